@@ -1,0 +1,180 @@
+"""What the operator and the generator promise each other.
+
+They never import one another: a pod gets its work as a file (the work order), its shard as an environment
+variable, and answers with an exit code and a short JSON message. Everything that both sides must spell
+alike stands here, once.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "diffugen.dev"
+VERSION = "v1alpha1"
+PLURAL = "labeleddatasets"
+KIND = "LabeledDataset"
+
+RETRY_ANNOTATION = f"{GROUP}/retry-requested-at"
+
+LABEL_DATASET = f"{GROUP}/dataset"
+LABEL_STEP = f"{GROUP}/step"
+LABEL_STAGE = f"{GROUP}/stage"
+LABEL_REVISION = f"{GROUP}/revision"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "diffugen-operator"
+
+ORDER_KEY = "order.json"
+"""The key of the work order in its ConfigMap, and so the name of the mounted file."""
+ORDER_MOUNT = "/etc/diffugen"
+
+ENV_ORDER = "DIFFUGEN_ORDER"
+"""Path of the work order inside the pod."""
+ENV_POD_IP = "DIFFUGEN_POD_IP"
+"""The pod's own address, from the downward API; metrics are served there and nowhere else."""
+ENV_TERMINATION_LOG = "DIFFUGEN_TERMINATION_LOG"
+"""Where the termination message goes; the kubelet's default path where it is unset."""
+ENV_SHARD = "JOB_COMPLETION_INDEX"
+"""The index of the shard, set by the Job controller for Indexed Jobs."""
+ENV_ACCESS_KEY = "AWS_ACCESS_KEY_ID"
+ENV_SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - a name, not a secret
+ENV_SESSION_TOKEN = "AWS_SESSION_TOKEN"  # noqa: S105 - a name, not a secret
+
+DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+METRICS_PORT = 9108
+METRIC_SHARD_SAMPLES = "diffugen_shard_samples"
+"""Gauge: how many samples this pod's shard has to do."""
+METRIC_SHARD_DONE = "diffugen_shard_samples_done"
+"""Gauge: how many of them are done (drawn where needed, labelled, uploaded)."""
+METRIC_IMAGES_DRAWN = "diffugen_images_drawn_total"
+"""Counter: pictures that the diffusion model drew in this pod."""
+
+TERMINATION_MESSAGE_BYTES = 4096
+"""The kubelet cuts a termination message here (kubernetes/pkg/kubelet/kuberuntime: MaxPodTerminationMessageLogLength
+is 12 kB for a whole pod, 4096 bytes for a container)."""
+
+MAX_SHARDS = 10_000
+"""Indexes of one Job. Above 100,000 completions a Job may not run more than 10,000 side by side; we stay well
+below, so that `completedIndexes` remains a short string."""
+
+
+class Step(StrEnum):
+    """The steps of a run; each is one Job (a stage step is one Job for each stage)."""
+
+    PLAN = "plan"
+    STAGE = "stage"
+    PUBLISH = "publish"
+
+
+class ExitCode(IntEnum):
+    """How a worker ends, and what its Job does about it.
+
+    The numbers of sysexits.h where one fits (EX_USAGE, EX_DATAERR, EX_TEMPFAIL, EX_NOPERM). Any other
+    non-zero code is a crash, and the index is retried within `run.backoffLimitPerShard`.
+    """
+
+    DONE = 0
+    BAD_SPEC = 64
+    """The spec or the model cannot work, however often it is tried: the Job fails."""
+    BAD_SHARD = 65
+    """This shard alone cannot work: its index fails, the others go on."""
+    TRY_AGAIN = 75
+    """The surroundings failed (store away, memory short, SIGTERM): the index is tried again."""
+    REFUSED = 77
+    """The store or the model refused our credentials: the Job fails."""
+
+
+class Message(BaseModel):
+    """Base of everything that crosses between pod and operator: camelCase JSON, unknown fields ignored.
+
+    Unknown fields are ignored, not refused, so that an operator understands pods of the next release.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class StagePlan(Message):
+    """What the plan step found for one stage."""
+
+    name: str
+    total: int = Field(ge=0, description="Samples that the spec asks for.")
+    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already.")
+    draw: int = Field(ge=0, description="Pictures to draw.")
+    relabel: int = Field(ge=0, description="Pictures that exist but need new labels.")
+    shards: int = Field(ge=0, description="Indexes of the stage's Job; 0 means that there is nothing to do.")
+    gpu: bool = Field(description="Whether any shard runs a model; deciding labels anew does not.")
+
+
+class ShardCounts(Message):
+    """What one shard did, in samples."""
+
+    total: int = 0
+    drawn: int = 0
+    seen: int = 0
+    """Samples on which a model looked for evidence (attention maps, detections)."""
+    labelled: int = 0
+    reused: int = 0
+    """Samples that were complete when the shard began, for example after a restart."""
+
+
+class Published(Message):
+    """The dataset that a publish step completed."""
+
+    uri: str
+    revision: str
+    samples: int
+    """Accepted samples: those that are in the dataset."""
+    rejected: int
+    instances: int
+    manifest_sha256: Annotated[str, Field(alias="manifestSHA256")]
+    accepted_by_stage: dict[str, int] = Field(default_factory=dict)
+    rejected_by_stage: dict[str, int] = Field(default_factory=dict)
+
+
+class Outcome(Message):
+    """A worker's last word: its termination message.
+
+    `reason` is CamelCase and becomes a condition's reason; `message` is one sentence for a person, naming the
+    field and the mend where the spec is at fault.
+    """
+
+    reason: str
+    message: str = ""
+    plan: list[StagePlan] | None = None
+    counts: ShardCounts | None = None
+    published: Published | None = None
+
+    def dumps(self) -> str:
+        """Return compact JSON of at most 4096 bytes; an overlong `message` is shortened to fit."""
+        text = self._compact(self)
+        excess = len(text.encode()) - TERMINATION_MESSAGE_BYTES
+        if excess <= 0:
+            return text
+        # JSON escapes may take six bytes a character, so cut the encoded form and decode what is left.
+        encoded = json.dumps(self.message).encode()[1:-1]
+        kept = encoded[: max(0, len(encoded) - excess - len("…".encode()) - 6)].decode(errors="ignore")
+        shorter = json.loads(f'"{kept[: kept.rfind(" ")] if " " in kept else ""}"') + "…"
+        return self._compact(self.model_copy(update={"message": shorter}))
+
+    @staticmethod
+    def _compact(outcome: Outcome) -> str:
+        return outcome.model_dump_json(by_alias=True, exclude_none=True)
+
+    @classmethod
+    def loads(cls, text: str | None) -> Self | None:
+        """Parse a termination message; None where it is absent, cut or somebody else's."""
+        try:
+            data: Any = json.loads(text or "")
+        except ValueError:
+            return None
+        if not isinstance(data, dict):
+            return None
+        try:
+            return cls.model_validate(data)
+        except ValueError:
+            return None

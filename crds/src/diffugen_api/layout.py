@@ -1,0 +1,88 @@
+"""Where each thing lies in the object store: pure functions from names to keys.
+
+    <prefix>/<namespace>/<name>/
+      samples/<stage>/<id[:2]>/<id>/image.png, recipe.json     drawn once; recipe.json is written last, it commits
+      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz         what a model saw: class maps
+      labels/<stage>/<label id>/<id[:2]>/<id>.json             what was decided: instances
+      plans/<revision>/plan.json, <stage>/<index>.jsonl.gz     what a shard has to do; plan.json is written last
+      shards/<revision>/<stage>/<index>.json                   what it did
+      revisions/<revision>/  manifest.jsonl.gz, coco/, yolo/, contact-sheet.png, dataset.json (last)
+      current.json                                             the pointer; moved when all else is in place
+
+Keys are relative to the dataset's root, so a folder and a bucket look alike. The two hex digits spread a
+million objects over 256 listings.
+"""
+
+from __future__ import annotations
+
+CURRENT = "current.json"
+
+
+def dataset_root(prefix: str, namespace: str, name: str) -> str:
+    """Return the dataset's root below the bucket, without slashes at either end."""
+    return "/".join(part for part in (prefix.strip("/"), namespace, name) if part)
+
+
+def samples(stage: str) -> str:
+    """Return the folder of a stage's samples, with its closing slash."""
+    return f"samples/{stage}/"
+
+
+def sample(stage: str, sample_id: str) -> str:
+    """Return the folder of one sample, with its closing slash."""
+    return f"samples/{stage}/{sample_id[:2]}/{sample_id}/"
+
+
+def image(stage: str, sample_id: str, extension: str) -> str:
+    """Return the key of a sample's picture; `extension` is png, jpeg or webp."""
+    return f"{sample(stage, sample_id)}image.{extension}"
+
+
+def recipe(stage: str, sample_id: str) -> str:
+    """Return the key of a sample's recipe: once it is there, the picture is complete."""
+    return f"{sample(stage, sample_id)}recipe.json"
+
+
+def evidence_folder(stage: str, evidence_id: str) -> str:
+    """Return the folder of all evidence of one kind, with its closing slash."""
+    return f"evidence/{stage}/{evidence_id}/"
+
+
+def evidence(stage: str, evidence_id: str, sample_id: str) -> str:
+    """Return the key of one sample's evidence."""
+    return f"{evidence_folder(stage, evidence_id)}{sample_id[:2]}/{sample_id}.npz"
+
+
+def labels_folder(stage: str, label_id: str) -> str:
+    """Return the folder of all labels of one decision, with its closing slash."""
+    return f"labels/{stage}/{label_id}/"
+
+
+def label(stage: str, label_id: str, sample_id: str) -> str:
+    """Return the key of one sample's labels."""
+    return f"{labels_folder(stage, label_id)}{sample_id[:2]}/{sample_id}.json"
+
+
+def plan_summary(revision: str) -> str:
+    """Return the key of a plan's summary, written after all its shards."""
+    return f"plans/{revision}/plan.json"
+
+
+def shard(revision: str, stage: str, index: int) -> str:
+    """Return the key of what a shard has to do."""
+    return f"plans/{revision}/{stage}/{index:05d}.jsonl.gz"
+
+
+def shard_report(revision: str, stage: str, index: int) -> str:
+    """Return the key of what a shard did."""
+    return f"shards/{revision}/{stage}/{index:05d}.json"
+
+
+def revision_folder(revision: str) -> str:
+    """Return the folder of a published revision, with its closing slash."""
+    return f"revisions/{revision}/"
+
+
+def dataset_card(revision: str) -> str:
+    """Return the key of a revision's dataset.json, written when the revision is complete."""
+    return f"{revision_folder(revision)}dataset.json"

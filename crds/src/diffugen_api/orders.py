@@ -1,0 +1,22 @@
+"""The work order: what a pod is told, as a file from an immutable ConfigMap."""
+
+from __future__ import annotations
+
+from diffugen_api.contract import Message
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+
+
+class WorkOrder(Message):
+    """One revision of one dataset, as every step of its run reads it.
+
+    `spec` has the parts that decide content, store and shard size; the rest of `run` belongs to the operator.
+    """
+
+    namespace: str
+    name: str
+    revision: str
+    spec: LabeledDatasetSpec
+
+    def dumps(self) -> str:
+        """Return the order as JSON, the same text for the same order."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)

@@ -1,0 +1,238 @@
+"""What a spec means: which pictures it asks for, and under which content addresses things are kept.
+
+Three addresses, each a hash over the canonical JSON of all that decides the thing, and of nothing else:
+
+- *sample id*: the picture. Prompt, negative prompt, seed, size, format, model (by the digest of its weights), steps, guidance.
+- *evidence id*: what a model saw in it. The model, how it looked, the words of the classes.
+- *label id*: what was decided. The evidence, and the thresholds applied to it.
+
+The same recipe has the same address for ever. That is what makes resuming, partial regeneration and sharing
+work without any bookkeeping: whatever the store holds under an id is right, whoever put it there. A new
+threshold changes only label ids, a new synonym only evidence and label ids; neither draws a picture.
+
+Everything here is lazy: a million samples pass through in constant memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from diffugen_api.contract import MAX_SHARDS
+from diffugen_api.templates import Template, TemplateError
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
+
+RECIPE_VERSION = 1
+"""Raised when the drawing code changes what a recipe yields."""
+EVIDENCE_VERSION = 1
+"""Raised when the labeller sees differently for the same settings."""
+DECISION_VERSION = 1
+"""Raised when the same evidence and thresholds lead to other labels."""
+
+OBJECT_VARIABLE = "object"
+
+_CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
+_CONTENT_OUTPUT_FIELDS = ("formats", "splits")
+
+
+class SpecError(ValueError):
+    """A spec that no run can fulfil: `reason` is CamelCase, the message names the field and the mend."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keep the condition's reason beside its message."""
+        super().__init__(message)
+        self.reason = reason
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def address(value: Any, digits: int = 32) -> str:
+    """Return a content address: the first hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:digits]
+
+
+def revision_of(spec: LabeledDatasetSpec) -> str:
+    """Return the revision: ten hex digits over all that decides the published content.
+
+    `run`, `suspend` and the place of the store are not in it: they change how and where, never what.
+    """
+    data = spec.model_dump(mode="json", by_alias=True)
+    content = {field: data[field] for field in _CONTENT_FIELDS}
+    content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
+    return address(content, 10)
+
+
+def store_of(spec: LabeledDatasetSpec) -> str:
+    """Return a hash over where the dataset goes; credentials are not in it."""
+    s3 = spec.output.s3
+    where = None if s3 is None else s3.model_dump(mode="json", by_alias=True, exclude={"secret_ref"})
+    return address(where, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture to draw.
+
+    `seed` is in 0..2**63-1. `variables` are those that its template names.
+    """
+
+    id: str
+    prompt: str
+    seed: int
+    template: int
+    variables: Mapping[str, str]
+
+    def row(self) -> dict[str, Any]:
+        """Return the sample as a line of a shard."""
+        return {
+            "id": self.id,
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "template": self.template,
+            "variables": dict(self.variables),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Sample:
+        """Read a line of a shard."""
+        return cls(row["id"], row["prompt"], row["seed"], row["template"], row["variables"])
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecipe:
+    """What all samples of a stage share, and the addresses under which its evidence and labels are kept."""
+
+    stage: str
+    kind: str
+    drawing: Mapping[str, Any]
+    """All that decides a picture besides prompt and seed."""
+    evidence_id: str
+    label_id: str
+
+    @property
+    def extension(self) -> str:
+        """The pictures' file name extension."""
+        return str(self.drawing["image"]["format"])
+
+
+def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> StageRecipe:
+    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files."""
+    settings = stage.txt2img.model_dump(mode="json", by_alias=True, exclude={"model"})
+    drawing = {
+        "version": RECIPE_VERSION,
+        "kind": stage.kind,
+        "model": model_digest,
+        "image": spec.image.model_dump(mode="json", by_alias=True),
+        "negative": spec.prompts.negative,
+        "settings": settings,
+    }
+    attention = spec.labeling.attention
+    evidence_id = address(
+        {
+            "version": EVIDENCE_VERSION,
+            "model": model_digest,
+            "attention": {"capture": attention.capture, "refine": attention.refine},
+            "words": {c.name: list(c.words) for c in spec.classes},
+            "background": sorted(attention.background),
+        }
+    )
+    label_id = address(
+        {
+            "version": DECISION_VERSION,
+            "evidence": evidence_id,
+            "threshold": attention.threshold,
+            "snap": attention.snap,
+        }
+    )
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id)
+
+
+def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
+    """Parse and check the templates and variables; raise `SpecError` naming the field at fault."""
+    variables = spec.prompts.variables
+    templates = []
+    for number, text in enumerate(spec.prompts.templates):
+        where = f"spec.prompts.templates[{number}]"
+        try:
+            template = Template.parse(text)
+        except TemplateError as error:
+            raise SpecError("InvalidTemplate", f"{where}: {error}.") from None
+        if missing := [field for field in template.fields if field not in variables]:
+            raise SpecError(
+                "UnknownVariable",
+                f"{where}: no variable is called {missing[0]!r}; add it to spec.prompts.variables"
+                + (f" (there are: {', '.join(sorted(variables))})." if variables else "."),
+            )
+        templates.append(template)
+    known = {word.lower() for c in spec.classes for word in c.words}
+    for number, value in enumerate(variables.get(OBJECT_VARIABLE, [])):
+        if value.lower() not in known:
+            raise SpecError(
+                "UnknownClass",
+                f"spec.prompts.variables.{OBJECT_VARIABLE}[{number}]: {value!r} is no class; add it to spec.classes, "
+                f"or as a synonym of one (classes: {', '.join(c.name for c in spec.classes)}).",
+            )
+    return templates
+
+
+def count_samples(spec: LabeledDatasetSpec) -> int:
+    """Return how many samples each stage asks for, before equal prompts are drawn only once."""
+    variables = spec.prompts.variables
+    prompts = sum(math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec))
+    return prompts * spec.prompts.samples_per_prompt
+
+
+def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
+    """Yield the stage's samples, template by template, in the order in which the variables are written.
+
+    Equal prompts (two templates may render alike) yield their samples once. A sample's seed derives from the
+    spec's seed, the stage, the prompt and its number among the prompt's samples, so adding prompts, or more
+    samples for each, leaves the others as they are.
+    """
+    prefix = hashlib.sha256(canonical(recipe.drawing))
+    origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
+    seen: set[bytes] = set()
+    for number, template in enumerate(templates_of(spec)):
+        fields = tuple(dict.fromkeys(template.fields))
+        for values in product(*(spec.prompts.variables[field] for field in fields)):
+            variables = dict(zip(fields, values, strict=True))
+            prompt = template.render(variables)
+            fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]
+            if fingerprint in seen:
+                continue
+            seen.add(fingerprint)
+            for index in range(spec.prompts.samples_per_prompt):
+                seed = _seed(origin, prompt, index)
+                own = prefix.copy()
+                own.update(canonical({"prompt": prompt, "seed": seed}))
+                yield Sample(own.hexdigest()[:32], prompt, seed, number, variables)
+
+
+def _seed(origin: bytes, prompt: str, index: int) -> int:
+    digest = hashlib.sha256(origin + canonical([prompt, index])).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def samples_per_shard(spec: LabeledDatasetSpec, missing: int) -> int:
+    """Return the shard size: what `run` asks for, or more where that would need over 10,000 shards."""
+    return max(spec.run.samples_per_shard, math.ceil(missing / MAX_SHARDS))
+
+
+def split_of(spec: LabeledDatasetSpec, sample_id: str) -> str:
+    """Return the split of a sample: train, val or test, by its id alone.
+
+    Uses the digest of the id, not the id, as ids are also what the store's folders are spread by.
+    """
+    splits = spec.output.splits
+    place = int.from_bytes(hashlib.sha256(b"split:" + sample_id.encode()).digest()[:8], "big") / 2**64
+    if place < splits.train:
+        return "train"
+    return "val" if place < splits.train + splits.val or splits.test == 0 else "test"
