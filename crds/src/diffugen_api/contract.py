@@ -55,8 +55,7 @@ METRIC_IMAGES_DRAWN = "diffugen_images_drawn_total"
 """Counter: pictures that the diffusion model drew in this pod."""
 
 TERMINATION_MESSAGE_BYTES = 4096
-"""The kubelet cuts a termination message here (kubernetes/pkg/kubelet/kuberuntime: MaxPodTerminationMessageLogLength
-is 12 kB for a whole pod, 4096 bytes for a container)."""
+"""The kubelet cuts a container's termination message here (and a whole pod's at 12 kB)."""
 
 MAX_SHARDS = 10_000
 """Indexes of one Job. Above 100,000 completions a Job may not run more than 10,000 side by side; we stay well

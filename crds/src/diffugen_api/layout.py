@@ -1,11 +1,11 @@
 """Where each thing lies in the object store: pure functions from names to keys.
 
     <prefix>/<namespace>/<name>/
-      samples/<stage>/<id[:2]>/<id>/image.png, recipe.json     drawn once; recipe.json is written last, it commits
-      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz         what a model saw: class maps
-      labels/<stage>/<label id>/<id[:2]>/<id>.json             what was decided: instances
-      plans/<revision>/plan.json, <stage>/<index>.jsonl.gz     what a shard has to do; plan.json is written last
-      shards/<revision>/<stage>/<index>.json                   what it did
+      samples/<stage>/<id[:2]>/<id>/image.png, recipe.json   drawn once; recipe.json, the commit, last
+      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       what a model saw: class maps
+      labels/<stage>/<label id>/<id[:2]>/<id>.json           what was decided: instances
+      plans/<revision>/plan.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
+      shards/<revision>/<stage>/<index>.json                 what it did
       revisions/<revision>/  manifest.jsonl.gz, coco/, yolo/, contact-sheet.png, dataset.json (last)
       current.json                                             the pointer; moved when all else is in place
 

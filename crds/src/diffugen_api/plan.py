@@ -2,7 +2,7 @@
 
 Three addresses, each a hash over the canonical JSON of all that decides the thing, and of nothing else:
 
-- *sample id*: the picture. Prompt, negative prompt, seed, size, format, model (by the digest of its weights), steps, guidance.
+- *sample id*: the picture. Prompts, seed, size, format, steps, guidance, model (by the digest of its weights).
 - *evidence id*: what a model saw in it. The model, how it looked, the words of the classes.
 - *label id*: what was decided. The evidence, and the thresholds applied to it.
 
@@ -51,7 +51,9 @@ class SpecError(ValueError):
 
 def canonical(value: Any) -> bytes:
     """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def address(value: Any, digits: int = 32) -> str:
@@ -177,8 +179,8 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
         if value.lower() not in known:
             raise SpecError(
                 "UnknownClass",
-                f"spec.prompts.variables.{OBJECT_VARIABLE}[{number}]: {value!r} is no class; add it to spec.classes, "
-                f"or as a synonym of one (classes: {', '.join(c.name for c in spec.classes)}).",
+                f"spec.prompts.variables.{OBJECT_VARIABLE}[{number}]: {value!r} is no class; add it to "
+                f"spec.classes, or as a synonym of one (classes: {', '.join(c.name for c in spec.classes)}).",
             )
     return templates
 
@@ -186,7 +188,9 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
 def count_samples(spec: LabeledDatasetSpec) -> int:
     """Return how many samples each stage asks for, before equal prompts are drawn only once."""
     variables = spec.prompts.variables
-    prompts = sum(math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec))
+    prompts = sum(
+        math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec)
+    )
     return prompts * spec.prompts.samples_per_prompt
 
 

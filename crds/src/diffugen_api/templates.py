@@ -38,7 +38,10 @@ class Template:
                 here += token[0]
                 continue
             if piece.group(1) is None:
-                raise TemplateError(f"a lone {token!r} at character {piece.start() + 1}; write {token * 2!r} for the brace itself")
+                raise TemplateError(
+                    f"a lone {token!r} at character {piece.start() + 1}; "
+                    f"write {token * 2!r} for the brace itself"
+                )
             if not _NAME.match(piece.group(1)):
                 raise TemplateError(
                     f"the field {token!r} is not a plain name; only {{name}} of a variable is allowed, "

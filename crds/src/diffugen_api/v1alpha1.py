@@ -1,8 +1,8 @@
 """LabeledDataset, version v1alpha1: the models from which the CRD and the API reference are rendered.
 
-Every bound here becomes a bound in the CRD, every `cel(...)` a validation rule there, so `kubectl apply` refuses
-a bad manifest at once. Defaults stay here: the API server writes none into users' objects. Fields are camelCase
-in manifests and snake_case in Python.
+Every bound here becomes a bound in the CRD, every `cel(...)` a validation rule there, so `kubectl apply`
+refuses a bad manifest at once. Defaults stay here: the API server writes none into users' objects. Fields are
+camelCase in manifests and snake_case in Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ ClassName = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$")
 ]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableName = Annotated[
+    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+]
+Format = Literal["coco", "yolo"]
 Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 
 
@@ -76,8 +79,12 @@ class ObjectClass(Model):
 class Image(Model):
     """The pictures: size in pixels and file format."""
 
-    width: int = Field(default=512, ge=64, le=2048, multiple_of=8, description="Width in pixels, a multiple of 8.")
-    height: int = Field(default=512, ge=64, le=2048, multiple_of=8, description="Height in pixels, a multiple of 8.")
+    width: int = Field(
+        default=512, ge=64, le=2048, multiple_of=8, description="Width in pixels, a multiple of 8."
+    )
+    height: int = Field(
+        default=512, ge=64, le=2048, multiple_of=8, description="Height in pixels, a multiple of 8."
+    )
     format: Literal["png", "jpeg", "webp"] = Field(
         default="png", description="File format; jpeg and webp are written at quality 95."
     )
@@ -92,10 +99,20 @@ class Prompts(Model):
         description="Prompts with {name} for each variable; {{ and }} are the braces themselves.",
     )
     variables: dict[
-        VariableName, Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=500)]], Field(min_length=1, max_length=1000)]
+        VariableName,
+        Annotated[
+            list[Annotated[str, StringConstraints(min_length=1, max_length=500)]],
+            Field(min_length=1, max_length=1000),
+        ],
     ] = Field(
         default_factory=dict,
         max_length=32,
+        json_schema_extra=validations(
+            cel(
+                "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$'))",
+                "a variable's name is letters, digits and _, and does not begin with a digit: rename it",
+            )
+        ),
         description=(
             "Values for each field of the templates; a template is drawn for the product of the values of "
             "its own fields. The values of `object` must be classes or synonyms of one."
@@ -113,7 +130,7 @@ class Txt2Img(Model):
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="A Stable Diffusion pipeline: builtin://NAME, or the absolute path of a diffusers folder in the pod.",
+        description="A Stable Diffusion pipeline: builtin://NAME, or the absolute path of a diffusers folder.",
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
     guidance_scale: float = Field(
@@ -124,8 +141,10 @@ class Txt2Img(Model):
 class Stage(Model):
     """One stage of the dataset: a name, and how its pictures are drawn."""
 
-    name: Name = Field(description="The stage's name; part of its Jobs' names and of its folder in the store.")
-    txt2img: Txt2Img
+    name: Name = Field(
+        description="The stage's name; part of its Jobs' names and of its folder in the store."
+    )
+    txt2img: Txt2Img = Field(alias="txt2img", description="Draw from text alone.")
 
     @property
     def kind(self) -> str:
@@ -136,26 +155,28 @@ class Stage(Model):
 class AttentionLabeling(Model):
     """Labels from the diffusion model's own cross-attention, without any detector.
 
-    `capture: posthoc` noises the finished picture a little and reads the attention of one more UNet pass over it.
+    `posthoc` noises the finished picture a little and reads the attention of one more UNet pass over it.
     """
 
     capture: Literal["posthoc"] = Field(
-        default="posthoc", description="When attention is read: posthoc is one extra pass over the finished picture."
+        default="posthoc",
+        description="When attention is read: posthoc is one extra pass over the finished picture.",
     )
     refine: bool = Field(
         default=False,
-        description="Spread the maps along self-attention. Helps large models; sharp maps of small ones get worse.",
+        description="Spread the maps along self-attention: helps large models, blurs small ones.",
     )
     threshold: float = Field(
-        default=0.4, ge=0.05, le=0.95, description="The part of a map's range above which a pixel belongs to the object."
+        default=0.4,
+        ge=0.05,
+        le=0.95,
+        description="Part of a map's range above which a pixel is the object's.",
     )
-    snap: bool = Field(
-        default=True, description="Snap uncertain borders to the picture's colours."
-    )
+    snap: bool = Field(default=True, description="Snap uncertain borders to the picture's colours.")
     background: list[Word] = Field(
         default_factory=list,
         max_length=32,
-        description="Words for what is not an object; where the prompt names them they compete with the classes.",
+        description="Words for what is no object; where the prompt names them, they compete.",
     )
 
 
@@ -170,10 +191,16 @@ class Quality(Model):
 
     min_instances: int = Field(default=1, ge=0, le=1000, description="Fewest objects in a picture.")
     min_area_fraction: float = Field(
-        default=0.002, ge=0, le=1, description="Smallest object, as a fraction of the picture; smaller ones are dropped."
+        default=0.002,
+        ge=0,
+        le=1,
+        description="Smallest object as a fraction of the picture; smaller ones are dropped.",
     )
     max_area_fraction: float = Field(
-        default=0.95, ge=0, le=1, description="Largest object, as a fraction of the picture; larger ones are dropped."
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Largest object, as a fraction of the picture; larger ones are dropped.",
     )
 
 
@@ -187,14 +214,18 @@ class S3(Model):
     """An S3 bucket: MinIO or any other store that speaks the protocol."""
 
     endpoint: str = Field(
-        max_length=512, pattern=r"^https?://[^/\s]+/?$", description="Scheme, host and port, e.g. http://minio.storage:9000."
+        max_length=512,
+        pattern=r"^https?://[^/\s]+/?$",
+        description="Scheme, host and port, e.g. http://minio.storage:9000.",
     )
     bucket: str = Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
-    prefix: str = Field(default="", max_length=512, pattern=r"^[A-Za-z0-9._/-]*$", description="Folder in the bucket.")
+    prefix: str = Field(
+        default="", max_length=512, pattern=r"^[A-Za-z0-9._/-]*$", description="Folder in the bucket."
+    )
     region: str = Field(default="us-east-1", max_length=63)
     secret_ref: SecretRef | None = Field(
         default=None,
-        description="A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if any).",
+        description="A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
 
 
@@ -225,9 +256,9 @@ class Splits(Model):
 class Output(Model):
     """Where the dataset goes, and in which formats."""
 
-    s3: S3 | None = Field(default=None, description="The object store. Needed on a cluster; `diffugen run --store` replaces it.")
-    formats: list[Literal["coco", "yolo"]] = Field(
-        default_factory=lambda: ["coco", "yolo"],
+    s3: S3 | None = Field(default=None, description="The object store; `diffugen run --store` replaces it.")
+    formats: list[Format] = Field(
+        default_factory=lambda: list[Format](("coco", "yolo")),
         min_length=1,
         max_length=2,
         json_schema_extra={"x-kubernetes-list-type": "set"},
@@ -247,20 +278,30 @@ class Run(Model):
     """How the work runs. Nothing here changes the dataset."""
 
     samples_per_shard: int = Field(
-        default=200, ge=1, le=10_000, description="Pictures for each index of a stage's Job: what one retry repeats at most."
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Pictures for each index of a stage's Job.",
     )
     parallelism: int = Field(default=1, ge=1, le=1000, description="Pods, and so GPUs, at once.")
     resources: Resources = Field(
         default_factory=lambda: Resources(limits={"nvidia.com/gpu": 1}),
         description="For pods that run a model; one GPU where nothing is said.",
     )
-    image: str | None = Field(default=None, min_length=1, max_length=512, description="Generator image; the operator's own default where absent.")
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="Generator image; the operator's own default where absent.",
+    )
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         description="A PodTemplateSpec merged over the generated one: nodeSelector, tolerations, env, volumes, ….",
     )
-    backoff_limit_per_shard: int = Field(default=3, ge=0, le=100, description="Retries of one index before it fails.")
+    backoff_limit_per_shard: int = Field(
+        default=3, ge=0, le=100, description="Retries of one index before it fails."
+    )
     active_deadline_seconds: int | None = Field(
         default=None, ge=1, le=31_536_000, description="Longest time for each Job, in seconds."
     )
@@ -290,7 +331,9 @@ class LabeledDatasetSpec(Model):
             ("stage", [s.name for s in self.stages]),
         ):
             if duplicates := sorted({n for n in names if names.count(n) > 1}):
-                raise ValueError(f"{what} names must be unique: rename or remove the duplicates of {', '.join(duplicates)}")
+                raise ValueError(
+                    f"{what} names must be unique: rename or remove the duplicates of {', '.join(duplicates)}"
+                )
         return self
 
 
@@ -311,7 +354,9 @@ class Condition(Model):
 class Summary(Model):
     """The line that `kubectl get lds` shows."""
 
-    stage: str = Field(default="", max_length=63, description="The step under way: planning, a stage's name, publishing.")
+    stage: str = Field(
+        default="", max_length=63, description="The step under way: planning, a stage's name, publishing."
+    )
     progress: str = Field(default="", max_length=32, description="Samples done of all, as 1240/2400.")
     percent: int = Field(default=0, ge=0, le=100)
     images_per_second: str = Field(default="", max_length=16)
@@ -344,7 +389,9 @@ class StageStatus(Model):
     kind: str = Field(max_length=30)
     state: Literal["Pending", "Queued", "Running", "Succeeded", "Failed"] = "Pending"
     job: str = Field(default="", max_length=63)
-    gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
+    gpu: bool = Field(
+        default=True, description="Whether the stage's pods ask for the resources of run.resources."
+    )
     samples: SampleCounts = Field(default_factory=SampleCounts)
     shards: ShardStatus = Field(default_factory=ShardStatus)
     start_time: str | None = Field(default=None, max_length=32)
@@ -369,11 +416,15 @@ class LabeledDatasetStatus(Model):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
     observed_generation: int = Field(default=-1, description="The generation that the conditions speak of.")
-    revision: str = Field(default="", max_length=63, description="What is wanted, as a hash over all that decides the content.")
+    revision: str = Field(
+        default="", max_length=63, description="What is wanted, as a hash over all that decides the content."
+    )
     attempt: int = Field(default=0, description="Counts the runs: a new revision and a retry each begin one.")
     store: str = Field(default="", max_length=63, description="The store of this run, as a hash.")
     planned: bool = Field(default=False, description="Whether this attempt's plan is done.")
-    last_handled_retry_at: str = Field(default="", max_length=64, description="The retry annotation that was last acted upon.")
+    last_handled_retry_at: str = Field(
+        default="", max_length=64, description="The retry annotation that was last acted upon."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
@@ -389,7 +440,7 @@ class LabeledDatasetStatus(Model):
 
 
 class LabeledDataset(Model):
-    """A labelled image dataset that nobody has photographed: declared here, drawn and published by the operator."""
+    """A labelled image dataset, declared here; the operator draws and publishes it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 

@@ -1,0 +1,54 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffugen_api.contract import TERMINATION_MESSAGE_BYTES, Outcome, Published, ShardCounts, StagePlan
+
+
+def test_an_outcome_survives_the_way_through_a_pod() -> None:
+    outcome = Outcome(
+        reason="Published",
+        published=Published(
+            uri="s3://b/p", revision="r", samples=9, rejected=1, instances=12, manifest_sha256="0" * 64
+        ),
+        counts=ShardCounts(total=3, drawn=2, reused=1),
+    )
+
+    assert Outcome.loads(outcome.dumps()) == outcome
+    assert '"manifestSHA256"' in outcome.dumps()
+
+
+def test_the_longest_plan_fits_into_a_termination_message() -> None:
+    stages = [
+        StagePlan(
+            name=f"{'x' * 28}{n:02d}",
+            total=10**7,
+            reused=10**7,
+            draw=10**7,
+            relabel=10**7,
+            shards=10**4,
+            gpu=False,
+        )
+        for n in range(16)
+    ]
+
+    assert len(Outcome(reason="Planned", plan=stages).dumps().encode()) <= TERMINATION_MESSAGE_BYTES
+
+
+@given(st.text(max_size=6000))
+def test_an_overlong_message_is_shortened_never_broken(message: str) -> None:
+    text = Outcome(reason="Crashed", message=message).dumps()
+
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    read = Outcome.loads(text)
+    assert read is not None
+    assert read.reason == "Crashed"
+
+
+@pytest.mark.parametrize("text", [None, "", "Killed", "[1]", '{"message": "no reason"}', '{"reason": "cut'])
+def test_somebody_elses_words_are_no_outcome(text: str | None) -> None:
+    assert Outcome.loads(text) is None
+
+
+def test_fields_of_a_later_release_are_ignored() -> None:
+    assert Outcome.loads('{"reason": "Planned", "novelty": 1}') == Outcome(reason="Planned")

@@ -1,0 +1,59 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, Run, normalised
+from tests.api.specs import a_spec, spec_data
+
+
+def test_the_least_manifest_is_short() -> None:
+    spec = LabeledDatasetSpec.model_validate(
+        {
+            "classes": [{"name": "car"}],
+            "prompts": {"templates": ["a car in the city"]},
+            "stages": [{"name": "base", "txt2img": {"model": "/models/sd15"}}],
+        }
+    )
+
+    assert (spec.image.width, spec.stages[0].txt2img.steps, spec.quality.min_instances) == (512, 25, 1)
+    assert spec.run.resources.limits == {"nvidia.com/gpu": 1}
+
+
+def test_a_manifest_is_read_and_written_in_camel_case() -> None:
+    data = normalised(a_spec(run={"samplesPerShard": 7}))
+
+    assert data["run"]["samplesPerShard"] == 7
+    assert data["stages"][0]["txt2img"]["guidanceScale"] == 7.5
+    assert LabeledDatasetSpec.model_validate(data) == a_spec(run=Run(samples_per_shard=7))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": []}, "at least 1 item"),
+        ({"classes": [{"name": "a"}, {"name": "a"}]}, "class names must be unique"),
+        ({"stages": spec_data()["stages"] * 2}, "stage names must be unique"),
+        ({"image": {"width": 100}}, "multiple of 8"),
+        ({"output": {"splits": {"train": 0.5}}}, "splits must add up to 1"),
+        ({"colour": "red"}, "Extra inputs are not permitted"),
+        ({"stages": [{"name": "Base", "txt2img": {"model": "m"}}]}, "should match pattern"),
+        ({"output": {"s3": {"endpoint": "minio:9000", "bucket": "data"}}}, "should match pattern"),
+    ],
+)
+def test_a_bad_manifest_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        a_spec(**change)
+
+
+def test_a_resource_without_a_namespace_is_in_default() -> None:
+    dataset = LabeledDataset.model_validate(
+        {
+            "apiVersion": "diffugen.dev/v1alpha1",
+            "kind": "LabeledDataset",
+            "metadata": {"name": "x"},
+            "spec": spec_data(),
+        }
+    )
+
+    assert (dataset.namespace, dataset.name) == ("default", "x")
