@@ -5,25 +5,66 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 MEMBERS := crds operator generator devcluster
+SOURCES := $(MEMBERS) tests benchmarks
+NAME ?= dev
+export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock
+.PHONY: help venv demo test verify generate format cluster-binaries cluster-up cluster-down bench-plan lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+demo: venv ## A throwaway Kubernetes, the operator, and examples/shapes.yaml from kubectl apply to a dataset
+	$(BIN)/devcluster demo examples/shapes.yaml
+
+test: venv ## Run every test (builds the throwaway Kubernetes first, once)
+	$(BIN)/devcluster binaries
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+verify: venv ## ruff, mypy --strict, import-linter, and whether what is generated is up to date
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python crds/render.py --check
+
+generate: venv ## Render the CRD and the API reference from the models
+	$(BIN)/python crds/render.py
+
+format: venv ## Format and fix what can be fixed
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+cluster-binaries: venv ## Build etcd, Kubernetes and MinIO into the cache (once; minutes)
+	$(BIN)/devcluster binaries
+
+cluster-up: venv ## Start a throwaway Kubernetes and MinIO (NAME=dev) and print its kubeconfig
+	$(BIN)/devcluster up --name $(NAME)
+
+cluster-down: venv ## Stop it and leave nothing behind
+	$(BIN)/devcluster down --name $(NAME)
+
+bench-plan: venv ## Measure a million-sample plan
+	$(BIN)/python benchmarks/plan.py
+
 venv: $(VENV)/.ready ## Make .venv with everything in it (the console scripts too)
 
+# The interpreter is whatever of CPython 3.11 to 3.13 is found; uv itself comes from pip where it is not installed.
 $(VENV)/.ready: requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) | $(UV)
-	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' $(VENV)
+	$(UV) venv --quiet --allow-existing --no-python-downloads --python '>=3.11,<3.14' $(VENV)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
 	@touch $@
 
 .uv/bin/uv:
+	@echo "No uv on the PATH: installing it into .uv"
 	$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'
 
 lock: | $(UV) ## Pin every dependency anew into requirements.lock
 	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --upgrade \
-	  --no-emit-package devcluster --no-emit-package diffugen-api --no-emit-package diffugen-operator --no-emit-package diffugen-generator \
-	  --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	  --no-emit-package devcluster --no-emit-package diffugen-api --no-emit-package diffugen-operator \
+	  --no-emit-package diffugen-generator --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+
+clean: ## Remove .venv, .uv and what tools left behind
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out

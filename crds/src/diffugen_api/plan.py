@@ -2,7 +2,7 @@
 
 Three addresses, each a hash over the canonical JSON of all that decides the thing, and of nothing else:
 
-- *sample id*: the picture. Prompts, seed, size, format, steps, guidance, model (by the digest of its weights).
+- *sample id*: the picture. Prompts, seed, size, format, steps, guidance, model (the digest of its weights).
 - *evidence id*: what a model saw in it. The model, how it looked, the words of the classes.
 - *label id*: what was decided. The evidence, and the thresholds applied to it.
 

@@ -130,7 +130,7 @@ class Txt2Img(Model):
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="A Stable Diffusion pipeline: builtin://NAME, or the absolute path of a diffusers folder.",
+        description="A Stable Diffusion pipeline: builtin://NAME, or the path of a diffusers folder.",
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
     guidance_scale: float = Field(
@@ -297,7 +297,7 @@ class Run(Model):
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
-        description="A PodTemplateSpec merged over the generated one: nodeSelector, tolerations, env, volumes, ….",
+        description="A PodTemplateSpec merged over the generated one: nodeSelector, tolerations, env ….",
     )
     backoff_limit_per_shard: int = Field(
         default=3, ge=0, le=100, description="Retries of one index before it fails."
