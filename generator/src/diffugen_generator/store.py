@@ -1,0 +1,182 @@
+"""Where datasets live: one protocol, a folder and (in `store_s3`) a bucket.
+
+Keys are those of `diffugen_api.layout`, relative to the dataset's root, with "/" between their parts. A write
+is whole or not at all, on both kinds of store, so readers never see half an object; order between objects is
+the writer's business. Stores are safe to share between threads.
+
+`store_s3` is imported only when a bucket is asked for: it costs a third of a second to start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from diffugen_api.layout import dataset_root
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.failures import Missing, StoreRefused
+
+BINARY = "application/octet-stream"
+
+_PART = ".part"
+"""Ending of files under way; they are never listed."""
+
+
+class Store(Protocol):
+    """A dataset's part of an object store."""
+
+    uri: str
+    """Where the root is, for people: `s3://bucket/prefix/namespace/name`, or a folder's path."""
+
+    def check(self) -> None:
+        """Raise the `StoreFailure` that reading would meet; return soon either way (15 s at most)."""
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes; raise `Missing` where there is none."""
+        ...
+
+    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
+        """Write an object, whole or not at all; one that is there is replaced."""
+
+    def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
+        """Write a local file of any size as an object, whole or not at all."""
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is an object under this very key."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, at any depth, sorted by their UTF-8 bytes."""
+        ...
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the store, without its bytes passing through here; raise `Missing`."""
+
+
+class FolderStore:
+    """A store in a local folder: what `diffugen run --store DIR` uses.
+
+    Writes go to a file of another name that is renamed when it is whole. Copies are hard links where the file
+    system has them: objects are replaced, never changed in place, so a link is as good as a copy.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use the folder `root`; it is made by the first write."""
+        self.root = root.absolute()
+        self.uri = str(self.root)
+
+    def check(self) -> None:
+        """Raise `StoreRefused` where the folder cannot be written to or is a file."""
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not there.is_dir():
+            raise StoreRefused(f"the store {self.uri} cannot be a folder: {there} is a file; name another")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise StoreRefused(f"the store {self.uri} may not be written to: {there} is not ours")
+
+    def read(self, key: str) -> bytes:
+        """Return a file's bytes; raise `Missing` where there is none."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise Missing(key, self.uri) from None
+
+    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
+        """Write a file and rename it into place."""
+        path = self._path(key)
+        part = _part_of(path)
+        try:
+            try:
+                part.write_bytes(data)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part.write_bytes(data)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
+        """Copy a local file and rename the copy into place."""
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _part_of(target)
+        try:
+            shutil.copyfile(path, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        """Return whether the file is there."""
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, sorted."""
+        folder, _, beginning = prefix.rpartition("/")
+        top = f"{folder}/" if folder else ""
+        yield from self._below(self._path(folder) if folder else self.root, top, beginning)
+
+    def copy(self, source: str, target: str) -> None:
+        """Link the file under its second name, or copy it where links cannot be had."""
+        path, goal = self._path(source), self._path(target)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        part = _part_of(goal)
+        try:
+            try:
+                part.hardlink_to(path)
+            except FileNotFoundError:
+                raise Missing(source, self.uri) from None
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, part)
+            part.replace(goal)
+        finally:
+            # rename(2) between two links of one file does nothing and leaves both
+            part.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if not key or any(part in {"", ".", ".."} for part in parts):
+            raise ValueError(f"not a key: {key!r}")
+        return self.root.joinpath(*parts)
+
+    def _below(self, folder: Path, prefix: str, beginning: str) -> Iterator[str]:
+        try:
+            with os.scandir(folder) as entries:
+                # a folder sorts as its name and the slash, as its keys do
+                found = sorted(entry.name + "/" if entry.is_dir() else entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in found:
+            if not name.startswith(beginning) or name.endswith(_PART):
+                continue
+            if name.endswith("/"):
+                yield from self._below(folder / name, prefix + name, "")
+            else:
+                yield prefix + name
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex}{_PART}")
+
+
+def open_folder(folder: Path, namespace: str, name: str) -> FolderStore:
+    """Return the store of a dataset below a local folder that may hold many."""
+    return FolderStore(folder / dataset_root("", namespace, name))
+
+
+def open_bucket(s3: S3 | None, namespace: str, name: str) -> Store:
+    """Return the store of a dataset in the bucket that its spec names."""
+    if s3 is None:
+        raise SpecError(
+            "NoStore",
+            "spec.output.s3: there is no store to publish to; name its endpoint and bucket, "
+            "or a folder with `diffugen run --store DIR`.",
+        )
+    from diffugen_generator.store_s3 import S3Store  # noqa: PLC0415 - a third of a second
+
+    return S3Store(s3, dataset_root(s3.prefix, namespace, name))
