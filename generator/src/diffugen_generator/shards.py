@@ -1,8 +1,8 @@
 """Shards: what one pod of a stage has to do, as one file.
 
 A shard is gzipped JSON lines: a header with all that its samples share, then a line for each sample. It is
-complete in itself, so a worker needs no plan, no model lookup by name and no expansion of the spec: it opens its
-shard and works. The same plan gives the same bytes.
+complete in itself, so a worker needs no plan and no expansion of the spec: it opens its shard and works. The
+same plan gives the same bytes.
 """
 
 from __future__ import annotations
