@@ -1,0 +1,20 @@
+"""A throwaway Kubernetes and MinIO for the demo, the tests and the benchmarks.
+
+`Cluster` is loaded on first use: the guard, the supervisor and the node agent are modules of this package too, and start
+several times a test run; none of them should pay for what only a test needs.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devcluster.cluster import Cluster, ClusterError
+
+__all__ = ["Cluster", "ClusterError"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from devcluster import cluster  # noqa: PLC0415  (the point of this function)
+
+    return getattr(cluster, name)

@@ -1,0 +1,153 @@
+"""The programs of a cluster, compiled once from pinned modules and kept in a cache.
+
+`modules/kubernetes` and `modules/minio` are Go modules whose go.mod and go.sum pin every byte that is compiled. The cache
+directory is named by a hash of those files and of the build flags, so a new pin never meets an old binary. A lock lets one
+builder work while others wait for it; a binary appears under its name only when it is complete.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from devcluster import toolchain
+from devcluster.building import Reporter, build_packages
+
+KUBERNETES_VERSION = "v1.36.3"
+_VERSION_FLAG = "-X k8s.io/component-base/version."
+_MODULES = Path(__file__).parent / "modules"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """A wrapper module and what is built from it."""
+
+    name: str
+    ldflags: str
+    packages: dict[str, str]
+    """Binary name to package path."""
+
+    @property
+    def directory(self) -> Path:
+        """Where its go.mod lies."""
+        return _MODULES / self.name
+
+
+_KUBERNETES = Module(
+    name="kubernetes",
+    # Without the version flags the API server calls itself v0.0.0.
+    ldflags=" ".join(
+        [
+            "-s -w",
+            f"{_VERSION_FLAG}gitVersion={KUBERNETES_VERSION}",
+            f"{_VERSION_FLAG}gitMajor={KUBERNETES_VERSION[1:].split('.', maxsplit=1)[0]}",
+            f"{_VERSION_FLAG}gitMinor={KUBERNETES_VERSION.split('.')[1]}",
+        ]
+    ),
+    packages={
+        "etcd": "go.etcd.io/etcd/server/v3",
+        "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+        "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+        "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+    },
+)
+_MINIO = Module(name="minio", ldflags="-s -w", packages={"minio": "github.com/minio/minio"})
+_ALL_MODULES = (_KUBERNETES, _MINIO)
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """Where the programs are."""
+
+    etcd: Path
+    kube_apiserver: Path
+    kube_controller_manager: Path
+    kube_scheduler: Path
+    kubectl: Path
+    minio: Path
+
+
+def cache_root() -> Path:
+    """`$DEVCLUSTER_CACHE`, else `devcluster` in the user's cache directory."""
+    if own := os.environ.get("DEVCLUSTER_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "devcluster"
+
+
+def cache_directory() -> Path:
+    """Where the binaries of these pins are, or will be."""
+    digest = hashlib.sha256()
+    for module in _ALL_MODULES:
+        digest.update(repr(module).encode())
+        for pin in ("go.mod", "go.sum", "tools.go"):
+            digest.update((module.directory / pin).read_bytes())
+    return cache_root() / digest.hexdigest()[:16]
+
+
+def ensure_binaries(report: Reporter) -> Binaries:
+    """The programs, compiled first if the cache lacks them; `report` hears how that goes."""
+    directory = cache_directory()
+    kubectl = shutil.which("kubectl")
+    if not _missing(directory, with_kubectl=kubectl is None):
+        return _binaries(directory, kubectl)
+    directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory / ".lock", report.line):
+        for module in _ALL_MODULES:
+            _build_missing(module, directory, with_kubectl=kubectl is None, report=report)
+    return _binaries(directory, kubectl)
+
+
+def _binaries(directory: Path, kubectl: str | None) -> Binaries:
+    return Binaries(
+        etcd=directory / "etcd",
+        kube_apiserver=directory / "kube-apiserver",
+        kube_controller_manager=directory / "kube-controller-manager",
+        kube_scheduler=directory / "kube-scheduler",
+        kubectl=Path(kubectl) if kubectl else directory / "kubectl",
+        minio=directory / "minio",
+    )
+
+
+def _missing(directory: Path, *, with_kubectl: bool, modules: Sequence[Module] = _ALL_MODULES) -> list[str]:
+    wanted = [name for module in modules for name in module.packages if with_kubectl or name != "kubectl"]
+    return [name for name in wanted if not (directory / name).exists()]
+
+
+def _build_missing(module: Module, directory: Path, *, with_kubectl: bool, report: Reporter) -> None:
+    missing = _missing(directory, with_kubectl=with_kubectl, modules=[module])
+    if not missing:
+        return
+    go = toolchain.find_go(
+        at_least=toolchain.required_version(module.directory / "go.mod"), cache=cache_root(), say=report.line
+    )
+    draft = directory / ".draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    packages = [module.packages[name] for name in missing]
+    build_packages(go, module.directory, packages, ldflags=module.ldflags, output=draft, report=report)
+    for name in missing:
+        (draft / _file_of_package(module.packages[name])).rename(directory / name)
+    draft.rmdir()
+
+
+def _file_of_package(package: str) -> str:
+    """The name that `go build` gives a program: the last part of its path that is not a major version."""
+    *_, parent, last = package.split("/")
+    return parent if last in {"v2", "v3"} else last
+
+
+@contextmanager
+def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process is building the binaries; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

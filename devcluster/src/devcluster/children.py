@@ -1,0 +1,92 @@
+"""Starting a child process and learning of its end, without threads.
+
+Python 3.11's asyncio waits for children in threads, and a process with threads should not fork. A pidfd in the event loop
+does the same without.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from devcluster import kernel
+
+
+class Child:
+    """A running or finished child process, leader of a session of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    @classmethod
+    def start(
+        cls,
+        command: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        working_directory: Path | None = None,
+    ) -> Self:
+        """Start it with its output appended to `log`. Raises OSError when the program cannot be started."""
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=working_directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=kernel.die_with_parent(),
+            )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group and session."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._ended.done()
+
+    async def wait(self) -> int:
+        """Its exit status; minus the signal's number when one ended it."""
+        return await asyncio.shield(self._ended)
+
+    def signal_group(self, signal_number: int) -> None:
+        """Send a signal to it and to what it forked, as long as that stayed in its group."""
+        try:
+            os.killpg(self.pid, signal_number)
+        except ProcessLookupError:
+            pass
+
+    async def kill(self) -> None:
+        """End it and its group at once."""
+        self.signal_group(signal.SIGKILL)
+        await self.wait()
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        # The group's number stays taken while a member lives, so this cannot hit a stranger; when none lives it hits nobody.
+        self.signal_group(signal.SIGKILL)
+        self._ended.set_result(self._process.wait())
+
+
+def end_all_children(*, spare: frozenset[int] = frozenset()) -> None:
+    """SIGKILL and reap every child of this process but `spare`, and every orphan that comes to it meanwhile."""
+    while doomed := [pid for pid in kernel.children() if pid not in spare]:
+        for pid in doomed:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                continue

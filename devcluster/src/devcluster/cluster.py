@@ -1,0 +1,210 @@
+"""A cluster in the hands of a program: a test, a benchmark, the demo.
+
+    with devcluster.Cluster.start(gpus=2) as cluster:
+        cluster.kubectl("get", "pods", "-A")
+
+It belongs to the process that started it and does not outlive it, not even when that process is killed.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from minio import Minio
+
+from devcluster import control
+from devcluster.audit import AuditEvent, audit_events
+from devcluster.building import ConsoleReporter, Reporter
+from devcluster.diagnosis import diagnose
+from devcluster.faults import ClusterProcess
+from devcluster.launching import ClusterError, launch
+from devcluster.layout import ClusterSpec, StateDirectory, is_alive, owned_root, remove_stale, state_root
+
+__all__ = ["Cluster", "ClusterError", "MinioAccess"]
+
+_DOWN_WITHIN_S = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinioAccess:
+    """Where the object store is and how to log in."""
+
+    endpoint: str
+    """`http://127.0.0.1:PORT`"""
+    access_key: str
+    secret_key: str
+
+    def client(self) -> Minio:
+        """A client with all rights."""
+        return Minio(
+            urlsplit(self.endpoint).netloc,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            secure=False,
+        )
+
+
+class Cluster:
+    """A running cluster."""
+
+    def __init__(self, directory: StateDirectory) -> None:
+        description = directory.read_description()
+        self.name = description.name
+        self.directory = directory
+        self.server = description.server
+        """The API server's address."""
+        self.gpus = description.gpus
+        self.ready_after_s = description.ready_after_s
+        """How long it took to start."""
+        self.owner_pid = description.owner_pid
+        self.kubeconfig = directory.kubeconfig
+        """For the administrator."""
+        self.operator_kubeconfig = directory.kubeconfig_of("operator")
+        """For the user `operator`, who may do nothing until something is bound to that name."""
+        self.minio = MinioAccess(
+            endpoint=description.minio_endpoint,
+            access_key=description.minio_access_key,
+            secret_key=description.minio_secret_key,
+        )
+        self.etcd = ClusterProcess("etcd", directory)
+        self.apiserver = ClusterProcess("apiserver", directory)
+        self.controller_manager = ClusterProcess("controller-manager", directory)
+        self.scheduler = ClusterProcess("scheduler", directory)
+        self.minio_process = ClusterProcess("minio", directory)
+        self.node = ClusterProcess("node", directory)
+        self._kubectl = directory.read_spec().binaries["kubectl"]
+        self._guard: subprocess.Popen[str] | None = None
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        gpus: int = 2,
+        with_node: bool = True,
+        images: Sequence[str] = ("diffugen/",),
+        node_monitor_grace_s: int = 40,
+        unreachable_toleration_s: int = 300,
+        owner_pid: int | None = None,
+        report: Reporter | None = None,
+    ) -> Self:
+        """Start one that belongs to this process, or to `owner_pid`; returns when pods can run and MinIO answers."""
+        remove_stale()
+        owned_root().mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(tempfile.mktemp(prefix="", dir=owned_root()))
+        spec = ClusterSpec(
+            name=path.name,
+            gpus=gpus,
+            with_node=with_node,
+            images=tuple(images),
+            node_monitor_grace_s=node_monitor_grace_s,
+            unreachable_toleration_s=unreachable_toleration_s,
+            owner_pid=owner_pid or os.getpid(),
+        )
+        directory, guard = launch(spec, path, report or ConsoleReporter())
+        cluster = cls(directory)
+        cluster._guard = guard
+        return cluster
+
+    @classmethod
+    def up(cls, spec: ClusterSpec, report: Reporter) -> Self:
+        """Start one that stays until it is taken down, under its name."""
+        remove_stale()
+        directory, _ = launch(spec, state_root() / spec.name, report)
+        return cls(directory)
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """One that `up` has started. Raises `ClusterError` when there is none."""
+        directory = StateDirectory(state_root() / name)
+        if not (is_alive(directory) and directory.description.exists()):
+            raise ClusterError(f"no cluster {name!r} is up")
+        return cls(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take it down and wait until nothing of it is left; nothing when it is down already."""
+        take_down(self.directory)
+        if self._guard is not None:
+            self._guard.wait()
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
+        """What kubectl prints, as the administrator. Raises `ClusterError` with what it complains about."""
+        command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *arguments]
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def apply(self, *manifests: Mapping[str, Any]) -> None:
+        """`kubectl apply` of objects."""
+        items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(items))
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """`kubectl get ... -o json`."""
+        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return answer
+
+    def pod_log(self, namespace: str, pod: str, container: str | None = None) -> str:
+        """What a pod's containers, or one of them, have written; also after the pod's end."""
+        logs = sorted(self.directory.pods.glob(f"{namespace}_{pod}_*/{container or '*'}.log"))
+        return "".join(log.read_text(errors="replace") for log in logs)
+
+    def audit_events(self) -> list[AuditEvent]:
+        """Every request that the API server has answered."""
+        return list(audit_events(self.directory.audit_log))
+
+    def diagnose(self) -> str:
+        """Nodes, Jobs, pods, events and the ends of all logs, for a failed test's report."""
+        return diagnose(self.directory, self.kubectl)
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket."""
+        self.minio.client().make_bucket(name)
+
+
+def take_down(directory: StateDirectory) -> None:
+    """End a cluster, by asking its supervisor or, when that does not answer, by killing it; wait until nothing is left."""
+    try:
+        lock = directory.lock.open("r")
+    except FileNotFoundError:
+        return
+    with lock:
+        with suppress(OSError, control.ControlError):
+            control.ask(directory.control, "down", timeout_s=5)
+        if _released(lock.fileno()):
+            return
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(directory.read_description().supervisor_pid, signal.SIGKILL)
+        if not _released(lock.fileno()):
+            raise ClusterError(f"the cluster in {directory.path} does not end")
+
+
+def _released(lock: int) -> bool:
+    end = time.monotonic() + _DOWN_WITHIN_S
+    while time.monotonic() < end:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False

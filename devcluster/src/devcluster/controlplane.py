@@ -1,0 +1,197 @@
+"""How each process of a cluster is started, and how one sees that it is up.
+
+Only the command lines live here; who starts them, in what order and how often, is the supervisor's business.
+"""
+
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devcluster.layout import ClusterSpec, StateDirectory
+
+_AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    nonResourceURLs: ["*"]
+  - level: Metadata
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where the cluster's servers listen, on 127.0.0.1."""
+
+    etcd: int
+    etcd_peer: int
+    apiserver: int
+    minio: int
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return f"https://127.0.0.1:{self.apiserver}"
+
+    @property
+    def minio_endpoint(self) -> str:
+        """MinIO's address."""
+        return f"http://127.0.0.1:{self.minio}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinioKeys:
+    """MinIO's root credentials."""
+
+    access_key: str
+    secret_key: str
+
+    @classmethod
+    def random(cls) -> "MinioKeys":
+        """New ones."""
+        return cls(access_key=secrets.token_hex(8), secret_key=secrets.token_hex(20))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSpec:
+    """One process of the cluster."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    needs: Path | None = None
+    """A file that must exist before the process can start."""
+    health: str | None = None
+    """An http address that answers 200 when it is up."""
+
+
+def write_audit_policy(path: Path) -> None:
+    """Who did what, without the bodies."""
+    path.write_text(_AUDIT_POLICY)
+
+
+def process_specs(
+    spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: MinioKeys
+) -> list[ProcessSpec]:
+    """Every process of the cluster, in no particular order: they wait for each other by themselves."""
+    specs = [
+        _etcd(spec, directory, ports),
+        _apiserver(spec, directory, ports),
+        _controller_manager(spec, directory),
+        _scheduler(spec, directory),
+        _minio(spec, directory, ports, keys),
+    ]
+    if spec.with_node:
+        specs.append(_node(spec, directory))
+    return specs
+
+
+def _etcd(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> ProcessSpec:
+    client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd_peer}"
+    return ProcessSpec(
+        name="etcd",
+        command=[
+            spec.binaries["etcd"],
+            f"--data-dir={directory.data / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",  # nothing here is worth a disk's wait
+            "--log-level=warn",
+        ],
+        health=f"{client}/health",
+    )
+
+
+def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> ProcessSpec:
+    policy = directory.path / "audit-policy.yaml"
+    write_audit_policy(policy)
+    # The server mints its serving pair before it reads the service-account keys, so one pair does for both,
+    # and nothing else has to know how to make keys.
+    pair = directory.certificates / "apiserver"
+    return ProcessSpec(
+        name="apiserver",
+        command=[
+            spec.binaries["kube-apiserver"],
+            f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
+            f"--cert-dir={directory.certificates}",
+            f"--secure-port={ports.apiserver}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--service-cluster-ip-range=10.99.0.0/16",
+            "--allow-privileged=true",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={pair}.key",
+            f"--service-account-signing-key-file={pair}.key",
+            f"--token-auth-file={directory.path / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--endpoint-reconciler-type=none",
+            f"--default-unreachable-toleration-seconds={spec.unreachable_toleration_s}",
+            f"--default-not-ready-toleration-seconds={spec.unreachable_toleration_s}",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={directory.audit_log}",
+            "--audit-log-maxsize=4096",  # megabytes: never rotated, so that whoever counts requests reads one file
+        ],
+    )
+
+
+def _controller_manager(spec: ClusterSpec, directory: StateDirectory) -> ProcessSpec:
+    pair = directory.certificates / "apiserver"
+    return ProcessSpec(
+        name="controller-manager",
+        command=[
+            spec.binaries["kube-controller-manager"],
+            f"--kubeconfig={directory.kubeconfig_of('controller-manager')}",
+            f"--service-account-private-key-file={pair}.key",
+            f"--root-ca-file={pair}.crt",
+            "--secure-port=0",
+            "--leader-elect=false",
+            "--controllers=*,-nodeipam,-cloud-node-lifecycle-controller",
+            f"--node-monitor-grace-period={spec.node_monitor_grace_s}s",
+        ],
+        needs=Path(f"{pair}.key"),
+    )
+
+
+def _scheduler(spec: ClusterSpec, directory: StateDirectory) -> ProcessSpec:
+    return ProcessSpec(
+        name="scheduler",
+        command=[
+            spec.binaries["kube-scheduler"],
+            f"--kubeconfig={directory.kubeconfig_of('scheduler')}",
+            "--secure-port=0",
+            "--leader-elect=false",
+        ],
+        needs=directory.certificates / "apiserver.key",
+    )
+
+
+def _minio(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: MinioKeys) -> ProcessSpec:
+    return ProcessSpec(
+        name="minio",
+        command=[
+            spec.binaries["minio"],
+            "server",
+            f"--address=127.0.0.1:{ports.minio}",
+            "--quiet",
+            str(directory.data / "minio"),
+        ],
+        environment={
+            "MINIO_ROOT_USER": keys.access_key,
+            "MINIO_ROOT_PASSWORD": keys.secret_key,
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+            "MINIO_CI_CD": "on",  # any file system will do
+        },
+        health=f"{ports.minio_endpoint}/minio/health/live",
+    )
+
+
+def _node(spec: ClusterSpec, directory: StateDirectory) -> ProcessSpec:
+    command = [sys.executable, "-m", "devcluster.node", str(directory.path)]
+    return ProcessSpec(name="node", command=command, needs=directory.certificates / "apiserver.key")

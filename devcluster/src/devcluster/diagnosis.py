@@ -1,0 +1,40 @@
+"""What to look at when a test on a cluster has failed, in one text."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from devcluster.layout import StateDirectory
+
+_PROCESS_LOG_LINES = 10
+_POD_LOG_LINES = 25
+_QUESTIONS = (
+    ("get", "nodes", "-o", "wide"),
+    ("get", "jobs,pods", "--all-namespaces", "-o", "wide"),
+    ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
+)
+
+
+def diagnose(directory: StateDirectory, kubectl: Callable[..., str]) -> str:
+    """Nodes, Jobs, pods, events, and the ends of all logs."""
+    parts = [_section("kubectl " + " ".join(question), _answer(kubectl, question)) for question in _QUESTIONS]
+    for log in sorted(directory.pods.glob("*/*.log")):
+        parts.append(_section(f"{log.parent.name} {log.stem}", _tail(log, _POD_LOG_LINES)))
+    for log in sorted(directory.logs.glob("*.log")):
+        if log != directory.audit_log:
+            parts.append(_section(log.name, _tail(log, _PROCESS_LOG_LINES)))
+    return "\n".join(parts)
+
+
+def _answer(kubectl: Callable[..., str], question: tuple[str, ...]) -> str:
+    try:
+        return kubectl(*question, "--request-timeout=5s")
+    except Exception as error:  # noqa: BLE001  (a broken cluster is what this is for)
+        return str(error)
+
+
+def _section(title: str, text: str) -> str:
+    return f"=== {title}\n{text.rstrip()}\n"
+
+
+def _tail(log: Path, lines: int) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,76 @@
+"""Starting a cluster: claim its directory, start the guard, wait until the supervisor says that it is ready."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from devcluster.binaries import ensure_binaries
+from devcluster.building import Reporter
+from devcluster.layout import ClusterSpec, StateDirectory, claim
+
+
+class ClusterError(RuntimeError):
+    """The cluster could not be started, or a command on it failed; the message says why."""
+
+
+def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirectory, subprocess.Popen[str]]":
+    """Start the cluster that `spec` describes in `path`; its files and its guard. Raises `ClusterError`."""
+    found = ensure_binaries(report)
+    programs = {
+        "etcd": found.etcd,
+        "kube-apiserver": found.kube_apiserver,
+        "kube-controller-manager": found.kube_controller_manager,
+        "kube-scheduler": found.kube_scheduler,
+        "kubectl": found.kubectl,
+        "minio": found.minio,
+    }
+    complete = replace(
+        spec,
+        binaries={name: str(program) for name, program in programs.items()},
+        # Where this program's own environment has its console scripts: the image of every container.
+        node_path=spec.node_path or str(Path(sys.executable).parent),
+    )
+    directory, lock = claim(path)
+    with lock:
+        directory.write_spec(complete)
+        guard = _start_guard(directory, lock.fileno())
+    assert guard.stdout is not None
+    with guard.stdout as progress:
+        answer = json.loads(progress.readline() or '{"state": "failed", "text": "the supervisor died"}')
+    if answer["state"] != "ready":
+        guard.wait()
+        raise ClusterError(f"the cluster did not start: {answer['text']}")
+    return directory, guard
+
+
+def _start_guard(directory: StateDirectory, lock: int) -> "subprocess.Popen[str]":
+    with directory.log_of("supervisor").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "devcluster.guard", str(directory.path), str(lock)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd="/",
+            env=_clean_environment(),
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+
+
+def _clean_environment() -> dict[str, str]:
+    """Without what would make our processes behave like something of the starter's, such as its coverage or its cluster."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("KUBE", "MINIO_", "PYTEST_"))
+    }
+
+
+def forget(path: Path) -> None:
+    """Remove what is left of a cluster that could not clean up after itself."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,137 @@
+"""The node's main loop: register, then give every pod that is bound here a worker.
+
+List, then watch from there; when the watch ends, for whatever reason, list again. A pod is known by its uid and gets one
+worker in its life, however late or often its events come.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+
+from devcluster.kubeapi import UNREACHABLE, ApiError, JsonObject, KubeApi
+from devcluster.layout import StateDirectory
+from devcluster.node.addresses import AddressPool
+from devcluster.node.events import EventRecorder
+from devcluster.node.images import ImageStore
+from devcluster.node.logserver import LogServer
+from devcluster.node.pods import HOST_ADDRESS, NodeContext, PodWorker, delete_for_good
+from devcluster.node.registration import Registration
+
+log = logging.getLogger(__name__)
+
+NODE_NAME = "node-0"
+_RELIST_AFTER_S = 0.5
+_FINAL = frozenset({"Succeeded", "Failed"})
+
+
+class Agent:
+    """The node of one cluster."""
+
+    def __init__(self, directory: StateDirectory) -> None:
+        self._directory = directory
+        self._spec = directory.read_spec()
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: set[str] = set()
+
+    async def run(self) -> None:
+        """Until killed."""
+        certificates = self._directory.certificates
+        logs = LogServer(self._directory.pods, self._is_running)
+        port = await logs.start(certificates / "apiserver.crt", certificates / "apiserver.key")
+        async with KubeApi.from_kubeconfig(self._directory.kubeconfig_of("node")) as api:
+            node = self._context(api)
+            registration = Registration(
+                api, name=NODE_NAME, address=HOST_ADDRESS, kubelet_port=port, gpus=self._spec.gpus
+            )
+            await registration.register()
+            self._directory.node_ready.touch()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(registration.keep_alive())
+                tasks.create_task(self._watch_pods(api, node))
+
+    def _context(self, api: KubeApi) -> NodeContext:
+        host, port = api.address
+        return NodeContext(
+            api=api,
+            images=ImageStore(self._spec.images),
+            addresses=AddressPool(),
+            events=EventRecorder(api, NODE_NAME),
+            pods_directory=self._directory.pods,
+            base_environment={
+                "PATH": f"{self._spec.node_path}:{os.environ.get('PATH', os.defpath)}",
+                "LANG": "C.UTF-8",
+                "KUBERNETES_SERVICE_HOST": host,
+                "KUBERNETES_SERVICE_PORT": str(port),
+            },
+        )
+
+    async def _watch_pods(self, api: KubeApi, node: NodeContext) -> None:
+        mine = f"spec.nodeName={NODE_NAME}"
+        returning = True
+        while True:
+            try:
+                listing = await api.get("/api/v1/pods", fieldSelector=mine)
+                self._compare(listing["items"], node, returning=returning)
+                returning = False
+                version = listing["metadata"]["resourceVersion"]
+                async for kind, pod in api.watch("/api/v1/pods", fieldSelector=mine, resourceVersion=version):
+                    if kind == "ERROR":
+                        break
+                    if kind == "DELETED":
+                        self._forget(pod["metadata"]["uid"])
+                    elif kind != "BOOKMARK":
+                        self._observe(pod, node, lost=False)
+            except (ApiError, *UNREACHABLE) as error:
+                log.warning("watching pods: %r", error)
+                await asyncio.sleep(_RELIST_AFTER_S)
+
+    def _compare(self, pods: list[JsonObject], node: NodeContext, *, returning: bool) -> None:
+        """Take in a whole listing; `returning`: what ran before this agent started is lost."""
+        present = {pod["metadata"]["uid"] for pod in pods}
+        for uid in [uid for uid in (*self._workers, *self._finished) if uid not in present]:
+            self._forget(uid)
+        for pod in pods:
+            phase = pod.get("status", {}).get("phase")
+            self._observe(pod, node, lost=returning and phase == "Running")
+
+    def _observe(self, pod: JsonObject, node: NodeContext, *, lost: bool) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid in self._workers:
+            self._workers[uid].update(pod)
+            return
+        over = uid in self._finished or pod.get("status", {}).get("phase") in _FINAL
+        dying = "deletionTimestamp" in pod["metadata"]
+        if not over:
+            worker = self._workers[uid] = PodWorker(pod, node)
+            worker.update(pod)
+            self._spawn(self._work(worker, lost=lost))
+        elif dying and pod["metadata"].get("deletionGracePeriodSeconds"):
+            self._spawn(delete_for_good(node.api, pod))
+
+    async def _work(self, worker: PodWorker, *, lost: bool) -> None:
+        try:
+            await worker.run(lost=lost)
+        except Exception:
+            # A kubelet does not die of one pod either.
+            log.exception("pod %s", worker.uid)
+        finally:
+            del self._workers[worker.uid]
+            self._finished.add(worker.uid)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _forget(self, uid: str) -> None:
+        if uid in self._workers:
+            self._workers[uid].vanish()
+        self._finished.discard(uid)
+
+    def _is_running(self, namespace: str, name: str) -> bool:
+        return any(
+            worker.pod["metadata"]["namespace"] == namespace and worker.pod["metadata"]["name"] == name
+            for worker in self._workers.values()
+        )

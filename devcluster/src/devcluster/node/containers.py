@@ -1,0 +1,155 @@
+"""One container: the process that plays it, and its state in the words of the API."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from devcluster.children import Child
+from devcluster.kubeapi import JsonObject
+
+_MESSAGE_BYTES = 4096
+"""Where the kubelet cuts a termination message."""
+_LOG_LINES, _LOG_BYTES = 80, 2048
+"""How much of the log stands in for the message under FallbackToLogsOnError."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything about a container's process that had to be resolved first."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    working_directory: Path
+
+
+class Container:
+    """A container of one pod, from waiting to its last end."""
+
+    def __init__(self, spec: JsonObject, pod_directory: Path, *, waiting_reason: str) -> None:
+        self.spec = spec
+        self.name: str = spec["name"]
+        self.directory = pod_directory / self.name
+        self.log = pod_directory / f"{self.name}.log"
+        self.restarts = 0
+        self.child: Child | None = None
+        self._state: JsonObject = {"waiting": {"reason": waiting_reason}}
+        self._last_state: JsonObject = {}
+        self._started_at = ""
+
+    @property
+    def termination_log(self) -> Path:
+        """The file that holds the termination message."""
+        return self.directory / "termination-log"
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return "running" in self._state
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of its last end; None before."""
+        terminated = self._state.get("terminated")
+        return None if terminated is None else int(terminated["exitCode"])
+
+    @property
+    def has_run(self) -> bool:
+        """Whether its process was ever started."""
+        return bool(self._last_state) or "waiting" not in self._state
+
+    def wait_because(self, reason: str, message: str) -> bool:
+        """It cannot run now; says whether that is news."""
+        waiting = {"waiting": {"reason": reason, "message": message}}
+        news = waiting != self._state
+        if "terminated" in self._state:
+            self._last_state = self._state
+        self._state = waiting
+        return news
+
+    def start(self, launch: Launch) -> None:
+        """Start its process; when that fails, it has ended with the runtime's own exit code."""
+        self.termination_log.unlink(missing_ok=True)
+        self._started_at = timestamp()
+        try:
+            self.child = Child.start(
+                launch.command,
+                environment=launch.environment,
+                log=self.log,
+                working_directory=launch.working_directory,
+            )
+        except OSError as error:
+            # 128 and StartError are containerd's for a program that is not there.
+            self._end(
+                128, reason="StartError", message=f"failed to start {launch.command[0]!r}: {error.strerror}"
+            )
+            return
+        self._state = {"running": {"startedAt": self._started_at}}
+
+    async def ended(self) -> int:
+        """Wait for the end of its process and note it; the exit code, 128 + n for signal n."""
+        if self.child is not None and self.running:
+            status = await self.child.wait()
+            code, signal_number = (128 - status, -status) if status < 0 else (status, 0)
+            self._end(
+                code,
+                reason="Error" if code else "Completed",
+                message=self._message(code),
+                signal_number=signal_number,
+            )
+        assert self.exit_code is not None
+        return self.exit_code
+
+    def lose(self) -> None:
+        """The node was away and its processes with it."""
+        self._started_at = timestamp()
+        message = "The container could not be located when the pod was terminated"
+        self._end(128 + signal.SIGKILL, reason="ContainerStatusUnknown", message=message)
+
+    def status(self) -> JsonObject:
+        """Its part of the pod's status."""
+        status: JsonObject = {
+            "name": self.name,
+            "image": self.spec["image"],
+            "imageID": self.spec["image"] if self.has_run else "",
+            "ready": self.running,
+            "started": self.running,
+            "restartCount": self.restarts,
+            "state": self._state,
+            "lastState": self._last_state,
+        }
+        if self.child is not None:
+            status["containerID"] = f"process://{self.child.pid}"
+        return status
+
+    def _end(self, code: int, *, reason: str, message: str, signal_number: int = 0) -> None:
+        terminated: JsonObject = {
+            "exitCode": code,
+            "reason": reason,
+            "startedAt": self._started_at,
+            "finishedAt": timestamp(),
+        }
+        if message:
+            terminated["message"] = message
+        if signal_number:
+            terminated["signal"] = signal_number
+        if self.child is not None:
+            terminated["containerID"] = f"process://{self.child.pid}"
+        self._state = {"terminated": terminated}
+
+    def _message(self, code: int) -> str:
+        if self.termination_log.exists():
+            with self.termination_log.open("rb") as file:
+                text = file.read(_MESSAGE_BYTES)
+            if text:
+                return text.decode(errors="replace")
+        if code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            tail = self.log.read_bytes()[-_LOG_BYTES:].splitlines(keepends=True)[-_LOG_LINES:]
+            return b"".join(tail).decode(errors="replace")
+        return ""
+
+
+def timestamp() -> str:
+    """Now, as the API writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

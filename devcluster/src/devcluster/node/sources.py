@@ -1,0 +1,119 @@
+"""What a pod may read from the API: ConfigMaps, Secrets, its own fields and resources, a service-account token.
+
+Errors carry the kubelet's words, because that is what users and operators look for in a pod's status.
+"""
+
+import base64
+import re
+from fractions import Fraction
+from math import ceil
+
+from devcluster.kubeapi import ApiError, JsonObject, KubeApi
+
+_SUFFIXES = {
+    **{
+        suffix: Fraction(1024) ** power
+        for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)
+    },
+    **{
+        suffix: Fraction(1000) ** power
+        for power, suffix in enumerate(["k", "M", "G", "T", "P", "E"], start=1)
+    },
+    "m": Fraction(1, 1000),
+    "": Fraction(1),
+}
+_FIELD_WITH_KEY = re.compile(r"^metadata\.(labels|annotations)\['(.+)'\]$")
+
+
+class MissingError(RuntimeError):
+    """Something the pod refers to is not there (yet); the message is the kubelet's."""
+
+
+class Sources:
+    """Reads for one namespace."""
+
+    def __init__(self, api: KubeApi, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+
+    async def config_map(self, name: str, *, optional: bool = False) -> dict[str, bytes]:
+        """Key to content; nothing when it is optional and missing."""
+        found = await self._read("configmaps", name, optional=optional)
+        text = {key: value.encode() for key, value in (found.get("data") or {}).items()}
+        return text | _decoded(found.get("binaryData"))
+
+    async def secret(self, name: str, *, optional: bool = False) -> dict[str, bytes]:
+        """Key to content; nothing when it is optional and missing."""
+        return _decoded((await self._read("secrets", name, optional=optional)).get("data"))
+
+    async def key_of(self, kind: str, selector: JsonObject) -> bytes | None:
+        """What a `configMapKeyRef` (kind ConfigMap) or `secretKeyRef` (kind Secret) points at; None when optional and missing."""
+        name, key, optional = selector.get("name", ""), selector["key"], selector.get("optional", False)
+        read = self.secret if kind == "Secret" else self.config_map
+        content = await read(name, optional=optional)
+        if key not in content and not optional:
+            raise MissingError(f"couldn't find key {key} in {kind} {self._namespace}/{name}")
+        return content.get(key)
+
+    async def token(self, service_account: str, projection: JsonObject, pod: JsonObject) -> str:
+        """A service-account token bound to the pod."""
+        bound_to = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": pod["metadata"]["name"],
+            "uid": pod["metadata"]["uid"],
+        }
+        audience = projection.get("audience")
+        spec = {
+            "audiences": [audience] if audience else [],
+            "expirationSeconds": projection.get("expirationSeconds", 3600),
+            "boundObjectRef": bound_to,
+        }
+        path = f"/api/v1/namespaces/{self._namespace}/serviceaccounts/{service_account}/token"
+        review = await self._api.create(path, {"spec": spec})
+        return str(review["status"]["token"])
+
+    async def _read(self, plural: str, name: str, *, optional: bool) -> JsonObject:
+        try:
+            return await self._api.get(f"/api/v1/namespaces/{self._namespace}/{plural}/{name}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            if optional:
+                return {}
+            raise MissingError(f'{plural.removesuffix("s")} "{name}" not found') from None
+
+
+def field_of(pod: JsonObject, path: str) -> str:
+    """What a `fieldRef` points at."""
+    if match := _FIELD_WITH_KEY.match(path):
+        return str((pod["metadata"].get(match[1]) or {}).get(match[2], ""))
+    section, name = path.split(".", 1)
+    if path in {"metadata.labels", "metadata.annotations"}:
+        return "\n".join(
+            f'{key}="{value}"' for key, value in sorted((pod["metadata"].get(name) or {}).items())
+        )
+    value = pod[section].get(name, "")
+    if path in {"status.podIPs", "status.hostIPs"}:
+        return ",".join(entry["ip"] for entry in value)
+    return str(value)
+
+
+def resource_of(container: JsonObject, selector: JsonObject) -> str:
+    """What a `resourceFieldRef` points at, in units of its divisor."""
+    section, name = selector["resource"].split(".", 1)
+    resources = container.get("resources", {})
+    amount = resources.get(section, {}).get(name) or resources.get("limits", {}).get(name) or "0"
+    divisor = selector.get("divisor", "1")
+    return str(ceil(_quantity(amount) / (_quantity(divisor) or 1)))
+
+
+def _quantity(text: str) -> Fraction:
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)", text)
+    if match is None:
+        raise MissingError(f"cannot read the quantity {text!r}")
+    return Fraction(match[1]) * _SUFFIXES[match[2]]
+
+
+def _decoded(data: JsonObject | None) -> dict[str, bytes]:
+    return {key: base64.b64decode(value) for key, value in (data or {}).items()}

