@@ -22,6 +22,7 @@ from diffugen_api.v1alpha1 import S3
 from diffugen_generator.failures import Missing, StoreRefused
 
 BINARY = "application/octet-stream"
+JSON = "application/json"
 
 _PART = ".part"
 """Ending of files under way; they are never listed."""
