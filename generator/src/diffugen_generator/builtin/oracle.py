@@ -1,0 +1,89 @@
+"""The colour oracle: finds a picture's objects by hue, and tells whether they are the ones asked for.
+
+It knows nothing of classes and takes part in no training. Objects of `scenes` have saturated colours of six
+hues, and backgrounds are nearly grey: each pixel takes the nearest named hue, or none; a majority in 3x3
+removes specks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_generator.builtin.scenes import COLOURS
+
+SMALLEST, LARGEST = 0.012, 0.40
+"""Share of the picture that an object covers."""
+
+WHOLENESS: Final = 0.85
+"""Share of an object's pixels that its largest connected part holds."""
+
+CHROMA, SATURATION = 0.20, 0.34
+"""Least max - min, and least (max - min) / max, of a pixel's sRGB in 0..1, for it to have a hue at all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One object that the oracle saw."""
+
+    colour: str
+    mask: NDArray[np.bool_]
+    """[height, width]; the largest connected part alone."""
+
+
+def colours_of(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Index into `COLOURS` of each pixel of `image` [h, w, 3], or -1 where it has no hue: [h, w]."""
+    rgb = image.astype(np.float32) / 255.0
+    strength = rgb.max(axis=2) - rgb.min(axis=2)
+    coloured = (strength >= CHROMA) & (strength >= SATURATION * rgb.max(axis=2))
+    apart = (
+        _directions(rgb) @ _directions(np.array(list(COLOURS.values()), np.float32) / 255.0).T
+    )  # [h, w, 6]
+    votes = np.zeros((*image.shape[:2], len(COLOURS) + 1), np.float32)
+    nearest = np.where(coloured, apart.argmax(axis=2), len(COLOURS))
+    np.put_along_axis(votes, nearest[..., None], 1.0, axis=2)
+    counts = np.stack(
+        [cv2.blur(np.ascontiguousarray(votes[..., i]), (3, 3)) for i in range(votes.shape[2])], axis=2
+    )
+    winner = (counts + 0.01 * votes).argmax(axis=2)  # a tie goes to the pixel's own colour
+    return np.where(winner == len(COLOURS), -1, winner)
+
+
+def objects_of(image: NDArray[np.uint8]) -> list[Found]:
+    """The objects in `image` [h, w, 3] sRGB, from left to right; at most one of each colour."""
+    nearest = colours_of(image)
+    found = [
+        Found(name, whole)
+        for index, name in enumerate(COLOURS)
+        if (whole := _whole(nearest == index)) is not None
+    ]
+    return sorted(found, key=lambda each: float(np.nonzero(each.mask)[1].mean()))
+
+
+def shows(image: NDArray[np.uint8], wanted: Iterable[str]) -> bool:
+    """Whether the objects in `image` have exactly the colours `wanted`, in any order."""
+    return sorted(each.colour for each in objects_of(image)) == sorted(wanted)
+
+
+def _directions(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Hue of `rgb` [..., 3] as a unit vector [..., 2] in the plane across the grey axis (zero for greys)."""
+    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    plane = np.stack([2.0 * r - g - b, np.float32(np.sqrt(3.0)) * (g - b)], axis=-1)
+    return np.asarray(plane / np.maximum(np.linalg.norm(plane, axis=-1, keepdims=True), 1e-6), np.float32)
+
+
+def _whole(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """The largest connected part of `mask`, if that is an object: not too small, too large or in pieces."""
+    area = int(mask.sum())
+    if not SMALLEST * mask.size <= area <= LARGEST * mask.size:
+        return None
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    largest = int(stats[1:, cv2.CC_STAT_AREA].argmax()) + 1
+    if stats[largest, cv2.CC_STAT_AREA] < WHOLENESS * area:
+        return None
+    return np.asarray(labels == largest)

@@ -1,0 +1,40 @@
+"""A checkpoint as an ordinary `StableDiffusionPipeline` folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from denoiser import Denoiser, new_scheduler
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from tokens import FROZEN, load_tokenizer
+
+
+def pipeline_of(autoencoder: Path, checkpoint: Path) -> StableDiffusionPipeline:
+    """The pipeline with the averaged weights of `checkpoint`, in float32."""
+    denoiser = Denoiser()
+    denoiser.load_state_dict(torch.load(checkpoint, weights_only=True)["averaged"])
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(autoencoder),
+        text_encoder=denoiser.text,
+        tokenizer=load_tokenizer(),
+        unet=denoiser.unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export_pipeline(autoencoder: Path, checkpoint: Path, folder: Path) -> None:
+    """Write the pipeline to `folder` as float16 safetensors; other files there, such as the card, stay."""
+    pipeline = pipeline_of(autoencoder, checkpoint).to(torch.float16)
+    for part in ("vae", "text_encoder", "tokenizer", "unet", "scheduler"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    # Beside tokenizer.json, for programs that read the two older files.
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(FROZEN / name, folder / "tokenizer" / name)
+    logging.getLogger(__name__).info("wrote %s", folder)
