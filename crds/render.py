@@ -64,9 +64,7 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
     if "const" in schema:
         out["enum"] = [schema["const"]]
     if "properties" in schema:
-        out["properties"] = {
-            name: structural(value, definitions) for name, value in schema["properties"].items()
-        }
+        out["properties"] = {name: structural(value, definitions) for name, value in schema["properties"].items()}
     if "items" in schema:
         out["items"] = structural(schema["items"], definitions)
         out.setdefault("x-kubernetes-list-type", "atomic")
@@ -154,9 +152,7 @@ def rows(path: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str, str
     yield from _rows(path, raw, raw.get("$defs", {}))
 
 
-def _rows(
-    path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str, str]]:
+def _rows(path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     clean = structural(schema, definitions)
     raw = definitions[schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
     for name, field in raw.get("properties", {}).items():
@@ -176,9 +172,7 @@ def _rows(
 def _default(field: Mapping[str, Any]) -> str:
     value = field.get("default")
     return (
-        ""
-        if value is None or value in ("", [], {})
-        else f"`{value}`".replace("True", "true").replace("False", "false")
+        "" if value is None or value in ("", [], {}) else f"`{value}`".replace("True", "true").replace("False", "false")
     )
 
 
@@ -259,9 +253,7 @@ def main() -> int:
         if check:
             name = str(file.relative_to(ROOT))
             sys.stdout.writelines(
-                difflib.unified_diff(
-                    found.splitlines(True), text.splitlines(True), name, f"{name} (rendered)"
-                )
+                difflib.unified_diff(found.splitlines(True), text.splitlines(True), name, f"{name} (rendered)")
             )
             sys.stdout.write(f"{name} is out of date: run `make generate`\n")
         else:

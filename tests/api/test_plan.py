@@ -126,9 +126,7 @@ def test_a_threshold_changes_the_labels_and_not_the_evidence() -> None:
     [
         with_attention(refine=True),
         with_attention(background=["sky"]),
-        a_spec(
-            classes=[{"name": "ball", "synonyms": ["sphere"]}, {"name": "star", "synonyms": ["pentagram"]}]
-        ),
+        a_spec(classes=[{"name": "ball", "synonyms": ["sphere"]}, {"name": "star", "synonyms": ["pentagram"]}]),
     ],
 )
 def test_what_a_model_looks_for_changes_the_evidence(spec: LabeledDatasetSpec) -> None:
@@ -143,9 +141,7 @@ def test_the_order_of_classes_and_of_background_words_is_not_evidence() -> None:
     assert addresses(with_attention(background=["sky", "sand"])) == addresses(
         with_attention(background=["sand", "sky"])
     )
-    assert revision_of(reordered) != revision_of(a_spec()), (
-        "class ids follow the order, so the content differs"
-    )
+    assert revision_of(reordered) != revision_of(a_spec()), "class ids follow the order, so the content differs"
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,7 @@ class SpecError(ValueError):
 
 def canonical(value: Any) -> bytes:
     """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def address(value: Any, digits: int = 32) -> str:
@@ -188,9 +186,7 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
 def count_samples(spec: LabeledDatasetSpec) -> int:
     """Return how many samples each stage asks for, before equal prompts are drawn only once."""
     variables = spec.prompts.variables
-    prompts = sum(
-        math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec)
-    )
+    prompts = sum(math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec))
     return prompts * spec.prompts.samples_per_prompt
 
 

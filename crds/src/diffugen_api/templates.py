@@ -39,8 +39,7 @@ class Template:
                 continue
             if piece.group(1) is None:
                 raise TemplateError(
-                    f"a lone {token!r} at character {piece.start() + 1}; "
-                    f"write {token * 2!r} for the brace itself"
+                    f"a lone {token!r} at character {piece.start() + 1}; write {token * 2!r} for the brace itself"
                 )
             if not _NAME.match(piece.group(1)):
                 raise TemplateError(

@@ -25,9 +25,7 @@ ClassName = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$")
 ]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-VariableName = Annotated[
-    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-]
+VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Format = Literal["coco", "yolo"]
 Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 
@@ -79,12 +77,8 @@ class ObjectClass(Model):
 class Image(Model):
     """The pictures: size in pixels and file format."""
 
-    width: int = Field(
-        default=512, ge=64, le=2048, multiple_of=8, description="Width in pixels, a multiple of 8."
-    )
-    height: int = Field(
-        default=512, ge=64, le=2048, multiple_of=8, description="Height in pixels, a multiple of 8."
-    )
+    width: int = Field(default=512, ge=64, le=2048, multiple_of=8, description="Width in pixels, a multiple of 8.")
+    height: int = Field(default=512, ge=64, le=2048, multiple_of=8, description="Height in pixels, a multiple of 8.")
     format: Literal["png", "jpeg", "webp"] = Field(
         default="png", description="File format; jpeg and webp are written at quality 95."
     )
@@ -133,17 +127,13 @@ class Txt2Img(Model):
         description="A Stable Diffusion pipeline: builtin://NAME, or the path of a diffusers folder.",
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
-    guidance_scale: float = Field(
-        default=7.5, ge=1, le=50, description="Classifier-free guidance; 1 switches it off."
-    )
+    guidance_scale: float = Field(default=7.5, ge=1, le=50, description="Classifier-free guidance; 1 switches it off.")
 
 
 class Stage(Model):
     """One stage of the dataset: a name, and how its pictures are drawn."""
 
-    name: Name = Field(
-        description="The stage's name; part of its Jobs' names and of its folder in the store."
-    )
+    name: Name = Field(description="The stage's name; part of its Jobs' names and of its folder in the store.")
     txt2img: Txt2Img = Field(alias="txt2img", description="Draw from text alone.")
 
     @property
@@ -219,9 +209,7 @@ class S3(Model):
         description="Scheme, host and port, e.g. http://minio.storage:9000.",
     )
     bucket: str = Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
-    prefix: str = Field(
-        default="", max_length=512, pattern=r"^[A-Za-z0-9._/-]*$", description="Folder in the bucket."
-    )
+    prefix: str = Field(default="", max_length=512, pattern=r"^[A-Za-z0-9._/-]*$", description="Folder in the bucket.")
     region: str = Field(default="us-east-1", max_length=63)
     secret_ref: SecretRef | None = Field(
         default=None,
@@ -299,9 +287,7 @@ class Run(Model):
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         description="A PodTemplateSpec merged over the generated one: nodeSelector, tolerations, env ….",
     )
-    backoff_limit_per_shard: int = Field(
-        default=3, ge=0, le=100, description="Retries of one index before it fails."
-    )
+    backoff_limit_per_shard: int = Field(default=3, ge=0, le=100, description="Retries of one index before it fails.")
     active_deadline_seconds: int | None = Field(
         default=None, ge=1, le=31_536_000, description="Longest time for each Job, in seconds."
     )
@@ -389,9 +375,7 @@ class StageStatus(Model):
     kind: str = Field(max_length=30)
     state: Literal["Pending", "Queued", "Running", "Succeeded", "Failed"] = "Pending"
     job: str = Field(default="", max_length=63)
-    gpu: bool = Field(
-        default=True, description="Whether the stage's pods ask for the resources of run.resources."
-    )
+    gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
     samples: SampleCounts = Field(default_factory=SampleCounts)
     shards: ShardStatus = Field(default_factory=ShardStatus)
     start_time: str | None = Field(default=None, max_length=32)

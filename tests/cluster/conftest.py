@@ -1,0 +1,64 @@
+"""One cluster for all tests that do not break it."""
+
+import secrets
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from devcluster import Cluster
+from tests.cluster.world import CRD, RBAC, OperatorProcess, World
+
+RUNNING = pytest.StashKey[Cluster]()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A control plane, MinIO and a node with two pretended GPUs."""
+    with Cluster.start(gpus=2) as running:
+        request.config.stash[RUNNING] = running
+        yield running
+        del request.config.stash[RUNNING]
+
+
+@pytest.fixture(scope="session")
+def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
+    """Make a namespace with a bucket and an operator (not yet started) that looks after it alone."""
+    cluster.apply_file(CRD)
+    cluster.apply_file(RBAC)
+
+    def make(name: str) -> World:
+        namespace = f"{name}-{secrets.token_hex(3)}"
+        log = tmp_path_factory.mktemp("operator") / f"{namespace}.log"
+        operator = OperatorProcess(kubeconfig=cluster.operator_kubeconfig, namespace=namespace, log=log)
+        log.touch()
+        return World(cluster, namespace, operator)
+
+    return make
+
+
+@pytest.fixture
+def world(new_world: Callable[[str], World]) -> World:
+    """A namespace in which no operator runs."""
+    return new_world("still")
+
+
+@pytest.fixture
+def running(new_world: Callable[[str], World]) -> Iterator[World]:
+    """A namespace with its operator running; the dataset is deleted in the end, so that its pods make room."""
+    world = new_world("test")
+    world.operator.start()
+    yield world
+    world.operator.end()
+    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the cluster's state to the report of a failure, while there is a cluster to look at."""
+    report = yield
+    running = item.config.stash.get(RUNNING, None)
+    if call.when != "teardown" and report.failed and running is not None:
+        report.sections.append(("cluster", running.diagnose()))
+    return report

@@ -1,0 +1,77 @@
+"""What `kubectl apply` refuses, and whether it says which field and what to do."""
+
+from typing import Any
+
+import pytest
+
+from tests.cluster.world import Json, World
+
+STAGE = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
+
+
+def refusals() -> list[Any]:
+    return [
+        pytest.param({"classes": []}, ["spec.classes", "at least 1"], id="no classes"),
+        pytest.param({"classes": None}, ["spec.classes", "Required value"], id="classes missing"),
+        pytest.param(
+            {"classes": [{"name": "ball"}, {"name": "ball"}]},
+            ["spec.classes", "class names must be unique: rename or remove the duplicates"],
+            id="duplicate class names",
+        ),
+        pytest.param({"image": {"width": 100}}, ["spec.image.width", "multiple of 8"], id="width not a multiple of 8"),
+        pytest.param(
+            {"output": {"splits": {"train": 0.8, "val": 0.1}}},
+            ["spec.output.splits", "splits must add up to 1: for example train 0.8, val 0.1, test 0.1"],
+            id="splits that do not add up",
+        ),
+        pytest.param(
+            {"stages": [STAGE, STAGE]},
+            ["spec.stages", "stage names must be unique: rename or remove the duplicates"],
+            id="two stages of one name",
+        ),
+        pytest.param({"colour": "red"}, ['unknown field "spec.colour"'], id="unknown field"),
+        pytest.param(
+            {"stages": [{"name": "base", "txt2img": {"model": "m", "stepz": 3}}]},
+            ['unknown field "spec.stages[0].txt2img.stepz"'],
+            id="unknown field in a list",
+        ),
+        pytest.param(
+            {"stages": [{"name": "base"}]},
+            ["spec.stages[0].txt2img", "Required value"],
+            id="a stage of no kind",
+        ),
+        pytest.param(
+            {"prompts": {"variables": {"2nd": ["a"]}}},
+            ["spec.prompts.variables", "a variable's name is letters, digits and _"],
+            id="a variable that no template can name",
+        ),
+        pytest.param(
+            {"output": {"s3": {"endpoint": "minio:9000"}}},
+            ["spec.output.s3.endpoint", "should match"],
+            id="an endpoint without a scheme",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("changes", "said"), refusals())
+def test_a_bad_manifest_is_refused_with_the_field_and_the_mend(world: World, changes: Json, said: list[str]) -> None:
+    message = world.refusal(world.manifest(**changes))
+
+    for words in said:
+        assert words in message
+
+
+def test_splits_may_be_whole_numbers(world: World) -> None:
+    world.apply(output={"splits": {"train": 1, "val": 0, "test": 0}}, suspend=True)
+
+
+def test_the_api_server_writes_no_defaults_into_the_spec(world: World) -> None:
+    manifest = world.apply(suspend=True)
+
+    assert world.get()["spec"] == manifest["spec"]
+
+
+def test_a_new_object_is_not_read_as_current(world: World) -> None:
+    world.apply(suspend=True)
+
+    assert world.get()["status"]["observedGeneration"] == -1, "no operator runs here, so nobody has observed it"

@@ -1,0 +1,366 @@
+"""The throwaway cluster keeps a kubelet's promises, and leaves nothing behind."""
+
+import ipaddress
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from devcluster import Cluster
+from devcluster.cluster import ClusterError
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+RESTRICTED_POD = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """One for this test alone, where only restricted pods are admitted."""
+    name = f"test-{next(_numbers)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    eventually(lambda: cluster.get("serviceaccount", "default", "-n", name))
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def shell(script: str, **fields: object) -> Json:
+    return {
+        "name": "main",
+        "image": "diffugen/test",
+        "command": ["sh", "-c", script],
+        "securityContext": RESTRICTED_CONTAINER,
+        **fields,
+    }
+
+
+def pod_spec(container: Json, **fields: object) -> Json:
+    return {"restartPolicy": "Never", "securityContext": RESTRICTED_POD, "containers": [container], **fields}
+
+
+def pod(namespace: str, container: Json, **fields: object) -> Json:
+    meta = {"name": "pod", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_spec(container, **fields)}
+
+
+def named(namespace: str, kind: str, name: str, **content: object) -> Json:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, **content}
+
+
+def eventually(look: Callable[[], T], *, within_s: float = 15) -> T:
+    """What `look` finds, once it finds something."""
+    end = time.monotonic() + within_s
+    while True:
+        try:
+            found = look()
+            problem: Exception = AssertionError(f"found {found!r}")
+        except (ClusterError, LookupError, AssertionError) as error:
+            found, problem = None, error
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise problem
+        time.sleep(0.1)
+
+
+def state_of(cluster: Cluster, namespace: str, kind: str) -> Json:
+    """The `kind` of state that the test's pod is in; fails when it is in another."""
+    status = cluster.get("pod", "pod", "-n", namespace)["status"]
+    state: Json = status["containerStatuses"][0]["state"]
+    assert kind in state, state
+    return dict(state[kind])
+
+
+def mentions(text: str) -> list[int]:
+    """The processes whose environment or command line contain `text`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in told:
+            found.append(int(entry.name))
+    return found
+
+
+def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str) -> None:
+    script = """
+        cat /etc/spec/words
+        echo "$JOB_COMPLETION_INDEX $IP $WORD $GREETING"
+        sleep 1
+        echo "did $JOB_COMPLETION_INDEX" > "$DIFFUGEN_TERMINATION_LOG"
+    """
+    container = shell(
+        script,
+        env=[
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "word"}}},
+            {"name": "GREETING", "value": "hello-$(WORD)"},
+        ],
+        volumeMounts=[{"name": "spec", "mountPath": "/etc/spec"}],
+        resources={"limits": {"nvidia.com/gpu": "1"}},
+    )
+    template = {"spec": pod_spec(container, volumes=[{"name": "spec", "configMap": {"name": "spec"}}])}
+    job = named(namespace, "Job", "three", spec={
+        "completions": 3, "parallelism": 3, "completionMode": "Indexed", "backoffLimit": 0, "template": template,
+    })  # fmt: skip
+
+    cluster.apply(
+        named(namespace, "ConfigMap", "spec", data={"words": "from the map\n"}),
+        named(namespace, "Secret", "keys", stringData={"word": "sesame"}),
+        {**job, "apiVersion": "batch/v1"},
+    )
+    cluster.kubectl("wait", "--for=condition=complete", "job/three", "-n", namespace, "--timeout=30s")
+
+    pods = cluster.get("pods", "-n", namespace)["items"]
+    indexes = [item["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for item in pods]
+    addresses = [item["status"]["podIP"] for item in pods]
+    ends = [item["status"]["containerStatuses"][0]["state"]["terminated"] for item in pods]
+    assert sorted(indexes) == ["0", "1", "2"]
+    assert len(set(addresses)) == 3
+    assert all(ipaddress.ip_address(address).is_loopback for address in addresses)
+    assert [end["message"] for end in ends] == [f"did {index}\n" for index in indexes]
+    assert {(end["exitCode"], end["reason"]) for end in ends} == {(0, "Completed")}
+    for item, index, address in zip(pods, indexes, addresses, strict=True):
+        log = cluster.pod_log(namespace, item["metadata"]["name"])
+        assert log == f"from the map\n{index} {address} sesame hello-sesame\n"
+    # Two GPUs, three pods: the third began when another had ended.
+    assert max(end["startedAt"] for end in ends) >= min(end["finishedAt"] for end in ends)
+
+
+def test_kubectl_shows_logs(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod(namespace, shell("echo one; echo two; sleep 1; echo three")))
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/pod", "-n", namespace, "--timeout=15s")
+
+    assert cluster.kubectl("logs", "pod", "-n", namespace, "--follow") == "one\ntwo\nthree\n"
+    assert cluster.kubectl("logs", "pod", "-n", namespace, "--tail=1") == "three\n"
+
+
+def test_a_long_message_is_cut_and_a_failure_is_told(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(
+        pod(namespace, shell("head -c 9000 /dev/zero | tr '\\0' x > /dev/termination-log; exit 77"))
+    )
+
+    end = eventually(lambda: state_of(cluster, namespace, "terminated"))
+
+    assert (end["exitCode"], end["reason"], end["message"]) == (77, "Error", "x" * 4096)
+    assert cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Failed"
+
+
+def test_volumes_and_init_containers(cluster: Cluster, namespace: str) -> None:
+    mounts = [{"name": "scratch", "mountPath": "/data"}, {"name": "facts", "mountPath": "/data/facts"}]
+    init = {**shell("echo prepared > /data/file", volumeMounts=mounts), "name": "init"}
+    show = shell(
+        'cat "$DIR/file" /data/facts/who; cd /data && cat facts/who; test -d "$HOME" && test -d "$TMPDIR"'
+    )
+    volumes = [
+        {"name": "scratch", "emptyDir": {}},
+        {
+            "name": "facts",
+            "downwardAPI": {"items": [{"path": "who", "fieldRef": {"fieldPath": "metadata.name"}}]},
+        },
+    ]
+    main = {**show, "volumeMounts": mounts, "env": [{"name": "DIR", "value": "/data"}]}
+    cluster.apply(pod(namespace, main, initContainers=[init], volumes=volumes))
+
+    end = eventually(lambda: state_of(cluster, namespace, "terminated"))
+
+    assert end["exitCode"] == 0
+    assert cluster.pod_log(namespace, "pod", "main") == "prepared\npodpod"
+
+
+def test_a_missing_secret_is_waited_for(cluster: Cluster, namespace: str) -> None:
+    word = {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "late", "key": "word"}}}
+    cluster.apply(pod(namespace, shell("echo $WORD", env=[word])))
+
+    waiting = eventually(
+        lambda: (
+            state_of(cluster, namespace, "waiting")
+            if "message" in state_of(cluster, namespace, "waiting")
+            else None
+        )
+    )
+    assert waiting == {"reason": "CreateContainerConfigError", "message": 'secret "late" not found'}
+
+    cluster.apply(named(namespace, "Secret", "late", stringData={"other": "thing"}))
+    wanted = {
+        "reason": "CreateContainerConfigError",
+        "message": f"couldn't find key word in Secret {namespace}/late",
+    }
+    eventually(lambda: state_of(cluster, namespace, "waiting") == wanted)
+
+    cluster.apply(named(namespace, "Secret", "late", stringData={"word": "here"}))
+    assert eventually(lambda: state_of(cluster, namespace, "terminated"))["exitCode"] == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"), [("Never", "ErrImageNeverPull"), ("IfNotPresent", "ImagePullBackOff")]
+)
+def test_an_unknown_image_does_not_run(cluster: Cluster, namespace: str, policy: str, reason: str) -> None:
+    cluster.apply(pod(namespace, shell("true", image="busybox", imagePullPolicy=policy)))
+
+    eventually(lambda: state_of(cluster, namespace, "waiting")["reason"] == reason)
+
+
+def test_a_program_that_is_not_there_ends_the_pod(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod(namespace, {**shell(""), "command": ["no-such-program"]}))
+
+    end = eventually(lambda: state_of(cluster, namespace, "terminated"))
+    assert (end["exitCode"], end["reason"]) == (128, "StartError")
+
+
+def test_deletion_asks_first(cluster: Cluster, namespace: str) -> None:
+    bucket = namespace
+    cluster.make_bucket(bucket)
+    polite = shell("trap 'echo asked; exit 3' TERM; echo up; while :; do sleep 0.1; done")
+    cluster.apply(pod(namespace, polite))
+    eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
+
+    cluster.kubectl("delete", "pod", "pod", "-n", namespace, "--timeout=15s")
+
+    assert cluster.pod_log(namespace, "pod") == "up\nasked\n"
+
+
+def test_deletion_does_not_wait_for_ever(cluster: Cluster, namespace: str) -> None:
+    marker = f"stubborn-{namespace}"
+    stubborn = shell(
+        "trap '' TERM; echo up; while :; do sleep 0.1; done", env=[{"name": "MARK", "value": marker}]
+    )
+    cluster.apply(pod(namespace, stubborn, terminationGracePeriodSeconds=1))
+    eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
+    assert mentions(marker)
+
+    cluster.kubectl("delete", "pod", "pod", "-n", namespace, "--timeout=15s")
+
+    assert not mentions(marker)
+
+
+def test_a_deadline_ends_the_pod(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod(namespace, shell("sleep 60"), activeDeadlineSeconds=1, terminationGracePeriodSeconds=1))
+
+    status = eventually(lambda: failed_status(cluster, namespace))
+    assert status["reason"] == "DeadlineExceeded"
+
+
+def failed_status(cluster: Cluster, namespace: str) -> Json:
+    status: Json = cluster.get("pod", "pod", "-n", namespace)["status"]
+    assert status["phase"] == "Failed"
+    return status
+
+
+def test_a_container_is_restarted_on_failure(cluster: Cluster, namespace: str) -> None:
+    twice = shell(
+        "test -e /data/been && exit 0; touch /data/been; exit 1",
+        volumeMounts=[{"name": "d", "mountPath": "/data"}],
+    )
+    again = pod(namespace, twice, volumes=[{"name": "d", "emptyDir": {}}])
+    again["spec"]["restartPolicy"] = "OnFailure"
+    cluster.apply(again)
+
+    eventually(lambda: cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Succeeded")
+    assert cluster.get("pod", "pod", "-n", namespace)["status"]["containerStatuses"][0]["restartCount"] == 1
+
+
+def test_pods_that_are_not_restricted_are_refused(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(ClusterError, match="violates PodSecurity"):
+        cluster.apply(pod(namespace, {**shell("true"), "securityContext": {}}))
+
+
+def test_the_operator_user_has_no_rights_and_is_heard(cluster: Cluster, namespace: str) -> None:
+    before = len(cluster.writes_of("operator"))
+    with pytest.raises(ClusterError, match="forbidden"):
+        cluster.kubectl(
+            f"--kubeconfig={cluster.operator_kubeconfig}", "create", "configmap", "x", "-n", namespace
+        )
+
+    (event,) = cluster.writes_of("operator")[before:]
+    assert (event["verb"], event["objectRef"]["resource"], event["responseStatus"]["code"]) == (
+        "create",
+        "configmaps",
+        403,
+    )
+
+
+def test_a_lost_node_loses_its_containers(cluster: Cluster, namespace: str) -> None:
+    marker = f"lost-{namespace}"
+    # A process that its parent's death alone would not end.
+    forks = shell("sleep 60 & echo up; wait; true", env=[{"name": "MARK", "value": marker}])
+    cluster.apply(pod(namespace, forks))
+    eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
+
+    cluster.node.kill()
+    assert not mentions(marker)
+
+    cluster.node.start()
+    end = eventually(lambda: state_of(cluster, namespace, "terminated"))
+    assert (end["exitCode"], end["reason"]) == (137, "ContainerStatusUnknown")
+
+
+def test_pods_survive_an_api_server_that_is_away(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod(namespace, shell("echo up; sleep 2; echo down")))
+    eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
+
+    cluster.apiserver.kill()
+    eventually(lambda: cluster.pod_log(namespace, "pod") == "up\ndown\n")
+    cluster.apiserver.start()
+
+    eventually(lambda: cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Succeeded")
+
+
+OWNER = """
+import sys
+from devcluster import Cluster
+cluster = Cluster.start()
+print(cluster.directory.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nothing_outlives_a_killed_owner(cluster: Cluster) -> None:
+    """A second cluster side by side with the first, and the end of whoever started it."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    directory = Path(owner.stdout.readline().strip())
+    facts = json.loads((directory / "cluster.json").read_text())
+    assert facts["server"] != cluster.server
+    second = Cluster(type(cluster.directory)(directory))
+    second.apply(pod("default", shell("sleep 60 & wait", env=[{"name": "MARK", "value": directory.name}])))
+    second.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=15s")
+    assert len(mentions(directory.name)) >= 9
+
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+
+    eventually(lambda: not mentions(directory.name) and not directory.exists(), within_s=10)
+    assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "guard"])
+def test_nothing_outlives_a_killed_supervisor(victim: str) -> None:
+    running = Cluster.start(with_node=False)
+    directory = running.directory.path
+    supervisor = json.loads((directory / "cluster.json").read_text())["supervisor_pid"]
+    guard = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(supervisor if victim == "supervisor" else guard, signal.SIGKILL)
+
+    eventually(lambda: not mentions(directory.name) and not directory.exists(), within_s=10)
+    running.stop()

@@ -1,0 +1,157 @@
+"""Editing the applied resource: only what the edit touches is done anew, and the old dataset stays until then."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+
+from tests.cluster.world import Json, World
+
+TEMPLATES = [
+    "a red {object} on snow",
+    "a blue {object} on sand",
+    "a green {object} on snow",
+    "a yellow {object} on sand",
+]
+
+
+def manifest_of(world: World) -> list[Json]:
+    pointer = world.current()
+    assert pointer is not None
+    data = world.read(f"revisions/{pointer['revision']}/manifest.jsonl.gz")
+    return [json.loads(line) for line in gzip.decompress(data).splitlines()]
+
+
+class Reader(threading.Thread):
+    """Somebody who downloads the dataset all the while: whatever the pointer names must be whole."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(daemon=True)
+        self._world = world
+        self._done = threading.Event()
+        self.revisions: list[str] = []
+        self.faults: list[str] = []
+
+    def run(self) -> None:
+        while not self._done.wait(0.3):
+            pointer = self._world.current()
+            if pointer is None:
+                self.faults.append("there was no pointer")
+                continue
+            revision = pointer["revision"]
+            if self.revisions[-1:] != [revision]:
+                self.revisions.append(revision)
+            keys = set(self._world.keys(f"revisions/{revision}/"))
+            for needed in ("manifest.jsonl.gz", "dataset.json", "yolo/data.yaml", "contact-sheet.png"):
+                if f"revisions/{revision}/{needed}" not in keys:
+                    self.faults.append(f"{revision} lacks {needed}")
+
+    def finish(self) -> None:
+        self._done.set()
+        self.join(timeout=30)
+
+
+def test_an_edited_template_redraws_its_quarter_and_a_threshold_redraws_nothing(running: World) -> None:
+    running.apply(prompts={"templates": TEMPLATES})
+    first = running.wait_ready()
+    assert first["status"]["stages"][0]["samples"] == {
+        "total": 16,
+        "done": 16,
+        "reused": 0,
+        "accepted": 16,
+        "rejected": 0,
+    }
+    drawn = running.drawn_at()
+    assert len(drawn) == 16
+    old = first["status"]["dataset"]
+    reader = Reader(running)
+    reader.start()
+
+    # One template of four.
+    edited = [*TEMPLATES[:3], "one purple {object} on sand"]
+    running.apply(prompts={"templates": edited})
+    second = running.wait("at work on the edit", lambda d: d["status"].get("revision") != old["revision"])
+    assert second["status"]["dataset"] == old, "the old dataset stays published"
+    second = running.wait_ready()
+    reader.finish()
+
+    counts = second["status"]["stages"][0]["samples"]
+    assert (counts["total"], counts["reused"], counts["done"]) == (16, 12, 16)
+    assert worker_counts(running, second) == {"drawn": 4, "labelled": 4}
+    after = running.drawn_at()
+    assert {k: v for k, v in after.items() if k in drawn} == drawn, "no picture was drawn again"
+    assert len(after) == 20
+    assert {line["prompt"] for line in manifest_of(running)} >= {
+        "one purple ball on sand",
+        "one purple star on sand",
+    }
+    assert reader.faults == []
+    assert reader.revisions == [old["revision"], second["status"]["dataset"]["revision"]]
+    assert f"revisions/{old['revision']}/dataset.json" in running.keys("revisions/")
+
+    # A threshold: labels only, and no pod with a GPU.
+    before = manifest_of(running)
+    known = {j["metadata"]["name"] for j in running.jobs()}
+    running.apply(prompts={"templates": edited}, labeling={"attention": {"threshold": 0.8, "snap": False}})
+    third = running.wait_ready()
+
+    assert running.drawn_at() == after, "nothing was drawn"
+    new = [j for j in running.jobs() if j["metadata"]["name"] not in known]
+    assert len(new) == 3
+    assert "nvidia.com/gpu" not in json.dumps([j["spec"]["template"] for j in new])
+    assert worker_counts(running, third) == {"drawn": 0, "labelled": 16}
+    changed = manifest_of(running)
+    assert [line["id"] for line in changed] == [line["id"] for line in before]
+    assert [line["instances"] for line in changed] != [line["instances"] for line in before]
+
+
+def worker_counts(world: World, dataset: Json) -> dict[str, int]:
+    """Sum what the workers themselves reported for the dataset's revision."""
+    revision = dataset["status"]["revision"]
+    reports = [json.loads(world.read(key)) for key in world.keys(f"shards/{revision}/")]
+    return {name: sum(report["counts"][name] for report in reports) for name in ("drawn", "labelled")}
+
+
+def test_back_to_a_former_spec_publishes_it_again_without_drawing(running: World) -> None:
+    running.apply()
+    first = running.wait_ready()
+    drawn = running.drawn_at()
+    running.apply(quality={"minInstances": 1})
+    second = running.wait_ready()
+    assert second["status"]["revision"] != first["status"]["revision"]
+
+    running.apply()
+    third = running.wait_ready()
+
+    assert third["status"]["dataset"]["manifestSHA256"] == first["status"]["dataset"]["manifestSHA256"]
+    pointer = running.current()
+    assert pointer is not None
+    assert pointer["revision"] == first["status"]["revision"]
+    assert running.drawn_at() == drawn
+
+
+def test_suspend_stops_the_work_and_resume_goes_on(running: World) -> None:
+    running.apply(run={"samplesPerShard": 1, "parallelism": 1})
+    running.wait("drawing", lambda d: d["status"].get("summary", {}).get("progress", "").startswith(("1/", "2/")))
+    running.apply(run={"samplesPerShard": 1, "parallelism": 1}, suspend=True)
+    running.wait("suspended", lambda d: running.condition("Suspended", d)["status"] == "True")
+    wait_until(lambda: not [p for p in running.pods("stage") if p["status"]["phase"] in {"Pending", "Running"}])
+    drawn = running.drawn_at()
+    time.sleep(3)
+    assert running.drawn_at() == drawn
+
+    running.apply(run={"samplesPerShard": 1, "parallelism": 1}, suspend=False)
+    running.wait_ready()
+
+    assert {k: v for k, v in running.drawn_at().items() if k in drawn} == drawn
+    assert len(running.jobs()) == 3, "the suspended Jobs themselves went on"
+
+
+def wait_until(seen: object, seconds: float = 60) -> None:
+    assert callable(seen)
+    end = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.2)

@@ -1,0 +1,102 @@
+"""What the plan step or the API server refuses: said in status before any GPU pod, and mended without loss."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster.world import Json, World
+
+MODEL = "builtin://shapes"
+
+
+def bad_specs() -> list[Any]:
+    return [
+        pytest.param(
+            {"prompts": {"templates": ["a {shade} {object}"]}},
+            ("UnknownVariable", ["spec.prompts.templates[0]", "'shade'", "spec.prompts.variables"]),
+            id="a template field without a variable",
+        ),
+        pytest.param(
+            {"prompts": {"templates": ["{object.__class__}"]}},
+            ("InvalidTemplate", ["spec.prompts.templates[0]", "plain name"]),
+            id="a template that reaches for attributes",
+        ),
+        pytest.param(
+            {"prompts": {"variables": {"object": ["ball", "cube"]}}},
+            ("UnknownClass", ["spec.prompts.variables.object[1]", "'cube'", "spec.classes"]),
+            id="an object that is no class",
+        ),
+        pytest.param(
+            {"output": {"s3": {"bucket": "no-such-bucket"}}},
+            ("BucketNotFound", ["spec.output.s3.bucket", "no-such-bucket", "create it"]),
+            id="a missing bucket",
+        ),
+        pytest.param(
+            {"output": {"s3": {"secretRef": {"name": "wrong"}}}},
+            ("StoreCredentialsRefused", ["spec.output.s3.secretRef"]),
+            id="refused credentials",
+        ),
+        pytest.param(
+            {"stages": [{"name": "base", "txt2img": {"model": "builtin://nope"}}]},
+            ("UnknownModel", ["spec.stages[0].txt2img.model", "builtin://nope", "shapes"]),
+            id="an unknown model",
+        ),
+        pytest.param(
+            {"run": {"podTemplate": {"spec": {"nodeSelector": {"disk": "!!"}}}}},
+            ("InvalidPodTemplate", ["nodeSelector", "!!"]),
+            id="a broken podTemplate",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("changes", "said"), bad_specs())
+def test_a_spec_that_cannot_work_stalls_before_any_gpu_and_goes_on_when_mended(
+    running: World, changes: Json, said: tuple[str, list[str]]
+) -> None:
+    reason, words = said
+    running.secret("wrong", "nobody", "wrong-password")
+    running.apply(**changes)
+
+    message = running.wait_stalled(reason)
+
+    for word in words:
+        assert word in message
+    assert running.condition("Ready")["status"] == "False"
+    assert running.condition("Reconciling")["status"] in {"False", "Absent"}
+    assert running.get()["status"]["summary"]["reason"] == reason
+    assert running.jobs("stage") == []
+
+    running.apply()  # a spec edit goes on, with nothing else to do
+    running.wait_ready()
+
+
+def test_the_retry_annotation_goes_on_after_the_cause_is_mended_elsewhere(running: World) -> None:
+    running.apply(output={"s3": {"bucket": f"{running.bucket}-late"}})
+    running.wait_stalled("BucketNotFound")
+
+    running.store.make_bucket(f"{running.bucket}-late")
+    time.sleep(2)
+    assert running.condition("Stalled")["status"] == "True", "nobody polls a cause that only a person can mend"
+    running.annotate("diffugen.dev/retry-requested-at=2026-01-01T00:00:00Z")
+
+    ready = running.wait_ready()
+    assert ready["status"]["lastHandledRetryAt"] == "2026-01-01T00:00:00Z"
+    assert ready["status"]["dataset"]["uri"].startswith(f"s3://{running.bucket}-late/")
+
+
+def test_an_endpoint_that_cannot_be_reached_is_said_and_tried_again(running: World) -> None:
+    running.apply(output={"s3": {"endpoint": "http://127.0.0.1:9"}})
+
+    def said(dataset: Json) -> bool:
+        return running.condition("Ready", dataset)["reason"] == "StoreUnreachable"
+
+    status = running.wait("StoreUnreachable in status", said)["status"]
+    assert "http://127.0.0.1:9" in running.condition("Ready", {"status": status})["message"]
+    assert running.condition("Reconciling", {"status": status})["status"] == "True"
+    assert running.jobs("stage") == []
+
+    running.apply()
+    running.wait_ready()
