@@ -1,8 +1,9 @@
 """The programs of a cluster, compiled once from pinned modules and kept in a cache.
 
-`modules/kubernetes` and `modules/minio` are Go modules whose go.mod and go.sum pin every byte that is compiled. The cache
-directory is named by a hash of those files and of the build flags, so a new pin never meets an old binary. A lock lets one
-builder work while others wait for it; a binary appears under its name only when it is complete.
+`modules/kubernetes` and `modules/minio` are Go modules whose go.mod and go.sum pin every byte that is
+compiled. The cache directory is named by a hash of those files and of the build flags, so a new pin never
+meets an old binary. A lock lets one builder work while others wait for it; a binary appears under its name
+only when it is complete.
 """
 
 import fcntl

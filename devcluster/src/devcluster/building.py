@@ -1,7 +1,7 @@
 """Compiling Go packages while saying how far it has come.
 
-`go build -v` names each package as it gets to it; `go list -deps` says beforehand how many there are. From an empty cache
-that is some 2,500 packages and many minutes, during which a silent program looks like a dead one.
+`go build -v` names each package as it gets to it; `go list -deps` says beforehand how many there are. From an
+empty cache that is some 2,500 packages and many minutes, during which a silent program looks like a dead one.
 """
 
 import subprocess
@@ -99,7 +99,7 @@ def build_packages(
     """Compile `packages` of the module in directory `module` into files in `output`."""
     report.line(f"resolving the packages of {module.name} (the first time, their sources are fetched)")
     total = _count_packages(go, module, packages)
-    command = [go, "build", "-v", "-trimpath", "-ldflags", ldflags, "-o", f"{output}/", *packages]
+    command = [str(go), "build", "-v", "-trimpath", "-ldflags", ldflags, "-o", f"{output}/", *packages]
     report.started(f"compiling {module.name}", total)
     with subprocess.Popen(
         command, cwd=module, env=go_environment(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True

@@ -1,7 +1,7 @@
 """Starting a child process and learning of its end, without threads.
 
-Python 3.11's asyncio waits for children in threads, and a process with threads should not fork. A pidfd in the event loop
-does the same without.
+Python 3.11's asyncio waits for children in threads, and a process with threads should not fork. A pidfd in
+the event loop does the same without.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -27,11 +28,11 @@ class Child:
     @classmethod
     def start(
         cls,
-        command: Sequence[str | Path],
+        command: Sequence[str],
         *,
         environment: Mapping[str, str],
         log: Path,
-        working_directory: Path | None = None,
+        working_directory: Path,
     ) -> Self:
         """Start it with its output appended to `log`. Raises OSError when the program cannot be started."""
         with log.open("ab") as output:
@@ -43,7 +44,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=kernel.die_with_parent(),
+                preexec_fn=kernel.die_with_parent(),  # noqa: PLW1509  (there are no threads)
             )
         return cls(process)
 
@@ -63,10 +64,8 @@ class Child:
 
     def signal_group(self, signal_number: int) -> None:
         """Send a signal to it and to what it forked, as long as that stayed in its group."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal_number)
-        except ProcessLookupError:
-            pass
 
     async def kill(self) -> None:
         """End it and its group at once."""
@@ -76,13 +75,13 @@ class Child:
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        # The group's number stays taken while a member lives, so this cannot hit a stranger; when none lives it hits nobody.
+        # Before it is reaped, so that the group's number is still its own.
         self.signal_group(signal.SIGKILL)
         self._ended.set_result(self._process.wait())
 
 
 def end_all_children(*, spare: frozenset[int] = frozenset()) -> None:
-    """SIGKILL and reap every child of this process but `spare`, and every orphan that comes to it meanwhile."""
+    """SIGKILL and reap every child of this process but `spare`, and every orphan that comes to it."""
     while doomed := [pid for pid in kernel.children() if pid not in spare]:
         for pid in doomed:
             try:

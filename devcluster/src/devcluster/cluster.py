@@ -9,9 +9,9 @@ It belongs to the process that started it and does not outlive it, not even when
 import fcntl
 import json
 import os
+import secrets
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,10 +24,11 @@ from urllib.parse import urlsplit
 from minio import Minio
 
 from devcluster import control
-from devcluster.audit import AuditEvent, audit_events
+from devcluster.audit import audit_events, is_write
 from devcluster.building import ConsoleReporter, Reporter
 from devcluster.diagnosis import diagnose
 from devcluster.faults import ClusterProcess
+from devcluster.kubeapi import JsonObject
 from devcluster.launching import ClusterError, launch
 from devcluster.layout import ClusterSpec, StateDirectory, is_alive, owned_root, remove_stale, state_root
 
@@ -98,10 +99,9 @@ class Cluster:
         owner_pid: int | None = None,
         report: Reporter | None = None,
     ) -> Self:
-        """Start one that belongs to this process, or to `owner_pid`; returns when pods can run and MinIO answers."""
+        """Start one that belongs to this process, or to `owner_pid`; returns when all of it is usable."""
         remove_stale()
-        owned_root().mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = Path(tempfile.mktemp(prefix="", dir=owned_root()))
+        path = owned_root() / secrets.token_hex(4)
         spec = ClusterSpec(
             name=path.name,
             gpus=gpus,
@@ -160,9 +160,13 @@ class Cluster:
         items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         self.kubectl("apply", "-f", "-", stdin=json.dumps(items))
 
-    def get(self, *arguments: str) -> dict[str, Any]:
+    def apply_file(self, path: Path) -> None:
+        """`kubectl apply` of a manifest file."""
+        self.kubectl("apply", "-f", str(path))
+
+    def get(self, *arguments: str) -> JsonObject:
         """`kubectl get ... -o json`."""
-        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        answer: JsonObject = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return answer
 
     def pod_log(self, namespace: str, pod: str, container: str | None = None) -> str:
@@ -170,9 +174,15 @@ class Cluster:
         logs = sorted(self.directory.pods.glob(f"{namespace}_{pod}_*/{container or '*'}.log"))
         return "".join(log.read_text(errors="replace") for log in logs)
 
-    def audit_events(self) -> list[AuditEvent]:
-        """Every request that the API server has answered."""
+    def audit_events(self) -> list[JsonObject]:
+        """Every request that the API server has answered, as in its audit log."""
         return list(audit_events(self.directory.audit_log))
+
+    def writes_of(self, user: str) -> list[JsonObject]:
+        """Those of a user's requests that were to change something."""
+        return [
+            event for event in self.audit_events() if is_write(event) and event["user"]["username"] == user
+        ]
 
     def diagnose(self) -> str:
         """Nodes, Jobs, pods, events and the ends of all logs, for a failed test's report."""
@@ -184,7 +194,7 @@ class Cluster:
 
 
 def take_down(directory: StateDirectory) -> None:
-    """End a cluster, by asking its supervisor or, when that does not answer, by killing it; wait until nothing is left."""
+    """Ask the supervisor to end it, or kill that when it does not answer; wait until nothing is left."""
     try:
         lock = directory.lock.open("r")
     except FileNotFoundError:

@@ -1,7 +1,8 @@
 """What one can ask of a running cluster's supervisor: one JSON line each way over a Unix socket.
 
-A request is `{"verb": ..., "process": ...}`, the answer `{"ok": ...}` or `{"error": ...}`. Only the supervisor may start and
-kill the cluster's processes, because it is their parent: the kernel ends them with it, and it reaps them.
+A request is `{"verb": ..., "process": ...}`, the answer `{"ok": ...}` or `{"error": ...}`. Only the
+supervisor may start and kill the cluster's processes, because it is their parent: the kernel ends them with
+it, and it reaps them.
 """
 
 import json

@@ -64,6 +64,8 @@ class ProcessSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     needs: Path | None = None
     """A file that must exist before the process can start."""
+    after: str | None = None
+    """A process that must be up first."""
     health: str | None = None
     """An http address that answers 200 when it is up."""
 
@@ -131,11 +133,12 @@ def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Pr
             f"--token-auth-file={directory.path / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--endpoint-reconciler-type=none",
+            "--kubelet-preferred-address-types=InternalIP",
             f"--default-unreachable-toleration-seconds={spec.unreachable_toleration_s}",
             f"--default-not-ready-toleration-seconds={spec.unreachable_toleration_s}",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={directory.audit_log}",
-            "--audit-log-maxsize=4096",  # megabytes: never rotated, so that whoever counts requests reads one file
+            "--audit-log-maxsize=4096",  # megabytes: never rotated, so that counting reads one file
         ],
     )
 
@@ -154,7 +157,7 @@ def _controller_manager(spec: ClusterSpec, directory: StateDirectory) -> Process
             "--controllers=*,-nodeipam,-cloud-node-lifecycle-controller",
             f"--node-monitor-grace-period={spec.node_monitor_grace_s}s",
         ],
-        needs=Path(f"{pair}.key"),
+        after="apiserver",  # it gives up after 10 s without one, which a busy machine may need
     )
 
 

@@ -1,7 +1,7 @@
 """Who may talk to a cluster: its users' tokens and kubeconfigs.
 
-The cluster's own parts are members of `system:masters`, each under its own name, so that the audit log tells them apart.
-`operator` is a member of nothing: what it may do is for a test or a chart to grant.
+The cluster's own parts are members of `system:masters`, each under its own name, so that the audit log tells
+them apart. `operator` is a member of nothing: what it may do is for a test or a chart to grant.
 """
 
 import json

@@ -17,11 +17,10 @@ _QUESTIONS = (
 def diagnose(directory: StateDirectory, kubectl: Callable[..., str]) -> str:
     """Nodes, Jobs, pods, events, and the ends of all logs."""
     parts = [_section("kubectl " + " ".join(question), _answer(kubectl, question)) for question in _QUESTIONS]
-    for log in sorted(directory.pods.glob("*/*.log")):
-        parts.append(_section(f"{log.parent.name} {log.stem}", _tail(log, _POD_LOG_LINES)))
-    for log in sorted(directory.logs.glob("*.log")):
-        if log != directory.audit_log:
-            parts.append(_section(log.name, _tail(log, _PROCESS_LOG_LINES)))
+    of_pods = sorted(directory.pods.glob("*/*.log"))
+    parts += [_section(f"{log.parent.name} {log.stem}", _tail(log, _POD_LOG_LINES)) for log in of_pods]
+    of_processes = sorted(set(directory.logs.glob("*.log")) - {directory.audit_log})
+    parts += [_section(log.name, _tail(log, _PROCESS_LOG_LINES)) for log in of_processes]
     return "\n".join(parts)
 
 

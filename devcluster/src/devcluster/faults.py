@@ -8,9 +8,10 @@ from devcluster.layout import StateDirectory
 
 @dataclass(frozen=True)
 class ClusterProcess:
-    """One process of a running cluster: `etcd`, `apiserver`, `controller-manager`, `scheduler`, `minio` or `node`."""
+    """One of a running cluster's processes."""
 
     name: str
+    """`etcd`, `apiserver`, `controller-manager`, `scheduler`, `minio` or `node`"""
     directory: StateDirectory
 
     @property
@@ -20,7 +21,7 @@ class ClusterProcess:
         return pid
 
     def kill(self) -> None:
-        """SIGKILL, and wait for its end. With the node, the containers of its pods die too: the machine is lost."""
+        """SIGKILL, and wait for its end. The node's containers die with it, as when a machine is lost."""
         control.ask(self.directory.control, "kill", self.name)
 
     def start(self) -> None:

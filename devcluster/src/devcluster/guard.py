@@ -2,9 +2,10 @@
 
 starter -> guard -> supervisor -> etcd, API server, ..., node agent -> containers
 
-It starts the supervisor, waits for its end, whatever that was (SIGKILL too), kills everything that was below it, and deletes
-the cluster's directory. As a subreaper it inherits every orphan of the tree, so "everything below" is simply "my children,
-until there are none". Should the guard itself be killed, the supervisor is told (SIGTERM) and does the same.
+It starts the supervisor, waits for its end, whatever that was (SIGKILL too), kills everything that was below
+it, and deletes the cluster's directory. As a subreaper it inherits every orphan of the tree, so "everything
+below" is simply "my children, until there are none". Should the guard itself be killed, the supervisor is
+told (SIGTERM) and does the same.
 """
 
 import os
@@ -19,7 +20,7 @@ from devcluster.children import end_all_children
 
 
 def main() -> None:
-    """`python -m devcluster.guard DIRECTORY LOCK_FD`; the lock's file descriptor is inherited and passed on."""
+    """`python -m devcluster.guard DIRECTORY LOCK_FD`; the lock is inherited and passed on."""
     directory, lock = Path(sys.argv[1]), int(sys.argv[2])
     kernel.become_subreaper()
     for harmless in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -28,7 +29,7 @@ def main() -> None:
         [sys.executable, "-m", "devcluster.supervisor", str(directory)],
         pass_fds=[lock],
         start_new_session=True,
-        preexec_fn=kernel.die_with_parent(signal.SIGTERM),
+        preexec_fn=kernel.die_with_parent(signal.SIGTERM),  # noqa: PLW1509  (there are no threads)
     )
     # The pipe to the starter is the supervisor's now: its end must be seen there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

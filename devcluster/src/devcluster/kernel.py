@@ -1,8 +1,8 @@
 """The few Linux calls that keep a cluster from outliving its owner, and that the standard library lacks.
 
-Two properties are wanted of every process below a supervisor. It dies when its parent dies, however that happens
-(`PR_SET_PDEATHSIG`); and what it forked comes back to an ancestor of ours instead of to init (`PR_SET_CHILD_SUBREAPER`),
-so that whoever cleans up finds the strays among its own children.
+Two properties are wanted of every process below a supervisor. It dies when its parent dies, however that
+happens (`PR_SET_PDEATHSIG`); and what it forked comes back to an ancestor of ours instead of to init
+(`PR_SET_CHILD_SUBREAPER`), so that whoever cleans up finds the strays among its own children.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ def children() -> list[int]:
         if not entry.name.isdigit():
             continue
         try:
-            # The command name may hold blanks and parentheses; the fields after its last ")" are state, ppid, ...
+            # The command's name may hold blanks and parentheses; after its last ")" come state, ppid, ...
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue

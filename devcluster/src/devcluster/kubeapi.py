@@ -1,7 +1,7 @@
 """A small client of the Kubernetes API: JSON in, JSON out.
 
-The node agent starts several times a test run and looks at few fields of few kinds, so it pays neither for loading a
-generated client nor for turning every watch event into model objects.
+The node agent starts several times a test run and looks at few fields of few kinds, so it pays neither for
+loading a generated client nor for turning every watch event into model objects.
 """
 
 import asyncio

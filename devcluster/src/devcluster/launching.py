@@ -1,8 +1,7 @@
-"""Starting a cluster: claim its directory, start the guard, wait until the supervisor says that it is ready."""
+"""Starting a cluster: claim its directory, start the guard, wait for the supervisor to call it ready."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -63,14 +62,5 @@ def _start_guard(directory: StateDirectory, lock: int) -> "subprocess.Popen[str]
 
 
 def _clean_environment() -> dict[str, str]:
-    """Without what would make our processes behave like something of the starter's, such as its coverage or its cluster."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("KUBE", "MINIO_", "PYTEST_"))
-    }
-
-
-def forget(path: Path) -> None:
-    """Remove what is left of a cluster that could not clean up after itself."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Without what would make our processes talk to somebody else's cluster or store."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("KUBE", "MINIO_"))}

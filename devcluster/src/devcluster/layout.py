@@ -1,8 +1,9 @@
 """Where a cluster keeps its files, and how one tells a living cluster from what a dead one left.
 
-Every cluster has a directory. The guard and the supervisor hold a lock on a file in it for as long as either lives, so
-"is it alive" is asked of the kernel, never of a process id that may have been reused. Named clusters (from the command
-line) live in the user's state directory, clusters owned by a process in the temporary directory.
+Every cluster has a directory. The guard and the supervisor hold a lock on a file in it for as long as either
+lives, so "is it alive" is asked of the kernel, never of a process id that may have been reused. Named
+clusters (from the command line) live in the user's state directory, clusters owned by a process in the
+temporary directory.
 """
 
 import fcntl
@@ -161,7 +162,7 @@ class AlreadyRunningError(RuntimeError):
 
 
 def claim(path: Path) -> tuple[StateDirectory, IO[str]]:
-    """Make the directory, clear of what a dead cluster left, and lock it. Who closes the last copy of the file gives it back."""
+    """Make the directory, clear of a dead cluster's rest, and lock it; the last copy's end frees it."""
     with _root_locked(path.parent):
         path.mkdir(exist_ok=True, mode=0o700)
         directory = StateDirectory(path)

@@ -1,8 +1,8 @@
 """The process that starts a cluster's processes, keeps them, and takes them down.
 
-It lives below the guard. It ends the cluster when it is asked to (control socket, SIGTERM) or when the owner is gone; the
-guard then makes sure that nothing is left. Progress goes to standard output, one JSON line each, until the line `ready` or
-`failed`; after that nobody reads it.
+It lives below the guard. It ends the cluster when it is asked to (control socket, SIGTERM) or when the owner
+is gone; the guard then makes sure that nothing is left. Progress goes to standard output, one JSON line each,
+until the line `ready` or `failed`; after that nobody reads it.
 """
 
 import asyncio
@@ -50,6 +50,7 @@ class Supervisor:
         self._spec: ClusterSpec = directory.read_spec()
         self._specs: dict[str, ProcessSpec] = {}
         self._children: dict[str, Child] = {}
+        self._up: dict[str, asyncio.Event] = {}
         self._keys = MinioKeys.random()
         self._watches: set[asyncio.Task[None]] = set()
         self._down = asyncio.Event()
@@ -100,6 +101,7 @@ class Supervisor:
         write_kubeconfigs(self._directory, server=ports.server, tokens=tokens)
         specs = process_specs(self._spec, self._directory, ports, self._keys)
         self._specs = {spec.name: spec for spec in specs}
+        self._up = {spec.name: asyncio.Event() for spec in specs}
         return ports
 
     async def _start_all(self) -> None:
@@ -119,8 +121,10 @@ class Supervisor:
 
     async def _start_one(self, name: str) -> None:
         spec = self._specs[name]
-        while spec.needs is not None and not (spec.needs.exists() and spec.needs.stat().st_size):
-            await asyncio.sleep(_POLL_S)
+        if spec.needs is not None:
+            await _until_written(spec.needs)
+        if spec.after is not None:
+            await self._up[spec.after].wait()
         if name == "node":
             self._directory.node_ready.unlink(missing_ok=True)
         child = self._children[name] = Child.start(
@@ -131,10 +135,11 @@ class Supervisor:
         )
         self._watches.add(asyncio.create_task(self._clean_up_after(child)))
         await self._until_up(name)
+        self._up[name].set()
         log.info("%s is up", name)
 
     async def _clean_up_after(self, child: Child) -> None:
-        """What the dead process' children forked has come to us; it would have died with the machine that the process plays."""
+        """What its children forked has come to us, and has no business without it."""
         await child.wait()
         end_all_children(spare=frozenset(other.pid for other in self._children.values() if other.running))
 
@@ -143,14 +148,12 @@ class Supervisor:
         if name == "apiserver":
             await self._until_apiserver_ready()
         elif name == "node":
-            while not self._directory.node_ready.exists():
-                await asyncio.sleep(_POLL_S)
+            await _until_written(self._directory.node_ready)
         elif spec.health is not None:
             await _until_healthy(spec.health)
 
     async def _until_apiserver_ready(self) -> None:
-        while not (self._directory.certificates / "apiserver.crt").exists():
-            await asyncio.sleep(_POLL_S)
+        await _until_written(self._directory.certificates / "apiserver.key")
         async with KubeApi.from_kubeconfig(self._directory.kubeconfig) as api:
             while True:
                 with suppress(ApiError, *UNREACHABLE):
@@ -241,6 +244,11 @@ class Supervisor:
         path = self._directory.log_of(name)
         text = path.read_text(errors="replace") if path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+async def _until_written(file: Path) -> None:
+    while not (file.exists() and file.stat().st_size):  # noqa: ASYNC110, ASYNC240  (a file sends no event)
+        await asyncio.sleep(_POLL_S)
 
 
 async def _until_healthy(address: str) -> None:

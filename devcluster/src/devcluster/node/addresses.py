@@ -1,7 +1,7 @@
 """An address of its own for each pod.
 
-All of 127.0.0.0/8 is loopback on Linux and needs no set-up. Each agent draws a block of 1,024 addresses at random, so that
-the pods of two clusters on one machine do not meet.
+All of 127.0.0.0/8 is loopback on Linux and needs no set-up. Each agent draws a block of 1,024 addresses at
+random, so that the pods of two clusters on one machine do not meet.
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
 """The node's main loop: register, then give every pod that is bound here a worker.
 
-List, then watch from there; when the watch ends, for whatever reason, list again. A pod is known by its uid and gets one
-worker in its life, however late or often its events come.
+List, then watch from there; when the watch ends, for whatever reason, list again. A pod is known by its uid
+and gets one worker in its life, however late or often its events come.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Agent:
                 api, name=NODE_NAME, address=HOST_ADDRESS, kubelet_port=port, gpus=self._spec.gpus
             )
             await registration.register()
-            self._directory.node_ready.touch()
+            self._directory.node_ready.write_text(NODE_NAME)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(registration.keep_alive())
                 tasks.create_task(self._watch_pods(api, node))

@@ -30,7 +30,7 @@ class Container:
     def __init__(self, spec: JsonObject, pod_directory: Path, *, waiting_reason: str) -> None:
         self.spec = spec
         self.name: str = spec["name"]
-        self.directory = pod_directory / self.name
+        self.directory: Path = pod_directory / self.name
         self.log = pod_directory / f"{self.name}.log"
         self.restarts = 0
         self.child: Child | None = None

@@ -1,7 +1,7 @@
 """A container's environment, resolved and expanded as the kubelet does it.
 
-First `envFrom`, then `env` in order; `$(NAME)` refers to what is above it. An unknown name stays as it is written, and
-`$$(NAME)` means the text `$(NAME)`.
+First `envFrom`, then `env` in order; `$(NAME)` refers to what is above it. An unknown name stays as it is
+written, and `$$(NAME)` means the text `$(NAME)`.
 """
 
 import re
@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([^()]+)\)")
 async def container_environment(
     container: JsonObject, pod: JsonObject, *, sources: Sources, paths: PathMap, base: Mapping[str, str]
 ) -> dict[str, str]:
-    """`base` is what the node gives every container. Raises `MissingError` when a reference points at nothing."""
+    """`base` is what every container gets. Raises `MissingError` where a reference leads nowhere."""
     environment = dict(base)
     for entry in container.get("envFrom") or []:
         environment |= await _whole(entry, sources)

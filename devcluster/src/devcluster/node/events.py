@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class EventRecorder:
-    """Writes events in the node's name; one that cannot be written is dropped, as everywhere in Kubernetes."""
+    """Writes events in the node's name; one that cannot be written is dropped, as events are."""
 
     def __init__(self, api: KubeApi, node: str) -> None:
         self._api = api

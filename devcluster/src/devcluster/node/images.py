@@ -1,4 +1,5 @@
-"""What an image is on a node without images: a name that says whether, and with what entry point, a container can run."""
+"""What an image is on a node without images: a name that says whether, and with what entry point, a container
+can run."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,7 @@
 """The one part of the kubelet's own API that people use every day: `kubectl logs`.
 
-The API server connects to the port that the Node names. It does not check a kubelet's certificate unless told to, so its own
-pair serves here too.
+The API server connects to the port that the Node names. It does not check a kubelet's certificate unless told
+to, so its own pair serves here too.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """Where a container's absolute paths lie on this machine.
 
-Without a mount namespace `/etc/diffugen` cannot be a volume. So the text of the container's command, args and environment is
-changed instead: wherever a mount path stands as a whole path or as the beginning of one, the real directory takes its place.
-`/data` is found in `--in=/data/x`, `"/data"` and `a:/data`, not in `/database`, `/my/data` or `s3://bucket/data`.
+Without a mount namespace `/etc/diffugen` cannot be a volume. So the text of the container's command, args and
+environment is changed instead: wherever a mount path stands as a whole path or as the beginning of one, the
+real directory takes its place. `/data` is found in `--in=/data/x`, `"/data"` and `a:/data`, not in
+`/database`, `/my/data` or `s3://bucket/data`.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The life of one pod on the node.
 
-A `PodWorker` runs from the moment the pod is bound here until its phase is final and written. Its containers' processes are
-ended by themselves, by the pod's deletion or by its deadline, whichever comes first. Every step reports to the status
-writer, which never holds up the step.
+A `PodWorker` runs from the moment the pod is bound here until its phase is final and written. Its containers'
+processes are ended by themselves, by the pod's deletion or by its deadline, whichever comes first. Every step
+reports to the status writer, which never holds up the step.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HOST_ADDRESS = "127.0.0.1"
 _RETRY_S = 1.0
-"""How soon something that is missing is looked for again; a kubelet takes longer, and tests would wait for it."""
+"""How soon something missing is looked for again; a kubelet takes longer, and tests would wait for it."""
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 
@@ -252,8 +252,8 @@ class PodWorker:
         raise _NotRunnableError("ImagePullBackOff", f'Back-off pulling image "{image}"')
 
     def _working_directory(self, container: Container, paths: PathMap) -> Path:
-        inside = container.spec.get("workingDir")
-        if inside is None:
+        inside: str = container.spec.get("workingDir", "")
+        if not inside:
             return container.directory
         outside = Path(paths.rewrite(inside))
         if str(outside) == inside:  # not on a volume
@@ -281,13 +281,14 @@ class PodWorker:
             return
         ends = [asyncio.create_task(container.ended()) for container in alive]
         for container in alive:
-            # To the first process alone, as a container runtime does; what it forked is its own to end, or dies after it.
+            # To the first process alone, as a container runtime does; what it forked dies after it.
             if container.child is not None and container.child.running and grace_s > 0:
                 os.kill(container.child.pid, signal.SIGTERM)
         vanished = asyncio.create_task(self._vanished.wait())
         if grace_s > 0:
-            all_ended = asyncio.gather(*ends)
-            await asyncio.wait({all_ended, vanished}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+            all_ended = asyncio.ensure_future(asyncio.wait(ends))
+            await asyncio.wait([all_ended, vanished], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+            all_ended.cancel()
         vanished.cancel()
         for container in alive:
             if container.child is not None and container.child.running:

@@ -1,7 +1,8 @@
 """The Node object and its Lease: what makes the control plane believe in this node.
 
-A node whose Lease is not renewed for the grace period is called NotReady, and later its pods are evicted; both come back only
-when the node writes its own status again, so the heartbeat looks whether somebody has changed it.
+A node whose Lease is not renewed for the grace period is called NotReady, and later its pods are evicted;
+both come back only when the node writes its own status again, so the heartbeat looks whether somebody has
+changed it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a pod may read from the API: ConfigMaps, Secrets, its own fields and resources, a service-account token.
+"""What a pod may read from the API: ConfigMaps, Secrets, its own fields, a service-account token.
 
 Errors carry the kubelet's words, because that is what users and operators look for in a pod's status.
 """
@@ -47,7 +47,7 @@ class Sources:
         return _decoded((await self._read("secrets", name, optional=optional)).get("data"))
 
     async def key_of(self, kind: str, selector: JsonObject) -> bytes | None:
-        """What a `configMapKeyRef` (kind ConfigMap) or `secretKeyRef` (kind Secret) points at; None when optional and missing."""
+        """What a `configMapKeyRef` or `secretKeyRef` points at; None when it is optional and missing."""
         name, key, optional = selector.get("name", ""), selector["key"], selector.get("optional", False)
         read = self.secret if kind == "Secret" else self.config_map
         content = await read(name, optional=optional)

@@ -1,4 +1,5 @@
-"""A pod's status, put together from the states of its containers; and the writer that brings it to the API server."""
+"""A pod's status, put together from the states of its containers; and the writer that brings it to the API
+server."""
 
 import asyncio
 import logging
@@ -38,7 +39,7 @@ class Conditions:
 
 
 def phase_of(containers: Sequence[Container], *, ending: bool) -> str:
-    """Pending until a container has run, then Running, then what the exit codes say; `ending`: no more will be started."""
+    """Pending, Running, then what the exit codes say; `ending`: no more containers will be started."""
     if all(container.exit_code is not None for container in containers):
         return "Failed" if any(container.exit_code for container in containers) else "Succeeded"
     if ending:
@@ -47,7 +48,7 @@ def phase_of(containers: Sequence[Container], *, ending: bool) -> str:
 
 
 class StatusWriter:
-    """Writes a pod's status whenever it has changed; changes that come during a write go out together in the next."""
+    """Writes a pod's status whenever it has changed; what changes during a write goes out in the next."""
 
     def __init__(self, api: KubeApi, pod: JsonObject, current: Callable[[], JsonObject]) -> None:
         meta = pod["metadata"]
