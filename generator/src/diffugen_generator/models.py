@@ -1,7 +1,8 @@
 """Models by name: what a `model:` field means, checked without loading anything.
 
-A model is a folder in diffusers' layout. Its digest covers what the pipeline reads, and nothing else, so a README or
-a second copy of the weights changes no picture's address. Only safetensors are read: pickled weights run code.
+A model is a folder in diffusers' layout. Its digest covers what the pipeline reads, and nothing else, so a
+README or a second copy of the weights changes no picture's address. Only safetensors are read: pickled
+weights run code.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def builtin_names() -> list[str]:
 def resolve(uri: str, *, field: str = _FIELD) -> ModelFolder:
     """Find the model that `uri` names: `builtin://NAME`, or the absolute path of a folder.
 
-    `field` is the manifest's field that is named in errors. Raises `SpecError` with reason `UnknownModel` where there
-    is no such folder, and `UnsupportedModel` where it is no Stable Diffusion pipeline with safetensors weights.
+    `field` is the manifest's field that is named in errors. Raises `SpecError` with reason `UnknownModel`
+    where there is no such folder, and `UnsupportedModel` where it is no Stable Diffusion pipeline with
+    safetensors weights.
     """
     path = _folder_of(uri, field)
     try:
@@ -78,7 +80,8 @@ def _folder_of(uri: str, field: str) -> Path:
         name = uri.removeprefix(BUILTIN)
         if name not in builtin_names():
             raise SpecError(
-                "UnknownModel", f"{field}: no model is built in as {name!r}; builtin are: {', '.join(builtin_names())}."
+                "UnknownModel",
+                f"{field}: no model is built in as {name!r}; builtin are: {', '.join(builtin_names())}.",
             )
         return _BUILTIN_FOLDER / name
     path = Path(uri)
@@ -89,12 +92,14 @@ def _folder_of(uri: str, field: str) -> Path:
             f"builtin are: {', '.join(builtin_names())}.",
         )
     if not path.is_dir():
-        raise SpecError("UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there.")
+        raise SpecError(
+            "UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there."
+        )
     return path
 
 
 def _check(path: Path) -> None:
-    """Raise `ValueError`, its text the rest of a sentence about the model, where the folder cannot be drawn with."""
+    """Raise `ValueError` where `path` cannot be drawn with; its text ends a sentence about the model."""
     if not (path / "model_index.json").is_file():
         raise ValueError("is no diffusers folder: it has no model_index.json.")
     pipeline = settings_of(path / "model_index.json").get("_class_name")
@@ -115,15 +120,21 @@ def _check(path: Path) -> None:
         raise ValueError(f"has no weights in {component}/.")
 
 
-@lru_cache(maxsize=16)
 def _digest(path: Path) -> str:
-    """Hash what the pipeline reads. Kept for the process's life: a model does not change under a running worker."""
-    digest = hashlib.sha256()
+    files = []
     for file in _files(path):
-        name = file.relative_to(path).as_posix().encode()
-        digest.update(len(name).to_bytes(8, "big") + name)
-        digest.update(file.stat().st_size.to_bytes(8, "big"))
-        with file.open("rb") as stream:
+        status = file.stat()
+        files.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
+    return _hash(path, tuple(files))
+
+
+@lru_cache(maxsize=16)
+def _hash(path: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash names, sizes and contents. Times are in the key, so that a changed model is hashed anew."""
+    digest = hashlib.sha256()
+    for name, size, _ in files:
+        digest.update(len(name.encode()).to_bytes(8, "big") + name.encode() + size.to_bytes(8, "big"))
+        with (path / name).open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()

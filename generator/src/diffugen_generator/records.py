@@ -1,7 +1,7 @@
 """Label records: what a sample's label file says, and its one JSON form.
 
-Masks are run-length encoded as COCO has them, so that a label file of a 512 px picture stays below a few kB and every
-reader of COCO can decode it.
+Masks are run-length encoded as COCO has them, so that a label file of a 512 px picture stays below a few kB
+and every reader of COCO can decode it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Instance:
     segmentation: Rle
 
     def row(self) -> dict[str, Any]:
-        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels are equal bytes."""
+        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels are equal
+        bytes."""
         return {
             "class": self.class_name,
             "score": round(self.score, 4),

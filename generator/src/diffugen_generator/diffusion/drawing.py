@@ -1,0 +1,118 @@
+"""Drawing: prompts and seeds to pictures, in batches of mixed prompts.
+
+A picture depends on its recipe alone. Its noise comes from a generator of its own, on the CPU, seeded with
+the sample's seed; what else is in the batch, and in which order, changes it by rounding only (at most 2/255
+in fp32).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.texts import TextStates
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingSettings:
+    """What all pictures of a batch share."""
+
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    steps: int
+    guidance: float
+    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not
+    read."""
+    negative: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One picture to draw."""
+
+    prompt: str
+    seed: int
+    """In 0..2**63-1."""
+
+
+class Drawer:
+    """Draws with one model on one device."""
+
+    def __init__(self, components: Components, texts: TextStates) -> None:
+        """Draw with `components`; `texts` is shared with whoever else reads prompts."""
+        self._components = components
+        self._texts = texts
+        accepted = inspect.signature(components.scheduler.step).parameters
+        self._noisy = "generator" in accepted
+        """Whether the scheduler may add noise on the way, as ancestral ones do."""
+
+    @torch.inference_mode()
+    def draw(
+        self, orders: Sequence[Order], settings: DrawingSettings, *, batch: int | None = None
+    ) -> list[NDArray[np.uint8]]:
+        """Draw `orders` at once: pictures [height, width, 3], sRGB.
+
+        With `batch`, short lists are padded to that many by repeating the last order, so that the GPU sees
+        one shape only; what was padded is not returned.
+        """
+        padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
+        parts = self._components
+        generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
+        latents = self._noise(generators, settings)  # [b, c, h, w]
+        texts = self._texts.of([order.prompt for order in padded])  # [b, tokens, width]
+        guided = settings.guidance > 1
+        if guided:
+            negative = self._texts.of([settings.negative]).expand_as(texts)
+            texts = torch.cat([negative, texts])  # [2b, tokens, width], negative first
+        scheduler = parts.scheduler
+        scheduler.set_timesteps(settings.steps, device=parts.device)
+        latents = latents * scheduler.init_noise_sigma
+        extra = {"generator": generators} if self._noisy else {}
+        for t in scheduler.timesteps:
+            doubled = torch.cat([latents, latents]) if guided else latents
+            scaled = scheduler.scale_model_input(doubled, t).to(parts.dtype)
+            predicted = parts.unet(scaled, t, encoder_hidden_states=texts, return_dict=False)[0].float()
+            if guided:
+                without, with_text = predicted.chunk(2)
+                predicted = without + settings.guidance * (with_text - without)
+            latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+        return self._decode(latents[: len(orders)])
+
+    def _noise(self, generators: list[torch.Generator], settings: DrawingSettings) -> torch.Tensor:
+        """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""
+        parts = self._components
+        shape = (
+            int(parts.unet.config.in_channels),
+            settings.height // parts.reduction,
+            settings.width // parts.reduction,
+        )
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        return noise.to(parts.device, memory_format=torch.channels_last)
+
+    def _decode(self, latents: torch.Tensor) -> list[NDArray[np.uint8]]:
+        """Turn latents [b, c, h, w] into pictures [height, width, 3]."""
+        vae = self._components.vae
+        unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        decoded = vae.decode(unscaled.to(self._components.dtype), return_dict=False)[0].float()
+        levels = (decoded / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+        return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+@torch.inference_mode()
+def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without
+    chance."""
+    vae = components.vae
+    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
+    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(components.dtype, memory_format=torch.channels_last)
+    latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
+    shifted = latents - float(vae.config.shift_factor or 0.0)
+    return shifted * float(vae.config.scaling_factor)

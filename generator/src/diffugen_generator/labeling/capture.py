@@ -1,0 +1,162 @@
+"""Reading attention out of a UNet while it runs, without changing what it computes.
+
+Each attention layer's processor is wrapped: the wrapper hands the call to the original for the output and, in
+layers of a wanted resolution only, computes queries and keys again. Cross-attention is never kept for each
+token: softmax(q kᵀ) times a matrix of the tokens that matter is attention with that matrix as values (Pnvr et
+al. 2023 and others call it fused), so a layer leaves [b, cells, columns] whatever the length of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch.nn import functional
+
+
+@dataclass
+class Captured:
+    """What one UNet pass left."""
+
+    cross: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    """For each level, one tensor [b, cells, columns] a layer: the mean over heads of attention to each
+    column."""
+    own: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
+    """For each level, queries and keys [b, heads, cells, d] of each self-attention layer."""
+
+
+def sizes_of(height: int, width: int, levels: int = 6) -> list[tuple[int, int]]:
+    """Return the feature maps' (h, w) by level for latents of `height` x `width`: each level halves, rounding
+    up."""
+    sizes = [(height, width)]
+    for _ in range(levels - 1):
+        h, w = sizes[-1]
+        sizes.append(((h + 1) // 2, (w + 1) // 2))
+    return sizes
+
+
+@contextmanager
+def capturing(
+    unet: Any,
+    *,
+    columns: torch.Tensor,
+    sizes: Sequence[tuple[int, int]],
+    cross_levels: Sequence[int],
+    own_levels: Sequence[int] = (),
+) -> Iterator[Captured]:
+    """Capture the attention of the UNet passes inside the `with`; afterwards every processor is as it was.
+
+    Args:
+        unet: any diffusers UNet, or another module with `Attention` layers.
+        columns: [b, tokens, columns]; the weights with which the text's tokens make up each column.
+        sizes: feature map sizes by level, as `sizes_of` gives them.
+        cross_levels: levels at which cross-attention is captured.
+        own_levels: levels at which queries and keys of self-attention are kept.
+    """
+    captured = Captured()
+    level_of = {h * w: level for level, (h, w) in reversed(list(enumerate(sizes)))}
+    originals = [(layer, layer.processor) for layer in unet.modules() if isinstance(layer, Attention)]
+    try:
+        for layer, processor in originals:
+            reading: Any = _Reading(
+                processor,
+                captured=captured,
+                columns=columns,
+                level_of=level_of,
+                cross_levels=frozenset(cross_levels),
+                own_levels=frozenset(own_levels),
+            )
+            layer.set_processor(reading)
+        yield captured
+    finally:
+        for layer, processor in originals:
+            layer.set_processor(processor)
+
+
+class _Reading:
+    """A processor that delegates to `original`, and leaves what it saw in `captured`."""
+
+    def __init__(
+        self,
+        original: Any,
+        *,
+        captured: Captured,
+        columns: torch.Tensor,
+        level_of: dict[int, int],
+        cross_levels: frozenset[int],
+        own_levels: frozenset[int],
+    ) -> None:
+        self._original = original
+        self._captured = captured
+        self._columns = columns
+        self._level_of = level_of
+        self._cross_levels = cross_levels
+        self._own_levels = own_levels
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        cells = hidden_states.shape[1] if hidden_states.ndim == 3 else hidden_states.shape[2:].numel()
+        level = self._level_of.get(cells, -1)
+        if encoder_hidden_states is not None and level in self._cross_levels:
+            query, key = queries_and_keys(attn, hidden_states, encoder_hidden_states, temb)
+            seen = self._captured.cross.setdefault(level, [])
+            seen.append(attended(query, key, self._columns))
+        elif encoder_hidden_states is None and level in self._own_levels:
+            kept = self._captured.own.setdefault(level, [])
+            kept.append(queries_and_keys(attn, hidden_states, None, temb))
+        output: torch.Tensor = self._original(
+            attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
+        )
+        return output
+
+
+def queries_and_keys(
+    attn: Attention,
+    hidden_states: torch.Tensor,
+    encoder_hidden_states: torch.Tensor | None,
+    temb: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the layer's queries [b, heads, cells, d] and keys [b, heads, cells or tokens, d], as its
+    processor does."""
+    if attn.spatial_norm is not None:
+        hidden_states = attn.spatial_norm(hidden_states, temb)
+    if hidden_states.ndim == 4:
+        hidden_states = hidden_states.flatten(2).transpose(1, 2)  # [b, cells, channels]
+    if attn.group_norm is not None:
+        hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+    if encoder_hidden_states is None:
+        encoder_hidden_states = hidden_states
+    elif attn.norm_cross:
+        encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
+    query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+    key = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+    if attn.norm_q is not None:
+        query = attn.norm_q(query)
+    if attn.norm_k is not None:
+        key = attn.norm_k(key)
+    return query, key
+
+
+def attended(query: torch.Tensor, key: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return mean over heads of softmax(q kᵀ / √d) v in fp32: [b, cells, columns].
+
+    Args:
+        query: [b, heads, cells, d].
+        key: [b, heads, n, d].
+        values: [b, n, columns].
+    """
+    shared = values.float().unsqueeze(1).expand(-1, query.shape[1], -1, -1)  # [b, heads, n, columns]
+    read = functional.scaled_dot_product_attention(query.float(), key.float(), shared)
+    return read.mean(dim=1)

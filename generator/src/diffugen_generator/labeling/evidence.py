@@ -1,0 +1,49 @@
+"""What a model saw in one picture: a map for each word that the prompt names, as it is kept in the store."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Attention maps of one picture, classes first, then background words."""
+
+    classes: tuple[str, ...]
+    """The classes that the prompt names, in the spec's order."""
+    background: tuple[str, ...]
+    """The background words that the prompt names."""
+    maps: NDArray[np.uint8]
+    """[classes + background, h, w]; each map's own range of attention as 0..255, at the resolution of the
+    capture."""
+
+    def dumps(self) -> bytes:
+        """Return an npz file: the same bytes for the same evidence (`np.savez` gives all entries one fixed
+        time)."""
+        stream = io.BytesIO()
+        np.savez(
+            stream,
+            classes=np.array(self.classes, dtype=np.str_),
+            background=np.array(self.background, dtype=np.str_),
+            maps=self.maps,
+        )
+        return stream.getvalue()
+
+    @classmethod
+    def loads(cls, data: bytes) -> Evidence:
+        """Read an npz file; raise `ValueError` where it is none of ours."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                classes = tuple(str(name) for name in arrays["classes"])
+                background = tuple(str(word) for word in arrays["background"])
+                maps = arrays["maps"]
+        except (KeyError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"not an evidence file: {error}") from error
+        if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != len(classes) + len(background):
+            raise ValueError(f"not an evidence file: maps of shape {maps.shape} and type {maps.dtype}")
+        return cls(classes, background, maps)

@@ -1,0 +1,110 @@
+"""One sample's objects in the store, and the order in which they are written.
+
+Picture, recipe, evidence, label: each says that those before it are complete. So whoever dies between two of
+them leaves a sample from which the next try goes on, and what a sample still needs can be read off the store.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api import layout
+from diffugen_api.plan import Sample, canonical
+from diffugen_generator import records
+from diffugen_generator.failures import BadShard, Incomplete, Missing
+from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.records import Instance
+from diffugen_generator.shards import Need, ShardHeader
+from diffugen_generator.stages import pictures
+from diffugen_generator.store import Store
+
+JSON = "application/json"
+
+
+class Keeper:
+    """Reads and writes the objects of one shard's samples."""
+
+    def __init__(self, header: ShardHeader, store: Store) -> None:
+        """Keep the samples of `header`'s stage in `store`."""
+        self._header = header
+        self._store = store
+        self._stage = header.stage
+        self.format = header.extension
+        """The pictures' file format: png, jpeg or webp."""
+
+    def need(self, sample: Sample, planned: Need) -> Need | None:
+        """Return the first thing that `sample` lacks now, at most what was `planned`; None where it is
+        complete."""
+        if planned is Need.DRAW and not self._store.exists(layout.recipe(self._stage, sample.id)):
+            return Need.DRAW
+        if self._store.exists(layout.label(self._stage, self._header.label_id, sample.id)):
+            return None
+        if planned is Need.LABEL or self._store.exists(self._evidence_key(sample)):
+            return Need.LABEL
+        return Need.SEE
+
+    def picture_file(self, sample: Sample) -> bytes:
+        """Return the stored file of a sample's picture; raise `Incomplete` where there is none."""
+        try:
+            return self._store.read(self._image_key(sample))
+        except Missing as error:
+            raise Incomplete(f"the picture of sample {sample.id} is gone from the store; plan again") from error
+
+    def picture(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return a sample's stored picture [height, width, 3]; raise `BadShard` where it cannot be read."""
+        image = self._header.drawing["image"]
+        try:
+            picture = pictures.decode(self.picture_file(sample))
+        except ValueError as error:
+            raise BadShard(f"{self._image_key(sample)}: {error}; delete the sample's folder and plan again") from error
+        if picture.shape[:2] != (image["height"], image["width"]):
+            raise BadShard(
+                f"{self._image_key(sample)}: {picture.shape[1]}x{picture.shape[0]} pixels, and its recipe has "
+                f"{image['width']}x{image['height']}; delete the sample's folder and plan again"
+            )
+        return picture
+
+    def evidence(self, sample: Sample) -> Evidence:
+        """Return what was seen in a sample's picture."""
+        key = self._evidence_key(sample)
+        try:
+            return Evidence.loads(self._store.read(key))
+        except Missing as error:
+            raise Incomplete(f"the evidence of sample {sample.id} is gone from the store; plan again") from error
+        except ValueError as error:
+            raise BadShard(f"{key}: {error}; delete it and plan again") from error
+
+    def keep_picture(self, sample: Sample, file: bytes) -> None:
+        """Write a sample's picture, then its recipe, which commits it."""
+        self._store.write(self._image_key(sample), file, pictures.CONTENT_TYPES[self.format])
+        self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
+
+    def keep_evidence(self, sample: Sample, evidence: Evidence) -> None:
+        """Write what was seen in a sample's picture."""
+        self._store.write(self._evidence_key(sample), evidence.dumps())
+
+    def keep_label(self, sample: Sample, instances: list[Instance]) -> None:
+        """Write what was decided."""
+        key = layout.label(self._stage, self._header.label_id, sample.id)
+        self._store.write(key, records.dumps(sample.id, instances), JSON)
+
+    def _image_key(self, sample: Sample) -> str:
+        return layout.image(self._stage, sample.id, self.format)
+
+    def _evidence_key(self, sample: Sample) -> str:
+        return layout.evidence(self._stage, self._header.evidence_id, sample.id)
+
+
+def recipe_of(sample: Sample, header: ShardHeader) -> bytes:
+    """Return a sample's recipe.json: all that its picture came from, the same bytes for the same recipe."""
+    content = {
+        **sample.row(),
+        "stage": header.stage,
+        "model": header.model,
+        "modelDigest": header.model_digest,
+        "drawing": dict(header.drawing),
+    }
+    return json.dumps(json.loads(canonical(content)), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,207 @@
+"""The flow of one shard.
+
+What each sample still needs is asked of the store, not of the plan, so a shard that was killed goes on where
+it was.
+Then: decisions on stored evidence (no model), pictures that were drawn but not looked at, pictures to draw.
+The model works on one batch while the batch before it is encoded, decided and uploaded by a bounded pool.
+When `stop` is set, the batch under way is finished and uploaded, and `Interrupted` is raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api import layout
+from diffugen_api.contract import ShardCounts
+from diffugen_api.plan import Sample, SpecError, canonical
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.labeling.decision import decide
+from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.models import resolve
+from diffugen_generator.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.stages import pictures
+from diffugen_generator.stages.keeping import JSON, Keeper
+from diffugen_generator.stages.uploading import Uploads
+from diffugen_generator.store import Store
+
+if TYPE_CHECKING:
+    from diffugen_generator.stages.studio import Studio
+
+Progress = Callable[[ShardCounts], None]
+"""Called with the counts so far whenever they change; from any thread, one call at a time."""
+
+WAITING = 64
+"""Samples that may wait for encoding and upload: at 512 px some 50 MB of pixels."""
+
+
+def run_shard(
+    header: ShardHeader,
+    rows: Sequence[ShardRow],
+    store: Store,
+    *,
+    on_progress: Progress = lambda _: None,
+    stop: Event | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> ShardCounts:
+    """Do what a shard's samples still need, write the shard's report, and return what was done.
+
+    Args:
+        header: what the samples share.
+        rows: the samples, and what each needed when the plan was made.
+        store: the dataset's store.
+        on_progress: told the counts whenever they change.
+        stop: once set, the work ends after the batch under way.
+        batch_size: pictures at once; by the device where absent.
+        device: `cuda`, `cuda:1`, `cpu`; the GPU where absent and there is one.
+
+    Raises:
+        SpecError: the model is not the one that was planned with, or cannot be drawn with.
+        Interrupted: `stop` was set before everything was done.
+        Failure: of the store, or of objects in it.
+    """
+    return _Work(header, store, on_progress, stop or Event()).run(rows, batch_size, device)
+
+
+class _Work:
+    """One shard under way."""
+
+    def __init__(self, header: ShardHeader, store: Store, on_progress: Progress, stop: Event) -> None:
+        self._header = header
+        self._store = store
+        self._keeper = Keeper(header, store)
+        self._on_progress = on_progress
+        self._stop = stop
+        self._lock = Lock()
+        self._counts = ShardCounts()
+        self._digests: dict[str, str] = {}
+
+    def run(self, rows: Sequence[ShardRow], batch_size: int | None, device: str | None) -> ShardCounts:
+        self._counts = ShardCounts(total=len(rows))
+        with Uploads(waiting=WAITING) as uploads:
+            needs = self._needs(rows, uploads)
+            self._count(reused=len(rows) - sum(len(samples) for samples in needs.values()))
+            for sample in needs[Need.LABEL]:
+                self._go_on()
+                uploads.submit(self._label_stored, sample)
+            if needs[Need.SEE] or needs[Need.DRAW]:
+                studio = self._open_studio(batch_size, device)
+                self._see(needs[Need.SEE], studio, uploads)
+                self._draw(needs[Need.DRAW], studio, uploads)
+        self._report()
+        return self._counts
+
+    def _needs(self, rows: Sequence[ShardRow], uploads: Uploads) -> dict[Need, list[Sample]]:
+        """Ask the store what each sample still needs; complete ones are left out."""
+        asked = [uploads.ask(self._look_up, row) for row in rows]
+        needs: dict[Need, list[Sample]] = {need: [] for need in Need}
+        for row, answer in zip(rows, asked, strict=True):
+            if (need := answer.result()) is not None:
+                needs[need].append(row.sample)
+        return needs
+
+    def _look_up(self, row: ShardRow) -> Need | None:
+        need = self._keeper.need(row.sample, row.do)
+        if row.do is Need.DRAW and need is not Need.DRAW:  # an earlier try drew it; its report was never written
+            self._note(row.sample, self._keeper.picture_file(row.sample))
+        return need
+
+    def _open_studio(self, batch_size: int | None, device: str | None) -> Studio:
+        header = self._header
+        model = resolve(header.model)
+        if model.digest != header.model_digest:
+            raise SpecError(
+                "ModelChanged",
+                f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
+                f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
+            )
+        from diffugen_generator.stages.studio import Studio  # noqa: PLC0415 - torch, only where a model has to run
+
+        return Studio(model, header, device=device, batch=batch_size)
+
+    def _see(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
+        """Look at stored pictures; those of the next batch are read meanwhile."""
+
+        def fetch(batch: Sequence[Sample]) -> list[Future[NDArray[np.uint8]]]:
+            return [uploads.ask(self._keeper.picture, sample) for sample in batch]
+
+        batches = list(_batches(samples, studio.batch))
+        coming = fetch(batches[0]) if batches else []
+        for number, batch in enumerate(batches):
+            self._go_on()
+            here = [picture.result() for picture in coming]
+            coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
+            for sample, picture, evidence in zip(batch, here, studio.look(batch, here), strict=True):
+                uploads.submit(self._keep_seen, sample, picture, evidence)
+
+    def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
+        """Draw pictures and look at them."""
+        for batch in _batches(samples, studio.batch):
+            self._go_on()
+            drawn = studio.draw(batch)
+            if self._keeper.format in pictures.LOSSLESS:
+                files: list[bytes | None] = [None] * len(drawn)
+            else:  # what is looked at is what will be stored, so that looking again sees the same
+                encoded = [pictures.encode(picture, self._keeper.format) for picture in drawn]
+                drawn = [pictures.decode(file) for file in encoded]
+                files = list(encoded)
+            for sample, picture, file, evidence in zip(batch, drawn, files, studio.look(batch, drawn), strict=True):
+                uploads.submit(self._keep_drawn, sample, picture, file, evidence)
+
+    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, evidence: Evidence) -> None:
+        file = file or pictures.encode(picture, self._keeper.format)
+        self._keeper.keep_picture(sample, file)
+        self._note(sample, file)
+        self._count(drawn=1)
+        self._keep_seen(sample, picture, evidence)
+
+    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
+        self._keeper.keep_evidence(sample, evidence)
+        self._count(seen=1)
+        self._keep_label(sample, picture, evidence)
+
+    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
+        self._keeper.keep_label(sample, decide(evidence, picture, self._header.attention))
+        self._count(labelled=1)
+
+    def _label_stored(self, sample: Sample) -> None:
+        self._keep_label(sample, self._keeper.picture(sample), self._keeper.evidence(sample))
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            counts = self._counts
+            raise Interrupted(f"stopped with {counts.labelled + counts.reused} of {counts.total} samples done")
+
+    def _note(self, sample: Sample, file: bytes) -> None:
+        with self._lock:
+            self._digests[sample.id] = hashlib.sha256(file).hexdigest()
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            now = {name: getattr(self._counts, name) + number for name, number in more.items()}
+            self._counts = self._counts.model_copy(update=now)
+            self._on_progress(self._counts)
+
+    def _report(self) -> None:
+        header = self._header
+        report = {
+            "stage": header.stage,
+            "revision": header.revision,
+            "index": header.index,
+            "counts": self._counts.model_dump(by_alias=True),
+            "images": self._digests,
+        }
+        key = layout.shard_report(header.revision, header.stage, header.index)
+        self._store.write(key, canonical(report) + b"\n", JSON)
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
