@@ -16,6 +16,7 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.cluster import ClusterError
+from devcluster.layout import StateDirectory
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
 
@@ -153,9 +154,7 @@ def test_kubectl_shows_logs(cluster: Cluster, namespace: str) -> None:
 
 
 def test_a_long_message_is_cut_and_a_failure_is_told(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(
-        pod(namespace, shell("head -c 9000 /dev/zero | tr '\\0' x > /dev/termination-log; exit 77"))
-    )
+    cluster.apply(pod(namespace, shell("head -c 9000 /dev/zero | tr '\\0' x > /dev/termination-log; exit 77")))
 
     end = eventually(lambda: state_of(cluster, namespace, "terminated"))
 
@@ -166,9 +165,7 @@ def test_a_long_message_is_cut_and_a_failure_is_told(cluster: Cluster, namespace
 def test_volumes_and_init_containers(cluster: Cluster, namespace: str) -> None:
     mounts = [{"name": "scratch", "mountPath": "/data"}, {"name": "facts", "mountPath": "/data/facts"}]
     init = {**shell("echo prepared > /data/file", volumeMounts=mounts), "name": "init"}
-    show = shell(
-        'cat "$DIR/file" /data/facts/who; cd /data && cat facts/who; test -d "$HOME" && test -d "$TMPDIR"'
-    )
+    show = shell('cat "$DIR/file" /data/facts/who; cd /data && cat facts/who; test -d "$HOME" && test -d "$TMPDIR"')
     volumes = [
         {"name": "scratch", "emptyDir": {}},
         {
@@ -191,9 +188,7 @@ def test_a_missing_secret_is_waited_for(cluster: Cluster, namespace: str) -> Non
 
     waiting = eventually(
         lambda: (
-            state_of(cluster, namespace, "waiting")
-            if "message" in state_of(cluster, namespace, "waiting")
-            else None
+            state_of(cluster, namespace, "waiting") if "message" in state_of(cluster, namespace, "waiting") else None
         )
     )
     assert waiting == {"reason": "CreateContainerConfigError", "message": 'secret "late" not found'}
@@ -209,9 +204,7 @@ def test_a_missing_secret_is_waited_for(cluster: Cluster, namespace: str) -> Non
     assert eventually(lambda: state_of(cluster, namespace, "terminated"))["exitCode"] == 0
 
 
-@pytest.mark.parametrize(
-    ("policy", "reason"), [("Never", "ErrImageNeverPull"), ("IfNotPresent", "ImagePullBackOff")]
-)
+@pytest.mark.parametrize(("policy", "reason"), [("Never", "ErrImageNeverPull"), ("IfNotPresent", "ImagePullBackOff")])
 def test_an_unknown_image_does_not_run(cluster: Cluster, namespace: str, policy: str, reason: str) -> None:
     cluster.apply(pod(namespace, shell("true", image="busybox", imagePullPolicy=policy)))
 
@@ -239,9 +232,7 @@ def test_deletion_asks_first(cluster: Cluster, namespace: str) -> None:
 
 def test_deletion_does_not_wait_for_ever(cluster: Cluster, namespace: str) -> None:
     marker = f"stubborn-{namespace}"
-    stubborn = shell(
-        "trap '' TERM; echo up; while :; do sleep 0.1; done", env=[{"name": "MARK", "value": marker}]
-    )
+    stubborn = shell("trap '' TERM; echo up; while :; do sleep 0.1; done", env=[{"name": "MARK", "value": marker}])
     cluster.apply(pod(namespace, stubborn, terminationGracePeriodSeconds=1))
     eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
     assert mentions(marker)
@@ -285,9 +276,7 @@ def test_pods_that_are_not_restricted_are_refused(cluster: Cluster, namespace: s
 def test_the_operator_user_has_no_rights_and_is_heard(cluster: Cluster, namespace: str) -> None:
     before = len(cluster.writes_of("operator"))
     with pytest.raises(ClusterError, match="forbidden"):
-        cluster.kubectl(
-            f"--kubeconfig={cluster.operator_kubeconfig}", "create", "configmap", "x", "-n", namespace
-        )
+        cluster.kubectl(f"--kubeconfig={cluster.operator_kubeconfig}", "create", "configmap", "x", "-n", namespace)
 
     (event,) = cluster.writes_of("operator")[before:]
     assert (event["verb"], event["objectRef"]["resource"], event["responseStatus"]["code"]) == (
@@ -299,7 +288,7 @@ def test_the_operator_user_has_no_rights_and_is_heard(cluster: Cluster, namespac
 
 def test_a_lost_node_loses_its_containers(cluster: Cluster, namespace: str) -> None:
     marker = f"lost-{namespace}"
-    # A process that its parent's death alone would not end.
+    # The death of the shell alone would not end what it forked.
     forks = shell("sleep 60 & echo up; wait; true", env=[{"name": "MARK", "value": marker}])
     cluster.apply(pod(namespace, forks))
     eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
@@ -332,24 +321,29 @@ sys.stdin.read()
 """
 
 
-def test_nothing_outlives_a_killed_owner(cluster: Cluster) -> None:
-    """A second cluster side by side with the first, and the end of whoever started it."""
-    owner = subprocess.Popen(
+@pytest.fixture
+def owner() -> Iterator[subprocess.Popen[str]]:
+    """Another process, with a cluster of its own."""
+    with subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_nothing_outlives_a_killed_owner(cluster: Cluster, owner: subprocess.Popen[str]) -> None:
     assert owner.stdout is not None
-    directory = Path(owner.stdout.readline().strip())
-    facts = json.loads((directory / "cluster.json").read_text())
-    assert facts["server"] != cluster.server
-    second = Cluster(type(cluster.directory)(directory))
-    second.apply(pod("default", shell("sleep 60 & wait", env=[{"name": "MARK", "value": directory.name}])))
-    second.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=15s")
-    assert len(mentions(directory.name)) >= 9
+    directory = StateDirectory(Path(owner.stdout.readline().strip()))
+    mark = directory.path.name
+    other = Cluster(directory)
+    assert other.server != cluster.server
+    other.apply(pod("default", shell("sleep 60 & wait", env=[{"name": "MARK", "value": mark}])))
+    other.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=15s")
+    assert len(mentions(mark)) >= 10, "guard, supervisor, six processes, a shell and what it forked"
 
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
+    owner.kill()
 
-    eventually(lambda: not mentions(directory.name) and not directory.exists(), within_s=10)
+    eventually(lambda: not mentions(mark) and not directory.path.exists(), within_s=10)
     assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
 
 

@@ -77,9 +77,7 @@ class ConsoleReporter:
             return
         self._last_line = now
         minutes_left = (self._total - done) / max(rate, 1e-3) / 60
-        self.line(
-            f"{self._title}: {done}/{self._total} packages, {rate:.1f}/s, about {minutes_left:.0f} min left"
-        )
+        self.line(f"{self._title}: {done}/{self._total} packages, {rate:.1f}/s, about {minutes_left:.0f} min left")
 
     def finished(self) -> None:
         """Take the bar down."""

@@ -44,7 +44,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=kernel.die_with_parent(),  # noqa: PLW1509  (there are no threads)
+                preexec_fn=kernel.die_with_parent(),
             )
         return cls(process)
 

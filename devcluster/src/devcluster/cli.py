@@ -11,9 +11,7 @@ from devcluster.building import ConsoleReporter
 from devcluster.cluster import Cluster, ClusterError, take_down
 from devcluster.layout import ClusterSpec, StateDirectory, directories, is_alive, remove_stale, state_root
 
-app = typer.Typer(
-    help="A throwaway Kubernetes and MinIO.", no_args_is_help=True, pretty_exceptions_enable=False
-)
+app = typer.Typer(help="A throwaway Kubernetes and MinIO.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 Name = Annotated[str, typer.Option(help="The cluster's name.")]
 

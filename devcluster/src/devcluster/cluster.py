@@ -148,9 +148,7 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
         """What kubectl prints, as the administrator. Raises `ClusterError` with what it complains about."""
         command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
             raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
@@ -180,9 +178,7 @@ class Cluster:
 
     def writes_of(self, user: str) -> list[JsonObject]:
         """Those of a user's requests that were to change something."""
-        return [
-            event for event in self.audit_events() if is_write(event) and event["user"]["username"] == user
-        ]
+        return [event for event in self.audit_events() if is_write(event) and event["user"]["username"] == user]
 
     def diagnose(self) -> str:
         """Nodes, Jobs, pods, events and the ends of all logs, for a failed test's report."""

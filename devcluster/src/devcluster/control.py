@@ -23,9 +23,7 @@ class ControlError(RuntimeError):
     """The supervisor refused or could not do it."""
 
 
-def ask(
-    control: Path, verb: Verb, process: str | None = None, *, timeout_s: float = _LONGEST_WAIT_S
-) -> Answer:
+def ask(control: Path, verb: Verb, process: str | None = None, *, timeout_s: float = _LONGEST_WAIT_S) -> Answer:
     """Send one request and wait for its answer. Raises OSError when nobody listens."""
     with socket.socket(socket.AF_UNIX) as connection, short_path(control) as path:
         connection.settimeout(timeout_s)

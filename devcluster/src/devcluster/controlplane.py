@@ -75,9 +75,7 @@ def write_audit_policy(path: Path) -> None:
     path.write_text(_AUDIT_POLICY)
 
 
-def process_specs(
-    spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: MinioKeys
-) -> list[ProcessSpec]:
+def process_specs(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: MinioKeys) -> list[ProcessSpec]:
     """Every process of the cluster, in no particular order: they wait for each other by themselves."""
     specs = [
         _etcd(spec, directory, ports),

@@ -35,9 +35,7 @@ def write_kubeconfigs(directory: StateDirectory, *, server: str, tokens: Mapping
     for user, token in tokens.items():
         path = directory.kubeconfig if user == "admin" else directory.kubeconfig_of(user)
         path.touch(mode=0o600)
-        path.write_text(
-            _kubeconfig(directory.certificates / "apiserver.crt", server=server, user=user, token=token)
-        )
+        path.write_text(_kubeconfig(directory.certificates / "apiserver.crt", server=server, user=user, token=token))
 
 
 def _kubeconfig(certificate: Path, *, server: str, user: str, token: str) -> str:
@@ -45,9 +43,7 @@ def _kubeconfig(certificate: Path, *, server: str, user: str, token: str) -> str
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": "devcluster", "cluster": {"server": server, "certificate-authority": str(certificate)}}
-        ],
+        "clusters": [{"name": "devcluster", "cluster": {"server": server, "certificate-authority": str(certificate)}}],
         "users": [{"name": user, "user": {"token": token}}],
         "contexts": [{"name": "devcluster", "context": {"cluster": "devcluster", "user": user}}],
         "current-context": "devcluster",

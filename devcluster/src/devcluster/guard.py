@@ -29,7 +29,7 @@ def main() -> None:
         [sys.executable, "-m", "devcluster.supervisor", str(directory)],
         pass_fds=[lock],
         start_new_session=True,
-        preexec_fn=kernel.die_with_parent(signal.SIGTERM),  # noqa: PLW1509  (there are no threads)
+        preexec_fn=kernel.die_with_parent(signal.SIGTERM),
     )
     # The pipe to the starter is the supervisor's now: its end must be seen there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

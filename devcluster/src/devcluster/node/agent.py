@@ -69,12 +69,10 @@ class Agent:
 
     async def _watch_pods(self, api: KubeApi, node: NodeContext) -> None:
         mine = f"spec.nodeName={NODE_NAME}"
-        returning = True
         while True:
             try:
                 listing = await api.get("/api/v1/pods", fieldSelector=mine)
-                self._compare(listing["items"], node, returning=returning)
-                returning = False
+                self._compare(listing["items"], node)
                 version = listing["metadata"]["resourceVersion"]
                 async for kind, pod in api.watch("/api/v1/pods", fieldSelector=mine, resourceVersion=version):
                     if kind == "ERROR":
@@ -82,21 +80,20 @@ class Agent:
                     if kind == "DELETED":
                         self._forget(pod["metadata"]["uid"])
                     elif kind != "BOOKMARK":
-                        self._observe(pod, node, lost=False)
+                        self._observe(pod, node)
             except (ApiError, *UNREACHABLE) as error:
                 log.warning("watching pods: %r", error)
                 await asyncio.sleep(_RELIST_AFTER_S)
 
-    def _compare(self, pods: list[JsonObject], node: NodeContext, *, returning: bool) -> None:
-        """Take in a whole listing; `returning`: what ran before this agent started is lost."""
+    def _compare(self, pods: list[JsonObject], node: NodeContext) -> None:
+        """Take in a whole listing."""
         present = {pod["metadata"]["uid"] for pod in pods}
         for uid in [uid for uid in (*self._workers, *self._finished) if uid not in present]:
             self._forget(uid)
         for pod in pods:
-            phase = pod.get("status", {}).get("phase")
-            self._observe(pod, node, lost=returning and phase == "Running")
+            self._observe(pod, node)
 
-    def _observe(self, pod: JsonObject, node: NodeContext, *, lost: bool) -> None:
+    def _observe(self, pod: JsonObject, node: NodeContext) -> None:
         uid = pod["metadata"]["uid"]
         if uid in self._workers:
             self._workers[uid].update(pod)
@@ -106,13 +103,13 @@ class Agent:
         if not over:
             worker = self._workers[uid] = PodWorker(pod, node)
             worker.update(pod)
-            self._spawn(self._work(worker, lost=lost))
+            self._spawn(self._work(worker))
         elif dying and pod["metadata"].get("deletionGracePeriodSeconds"):
             self._spawn(delete_for_good(node.api, pod))
 
-    async def _work(self, worker: PodWorker, *, lost: bool) -> None:
+    async def _work(self, worker: PodWorker) -> None:
         try:
-            await worker.run(lost=lost)
+            await worker.run()
         except Exception:
             # A kubelet does not die of one pod either.
             log.exception("pod %s", worker.uid)

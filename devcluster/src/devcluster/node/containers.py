@@ -81,9 +81,7 @@ class Container:
             )
         except OSError as error:
             # 128 and StartError are containerd's for a program that is not there.
-            self._end(
-                128, reason="StartError", message=f"failed to start {launch.command[0]!r}: {error.strerror}"
-            )
+            self._end(128, reason="StartError", message=f"failed to start {launch.command[0]!r}: {error.strerror}")
             return
         self._state = {"running": {"startedAt": self._started_at}}
 

@@ -51,9 +51,7 @@ async def _whole(entry: JsonObject, sources: Sources) -> dict[str, str]:
     return {prefix + key: value.decode() for key, value in content.items()}
 
 
-async def _referred(
-    origin: JsonObject, container: JsonObject, pod: JsonObject, sources: Sources
-) -> str | None:
+async def _referred(origin: JsonObject, container: JsonObject, pod: JsonObject, sources: Sources) -> str | None:
     if "fieldRef" in origin:
         return field_of(pod, origin["fieldRef"]["fieldPath"])
     if "resourceFieldRef" in origin:

@@ -71,8 +71,7 @@ class PodWorker:
         first_reason = "PodInitializing" if inits else "ContainerCreating"
         self._inits = [Container(spec, self._directory, waiting_reason=first_reason) for spec in inits]
         self._containers = [
-            Container(spec, self._directory, waiting_reason=first_reason)
-            for spec in pod["spec"]["containers"]
+            Container(spec, self._directory, waiting_reason=first_reason) for spec in pod["spec"]["containers"]
         ]
         self._conditions = Conditions()
         self._initialized = not inits
@@ -98,9 +97,11 @@ class PodWorker:
         """The file that holds what a container wrote."""
         return self._directory / f"{container}.log"
 
-    async def run(self, *, lost: bool) -> None:
-        """From bound to final; `lost`: it ran here before the node went away."""
-        self._address = self._node.addresses.take()
+    async def run(self) -> None:
+        """From bound to final."""
+        # A log without a worker: it ran here before the node went away.
+        lost = any(container.log.exists() for container in self._containers)
+        self._address = self.pod.get("status", {}).get("podIP") or self._node.addresses.take()
         writing = asyncio.create_task(self._writer.run())
         try:
             if lost and self.pod["spec"].get("restartPolicy") == "Never":
@@ -154,9 +155,7 @@ class PodWorker:
         told = ""
         while True:
             try:
-                return await make_volumes(
-                    self.pod_with_addresses(), self._directory / "volumes", self._sources
-                )
+                return await make_volumes(self.pod_with_addresses(), self._directory / "volumes", self._sources)
             except (MissingError, ApiError) as error:
                 if str(error) != told:
                     told = str(error)
@@ -231,9 +230,7 @@ class PodWorker:
             )
         except (MissingError, ApiError) as error:
             raise _NotRunnableError("CreateContainerConfigError", str(error)) from None
-        words = (spec.get("command") or self._node.images.entrypoint(spec["image"])) + (
-            spec.get("args") or []
-        )
+        words = (spec.get("command") or self._node.images.entrypoint(spec["image"])) + (spec.get("args") or [])
         if not words:
             raise _NotRunnableError("CreateContainerError", "no command specified")
         return Launch(

@@ -83,9 +83,7 @@ class Registration:
             if error.status == 404:
                 return False
             raise
-        ready = [
-            entry["status"] for entry in node["status"].get("conditions", []) if entry["type"] == "Ready"
-        ]
+        ready = [entry["status"] for entry in node["status"].get("conditions", []) if entry["type"] == "Ready"]
         return ready == ["True"]
 
     async def _renew(self) -> None:
@@ -102,9 +100,7 @@ class Registration:
         return {
             "kubernetes.io/hostname": self._name,
             "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                platform.machine(), platform.machine()
-            ),
+            "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
             "devcluster/node": "process",
         }
 

@@ -11,14 +11,8 @@ from math import ceil
 from devcluster.kubeapi import ApiError, JsonObject, KubeApi
 
 _SUFFIXES = {
-    **{
-        suffix: Fraction(1024) ** power
-        for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)
-    },
-    **{
-        suffix: Fraction(1000) ** power
-        for power, suffix in enumerate(["k", "M", "G", "T", "P", "E"], start=1)
-    },
+    **{suffix: Fraction(1024) ** power for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)},
+    **{suffix: Fraction(1000) ** power for power, suffix in enumerate(["k", "M", "G", "T", "P", "E"], start=1)},
     "m": Fraction(1, 1000),
     "": Fraction(1),
 }
@@ -90,9 +84,7 @@ def field_of(pod: JsonObject, path: str) -> str:
         return str((pod["metadata"].get(match[1]) or {}).get(match[2], ""))
     section, name = path.split(".", 1)
     if path in {"metadata.labels", "metadata.annotations"}:
-        return "\n".join(
-            f'{key}="{value}"' for key, value in sorted((pod["metadata"].get(name) or {}).items())
-        )
+        return "\n".join(f'{key}="{value}"' for key, value in sorted((pod["metadata"].get(name) or {}).items()))
     value = pod[section].get(name, "")
     if path in {"status.podIPs", "status.hostIPs"}:
         return ",".join(entry["ip"] for entry in value)

@@ -70,9 +70,7 @@ async def _write(source: JsonObject, target: Path, pod: JsonObject, sources: Sou
 async def _files(source: JsonObject, pod: JsonObject, sources: Sources) -> dict[str, bytes]:
     if "configMap" in source:
         reference = source["configMap"]
-        content = await sources.config_map(
-            reference.get("name", ""), optional=reference.get("optional", False)
-        )
+        content = await sources.config_map(reference.get("name", ""), optional=reference.get("optional", False))
         return _selected(content, reference)
     if "secret" in source:
         reference = source["secret"]
