@@ -1,0 +1,152 @@
+"""What is known of the cluster, kept up to date by watch events, by our own writes, and by relisting.
+
+Three sources, one rule: the higher resourceVersion wins. Our own writes go in at once, so that a reconcile
+that follows never acts on less than what we did ourselves. A relist, every so often, mends what a watch
+lost.
+
+Only what decides is kept of an object: no managed fields, no pod specs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from diffugen_api.contract import KIND
+from diffugen_operator.queueing import Key
+
+Object = dict[str, Any]
+Name = tuple[str, str]
+"""Namespace and name."""
+
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Resource(StrEnum):
+    """The kinds of objects that are watched."""
+
+    DATASETS = "labeleddatasets"
+    JOBS = "jobs"
+    PODS = "pods"
+
+
+class Cache:
+    """The datasets, their Jobs and their pods."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Resource, dict[Name, Object]] = {resource: {} for resource in Resource}
+        self._children: dict[Resource, defaultdict[Name, dict[str, Object]]] = {
+            Resource.JOBS: defaultdict(dict),  # by dataset
+            Resource.PODS: defaultdict(dict),  # by Job
+        }
+
+    def dataset(self, key: Key) -> Object | None:
+        """Return a dataset."""
+        return self._objects[Resource.DATASETS].get((key.namespace, key.name))
+
+    def datasets(self) -> list[Key]:
+        """Return the names of all datasets."""
+        return [Key(*name) for name in self._objects[Resource.DATASETS]]
+
+    def jobs_of(self, key: Key, uid: str) -> list[Object]:
+        """Return the Jobs that the dataset of this uid owns."""
+        jobs = self._children[Resource.JOBS].get((key.namespace, key.name), {})
+        return [job for job in jobs.values() if (owner_of(job) or {}).get("uid") == uid]
+
+    def pods_of(self, namespace: str, job: str) -> list[Object]:
+        """Return the pods of a Job."""
+        return list(self._children[Resource.PODS].get((namespace, job), {}).values())
+
+    def key_of(self, resource: Resource, obj: Mapping[str, Any]) -> Key | None:
+        """Return the dataset that an object belongs to; None for a stranger's, or one not known yet."""
+        namespace = obj["metadata"]["namespace"]
+        if resource is Resource.DATASETS:
+            return Key(namespace, obj["metadata"]["name"])
+        owner = owner_of(obj)
+        if owner is None:
+            return None
+        if resource is Resource.JOBS:
+            return Key(namespace, owner["name"]) if owner.get("kind") == KIND else None
+        job = self._objects[Resource.JOBS].get((namespace, owner["name"]))
+        return None if job is None else self.key_of(Resource.JOBS, job)
+
+    def put(self, resource: Resource, obj: Mapping[str, Any]) -> bool:
+        """Take in an object; returns whether it brought anything new."""
+        name = _name(obj)
+        known = self._objects[resource].get(name)
+        if known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]:
+            if version_of(known) >= version_of(obj):
+                return False
+        elif known is not None:
+            self.drop(resource, known)
+        kept = _reduced(resource, obj)
+        self._objects[resource][name] = kept
+        if (parent := _parent(resource, kept)) is not None:
+            self._children[resource][parent][name[1]] = kept
+        return True
+
+    def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
+        """Forget an object that is gone; one of the same name and another uid stays."""
+        name = _name(obj)
+        known = self._objects[resource].get(name)
+        if known is None or known["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return
+        del self._objects[resource][name]
+        if (parent := _parent(resource, known)) is not None:
+            siblings = self._children[resource][parent]
+            siblings.pop(name[1], None)
+            if not siblings:
+                del self._children[resource][parent]
+
+    def replace(self, resource: Resource, objects: Iterable[Mapping[str, Any]], version: int) -> None:
+        """Take in a whole list as of `version`: what it lacks, and what is not newer, is gone."""
+        listed = set()
+        for obj in objects:
+            listed.add(_name(obj))
+            self.put(resource, obj)
+        for name, obj in list(self._objects[resource].items()):
+            if name not in listed and version_of(obj) <= version:
+                self.drop(resource, obj)
+
+    def count(self, resource: Resource) -> int:
+        """Return how many objects of a kind are known."""
+        return len(self._objects[resource])
+
+
+def owner_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the owner reference of an object's controller."""
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            found: Mapping[str, Any] = owner
+            return found
+    return None
+
+
+def version_of(obj: Mapping[str, Any]) -> int:
+    """Return an object's resourceVersion; comparable within a kind (KEP-5504)."""
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def _name(obj: Mapping[str, Any]) -> Name:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
+    owner = owner_of(obj)
+    if resource is Resource.DATASETS or owner is None:
+        return None
+    return obj["metadata"]["namespace"], owner["name"]
+
+
+def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    if annotations := metadata.get("annotations"):
+        metadata["annotations"] = {key: text for key, text in annotations.items() if key != _APPLIED}
+    kept: Object = {"metadata": metadata, "status": obj.get("status") or {}}
+    if resource is Resource.DATASETS:
+        kept["spec"] = obj.get("spec") or {}
+    elif resource is Resource.JOBS:
+        kept["spec"] = {"suspend": bool((obj.get("spec") or {}).get("suspend"))}
+    return kept

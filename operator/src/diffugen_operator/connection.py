@@ -1,0 +1,107 @@
+"""The connection to the API server: one HTTP session, for kopf's watches and for our own requests.
+
+kopf asks for it by its login handler, and again after a 401. A service account's token is read anew as the
+kubelet renews it, before it expires. Every request is counted by verb and code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import kopf
+
+from diffugen_operator import __version__
+from diffugen_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_TOKEN_SECONDS = 60.0
+
+
+class Connection:
+    """Makes the session, and makes it anew when the credentials are refused."""
+
+    def __init__(self, settings: Settings, count: Callable[[str, str], None]) -> None:
+        self._settings = settings
+        self._count = count
+        self._session: aiohttp.ClientSession | None = None
+        self._server = ""
+        self._token: tuple[float, str] | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session as it is now."""
+        if self._session is None or self._session.closed:
+            self.open()
+        assert self._session is not None  # noqa: S101 - open() sets it or raises
+        return self._session
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._server
+
+    def open(self) -> kopf.AiohttpSession:
+        """Make a session from the credentials as they are now."""
+        info = self._credentials()
+        self._server = info.server.rstrip("/")
+        in_pod = info.token is not None and not self._settings.kubeconfig and TOKEN_FILE.exists()
+        headers = {"User-Agent": f"diffugen-operator/{__version__}", **info.as_http_headers()}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=headers,
+            proxy=info.proxy_url,
+            middlewares=(self._fresh_token, self._counted) if in_pod else (self._counted,),
+        )
+        return kopf.AiohttpSession(
+            server=self._server, aiohttp_session=self._session, default_namespace=info.default_namespace
+        )
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _credentials(self) -> kopf.ConnectionInfo:
+        settings = kopf.OperatorSettings()
+        if self._settings.kubeconfig:
+            os.environ["KUBECONFIG"] = self._settings.kubeconfig
+        if not os.environ.get("KUBECONFIG"):
+            info = kopf.login_with_service_account(settings=settings)
+            if info is not None:
+                return info
+        info = kopf.login_with_kubeconfig(settings=settings)
+        if info is None:
+            raise kopf.LoginError("no service account and no kubeconfig: nothing says where the API server is")
+        if info.token is None and info.certificate_path is None and info.certificate_data is None:
+            # Programs and cloud providers that hand out tokens are the official client's trade.
+            return kopf.login_via_client(settings=settings, logger=logger) or info
+        return info
+
+    async def _fresh_token(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        now = time.monotonic()
+        if self._token is None or now - self._token[0] > _TOKEN_SECONDS:
+            self._token = (now, await asyncio.to_thread(TOKEN_FILE.read_text))
+        request.headers["Authorization"] = f"Bearer {self._token[1].strip()}"
+        return await handler(request)
+
+    async def _counted(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        verb = "WATCH" if request.url.query.get("watch") == "true" else request.method
+        try:
+            response = await handler(request)
+        except aiohttp.ClientError:
+            self._count(verb, "error")
+            raise
+        self._count(verb, str(response.status))
+        return response

@@ -1,0 +1,121 @@
+"""The policy: what to do about a dataset, from what is wanted and what there is.
+
+Pure: no I/O, no clock of its own. Read from top to bottom, it is the life of a dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_operator import publishing, reasons, runs
+from diffugen_operator.conditions import Phase
+from diffugen_operator.decisions import Action, Decision, SuspendJob, Turn
+from diffugen_operator.jobs import RunPlan
+from diffugen_operator.observed import Dataset, Observed, Trouble, Unfit, Wanted
+from diffugen_operator.planning import PLAN, planned
+from diffugen_operator.publishing import PUBLISH, published
+from diffugen_operator.settings import Settings
+from diffugen_operator.staging import stages_turn
+from diffugen_operator.statuses import presented, stalled_generation
+from diffugen_operator.steps import Doing, Lost, look_at
+
+
+def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
+    """Return what to do now, and the status to write once that is done."""
+    if dataset.deleting:  # Kubernetes collects the children by their owner references.
+        return Decision(status=dataset.status)
+    wanted = dataset.wanted
+    if isinstance(wanted, Unfit):
+        phase = Phase.stalled("", wanted.reason, wanted.message)
+        return Decision(status=presented(dataset, dataset.status, phase, now=now))
+    if (why := runs.why_begin(dataset, wanted, observed)) is not None:
+        return runs.begin(dataset, wanted, why, now)
+
+    if stalled_generation(dataset.status) is not None:  # Until an edit or a retry begins another run.
+        return Decision(status=dataset.status, actions=runs.delete_strays(dataset, observed))
+    return _go_on(dataset, wanted, observed, now, settings)
+
+
+def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, settings: Settings) -> Decision:
+    """Return what the present run wants."""
+    strays = runs.delete_strays(dataset, observed)
+    ledger = dataset.status
+    if runs.retry_asked(dataset):  # Nothing is stuck: it is only taken note of.
+        ledger = ledger.model_copy(update={"last_handled_retry_at": dataset.retry_at})
+    if runs.finished(dataset):
+        phase = Phase.published(publishing.message(ledger))
+        return Decision(status=presented(dataset, ledger, phase, now=now), actions=strays)
+    if wanted.spec.suspend:
+        phase = Phase.suspended(ledger.summary.stage)
+        actions = [*strays, *_suspensions(dataset, observed)]
+        return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions)
+    if (wait := runs.still_stopping(dataset, observed, settings, now)) is not None:
+        return _stopping(dataset, ledger, strays, wait, now)
+
+    run = RunPlan(key=runs.run_key(dataset), spec=wanted.spec, settings=settings)
+    turn = _turn(run, ledger, observed, now)
+    if turn is None:
+        return runs.started_over(dataset, wanted, now)
+    phase = turn.phase or Phase.published(publishing.message(turn.ledger))
+    drawing = turn.phase is not None and any(stage.state == "Running" for stage in turn.ledger.stages)
+    return Decision(
+        status=presented(dataset, turn.ledger, phase, now=now, pace=observed.pace),
+        actions=[*strays, *turn.actions],
+        look_again=settings.scrape_interval if drawing else None,
+    )
+
+
+def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | None:
+    """Plan, stages, publish: each has its turn when the one before it is done. None: the run starts over."""
+    if not ledger.planned:
+        plan = look_at(PLAN, run, observed)
+        if isinstance(plan, Lost):
+            return None
+        if isinstance(plan, Doing):
+            return Turn(ledger=ledger, actions=plan.actions, phase=plan.phase)
+        ledger = planned(ledger, run.spec, plan.outcome)
+    stages = stages_turn(run, ledger, observed, now)
+    if stages.phase is not None:
+        return stages
+    ledger = stages.ledger
+    publish = look_at(PUBLISH, run, observed)
+    if isinstance(publish, Lost):
+        return None
+    if isinstance(publish, Doing):
+        return Turn(ledger=ledger, actions=publish.actions, phase=publish.phase)
+    return Turn(ledger=published(ledger, publish.outcome, now))
+
+
+def refused(dataset: Dataset, decision: Decision, trouble: Trouble, now: datetime, *, for_good: bool) -> Decision:
+    """Return the decision after the API server refused an action: nothing of `decision` came to be.
+
+    `for_good`: the same request will be refused again, so the run stalls. Otherwise it stands in line.
+    """
+    step = decision.status.summary.stage
+    if for_good:
+        phase = Phase.stalled(step, trouble.reason, trouble.message)
+        return Decision(status=presented(dataset, dataset.status, phase, now=now))
+    phase = Phase.working(step, reasons.QUEUED, trouble.message, queued=trouble)
+    return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=30)
+
+
+def _stopping(
+    dataset: Dataset, ledger: LabeledDatasetStatus, strays: Sequence[Action], wait: timedelta, now: datetime
+) -> Decision:
+    message = "The pods of the former run finish what they are at and stop; then this run goes on."
+    phase = Phase.working("planning", reasons.STOPPING, message)
+    status = presented(dataset, ledger, phase, now=now)
+    return Decision(status=status, actions=strays, look_again=wait.total_seconds())
+
+
+def _suspensions(dataset: Dataset, observed: Observed) -> list[Action]:
+    return [
+        SuspendJob(job.name, suspend=True)
+        for job in observed.jobs
+        if job.attempt == dataset.status.attempt
+        and not job.finished
+        and not job.suspended
+        and job.deleting_since is None
+    ]

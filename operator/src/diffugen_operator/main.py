@@ -1,0 +1,61 @@
+"""The console script `diffugen-operator`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+
+import kopf
+
+from diffugen_operator import __version__
+from diffugen_operator.logs import configure
+from diffugen_operator.running import Operator
+from diffugen_operator.settings import ENV_PREFIX, Settings, described
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the operator until SIGTERM or SIGINT."""
+    parser = _parser()
+    flags = vars(parser.parse_args(arguments))
+    if flags.pop("all_namespaces"):
+        flags["namespaces"] = ""
+    try:
+        settings = Settings.read(os.environ, flags)
+    except ValueError as error:
+        parser.error(str(error))
+    configure(log_format=settings.log_format, level=settings.log_level)
+    try:
+        asyncio.run(Operator(settings).run())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except kopf.LoginError as error:
+        sys.exit(f"diffugen-operator: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="diffugen-operator",
+        description="Turns LabeledDatasets into Jobs and published datasets.",
+        epilog=f"Every flag can also be an environment variable: --http-port is {ENV_PREFIX}HTTP_PORT.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--all-namespaces", "-A", action="store_true", help="Serve all namespaces (the default).")
+    explained = described()
+    for field in fields(Settings):
+        names = ["--namespace", "-n"] if field.name == "namespaces" else []
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            *names,
+            dest=field.name,
+            metavar="VALUE",
+            help=f"{explained[field.name]} [{_shown(field.default)}]".replace("%", "%%"),
+        )
+    return parser
+
+
+def _shown(default: object) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)

@@ -1,0 +1,123 @@
+"""The pods of every step: one template, PSA-restricted, without a Kubernetes token.
+
+A pod gets its work order as a file, its shard's number and its own address as environment variables, the
+store's credentials from the user's Secret (which the operator never reads), and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffugen_api import contract
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Resources
+from diffugen_operator.names import CONTAINER
+from diffugen_operator.overlays import overlaid
+from diffugen_operator.settings import Settings
+
+ORDER_VOLUME = "order"
+
+_LIGHT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
+"""For pods that run no model: enough to be scheduled honestly, no limit to be killed by."""
+
+
+def pod_template(
+    spec: LabeledDatasetSpec,
+    settings: Settings,
+    *,
+    command: list[str],
+    labels: Mapping[str, str],
+    order: str,
+    gpu: bool,
+) -> dict[str, Any]:
+    """Return the pod template of a step, with the user's overlay on it.
+
+    A pod that runs no model asks for no GPU, whatever the overlay says, and our labels always stand: by
+    them the pods are found again.
+    """
+    run = spec.run
+    template = overlaid(_generated(spec, settings, command=command, order=order, gpu=gpu), run.pod_template)
+    if not gpu:
+        template["spec"] = _without_extended_resources(template.get("spec"))
+    return overlaid(template, {"metadata": {"labels": dict(labels)}})
+
+
+def _generated(
+    spec: LabeledDatasetSpec, settings: Settings, *, command: list[str], order: str, gpu: bool
+) -> dict[str, Any]:
+    resources = spec.run.resources if gpu else _LIGHT_RESOURCES
+    container = {
+        "name": CONTAINER,
+        "image": spec.run.image or (settings.generator_image if gpu else settings.light_image),
+        "command": command,
+        "env": _environment(spec),
+        "ports": [{"name": "metrics", "containerPort": contract.METRICS_PORT}],
+        "resources": resources.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "volumeMounts": [
+            {"name": ORDER_VOLUME, "mountPath": contract.ORDER_MOUNT, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+        ],
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    return {
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": settings.termination_grace,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+            "volumes": [
+                {"name": ORDER_VOLUME, "configMap": {"name": order}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        }
+    }
+
+
+def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:
+    env: list[dict[str, Any]] = [
+        {"name": contract.ENV_ORDER, "value": f"{contract.ORDER_MOUNT}/{contract.ORDER_KEY}"},
+        {"name": contract.ENV_POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        # The root file system is read-only; what libraries keep under the home directory goes to /tmp.
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own
+    ]
+    if spec.output.s3 is not None and spec.output.s3.secret_ref is not None:
+        secret = spec.output.s3.secret_ref.name
+        env += [
+            _from_secret(contract.ENV_ACCESS_KEY, secret),
+            _from_secret(contract.ENV_SECRET_KEY, secret),
+            _from_secret(contract.ENV_SESSION_TOKEN, secret, optional=True),
+        ]
+    return env
+
+
+def _from_secret(name: str, secret: str, *, optional: bool = False) -> dict[str, Any]:
+    reference: dict[str, Any] = {"name": secret, "key": name}
+    if optional:
+        reference["optional"] = True
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+
+def _without_extended_resources(spec: Any) -> Any:
+    # Extended resources are those with a domain: nvidia.com/gpu, amd.com/gpu, …
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("containers"), list):
+        return spec
+    return {**spec, "containers": [_plain(container) for container in spec["containers"]]}
+
+
+def _plain(container: Any) -> Any:
+    if not isinstance(container, Mapping) or not isinstance(container.get("resources"), Mapping):
+        return container
+    resources = {
+        part: {name: amount for name, amount in amounts.items() if "/" not in name}
+        if isinstance(amounts, Mapping)
+        else amounts
+        for part, amounts in container["resources"].items()
+    }
+    return {**container, "resources": resources}

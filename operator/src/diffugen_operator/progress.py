@@ -1,0 +1,98 @@
+"""How far a stage is, and how fast it goes.
+
+Completed indexes are the floor: they are right even when no pod can be asked. What running pods say of
+their own shards comes on top. A pod that restarts begins to count anew, so what is shown never goes back
+within a run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import ceil
+
+from diffugen_api.plan import samples_per_shard
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+
+WINDOW_SECONDS = 60.0
+"""The pace is measured over this long: long enough to be smooth, short enough to follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What a pod says of its shard, in samples."""
+
+    total: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a stage's missing samples were cut into shards; all are full but the last."""
+
+    missing: int
+    shards: int
+    size: int
+
+    @classmethod
+    def of(cls, spec: LabeledDatasetSpec, missing: int, shards: int) -> Cut:
+        """Return the cut that the plan step made.
+
+        `run.samplesPerShard` may have been edited since; the number of shards then tells the size well
+        enough.
+        """
+        size = samples_per_shard(spec, missing)
+        if shards and ceil(missing / size) != shards:
+            size = ceil(missing / shards)
+        return cls(missing, shards, size)
+
+    def samples(self, indexes: Iterable[range]) -> int:
+        """Return how many samples the given shards hold."""
+        spans = list(indexes)
+        count = sum(len(span) for span in spans)
+        last = any(self.shards - 1 in span for span in spans)
+        short = self.size * self.shards - self.missing
+        return max(0, count * self.size - (short if last else 0))
+
+
+def parse_indexes(text: str) -> list[range]:
+    """Read `completedIndexes`: "0,3-5" is the ranges of 0 and of 3 to 5."""
+    spans = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        spans.append(range(int(first), int(last or first) + 1))
+    return spans
+
+
+def samples_done(cut: Cut, completed: str, running: Iterable[Shard]) -> int:
+    """Return how many of the missing samples are done."""
+    done = cut.samples(parse_indexes(completed)) + sum(min(shard.done, shard.total) for shard in running)
+    return min(done, cut.missing)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Measures one dataset's pace from what it was seen to have done, when."""
+
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def record(self, now: float, done: int) -> None:
+        """Take down how many samples are done at `now` (seconds, of any clock that never goes back)."""
+        if self._seen and done < self._seen[-1][1]:
+            self._seen.clear()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= WINDOW_SECONDS:
+            self._seen.popleft()
+
+    def pace(self) -> float | None:
+        """Return samples in a second, or None before there is anything to tell from."""
+        if len(self._seen) < 2:
+            return None
+        (start, first), (end, last) = self._seen[0], self._seen[-1]
+        return (last - first) / (end - start) if end > start and last > first else None
+
+
+def eta_seconds(remaining: int, pace: float | None) -> int | None:
+    """Return the seconds left, or None where the pace is not known."""
+    return ceil(remaining / pace) if pace else None

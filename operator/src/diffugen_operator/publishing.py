@@ -1,0 +1,53 @@
+"""The publish step: from drawn and labelled samples to a dataset that readers find."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from diffugen_api.contract import Outcome, Published, Step
+from diffugen_api.v1alpha1 import DatasetStatus, LabeledDatasetStatus, StageStatus
+from diffugen_operator import jobs, reasons
+from diffugen_operator.observed import write_time
+from diffugen_operator.steps import SinglePodStep
+
+PUBLISH = SinglePodStep(
+    step=Step.PUBLISH,
+    shown="publishing",
+    working=reasons.PUBLISHING,
+    message="The publish step merges and filters the samples, writes the formats, and moves the pointer last.",
+    failed=reasons.PUBLISH_FAILED,
+    manifest=jobs.publish_job,
+    answers=lambda outcome: outcome.published is not None,
+)
+
+
+def published(ledger: LabeledDatasetStatus, outcome: Outcome, now: datetime) -> LabeledDatasetStatus:
+    """Return the ledger with the dataset in it."""
+    result = outcome.published
+    if result is None:
+        return ledger
+    dataset = DatasetStatus(
+        uri=result.uri,
+        revision=result.revision,
+        samples=result.samples,
+        instances=result.instances,
+        manifest_sha256=result.manifest_sha256,
+        published_at=write_time(now),
+    )
+    stages = [_judged(stage, result) for stage in ledger.stages]
+    return ledger.model_copy(update={"dataset": dataset, "stages": stages})
+
+
+def message(ledger: LabeledDatasetStatus) -> str:
+    """Return what a published dataset says of itself."""
+    dataset = ledger.dataset
+    if dataset is None:
+        return "Published."
+    return f"Revision {dataset.revision}: {dataset.samples} samples, {dataset.instances} instances at {dataset.uri}."
+
+
+def _judged(stage: StageStatus, result: Published) -> StageStatus:
+    accepted = result.accepted_by_stage.get(stage.name)
+    rejected = result.rejected_by_stage.get(stage.name)
+    samples = stage.samples.model_copy(update={"accepted": accepted, "rejected": rejected})
+    return stage.model_copy(update={"samples": samples})

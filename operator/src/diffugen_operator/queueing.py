@@ -1,0 +1,184 @@
+"""The queue of datasets to look at.
+
+Events put names in; workers take them out. A name stands in the queue once, however many events there were.
+A name that is being worked on is not given to a second worker: it waits until the first is done, and then
+comes up again. Names can be put in for later (progress, back-off); what comes up earlier replaces what
+would come later.
+
+`Schedule` is all of the rules and none of the waiting; `WorkQueue` adds the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+Clock = Callable[[], float]
+"""Seconds that never go back; time.monotonic, unless a test says otherwise."""
+
+
+class Key(NamedTuple):
+    """A dataset's full name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Schedule:
+    """Which key is to be worked on when."""
+
+    def __init__(self, *, backoff_base: float, backoff_limit: float, jitter: Callable[[], float]) -> None:
+        self._base, self._limit, self._jitter = backoff_base, backoff_limit, jitter
+        self._ready: OrderedDict[Key, float] = OrderedDict()  # and since when
+        self._later: dict[Key, float] = {}
+        self._heap: list[tuple[float, Key]] = []
+        self._working: dict[Key, float] = {}
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+
+    def add(self, key: Key, now: float) -> None:
+        """Put the key in line."""
+        self._later.pop(key, None)
+        if key in self._working:
+            self._again.add(key)
+        else:
+            self._ready.setdefault(key, now)
+
+    def add_later(self, key: Key, when: float) -> None:
+        """Put the key in line at `when`, unless it comes up before."""
+        if key in self._ready or key in self._again or self._later.get(key, when + 1) <= when:
+            return
+        self._later[key] = when
+        heapq.heappush(self._heap, (when, key))
+
+    def take(self, now: float) -> Key | None:
+        """Take the key that has waited longest; None where none is due."""
+        self._promote(now)
+        if not self._ready:
+            return None
+        key, _ = self._ready.popitem(last=False)
+        self._working[key] = now
+        return key
+
+    def done(self, key: Key, now: float) -> None:
+        """Give the key back: it succeeded."""
+        self._failures.pop(key, None)
+        self._give_back(key, now)
+
+    def failed(self, key: Key, now: float, *, at_least: float = 0) -> float:
+        """Give the key back: it failed, and comes up again after a pause, which is returned."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        pause = min(self._limit, self._base * 2.0 ** min(failures - 1, 32)) * (0.5 + self._jitter() / 2)
+        pause = max(pause, at_least)
+        # An event that came meanwhile may be of our own making; it does not shorten the pause.
+        self._again.discard(key)
+        self._working.pop(key, None)
+        self._later.pop(key, None)
+        self.add_later(key, now + pause)
+        return pause
+
+    def forget(self, key: Key) -> None:
+        """Drop all that is known of a key that is gone."""
+        self._failures.pop(key, None)
+        self._later.pop(key, None)
+        self._ready.pop(key, None)
+
+    def next_due(self) -> float | None:
+        """Return when the next delayed key comes up, or None where none waits."""
+        while self._heap and self._later.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def depth(self) -> int:
+        """Return how many keys stand in line."""
+        return len(self._ready)
+
+    def oldest_age(self, now: float) -> float:
+        """Return how long the first in line has waited."""
+        return now - next(iter(self._ready.values())) if self._ready else 0.0
+
+    def longest_work(self, now: float) -> float:
+        """Return how long the longest work under way has taken."""
+        return now - min(self._working.values()) if self._working else 0.0
+
+    def _give_back(self, key: Key, now: float) -> None:
+        self._working.pop(key, None)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key, now)
+
+    def _promote(self, now: float) -> None:
+        while (due := self.next_due()) is not None and due <= now:
+            _, key = heapq.heappop(self._heap)
+            self.add(key, now)
+
+
+class WorkQueue:
+    """A schedule that workers can wait at."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        backoff_base: float,
+        backoff_limit: float,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._closed = False
+        self.schedule = Schedule(backoff_base=backoff_base, backoff_limit=backoff_limit, jitter=jitter)
+
+    def add(self, key: Key) -> None:
+        """Put the key in line."""
+        self.schedule.add(key, self._clock())
+        self._news.set()
+
+    def add_after(self, key: Key, delay: float) -> None:
+        """Put the key in line after `delay` seconds."""
+        if delay <= 0:
+            return self.add(key)
+        self.schedule.add_later(key, self._clock() + delay)
+        self._news.set()
+        return None
+
+    def close(self) -> None:
+        """Give out nothing any more."""
+        self._closed = True
+        self._news.set()
+
+    async def take(self) -> Key | None:
+        """Wait for a key and take it; None once the queue is closed."""
+        while not self._closed:
+            if (key := self.schedule.take(self._clock())) is not None:
+                return key
+            self._news.clear()
+            due = self.schedule.next_due()
+            delay = None if due is None else max(0.0, due - self._clock())
+            try:
+                await asyncio.wait_for(self._news.wait(), delay)
+            except TimeoutError:
+                continue
+        return None
+
+    def done(self, key: Key) -> None:
+        """Give the key back: it succeeded."""
+        self.schedule.done(key, self._clock())
+        self._news.set()
+
+    def failed(self, key: Key, *, at_least: float = 0) -> float:
+        """Give the key back: it failed; returns the pause."""
+        pause = self.schedule.failed(key, self._clock(), at_least=at_least)
+        self._news.set()
+        return pause
+
+    def forget(self, key: Key) -> None:
+        """Drop all that is known of a key that is gone."""
+        self.schedule.forget(key)

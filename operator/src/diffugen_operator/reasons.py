@@ -1,0 +1,49 @@
+"""Every reason that the operator itself gives in a condition, a summary or an event.
+
+Workers give reasons of their own (their termination messages), which pass through unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Work is going on.
+ACCEPTED: Final = "Accepted"
+PLANNING: Final = "Planning"
+DRAWING: Final = "Drawing"
+LABELLING: Final = "Labelling"
+PUBLISHING: Final = "Publishing"
+STOPPING: Final = "StoppingFormerRun"
+
+# Work is held up, and goes on by itself once the cause is gone.
+QUEUED: Final = "Queued"
+UNSCHEDULABLE: Final = "Unschedulable"
+QUOTA_EXCEEDED: Final = "QuotaExceeded"
+IMAGE_PULL_FAILED: Final = "ImagePullFailed"
+CONTAINER_CONFIG_ERROR: Final = "ContainerConfigError"
+TRYING_AGAIN: Final = "TryingAgain"
+FORMER_JOB_STOPPING: Final = "FormerJobStopping"
+SUSPENDED: Final = "Suspended"
+
+# Done.
+PUBLISHED: Final = "Published"
+
+# Stalled: nothing goes on before the spec is edited or a retry is asked for.
+INVALID_SPEC: Final = "InvalidSpec"
+STORE_NOT_SET: Final = "StoreNotSet"
+INVALID_POD_TEMPLATE: Final = "InvalidPodTemplate"
+JOB_REJECTED: Final = "JobRejected"
+NAME_CONFLICT: Final = "NameConflict"
+DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+SHARDS_FAILED: Final = "ShardsFailed"
+PLAN_FAILED: Final = "PlanFailed"
+STAGE_FAILED: Final = "StageFailed"
+PUBLISH_FAILED: Final = "PublishFailed"
+NO_OUTCOME: Final = "NoOutcome"
+
+# Events without a condition of the same name.
+PLANNED: Final = "Planned"
+STAGE_STARTED: Final = "StageStarted"
+STAGE_SUCCEEDED: Final = "StageSucceeded"
+RUN_STARTED: Final = "RunStarted"
+RESUMED: Final = "Resumed"

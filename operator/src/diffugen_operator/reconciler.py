@@ -1,0 +1,225 @@
+"""The shell around `decide`: observe, decide, act, write the status once, tell of it.
+
+Whatever goes wrong on the way ends the reconcile; the queue brings the dataset back after a pause, and
+everything is looked at anew. Actions repeat harmlessly: a Job that is there is taken if it is ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from diffugen_api.contract import LABEL_ATTEMPT
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_operator import reasons
+from diffugen_operator.cache import Cache, Object, Resource, owner_of
+from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.decide import decide, refused
+from diffugen_operator.decisions import (
+    Action,
+    CreateJob,
+    CreateOrder,
+    Decision,
+    DeleteJob,
+    DeleteOrder,
+    SuspendJob,
+)
+from diffugen_operator.metrics import Metrics
+from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, Unfit, Wanted, read_spec
+from diffugen_operator.progress import Meter, Shard
+from diffugen_operator.queueing import Clock, Key
+from diffugen_operator.recording import Recorder
+from diffugen_operator.scraping import Scraper
+from diffugen_operator.settings import Settings
+from diffugen_operator.statuses import dumped, merge_patch
+from diffugen_operator.transitions import announcements, is_transition
+
+logger = logging.getLogger(__name__)
+
+
+class RefusedError(Exception):
+    """The API server would not have something that was decided."""
+
+    def __init__(self, trouble: Trouble, *, for_good: bool) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+        self.for_good = for_good
+
+
+class ChildStoppingError(Exception):
+    """A child of the wanted name is still being deleted."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of a dataset between reconciles; a restart may lose all of it."""
+
+    generation: int = -1
+    uid: str = ""
+    wanted: Wanted | Unfit | None = None
+    meter: Meter = field(default_factory=Meter)
+    attempt: int = 0
+    shards: Mapping[str, Shard] = field(default_factory=dict)
+    scraped_at: float = float("-inf")
+    written_at: float = float("-inf")
+
+
+class Reconciler:
+    """Brings datasets, one at a time each, a step towards what they want."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        cluster: Cluster,
+        scraper: Scraper,
+        recorder: Recorder,
+        metrics: Metrics,
+        settings: Settings,
+        clock: Clock,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cache, self._cluster, self._scraper, self._recorder = cache, cluster, scraper, recorder
+        self._metrics, self._settings, self._clock, self._now = metrics, settings, clock, now
+        self._memories: dict[Key, _Memory] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Do what is to be done about a dataset; returns after how many seconds to look again."""
+        raw = self._cache.dataset(key)
+        if raw is None:
+            self._memories.pop(key, None)
+            return None
+        memory = self._memories.setdefault(key, _Memory())
+        dataset = Dataset.read(raw, self._wanted(raw, memory))
+        observed = await self._observe(key, dataset, memory)
+        decision = decide(dataset, observed, self._now(), self._settings)
+        try:
+            for action in decision.actions:
+                await self._apply(dataset, action)
+        except RefusedError as refusal:
+            self._metrics.reconciles.labels("refused").inc()
+            decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
+        return await self._commit(key, raw, dataset, decision, memory)
+
+    def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
+        """Read the spec, once for each generation: a large one takes milliseconds."""
+        metadata = raw["metadata"]
+        if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
+            memory.uid, memory.generation = metadata["uid"], metadata["generation"]
+            memory.wanted = read_spec(raw)
+        return memory.wanted
+
+    async def _observe(self, key: Key, dataset: Dataset, memory: _Memory) -> Observed:
+        jobs = [Job.read(job) for job in self._cache.jobs_of(key, dataset.uid)]
+        pods: list[Pod] = []
+        for job in jobs:
+            known = [Pod.read(pod) for pod in self._cache.pods_of(key.namespace, job.name)]
+            if job.finished and not job.stage and not any(pod.ended for pod in known):
+                # The Job's end may be heard of before its pod's; the pod's last word is wanted.
+                known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
+            pods += known
+        shards = await self._shards(dataset, jobs, pods, memory)
+        return Observed(jobs=tuple(jobs), pods=tuple(pods), shards=shards, pace=memory.meter.pace())
+
+    async def _shards(self, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory) -> Mapping[str, Shard]:
+        staging = {job.name for job in jobs if job.stage and not job.finished}
+        if not staging:
+            return {}
+        if self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
+            memory.shards = await self._scraper.ask(pod for pod in pods if pod.job in staging)
+            memory.scraped_at = self._clock()
+            if memory.attempt != dataset.status.attempt:
+                memory.meter, memory.attempt = Meter(), dataset.status.attempt
+            memory.meter.record(self._clock(), sum(s.samples.done for s in dataset.status.stages))
+        return memory.shards
+
+    async def _apply(self, dataset: Dataset, action: Action) -> None:
+        namespace = dataset.namespace
+        match action:
+            case CreateOrder(manifest):
+                await self._create_order(dataset, manifest)
+            case CreateJob(manifest):
+                await self._create_job(dataset, manifest)
+            case SuspendJob(name, suspend):
+                job = await self._cluster.suspend_job(namespace, name, suspend=suspend)
+                self._cache.put(Resource.JOBS, job)
+            case DeleteJob(name, uid, wait):
+                await self._cluster.delete_job(namespace, name, uid, wait=wait)
+            case DeleteOrder(name):
+                await self._cluster.delete_order(namespace, name)
+
+    async def _create_order(self, dataset: Dataset, manifest: Object) -> None:
+        try:
+            await self._cluster.create_order(manifest)
+        except ApiError as error:
+            if error.code != 409:
+                raise self._refusal(dataset, error) from error
+            there = await self._cluster.get_order(dataset.namespace, manifest["metadata"]["name"])
+            _check_ours(there, manifest, dataset)
+
+    async def _create_job(self, dataset: Dataset, manifest: Object) -> None:
+        name = manifest["metadata"]["name"]
+        try:
+            job = await self._cluster.create_job(manifest)
+        except ApiError as error:
+            if error.code != 409:
+                raise self._refusal(dataset, error) from error
+            job = _check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
+        self._cache.put(Resource.JOBS, job)
+
+    def _refusal(self, dataset: Dataset, error: ApiError) -> Exception:
+        if error.code not in (400, 403, 413, 422):
+            return error
+        if not error.for_good:
+            quota = "exceeded quota" in error.message
+            reason = reasons.QUOTA_EXCEEDED if quota else error.reason or reasons.JOB_REJECTED
+            return RefusedError(Trouble(reason=reason, message=error.message), for_good=False)
+        overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
+        reason = reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED
+        return RefusedError(Trouble(reason=reason, message=error.message), for_good=True)
+
+    async def _commit(
+        self, key: Key, raw: Object, dataset: Dataset, decision: Decision, memory: _Memory
+    ) -> float | None:
+        """Write the status, if it is another; numbers alone wait for their time."""
+        old, new = dataset.status, decision.status
+        if new == old:
+            return decision.look_again
+        wait = memory.written_at + self._settings.progress_interval - self._clock()
+        if wait > 0 and not is_transition(old, new):
+            return min(wait, decision.look_again or wait)
+        version = raw["metadata"]["resourceVersion"]
+        patch = merge_patch(raw["status"], dumped(new))
+        self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
+        memory.written_at = self._clock()
+        self._metrics.status_writes.inc()
+        self._announce(dataset, old, new)
+        return decision.look_again
+
+    def _announce(self, dataset: Dataset, old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> None:
+        context: dict[str, Any] = {
+            "dataset": f"{dataset.namespace}/{dataset.name}",
+            "revision": new.revision,
+            "attempt": new.attempt,
+        }
+        dataset = replace(dataset, status=new)
+        for announcement in announcements(old, new):
+            level = logging.WARNING if announcement.warning else logging.INFO
+            logger.log(level, "%s: %s", announcement.reason, announcement.message, extra=context)
+            self._recorder.announce(dataset, announcement, self._now())
+
+
+def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Object:
+    """Return what stands under the name that was wanted, if this run of this dataset made it."""
+    name, kind = manifest["metadata"]["name"], manifest["kind"]
+    if there is None or "deletionTimestamp" in there["metadata"]:
+        raise ChildStoppingError(f"{kind} {name} is still being deleted")
+    ours = (owner_of(there) or {}).get("uid") == dataset.uid
+    labels = there["metadata"].get("labels") or {}
+    if not ours or labels.get(LABEL_ATTEMPT) != manifest["metadata"]["labels"][LABEL_ATTEMPT]:
+        message = f"A {kind} named {name} exists and is not ours: delete or rename it, then ask for a retry."
+        raise RefusedError(Trouble(reason=reasons.NAME_CONFLICT, message=message), for_good=True)
+    return there

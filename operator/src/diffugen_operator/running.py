@@ -1,0 +1,219 @@
+"""The process: what runs beside what, from start to stop.
+
+    kopf's watches ──> inbox ──> cache, queue ──> workers ──> reconciler ──> API server
+    resync ─────────────────────────┘                             └──> recorder (Events)
+
+At the start everything is listed once before the first reconcile, so that nothing is decided on half of
+what there is. kopf then lists and watches on its own account; the first resync comes soon after, for what
+happened between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import aiohttp
+import kopf
+
+from diffugen_operator import __version__
+from diffugen_operator.cache import Cache, Resource
+from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.connection import Connection
+from diffugen_operator.metrics import Metrics
+from diffugen_operator.queueing import Key, WorkQueue
+from diffugen_operator.reconciler import ChildStoppingError, Reconciler
+from diffugen_operator.recording import Recorder
+from diffugen_operator.scraping import Scraper
+from diffugen_operator.server import Server
+from diffugen_operator.settings import Settings
+from diffugen_operator.transport import Inbox, kopf_settings, registry
+
+logger = logging.getLogger(__name__)
+
+_FIRST_RESYNC_SECONDS = 15.0
+_LONGEST_STOP_SECONDS = 10.0
+_CRD_POLL_SECONDS = 2.0
+_CONFLICT_SECONDS = 0.05
+
+Trouble = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
+"""What any request may end in."""
+
+
+class Operator:
+    """One operator process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._connection = Connection(settings, self._metrics.count_request)
+        self._cluster = Cluster(self._connection, settings)
+        self._cache = Cache()
+        self._queue = WorkQueue(
+            clock=time.monotonic, backoff_base=settings.backoff_base, backoff_limit=settings.backoff_limit
+        )
+        self._scraper = Scraper(settings)
+        self._recorder = Recorder(self._cluster.create_event, instance=socket.gethostname())
+        self._reconciler = Reconciler(
+            cache=self._cache,
+            cluster=self._cluster,
+            scraper=self._scraper,
+            recorder=self._recorder,
+            metrics=self._metrics,
+            settings=settings,
+            clock=time.monotonic,
+            now=lambda: datetime.now(UTC),
+        )
+        self._listed = False
+        schedule = self._queue.schedule
+        self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
+
+    async def run(self) -> None:
+        """Run until a signal comes."""
+        server = Server(live=self._stuck, ready=self._not_ready, page=self._page)
+        await server.start(self._settings.http_host, self._settings.http_port)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._crd_is_there()
+            await self._relist()
+            tasks = self._start()
+            await kopf.operator(
+                registry=registry(Inbox(self._cache, self._queue), self._connection),
+                settings=kopf_settings(),
+                standalone=True,
+                clusterwide=not self._settings.namespaces,
+                namespaces=self._settings.namespaces,
+            )
+        finally:
+            await self._stop(tasks)
+            await server.stop()
+
+    def _start(self) -> list[asyncio.Task[None]]:
+        where = ", ".join(self._settings.namespaces) or "all namespaces"
+        logger.info("DiffuGen operator %s serves %s.", __version__, where)
+        names = [f"worker {number}" for number in range(self._settings.workers)]
+        tasks = [asyncio.create_task(self._work(), name=name) for name in names]
+        tasks.append(asyncio.create_task(self._resync(), name="resync"))
+        tasks.append(asyncio.create_task(self._recorder.run(), name="recorder"))
+        return tasks
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Let what is under way finish, within bounds."""
+        self._queue.close()
+        workers = [task for task in tasks if task.get_name().startswith("worker")]
+        if workers:
+            await asyncio.wait(workers, timeout=_LONGEST_STOP_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._recorder.flush(), 3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._scraper.close()
+        await self._connection.close()
+        logger.info("Stopped.")
+
+    async def _work(self) -> None:
+        while (key := await self._queue.take()) is not None:
+            with self._metrics.reconcile_seconds.time():
+                await self._reconcile(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        try:
+            look_again = await self._reconciler.reconcile(key)
+        except ChildStoppingError as stopping:
+            self._metrics.reconciles.labels("waiting").inc()
+            pause = self._queue.failed(key, at_least=1)
+            logger.info("%s; again in %.1f s.", stopping, pause, extra={"dataset": str(key)})
+        except ApiError as error:
+            await self._failed(key, error)
+        except Exception as error:
+            self._metrics.reconciles.labels("error").inc()
+            pause = self._queue.failed(key)
+            known = isinstance(error, Trouble)
+            message = "Reconciling failed: %r; again in %.1f s."
+            logger.warning(message, error, pause, extra={"dataset": str(key)}, exc_info=not known)
+        else:
+            self._metrics.reconciles.labels("ok").inc()
+            self._queue.done(key)
+            if look_again is not None:
+                self._queue.add_after(key, look_again)
+
+    async def _failed(self, key: Key, error: ApiError) -> None:
+        if error.code in (404, 409):
+            # What we know of the dataset, or of a child, is of yesterday.
+            self._metrics.reconciles.labels("conflict").inc()
+            with contextlib.suppress(*Trouble):
+                await self._refresh(key)
+            pause = self._queue.failed(key, at_least=_CONFLICT_SECONDS)
+        else:
+            self._metrics.reconciles.labels("error").inc()
+            pause = self._queue.failed(key, at_least=error.retry_after)
+        logger.info("%s; again in %.1f s.", error, pause, extra={"dataset": str(key)})
+
+    async def _refresh(self, key: Key) -> None:
+        known = self._cache.dataset(key)
+        there = await self._cluster.get(Resource.DATASETS, key.namespace, key.name)
+        if there is not None:
+            self._cache.put(Resource.DATASETS, there)
+        elif known is not None:
+            self._cache.drop(Resource.DATASETS, known)
+
+    async def _crd_is_there(self) -> None:
+        told = ""
+        while True:
+            try:
+                if await self._cluster.serves_datasets():
+                    return
+                news = "The CRD is not installed yet; waiting for it."
+            except Trouble as error:
+                news = f"The API server cannot be reached: {error!r}"
+            if news != told:
+                logger.warning(news)
+                told = news
+            await asyncio.sleep(_CRD_POLL_SECONDS)
+
+    async def _relist(self) -> None:
+        for resource in Resource:
+            objects, version = await self._cluster.list_all(resource)
+            self._cache.replace(resource, objects, version)
+        for key in self._cache.datasets():
+            self._queue.add(key)
+        self._listed = True
+
+    async def _resync(self) -> None:
+        pause = min(_FIRST_RESYNC_SECONDS, self._settings.resync_interval)
+        while True:
+            await asyncio.sleep(pause)
+            pause = self._settings.resync_interval
+            try:
+                await self._relist()
+            except Trouble as error:
+                logger.warning("The resync failed: %r", error)
+                pause = min(pause, 30.0)
+
+    def _stuck(self) -> str | None:
+        longest = self._queue.schedule.longest_work(time.monotonic())
+        if longest > self._settings.stuck_after:
+            return f"a reconcile has taken {longest:.0f} s"
+        return None
+
+    def _not_ready(self) -> str | None:
+        return None if self._listed else "not everything is listed yet"
+
+    def _page(self) -> bytes:
+        for resource in Resource:
+            self._metrics.show_objects(resource, self._cache.count(resource))
+        held = Counter(
+            condition["type"]
+            for key in self._cache.datasets()
+            for condition in (self._cache.dataset(key) or {}).get("status", {}).get("conditions", ())
+            if condition["status"] == "True"
+        )
+        for condition in ("Ready", "Reconciling", "Stalled", "Queued", "Suspended"):
+            self._metrics.show_datasets(condition, held[condition])
+        return self._metrics.page()

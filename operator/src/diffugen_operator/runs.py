@@ -1,0 +1,118 @@
+"""When a run begins, and what becomes of the one before it.
+
+A run is one attempt of one revision, going to one store. The status is its ledger, and it is written before
+anything is created: attempts only grow, so no two runs ever share a Job's name, not even when a spec is
+edited there and back again.
+
+A run begins when another content is wanted or another store; when a retry is asked for and the run is
+stuck, or fails and tries again; when the spec is edited at all while the run is stalled, as the edit may be
+the mend.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from diffugen_operator import names, reasons
+from diffugen_operator.conditions import Phase, find
+from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
+from diffugen_operator.names import RunKey
+from diffugen_operator.observed import Dataset, Job, Observed, Wanted
+from diffugen_operator.settings import Settings
+from diffugen_operator.statuses import presented, stalled_generation
+from diffugen_operator.waiting import trying_again
+
+_STOPPING_SLACK = timedelta(seconds=60)
+"""How much longer than their grace period the pods of a former run are waited for."""
+
+
+def run_key(dataset: Dataset) -> RunKey:
+    """Return the run that the dataset's status speaks of."""
+    status = dataset.status
+    return RunKey(
+        uid=dataset.uid,
+        namespace=dataset.namespace,
+        name=dataset.name,
+        revision=status.revision,
+        store=status.store,
+        attempt=status.attempt,
+    )
+
+
+def retry_asked(dataset: Dataset) -> bool:
+    """Whether the retry annotation has a value that was not handled yet."""
+    return bool(dataset.retry_at) and dataset.retry_at != dataset.status.last_handled_retry_at
+
+
+def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed) -> str | None:
+    """Return why a new run has to begin, as a sentence; None where the present one goes on."""
+    status = dataset.status
+    if status.attempt == 0:
+        return "The dataset was accepted."
+    if status.revision != wanted.revision:
+        return f"The spec changed: revision {wanted.revision} follows {status.revision}."
+    if status.store != wanted.store:
+        return "The dataset goes to another store."
+    stalled_at = stalled_generation(status)
+    if stalled_at is not None and stalled_at != dataset.generation:
+        return "The spec was edited while the run was stalled."
+    if retry_asked(dataset) and (stalled_at is not None or trying_again(dataset, observed)):
+        return "A retry was asked for."
+    return None
+
+
+def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime) -> Decision:
+    """Return the decision that begins a run: nothing but its entry in the ledger.
+
+    The former run's order goes with it, as its name can no longer be told afterwards.
+    """
+    former = dataset.status
+    ledger = former.model_copy(
+        update={
+            "revision": wanted.revision,
+            "store": wanted.store,
+            "attempt": former.attempt + 1,
+            "planned": False,
+            "stages": [],
+            "last_handled_retry_at": dataset.retry_at or former.last_handled_retry_at,
+        }
+    )
+    phase = Phase.working("planning", reasons.ACCEPTED, why)
+    actions: list[Action] = [DeleteOrder(names.order_name(run_key(dataset)))] if former.attempt else []
+    return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions, look_again=0)
+
+
+def started_over(dataset: Dataset, wanted: Wanted, now: datetime) -> Decision:
+    """Begin anew because a finished step left no word of what it did."""
+    return begin(dataset, wanted, "The result of a finished step was lost with its pod; planning again.", now)
+
+
+def delete_strays(dataset: Dataset, observed: Observed) -> list[Action]:
+    """Return the deletions of all Jobs of other runs."""
+    return [
+        DeleteJob(job.name, job.uid, wait=not job.finished)
+        for job in _strays(dataset, observed)
+        if job.deleting_since is None
+    ]
+
+
+def still_stopping(dataset: Dataset, observed: Observed, settings: Settings, now: datetime) -> timedelta | None:
+    """Return how long to wait for the pods of a former run, or None where nothing is in the way.
+
+    A plan that looks at the store while former workers still write would ask for pictures that they are about
+    to finish. That wastes work and harms nothing, so the wait is bounded: a lost node must not stop a
+    dataset.
+    """
+    limit = timedelta(seconds=settings.termination_grace) + _STOPPING_SLACK
+    waits = [(job.deleting_since or now) + limit - now for job in _strays(dataset, observed) if not job.finished]
+    longest = max(waits, default=timedelta(0))
+    return longest if longest > timedelta(0) else None
+
+
+def _strays(dataset: Dataset, observed: Observed) -> list[Job]:
+    return [job for job in observed.jobs if job.attempt != dataset.status.attempt]
+
+
+def finished(dataset: Dataset) -> bool:
+    """Whether the present run has published. Only a published run is Ready, and only a new run ends that."""
+    return find(dataset.status.conditions, "Ready") is not None

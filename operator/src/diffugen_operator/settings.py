@@ -1,0 +1,114 @@
+"""All that can be configured, in one object.
+
+Every attribute is an environment variable (`DIFFUGEN_` and its name in capitals) and a flag (`--` and its
+name with dashes); the flag wins. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self, get_type_hints
+
+from diffugen_operator import __version__
+
+ENV_PREFIX = "DIFFUGEN_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the operator runs."""
+
+    kubeconfig: str = ""
+    """A kubeconfig file; where empty, $KUBECONFIG, then the pod's service account, then ~/.kube/config."""
+
+    namespaces: tuple[str, ...] = ()
+    """The namespaces to serve, comma-separated; none means all of them (which needs a ClusterRole)."""
+
+    generator_image: str = f"diffugen/generator:{__version__}"
+    """The image of pods that run a model, where `run.image` names none."""
+
+    light_image: str = f"diffugen/generator-light:{__version__}"
+    """The image of pods that run no model (plan, publish, labels decided anew): the generator without
+    torch."""
+
+    job_ttl: int = 3600
+    """How long finished Jobs and their pods (their logs) are kept; what they did is in the status by then."""
+
+    termination_grace: int = 120
+    """What a worker may take on SIGTERM to finish its batch and upload it."""
+
+    workers: int = 8
+    """How many datasets are reconciled at the same time."""
+
+    resync_interval: float = 600.0
+    """How often everything is listed and looked at anew, in case a watch lost something."""
+
+    scrape_interval: float = 5.0
+    """How often the pods of a running stage are asked for their progress."""
+
+    scrape_timeout: float = 2.0
+    """How long one pod may take to answer; a pod that does not is counted as before."""
+
+    scrape_concurrency: int = 32
+    """How many pods are asked at the same time, over all datasets."""
+
+    progress_interval: float = 10.0
+    """Least time between two status writes of a dataset that bring nothing but new numbers."""
+
+    backoff_base: float = 0.5
+    """The pause after a failed reconcile; doubled with every failure that follows, with jitter."""
+
+    backoff_limit: float = 120.0
+    """The longest pause after a failed reconcile."""
+
+    request_timeout: float = 30.0
+    """How long one request to the API server may take (watches excepted)."""
+
+    http_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus reach the pod by its address
+    """Where /livez, /readyz and /metrics listen."""
+
+    http_port: int = 8080
+    """The port of /livez, /readyz and /metrics; 0 takes a free one."""
+
+    stuck_after: float = 300.0
+    """A reconcile that takes longer makes /livez fail."""
+
+    log_format: str = "text"
+    """text, or json: one object a line."""
+
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Self:
+        """Return the settings from the environment and, before it, flags; names the one that cannot be
+        read."""
+        values: dict[str, Any] = {}
+        types = get_type_hints(cls)
+        for field in fields(cls):
+            text = flags.get(field.name)
+            if text is None:
+                text = environment.get(ENV_PREFIX + field.name.upper())
+            if text is None:
+                continue
+            try:
+                values[field.name] = _parse(text, types[field.name])
+            except ValueError:
+                raise ValueError(f"{field.name}: {text!r} is no {types[field.name].__name__}") from None
+        return cls(**values)
+
+
+def described() -> dict[str, str]:
+    """Return what each setting means: the text below it, above."""
+    text = inspect.getsource(Settings)
+    found = re.findall(r'^    (\w+): [^\n]+\n    """(.*?)"""', text, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(words.split()) for name, words in found}
+
+
+def _parse(text: str, kind: Any) -> Any:
+    if kind in (int, float, str):
+        return kind(text)
+    return tuple(part.strip() for part in text.split(",") if part.strip())

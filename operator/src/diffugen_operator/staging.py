@@ -1,0 +1,127 @@
+"""The stages: one Indexed Job for each that has work, independent ones side by side.
+
+A stage that is recorded as Succeeded stays so, though its Job is long gone. When one fails, the others that
+are running are let finish (their pictures are kept), none is started, and then the run stalls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from diffugen_api.contract import Step
+from diffugen_api.v1alpha1 import LabeledDatasetStatus, ShardStatus, StageStatus
+from diffugen_operator import names, reasons
+from diffugen_operator.conditions import Phase, cut
+from diffugen_operator.decisions import Action, CreateJob, SuspendJob, Turn
+from diffugen_operator.jobs import RunPlan, stage_job
+from diffugen_operator.observed import Job, Observed, Trouble, write_time
+from diffugen_operator.progress import Cut, parse_indexes, samples_done
+from diffugen_operator.steps import deadline_message
+from diffugen_operator.waiting import held_up, last_failure
+
+_STAGE_MESSAGE_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One stage after a look at its Job."""
+
+    stage: StageStatus
+    actions: tuple[Action, ...] = ()
+    phase: Phase | None = None
+    failure: Trouble | None = None
+
+
+def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn:
+    """Return what the stages want; no phase once all of them have succeeded."""
+    looks = [_look(run, stage, observed, now) for stage in ledger.stages]
+    failed = next((look for look in looks if look.failure is not None), None)
+    if failed is None:
+        looks = [_started(run, look, now) if look.stage.state == "Pending" else look for look in looks]
+    ledger = ledger.model_copy(update={"stages": [look.stage for look in looks]})
+    actions = [action for look in looks for action in look.actions]
+    active = next((look for look in looks if look.phase is not None), None)
+    if failed is not None and failed.failure is not None and active is None:
+        phase = Phase.stalled(failed.stage.name, failed.failure.reason, failed.failure.message)
+        return Turn(ledger=ledger, actions=actions, phase=phase)
+    return Turn(ledger=ledger, actions=actions, phase=active.phase if active is not None else None)
+
+
+def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -> _Look:
+    if stage.state == "Succeeded":
+        return _Look(stage)
+    job = observed.job(names.job_name(run.key, Step.STAGE, stage.name))
+    if job is None:
+        return _Look(stage.model_copy(update={"state": "Pending"}))
+    if job.complete:
+        return _Look(_succeeded(stage, job, now))
+    stage = _counted(run, stage, job, observed)
+    if job.failure is not None:
+        failure = _failure(stage, job, observed)
+        message = cut(failure.message, _STAGE_MESSAGE_LENGTH)
+        return _Look(stage.model_copy(update={"state": "Failed", "message": message}), failure=failure)
+    if job.deleting_since is not None:
+        message = f"Job {job.name} was deleted; it is created anew once it is gone."
+        return _Look(stage, phase=Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message))
+    phase = held_up(stage.name, job, observed) or _working(stage)
+    stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
+    return _Look(stage, (SuspendJob(job.name, suspend=False),) if job.suspended else (), phase)
+
+
+def _started(run: RunPlan, look: _Look, now: datetime) -> _Look:
+    job = CreateJob(stage_job(run, look.stage))
+    stage = look.stage.model_copy(
+        update={"state": "Running", "job": job.name, "start_time": look.stage.start_time or write_time(now)}
+    )
+    return _Look(stage, (job,), _working(stage))
+
+
+def _working(stage: StageStatus) -> Phase:
+    if stage.gpu:
+        return Phase.working(stage.name, reasons.DRAWING, f"Stage {stage.name} draws and labels pictures.")
+    return Phase.working(stage.name, reasons.LABELLING, f"Stage {stage.name} decides labels anew; no GPU is used.")
+
+
+def _succeeded(stage: StageStatus, job: Job, now: datetime) -> StageStatus:
+    samples = stage.samples.model_copy(update={"done": stage.samples.total})
+    return stage.model_copy(
+        update={
+            "state": "Succeeded",
+            "samples": samples,
+            "shards": ShardStatus(total=stage.shards.total, succeeded=stage.shards.total),
+            "completion_time": job.completion_time or write_time(now),
+            "message": "",
+        }
+    )
+
+
+def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> StageStatus:
+    samples = stage.samples
+    size = Cut.of(run.spec, samples.total - samples.reused, stage.shards.total)
+    finished = {index for span in parse_indexes(job.completed_indexes) for index in (str(i) for i in span)}
+    running = [
+        observed.shards[pod.name]
+        for pod in observed.pods_of(job)
+        if pod.name in observed.shards and pod.index not in finished
+    ]
+    done = samples.reused + samples_done(size, job.completed_indexes, running)
+    shards = ShardStatus(
+        total=stage.shards.total,
+        succeeded=len(finished),
+        failed=sum(len(span) for span in parse_indexes(job.failed_indexes)),
+    )
+    counted = samples.model_copy(update={"done": max(done, samples.done)})
+    return stage.model_copy(update={"samples": counted, "shards": shards})
+
+
+def _failure(stage: StageStatus, job: Job, observed: Observed) -> Trouble:
+    why = job.failure or Trouble(reason="", message="")
+    last = last_failure(observed.pods_of(job))
+    said = last.message if last is not None else why.message
+    if why.reason == reasons.DEADLINE_EXCEEDED:
+        return Trouble(reason=reasons.DEADLINE_EXCEEDED, message=deadline_message(job, last))
+    if why.reason in ("FailedIndexes", "MaxFailedIndexesExceeded"):
+        message = f"Shards {cut(job.failed_indexes, 64)} of stage {stage.name} failed; the last of them: {said}"
+        return Trouble(reason=reasons.SHARDS_FAILED, message=message)
+    return Trouble(reason=(last.reason if last else "") or reasons.STAGE_FAILED, message=said)

@@ -1,0 +1,120 @@
+"""The status that is written: what the run's ledger and its phase look like to people.
+
+It holds at most 8 kB however many stages there are and whatever their messages say: etcd, watches and every
+`kubectl get -o yaml` carry it. What does not fit is shortened, messages first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus, Summary
+from diffugen_operator.conditions import STALLED, Kind, Phase, conditions_of, cut, find
+from diffugen_operator.observed import Dataset, Wanted
+from diffugen_operator.progress import eta_seconds
+
+STATUS_BYTES = 8000
+
+# Ever less room for (a stage's message, a condition's message), until the status fits.
+_ROOM = ((128, 1024), (64, 512), (24, 256), (0, 128), (0, 64))
+
+
+def presented(
+    dataset: Dataset,
+    ledger: LabeledDatasetStatus,
+    phase: Phase,
+    *,
+    now: datetime,
+    pace: float | None = None,
+) -> LabeledDatasetStatus:
+    """Return the ledger with conditions and summary as the phase wants them, within the size."""
+    suspended = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.suspend
+    status = ledger.model_copy(
+        update={
+            "observed_generation": dataset.generation,
+            "conditions": conditions_of(
+                phase,
+                suspended=suspended,
+                generation=dataset.generation,
+                former=dataset.status.conditions,
+                now=now,
+            ),
+            "summary": _summary(ledger.stages, phase, pace),
+        }
+    )
+    return fitted(status)
+
+
+def stalled_generation(status: LabeledDatasetStatus) -> int | None:
+    """Return the generation at which the run stalled, or None where it has not."""
+    condition = find(status.conditions, STALLED)
+    return None if condition is None else condition.observed_generation
+
+
+def _summary(stages: list[StageStatus], phase: Phase, pace: float | None) -> Summary:
+    total = sum(stage.samples.total for stage in stages)
+    done = sum(stage.samples.done for stage in stages)
+    running = phase.kind is Kind.WORKING and any(stage.state == "Running" for stage in stages)
+    return Summary(
+        stage=phase.step,
+        progress=f"{done}/{total}" if stages else "",
+        percent=100 * done // total if total else 0,
+        images_per_second=_rate(pace) if running and pace else "",
+        eta_seconds=eta_seconds(total - done, pace) if running else None,
+        reason=cut(phase.reason, 63),
+    )
+
+
+def _rate(pace: float) -> str:
+    return f"{pace:.0f}" if pace >= 100 else f"{pace:.2g}" if pace < 1 else f"{pace:.1f}"
+
+
+def fitted(status: LabeledDatasetStatus) -> LabeledDatasetStatus:
+    """Return the status with its messages cut as far as its size demands."""
+    for stage_room, condition_room in _ROOM:
+        shortened = _shortened(status, stage_room, condition_room)
+        if size_of(shortened) <= STATUS_BYTES:
+            return shortened
+    # Sixteen stages of the longest names: a finished stage can do without the name of its Job.
+    stages = [s.model_copy(update={"job": ""}) if s.state == "Succeeded" else s for s in shortened.stages]
+    return shortened.model_copy(update={"stages": stages})
+
+
+def _shortened(status: LabeledDatasetStatus, stage_room: int, condition_room: int) -> LabeledDatasetStatus:
+    stages = [
+        stage.model_copy(update={"message": cut(stage.message, stage_room) if stage_room else ""})
+        for stage in status.stages
+    ]
+    conditions = [
+        condition.model_copy(update={"message": cut(condition.message, condition_room)})
+        for condition in status.conditions
+    ]
+    return status.model_copy(update={"stages": stages, "conditions": conditions})
+
+
+def size_of(status: LabeledDatasetStatus) -> int:
+    """Return the bytes that the status takes."""
+    return len(json.dumps(dumped(status), ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def dumped(status: LabeledDatasetStatus) -> dict[str, Any]:
+    """Return the status as the API has it."""
+    data: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return data
+
+
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON merge patch (RFC 7386) that turns `old` into `new`; lists are replaced whole."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        if key not in old:
+            patch[key] = value
+        elif isinstance(value, Mapping) and isinstance(old[key], Mapping):
+            if inner := merge_patch(old[key], value):
+                patch[key] = inner
+        elif value != old[key]:
+            patch[key] = value
+    return patch

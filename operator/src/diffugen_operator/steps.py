@@ -1,0 +1,103 @@
+"""The two steps that are one pod each: plan and publish.
+
+Each ends with a word of what it did (its termination message). That word is the only thing a step leaves in
+the cluster, so it has to be in the status before its Job is collected. Where it is lost, the run starts
+over: the store knows what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffugen_api.contract import Outcome, Step
+from diffugen_operator import names, reasons
+from diffugen_operator.conditions import Phase
+from diffugen_operator.decisions import Action, CreateJob, CreateOrder, SuspendJob
+from diffugen_operator.jobs import Manifest, RunPlan, order
+from diffugen_operator.observed import Job, Observed, Pod, Trouble
+from diffugen_operator.waiting import held_up, last_failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinglePodStep:
+    """What there is to know of such a step."""
+
+    step: Step
+    shown: str
+    """The step's name in the summary."""
+    working: str
+    """The reason while it works."""
+    message: str
+    failed: str
+    """The reason where it fails without a reason of its own."""
+    manifest: Callable[[RunPlan], Manifest]
+    answers: Callable[[Outcome], bool]
+    """Whether a pod's last word holds the step's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """The step is not done: what it wants, and what is seen."""
+
+    phase: Phase
+    actions: tuple[Action, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The step is done, and this is its word."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The step is done, but nothing is left of its word."""
+
+
+def look_at(step: SinglePodStep, run: RunPlan, observed: Observed) -> Doing | Done | Lost:
+    """Return where the step stands, and what it wants."""
+    job = observed.job(names.job_name(run.key, step.step))
+    if job is None:
+        creations = (CreateOrder(order(run)), CreateJob(step.manifest(run)))
+        return Doing(Phase.working(step.shown, step.working, step.message), creations)
+    if job.failure is not None:
+        return Doing(_failure(step, job, observed.pods_of(job)))
+    if job.complete:
+        return _result(step, job, observed.pods_of(job))
+    if job.deleting_since is not None:
+        message = f"Job {job.name} was deleted; it is created anew once it is gone."
+        return Doing(Phase.working(step.shown, reasons.FORMER_JOB_STOPPING, message))
+    phase = held_up(step.shown, job, observed) or Phase.working(step.shown, step.working, step.message)
+    return Doing(phase, (SuspendJob(job.name, suspend=False),) if job.suspended else ())
+
+
+def _result(step: SinglePodStep, job: Job, pods: list[Pod]) -> Doing | Done | Lost:
+    ended = [pod.ended for pod in pods if pod.ended is not None and pod.ended.exit_code == 0]
+    outcomes = [end.outcome for end in ended if end.outcome is not None]
+    if (answer := next((outcome for outcome in outcomes if step.answers(outcome)), None)) is not None:
+        return Done(answer)
+    if not ended:
+        return Lost()
+    message = (
+        f"A pod of Job {job.name} ended well but left no result: "
+        "is its image a DiffuGen generator of this operator's version?"
+    )
+    return Doing(Phase.stalled(step.shown, reasons.NO_OUTCOME, message))
+
+
+def _failure(step: SinglePodStep, job: Job, pods: list[Pod]) -> Phase:
+    trouble = last_failure(pods)
+    said = job.failure.message if job.failure is not None else ""
+    if job.failure is not None and job.failure.reason == reasons.DEADLINE_EXCEEDED:
+        return Phase.stalled(step.shown, reasons.DEADLINE_EXCEEDED, deadline_message(job, trouble))
+    if trouble is None:
+        return Phase.stalled(step.shown, step.failed, f"Job {job.name} failed: {said}.")
+    return Phase.stalled(step.shown, trouble.reason or step.failed, trouble.message)
+
+
+def deadline_message(job: Job, last: Trouble | None) -> str:
+    """Return what a Job says that ran longer than it may."""
+    message = f"Job {job.name} was active longer than spec.run.activeDeadlineSeconds."
+    return f"{message} Its last failure: {last.message}" if last is not None else message

@@ -1,0 +1,109 @@
+"""What changed between two statuses: what is worth writing at once, and what is worth an Event.
+
+Numbers and wordings may wait (progress is written every few seconds at most). A change of state is written at
+once, and announced, after it was written, by one Event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_operator import publishing, reasons
+from diffugen_operator.conditions import QUEUED, READY, RECONCILING, STALLED, SUSPENDED, find
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An Event to be."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def is_transition(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> bool:
+    """Whether more has changed than numbers and wordings."""
+    return _states(old) != _states(new)
+
+
+def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
+    return (
+        (status.observed_generation, status.revision, status.store, status.attempt, status.planned),
+        status.last_handled_retry_at,
+        [(c.type, c.status, c.reason) for c in status.conditions],
+        [(stage.name, stage.state) for stage in status.stages],
+        status.summary.stage,
+        status.dataset,
+    )
+
+
+def announcements(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
+    """Yield the Events that tell how `old` became `new`."""
+    if new.attempt != old.attempt:
+        why = find(new.conditions, RECONCILING)
+        message = why.message if why is not None else ""
+        yield Announcement(reasons.RUN_STARTED, f"Attempt {new.attempt}, revision {new.revision}: {message}")
+    if new.planned and not (old.planned and old.attempt == new.attempt):
+        yield Announcement(reasons.PLANNED, _plan(new))
+    yield from _stages(old, new)
+    if new.dataset is not None and new.dataset != old.dataset:
+        yield Announcement(reasons.PUBLISHED, publishing.message(new))
+    yield from _conditions(old, new)
+
+
+def _plan(status: LabeledDatasetStatus) -> str:
+    total = sum(stage.samples.total for stage in status.stages)
+    reused = sum(stage.samples.reused for stage in status.stages)
+    shards = sum(stage.shards.total for stage in status.stages)
+    return f"{total} samples, {reused} of them complete in the store; {shards} shards for the rest."
+
+
+def _stages(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
+    former = {stage.name: stage.state for stage in old.stages} if old.attempt == new.attempt else {}
+    for stage in new.stages:
+        before = former.get(stage.name, "Pending")
+        if stage.state == before or stage.shards.total == 0:
+            continue
+        if stage.state == "Running" and before == "Pending":
+            message = f"Stage {stage.name}: Job {stage.job} with {stage.shards.total} shards."
+            yield Announcement(reasons.STAGE_STARTED, message)
+        elif stage.state == "Succeeded":
+            yield Announcement(reasons.STAGE_SUCCEEDED, f"Stage {stage.name}: {stage.samples.done} samples.")
+        elif stage.state == "Failed":
+            yield Announcement(reasons.STAGE_FAILED, f"Stage {stage.name}: {stage.message}", warning=True)
+
+
+def _conditions(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
+    for kind in (STALLED, QUEUED, SUSPENDED):
+        condition, before = find(new.conditions, kind), find(old.conditions, kind)
+        if condition is not None and (before is None or before.reason != condition.reason):
+            yield Announcement(condition.reason, condition.message, warning=kind == STALLED)
+        if kind == SUSPENDED and condition is None and before is not None:
+            yield Announcement(reasons.RESUMED, "spec.suspend is no longer true.")
+    held_up = _trouble(new)
+    if held_up is not None and held_up != _trouble(old):
+        ready = next(c for c in new.conditions if c.type == READY)
+        yield Announcement(held_up, ready.message, warning=True)
+
+
+_ORDINARY = frozenset(
+    {
+        reasons.ACCEPTED,
+        reasons.PLANNING,
+        reasons.DRAWING,
+        reasons.LABELLING,
+        reasons.PUBLISHING,
+        reasons.STOPPING,
+        reasons.FORMER_JOB_STOPPING,
+        reasons.QUEUED,
+        reasons.SUSPENDED,
+    }
+)
+
+
+def _trouble(status: LabeledDatasetStatus) -> str | None:
+    """Return the reason of a run that goes on trying, where it is not an ordinary one."""
+    reconciling = find(status.conditions, RECONCILING)
+    return reconciling.reason if reconciling is not None and reconciling.reason not in _ORDINARY else None

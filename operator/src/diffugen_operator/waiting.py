@@ -1,0 +1,71 @@
+"""What pods wait for, and what they fail of while their Job tries again: told in the status as it is.
+
+A cause stays shown while its pods come and go: a retry that has just started is no progress yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffugen_operator import reasons
+from diffugen_operator.conditions import Phase
+from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble
+
+
+def held_up(step: str, job: Job, observed: Observed) -> Phase | None:
+    """Return the phase of a Job whose pods do not get on, or None where they do."""
+    pods = observed.pods_of(job)
+    live = [pod for pod in pods if pod.ended is None and not pod.evicted]
+    for pod in live:
+        if pod.waiting is not None:
+            return Phase.working(step, pod.waiting.reason, pod.waiting.message)
+    if (trouble := _failing(pods, live, observed)) is not None:
+        return Phase.working(step, trouble.reason, trouble.message)
+    unschedulable = next((pod for pod in live if pod.unschedulable), None)
+    if unschedulable is not None and not any(pod.running for pod in live):
+        queued = Trouble(reason=reasons.UNSCHEDULABLE, message=unschedulable.unschedulable)
+        message = f"Pods wait for a node: {unschedulable.unschedulable}"
+        return Phase.working(step, reasons.QUEUED, message, queued=queued)
+    return None
+
+
+def trying_again(dataset: Dataset, observed: Observed) -> bool:
+    """Whether an unfinished Job of the present run does nothing but fail and try again."""
+    phases = [
+        held_up("", job, observed)
+        for job in observed.jobs
+        if job.attempt == dataset.status.attempt and not job.finished
+    ]
+    return any(phase is not None and phase.queued is None for phase in phases)
+
+
+def last_failure(pods: Sequence[Pod]) -> Trouble | None:
+    """Return the last failure of these pods, in the worker's words or else the kubelet's."""
+    failed = [pod for pod in pods if pod.ended is not None and pod.ended.exit_code != 0]
+    if not failed:
+        evicted = next((pod for pod in pods if pod.evicted), None)
+        return None if evicted is None else Trouble(reason="", message=f"Pod {evicted.name}: {evicted.evicted}")
+    return _told(max(failed, key=lambda pod: pod.ended.finished_at if pod.ended else ""))
+
+
+def _told(pod: Pod) -> Trouble:
+    ended = pod.ended
+    if ended is not None and ended.outcome is not None:
+        return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
+    code, word = (ended.exit_code, ended.reason) if ended is not None else (0, "")
+    return Trouble(reason="", message=f"Pod {pod.name} ended with exit code {code} ({word or 'Error'}).")
+
+
+def _failing(pods: Sequence[Pod], live: Sequence[Pod], observed: Observed) -> Trouble | None:
+    succeeded = {pod.index for pod in pods if pod.ended is not None and pod.ended.exit_code == 0}
+    failed = [pod for pod in pods if pod.ended is not None and pod.index not in succeeded]
+    indexes = {pod.index for pod in failed}
+    for pod in live:
+        shard = observed.shards.get(pod.name)
+        if pod.index not in indexes or (shard is not None and shard.done > 0):
+            return None
+    trouble = last_failure(failed)
+    if trouble is None:
+        return None
+    message = f"{trouble.message} Trying again, with growing pauses."
+    return Trouble(reason=trouble.reason or reasons.TRYING_AGAIN, message=message)
