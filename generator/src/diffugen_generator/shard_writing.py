@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Protocol
 
 from diffugen_api import layout
 from diffugen_api.plan import Sample
+from diffugen_generator.flow import Lane
 from diffugen_generator.shards import CONTENT_TYPE, Need, ShardHeader, ShardRow, encode_shard
 from diffugen_generator.store import Store
 
@@ -56,15 +56,14 @@ class ShardWriter:
         self._header = header
         self._size = size
         self._rows: dict[Need, list[bytes]] = {need: [] for need in Need}
-        self._pool = ThreadPoolExecutor(_WRITES, "shards")
-        self._writing: set[Future[None]] = set()
+        self._lane = Lane(_WRITES)
         self._shards = 0
 
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, *error: object) -> None:
+        self._lane.__exit__(*error)
 
     def add(self, sample: Sample, need: Need) -> None:
         """Put a sample into a shard; raise what kept an earlier shard from being written."""
@@ -79,16 +78,11 @@ class ShardWriter:
         rest = [row for need in Need for row in self._rows[need]]
         for start in range(0, len(rest), self._size):
             self._write(rest[start : start + self._size])
-        for future in self._writing:
-            future.result()
+        self._lane.finish()
         return self._shards
 
     def _write(self, rows: list[bytes]) -> None:
-        if len(self._writing) >= 2 * _WRITES:
-            done, self._writing = wait(self._writing, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-        self._writing.add(self._pool.submit(self._write_now, self._shards, rows))
+        self._lane.put(self._write_now, self._shards, rows)
         self._shards += 1
 
     def _write_now(self, index: int, rows: list[bytes]) -> None:

@@ -1,0 +1,201 @@
+"""How long a million-sample plan takes, and how much memory: the bounds are 60 s and 500 MB resident.
+
+Three stores: an empty one (everything is to be drawn), one that holds everything (nothing is), and one whose
+labels are of another threshold (everything is to be labelled anew). The spec is the hard case for memory: every
+sample has a prompt of its own. Each case runs in a process of its own; shards go to a real folder, which is
+thrown away. The holdings come from a store that lists keys without files: a million files would measure the file
+system. `--store URL` is not offered: a bucket's listing is the bucket's own speed.
+
+Run: python benchmarks/plan.py [--samples N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from diffugen_api import layout
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import StageRecipe, revision_of, samples_of, stage_recipe
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator import planning
+from diffugen_generator.models import ModelFolder
+from diffugen_generator.store import FolderStore
+
+SECONDS = 60.0
+MEGABYTES = 500.0
+RESULTS = Path(__file__).parent / "results" / "plan.json"
+MODEL = ModelFolder("builtin://shapes", Path("shapes"), "0" * 64)
+
+
+@dataclass(frozen=True)
+class Measured:
+    case: str
+    samples: int
+    draw: int
+    relabel: int
+    reused: int
+    shards: int
+    seconds: float
+    megabytes: float
+
+    @property
+    def within(self) -> bool:
+        return self.seconds <= SECONDS and self.megabytes <= MEGABYTES
+
+
+class ListedStore(FolderStore):
+    """A folder whose listings come from files of keys, sorted and spread as a bucket would list them."""
+
+    def __init__(self, root: Path, listings: Path) -> None:
+        super().__init__(root)
+        self.listings = listings
+
+    def list(self, prefix: str) -> Iterator[str]:
+        spread = prefix.rstrip("/").rsplit("/", 1)[-1]
+        folder = prefix if len(spread) != 2 else prefix[: -len(spread) - 1]
+        path = self.listings / folder.replace("/", "+")
+        if not path.is_dir():
+            return
+        for part in sorted(path.iterdir()) if folder == prefix else [path / spread]:
+            if part.exists():
+                with part.open() as keys:
+                    yield from (key.rstrip("\n") for key in keys)
+
+
+def spec_of(samples: int) -> LabeledDatasetSpec:
+    side = round(samples**0.5)
+    return LabeledDatasetSpec.model_validate(
+        {
+            "classes": [{"name": "car"}],
+            "prompts": {
+                "templates": ["a {object}, {view}, {place}, wide angle, city, overcast weather"],
+                "variables": {
+                    "object": ["car"],
+                    "view": [f"view number {n}" for n in range(side)],
+                    "place": [f"place number {n}" for n in range(-(-samples // side))],
+                },
+            },
+            "stages": [{"name": "base", "txt2img": {"model": MODEL.uri}}],
+        }
+    )
+
+
+def write_listings(spec: LabeledDatasetSpec, recipe: StageRecipe, kinds: set[str], folder: Path) -> None:
+    """Write the keys that a store holding everything of `kinds` would list."""
+    keys: dict[str, dict[str, list[str]]] = {}
+    for sample in samples_of(spec, recipe):
+        for kind, top, key in (
+            ("image", layout.samples("base"), layout.image("base", sample.id, recipe.extension)),
+            ("image", layout.samples("base"), layout.recipe("base", sample.id)),
+            (
+                "evidence",
+                layout.evidence_folder("base", recipe.evidence_id),
+                layout.evidence("base", recipe.evidence_id, sample.id),
+            ),
+            (
+                "label",
+                layout.labels_folder("base", recipe.label_id),
+                layout.label("base", recipe.label_id, sample.id),
+            ),
+        ):
+            if kind in kinds:
+                keys.setdefault(top, {}).setdefault(sample.id[:2], []).append(key)
+    for top, spread in keys.items():
+        path = folder / top.replace("/", "+")
+        path.mkdir(parents=True)
+        for digits, lines in spread.items():
+            (path / digits).write_text("".join(f"{line}\n" for line in sorted(lines)))
+
+
+def measure(case: str, kinds: set[str], samples: int) -> Measured:
+    """Plan once, in processes of their own: one prepares the listings, one plans."""
+    with tempfile.TemporaryDirectory() as temporary:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1, maxtasksperchild=1) as pool:
+            pool.apply(_prepare, (kinds, samples, temporary))
+            return pool.apply(_plan, (case, samples, temporary))
+
+
+def _prepare(kinds: set[str], samples: int, temporary: str) -> None:
+    spec = spec_of(samples)
+    recipe = stage_recipe(spec, spec.stages[0], MODEL.digest)
+    write_listings(spec, recipe, kinds, Path(temporary) / "listings")
+
+
+def _plan(case: str, samples: int, temporary: str) -> Measured:
+    planning.resolve = lambda _uri, **_: MODEL  # type: ignore[assignment]  # no weights are needed to plan
+    spec = spec_of(samples)
+    order = WorkOrder(namespace="bench", name="plan", revision=revision_of(spec), spec=spec)
+    store = ListedStore(Path(temporary) / "store", Path(temporary) / "listings")
+    began = time.perf_counter()
+    outcome = planning.plan(order, store)
+    seconds = time.perf_counter() - began
+    assert outcome.plan is not None
+    stage = outcome.plan[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Measured(
+        case,
+        stage.total,
+        stage.draw,
+        stage.relabel,
+        stage.reused,
+        stage.shards,
+        round(seconds, 1),
+        round(peak, 1),
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--samples", type=int, default=1_000_000)
+    samples = parser.parse_args().samples
+    measured = [
+        measure("empty store", set(), samples),
+        measure("everything there", {"image", "evidence", "label"}, samples),
+        measure("another threshold", {"image", "evidence"}, samples),
+    ]
+    table = Table(title=f"Planning {samples:,} samples, each with a prompt of its own")
+    for column in (
+        "store",
+        "draw",
+        "relabel",
+        "reused",
+        "shards",
+        "seconds",
+        "peak MB",
+        f"<= {SECONDS:g} s, {MEGABYTES:g} MB",
+    ):
+        table.add_column(column, justify="left" if column == "store" else "right")
+    for m in measured:
+        counts = (f"{m.draw:,}", f"{m.relabel:,}", f"{m.reused:,}", f"{m.shards:,}")
+        table.add_row(m.case, *counts, f"{m.seconds:.1f}", f"{m.megabytes:.0f}", "yes" if m.within else "NO")
+    Console().print(table)
+    RESULTS.parent.mkdir(exist_ok=True)
+    report = {
+        "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "bound": {"seconds": SECONDS, "megabytes": MEGABYTES},
+        "cases": [asdict(m) | {"within": m.within} for m in measured],
+    }
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if all(m.within for m in measured) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""`manifest.jsonl.gz`: every sample of the dataset in one line, accepted or rejected, with the reason.
+
+It holds all that the other formats hold, and the same store content always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from diffugen_api.plan import canonical
+from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.release import Release
+
+PATH = "manifest.jsonl.gz"
+
+
+class Manifest:
+    """Writes the manifest."""
+
+    def __init__(self, release: Release) -> None:
+        """Begin an empty manifest."""
+        self._release = release
+        self._path = release.scratch / PATH
+        self._file = self._path.open("wb")
+        # zlib's own gzip framing: time 0, no file name
+        self._squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
+
+    def add(self, entry: Entry) -> None:
+        """Write a line."""
+        self._file.write(self._squeeze.compress(canonical(entry.row()) + b"\n"))
+
+    def finish(self) -> None:
+        """Upload the manifest."""
+        self._file.write(self._squeeze.flush())
+        self._file.close()
+        self._release.upload(PATH, self._path, "application/gzip")
