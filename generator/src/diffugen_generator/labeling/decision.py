@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.instances import instances_of
-from diffugen_generator.labeling.snapping import UNCERTAIN, snapped
+from diffugen_generator.labeling.snapping import snapped
 from diffugen_generator.records import Instance
 
-BAND = 0.15
-"""Half width of the uncertain band around the threshold, in parts of a map's range."""
+BELOW, ABOVE = 0.25, 0.4
+"""How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly
+and
+inside objects too, so the picture's colours are trusted far up."""
+
+LEAST, MOST = 0.05, 0.95
+"""Ends of the uncertain band: what stands at the very bottom or top of its map's range is never uncertain."""
 
 NOTHING = -1
 """The owner of a pixel that is in no object."""
@@ -49,15 +54,23 @@ def owners_of(
     `maps` [words, height, width] are in 0..1, the first `classes` of them those of classes, the others
     background.
     """
-    winner = maps.argmax(axis=0).astype(np.int32)
+    winner = maps.argmax(axis=0)
     value = maps.max(axis=0)
-    candidate = winner < classes
     if not settings.snap:
-        return np.where(candidate & (value >= settings.threshold), winner, NOTHING).astype(np.int32)
-    inside, outside = settings.threshold + BAND, settings.threshold - BAND
-    owners = np.where(candidate & (value >= inside), winner, NOTHING).astype(np.int32)
-    owners[candidate & (value >= outside) & (value < inside)] = UNCERTAIN
-    return snapped(owners, image, fallback=np.where(candidate & (value >= settings.threshold), winner, NOTHING))
+        owned = (winner < classes) & (value >= settings.threshold)
+        return np.where(owned, winner, NOTHING).astype(np.int32)
+    owners = np.full(value.shape, NOTHING, np.int32)
+    standing = np.zeros(value.shape, np.float32)
+    uncertain = (value >= max(LEAST, settings.threshold - BELOW)) & (value < min(MOST, settings.threshold + ABOVE))
+    for index in range(classes):
+        wins = winner == index
+        inside = wins & (value >= min(MOST, settings.threshold + ABOVE))
+        likely = wins & (value >= settings.threshold)
+        object_ = snapped(image, inside=inside, outside=~(inside | uncertain), likely=likely)
+        takes = object_ & (maps[index] > standing)  # pixels that two classes' cuts claim go to the greater map
+        owners[takes] = index
+        standing[takes] = maps[index][takes]
+    return owners
 
 
 def enlarged(maps: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
