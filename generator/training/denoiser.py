@@ -112,6 +112,7 @@ def new_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # unused by trailing spacing; what the pipeline expects to find
     )
 
 

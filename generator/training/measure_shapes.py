@@ -205,7 +205,7 @@ def main() -> None:
     arguments.add_argument("--sheet", type=Path)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-    pipeline = StableDiffusionPipeline.from_pretrained(options.folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(options.folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     table: dict[str, Any] = {"steps": options.steps, "guidance": options.guidance, "seed": options.seed}
     sheets = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import shutil
 from pathlib import Path
 
@@ -34,7 +34,11 @@ def export_pipeline(autoencoder: Path, checkpoint: Path, folder: Path) -> None:
     for part in ("vae", "text_encoder", "tokenizer", "unet", "scheduler"):
         shutil.rmtree(folder / part, ignore_errors=True)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    # transformers would load float16 files as float16 unless told otherwise, and diffusers the rest as float32.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
     # Beside tokenizer.json, for programs that read the two older files.
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(FROZEN / name, folder / "tokenizer" / name)
-    logging.getLogger(__name__).info("wrote %s", folder)
+    for file in folder.glob("*/*.safetensors"):
+        file.chmod(0o644)  # they are written readable by their owner alone

@@ -6,6 +6,8 @@ On two cores two such processes beat one of two threads: small convolutions leav
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,8 +20,10 @@ import torch.multiprocessing as mp
 
 def run_on_ranks(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
     """Run `work(rank, *arguments)` in `ranks` processes that can `average` with each other."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly exit ends the daemon processes too
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_enter, args=(ranks, str(Path(folder) / "rendezvous"), work, arguments), nprocs=ranks)
+        rendezvous = str(Path(folder) / "rendezvous")
+        mp.spawn(_enter, args=(ranks, rendezvous, work, arguments), nprocs=ranks, daemon=True)
 
 
 def _enter(
