@@ -1,0 +1,222 @@
+"""`contact-sheet.png`: the dataset at a glance, up to 32 accepted pictures with what was labelled in them.
+
+Which ones: for each class in turn, those whose ids hash lowest, so the choice is even, owes nothing to looks, and
+is the same whenever it is made. Pictures of 64 pixels are drawn four times as large, larger ones to fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import io
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from diffugen_generator.failures import Incomplete, Missing
+from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.palette import Colour, colour_of
+from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.records import Instance
+
+PATH = "contact-sheet.png"
+PICTURES = 32
+COLUMNS = 8
+
+_CELL = 256
+"""Longest side of a picture on the sheet, in pixels."""
+_GAP = 16
+_CAPTION = 46
+_MARGIN = 40
+_HEAD = 128
+
+_PAPER: Colour = (18, 21, 28)
+_INK: Colour = (236, 239, 244)
+_FAINT: Colour = (139, 148, 163)
+_VEIL = 0.38
+"""How much of a class's colour lies over its objects."""
+
+Picture = NDArray[np.uint8]
+"""[h, w, 3], RGB."""
+
+
+class _Chosen(NamedTuple):
+    rank: str
+    entry: Entry
+
+
+class ContactSheet:
+    """Chooses pictures as entries pass, and draws the sheet last."""
+
+    def __init__(self, release: Release, tally: Tally, title: str) -> None:
+        """Begin with an empty sheet; `tally` is of the same entries."""
+        self._release = release
+        self._tally = tally
+        self._title = title
+        self._by_class: dict[str, list[_Chosen]] = {name: [] for name in ("", *release.class_ids)}
+        self._each = max(2, -(-PICTURES // len(release.class_ids)) * 2)
+
+    def add(self, entry: Entry) -> None:
+        """Keep an accepted entry if it is among the first of its first object's class."""
+        if not entry.verdict.accepted:
+            return
+        instances = entry.verdict.instances
+        chosen = self._by_class[instances[0].class_name if instances else ""]
+        chosen.append(_Chosen(hashlib.sha256(f"sheet:{entry.sample.id}".encode()).hexdigest(), entry))
+        if len(chosen) > 4 * self._each:
+            chosen[:] = self._first(chosen)
+
+    def finish(self) -> None:
+        """Draw the sheet and write it."""
+        entries = self._chosen()
+        pictures = [self._picture(entry) for entry in entries]
+        sheet = draw_sheet(self._title, self._legend(), self._summary(), entries, pictures)
+        buffer = io.BytesIO()
+        sheet.save(buffer, "png", optimize=True)
+        self._release.write(PATH, buffer.getvalue(), "image/png")
+
+    def _first(self, chosen: Sequence[_Chosen]) -> list[_Chosen]:
+        return heapq.nsmallest(self._each, chosen, key=lambda c: c.rank)
+
+    def _chosen(self) -> list[Entry]:
+        queues = [self._first(chosen) for chosen in self._by_class.values()]
+        in_turn = [chosen.entry for turn in zip_longest(*queues) for chosen in turn if chosen is not None]
+        return in_turn[:PICTURES]
+
+    def _picture(self, entry: Entry) -> Picture:
+        try:
+            data = self._release.store.read(entry.image)
+        except Missing as missing:
+            raise Incomplete(f"the picture {missing.key} is gone from the store; plan again") from None
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def _legend(self) -> list[tuple[str, Colour]]:
+        return [
+            (f"{name}  {self._tally.of_class(name):,}", colour_of(number))
+            for name, number in self._release.class_ids.items()
+        ]
+
+    def _summary(self) -> str:
+        counts = self._tally.row()
+        splits = ", ".join(f"{split} {count:,}" for split, count in counts["splits"].items())
+        return f"{counts['samples']:,} pictures ({splits}), {counts['instances']:,} objects"
+
+
+def draw_sheet(
+    title: str,
+    legend: Sequence[tuple[str, Colour]],
+    summary: str,
+    entries: Sequence[Entry],
+    pictures: Sequence[Picture],
+) -> Image.Image:
+    """Return the sheet: a head with a legend, and a grid of pictures with their prompts below them."""
+    columns = max(4, min(COLUMNS, len(entries)))
+    rows = -(-len(entries) // columns)
+    shape = pictures[0].shape if pictures else (1, 1)
+    scale = _CELL / max(shape[:2])
+    height, width = round(shape[0] * scale), round(shape[1] * scale)
+    across = 2 * _MARGIN + columns * width + (columns - 1) * _GAP
+    down = _HEAD + rows * (height + _CAPTION) + (rows - 1) * _GAP + _MARGIN
+    sheet = Image.new("RGB", (across, max(down, _HEAD)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, 26), title, _INK, _font(34))
+    draw.text((_MARGIN, 76), summary, _FAINT, _font(20))
+    _draw_legend(draw, legend, across)
+    class_colours = {label.split("  ")[0]: colour for label, colour in legend}
+    for number, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
+        x = _MARGIN + number % columns * (width + _GAP)
+        y = _HEAD + number // columns * (height + _CAPTION + _GAP)
+        sheet.paste(labelled(picture, entry.verdict.instances, class_colours.__getitem__, (width, height)), (x, y))
+        for line, text in enumerate(_wrapped(entry.sample.prompt, width)):
+            draw.text((x, y + height + 5 + 19 * line), text, _FAINT, _font(15))
+    return sheet
+
+
+def labelled(
+    picture: Picture, instances: Sequence[Instance], colour: Callable[[str], Colour], size: tuple[int, int]
+) -> Image.Image:
+    """Return a picture scaled to `size` (width, height) with masks, outlines, boxes and names drawn on it."""
+    width, height = size
+    large = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+    for instance in instances:
+        mask = _scaled(instance.segmentation.mask(), size)
+        tint = np.array(colour(instance.class_name), np.float32)
+        large[mask] = (large[mask] * (1 - _VEIL) + tint * _VEIL).round().astype(np.uint8)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(large, outlines, -1, colour(instance.class_name), 2, cv2.LINE_AA)
+    image = Image.fromarray(large)
+    draw = ImageDraw.Draw(image)
+    for instance in instances:
+        rows, columns = instance.segmentation.size
+        x, y, w, h = instance.bbox
+        left, top = round(x * width / columns), round(y * height / rows)
+        right, bottom = round((x + w) * width / columns) - 1, round((y + h) * height / rows) - 1
+        draw.rectangle((left, top, right, bottom), outline=colour(instance.class_name), width=1)
+        _draw_name(draw, f"{instance.class_name} {instance.score:.2f}", (left, top), size, colour(instance.class_name))
+    return image
+
+
+def _scaled(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    # linear, then cut at one half: the outline of a small mask becomes a curve where nearest gives stairs
+    larger = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(larger > 0.5)
+
+
+def _draw_name(
+    draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], size: tuple[int, int], colour: Colour
+) -> None:
+    font = _font(15)
+    width, height = round(draw.textlength(text, font)) + 8, 20
+    x = max(0, min(corner[0], size[0] - width))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    draw.text((x + 4, y + 1), text, _PAPER, font)
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Colour]], across: int) -> None:
+    """Draw the classes in the upper right corner, as many as there is room for."""
+    font = _font(20)
+    x = across - _MARGIN
+    for label, colour in reversed(legend):
+        width = round(draw.textlength(label, font))
+        x -= width
+        if x - 28 < across * 0.45:
+            return
+        draw.text((x, 32), label, _INK, font)
+        x -= 28
+        draw.rounded_rectangle((x, 34, x + 18, 52), 4, fill=colour)
+        x -= 26
+
+
+def _wrapped(text: str, width: int, lines: int = 2) -> list[str]:
+    """Break a text into lines of at most `width` pixels; what does not fit ends in an ellipsis."""
+    font, out, words = _font(15), [""], text.split()
+    for word in words:
+        longer = f"{out[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            out[-1] = longer
+        elif len(out) < lines:
+            out.append(word)
+        else:
+            out[-1] = f"{out[-1]} …"
+            break
+    return [_cut(line, width) for line in out]
+
+
+def _cut(line: str, width: int) -> str:
+    while line and _font(15).getlength(line) > width:
+        line = line[:-2] + "…"
+    return line
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise TypeError("Pillow was built without FreeType")
+    return font

@@ -1,0 +1,205 @@
+"""The publish step: from labels in the store to a dataset that people can train on.
+
+One pass over the entries feeds every format. `dataset.json` is written when all else is in place, `current.json`
+after it; both are single writes. Readers start at `current.json`, so whoever dies at any byte leaves them what
+they had, and the next try does it all again, to the same bytes. Done twice, it is a no-op.
+
+A revision's folder is a function of the spec. Should the same spec mean other pictures than it did (the model's
+files were exchanged, a new release labels differently), the folder is taken: `addresses.json`, written first,
+says by whom, and the other content goes to a folder of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from diffugen_api import layout
+from diffugen_api.contract import Outcome, Published
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError, StageRecipe, address, count_samples
+from diffugen_api.v1alpha1 import normalised
+from diffugen_generator.failures import Incomplete, Interrupted, Missing
+from diffugen_generator.flow import Lane
+from diffugen_generator.publishing.card import card
+from diffugen_generator.publishing.coco import Coco
+from diffugen_generator.publishing.contact_sheet import ContactSheet
+from diffugen_generator.publishing.entries import entries_of, recipes_of
+from diffugen_generator.publishing.manifest import PATH as MANIFEST
+from diffugen_generator.publishing.manifest import Manifest
+from diffugen_generator.publishing.release import Format, FormatMaker, Release
+from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.publishing.yolo import Yolo
+from diffugen_generator.store import JSON, Store
+
+PUBLISH_VERSION = 1
+"""Raised when the same labels are written down differently."""
+
+_NOT_CONTENT = ("run", "suspend")
+"""Fields of the spec that are left out of `dataset.json`: they may differ from try to try."""
+_WRITERS = 32
+"""Copies and label files on their way at once."""
+
+Progress = Callable[[int, int], None]
+"""Called with the samples published and all samples."""
+
+_FORMATS: Mapping[str, FormatMaker] = {"coco": Coco, "yolo": Yolo}
+
+
+def publish(
+    order: WorkOrder,
+    store: Store,
+    *,
+    on_progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Outcome:
+    """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted."""
+    plan = _read_json(store, layout.plan_summary(order.revision))
+    if plan is None:
+        raise Incomplete(f"there is no plan of revision {order.revision}; plan first")
+    recipes = recipes_of(order.spec, plan)
+    fingerprint = _fingerprint(recipes)
+    folder = _folder(store, order.revision, fingerprint)
+    dataset = _read_json(store, f"{folder}dataset.json")
+    if dataset is None:
+        store.write(f"{folder}addresses.json", _document({"fingerprint": fingerprint}), JSON)
+        dataset = _fill(_Work(order, store, folder, plan, recipes), on_progress, stop)
+    published = _published(store, folder, dataset)
+    _point(store, folder, published, clock)
+    return Outcome(reason="Published", message=_sentence(published), published=published)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    order: WorkOrder
+    store: Store
+    folder: str
+    plan: Mapping[str, Any]
+    recipes: list[StageRecipe]
+
+
+def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Write a revision's folder and return its `dataset.json`, which is written last."""
+    order = work.order
+    with TemporaryDirectory(prefix="diffugen-") as scratch, Lane(_WRITERS) as lane:
+        release = Release(work.store, work.folder, Path(scratch), lane, order.spec)
+        tally = Tally(release)
+        formats: list[Format] = [
+            tally,
+            Manifest(release),
+            *(make(release) for name, make in _FORMATS.items() if name in order.spec.output.formats),
+        ]
+        sheet = ContactSheet(release, tally, order.name)
+        total = len(work.recipes) * count_samples(order.spec)
+        for done, entry in enumerate(entries_of(order, work.recipes, work.store), start=1):
+            for form in (*formats, sheet):
+                form.add(entry)
+            if on_progress:
+                on_progress(done, max(done, total))
+            if stop():
+                raise Interrupted("publishing was stopped; the next try does it again")
+        for form in formats:
+            form.finish()
+        if not tally.accepted:
+            raise _nothing_accepted(tally, work.folder)
+        sheet.finish()
+        models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
+        release.write("README.md", card(order, tally, models).encode(), "text/markdown")
+        lane.finish()
+        dataset = _dataset(work, release, tally)
+        work.store.write(f"{work.folder}dataset.json", _document(dataset), JSON)
+    return dataset
+
+
+def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
+    order = work.order
+    return {
+        "namespace": order.namespace,
+        "name": order.name,
+        "revision": order.revision,
+        **tally.row(),
+        "formats": list(order.spec.output.formats),
+        "classIds": release.class_ids,
+        "stages": [
+            {key: stage[key] for key in ("name", "model", "modelDigest", "evidenceId", "labelId")}
+            for stage in work.plan["stages"]
+        ],
+        "sha256": dict(sorted(release.files.items())),
+        "spec": {field: value for field, value in normalised(order.spec).items() if field not in _NOT_CONTENT},
+        "generator": {"diffugen": version("diffugen-generator"), "publish": PUBLISH_VERSION},
+    }
+
+
+def _published(store: Store, folder: str, dataset: Mapping[str, Any]) -> Published:
+    return Published(
+        uri=f"{store.uri}/{folder}".rstrip("/"),
+        revision=dataset["revision"],
+        samples=dataset["samples"],
+        rejected=dataset["rejected"],
+        instances=dataset["instances"],
+        manifest_sha256=dataset["sha256"][MANIFEST],
+        accepted_by_stage=dataset["acceptedByStage"],
+        rejected_by_stage=dataset["rejectedByStage"],
+    )
+
+
+def _point(store: Store, folder: str, published: Published, clock: Callable[[], datetime]) -> None:
+    """Move the pointer, unless it points there already: the time of publishing is that of the first try."""
+    pointer = {
+        "revision": published.revision,
+        "uri": published.uri,
+        "manifestSHA256": published.manifest_sha256,
+        "dataset": f"{folder}dataset.json",
+    }
+    current = _read_json(store, layout.CURRENT) or {}
+    if {key: current.get(key) for key in pointer} != pointer:
+        now = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        store.write(layout.CURRENT, _document(pointer | {"publishedAt": now}), JSON)
+
+
+def _folder(store: Store, revision: str, fingerprint: str) -> str:
+    folder = layout.revision_folder(revision)
+    taken = _read_json(store, f"{folder}addresses.json")
+    if taken is None or taken["fingerprint"] == fingerprint:
+        return folder
+    return layout.revision_folder(f"{revision}-{fingerprint[:8]}")
+
+
+def _fingerprint(recipes: list[StageRecipe]) -> str:
+    """Return a hash over all that decides a published folder's content besides the spec."""
+    return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes]])
+
+
+def _nothing_accepted(tally: Tally, folder: str) -> SpecError:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.reasons.items()))
+    return SpecError(
+        "NothingAccepted",
+        f"spec.quality: all {tally.rejected.total():,} pictures are rejected ({reasons}); lower minInstances or "
+        f"minAreaFraction, or spec.labeling.attention.threshold. {folder}{MANIFEST} in the store lists them.",
+    )
+
+
+def _sentence(published: Published) -> str:
+    return (
+        f"{published.samples:,} pictures with {published.instances:,} objects are published, "
+        f"{published.rejected:,} are rejected"
+    )
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+    try:
+        data: dict[str, Any] = json.loads(store.read(key))
+    except Missing:
+        return None
+    return data
+
+
+def _document(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
