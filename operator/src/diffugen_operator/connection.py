@@ -32,6 +32,7 @@ class Connection:
         self._settings = settings
         self._count = count
         self._session: aiohttp.ClientSession | None = None
+        self._lent = False
         self._server = ""
         self._token: tuple[float, str] | None = None
 
@@ -39,8 +40,8 @@ class Connection:
     def session(self) -> aiohttp.ClientSession:
         """The session as it is now."""
         if self._session is None or self._session.closed:
-            self.open()
-        assert self._session is not None  # noqa: S101 - open() sets it or raises
+            self._session = self._open()
+            self._lent = False
         return self._session
 
     @property
@@ -48,20 +49,23 @@ class Connection:
         """The API server's URL."""
         return self._server
 
-    def open(self) -> kopf.AiohttpSession:
-        """Make a session from the credentials as they are now."""
+    async def lend(self) -> kopf.AiohttpSession:
+        """Give kopf the session; asked again, as its credentials were refused, a new one."""
+        if self._lent and self._session is not None:
+            await self._session.close()
+        session = self.session
+        self._lent = True
+        return kopf.AiohttpSession(server=self._server, aiohttp_session=session)
+
+    def _open(self) -> aiohttp.ClientSession:
         info = self._credentials()
         self._server = info.server.rstrip("/")
-        in_pod = info.token is not None and not self._settings.kubeconfig and TOKEN_FILE.exists()
-        headers = {"User-Agent": f"diffugen-operator/{__version__}", **info.as_http_headers()}
-        self._session = aiohttp.ClientSession(
+        in_pod = info.token is not None and not os.environ.get("KUBECONFIG") and TOKEN_FILE.exists()
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-            headers=headers,
+            headers={"User-Agent": f"diffugen-operator/{__version__}", **info.as_http_headers()},
             proxy=info.proxy_url,
             middlewares=(self._fresh_token, self._counted) if in_pod else (self._counted,),
-        )
-        return kopf.AiohttpSession(
-            server=self._server, aiohttp_session=self._session, default_namespace=info.default_namespace
         )
 
     async def close(self) -> None:

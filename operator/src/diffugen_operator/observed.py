@@ -170,6 +170,8 @@ class Ended:
     reason: str
     """The kubelet's word for it: Completed, Error, OOMKilled, …"""
     outcome: Outcome | None
+    said: str
+    """What the kubelet, or a program that is not ours, says of it."""
     finished_at: str
 
 
@@ -230,10 +232,12 @@ def _ended(state: Raw) -> Ended | None:
     terminated = state.get("terminated")
     if terminated is None:
         return None
+    outcome = Outcome.loads(terminated.get("message"))
     return Ended(
         exit_code=terminated.get("exitCode", 0),
         reason=terminated.get("reason", ""),
-        outcome=Outcome.loads(terminated.get("message")),
+        outcome=outcome,
+        said="" if outcome is not None else (terminated.get("message") or "").strip(),
         finished_at=terminated.get("finishedAt") or "",
     )
 

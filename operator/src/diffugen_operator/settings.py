@@ -70,8 +70,8 @@ class Settings:
     http_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus reach the pod by its address
     """Where /livez, /readyz and /metrics listen."""
 
-    http_port: int = 8080
-    """The port of /livez, /readyz and /metrics; 0 takes a free one."""
+    http_port: int = 0
+    """The port of /livez, /readyz and /metrics; 0 takes a free one, which is logged. The chart sets 8080."""
 
     stuck_after: float = 300.0
     """A reconcile that takes longer makes /livez fail."""

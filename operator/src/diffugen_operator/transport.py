@@ -43,8 +43,8 @@ def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    def log_in(**_: Any) -> kopf.AiohttpSession:
-        return connection.open()
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        return await connection.lend()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def on_dataset(event: kopf.RawEvent, **_: Any) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffugen_operator import reasons
-from diffugen_operator.conditions import Phase
-from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble
+from diffugen_operator.conditions import Phase, cut
+from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Trouble
 
 
 def held_up(step: str, job: Job, observed: Observed) -> Phase | None:
@@ -41,19 +41,19 @@ def trying_again(dataset: Dataset, observed: Observed) -> bool:
 
 def last_failure(pods: Sequence[Pod]) -> Trouble | None:
     """Return the last failure of these pods, in the worker's words or else the kubelet's."""
-    failed = [pod for pod in pods if pod.ended is not None and pod.ended.exit_code != 0]
-    if not failed:
-        evicted = next((pod for pod in pods if pod.evicted), None)
-        return None if evicted is None else Trouble(reason="", message=f"Pod {evicted.name}: {evicted.evicted}")
-    return _told(max(failed, key=lambda pod: pod.ended.finished_at if pod.ended else ""))
+    failed = [(pod, pod.ended) for pod in pods if pod.ended is not None and pod.ended.exit_code != 0]
+    if failed:
+        return _told(*max(failed, key=lambda pair: pair[1].finished_at))
+    evicted = next((pod for pod in pods if pod.evicted), None)
+    return None if evicted is None else Trouble(reason="", message=f"Pod {evicted.name}: {evicted.evicted}")
 
 
-def _told(pod: Pod) -> Trouble:
-    ended = pod.ended
-    if ended is not None and ended.outcome is not None:
+def _told(pod: Pod, ended: Ended) -> Trouble:
+    if ended.outcome is not None:
         return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
-    code, word = (ended.exit_code, ended.reason) if ended is not None else (0, "")
-    return Trouble(reason="", message=f"Pod {pod.name} ended with exit code {code} ({word or 'Error'}).")
+    said = f": {cut(ended.said, 300)}" if ended.said else "."
+    message = f"Pod {pod.name} ended with exit code {ended.exit_code} ({ended.reason or 'Error'}){said}"
+    return Trouble(reason="", message=message)
 
 
 def _failing(pods: Sequence[Pod], live: Sequence[Pod], observed: Observed) -> Trouble | None:
