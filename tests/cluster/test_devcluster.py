@@ -17,6 +17,7 @@ import pytest
 from devcluster import Cluster
 from devcluster.cluster import ClusterError
 from devcluster.layout import StateDirectory
+from devcluster.node.paths import PathMap
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
 
@@ -180,6 +181,57 @@ def test_volumes_and_init_containers(cluster: Cluster, namespace: str) -> None:
 
     assert end["exitCode"] == 0
     assert cluster.pod_log(namespace, "pod", "main") == "prepared\npodpod"
+
+
+def test_projections_and_whole_maps(cluster: Cluster, namespace: str) -> None:
+    show = """
+        echo "$P_ONE $BOTH $ODD $UNKNOWN $NODE $GPUS"
+        cat /etc/all/one /etc/one-file
+        test -s /var/run/secrets/kubernetes.io/serviceaccount/token
+        grep -c "BEGIN CERT" /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+    """
+    main = shell(
+        show,
+        envFrom=[{"configMapRef": {"name": "map"}, "prefix": "P_"}, {"secretRef": {"name": "no", "optional": True}}],
+        env=[
+            {"name": "BOTH", "value": "$(P_ONE)+$(P_TWO)"},
+            {"name": "ODD", "value": "$$(P_ONE)"},
+            {"name": "UNKNOWN", "value": "$(NOBODY)"},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "GPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+        ],
+        resources={"limits": {"memory": "1Gi"}},
+        volumeMounts=[
+            {"name": "all", "mountPath": "/etc/all"},
+            {"name": "all", "mountPath": "/etc/one-file", "subPath": "two"},
+        ],
+    )
+    projected = {"projected": {"sources": [{"configMap": {"name": "map"}}]}}
+    cluster.apply(
+        named(namespace, "ConfigMap", "map", data={"ONE": "1", "TWO": "2", "one": "first\n", "two": "second\n"}),
+        pod(namespace, main, volumes=[{"name": "all", **projected}]),
+    )
+
+    end = eventually(lambda: state_of(cluster, namespace, "terminated"))
+
+    assert cluster.pod_log(namespace, "pod") == "1 1+2 $(P_ONE) $(NOBODY) node-0 1024\nfirst\nsecond\n2\n"
+    assert end["exitCode"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "rewritten"),
+    [
+        ("/data", "/real/data"),
+        ("--in=/data/x", "--in=/real/data/x"),
+        ('cat "/data/x" /data;', 'cat "/real/data/x" /real/data;'),
+        ("/data/inner/x", "/other/x"),
+        ("a:/data:b", "a:/real/data:b"),
+        ("/database /my/data s3://bucket/data", "/database /my/data s3://bucket/data"),
+    ],
+)
+def test_mount_paths_in_texts_are_replaced(text: str, rewritten: str) -> None:
+    paths = PathMap({"/data/": Path("/real/data"), "/data/inner": Path("/other")})
+    assert paths.rewrite(text) == rewritten
 
 
 def test_a_missing_secret_is_waited_for(cluster: Cluster, namespace: str) -> None:

@@ -147,7 +147,9 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
         """What kubectl prints, as the administrator. Raises `ClusterError` with what it complains about."""
-        command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", *arguments]
+        # A cache of its own: in the user's, every cluster that there ever was would leave a directory.
+        cache = self.directory.path / "kubectl-cache"
+        command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", f"--cache-dir={cache}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
             raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")

