@@ -73,6 +73,7 @@ class Incomplete(Failure):
     """A step found that the step before it has not finished: planning again finds what is missing."""
 
     reason = "Incomplete"
+    exit_code = ExitCode.BAD_SHARD
 
 
 class Interrupted(Failure):

@@ -42,8 +42,8 @@ MAX_SAMPLES = 5_000_000
 _LOOK_EVERY = 5000
 """Samples between two reports of progress and two looks at `stop`."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how many of its samples were looked at, and how many it has."""
+Progress = Callable[[int, int], None]
+"""Called with how many samples were looked at, of all stages, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +67,26 @@ def plan(
     store.check()
     store.write(f"plans/{order.revision}/spec.json", _document(_json(order.spec)), JSON)
     size = _shard_size(order.spec)
+    watch = _Watch(len(stages) * count_samples(order.spec), on_progress, stop)
     plans = []
     for each in stages:
         with ShardWriter(store, _header(order, each), size) as shards:
-            found = _look_at(order.spec, each, Holdings(store, each.recipe), shards, on_progress, stop)
-        plans.append(found)
+            plans.append(_look_at(order.spec, each, Holdings(store, each.recipe), shards, watch))
+    watch.finish()
     store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
     return Outcome(reason="Planned", message=sentence(plans), plan=plans)
 
 
-def survey(
-    order: WorkOrder, store: Store | None = None, *, on_progress: Progress | None = None
-) -> list[StagePlan]:
+def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
     """Return what a plan would find, writing nothing; without a store everything is missing."""
     stages = stages_of(order.spec)
     if store is not None:
         store.check()
     size = _shard_size(order.spec)
-    return [
-        _look_at(order.spec, each, Holdings(store, each.recipe), ShardCounter(size), on_progress)
-        for each in stages
-    ]
+    watch = _Watch(len(stages) * count_samples(order.spec), on_progress, lambda: False)
+    plans = [_look_at(order.spec, each, Holdings(store, each.recipe), ShardCounter(size), watch) for each in stages]
+    watch.finish()
+    return plans
 
 
 def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
@@ -122,15 +121,30 @@ def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
 
 
-def _look_at(  # noqa: PLR0917 - the parts of a plan, in the order of its sentence
-    spec: LabeledDatasetSpec,
-    each: StageInPlan,
-    holdings: Holdings,
-    shards: Sink,
-    on_progress: Progress | None,
-    stop: Callable[[], bool] = lambda: False,
-) -> StagePlan:
-    name, expected = each.stage.name, count_samples(spec)
+@dataclass
+class _Watch:
+    """Counts samples of all stages; every few thousand it reports, and looks whether to stop."""
+
+    expected: int
+    on_progress: Progress | None
+    stop: Callable[[], bool]
+    looked: int = 0
+
+    def pass_one(self) -> None:
+        self.looked += 1
+        if self.looked % _LOOK_EVERY:
+            return
+        if self.stop():
+            raise Interrupted("planning was stopped; it begins anew")
+        if self.on_progress:
+            self.on_progress(self.looked, self.expected)
+
+    def finish(self) -> None:
+        if self.on_progress:
+            self.on_progress(self.looked, self.looked)
+
+
+def _look_at(spec: LabeledDatasetSpec, each: StageInPlan, holdings: Holdings, shards: Sink, watch: _Watch) -> StagePlan:
     total, needs = 0, dict.fromkeys(Need, 0)
     for sample in samples_of(spec, each.recipe):
         need = holdings.need(sample.id)
@@ -138,15 +152,9 @@ def _look_at(  # noqa: PLR0917 - the parts of a plan, in the order of its senten
             needs[need] += 1
             shards.add(sample, need)
         total += 1
-        if total % _LOOK_EVERY == 0:
-            if stop():
-                raise Interrupted("planning was stopped; it begins anew")
-            if on_progress:
-                on_progress(name, total, expected)
-    if on_progress:
-        on_progress(name, total, total)
+        watch.pass_one()
     return StagePlan(
-        name=name,
+        name=each.stage.name,
         total=total,
         reused=total - sum(needs.values()),
         draw=needs[Need.DRAW],

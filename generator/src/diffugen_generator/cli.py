@@ -1,0 +1,243 @@
+"""`diffugen`: one program for people and for pods.
+
+Starting is fast because nothing is imported before it is needed: `--help`, `validate`, `plan` and `publish` never
+import torch. Errors are one clear sentence on stderr and the exit code of the contract; `--debug` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from diffugen_api.v1alpha1 import LabeledDataset
+    from diffugen_generator.commands.running import Display
+    from diffugen_generator.store import Store
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Labelled image datasets that nobody has photographed: declared in a manifest, drawn, labelled, published.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+worker = typer.Typer(help="One step of a run, as a pod does it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(worker, name="worker")
+
+File = Annotated[Path, typer.Argument(help="A manifest: YAML with a LabeledDataset in it.", show_default=False)]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", help="A folder instead of the bucket of spec.output.s3.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; progress goes to stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+OrderFile = Annotated[
+    Path | None, typer.Option("--order", help="The work order; $DIFFUGEN_ORDER where absent.", show_default=False)
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - seldom asked for
+
+        typer.echo(f"diffugen {version('diffugen-generator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def diffugen(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Labelled image datasets that nobody has photographed: declared in a manifest, drawn, labelled, published."""
+
+
+@app.command()
+def run(
+    file: File,
+    store: StoreFolder = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw, label and publish here, without a cluster. What the store already holds is not drawn again."""
+
+    def do() -> None:
+        from diffugen_generator.commands.running import run as run_here  # noqa: PLC0415 - numpy, OpenCV, COCO
+        from diffugen_generator.commands.tables import show_run  # noqa: PLC0415
+        from diffugen_generator.manifests import order_of  # noqa: PLC0415
+
+        stop = _stop_on_interrupt()
+        results = []
+        for dataset in _datasets(file):
+            display = _display(quiet=False)
+            result = run_here(order_of(dataset), _store(dataset, store), display, device=device, stop=stop)
+            results.append(result)
+            if not as_json:
+                show_run(_console(), result)
+        if as_json:
+            _print_json([result.row() for result in results])
+
+    _guarded(do, debug=debug)
+
+
+@app.command()
+def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Show what a run would do: stages, samples, shards, prompts. With --store, what it would reuse."""
+
+    def do() -> None:
+        from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
+        from diffugen_generator.manifests import order_of  # noqa: PLC0415
+        from diffugen_generator.planning import survey  # noqa: PLC0415
+        from diffugen_generator.store import open_folder  # noqa: PLC0415
+
+        shown = []
+        for dataset in _datasets(file):
+            order = order_of(dataset)
+            held = open_folder(store, order.namespace, order.name) if store is not None else None
+            with _display(quiet=as_json).task("planning", "samples") as advance:
+                plans = survey(order, held, on_progress=advance)
+            if as_json:
+                stages = [found.model_dump(mode="json", by_alias=True) for found in plans]
+                prompts = first_prompts(dataset.spec)
+                shown.append({"name": order.name, "revision": order.revision, "stages": stages, "prompts": prompts})
+            else:
+                show_plan(_console(), dataset, order.revision, plans)
+        if as_json:
+            _print_json(shown)
+
+    _guarded(do, debug=debug)
+
+
+@app.command()
+def validate(file: File, debug: Debug = False) -> None:
+    """Check a manifest, as `kubectl apply` and the plan step would; name every fault by its field."""
+
+    def do() -> None:
+        from diffugen_api.plan import count_samples  # noqa: PLC0415
+
+        for dataset in _datasets(file):
+            count = count_samples(dataset.spec) * len(dataset.spec.stages)
+            _console().print(f"[green]✔[/] {dataset.name}: valid, {count:,} samples", highlight=False)
+
+    _guarded(do, debug=debug)
+
+
+@worker.command("plan")
+def worker_plan(order: OrderFile = None, store: StoreFolder = None) -> None:
+    """Find what is missing and write it down as shards."""
+    from diffugen_api.contract import Step  # noqa: PLC0415
+
+    _work(Step.PLAN, order, store)
+
+
+@worker.command("stage")
+def worker_stage(
+    stage: Annotated[str, typer.Option(help="The stage's name.", show_default=False)],
+    order: OrderFile = None,
+    store: StoreFolder = None,
+) -> None:
+    """Draw and label one shard: the one that $JOB_COMPLETION_INDEX names."""
+    from diffugen_api.contract import Step  # noqa: PLC0415
+
+    _work(Step.STAGE, order, store, stage)
+
+
+@worker.command("publish")
+def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
+    """Write the dataset's formats and move the pointer."""
+    from diffugen_api.contract import Step  # noqa: PLC0415
+
+    _work(Step.PUBLISH, order, store)
+
+
+def _work(step: Any, order: Path | None, store: Path | None, stage: str = "") -> None:
+    from diffugen_generator.worker import work  # noqa: PLC0415
+
+    raise typer.Exit(work(step, order_file=order, stage=stage, folder=store))
+
+
+def _datasets(file: Path) -> list[LabeledDataset]:
+    from diffugen_generator.manifests import read_datasets  # noqa: PLC0415
+
+    return read_datasets(file)
+
+
+def _store(dataset: LabeledDataset, folder: Path | None) -> Store:
+    from diffugen_generator.store import open_bucket, open_folder  # noqa: PLC0415
+
+    if folder is not None:
+        return open_folder(folder, dataset.namespace, dataset.name)
+    return open_bucket(dataset.spec.output.s3, dataset.namespace, dataset.name)
+
+
+def _guarded(do: Callable[[], None], *, debug: bool) -> None:
+    """Call `do`; end with one clear sentence and the contract's exit code where it fails."""
+    from diffugen_generator.endings import CRASHED, ending_of  # noqa: PLC0415
+    from diffugen_generator.manifests import InvalidManifest  # noqa: PLC0415
+
+    try:
+        do()
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        outcome, code = ending_of(error)
+        console = _console(stderr=True)
+        if isinstance(error, InvalidManifest):
+            from diffugen_generator.commands.tables import show_faults  # noqa: PLC0415
+
+            show_faults(console, error)
+        else:
+            console.print("✘", outcome.message, highlight=False, markup=False, soft_wrap=True)
+        if code == CRASHED:
+            console.print("This should not happen; --debug shows where it did.", style="dim")
+        raise typer.Exit(code) from None
+
+
+def _stop_on_interrupt() -> Event:
+    """Return an event that the first Ctrl-C sets; the second one ends at once."""
+    stop = Event()
+
+    def interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        _console(stderr=True).print("finishing what is in hand; press Ctrl-C again to end at once")
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    return stop
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(stderr=stderr)
+
+
+def _display(*, quiet: bool) -> Display:
+    from diffugen_generator.commands.display import BarDisplay, PlainDisplay  # noqa: PLC0415
+
+    console = _console(stderr=True)
+    console.quiet = quiet
+    return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    """Print one object; a file with several datasets gives an object with a list."""
+    json.dump(rows[0] if len(rows) == 1 else {"datasets": rows}, sys.stdout, indent=2)
+    sys.stdout.write("\n")

@@ -1,0 +1,76 @@
+"""How far a run is: bars with rate and time left on a terminal, a plain line every few seconds elsewhere.
+
+Both write to stderr, so that stdout is for results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from diffugen_generator.commands.running import Advance
+from diffugen_generator.progress import Meter, ProgressLines, duration
+
+
+class PlainDisplay:
+    """Lines for logs."""
+
+    def __init__(self, console: Console) -> None:
+        """Write to `console`."""
+        self._console = console
+
+    @contextmanager
+    def task(self, what: str, unit: str) -> Iterator[Advance]:
+        """Say how far `what` is while the block lasts."""
+        yield ProgressLines(self._say, f"{what} ({unit})").update
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class BarDisplay:
+    """Bars for people."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on `console`, a terminal."""
+        self._console = console
+
+    @contextmanager
+    def task(self, what: str, unit: str) -> Iterator[Advance]:
+        """Show a bar for `what` while the block lasts; it stays when it is full."""
+        columns = (
+            SpinnerColumn(finished_text="[green]✔[/]"),
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            _SpeedColumn(unit),
+        )
+        meter = Meter()
+        with Progress(*columns, console=self._console, refresh_per_second=8) as bars:
+            bar = bars.add_task(what, total=None, meter=meter)
+
+            def advance(done: int, total: int) -> None:
+                meter.update(done, total)
+                bars.update(bar, completed=done, total=total)
+
+            yield advance
+
+
+class _SpeedColumn(ProgressColumn):
+    """Rate and time left, as `progress.Meter` finds them."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        meter: Meter = task.fields["meter"]
+        if task.finished or meter.rate == 0:
+            elapsed = task.finished_time if task.finished else None
+            return Text(duration(elapsed) if elapsed else "", style="dim")
+        left = f", {duration(meter.seconds_left)} left" if meter.seconds_left else ""
+        return Text(f"{meter.rate:,.1f} {self._unit}/s{left}", style="cyan")

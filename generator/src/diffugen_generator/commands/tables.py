@@ -1,0 +1,79 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from diffugen_api.contract import StagePlan
+from diffugen_api.plan import templates_of
+from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec
+from diffugen_generator.commands.running import RunResult
+from diffugen_generator.manifests import InvalidManifest
+from diffugen_generator.progress import duration
+
+_SHOWN = 12
+"""Classes and templates that are listed one by one."""
+
+
+def show_plan(console: Console, dataset: LabeledDataset, revision: str, plans: Sequence[StagePlan]) -> None:
+    """Print what a plan found."""
+    console.print(f"[bold]{dataset.name}[/]  revision {revision}", highlight=False)
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("stage", "kind", "model"):
+        table.add_column(column)
+    for column in ("samples", "reused", "to draw", "to relabel", "shards"):
+        table.add_column(column, justify="right")
+    for stage, found in zip(dataset.spec.stages, plans, strict=True):
+        counts = (found.total, found.reused, found.draw, found.relabel, found.shards)
+        table.add_row(stage.name, stage.kind, stage.txt2img.model, *(f"{count:,}" for count in counts))
+    console.print(table)
+    console.print("\n[dim]prompts, the first of each template[/]")
+    for prompt in first_prompts(dataset.spec):
+        console.print(f"  {prompt}", markup=False, highlight=False, soft_wrap=True)
+
+
+def first_prompts(spec: LabeledDatasetSpec) -> list[str]:
+    """Return the first prompt of each of the first templates."""
+    values = {name: given[0] for name, given in spec.prompts.variables.items()}
+    return [template.render(values) for template in templates_of(spec)[:_SHOWN]]
+
+
+def show_run(console: Console, result: RunResult) -> None:
+    """Print what a run did, what is in the dataset, and where it is."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("stage")
+    for column in ("samples", "reused", "drawn", "labelled", "time"):
+        table.add_column(column, justify="right")
+    for stage in result.stages:
+        row = stage.row()
+        counts = (f"{row[part]:,}" for part in ("samples", "reused", "drawn", "labelled"))
+        table.add_row(stage.plan.name, *counts, duration(stage.seconds))
+    console.print()
+    console.print(table)
+    published = result.published
+    console.print(
+        f"\n[bold]{published.samples:,}[/] pictures ({_counts(result.splits)}), {published.rejected:,} rejected, "
+        f"[bold]{published.instances:,}[/] objects ({_counts(result.classes)})",
+        highlight=False,
+    )
+    for name, where in (("dataset", published.uri), ("look at", result.contact_sheet)):
+        console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
+
+
+def show_faults(console: Console, error: InvalidManifest) -> None:
+    """Print all that is wrong with a manifest, a line for each fault."""
+    count = len(error.faults)
+    console.print(f"[red]✘[/] {error.file}: {count} {'fault' if count == 1 else 'faults'}", highlight=False)
+    for fault in error.faults:
+        path = f"[bold]{fault.path.replace('[', chr(92) + '[')}[/]: " if fault.path else ""
+        console.print(f"  {path}{fault.message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:_SHOWN]]
+    if len(counts) > _SHOWN:
+        shown.append(f"{len(counts) - _SHOWN} more")
+    return ", ".join(shown)

@@ -1,0 +1,29 @@
+"""How a process ends: what any exception means as a last word and an exit code, for pods and for people."""
+
+from __future__ import annotations
+
+import errno
+
+from diffugen_api.contract import ExitCode, Outcome
+from diffugen_api.plan import SpecError
+from diffugen_generator.failures import Failure
+
+CRASHED = 1
+"""Exit code of what nobody foresaw."""
+
+
+def ending_of(error: BaseException) -> tuple[Outcome, int]:
+    """Return the last word and the exit code of a process that `error` ends."""
+    if isinstance(error, SpecError):
+        return Outcome(reason=error.reason, message=str(error)), ExitCode.BAD_SPEC
+    if isinstance(error, Failure):
+        return Outcome(reason=error.reason, message=str(error)), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome(reason="Interrupted", message="stopped from the keyboard"), ExitCode.TRY_AGAIN
+    # torch.OutOfMemoryError by name: torch is not imported here
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        message = f"memory is short ({error}); give the pods more, or draw smaller pictures"
+        return Outcome(reason="OutOfMemory", message=message), ExitCode.TRY_AGAIN
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return Outcome(reason="NoSpaceLeft", message=f"no space is left ({error})"), ExitCode.TRY_AGAIN
+    return Outcome(reason="Crashed", message=f"{type(error).__name__}: {error}"), CRASHED

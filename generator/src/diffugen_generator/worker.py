@@ -1,0 +1,188 @@
+"""The worker: one step of a run, as a pod does it.
+
+    work order (a file) ──> step ──> exit code, termination message, log lines, metrics while it works
+
+Whatever happens is told twice: in the log at length, and in the termination message in one sentence, which the
+operator shows to whoever looks at the dataset. SIGTERM lets the batch in hand be finished and uploaded; the exit
+code then says that the rest is for the next try.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from pydantic import ValidationError
+
+from diffugen_api import layout
+from diffugen_api.contract import (
+    DEFAULT_TERMINATION_LOG,
+    ENV_ORDER,
+    ENV_POD_IP,
+    ENV_SHARD,
+    ENV_TERMINATION_LOG,
+    Outcome,
+    ShardCounts,
+    Step,
+)
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError
+from diffugen_generator.endings import CRASHED, ending_of
+from diffugen_generator.failures import BadShard, Missing
+from diffugen_generator.progress import ProgressLines
+from diffugen_generator.shards import read_shard
+from diffugen_generator.store import Store, open_bucket, open_folder
+
+LOG = logging.getLogger("diffugen")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one worker has to do."""
+
+    step: Step
+    order: WorkOrder
+    store: Store
+    stage: str
+    """The stage of a stage step."""
+    environ: Mapping[str, str]
+    stop: Event
+
+
+def work(
+    step: Step,
+    *,
+    order_file: Path | None = None,
+    stage: str = "",
+    folder: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> int:
+    """Do one step and return the process's exit code.
+
+    Args:
+        step: which one.
+        order_file: the work order; `$DIFFUGEN_ORDER` where absent.
+        stage: the name of the stage, for a stage step.
+        folder: a local folder instead of the bucket of the order.
+        environ: the process's environment.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    stop = _stop_on_signals()
+
+    try:
+        outcome, code = _do(step, order_file, stage, folder, environ, stop), 0
+    except (Exception, KeyboardInterrupt) as error:
+        outcome, code = ending_of(error)
+        if code == CRASHED:
+            LOG.exception("crashed")
+    LOG.log(logging.ERROR if code else logging.INFO, "%s: %s", outcome.reason, outcome.message)
+    _leave_word(outcome, environ)
+    return code
+
+
+def _do(  # noqa: PLR0917 - `work`'s own
+    step: Step, order_file: Path | None, stage: str, folder: Path | None, environ: Mapping[str, str], stop: Event
+) -> Outcome:
+    order = _read_order(order_file, environ)
+    store = _open(order, folder)
+    LOG.info("%s of %s/%s, revision %s, in %s", step, order.namespace, order.name, order.revision, store.uri)
+    return _STEPS[step](Task(step, order, store, stage, environ, stop))
+
+
+def _plan(task: Task) -> Outcome:
+    from diffugen_generator.planning import plan  # noqa: PLC0415 - each step imports its own
+
+    lines = ProgressLines(LOG.info, "planning")
+    return plan(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
+
+
+def _stage(task: Task) -> Outcome:
+    from diffugen_generator.metrics import ShardMetrics, done  # noqa: PLC0415 - a tenth of a second
+    from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
+
+    stages = [stage.name for stage in task.order.spec.stages]
+    if task.stage not in stages:
+        raise SpecError("UnknownStage", f"--stage: there is no stage {task.stage!r}; there are {', '.join(stages)}.")
+    index = _shard_index(task.environ)
+    try:
+        header, rows = read_shard(task.store, layout.shard(task.order.revision, task.stage, index))
+    except Missing as missing:
+        raise BadShard(f"the plan has no shard {index} of stage {task.stage!r} ({missing}); plan again") from missing
+    metrics = ShardMetrics()
+    if address := task.environ.get(ENV_POD_IP):
+        metrics.serve(address)
+    lines = ProgressLines(LOG.info, f"{task.stage}, shard {index}")
+
+    def on_progress(counts: ShardCounts) -> None:
+        metrics.update(counts)
+        lines.update(done(counts), counts.total)
+
+    on_progress(ShardCounts(total=len(rows)))
+    counts = run_shard(header, rows, task.store, on_progress=on_progress, stop=task.stop)
+    message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
+    return Outcome(reason="ShardDone", message=message, counts=counts)
+
+
+def _publish(task: Task) -> Outcome:
+    from diffugen_generator.publishing.publish import publish  # noqa: PLC0415 - each step imports its own
+
+    lines = ProgressLines(LOG.info, "publishing")
+    return publish(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
+
+
+_STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
+    Step.PLAN: _plan,
+    Step.STAGE: _stage,
+    Step.PUBLISH: _publish,
+}
+
+
+def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
+    path = file or (Path(environ[ENV_ORDER]) if environ.get(ENV_ORDER) else None)
+    if path is None:
+        raise SpecError("NoOrder", f"there is no work order: give --order FILE, or set {ENV_ORDER}.")
+    try:
+        return WorkOrder.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise SpecError("NoOrder", f"the work order {path} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SpecError("InvalidOrder", f"the work order {path} is not one: {where}: {first['msg']}.") from error
+
+
+def _open(order: WorkOrder, folder: Path | None) -> Store:
+    if folder is not None:
+        return open_folder(folder, order.namespace, order.name)
+    return open_bucket(order.spec.output.s3, order.namespace, order.name)
+
+
+def _shard_index(environ: Mapping[str, str]) -> int:
+    text = environ.get(ENV_SHARD, "")
+    if not text.isdecimal():
+        raise SpecError("NoShard", f"{ENV_SHARD} is {text!r}; it has to be the number of a shard, from 0.")
+    return int(text)
+
+
+def _stop_on_signals() -> Event:
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _leave_word(outcome: Outcome, environ: Mapping[str, str]) -> None:
+    path = Path(environ.get(ENV_TERMINATION_LOG) or DEFAULT_TERMINATION_LOG)
+    try:
+        if path.exists() or environ.get(ENV_TERMINATION_LOG):
+            path.write_text(outcome.dumps())
+    except OSError as error:
+        LOG.warning("no termination message: %s cannot be written (%s)", path, error)
