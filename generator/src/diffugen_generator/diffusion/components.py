@@ -84,11 +84,11 @@ def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 def _scheduler(folder: Path) -> Any:
     name = str(settings_of(folder / "scheduler_config.json").get("_class_name"))
+    if name in _UNSEEDED:
+        raise ValueError(f"its scheduler {name} draws noise that no seed of a picture decides.")
     kind: Any = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise ValueError(f"diffusers has no scheduler {name!r}.")  # noqa: TRY004 - the folder's value, not ours
-    if name in _UNSEEDED:
-        raise ValueError(f"its scheduler {name} draws noise that no seed of a picture decides.")
     loading: Any = kind
     return loading.from_pretrained(folder, local_files_only=True)
 

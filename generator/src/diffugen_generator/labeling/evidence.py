@@ -42,7 +42,7 @@ class Evidence:
                 classes = tuple(str(name) for name in arrays["classes"])
                 background = tuple(str(word) for word in arrays["background"])
                 maps = arrays["maps"]
-        except (KeyError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(f"not an evidence file: {error}") from error
         if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != len(classes) + len(background):
             raise ValueError(f"not an evidence file: maps of shape {maps.shape} and type {maps.dtype}")

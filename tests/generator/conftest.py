@@ -1,0 +1,125 @@
+"""Models for the tests: a tiny pipeline of random weights, made here, and the one that is built in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from diffugen_generator.models import ModelFolder, builtin_names, resolve
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = ("a", "and", "on", "ball", "red", "star", "blue", "snow", "traffic", "light")
+MAX_TOKENS = 20
+
+
+def write_pipeline(folder: Path, *, sample_size: int = 16) -> Path:
+    """Write a pipeline of random weights: latents of 1/4, attention at both levels of the UNet, 20 tokens."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    tokenizer = _tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=sample_size,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        norm_num_groups=4,
+        cross_attention_dim=32,
+        attention_head_dim=2,
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        norm_num_groups=1,
+        sample_size=64,
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(clip_sample=False, timestep_spacing="trailing", steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def _tokenizer():
+    """Make a CLIP tokenizer of single characters and `WORDS`; other words fall into characters."""
+    from transformers import CLIPTokenizer
+
+    characters = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
+    vocabulary = dict.fromkeys([*characters, *(f"{c}</w>" for c in characters)])
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        built, *rest = [*word[:-1], f"{word[-1]}</w>"]
+        for piece in rest:
+            if (built, piece) not in merges:
+                merges.append((built, piece))
+            built += piece
+            vocabulary[built] = None
+    ids = {token: number for number, token in enumerate([*vocabulary, START, END])}
+    return CLIPTokenizer(
+        vocab=ids,
+        merges=merges,
+        unk_token=END,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=MAX_TOKENS,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny pipeline; don't change it, copy it."""
+    return write_pipeline(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path) -> ModelFolder:
+    """The tiny pipeline, resolved."""
+    return resolve(str(tiny_folder))
+
+
+@pytest.fixture
+def own_model(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny pipeline's folder that a test may spoil."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "own-model"))
+
+
+@pytest.fixture(scope="session")
+def shapes_model() -> ModelFolder:
+    """The model `builtin://shapes`."""
+    if "shapes" not in builtin_names():
+        pytest.skip("builtin://shapes is not there: train it with generator/training/train_shapes.py")
+    return resolve("builtin://shapes")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    """Small networks are fastest on one thread: on a busy machine a second one is waited for."""
+    import torch
+
+    torch.set_num_threads(1)

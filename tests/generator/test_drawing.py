@@ -1,0 +1,156 @@
+"""Drawing: the same recipe gives the same picture, whatever is drawn beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from numpy.typing import NDArray
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.diffusion.components import Components, load
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.models import ModelFolder, resolve
+
+SETTINGS = DrawingSettings(width=64, height=64, steps=4, guidance=3.0, negative="a star")
+ORDERS = [
+    Order("a red ball on snow", 1),
+    Order("a blue star", 2**63 - 1),
+    Order("a red ball on snow", 3),
+    Order("a ball and a star", 0),
+]
+
+
+def drawer_of(model: ModelFolder) -> Drawer:
+    components = load(model, torch.device("cpu"))
+    return Drawer(components, TextStates(components))
+
+
+def apart(some: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]]) -> int:
+    """Greatest difference of any channel of any pixel, in 1/255."""
+    return max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(some, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def drawer(tiny_model: ModelFolder) -> Drawer:
+    return drawer_of(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def drawn(drawer: Drawer) -> list[NDArray[np.uint8]]:
+    return drawer.draw(ORDERS, SETTINGS)
+
+
+def test_pictures_differ_by_prompt_and_by_seed(drawn: list[NDArray[np.uint8]]) -> None:
+    assert {picture.shape for picture in drawn} == {(64, 64, 3)}
+    assert all(apart([drawn[i]], [drawn[j]]) > 20 for i in range(4) for j in range(i))
+
+
+def test_a_picture_does_not_depend_on_its_batch(drawer: Drawer, drawn: list[NDArray[np.uint8]]) -> None:
+    alone = [drawer.draw([order], SETTINGS)[0] for order in ORDERS]
+    backwards = drawer.draw(ORDERS[::-1], SETTINGS)[::-1]
+    padded = drawer.draw(ORDERS[:3], SETTINGS, batch=5)
+
+    assert apart(drawn, alone) <= 2
+    assert apart(drawn, backwards) <= 2
+    assert apart(drawn[:3], padded) <= 2
+
+
+def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model.path)
+    pipeline.set_progress_bar_config(disable=True)
+
+    theirs = pipeline(
+        [order.prompt for order in ORDERS],
+        negative_prompt=[SETTINGS.negative] * len(ORDERS),
+        num_inference_steps=SETTINGS.steps,
+        guidance_scale=SETTINGS.guidance,
+        generator=[torch.Generator().manual_seed(order.seed) for order in ORDERS],
+        output_type="np",
+    ).images
+
+    assert apart(drawn, list((theirs * 255).round().astype(np.uint8))) <= 2
+
+
+def test_guidance_of_one_reads_no_negative_text(drawer: Drawer) -> None:
+    plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
+    ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
+
+    assert apart(drawer.draw(ORDERS[:1], plain), drawer.draw(ORDERS[:1], ignored)) == 0
+
+
+def test_sizes_need_not_be_square(drawer: Drawer) -> None:
+    (picture,) = drawer.draw(ORDERS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
+
+    assert picture.shape == (72, 96, 3)
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler", "DDPMScheduler"]
+)
+def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": scheduler}))
+    drawer = drawer_of(resolve(str(own_model)))
+
+    together = drawer.draw(ORDERS[:3], SETTINGS)
+
+    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in ORDERS[:3]]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("scheduler/scheduler_config.json", {"_class_name": "os.system"}, "diffusers has no scheduler 'os.system'"),
+        ("scheduler/scheduler_config.json", {"_class_name": "DPMSolverSDEScheduler"}, "draws noise that no seed"),
+        ("unet/config.json", {"time_cond_proj_dim": 8}, "guidance scale as an input"),
+    ],
+)
+def test_what_cannot_be_drawn_with_is_refused(own_model: Path, part: str, change: dict[str, object], words: str) -> None:
+    config = own_model / part
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+
+    with pytest.raises(SpecError, match=words) as caught:
+        load(resolve(str(own_model)), torch.device("cpu"))
+
+    assert caught.value.reason == "UnsupportedModel"
+
+
+def test_broken_weights_are_refused(own_model: Path) -> None:
+    weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+    with pytest.raises(SpecError, match="cannot be loaded"):
+        load(resolve(str(own_model)), torch.device("cpu"))
+
+
+def test_each_text_is_encoded_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    components: Components = load(tiny_model, torch.device("cpu"))
+    texts = TextStates(components)
+    encoded: list[str] = []
+    encode = texts._encode
+    monkeypatch.setattr(texts, "_encode", lambda text: (encoded.append(text), encode(text))[1])
+
+    states = texts.of(["a ball", "a star", "a ball"])
+    texts.of(["a star"])
+
+    assert encoded == ["a ball", "a star"]
+    assert torch.equal(states[0], states[2])
+
+
+def test_the_built_in_model_draws_the_same_picture_in_any_batch(shapes_model: ModelFolder) -> None:
+    drawer = drawer_of(shapes_model)
+    settings = DrawingSettings(width=64, height=64, steps=8, guidance=3.0)
+    orders = [Order("a red ball on snow", 5), Order("a blue star and a green square on sand", 6)]
+    orders += [Order("a purple triangle on night", 7), Order("a ball", 8)]
+
+    together = drawer.draw(orders, settings)
+
+    assert apart(together, [drawer.draw([order], settings)[0] for order in orders]) <= 2
+    assert apart(together, drawer.draw(orders[::-1], settings)[::-1]) <= 2
