@@ -1,6 +1,7 @@
 """`devcluster`: the cluster for people, and for `make`."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from devcluster.binaries import cache_directory, ensure_binaries
 from devcluster.building import ConsoleReporter
-from devcluster.cluster import Cluster, ClusterError, take_down
+from devcluster.cluster import Cluster
+from devcluster.ending import ClusterError, take_down
 from devcluster.layout import ClusterSpec, StateDirectory, directories, is_alive, remove_stale, state_root
 
 app = typer.Typer(help="A throwaway Kubernetes and MinIO.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -87,6 +89,22 @@ def binaries() -> None:
     """Build the programs that a cluster consists of, if the cache lacks them, and print where they are."""
     ensure_binaries(ConsoleReporter())
     typer.echo(cache_directory())
+
+
+@app.command()
+def demo(
+    manifest: Annotated[Path, typer.Argument(help="A LabeledDataset.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("out/demo"),
+    gpus: Annotated[int, typer.Option(help="GPUs that the node pretends to have.", min=0)] = 2,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for Ready.")] = 1800,
+) -> None:
+    """Take a manifest from `kubectl apply` to its published dataset, on a cluster that ends with the demo."""
+    from devcluster.demo import DemoFailedError, run  # noqa: PLC0415 - the other commands need none of it
+
+    try:
+        run(manifest, out=out, gpus=gpus, timeout_s=timeout, console=Console())
+    except (ClusterError, DemoFailedError) as error:
+        _fail(str(error))
 
 
 @app.command()

@@ -6,15 +6,11 @@
 It belongs to the process that started it and does not outlive it, not even when that process is killed.
 """
 
-import fcntl
 import json
 import os
 import secrets
-import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,18 +19,16 @@ from urllib.parse import urlsplit
 
 from minio import Minio
 
-from devcluster import control
 from devcluster.audit import audit_events, is_write
 from devcluster.building import ConsoleReporter, Reporter
 from devcluster.diagnosis import diagnose
+from devcluster.ending import ClusterError, take_down
 from devcluster.faults import ClusterProcess
 from devcluster.kubeapi import JsonObject
-from devcluster.launching import ClusterError, launch
+from devcluster.launching import launch
 from devcluster.layout import ClusterSpec, StateDirectory, is_alive, owned_root, remove_stale, state_root
 
 __all__ = ["Cluster", "ClusterError", "MinioAccess"]
-
-_DOWN_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,30 +183,3 @@ class Cluster:
     def make_bucket(self, name: str) -> None:
         """Create a bucket."""
         self.minio.client().make_bucket(name)
-
-
-def take_down(directory: StateDirectory) -> None:
-    """Ask the supervisor to end it, or kill that when it does not answer; wait until nothing is left."""
-    try:
-        lock = directory.lock.open("r")
-    except FileNotFoundError:
-        return
-    with lock:
-        with suppress(OSError, control.ControlError):
-            control.ask(directory.control, "down", timeout_s=5)
-        if _released(lock.fileno()):
-            return
-        with suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(directory.read_description().supervisor_pid, signal.SIGKILL)
-        if not _released(lock.fileno()):
-            raise ClusterError(f"the cluster in {directory.path} does not end")
-
-
-def _released(lock: int) -> bool:
-    end = time.monotonic() + _DOWN_WITHIN_S
-    while time.monotonic() < end:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.05)
-    return False

