@@ -112,7 +112,9 @@ def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -
         ("unet/config.json", {"time_cond_proj_dim": 8}, "guidance scale as an input"),
     ],
 )
-def test_what_cannot_be_drawn_with_is_refused(own_model: Path, part: str, change: dict[str, object], words: str) -> None:
+def test_what_cannot_be_drawn_with_is_refused(
+    own_model: Path, part: str, change: dict[str, object], words: str
+) -> None:
     config = own_model / part
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
 

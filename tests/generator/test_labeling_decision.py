@@ -205,6 +205,8 @@ def test_what_is_no_label_is_refused() -> None:
 
 
 def test_deciding_does_not_import_torch() -> None:
-    code = "import sys, diffugen_generator.stages, diffugen_generator.labeling.decision; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, diffugen_generator.stages, diffugen_generator.labeling.decision; sys.exit('torch' in sys.modules)"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,7 +17,9 @@ def test_a_folder_is_found_by_its_absolute_path(tiny_folder: Path) -> None:
     assert (model.uri, model.path, len(model.digest)) == (str(tiny_folder), tiny_folder, 64)
 
 
-@pytest.mark.parametrize("uri", ["builtin://unicorns", "shapes", "https://example.com/model", "./folder", "/nowhere/at-all"])
+@pytest.mark.parametrize(
+    "uri", ["builtin://unicorns", "shapes", "https://example.com/model", "./folder", "/nowhere/at-all"]
+)
 def test_an_unknown_model_is_refused_with_the_field_and_the_mend(uri: str) -> None:
     with pytest.raises(SpecError, match=r"^spec\.stages\[2\]\.txt2img\.model: ") as caught:
         resolve(uri, field="spec.stages[2].txt2img.model")

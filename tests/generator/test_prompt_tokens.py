@@ -30,7 +30,9 @@ def test_a_prompt_of_just_the_limit_is_read(tokenizer: PromptTokenizer) -> None:
 
 
 def test_a_longer_prompt_is_refused_by_name_and_count_and_never_cut(tokenizer: PromptTokenizer) -> None:
-    with pytest.raises(SpecError, match=r"^spec\.prompts\.templates\[0\]: 'ball .* has 19 tokens; .* reads 18") as caught:
+    with pytest.raises(
+        SpecError, match=r"^spec\.prompts\.templates\[0\]: 'ball .* has 19 tokens; .* reads 18"
+    ) as caught:
         tokenizer.read(" ".join(["ball"] * 19), field="spec.prompts.templates[0]")
 
     assert caught.value.reason == "PromptTooLong"
