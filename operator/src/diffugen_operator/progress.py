@@ -17,6 +17,8 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 WINDOW_SECONDS = 60.0
 """The pace is measured over this long: long enough to be smooth, short enough to follow."""
+_LEAST_GAP_SECONDS = 0.5
+"""Looks that follow one another closer than this tell nothing of the pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Meter:
         """Take down how many samples are done at `now` (seconds, of any clock that never goes back)."""
         if self._seen and done < self._seen[-1][1]:
             self._seen.clear()
+        if self._seen and now - self._seen[-1][0] < _LEAST_GAP_SECONDS:
+            return
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] >= WINDOW_SECONDS:
             self._seen.popleft()

@@ -96,6 +96,7 @@ class Reconciler:
         dataset = Dataset.read(raw, self._wanted(raw, memory))
         observed = await self._observe(key, dataset, memory)
         decision = decide(dataset, observed, self._now(), self._settings)
+        memory.meter.record(self._clock(), sum(stage.samples.done for stage in decision.status.stages))
         try:
             for action in decision.actions:
                 await self._apply(dataset, action)
@@ -126,14 +127,15 @@ class Reconciler:
 
     async def _shards(self, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory) -> Mapping[str, Shard]:
         staging = {job.name for job in jobs if job.stage and not job.finished}
-        if not staging:
-            return {}
-        if self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
-            memory.shards = await self._scraper.ask(pod for pod in pods if pod.job in staging)
+        asked = [pod for pod in pods if pod.job in staging and pod.running]
+        resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
+        if resting or memory.attempt != dataset.status.attempt:
+            memory.meter, memory.attempt = Meter(), dataset.status.attempt
+        if not asked:
+            memory.shards = {}
+        elif self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
+            memory.shards = await self._scraper.ask(asked)
             memory.scraped_at = self._clock()
-            if memory.attempt != dataset.status.attempt:
-                memory.meter, memory.attempt = Meter(), dataset.status.attempt
-            memory.meter.record(self._clock(), sum(s.samples.done for s in dataset.status.stages))
         return memory.shards
 
     async def _apply(self, dataset: Dataset, action: Action) -> None:

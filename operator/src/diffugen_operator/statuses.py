@@ -78,8 +78,8 @@ def fitted(status: LabeledDatasetStatus) -> LabeledDatasetStatus:
         shortened = _shortened(status, stage_room, condition_room)
         if size_of(shortened) <= STATUS_BYTES:
             return shortened
-    # Sixteen stages of the longest names: a finished stage can do without the name of its Job.
-    stages = [s.model_copy(update={"job": ""}) if s.state == "Succeeded" else s for s in shortened.stages]
+    # Sixteen stages of the longest names: labels find a stage's Job as well as its name does.
+    stages = [stage.model_copy(update={"job": ""}) for stage in shortened.stages]
     return shortened.model_copy(update={"stages": stages})
 
 
@@ -101,9 +101,15 @@ def size_of(status: LabeledDatasetStatus) -> int:
 
 
 def dumped(status: LabeledDatasetStatus) -> dict[str, Any]:
-    """Return the status as the API has it."""
-    data: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    """Return the status as the API has it; what is empty is left out, as Kubernetes does it."""
+    data: dict[str, Any] = _filled(status.model_dump(mode="json", by_alias=True, exclude_none=True))
     return data
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(inner) for key, inner in value.items() if inner != ""}
+    return [_filled(inner) for inner in value] if isinstance(value, list) else value
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

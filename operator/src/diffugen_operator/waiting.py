@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
 from diffugen_operator.conditions import Phase, cut
 from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Trouble
+
+_FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCode.REFUSED})
+"""Exit codes after which nothing is tried again."""
 
 
 def held_up(step: str, job: Job, observed: Observed) -> Phase | None:
@@ -57,8 +61,8 @@ def _told(pod: Pod, ended: Ended) -> Trouble:
 
 
 def _failing(pods: Sequence[Pod], live: Sequence[Pod], observed: Observed) -> Trouble | None:
-    succeeded = {pod.index for pod in pods if pod.ended is not None and pod.ended.exit_code == 0}
-    failed = [pod for pod in pods if pod.ended is not None and pod.index not in succeeded]
+    over = {pod.index for pod in pods if pod.ended is not None and pod.ended.exit_code in _FINAL}
+    failed = [pod for pod in pods if pod.ended is not None and pod.index not in over]
     indexes = {pod.index for pod in failed}
     for pod in live:
         shard = observed.shards.get(pod.name)

@@ -1,0 +1,1 @@
+# ruff: noqa: A005 - this folder is named after the program that it tests

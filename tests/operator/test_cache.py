@@ -1,0 +1,117 @@
+"""What is known of the cluster: the newer version wins, and lists mend what watches lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffugen_operator.cache import Cache, Resource
+from diffugen_operator.queueing import Key, WorkQueue
+from diffugen_operator.transport import Inbox
+from tests.operator.lives import a_raw_dataset
+
+KEY = Key("vision", "shapes")
+DATASETS, JOBS, PODS = Resource.DATASETS, Resource.JOBS, Resource.PODS
+
+
+def a_dataset(version: int = 1, **metadata: Any) -> dict[str, Any]:
+    raw = a_raw_dataset()
+    raw["metadata"] |= {"resourceVersion": str(version), **metadata}
+    return raw
+
+
+def a_child(name: str, owner: str, kind: str, version: int = 1, uid: str = "") -> dict[str, Any]:
+    reference = {"kind": kind, "name": owner, "uid": f"uid-of-{owner}", "controller": True}
+    return {
+        "metadata": {
+            "namespace": "vision",
+            "name": name,
+            "uid": uid or f"uid-of-{name}",
+            "resourceVersion": str(version),
+            "ownerReferences": [reference],
+        },
+        "spec": {"suspend": True, "template": {"spec": {"containers": ["much"]}}},
+        "status": {"active": 1},
+    }
+
+
+def a_job(name: str = "j", version: int = 1, uid: str = "") -> dict[str, Any]:
+    return a_child(name, "shapes", "LabeledDataset", version, uid)
+
+
+def a_pod(name: str = "p", job: str = "j", version: int = 1) -> dict[str, Any]:
+    return a_child(name, job, "Job", version)
+
+
+def test_older_news_is_no_news() -> None:
+    cache = Cache()
+
+    assert cache.put(DATASETS, a_dataset(5))
+    assert not cache.put(DATASETS, a_dataset(5))
+    assert not cache.put(DATASETS, a_dataset(4))
+    assert cache.put(DATASETS, a_dataset(6))
+
+
+def test_children_are_found_by_their_owners() -> None:
+    cache = Cache()
+    for resource, obj in ((DATASETS, a_dataset()), (JOBS, a_job()), (PODS, a_pod())):
+        cache.put(resource, obj)
+
+    assert [job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")] == ["j"]
+    assert cache.jobs_of(KEY, "uid of a namesake") == []
+    assert [pod["metadata"]["name"] for pod in cache.pods_of("vision", "j")] == ["p"]
+    assert cache.key_of(PODS, a_pod()) == KEY
+
+
+def test_a_pod_whose_job_is_not_known_yet_belongs_to_nobody_yet() -> None:
+    assert Cache().key_of(PODS, a_pod()) is None
+
+
+def test_an_object_of_the_same_name_and_another_uid_takes_the_place() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=9))
+
+    assert cache.put(JOBS, a_job(version=3, uid="another"))
+    cache.drop(JOBS, a_job())
+    assert [job["metadata"]["uid"] for job in cache.jobs_of(KEY, "uid-of-shapes")] == ["another"]
+
+
+def test_a_list_mends_what_a_watch_lost_and_spares_what_is_newer() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job("gone", 3))
+    cache.put(JOBS, a_job("new", 12))
+
+    cache.replace(JOBS, [a_job("listed", 5)], version=10)
+
+    assert sorted(job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")) == ["listed", "new"]
+
+
+def test_only_what_decides_is_kept() -> None:
+    cache = Cache()
+    last_applied = {"kubectl.kubernetes.io/last-applied-configuration": "{…}", "mine": "x"}
+    cache.put(DATASETS, a_dataset(managedFields=["many"], annotations=last_applied))
+    cache.put(JOBS, a_job())
+
+    kept = cache.dataset(KEY)
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {"mine": "x"}
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"] == {"suspend": True}
+
+
+async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
+    cache = Cache()
+    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    inbox = Inbox(cache, queue)
+
+    inbox.take(DATASETS, None, a_dataset())
+    inbox.take(JOBS, "ADDED", a_job())
+    inbox.take(PODS, "ADDED", a_pod())
+    assert await queue.take() == KEY
+    queue.done(KEY)
+
+    inbox.take(PODS, "MODIFIED", a_pod())
+    assert queue.schedule.depth() == 0
+
+    inbox.take(PODS, "DELETED", a_pod())
+    assert await queue.take() == KEY
+    assert cache.pods_of("vision", "j") == []

@@ -1,0 +1,72 @@
+"""Each phase, and what kstatus (kubectl wait, Flux, Argo CD's generic rules, Helm) makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffugen_api.contract import Outcome
+from tests.operator.kstatus import kstatus
+from tests.operator.lives import Life, a_life
+
+PHASES = {
+    "just created, not seen by anybody": (a_life, "InProgress"),
+    "accepted": (lambda: turned(a_life()), "InProgress"),
+    "planning": (lambda: a_life().until_planning(), "InProgress"),
+    "planning, the store away": (
+        lambda: a_life().until_planning().pod_ends("plan", 75, Outcome(reason="StoreUnreachable")).settle(),
+        "InProgress",
+    ),
+    "drawing": (lambda: a_life().until_drawing(), "InProgress"),
+    "drawing, no node free": (lambda: a_life().until_drawing().pod_unschedulable("base", "no").settle(), "InProgress"),
+    "publishing": (lambda: a_life().until_publishing(), "InProgress"),
+    "published": (lambda: a_life().until_published(), "Current"),
+    "published, edited, not seen yet": (lambda: a_life().until_published().edit(seed=7), "InProgress"),
+    "published, edited, seen": (lambda: turned(a_life().until_published().edit(seed=7)), "InProgress"),
+    "published, edited in how it runs": (
+        lambda: turned(a_life().until_published().edit(run={"parallelism": 2})),
+        "Current",
+    ),
+    "suspended before it was published": (
+        lambda: a_life().until_drawing().edit(suspend=True).settle(),
+        "InProgress",
+    ),
+    "suspended after it was published": (
+        lambda: a_life().until_published().edit(suspend=True).settle(),
+        "Current",
+    ),
+    "stalled": (lambda: a_life(output={}).settle(), "Failed"),
+    "stalled, edited, not seen yet": (lambda: a_life(output={}).settle().edit(seed=7), "InProgress"),
+    "being deleted": (lambda: a_life().until_drawing().delete(), "Terminating"),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_kstatus(phase: str) -> None:
+    life, expected = PHASES[phase]
+
+    assert kstatus(life().raw) == expected
+
+
+@pytest.mark.parametrize("phase", [phase for phase in PHASES if "not seen" not in phase])
+def test_every_condition_speaks_of_the_generation_that_was_observed(phase: str) -> None:
+    status = PHASES[phase][0]().status
+
+    assert {condition.observed_generation for condition in status.conditions} == {status.observed_generation}
+    assert all(condition.reason for condition in status.conditions)
+
+
+def test_a_transition_time_changes_with_the_conditions_status_alone() -> None:
+    life = a_life().until_planning()
+    since = {c.type: c.last_transition_time for c in life.status.conditions}
+
+    life.later(60).plan_ends().settle()
+    assert {c.type: c.last_transition_time for c in life.status.conditions} == since
+
+    life.publish_ends().settle()
+    (ready,) = life.status.conditions
+    assert ready.last_transition_time != since["Ready"]
+
+
+def turned(life: Life) -> Life:
+    life.turn()
+    return life

@@ -1,0 +1,92 @@
+"""How far a stage is: whole shards as the floor, what pods say on top, and never back."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_operator.progress import Cut, Meter, Shard, eta_seconds, parse_indexes, samples_done
+from tests.operator.lives import a_life, a_plan, spec_data
+
+
+def a_cut(missing: int, size: int) -> Cut:
+    spec = LabeledDatasetSpec.model_validate(spec_data(run={"samplesPerShard": size}))
+    return Cut.of(spec, missing, -(-missing // size))
+
+
+@pytest.mark.parametrize(
+    ("text", "indexes"),
+    [("", []), ("0", [0]), ("0,2", [0, 2]), ("0-2,5,7-8", [0, 1, 2, 5, 7, 8])],
+)
+def test_completed_indexes_are_ranges(text: str, indexes: list[int]) -> None:
+    assert [index for span in parse_indexes(text) for index in span] == indexes
+
+
+@pytest.mark.parametrize(
+    ("completed", "done"),
+    [("", 0), ("0", 10), ("0-1", 20), ("2", 5), ("0-2", 25)],
+)
+def test_the_last_shard_holds_what_is_left(completed: str, done: int) -> None:
+    assert samples_done(a_cut(25, 10), completed, []) == done
+
+
+def test_what_pods_say_comes_on_top_and_never_over_the_whole() -> None:
+    cut = a_cut(25, 10)
+
+    assert samples_done(cut, "0", [Shard(10, 4), Shard(5, 1)]) == 15
+    assert samples_done(cut, "0-1", [Shard(10, 99)]) == 25
+
+
+def test_the_number_of_shards_tells_their_size_where_the_spec_was_edited_since() -> None:
+    spec = LabeledDatasetSpec.model_validate(spec_data(run={"samplesPerShard": 3}))
+
+    assert Cut.of(spec, 25, 3).size == 9
+
+
+def test_progress_never_goes_back_within_a_run() -> None:
+    life = a_life().until_drawing(a_plan("base", total=24, shards=3))
+    life.pod_runs("base", "0", total=8, done=6).settle()
+    assert life.shown()[1] == "6/24"
+
+    life.pods.clear()  # the pod died; the next one counts anew
+    life.pod_runs("base", "0", total=8, done=1).settle()
+    assert life.shown()[1] == "6/24"
+
+    life.job_status("base", completedIndexes="0").settle()
+    assert life.shown()[1] == "8/24"
+
+
+def test_a_shard_counts_once_though_its_pod_still_says_something() -> None:
+    life = a_life().until_drawing(a_plan("base", total=600, shards=3))
+    life.job_status("base", completedIndexes="0")
+    life.pod_runs("base", "0", total=200, done=200).settle()
+
+    assert life.shown()[1] == "200/600"
+
+
+def test_percent_rate_and_time_left_are_of_the_whole_run() -> None:
+    life = a_life().until_drawing(a_plan("base", total=600, shards=3))
+    life.job_status("base", completedIndexes="0")
+    life.pace = 3.14
+    life.settle()
+
+    summary = life.status.summary
+    assert (summary.percent, summary.images_per_second, summary.eta_seconds) == (33, "3.1", 128)
+
+
+def test_the_pace_is_measured_over_the_last_minute() -> None:
+    meter = Meter()
+    assert meter.pace() is None
+    for second in range(0, 300, 5):
+        meter.record(second, 100 + second * (1 if second < 200 else 2))
+
+    assert meter.pace() == pytest.approx(2.0)
+
+
+def test_a_pace_of_nothing_is_unknown() -> None:
+    meter = Meter()
+    meter.record(0, 10)
+    meter.record(5, 10)
+
+    assert meter.pace() is None
+    assert eta_seconds(100, meter.pace()) is None

@@ -1,0 +1,151 @@
+"""When a run begins, and what becomes of the one before it."""
+
+from __future__ import annotations
+
+from diffugen_api.contract import Outcome
+from tests.operator.lives import a_life, a_plan, spec_data
+
+OTHER_PROMPTS = {"prompts": {"templates": ["the {object}"], "variables": {"object": ["ball", "star"]}}}
+OTHER_STORE = {"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "elsewhere"}}}
+UNREACHABLE = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
+
+
+def test_an_edit_of_the_content_begins_a_run_and_keeps_the_published_dataset() -> None:
+    life = a_life().until_published()
+    published = life.status.dataset
+
+    life.edit(**OTHER_PROMPTS).turn()
+
+    assert (life.status.attempt, life.status.planned) == (2, False)
+    assert life.status.dataset == published
+    assert life.ready()[:2] == ("False", "Accepted")
+
+
+def test_an_edit_of_the_store_begins_a_run() -> None:
+    life = a_life().until_published()
+
+    life.edit(**OTHER_STORE).turn()
+
+    assert life.condition("Reconciling") == ("Accepted", "The dataset goes to another store.")
+    assert life.status.attempt == 2
+
+
+def test_an_edit_of_how_it_runs_begins_none() -> None:
+    life = a_life().until_published()
+
+    life.edit(run={"parallelism": 7}).settle()
+
+    assert life.status.attempt == 1
+    assert life.ready()[0] == "True"
+    assert life.status.observed_generation == 2
+
+
+def test_the_former_runs_workers_are_stopped_before_the_new_plan_looks_at_the_store() -> None:
+    life = a_life().until_drawing()
+
+    life.edit(**OTHER_PROMPTS).settle()
+    assert life.job_names() == ["base"], "the finished plan Job is gone, the stage's is on its way"
+    assert life.shown() == ("planning", "", "StoppingFormerRun")
+
+    life.stopped().settle()
+    assert life.job_names() == ["plan"]
+
+
+def test_a_lost_node_holds_up_the_new_run_only_so_long() -> None:
+    life = a_life().until_drawing()
+    life.edit(**OTHER_PROMPTS).settle()
+
+    assert life.last is not None
+    assert life.last.look_again == life.settings.termination_grace + 60
+    life.later(life.last.look_again).settle()
+
+    assert life.job_names() == ["base", "plan"]
+
+
+def test_the_former_runs_order_goes_when_the_next_begins() -> None:
+    life = a_life().until_planning()
+    (former,) = life.orders
+
+    life.edit(**OTHER_PROMPTS).settle()
+    life.stopped().settle()
+
+    assert len(life.orders) == 1
+    assert former not in life.orders
+
+
+def test_a_spec_edited_there_and_back_again_never_meets_its_own_former_jobs() -> None:
+    life = a_life().until_drawing()
+    names = set(life.jobs)
+
+    life.edit(**OTHER_PROMPTS).settle().edit(**spec_data()).settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 3
+    assert not names & set(life.jobs)
+
+
+def test_a_regenerate_token_begins_a_run() -> None:
+    assert a_life().until_published().edit(regenerateToken="again").settle().status.attempt == 2
+
+
+def test_a_stalled_run_begins_anew_with_any_edit() -> None:
+    life = a_life().until_planning()
+    life.pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such model")).job_fails(
+        "plan", "PodFailurePolicy"
+    )
+    life.settle()
+    assert life.condition("Stalled") == ("UnknownModel", "no such model")
+
+    life.edit(run={"image": "mine/generator:2"}).settle()
+
+    assert life.status.attempt == 2
+    assert life.condition("Stalled") is None
+    assert life.job_names() == ["plan"]
+
+
+def test_a_stalled_run_begins_anew_with_a_retry_and_only_once() -> None:
+    life = a_life().until_planning().job_fails("plan", "BackoffLimitExceeded").settle()
+    assert life.condition("Stalled") is not None
+
+    life.ask_for_retry("t1").settle()
+
+    assert life.status.attempt == 2
+    assert life.status.last_handled_retry_at == "t1"
+    life.job_fails("plan", "BackoffLimitExceeded").settle()
+    assert life.status.attempt == 2, "the same annotation asks once"
+
+
+def test_a_run_that_only_tries_again_begins_anew_with_a_retry() -> None:
+    life = a_life().until_planning().pod_ends("plan", 75, UNREACHABLE).settle()
+
+    life.ask_for_retry().settle()
+
+    assert life.status.attempt == 2
+
+
+def test_a_retry_of_a_run_that_is_well_is_only_taken_note_of() -> None:
+    life = a_life().until_drawing().pod_runs("base", "0").settle()
+
+    life.ask_for_retry("t1").settle()
+
+    assert life.status.attempt == 1
+    assert life.status.last_handled_retry_at == "t1"
+
+
+def test_a_plan_whose_word_is_lost_is_made_again() -> None:
+    life = a_life().until_planning().job_completes("plan")
+
+    life.settle()
+
+    assert life.status.attempt == 2
+    assert life.job_names() == ["plan"]
+
+
+def test_a_publication_whose_word_is_lost_is_made_again_from_the_plan_on() -> None:
+    life = a_life().until_publishing().job_completes("publish").settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 2
+    life.plan_ends(a_plan("base", reused=24, shards=0)).settle()
+    life.publish_ends().settle()
+    assert life.ready()[0] == "True"

@@ -1,0 +1,72 @@
+"""spec.suspend: the children stop, nothing is lost, and it goes on where it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffugen_operator.decisions import SuspendJob
+from tests.operator.lives import Life, a_life, a_plan
+
+
+@pytest.mark.parametrize(
+    ("life", "running"),
+    [
+        pytest.param(a_life().until_planning(), ["plan"], id="planning"),
+        pytest.param(
+            a_life("base", "more").until_drawing(a_plan("base"), a_plan("more")), ["base", "more"], id="drawing"
+        ),
+        pytest.param(a_life().until_publishing(), ["publish"], id="publishing"),
+    ],
+)
+def test_in_each_phase_the_running_jobs_are_suspended_and_resumed(life: Life, running: list[str]) -> None:
+    step = life.shown()[0]
+
+    suspended = life.edit(suspend=True).turn()
+
+    assert all(isinstance(action, SuspendJob) for action in suspended.actions)
+    assert all(life.job(what)["spec"]["suspend"] for what in running)
+    assert life.condition("Suspended") is not None
+    assert life.shown()[0] == step
+    assert life.shown()[2] == "Suspended"
+    assert list(life.turn().actions) == [], "once is enough"
+
+    life.edit(suspend=False).settle()
+
+    assert not any(life.job(what)["spec"]["suspend"] for what in running)
+    assert life.condition("Suspended") is None
+    assert life.status.attempt == 1
+
+
+def test_a_dataset_that_is_suspended_from_the_start_creates_nothing() -> None:
+    life = a_life(suspend=True).settle()
+
+    assert life.job_names() == []
+    assert life.shown() == ("planning", "", "Suspended")
+
+
+def test_an_edit_while_suspended_begins_a_run_that_waits() -> None:
+    life = a_life().until_drawing().edit(suspend=True).settle()
+
+    life.edit(seed=2).settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job_names() == []
+    life.edit(suspend=False).settle()
+    assert life.job_names() == ["plan"]
+
+
+def test_a_published_dataset_stays_ready_when_suspended() -> None:
+    life = a_life().until_published().edit(suspend=True).settle()
+
+    assert life.ready()[0] == "True"
+    assert life.condition("Suspended") is not None
+    assert life.condition("Reconciling") is None
+
+
+def test_no_numbers_of_pace_are_shown_while_suspended() -> None:
+    life = a_life().until_drawing()
+    life.pace = 3.0
+    life.edit(suspend=True).settle()
+
+    assert (life.status.summary.images_per_second, life.status.summary.eta_seconds) == ("", None)

@@ -1,0 +1,231 @@
+"""What goes wrong, and what is said of it: table of causes, the step shown, the reason, words of the message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from diffugen_api.contract import Outcome
+from tests.operator.lives import Life, a_life, a_plan
+
+REFUSED = Outcome(reason="StoreCredentialsRefused", message="spec.output.s3.secretRef: the store said no.")
+UNKNOWN = Outcome(reason="UnknownVariable", message="spec.prompts.templates[0]: no variable is called 'x'.")
+AWAY = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
+BROKEN = Outcome(reason="BadShard", message="shard 1 has no pictures")
+
+Cause = Callable[[], Life]
+
+
+def stalls() -> list[object]:
+    return [
+        pytest.param(
+            lambda: a_life(output={}),
+            ("", "StoreNotSet", "spec.output.s3"),
+            id="no store",
+        ),
+        pytest.param(
+            lambda: a_life(classes=[]),
+            ("", "InvalidSpec", "spec.classes"),
+            id="a spec that the CRD should have refused",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 64, UNKNOWN).job_fails("plan", "PodFailurePolicy"),
+            ("planning", "UnknownVariable", "spec.prompts.templates[0]"),
+            id="a spec that no run can fulfil",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 77, REFUSED).job_fails("plan", "PodFailurePolicy"),
+            ("planning", "StoreCredentialsRefused", "secretRef"),
+            id="refused credentials",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 1, "oh no").job_fails("plan", "BackoffLimitExceeded"),
+            ("planning", "PlanFailed", "exit code 1 (Error): oh no"),
+            id="a plan that crashes",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().job_fails("plan", "DeadlineExceeded", "was active too long"),
+            ("planning", "DeadlineExceeded", "spec.run.activeDeadlineSeconds"),
+            id="a plan over its deadline",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 0, "hello").job_completes("plan"),
+            ("planning", "NoOutcome", "is its image a DiffuGen generator"),
+            id="an image that is no generator",
+        ),
+        pytest.param(
+            lambda: (
+                a_life()
+                .until_drawing()
+                .pod_ends("base", 65, BROKEN, index="1")
+                .job_fails("base", "FailedIndexes", failedIndexes="1", completedIndexes="0,2")
+            ),
+            ("base", "ShardsFailed", "Shards 1 of stage base failed; the last of them: shard 1 has no pictures"),
+            id="a shard that cannot work",
+        ),
+        pytest.param(
+            lambda: (
+                a_life()
+                .until_drawing()
+                .pod_ends("base", 137, index="0", word="OOMKilled")
+                .job_fails("base", "MaxFailedIndexesExceeded", failedIndexes="0-2")
+            ),
+            ("base", "ShardsFailed", "Shards 0-2 of stage base failed; the last of them: Pod"),
+            id="shards out of memory",
+        ),
+        pytest.param(
+            lambda: (
+                a_life().until_drawing().pod_ends("base", 77, REFUSED, index="0").job_fails("base", "PodFailurePolicy")
+            ),
+            ("base", "StoreCredentialsRefused", "the store said no"),
+            id="credentials refused while drawing",
+        ),
+        pytest.param(
+            lambda: a_life().until_publishing().job_fails("publish", "BackoffLimitExceeded", "it has failed"),
+            ("publishing", "PublishFailed", "it has failed"),
+            id="a publication that crashes, its pods gone",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("cause", "said"), stalls())
+def test_it_stalls_and_says_why(cause: Cause, said: tuple[str, str, str]) -> None:
+    life = cause()
+
+    life.settle()
+
+    step, reason, words = said
+    stalled = life.condition("Stalled")
+    assert stalled is not None
+    assert stalled[0] == reason
+    assert words in stalled[1]
+    assert life.shown()[0] == step
+    assert life.shown()[2] == reason
+    assert life.ready()[:2] == ("False", reason)
+    assert life.condition("Reconciling") is None
+
+
+@pytest.mark.parametrize(("cause", "said"), stalls())
+def test_it_stays_stalled_and_does_nothing_until_somebody_acts(cause: Cause, said: object) -> None:
+    life = cause().settle()
+    before = life.raw["status"]
+
+    decision = life.later(3600).turn()
+
+    assert list(decision.actions) == []
+    assert life.raw["status"] == before
+
+
+def hold_ups() -> list[object]:
+    return [
+        pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 75, AWAY),
+            ("StoreUnreachable", "http://minio:9000 does not answer. Trying again"),
+            id="a store that is away",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 75, AWAY).pod_runs("plan"),
+            ("StoreUnreachable", "http://minio:9000 does not answer."),
+            id="a store that is away, while the next pod looks again",
+        ),
+        pytest.param(
+            lambda: a_life().until_drawing().pod_ends("base", 1, "boom", index="0"),
+            ("TryingAgain", "exit code 1 (Error): boom"),
+            id="a worker that crashed, and its next has not begun",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_waits("plan", "ImagePullBackOff"),
+            ("ImagePullFailed", "'diffugen/generator:1'"),
+            id="an image that cannot be pulled",
+        ),
+        pytest.param(
+            lambda: (
+                a_life().until_planning().pod_waits("plan", "CreateContainerConfigError", 'secret "store" not found')
+            ),
+            ("ContainerConfigError", 'secret "store" not found'),
+            id="a missing Secret",
+        ),
+        pytest.param(
+            lambda: a_life().until_drawing().pod_unschedulable("base", "0/3 nodes: 3 Insufficient nvidia.com/gpu."),
+            ("Queued", "3 Insufficient nvidia.com/gpu"),
+            id="no node with a free GPU",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("cause", "said"), hold_ups())
+def test_it_goes_on_trying_and_says_what_holds_it_up(cause: Cause, said: tuple[str, str]) -> None:
+    life = cause()
+
+    life.settle()
+
+    reason, words = said
+    _, shown, message = life.ready()
+    assert shown == reason
+    assert words in message
+    assert life.condition("Reconciling") is not None
+    assert life.condition("Stalled") is None
+
+
+@pytest.mark.parametrize("code", [64, 65, 77])
+def test_a_failure_that_is_final_is_not_said_to_be_tried_again(code: int) -> None:
+    life = a_life().until_drawing().pod_ends("base", code, BROKEN, index="0").settle()
+
+    assert life.shown()[2] == "Drawing"
+
+
+def test_a_hold_up_of_one_shard_is_none_while_others_get_on() -> None:
+    life = a_life().until_drawing().pod_ends("base", 1, index="0").pod_runs("base", "1", total=8, done=3)
+
+    assert life.settle().shown()[2] == "Drawing"
+
+
+def test_a_shard_that_was_tried_again_and_gets_on_is_no_hold_up() -> None:
+    life = a_life().until_drawing().pod_ends("base", 1, index="0").pod_runs("base", "0", total=8, done=1)
+
+    assert life.settle().shown()[2] == "Drawing"
+
+
+def test_pods_without_a_node_are_queued_in_the_schedulers_words() -> None:
+    life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
+
+    assert life.condition("Queued") == ("Unschedulable", "0/3 nodes are available.")
+    assert life.status.stages[0].state == "Queued"
+    life.pod_runs("base", "0").settle()
+    assert life.condition("Queued") is None
+    assert life.status.stages[0].state == "Running"
+
+
+def test_a_failed_stage_lets_the_others_finish_and_starts_none() -> None:
+    life = a_life("base", "more").until_drawing(a_plan("base"), a_plan("more"))
+
+    life.job_fails("base", "FailedIndexes", failedIndexes="1").settle()
+    assert life.condition("Stalled") is None
+    assert [stage.state for stage in life.status.stages] == ["Failed", "Running"]
+
+    life.job_completes("more").settle()
+    assert life.condition("Stalled") is not None
+    assert [stage.state for stage in life.status.stages] == ["Failed", "Succeeded"]
+    assert "publish" not in life.job_names()
+
+
+def test_a_request_that_is_refused_for_good_stalls_in_the_api_servers_words() -> None:
+    life = a_life()
+    life.turn()
+
+    life.refuse("InvalidPodTemplate", 'unknown field "spec.template.spec.nodeSelectr"')
+
+    assert life.condition("Stalled") == ("InvalidPodTemplate", 'unknown field "spec.template.spec.nodeSelectr"')
+    assert life.shown()[0] == "planning"
+
+
+def test_a_request_over_quota_stands_in_line() -> None:
+    life = a_life()
+    life.turn()
+
+    decision = life.refuse("QuotaExceeded", "exceeded quota: jobs", for_good=False)
+
+    assert decision.look_again == 30
+    assert life.condition("Queued") == ("QuotaExceeded", "exceeded quota: jobs")
+    assert life.condition("Stalled") is None
