@@ -21,15 +21,15 @@ Name = Annotated[str, typer.Option(help="The cluster's name.")]
 @app.command()
 def up(
     name: Name = "default",
-    gpus: Annotated[int, typer.Option(help="GPUs that the node pretends to have.", min=0)] = 2,
-    node: Annotated[bool, typer.Option(help="Whether there is a node at all.")] = True,
+    gpus: Annotated[int, typer.Option(help="GPUs that each node pretends to have.", min=0)] = 2,
+    nodes: Annotated[int, typer.Option(help="Nodes; 0 for a control plane alone.", min=0)] = 1,
 ) -> None:
     """Start a cluster that stays until `down`; one that is up is left as it is."""
     if is_alive(StateDirectory(state_root() / name)):
         cluster = _cluster(name)
     else:
         try:
-            cluster = Cluster.up(ClusterSpec(name=name, gpus=gpus, with_node=node), ConsoleReporter())
+            cluster = Cluster.up(ClusterSpec(name=name, gpus=gpus, nodes=nodes), ConsoleReporter())
         except ClusterError as error:
             _fail(str(error))
     _show(cluster)
@@ -122,8 +122,9 @@ def _cluster(name: str) -> Cluster:
 
 def _show(cluster: Cluster) -> None:
     owner = "" if cluster.owner_pid is None else f", belongs to process {cluster.owner_pid}"
+    gpus = f"{len(cluster.nodes)} x {cluster.gpus} GPUs"
     lines = [
-        f"{cluster.name}: up ({cluster.gpus} GPUs, ready after {cluster.ready_after_s:.1f} s{owner})",
+        f"{cluster.name}: up ({gpus}, ready after {cluster.ready_after_s:.1f} s{owner})",
         f"  API server  {cluster.server}",
         f"  kubeconfig  {cluster.kubeconfig}",
         f"  MinIO       {cluster.minio.endpoint}  {cluster.minio.access_key} {cluster.minio.secret_key}",
