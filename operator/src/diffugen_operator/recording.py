@@ -58,6 +58,10 @@ class Recorder:
             finally:
                 self._queue.task_done()
 
+    def waiting(self) -> int:
+        """Return how many Events are not posted yet."""
+        return self._queue.qsize()
+
     async def flush(self) -> None:
         """Wait until everything announced is posted."""
         await self._queue.join()

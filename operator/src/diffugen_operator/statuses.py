@@ -19,7 +19,7 @@ from diffugen_operator.progress import eta_seconds
 STATUS_BYTES = 8000
 
 # Ever less room for (a stage's message, a condition's message), until the status fits.
-_ROOM = ((128, 1024), (64, 512), (24, 256), (0, 128), (0, 64))
+_ROOM = ((128, 1024), (64, 512), (24, 256), (0, 128), (0, 32))
 
 
 def presented(

@@ -60,7 +60,9 @@ def look_at(step: SinglePodStep, run: RunPlan, observed: Observed) -> Doing | Do
     """Return where the step stands, and what it wants."""
     job = observed.job(names.job_name(run.key, step.step))
     if job is None:
-        creations = (CreateOrder(order(run)), CreateJob(step.manifest(run)))
+        # All pods of a run read one order; the first step brings it along.
+        orders = (CreateOrder(order(run)),) if step.step is Step.PLAN else ()
+        creations = (*orders, CreateJob(step.manifest(run)))
         return Doing(Phase.working(step.shown, step.working, step.message), creations)
     if job.failure is not None:
         return Doing(_failure(step, job, observed.pods_of(job)))

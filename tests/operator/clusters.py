@@ -1,0 +1,100 @@
+"""A cluster that remembers what was asked of it, in place of the API server."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from diffugen_operator.cache import Resource
+from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.queueing import Key
+
+Object = dict[str, Any]
+
+
+class PretendCluster(Cluster):
+    """Holds objects, gives them versions, and refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.refusals: dict[str, ApiError] = {}
+        self.events: list[str] = []
+        self.version = 100
+
+    def put(self, kind: str, obj: Object) -> Object:
+        self.version += 1
+        obj = copy.deepcopy(obj)
+        obj["metadata"] |= {"resourceVersion": str(self.version)}
+        obj["metadata"].setdefault("uid", f"uid-of-{obj['metadata']['name']}")
+        self.objects[kind, obj["metadata"]["name"]] = obj
+        return copy.deepcopy(obj)
+
+    def _asked(self, verb: str, kind: str) -> None:
+        self.requests.append((verb, kind))
+        if (refusal := self.refusals.pop(f"{verb} {kind}", None)) is not None:
+            raise refusal
+
+    def _create(self, kind: str, manifest: Object) -> Object:
+        self._asked("create", kind)
+        if (kind, manifest["metadata"]["name"]) in self.objects:
+            raise ApiError(409, "AlreadyExists", "it exists")
+        return self.put(kind, manifest | {"status": {}})
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        self._asked("get", resource.value)
+        return copy.deepcopy(self.objects.get((resource.value, name)))
+
+    async def get_order(self, namespace: str, name: str) -> Object | None:
+        self._asked("get", "configmaps")
+        return copy.deepcopy(self.objects.get(("configmaps", name)))
+
+    async def pods_of(self, namespace: str, job: str) -> list[Object]:
+        self._asked("list", "pods")
+        label = "batch.kubernetes.io/job-name"
+        return [
+            copy.deepcopy(obj)
+            for (kind, _), obj in self.objects.items()
+            if kind == "pods" and obj["metadata"]["labels"][label] == job
+        ]
+
+    async def create_job(self, manifest: Object) -> Object:
+        return self._create("jobs", manifest)
+
+    async def create_order(self, manifest: Object) -> Object:
+        return self._create("configmaps", manifest)
+
+    async def delete_order(self, namespace: str, name: str) -> None:
+        self._asked("delete", "configmaps")
+        self.objects.pop(("configmaps", name), None)
+
+    async def suspend_job(self, namespace: str, name: str, *, suspend: bool) -> Object:
+        self._asked("patch", "jobs")
+        job = self.objects["jobs", name]
+        return self.put("jobs", job | {"spec": {**job["spec"], "suspend": suspend}})
+
+    async def delete_job(self, namespace: str, name: str, uid: str, *, wait: bool) -> None:
+        self._asked("delete", "jobs")
+        self.objects.pop(("jobs", name), None)
+
+    async def patch_status(self, key: Key, version: str, patch: Any) -> Object:
+        self._asked("patch", "status")
+        there = self.objects["labeleddatasets", key.name]
+        if there["metadata"]["resourceVersion"] != version:
+            raise ApiError(409, "Conflict", "it has changed")
+        return self.put("labeleddatasets", there | {"status": _merged(there["status"], patch)})
+
+    async def create_event(self, manifest: Object) -> None:
+        self.events.append(manifest["reason"])
+
+
+def _merged(old: Object, patch: Object) -> Object:
+    merged = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

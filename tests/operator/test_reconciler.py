@@ -1,0 +1,350 @@
+"""The shell around `decide`: one status write, nothing twice, and what the API server's answers lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from diffugen_api.contract import Outcome
+from diffugen_operator.cache import Cache, Resource
+from diffugen_operator.cluster import ApiError
+from diffugen_operator.metrics import Metrics
+from diffugen_operator.observed import Pod
+from diffugen_operator.progress import Shard
+from diffugen_operator.queueing import Key
+from diffugen_operator.reconciler import ChildStoppingError, Reconciler
+from diffugen_operator.recording import Recorder
+from diffugen_operator.scraping import Scraper
+from diffugen_operator.settings import Settings
+from tests.operator.clusters import PretendCluster
+from tests.operator.lives import NOW, a_plan, a_raw_dataset
+
+KEY = Key("vision", "shapes")
+SETTINGS = Settings(scrape_interval=5, progress_interval=10)
+
+
+class PretendPods(Scraper):
+    """Pods that say what the test wants."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    async def ask(self, pods: Iterable[Pod]) -> dict[str, Shard]:
+        return {pod.name: Shard(total=8, done=self.done) for pod in pods}
+
+
+class World:
+    """A reconciler on a pretended cluster, with a clock that the test sets."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.seconds = 0.0
+        self.cluster, self.cache, self.pods = PretendCluster(), Cache(), PretendPods()
+        self.recorder = Recorder(self.cluster.create_event, instance="test")
+        self.reconciler = self.restarted()
+        self.see(Resource.DATASETS, self.cluster.put("labeleddatasets", a_raw_dataset(**changes)))
+
+    def restarted(self) -> Reconciler:
+        self.reconciler = Reconciler(
+            cache=self.cache,
+            cluster=self.cluster,
+            scraper=self.pods,
+            recorder=self.recorder,
+            metrics=Metrics(),
+            settings=SETTINGS,
+            clock=lambda: self.seconds,
+            now=lambda: NOW + timedelta(seconds=self.seconds),
+        )
+        return self.reconciler
+
+    def see(self, resource: Resource, obj: dict[str, Any]) -> None:
+        self.cache.put(resource, obj)
+
+    async def turn(self, times: int = 1) -> float | None:
+        look_again = None
+        for _ in range(times):
+            look_again = await self.reconciler.reconcile(KEY)
+        return look_again
+
+    def asked(self) -> list[str]:
+        """Return what was asked of the API server since the last look."""
+        requests, self.cluster.requests = self.cluster.requests, []
+        return [f"{verb} {kind}" for verb, kind in requests]
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        return self.cluster.objects["labeleddatasets", "shapes"]
+
+    def job(self, step: str) -> dict[str, Any]:
+        return next(
+            obj
+            for (kind, _), obj in self.cluster.objects.items()
+            if kind == "jobs" and obj["metadata"]["labels"]["diffugen.dev/step"] == step
+        )
+
+    def job_is(self, step: str, condition: str = "", **status: Any) -> None:
+        conditions = [{"type": condition, "status": "True"}] if condition else []
+        job = self.job(step) | {"status": {"conditions": conditions, **status}}
+        self.see(Resource.JOBS, self.cluster.put("jobs", job))
+
+    def pod_is(self, step: str, phase: str, state: dict[str, Any], *, seen: bool = True) -> None:
+        job = self.job(step)["metadata"]["name"]
+        pod = {
+            "metadata": {
+                "namespace": "vision",
+                "name": f"{job}-0",
+                "labels": {"batch.kubernetes.io/job-name": job, "batch.kubernetes.io/job-completion-index": "0"},
+                "ownerReferences": [{"kind": "Job", "name": job, "uid": f"uid-of-{job}", "controller": True}],
+            },
+            "status": {
+                "phase": phase,
+                "podIP": "10.0.0.1",
+                "containerStatuses": [{"name": "generator", "state": state}],
+            },
+        }
+        stored = self.cluster.put("pods", pod)
+        if seen:
+            self.see(Resource.PODS, stored)
+
+    def plan_ends(self, *, seen: bool = True) -> None:
+        message = Outcome(reason="Planned", plan=[a_plan("base")]).dumps()
+        self.pod_is("plan", "Succeeded", {"terminated": {"exitCode": 0, "message": message}}, seen=seen)
+        self.job_is("plan", "Complete")
+
+
+async def drawing() -> World:
+    world = World()
+    await world.turn(2)
+    world.plan_ends()
+    await world.turn()
+    world.pod_is("stage", "Running", {"running": {}})
+    world.asked()
+    return world
+
+
+async def test_the_ledger_comes_first_then_order_and_job() -> None:
+    world = World()
+
+    assert await world.turn() == 0
+    assert world.asked() == ["patch status"]
+    await world.turn()
+    assert world.asked() == ["create configmaps", "create jobs", "patch status"]
+
+
+async def test_at_rest_nothing_is_asked() -> None:
+    world = World()
+    await world.turn(3)
+    world.asked()
+
+    await world.turn(5)
+
+    assert world.asked() == []
+
+
+async def test_a_plan_and_the_stage_that_follows_are_one_write() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends()
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["create jobs", "patch status"]
+    assert world.dataset["status"]["planned"] is True
+
+
+async def test_what_was_created_before_a_crash_is_taken_as_it_is() -> None:
+    world = World()
+    await world.turn()
+    world.cluster.refusals["patch status"] = ApiError(500, "InternalError", "and then it crashed")
+    with pytest.raises(ApiError):
+        await world.turn()
+    for kind in list(world.cache.jobs_of(KEY, "uid-of-shapes")):
+        world.cache.drop(Resource.JOBS, kind)  # the new process has not heard of it
+    world.restarted()
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == [
+        *("create configmaps", "get configmaps"),
+        *("create jobs", "get jobs"),
+        "patch status",
+    ]
+    assert len([1 for kind, _ in world.cluster.objects if kind == "jobs"]) == 1
+
+
+async def test_a_job_of_the_wanted_name_that_is_not_ours_stalls() -> None:
+    world = World()
+    await world.turn(2)
+    job = world.job("plan")
+    world.cache.drop(Resource.JOBS, job)
+    job["metadata"]["ownerReferences"] = []
+
+    await world.turn()
+
+    conditions = {c["type"]: c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert conditions["Stalled"] == "NameConflict"
+
+
+async def test_a_job_of_the_wanted_name_that_is_dying_is_waited_for() -> None:
+    world = World()
+    await world.turn(2)
+    job = world.job("plan")
+    world.cache.drop(Resource.JOBS, job)
+    job["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
+
+    with pytest.raises(ChildStoppingError):
+        await world.turn()
+
+
+@pytest.mark.parametrize(
+    ("error", "changes", "reason"),
+    [
+        (ApiError(422, "Invalid", "nodeSelector: Invalid value"), {"podTemplate": {"spec": {}}}, "InvalidPodTemplate"),
+        (ApiError(400, "BadRequest", "unknown field"), {"podTemplate": {"spec": {}}}, "InvalidPodTemplate"),
+        (ApiError(422, "Invalid", "must be a quantity"), {}, "JobRejected"),
+        (ApiError(403, "Forbidden", "a policy denies it"), {}, "JobRejected"),
+    ],
+)
+async def test_a_job_that_is_refused_stalls_in_the_api_servers_words(
+    error: ApiError, changes: dict[str, Any], reason: str
+) -> None:
+    world = World(run=changes)
+    await world.turn()
+    world.cluster.refusals["create jobs"] = error
+
+    await world.turn()
+
+    (stalled,) = [c for c in world.dataset["status"]["conditions"] if c["type"] == "Stalled"]
+    assert (stalled["reason"], stalled["message"]) == (reason, error.message)
+
+
+async def test_over_quota_it_stands_in_line_and_comes_back() -> None:
+    world = World()
+    await world.turn()
+    world.cluster.refusals["create jobs"] = ApiError(403, "Forbidden", "jobs is forbidden: exceeded quota: few")
+
+    assert await world.turn() == 30
+    assert {c["type"] for c in world.dataset["status"]["conditions"]} == {"Ready", "Reconciling", "Queued"}
+
+    await world.turn()
+    assert world.job("plan")
+
+
+async def test_a_permission_that_is_missing_is_no_fault_of_the_dataset() -> None:
+    world = World()
+    await world.turn()
+    denied = 'jobs.batch is forbidden: User "x" cannot create resource "jobs"'
+    world.cluster.refusals["create jobs"] = ApiError(403, "Forbidden", denied)
+
+    await world.turn()
+
+    assert "Stalled" not in {c["type"] for c in world.dataset["status"]["conditions"]}
+
+
+async def test_a_failing_api_server_fails_the_turn_and_writes_nothing() -> None:
+    world = World()
+    await world.turn()
+    world.asked()
+    world.cluster.refusals["create jobs"] = ApiError(500, "InternalError", "boom")
+
+    with pytest.raises(ApiError):
+        await world.turn()
+
+    assert world.asked() == ["create configmaps", "create jobs"]
+
+
+async def test_the_last_word_of_a_pod_that_was_not_heard_of_yet_is_asked_for() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends(seen=False)
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["list pods", "create jobs", "patch status"]
+    assert world.dataset["status"]["attempt"] == 1
+
+
+async def test_progress_is_written_at_most_so_often() -> None:
+    world = await drawing()
+    writes = []
+    for second in range(31):
+        world.seconds = 100.0 + second
+        world.pods.done = min(8, second // 3)
+        await world.turn()
+        if "patch status" in world.asked():
+            writes.append(second)
+
+    assert all(later - earlier >= 10 for earlier, later in pairwise(writes))
+    assert 2 <= len(writes) <= 4
+
+
+async def test_what_must_wait_is_looked_at_again_when_its_time_has_come() -> None:
+    world = await drawing()
+    world.seconds = 100.0
+    world.pods.done = 1
+    await world.turn()
+    world.seconds = 106.0
+    world.pods.done = 2
+
+    assert await world.turn() == pytest.approx(4.0)
+
+
+async def test_a_transition_is_written_at_once() -> None:
+    world = await drawing()
+    world.seconds = 100.0
+    world.pods.done = 1
+    await world.turn()
+    world.asked()
+    world.seconds = 100.1
+    world.job_is("stage", "Complete")
+
+    await world.turn()
+
+    assert world.asked() == ["create jobs", "patch status"]
+
+
+async def test_pods_are_asked_at_their_interval() -> None:
+    world = await drawing()
+    world.seconds = 100.0
+    world.pods.done = 1
+    await world.turn()
+    assert world.dataset["status"]["summary"]["progress"] == "1/24"
+
+    world.pods.done = 5
+    world.seconds = 102.0
+    assert await world.turn() == SETTINGS.scrape_interval
+
+
+async def test_a_status_that_somebody_else_wrote_fails_the_turn() -> None:
+    world = World()
+    await world.turn()
+    world.cluster.put("labeleddatasets", world.dataset)
+
+    with pytest.raises(ApiError, match="it has changed"):
+        await world.turn()
+
+
+async def test_a_dataset_that_is_gone_is_forgotten() -> None:
+    world = World()
+    await world.turn()
+    world.cache.drop(Resource.DATASETS, world.dataset)
+
+    assert await world.turn() is None
+
+
+async def test_events_follow_the_write() -> None:
+    world = World()
+    world.cluster.refusals["patch status"] = ApiError(409, "Conflict", "it has changed")
+    with pytest.raises(ApiError):
+        await world.turn()
+    assert world.recorder.waiting() == 0
+
+    await world.turn()
+
+    assert world.recorder.waiting() == 1
