@@ -21,6 +21,7 @@ from minio import Minio
 
 from devcluster.audit import audit_events, is_write
 from devcluster.building import ConsoleReporter, Reporter
+from devcluster.controlplane import node_names
 from devcluster.diagnosis import diagnose
 from devcluster.ending import ClusterError, take_down
 from devcluster.faults import ClusterProcess
@@ -77,7 +78,7 @@ class Cluster:
         self.controller_manager = ClusterProcess("controller-manager", directory)
         self.scheduler = ClusterProcess("scheduler", directory)
         self.minio_process = ClusterProcess("minio", directory)
-        self.node = ClusterProcess("node", directory)
+        self.nodes = [ClusterProcess(name, directory) for name in node_names(description.nodes)]
         self._kubectl = directory.read_spec().binaries["kubectl"]
         self._guard: subprocess.Popen[str] | None = None
 
@@ -86,20 +87,24 @@ class Cluster:
         cls,
         *,
         gpus: int = 2,
-        with_node: bool = True,
+        nodes: int = 1,
         images: Sequence[str] = ("diffugen/",),
         node_monitor_grace_s: int = 40,
         unreachable_toleration_s: int = 300,
         owner_pid: int | None = None,
         report: Reporter | None = None,
     ) -> Self:
-        """Start one that belongs to this process, or to `owner_pid`; returns when all of it is usable."""
+        """Start one that belongs to this process, or to `owner_pid`; returns when all of it is usable.
+
+        A test of node loss wants a shorter grace (how long a node may be silent) and toleration (how long its pods
+        then stay) than the usual 40 s and 5 min; and two nodes, for Kubernetes evicts nothing when all are lost.
+        """
         remove_stale()
         path = owned_root() / secrets.token_hex(4)
         spec = ClusterSpec(
             name=path.name,
             gpus=gpus,
-            with_node=with_node,
+            nodes=nodes,
             images=tuple(images),
             node_monitor_grace_s=node_monitor_grace_s,
             unreachable_toleration_s=unreachable_toleration_s,
@@ -124,6 +129,11 @@ class Cluster:
         if not (is_alive(directory) and directory.description.exists()):
             raise ClusterError(f"no cluster {name!r} is up")
         return cls(directory)
+
+    @property
+    def node(self) -> ClusterProcess:
+        """The first node."""
+        return self.nodes[0]
 
     def __enter__(self) -> Self:
         return self

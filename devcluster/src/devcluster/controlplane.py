@@ -72,6 +72,8 @@ class ProcessSpec:
     """A process that must be up first."""
     health: str | None = None
     """An http address that answers 200 when it is up."""
+    ready: Path | None = None
+    """A file that it writes when it is up."""
 
 
 def write_audit_policy(path: Path) -> None:
@@ -88,9 +90,12 @@ def process_specs(spec: ClusterSpec, directory: StateDirectory, ports: Ports, ke
         _scheduler(spec, directory),
         _minio(spec, directory, ports, keys),
     ]
-    if spec.with_node:
-        specs.append(_node(spec, directory))
-    return specs
+    return specs + [_node(name, directory) for name in node_names(spec.nodes)]
+
+
+def node_names(count: int) -> list[str]:
+    """What the nodes, and the processes that play them, are called."""
+    return [f"node-{number}" for number in range(count)]
 
 
 def _etcd(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> ProcessSpec:
@@ -158,6 +163,7 @@ def _controller_manager(spec: ClusterSpec, directory: StateDirectory) -> Process
             "--leader-elect=false",
             "--controllers=*,-nodeipam,-cloud-node-lifecycle-controller",
             f"--node-monitor-grace-period={spec.node_monitor_grace_s}s",
+            f"--node-monitor-period={spec.node_monitor_grace_s / 8}s",  # as usual: 5 s of 40
             *_UNTHROTTLED,
         ],
         after="apiserver",  # it gives up after 10 s without one, which a busy machine may need
@@ -200,6 +206,10 @@ def _minio(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: Min
     )
 
 
-def _node(spec: ClusterSpec, directory: StateDirectory) -> ProcessSpec:
-    command = [sys.executable, "-m", "devcluster.node", str(directory.path)]
-    return ProcessSpec(name="node", command=command, needs=directory.certificates / "apiserver.key")
+def _node(name: str, directory: StateDirectory) -> ProcessSpec:
+    return ProcessSpec(
+        name=name,
+        command=[sys.executable, "-m", "devcluster.node", str(directory.path), name],
+        needs=directory.certificates / "apiserver.key",
+        ready=directory.node_ready(name),
+    )

@@ -11,7 +11,7 @@ class ClusterProcess:
     """One of a running cluster's processes."""
 
     name: str
-    """`etcd`, `apiserver`, `controller-manager`, `scheduler`, `minio` or `node`"""
+    """`etcd`, `apiserver`, `controller-manager`, `scheduler`, `minio` or `node-0` and so on"""
     directory: StateDirectory
 
     @property

@@ -24,13 +24,13 @@ class ClusterSpec:
 
     name: str
     gpus: int = 2
-    """Pretended GPUs of the node."""
-    with_node: bool = True
-    """False: a control plane alone; pods stay Pending."""
+    """Pretended GPUs of each node."""
+    nodes: int = 1
+    """None: a control plane alone; pods stay Pending."""
     images: tuple[str, ...] = ("diffugen/",)
     """Images whose reference, with or without a registry before it, starts so are present on the node."""
     node_monitor_grace_s: int = 40
-    """How long the node may be silent before it is called NotReady; the API's own default."""
+    """How long a node may be silent before it is called NotReady; the API's own default."""
     unreachable_toleration_s: int = 300
     """How long pods stay on such a node before they are evicted; the API's own default."""
     owner_pid: int | None = None
@@ -52,7 +52,7 @@ class Description:
     minio_endpoint: str
     minio_access_key: str
     minio_secret_key: str
-    node: str | None
+    nodes: int
     gpus: int
     ready_after_s: float
 
@@ -113,10 +113,9 @@ class StateDirectory:
         """One directory for each pod: volumes, scratch, logs."""
         return self.path / "pods"
 
-    @property
-    def node_ready(self) -> Path:
-        """There while the node agent has registered its node."""
-        return self.path / "node.ready"
+    def node_ready(self, node: str) -> Path:
+        """There while an agent has that node registered."""
+        return self.path / f"{node}.ready"
 
     def kubeconfig_of(self, user: str) -> Path:
         """For one of the cluster's own users."""

@@ -125,8 +125,8 @@ class Supervisor:
             await _until_written(spec.needs)
         if spec.after is not None:
             await self._up[spec.after].wait()
-        if name == "node":
-            self._directory.node_ready.unlink(missing_ok=True)
+        if spec.ready is not None:
+            spec.ready.unlink(missing_ok=True)
         child = self._children[name] = Child.start(
             spec.command,
             environment={**os.environ, **spec.environment},
@@ -147,8 +147,8 @@ class Supervisor:
         spec = self._specs[name]
         if name == "apiserver":
             await self._until_apiserver_ready()
-        elif name == "node":
-            await _until_written(self._directory.node_ready)
+        elif spec.ready is not None:
+            await _until_written(spec.ready)
         elif spec.health is not None:
             await _until_healthy(spec.health)
 
@@ -190,7 +190,7 @@ class Supervisor:
             minio_endpoint=ports.minio_endpoint,
             minio_access_key=self._keys.access_key,
             minio_secret_key=self._keys.secret_key,
-            node="node-0" if self._spec.with_node else None,
+            nodes=self._spec.nodes,
             gpus=self._spec.gpus,
             ready_after_s=round(ready_after_s, 2),
         )

@@ -1,4 +1,4 @@
-"""`python -m devcluster.node DIRECTORY`: run the agent of the cluster in that directory."""
+"""`python -m devcluster.node DIRECTORY NAME`: run the agent of one node of the cluster in that directory."""
 
 import asyncio
 import logging
@@ -11,4 +11,4 @@ from devcluster.node.agent import Agent
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 kernel.become_subreaper()
-asyncio.run(Agent(StateDirectory(Path(sys.argv[1]))).run())
+asyncio.run(Agent(StateDirectory(Path(sys.argv[1])), name=sys.argv[2]).run())

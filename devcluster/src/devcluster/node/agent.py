@@ -20,16 +20,16 @@ from devcluster.node.registration import Registration
 
 log = logging.getLogger(__name__)
 
-NODE_NAME = "node-0"
 _RELIST_AFTER_S = 0.5
 _FINAL = frozenset({"Succeeded", "Failed"})
 
 
 class Agent:
-    """The node of one cluster."""
+    """One node of a cluster."""
 
-    def __init__(self, directory: StateDirectory) -> None:
+    def __init__(self, directory: StateDirectory, *, name: str) -> None:
         self._directory = directory
+        self._name = name
         self._spec = directory.read_spec()
         self._workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -43,10 +43,15 @@ class Agent:
         async with KubeApi.from_kubeconfig(self._directory.kubeconfig_of("node")) as api:
             node = self._context(api)
             registration = Registration(
-                api, name=NODE_NAME, address=HOST_ADDRESS, kubelet_port=port, gpus=self._spec.gpus
+                api,
+                name=self._name,
+                address=HOST_ADDRESS,
+                kubelet_port=port,
+                gpus=self._spec.gpus,
+                grace_s=self._spec.node_monitor_grace_s,
             )
             await registration.register()
-            self._directory.node_ready.write_text(NODE_NAME)
+            self._directory.node_ready(self._name).write_text(self._name)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(registration.keep_alive())
                 tasks.create_task(self._watch_pods(api, node))
@@ -57,7 +62,7 @@ class Agent:
             api=api,
             images=ImageStore(self._spec.images),
             addresses=AddressPool(),
-            events=EventRecorder(api, NODE_NAME),
+            events=EventRecorder(api, self._name),
             pods_directory=self._directory.pods,
             base_environment={
                 "PATH": f"{self._spec.node_path}:{os.environ.get('PATH', os.defpath)}",
@@ -68,7 +73,7 @@ class Agent:
         )
 
     async def _watch_pods(self, api: KubeApi, node: NodeContext) -> None:
-        mine = f"spec.nodeName={NODE_NAME}"
+        mine = f"spec.nodeName={self._name}"
         while True:
             try:
                 listing = await api.get("/api/v1/pods", fieldSelector=mine)

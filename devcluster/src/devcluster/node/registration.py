@@ -17,8 +17,6 @@ from devcluster.node.containers import timestamp
 
 log = logging.getLogger(__name__)
 
-_RENEW_EVERY_S = 10.0
-_LEASE_DURATION_S = 40
 _RETRY_S = 0.5
 _NODES = "/api/v1/nodes"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -27,11 +25,12 @@ _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 class Registration:
     """This node's entry in the cluster."""
 
-    def __init__(self, api: KubeApi, *, name: str, address: str, kubelet_port: int, gpus: int) -> None:
+    def __init__(self, api: KubeApi, *, name: str, address: str, kubelet_port: int, gpus: int, grace_s: int) -> None:
         self._api = api
         self._name = name
         self._address = address
         self._kubelet_port = kubelet_port
+        self._grace_s = grace_s
         # More than this machine has: what a pod asks for is for the scheduler to count, nobody enforces it.
         self._capacity = {
             "cpu": "64",
@@ -56,7 +55,7 @@ class Registration:
     async def keep_alive(self) -> None:
         """Renew the Lease, for ever, and put right what somebody has made of the Node meanwhile."""
         while True:
-            await asyncio.sleep(_RENEW_EVERY_S)
+            await asyncio.sleep(self._grace_s / 4)  # a kubelet's proportion: 10 s of 40
             try:
                 await self._renew()
                 if not await self._is_as_registered():
@@ -88,7 +87,7 @@ class Registration:
 
     async def _renew(self) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        spec = {"holderIdentity": self._name, "leaseDurationSeconds": _LEASE_DURATION_S, "renewTime": now}
+        spec = {"holderIdentity": self._name, "leaseDurationSeconds": self._grace_s, "renewTime": now}
         try:
             await self._api.patch(f"{_LEASES}/{self._name}", {"spec": spec})
         except ApiError as error:
