@@ -50,7 +50,7 @@ class Meter:
         percent = 100 * self.done // self.total if self.total else 100
         parts = [f"{self.done:,}/{self.total:,} ({percent} %)"]
         if self.rate > 0:
-            parts.append(f"{self.rate:,.1f}/s" if self.rate < 100 else f"{self.rate:,.0f}/s")
+            parts.append(speed(self.rate))
         if self.seconds_left and self.done < self.total:
             parts.append(f"{duration(self.seconds_left)} left")
         return ", ".join(parts)
@@ -77,6 +77,13 @@ class ProgressLines:
         self._due = self._clock() + _LOG_SECONDS
         self._said = done
         self._say(f"{self._what}: {self._meter.line()}")
+
+
+def speed(rate: float) -> str:
+    """Return a rate as people say it: `892/s`, `3.2/s`, and below one `6.5 s each`."""
+    if rate < 1:
+        return f"{1 / rate:,.1f} s each"
+    return f"{rate:,.1f}/s" if rate < 100 else f"{rate:,.0f}/s"
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from diffugen_generator.commands.running import Advance
-from diffugen_generator.progress import Meter, ProgressLines, duration
+from diffugen_generator.progress import Meter, ProgressLines, duration, speed
 
 
 class PlainDisplay:
@@ -47,7 +47,8 @@ class BarDisplay:
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
-            _SpeedColumn(unit),
+            TextColumn(unit, style="dim"),
+            _SpeedColumn(),
         )
         meter = Meter()
         with Progress(*columns, console=self._console, refresh_per_second=8) as bars:
@@ -63,14 +64,10 @@ class BarDisplay:
 class _SpeedColumn(ProgressColumn):
     """Rate and time left, as `progress.Meter` finds them."""
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
     def render(self, task: Task) -> Text:
         meter: Meter = task.fields["meter"]
         if task.finished or meter.rate == 0:
             elapsed = task.finished_time if task.finished else None
             return Text(duration(elapsed) if elapsed else "", style="dim")
         left = f", {duration(meter.seconds_left)} left" if meter.seconds_left else ""
-        return Text(f"{meter.rate:,.1f} {self._unit}/s{left}", style="cyan")
+        return Text(f"{speed(meter.rate)}{left}", style="cyan")

@@ -39,7 +39,7 @@ _HEAD = 128
 _PAPER: Colour = (18, 21, 28)
 _INK: Colour = (236, 239, 244)
 _FAINT: Colour = (139, 148, 163)
-_VEIL = 0.38
+_VEIL = 0.2
 """How much of a class's colour lies over its objects."""
 
 Picture = NDArray[np.uint8]
@@ -149,6 +149,8 @@ def labelled(
         tint = np.array(colour(instance.class_name), np.float32)
         large[mask] = (large[mask] * (1 - _VEIL) + tint * _VEIL).round().astype(np.uint8)
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        # dark below bright: seen on a picture of any colour
+        cv2.drawContours(large, outlines, -1, _PAPER, 4, cv2.LINE_AA)
         cv2.drawContours(large, outlines, -1, colour(instance.class_name), 2, cv2.LINE_AA)
     image = Image.fromarray(large)
     draw = ImageDraw.Draw(image)
@@ -163,9 +165,9 @@ def labelled(
 
 
 def _scaled(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    # linear, then cut at one half: the outline of a small mask becomes a curve where nearest gives stairs
+    # blurred by less than a pixel and cut at one half: the outline of a small mask becomes a curve, not stairs
     larger = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(larger > 0.5)
+    return np.asarray(cv2.GaussianBlur(larger, (0, 0), 0.1 + 0.6 * size[0] / mask.shape[1]) > 0.5)
 
 
 def _draw_name(
