@@ -69,8 +69,8 @@ def test_a_spec_that_cannot_work_stalls_before_any_gpu_and_goes_on_when_mended(
     assert running.get()["status"]["summary"]["reason"] == reason
     assert running.jobs("stage") == []
 
-    running.apply()  # a spec edit goes on, with nothing else to do
-    running.wait_ready()
+    running.apply()  # the mend: a spec edit goes on, with nothing else to do
+    running.wait("drawing", drawing)
 
 
 def test_the_retry_annotation_goes_on_after_the_cause_is_mended_elsewhere(running: World) -> None:
@@ -99,4 +99,8 @@ def test_an_endpoint_that_cannot_be_reached_is_said_and_tried_again(running: Wor
     assert running.jobs("stage") == []
 
     running.apply()
-    running.wait_ready()
+    running.wait("drawing", drawing)
+
+
+def drawing(dataset: Json) -> bool:
+    return bool(dataset["status"]["planned"]) and dataset["status"]["summary"]["reason"] in {"Queued", "Drawing"}
