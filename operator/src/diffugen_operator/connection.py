@@ -76,6 +76,8 @@ class Connection:
     def _credentials(self) -> kopf.ConnectionInfo:
         settings = kopf.OperatorSettings()
         if self._settings.kubeconfig:
+            if not Path(self._settings.kubeconfig).expanduser().is_file():
+                raise kopf.LoginError(f"there is no kubeconfig {self._settings.kubeconfig}")
             os.environ["KUBECONFIG"] = self._settings.kubeconfig
         if not os.environ.get("KUBECONFIG"):
             info = kopf.login_with_service_account(settings=settings)
