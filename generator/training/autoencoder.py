@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class AutoencoderSettings:
     """Processes of one thread each."""
 
 
-def new_autoencoder() -> AutoencoderKL:
+def new_autoencoder() -> Any:  # diffusers is untyped
     """An untrained autoencoder of 0.18 M parameters.
 
     One normalisation group and a small initial posterior variance (log -6) let it learn flat pictures several
@@ -72,9 +73,7 @@ def _train(rank: int, images_file: Path, target: Path, settings: AutoencoderSett
     torch.manual_seed(settings.seed)
     model = new_autoencoder().to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     steps = settings.samples // (settings.batch * settings.ranks)
     images = np.load(images_file, mmap_mode="r")
     rng = np.random.default_rng([settings.seed, rank])
@@ -110,17 +109,16 @@ def _train(rank: int, images_file: Path, target: Path, settings: AutoencoderSett
 
 
 @torch.no_grad()
-def encode_all(model: AutoencoderKL, images: NDArray[np.uint8], *, batch: int = 64) -> torch.Tensor:
+def encode_all(model: Any, images: NDArray[np.uint8], *, batch: int = 64) -> torch.Tensor:
     """Posterior means [n, 4, 16, 16] of all `images`."""
     means = [
-        model.encode(pictures(images[start : start + batch])).latent_dist.mean
-        for start in range(0, len(images), batch)
+        model.encode(pictures(images[start : start + batch])).latent_dist.mean for start in range(0, len(images), batch)
     ]
     return torch.cat(means)
 
 
 @torch.no_grad()
-def standardise_latents(model: AutoencoderKL, means: torch.Tensor) -> None:
+def standardise_latents(model: Any, means: torch.Tensor) -> None:
     """Fold what gives each latent channel mean 0 and deviation 1 into the 1x1 convolutions.
 
     Stable Diffusion pipelines know a single scaling factor and no shift; so the change is made in the

@@ -20,7 +20,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from muon import Muon
 from ranks import average_gradients, run_on_ranks
-from tokens import END, MAX_TOKENS, START, load_tokenizer, token_ids
+from tokens import END, MAX_TOKENS, START, load_tokenizer, token_id, token_ids
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -81,9 +81,9 @@ class Denoiser(nn.Module):
                 num_hidden_layers=1,
                 num_attention_heads=4,
                 max_position_embeddings=MAX_TOKENS,
-                bos_token_id=tokenizer.convert_tokens_to_ids(START),
-                eos_token_id=tokenizer.convert_tokens_to_ids(END),
-                pad_token_id=tokenizer.convert_tokens_to_ids(END),
+                bos_token_id=token_id(tokenizer, START),
+                eos_token_id=token_id(tokenizer, END),
+                pad_token_id=token_id(tokenizer, END),
             )
         )
 
@@ -101,7 +101,7 @@ class Denoiser(nn.Module):
         return velocity
 
 
-def new_scheduler() -> DDIMScheduler:
+def new_scheduler() -> Any:  # diffusers is untyped
     """Linear betas up to 2e-2: hardly any signal is left at the last step, so no background leaks through."""
     return DDIMScheduler(
         num_train_timesteps=1000,
@@ -138,15 +138,13 @@ class Data:
     def __init__(self, workdir: Path) -> None:
         self.latents = torch.from_numpy(np.load(workdir / "latents.npy"))
         contents = np.load(workdir / "contents.npz")
-        empty = np.empty(0, np.uint8)
-        drawn = scenes.Scenes(empty, empty, contents["classes"], contents["colours"], contents["backgrounds"])
+        no_pictures, no_masks = np.empty(0, np.uint8), np.empty(0, np.bool_)
+        drawn = scenes.Scenes(no_pictures, no_masks, contents["classes"], contents["colours"], contents["backgrounds"])
         self.words = [scenes.words_of(drawn, index) for index in range(len(self.latents))]
         self.tokenizer = load_tokenizer()
-        self.end = int(self.tokenizer.convert_tokens_to_ids(END))
-        self.start = int(self.tokenizer.convert_tokens_to_ids(START))
-        self.colour_ids = torch.tensor(
-            self.tokenizer.convert_tokens_to_ids([f"{name}</w>" for name in scenes.COLOURS])
-        )
+        self.end = token_id(self.tokenizer, END)
+        self.start = token_id(self.tokenizer, START)
+        self.colour_ids = torch.tensor(self.tokenizer.convert_tokens_to_ids([f"{name}</w>" for name in scenes.COLOURS]))
 
     def batch(self, count: int, *, seed: list[int], full: bool = False) -> Batch:
         """Draw `count` samples. `full`: of the scenes held out, with full captions and no dropout."""
@@ -161,9 +159,7 @@ class Data:
         t = (np.arange(count) + rng.random(count)) / count * 1000
         noise = rng.standard_normal((count, *self.latents.shape[1:]), np.float32)
         keep = torch.ones(ids.shape) if full else self._keep(ids, rng)
-        return Batch(
-            self.latents[picked], torch.from_numpy(noise), torch.from_numpy(t.astype(np.int64)), ids, keep
-        )
+        return Batch(self.latents[picked], torch.from_numpy(noise), torch.from_numpy(t.astype(np.int64)), ids, keep)
 
     def _keep(self, ids: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Text-state dropout [n, 20]: end marks in half the samples; colours, and seldom other words."""
@@ -185,7 +181,8 @@ def loss_of(model: nn.Module, batch: Batch, alphas: torch.Tensor) -> torch.Tenso
     predicted = model(noisy.contiguous(memory_format=torch.channels_last), batch.t, batch.ids, batch.keep)
     error = (predicted - velocity).square().mean(dim=(1, 2, 3))
     ratio = alphas[batch.t] / (1 - alphas[batch.t])
-    return error * (ratio + 1).clamp(max=6) / (ratio + 1)
+    weighted: torch.Tensor = error * (ratio + 1).clamp(max=6) / (ratio + 1)
+    return weighted
 
 
 def train_denoiser(workdir: Path, checkpoint: Path, settings: DenoiserSettings) -> None:

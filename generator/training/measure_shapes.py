@@ -60,7 +60,8 @@ def cross_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
             value = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))
             probabilities = attn.get_attention_scores(query, key)
             kept.append(probabilities.unflatten(0, (-1, attn.heads)))
-            return attn.to_out[0](attn.batch_to_head_dim(probabilities @ value))
+            out: torch.Tensor = attn.to_out[0](attn.batch_to_head_dim(probabilities @ value))
+            return out
 
     before = unet.attn_processors
     unet.set_attn_processor({k: Keeping() if ".attn2." in k else v for k, v in before.items()})
@@ -71,9 +72,7 @@ def cross_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
 
 
 @torch.no_grad()
-def attention_maps(
-    pipeline: Any, latents: torch.Tensor, captions: list[str], *, t: int, seed: int
-) -> torch.Tensor:
+def attention_maps(pipeline: Any, latents: torch.Tensor, captions: list[str], *, t: int, seed: int) -> torch.Tensor:
     """Maps [n, tokens, 16, 16] of `latents` noised to step `t` and denoised once with their own captions."""
     ids = pipeline.tokenizer(
         captions, padding="max_length", max_length=pipeline.tokenizer.model_max_length, return_tensors="pt"
@@ -84,11 +83,8 @@ def attention_maps(
     with cross_attention(pipeline.unet) as kept:
         pipeline.unet(pipeline.scheduler.add_noise(latents, noise, steps), steps, states)
     side = latents.shape[-1]
-    return (
-        torch.stack([p.mean(dim=1) for p in kept if p.shape[2] == side * side])
-        .mean(dim=0)
-        .mT.unflatten(2, (side, side))
-    )
+    words = torch.stack([p.mean(dim=1) for p in kept if p.shape[2] == side * side]).mean(dim=0).mT
+    return words.reshape(*words.shape[:2], side, side)
 
 
 def enlarged(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -183,17 +179,13 @@ def contact_sheet(pictures: NDArray[np.uint8], right: list[bool], *, columns: in
         for p, ok in zip(pictures, right, strict=True)
     ]
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % columns)
-    rows = [
-        np.concatenate(framed[start : start + columns], axis=1) for start in range(0, len(framed), columns)
-    ]
+    rows = [np.concatenate(framed[start : start + columns], axis=1) for start in range(0, len(framed), columns)]
     return np.asarray(np.concatenate(rows, axis=0))
 
 
 def main() -> None:
     """Measure one- and two-object prompts; print a table."""
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--prompts", type=int, default=200, help="per number of objects")
     arguments.add_argument("--steps", type=int, default=20)

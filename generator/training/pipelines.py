@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from denoiser import Denoiser, new_scheduler
@@ -12,7 +13,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from tokens import FROZEN, load_tokenizer
 
 
-def pipeline_of(autoencoder: Path, checkpoint: Path) -> StableDiffusionPipeline:
+def pipeline_of(autoencoder: Path, checkpoint: Path) -> Any:  # diffusers is untyped
     """The pipeline with the averaged weights of `checkpoint`, in float32."""
     denoiser = Denoiser()
     denoiser.load_state_dict(torch.load(checkpoint, weights_only=True)["averaged"])

@@ -26,9 +26,7 @@ def run_on_ranks(ranks: int, work: Callable[..., None], *arguments: Any) -> None
         mp.spawn(_enter, args=(ranks, rendezvous, work, arguments), nprocs=ranks, daemon=True)
 
 
-def _enter(
-    rank: int, ranks: int, rendezvous: str, work: Callable[..., None], arguments: tuple[Any, ...]
-) -> None:
+def _enter(rank: int, ranks: int, rendezvous: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

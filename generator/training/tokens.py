@@ -54,9 +54,7 @@ def write_frozen(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     numbered = {token: number for number, token in enumerate(vocabulary)}
     (folder / "vocab.json").write_text(json.dumps(numbered, indent=0) + "\n")
-    (folder / "merges.txt").write_text(
-        "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n"
-    )
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n")
 
 
 def load_tokenizer() -> CLIPTokenizer:
@@ -72,11 +70,14 @@ def load_tokenizer() -> CLIPTokenizer:
     )
 
 
+def token_id(tokenizer: CLIPTokenizer, token: str) -> int:
+    """The number of one `token` as the vocabulary spells it, for example `ball</w>`."""
+    return int(tokenizer.get_vocab()[token])
+
+
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     """Token ids [n, 20] of `captions`, padded with the end mark as the pipeline pads them."""
-    encoded = tokenizer(
-        captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    )
+    encoded = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
     ids: torch.Tensor = encoded.input_ids
     return ids
 

@@ -29,9 +29,7 @@ def draw_data(workdir: Path) -> None:
         return
     drawn = scenes.draw(SCENES, np.random.default_rng(SCENE_SEED))
     np.save(workdir / "images.npy", drawn.images)
-    np.savez(
-        workdir / "contents.npz", classes=drawn.classes, colours=drawn.colours, backgrounds=drawn.backgrounds
-    )
+    np.savez(workdir / "contents.npz", classes=drawn.classes, colours=drawn.colours, backgrounds=drawn.backgrounds)
 
 
 def encode_data(workdir: Path) -> None:
@@ -47,17 +45,11 @@ def encode_data(workdir: Path) -> None:
 
 def main() -> None:
     """Run all stages that have not been run."""
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--workdir", type=Path, required=True, help="where stages leave their files")
     arguments.add_argument("--autoencoder-samples", type=int, default=AutoencoderSettings.samples)
-    arguments.add_argument(
-        "--samples", type=int, default=800_000, help="samples that the denoiser sees in all"
-    )
-    arguments.add_argument(
-        "--cool-samples", type=int, default=0, help="of these, the last, at a falling rate"
-    )
+    arguments.add_argument("--samples", type=int, default=800_000, help="samples that the denoiser sees in all")
+    arguments.add_argument("--cool-samples", type=int, default=0, help="of these, the last, at a falling rate")
     arguments.add_argument("--batch", type=int, default=DenoiserSettings.batch)
     arguments.add_argument("--ranks", type=int, default=DenoiserSettings.ranks)
     arguments.add_argument("--optimizer", choices=("muon", "adamw"), default=DenoiserSettings.optimizer)

@@ -41,15 +41,11 @@ def colours_of(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     rgb = image.astype(np.float32) / 255.0
     strength = rgb.max(axis=2) - rgb.min(axis=2)
     coloured = (strength >= CHROMA) & (strength >= SATURATION * rgb.max(axis=2))
-    apart = (
-        _directions(rgb) @ _directions(np.array(list(COLOURS.values()), np.float32) / 255.0).T
-    )  # [h, w, 6]
+    apart = _directions(rgb) @ _directions(np.array(list(COLOURS.values()), np.float32) / 255.0).T  # [h, w, 6]
     votes = np.zeros((*image.shape[:2], len(COLOURS) + 1), np.float32)
     nearest = np.where(coloured, apart.argmax(axis=2), len(COLOURS))
     np.put_along_axis(votes, nearest[..., None], 1.0, axis=2)
-    counts = np.stack(
-        [cv2.blur(np.ascontiguousarray(votes[..., i]), (3, 3)) for i in range(votes.shape[2])], axis=2
-    )
+    counts = np.stack([cv2.blur(np.ascontiguousarray(votes[..., i]), (3, 3)) for i in range(votes.shape[2])], axis=2)
     winner = (counts + 0.01 * votes).argmax(axis=2)  # a tie goes to the pixel's own colour
     return np.where(winner == len(COLOURS), -1, winner)
 
@@ -58,9 +54,7 @@ def objects_of(image: NDArray[np.uint8]) -> list[Found]:
     """The objects in `image` [h, w, 3] sRGB, from left to right; at most one of each colour."""
     nearest = colours_of(image)
     found = [
-        Found(name, whole)
-        for index, name in enumerate(COLOURS)
-        if (whole := _whole(nearest == index)) is not None
+        Found(name, whole) for index, name in enumerate(COLOURS) if (whole := _whole(nearest == index)) is not None
     ]
     return sorted(found, key=lambda each: float(np.nonzero(each.mask)[1].mean()))
 

@@ -101,9 +101,7 @@ def drawn_caption(words: Words, rng: np.random.Generator) -> str:
     if style < 0.15:
         return " and ".join(kind for _, kind in words.objects)
     keep = 0.5 if style < 0.45 else 1.0
-    named = " and ".join(
-        f"a {colour} {kind}" if rng.random() < keep else f"a {kind}" for colour, kind in words.objects
-    )
+    named = " and ".join(f"a {colour} {kind}" if rng.random() < keep else f"a {kind}" for colour, kind in words.objects)
     opening = "a photo of " if rng.random() < 0.2 else ""
     ending = f" on {words.background}" if rng.random() < keep else ""
     return f"{opening}{named}{ending}"
@@ -196,16 +194,14 @@ def _shapes(
     for kind, shape in enumerate((_ball, _square, _triangle, _star)):
         of_kind = kinds == kind
         if of_kind.any():
-            distance[of_kind], lightness[of_kind], whiteness[of_kind] = shape(
-                u[of_kind], v[of_kind], r[of_kind]
-            )
+            distance[of_kind], lightness[of_kind], whiteness[of_kind] = shape(u[of_kind], v[of_kind], r[of_kind])
     return distance, lightness, whiteness
 
 
 def _ball(u: Floats, v: Floats, r: Floats) -> tuple[Floats, Floats, Floats]:
     """Shaded: lit from the upper left, dark towards the lower right."""
     from_light = np.hypot(u + 0.40 * r, v + 0.45 * r) / r
-    lightness = np.clip(1.15 - 0.40 * from_light, 0.45, 1.0)
+    lightness = np.clip(1.15 - 0.40 * from_light, 0.45, 1.0).astype(np.float32)
     return np.hypot(u, v) - 1.08 * r, lightness, np.clip(0.45 - from_light, 0.0, 0.35)
 
 
@@ -213,7 +209,8 @@ def _square(u: Floats, v: Floats, r: Floats) -> tuple[Floats, Floats, Floats]:
     """A check of two by two: upper left and lower right at half lightness."""
     half = 0.92 * r
     step = np.clip(u, -1.0, 1.0) * np.clip(v, -1.0, 1.0)  # 1 or -1, soft over two pixels
-    return np.maximum(abs(u), abs(v)) - half, 0.75 - 0.25 * step, np.zeros_like(u)
+    lightness = (0.75 - 0.25 * step).astype(np.float32)
+    return np.maximum(abs(u), abs(v)) - half, lightness, np.zeros_like(u)
 
 
 def _triangle(u: Floats, v: Floats, r: Floats) -> tuple[Floats, Floats, Floats]:
