@@ -24,8 +24,8 @@ class Server:
         self._live, self._ready, self._metrics = live, ready, page
         self._runner: web.AppRunner | None = None
 
-    async def start(self, host: str, port: int) -> None:
-        """Begin to listen."""
+    async def start(self, host: str, port: int) -> int:
+        """Begin to listen; returns the port."""
         app = web.Application()
         app.add_routes(
             [
@@ -37,7 +37,9 @@ class Server:
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
-        logger.info("Probes and metrics at %s.", ", ".join(str(address) for address in self._runner.addresses))
+        found: int = self._runner.addresses[0][1]
+        logger.info("Probes and metrics at %s:%d.", host, found)
+        return found
 
     async def stop(self) -> None:
         """Cease to listen."""

@@ -1,0 +1,83 @@
+"""What is read from API objects, and from specs that should not have got so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diffugen_operator.observed import Dataset, Job, Pod, Unfit, Wanted, read_spec
+from tests.operator.lives import a_raw_dataset
+
+
+def a_pod(**status: Any) -> Pod:
+    labels = {"batch.kubernetes.io/job-name": "j", "batch.kubernetes.io/job-completion-index": "4"}
+    return Pod.read({"metadata": {"name": "p", "labels": labels}, "status": status})
+
+
+def a_container(name: str = "generator", **state: Any) -> dict[str, Any]:
+    return {"name": name, "image": "img", "state": state}
+
+
+def test_an_object_that_was_just_created_reads_as_nothing_yet() -> None:
+    pod = a_pod()
+
+    assert (pod.job, pod.index, pod.running, pod.ended, pod.waiting) == ("j", "4", False, None, None)
+    job = Job.read({"metadata": {"name": "j", "uid": "u"}, "spec": {}})
+    assert (job.step, job.attempt, job.finished, job.suspended) == (None, 0, False, False)
+
+
+def test_only_the_generator_container_counts() -> None:
+    sidecar = a_container("sidecar", terminated={"exitCode": 1})
+
+    assert a_pod(phase="Running", containerStatuses=[sidecar, a_container(running={})]).ended is None
+
+
+def test_a_termination_message_that_is_not_ours_is_kept_as_words() -> None:
+    ended = a_pod(containerStatuses=[a_container(terminated={"exitCode": 128, "message": " no such file\n"})]).ended
+
+    assert ended is not None
+    assert (ended.outcome, ended.said) == (None, "no such file")
+
+
+def test_an_evicted_pod_says_why() -> None:
+    assert a_pod(phase="Failed", reason="Evicted", message="low on memory").evicted == "low on memory"
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
+def test_the_kubelets_two_words_for_a_missing_image_read_alike(reason: str) -> None:
+    waiting = a_pod(containerStatuses=[a_container(waiting={"reason": reason, "message": reason})]).waiting
+
+    assert waiting is not None
+    assert waiting.message == "The image 'img' of pod p cannot be pulled: check run.image and its registry."
+
+
+def test_a_good_spec_is_read_into_revision_and_store() -> None:
+    wanted = read_spec(a_raw_dataset())
+
+    assert isinstance(wanted, Wanted)
+    assert len(wanted.revision) == len(wanted.store) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": []}, "spec.classes: "),
+        ({"seed": "many"}, "spec.seed: "),
+        ({"stages": [{"name": "base"}]}, "spec.stages[0].txt2img: Field required"),
+        ({"surprise": 1, "another": 2}, "(and 1 more)"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_names_the_field(changes: dict[str, Any], words: str) -> None:
+    unfit = read_spec(a_raw_dataset(**changes))
+
+    assert isinstance(unfit, Unfit)
+    assert unfit.reason == "InvalidSpec"
+    assert words in unfit.message
+
+
+def test_an_overlong_retry_annotation_is_compared_by_what_the_status_holds() -> None:
+    raw = a_raw_dataset()
+    raw["metadata"]["annotations"] = {"diffugen.dev/retry-requested-at": "t" * 300}
+
+    assert Dataset.read(raw, read_spec(raw)).retry_at == "t" * 64

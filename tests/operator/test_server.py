@@ -1,0 +1,56 @@
+"""Probes and metrics over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from diffugen_operator.metrics import Metrics
+from diffugen_operator.server import Server
+
+
+class Health:
+    stuck: str | None = None
+    not_ready: str | None = "not everything is listed yet"
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+async def url(health: Health) -> AsyncIterator[str]:
+    metrics = Metrics()
+    metrics.count_request("GET", "200")
+    server = Server(live=lambda: health.stuck, ready=lambda: health.not_ready, page=metrics.page)
+    port = await server.start("127.0.0.1", 0)
+    yield f"http://127.0.0.1:{port}"
+    await server.stop()
+
+
+async def get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def test_readiness_comes_with_the_first_list(url: str, health: Health) -> None:
+    assert await get(f"{url}/readyz") == (503, "not everything is listed yet\n")
+    health.not_ready = None
+    assert await get(f"{url}/readyz") == (200, "ok\n")
+
+
+async def test_a_reconcile_that_hangs_fails_liveness(url: str, health: Health) -> None:
+    assert await get(f"{url}/livez") == (200, "ok\n")
+    health.stuck = "a reconcile has taken 400 s"
+    assert (await get(f"{url}/livez"))[0] == 503
+
+
+async def test_metrics_are_served_without_a_dataset_in_any_label(url: str) -> None:
+    status, text = await get(f"{url}/metrics")
+
+    assert status == 200
+    assert 'diffugen_operator_api_requests_total{code="200",verb="GET"} 1.0' in text
+    assert "namespace=" not in text

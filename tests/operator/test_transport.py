@@ -1,0 +1,70 @@
+"""kopf is the transport and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kopf
+import pytest
+
+import diffugen_operator
+from diffugen_operator.cache import Cache
+from diffugen_operator.connection import Connection
+from diffugen_operator.metrics import Metrics
+from diffugen_operator.queueing import WorkQueue
+from diffugen_operator.settings import Settings
+from diffugen_operator.transport import Inbox, kopf_settings, registry
+
+SOURCES = Path(diffugen_operator.__file__).parent
+
+
+@pytest.fixture
+def handlers() -> kopf.OperatorRegistry:
+    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    return registry(Inbox(Cache(), queue), Connection(Settings(), Metrics().count_request))
+
+
+def test_there_are_event_handlers_and_a_login_and_nothing_that_keeps_state(handlers: kopf.OperatorRegistry) -> None:
+    watching = [(h.selector.group, h.selector.any_name) for h in handlers._watching.get_all_handlers()]
+    kinds = (handlers._changing, handlers._spawning, handlers._webhooks, handlers._indexing)
+
+    assert sorted(name for _, name in watching if isinstance(name, str)) == ["jobs", "labeleddatasets", "pods"]
+    assert [kind.get_all_handlers() for kind in kinds] == [[], [], [], []]
+
+
+def test_no_source_file_uses_what_would_write_to_users_objects() -> None:
+    handlers = ("create", "update", "delete", "field", "resume", "timer", "daemon")
+    forbidden = [*(f"kopf.on.{kind}" for kind in handlers), "kopf.timer", "kopf.daemon", "kopf.adopt", "kopf.patch"]
+    for file in SOURCES.glob("*.py"):
+        text = file.read_text()
+        assert not [word for word in forbidden if word in text], file
+
+
+def test_kopf_posts_no_events_and_watches_only_what_is_ours() -> None:
+    settings = kopf_settings()
+
+    assert settings.posting.enabled is False
+    assert settings.scanning.disabled is True
+    selectors = {str(key): value for key, value in settings.watching.label_selectors.items()}
+    assert len(selectors) == 2
+    assert set(selectors.values()) == {"app.kubernetes.io/managed-by=diffugen-operator"}
+
+
+PURE = (
+    "decide runs staging steps planning publishing waiting jobs pods overlays names "
+    "conditions statuses progress transitions observed decisions reasons"
+)
+
+
+@pytest.mark.parametrize("module", PURE.split())
+def test_what_decides_and_builds_does_no_io(module: str) -> None:
+    text = (SOURCES / f"{module}.py").read_text()
+
+    for word in ("import asyncio", "import aiohttp", "import kopf", "import time", "async def", "datetime.now"):
+        assert word not in text
+
+
+def test_no_file_is_longer_than_a_person_reads() -> None:
+    lengths = {file.name: len(file.read_text().splitlines()) for file in SOURCES.glob("*.py")}
+
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
