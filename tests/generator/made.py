@@ -1,0 +1,123 @@
+"""Datasets made by hand: real files in a real folder, without a model.
+
+Pictures and masks come from the scenes that the built-in model was trained on, so labels are exact and publishing
+has something worth showing. Nothing here knows how a worker draws.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffugen_api import layout
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import canonical, revision_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator import records
+from diffugen_generator.builtin import scenes
+from diffugen_generator.planning import plan
+from diffugen_generator.records import Instance, Rle
+from diffugen_generator.shards import Need, ShardHeader, ShardRow, read_shard
+from diffugen_generator.store import FolderStore, Store
+
+COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+
+
+def a_model(folder: Path, weights: str = "weights") -> str:
+    """A folder that passes for a model until somebody loads it; return its path."""
+    for component in COMPONENTS:
+        (folder / component).mkdir(parents=True, exist_ok=True)
+        (folder / component / "model.safetensors").write_text(weights)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    return str(folder)
+
+
+def spec_data(model: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "classes": [{"name": name} for name in scenes.CLASSES],
+        "image": {"width": scenes.SIZE, "height": scenes.SIZE},
+        "prompts": {
+            "templates": ["a {color} {object} on {place}"],
+            "variables": {"object": list(scenes.CLASSES), "color": ["red", "blue"], "place": ["snow", "sand"]},
+        },
+        "stages": [{"name": "base", "txt2img": {"model": model, "steps": 20, "guidanceScale": 3}}],
+        **changes,
+    }
+
+
+def an_order(model: str, **changes: Any) -> WorkOrder:
+    spec = LabeledDatasetSpec.model_validate(spec_data(model, **changes))
+    return WorkOrder(namespace="vision", name="shapes", revision=revision_of(spec), spec=spec)
+
+
+def planned_shards(order: WorkOrder, store: Store) -> Iterator[tuple[ShardHeader, list[ShardRow]]]:
+    """The shards of the plan that the store holds."""
+    summary = json.loads(store.read(layout.plan_summary(order.revision)))
+    for stage in summary["stages"]:
+        for index in range(stage["shards"]):
+            yield read_shard(store, layout.shard(order.revision, stage["name"], index))
+
+
+def work_off(order: WorkOrder, store: Store) -> int:
+    """Do what the plan asks for, by hand; return how many pictures were drawn."""
+    drawn = 0
+    for header, rows in planned_shards(order, store):
+        for row in rows:
+            drawn += row.do is Need.DRAW
+            do_by_hand(header, row, store)
+    return drawn
+
+
+def do_by_hand(header: ShardHeader, row: ShardRow, store: Store) -> None:
+    sample, stage = row.sample, header.stage
+    scene = scenes.draw(1, np.random.default_rng(sample.seed))
+    if row.do is Need.DRAW:
+        store.write(layout.image(stage, sample.id, header.extension), png(scene.images[0]))
+        store.write(layout.recipe(stage, sample.id), canonical({"prompt": sample.prompt, "seed": sample.seed}))
+    if row.do in (Need.DRAW, Need.SEE):
+        store.write(layout.evidence(stage, header.evidence_id, sample.id), b"evidence")
+    store.write(layout.label(stage, header.label_id, sample.id), records.dumps(sample.id, instances_of(scene)))
+
+
+def instances_of(scene: scenes.Scenes) -> list[Instance]:
+    found = []
+    for kind, mask in zip(scene.classes[0], scene.masks[0], strict=True):
+        if mask.any():
+            found.append(an_instance(scenes.CLASSES[kind], mask))
+    return found
+
+
+def an_instance(name: str, mask: np.ndarray[Any, Any], score: float = 0.9) -> Instance:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
+    x, y, width, height = (float(side) for side in box)
+    return Instance(name, score, (x, y, width, height), int(mask.sum()), Rle.of(mask))
+
+
+def png(picture: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def a_finished_store(order: WorkOrder, folder: Path) -> FolderStore:
+    """A store in which every sample of the order is drawn and labelled, and nothing is published."""
+    store = FolderStore(folder)
+    plan(order, store)
+    work_off(order, store)
+    return store
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def manifest_lines(store: Store, revision: str) -> list[dict[str, Any]]:
+    data = gzip.decompress(store.read(f"revisions/{revision}/manifest.jsonl.gz"))
+    return [json.loads(line) for line in data.splitlines()]
