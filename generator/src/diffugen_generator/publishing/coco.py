@@ -48,8 +48,8 @@ class _Split:
     def __init__(self, release: Release, name: str) -> None:
         self._release = release
         self._name = name
-        self._images = _open(release, f"images_{name}.json")
-        self._annotations = _open(release, f"annotations_{name}.json")
+        self._images = release.open_text(f"images_{name}.json")
+        self._annotations = release.open_text(f"annotations_{name}.json")
         self._image_count = 0
         self._annotation_count = 0
 
@@ -97,13 +97,8 @@ class _Split:
                 while chunk := part.read(1 << 20):
                     out.write(chunk)
                 out.write("\n]")
-                part.close()
             out.write("}\n")
         self._release.upload(f"coco/annotations/{name}", path, JSON)
-
-
-def _open(release: Release, name: str) -> IO[str]:
-    return (release.scratch / name).open("w+", encoding="utf-8")
 
 
 def _append(part: IO[str], value: dict[str, Any], *, first: bool) -> None:

@@ -20,8 +20,7 @@ class Manifest:
     def __init__(self, release: Release) -> None:
         """Begin an empty manifest."""
         self._release = release
-        self._path = release.scratch / PATH
-        self._file = self._path.open("wb")
+        self._file = release.open_binary(PATH)
         # zlib's own gzip framing: time 0, no file name
         self._squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
 
@@ -33,4 +32,4 @@ class Manifest:
         """Upload the manifest."""
         self._file.write(self._squeeze.flush())
         self._file.close()
-        self._release.upload(PATH, self._path, "application/gzip")
+        self._release.upload(PATH, self._release.scratch / PATH, "application/gzip")

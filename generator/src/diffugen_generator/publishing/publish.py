@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -88,8 +89,8 @@ class _Work:
 def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Write a revision's folder and return its `dataset.json`, which is written last."""
     order = work.order
-    with TemporaryDirectory(prefix="diffugen-") as scratch, Lane(_WRITERS) as lane:
-        release = Release(work.store, work.folder, Path(scratch), lane, order.spec)
+    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, Lane(_WRITERS) as lane:
+        release = Release(work.store, work.folder, Path(scratch), lane, order.spec, open_files)
         tally = Tally(release)
         formats: list[Format] = [
             tally,

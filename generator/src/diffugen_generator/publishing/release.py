@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import Incomplete, Missing
@@ -29,6 +30,8 @@ class Release:
     scratch: Path
     lane: Lane
     spec: LabeledDatasetSpec
+    open_files: ExitStack
+    """Closes the local files, whatever becomes of the release."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each index file, by its path in the folder."""
 
@@ -42,6 +45,14 @@ class Release:
     def class_ids(self) -> dict[str, int]:
         """Each class's id, from 0, in the order of the manifest."""
         return {c.name: number for number, c in enumerate(self.spec.classes)}
+
+    def open_text(self, name: str) -> IO[str]:
+        """Open a local file, to be written and then read."""
+        return self.open_files.enter_context((self.scratch / name).open("w+", encoding="utf-8"))
+
+    def open_binary(self, name: str) -> IO[bytes]:
+        """Open a local file, to be written."""
+        return self.open_files.enter_context((self.scratch / name).open("wb"))
 
     def write(self, path: str, data: bytes, content_type: str = BINARY) -> None:
         """Write an index file and keep its digest."""
