@@ -1,7 +1,8 @@
-"""The connection to the API server: one HTTP session, for kopf's watches and for our own requests.
+"""The connection to the API server: one pool, for kopf's watches and for our own requests.
 
-kopf asks for it by its login handler, and again after a 401. A service account's token is read anew as the
-kubelet renews it, before it expires. Every request is counted by verb and code.
+kopf asks for it by its login handler, and again after a 401. It gets a session of its own over the shared pool, as
+it closes its session when it stops, and our last requests are still under way then. A service account's token is
+read anew as the kubelet renews it, before it expires. Every request is counted by verb and code.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class Connection:
         self._session: aiohttp.ClientSession | None = None
         self._lent = False
         self._server = ""
+        self._headers: dict[str, str] = {}
+        self._proxy: str | None = None
+        self._in_pod = False
         self._token: tuple[float, str] | None = None
 
     @property
@@ -50,22 +54,28 @@ class Connection:
         return self._server
 
     async def lend(self) -> kopf.AiohttpSession:
-        """Give kopf the session; asked again, as its credentials were refused, a new one."""
-        if self._lent and self._session is not None:
-            await self._session.close()
-        session = self.session
+        """Give kopf a session; where it asks again, its credentials were refused, and all begins anew."""
+        if self._lent:
+            await self.close()
+        session = self._session_over(self.session.connector, owner=False)
         self._lent = True
         return kopf.AiohttpSession(server=self._server, aiohttp_session=session)
 
     def _open(self) -> aiohttp.ClientSession:
         info = self._credentials()
         self._server = info.server.rstrip("/")
-        in_pod = info.token is not None and not os.environ.get("KUBECONFIG") and TOKEN_FILE.exists()
+        self._headers = {"User-Agent": f"diffugen-operator/{__version__}", **info.as_http_headers()}
+        self._proxy = info.proxy_url
+        self._in_pod = info.token is not None and not os.environ.get("KUBECONFIG") and TOKEN_FILE.exists()
+        return self._session_over(aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()), owner=True)
+
+    def _session_over(self, pool: aiohttp.BaseConnector | None, *, owner: bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-            headers={"User-Agent": f"diffugen-operator/{__version__}", **info.as_http_headers()},
-            proxy=info.proxy_url,
-            middlewares=(self._fresh_token, self._counted) if in_pod else (self._counted,),
+            connector=pool,
+            connector_owner=owner,
+            headers=self._headers,
+            proxy=self._proxy,
+            middlewares=(self._fresh_token, self._counted) if self._in_pod else (self._counted,),
         )
 
     async def close(self) -> None:
