@@ -132,7 +132,7 @@ class Life:
                     assert action.name not in self.jobs, "a Job is created once"
                     uid = f"uid-of-{action.name}"
                     self.jobs[action.name] = copy.deepcopy(manifest) | {"status": {}}
-                    self.jobs[action.name]["metadata"]["uid"] = uid
+                    self.jobs[action.name]["metadata"] |= {"uid": uid, "creationTimestamp": self.now.isoformat()}
                 case CreateOrder(manifest):
                     self.orders.add(manifest["metadata"]["name"])
                 case DeleteOrder(name):

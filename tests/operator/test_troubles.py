@@ -151,6 +151,11 @@ def hold_ups() -> list[object]:
             ("Queued", "3 Insufficient nvidia.com/gpu"),
             id="no node with a free GPU",
         ),
+        pytest.param(
+            lambda: a_life().until_planning().later(31),
+            ("PodsNotCreated", "kubectl describe job shapes-plan-"),
+            id="pods that the API server does not let in",
+        ),
     ]
 
 
@@ -166,6 +171,13 @@ def test_it_goes_on_trying_and_says_what_holds_it_up(cause: Cause, said: tuple[s
     assert words in message
     assert life.condition("Reconciling") is not None
     assert life.condition("Stalled") is None
+
+
+def test_pods_that_do_not_come_are_looked_for_when_they_are_due() -> None:
+    life = a_life()
+    life.turn()
+
+    assert life.turn().look_again == 31
 
 
 @pytest.mark.parametrize("code", [64, 65, 77])

@@ -20,6 +20,7 @@ from diffugen_operator.settings import Settings
 from diffugen_operator.staging import stages_turn
 from diffugen_operator.statuses import presented, stalled_generation
 from diffugen_operator.steps import Doing, Lost, look_at
+from diffugen_operator.waiting import PODS_DUE
 
 
 def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
@@ -30,7 +31,7 @@ def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settin
     if isinstance(wanted, Unfit):
         phase = Phase.stalled("", wanted.reason, wanted.message)
         return Decision(status=presented(dataset, dataset.status, phase, now=now))
-    if (why := runs.why_begin(dataset, wanted, observed)) is not None:
+    if (why := runs.why_begin(dataset, wanted, observed, now)) is not None:
         return runs.begin(dataset, wanted, why, now)
 
     if stalled_generation(dataset.status) is not None:  # Until an edit or a retry begins another run.
@@ -59,18 +60,28 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
     if turn is None:
         return runs.started_over(dataset, wanted, now)
     phase = turn.phase or Phase.published(publishing.message(turn.ledger))
-    drawing = turn.phase is not None and any(stage.state == "Running" for stage in turn.ledger.stages)
     return Decision(
         status=presented(dataset, turn.ledger, phase, now=now, pace=observed.pace),
         actions=[*strays, *turn.actions],
-        look_again=settings.scrape_interval if drawing else None,
+        look_again=_next_look(turn, observed, settings),
     )
+
+
+def _next_look(turn: Turn, observed: Observed, settings: Settings) -> float | None:
+    """Return when to look again though no event comes: for progress, and for pods that do not come."""
+    if turn.phase is None:
+        return None
+    if any(stage.state == "Running" for stage in turn.ledger.stages):
+        return settings.scrape_interval
+    begun = {pod.job for pod in observed.pods}
+    waiting = [job for job in observed.jobs if not job.finished and job.name not in begun]
+    return PODS_DUE.total_seconds() + 1 if waiting or turn.actions else None
 
 
 def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | None:
     """Plan, stages, publish: each has its turn when the one before it is done. None: the run starts over."""
     if not ledger.planned:
-        plan = look_at(PLAN, run, observed)
+        plan = look_at(PLAN, run, observed, now)
         if isinstance(plan, Lost):
             return None
         if isinstance(plan, Doing):
@@ -80,7 +91,7 @@ def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: d
     if stages.phase is not None:
         return stages
     ledger = stages.ledger
-    publish = look_at(PUBLISH, run, observed)
+    publish = look_at(PUBLISH, run, observed, now)
     if isinstance(publish, Lost):
         return None
     if isinstance(publish, Doing):

@@ -113,6 +113,7 @@ class Job:
     step: Step | None
     stage: str
     attempt: int
+    created_at: datetime | None
     deleting_since: datetime | None
     suspended: bool
     failed_pods: int
@@ -135,7 +136,7 @@ class Job:
         labels = metadata.get("labels") or {}
         step = labels.get(LABEL_STEP, "")
         attempt = labels.get(LABEL_ATTEMPT, "")
-        deleted_at = metadata.get("deletionTimestamp")
+        created_at, deleted_at = metadata.get("creationTimestamp"), metadata.get("deletionTimestamp")
         failed = _condition(status, "Failed")
         return cls(
             name=metadata["name"],
@@ -143,6 +144,7 @@ class Job:
             step=Step(step) if step in set(Step) else None,
             stage=labels.get(LABEL_STAGE, ""),
             attempt=int(attempt) if attempt.isdigit() else 0,
+            created_at=read_time(created_at) if created_at else None,
             deleting_since=read_time(deleted_at) if deleted_at else None,
             suspended=bool(spec.get("suspend")),
             failed_pods=status.get("failed") or 0,

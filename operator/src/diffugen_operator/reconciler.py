@@ -150,6 +150,9 @@ class Reconciler:
                 self._cache.put(Resource.JOBS, job)
             case DeleteJob(name, uid, wait):
                 await self._cluster.delete_job(namespace, name, uid, wait=wait)
+                if not wait:
+                    gone = {"metadata": {"namespace": namespace, "name": name, "uid": uid}}
+                    self._cache.drop(Resource.JOBS, gone)
             case DeleteOrder(name):
                 await self._cluster.delete_order(namespace, name)
 

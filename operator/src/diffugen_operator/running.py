@@ -70,6 +70,7 @@ class Operator:
             now=lambda: datetime.now(UTC),
         )
         self._listed = False
+        self._broken = asyncio.Event()
         schedule = self._queue.schedule
         self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
 
@@ -88,10 +89,13 @@ class Operator:
                 standalone=True,
                 clusterwide=not self._settings.namespaces,
                 namespaces=self._settings.namespaces,
+                stop_flag=self._broken,
             )
         finally:
             await self._stop(tasks)
             await server.stop()
+        if self._broken.is_set():
+            raise SystemExit("diffugen-operator: a part of it broke; the log above says which")
 
     def _start(self) -> list[asyncio.Task[None]]:
         where = ", ".join(self._settings.namespaces) or "all namespaces"
@@ -100,7 +104,15 @@ class Operator:
         tasks = [asyncio.create_task(self._work(), name=name) for name in names]
         tasks.append(asyncio.create_task(self._resync(), name="resync"))
         tasks.append(asyncio.create_task(self._recorder.run(), name="recorder"))
+        for task in tasks:
+            task.add_done_callback(self._ended)
         return tasks
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the process where a part of it has ended by mistake: better a restart than half an operator."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("The %s broke: %r", task.get_name(), error, exc_info=error)
+            self._broken.set()
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         """Let what is under way finish, within bounds."""

@@ -44,7 +44,7 @@ def retry_asked(dataset: Dataset) -> bool:
     return bool(dataset.retry_at) and dataset.retry_at != dataset.status.last_handled_retry_at
 
 
-def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed) -> str | None:
+def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime) -> str | None:
     """Return why a new run has to begin, as a sentence; None where the present one goes on."""
     status = dataset.status
     if status.attempt == 0:
@@ -56,7 +56,7 @@ def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed) -> str | Non
     stalled_at = stalled_generation(status)
     if stalled_at is not None and stalled_at != dataset.generation:
         return "The spec was edited while the run was stalled."
-    if retry_asked(dataset) and (stalled_at is not None or trying_again(dataset, observed)):
+    if retry_asked(dataset) and (stalled_at is not None or trying_again(dataset, observed, now)):
         return "A retry was asked for."
     return None
 

@@ -64,7 +64,7 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
     if job.deleting_since is not None:
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
         return _Look(stage, phase=Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message))
-    phase = held_up(stage.name, job, observed) or _working(stage)
+    phase = held_up(stage.name, job, observed, now) or _working(stage)
     stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
     return _Look(stage, (SuspendJob(job.name, suspend=False),) if job.suspended else (), phase)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from diffugen_api.contract import Outcome, Step
 from diffugen_operator import names, reasons
@@ -56,7 +57,7 @@ class Lost:
     """The step is done, but nothing is left of its word."""
 
 
-def look_at(step: SinglePodStep, run: RunPlan, observed: Observed) -> Doing | Done | Lost:
+def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime) -> Doing | Done | Lost:
     """Return where the step stands, and what it wants."""
     job = observed.job(names.job_name(run.key, step.step))
     if job is None:
@@ -71,7 +72,7 @@ def look_at(step: SinglePodStep, run: RunPlan, observed: Observed) -> Doing | Do
     if job.deleting_since is not None:
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
         return Doing(Phase.working(step.shown, reasons.FORMER_JOB_STOPPING, message))
-    phase = held_up(step.shown, job, observed) or Phase.working(step.shown, step.working, step.message)
+    phase = held_up(step.shown, job, observed, now) or Phase.working(step.shown, step.working, step.message)
     return Doing(phase, (SuspendJob(job.name, suspend=False),) if job.suspended else ())
 
 

@@ -6,17 +6,21 @@ A cause stays shown while its pods come and go: a retry that has just started is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
 from diffugen_operator.conditions import Phase, cut
 from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Trouble
 
+PODS_DUE = timedelta(seconds=30)
+"""How long after its Job's creation a first pod should be there."""
+
 _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCode.REFUSED})
 """Exit codes after which nothing is tried again."""
 
 
-def held_up(step: str, job: Job, observed: Observed) -> Phase | None:
+def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     """Return the phase of a Job whose pods do not get on, or None where they do."""
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
@@ -30,13 +34,20 @@ def held_up(step: str, job: Job, observed: Observed) -> Phase | None:
         queued = Trouble(reason=reasons.UNSCHEDULABLE, message=unschedulable.unschedulable)
         message = f"Pods wait for a node: {unschedulable.unschedulable}"
         return Phase.working(step, reasons.QUEUED, message, queued=queued)
+    if not pods and not job.suspended and job.created_at is not None and now - job.created_at > PODS_DUE:
+        # Only the Job's Events say why, and the operator may not read those.
+        message = (
+            f"No pod of Job {job.name} has been created. A quota, pod security or an admission webhook may be "
+            f"in the way: `kubectl describe job {job.name}` says which."
+        )
+        return Phase.working(step, reasons.PODS_NOT_CREATED, message)
     return None
 
 
-def trying_again(dataset: Dataset, observed: Observed) -> bool:
+def trying_again(dataset: Dataset, observed: Observed, now: datetime) -> bool:
     """Whether an unfinished Job of the present run does nothing but fail and try again."""
     phases = [
-        held_up("", job, observed)
+        held_up("", job, observed, now)
         for job in observed.jobs
         if job.attempt == dataset.status.attempt and not job.finished
     ]
