@@ -103,6 +103,12 @@ def tiny_model(tiny_folder: Path) -> ModelFolder:
     return resolve(str(tiny_folder))
 
 
+@pytest.fixture(scope="session")
+def large_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A pipeline whose UNet says that it was trained at 64 latent cells, as Stable Diffusion's are."""
+    return resolve(str(write_pipeline(tmp_path_factory.mktemp("models") / "large", sample_size=64)))
+
+
 @pytest.fixture
 def own_model(tiny_folder: Path, tmp_path: Path) -> Path:
     """A copy of the tiny pipeline's folder that a test may spoil."""

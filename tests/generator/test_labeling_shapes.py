@@ -47,7 +47,8 @@ class Bench:
 def bench(shapes_model: ModelFolder) -> Bench:
     components = load(shapes_model, torch.device("cpu"))
     texts = TextStates(components)
-    return Bench(Drawer(components, texts), Looker(components, texts, VOCABULARY, refine=False))
+    refine = AttentionLabeling().refine
+    return Bench(Drawer(components, texts), Looker(components, texts, VOCABULARY, refine=refine))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.tokens import PromptTokenizer
 from diffugen_generator.models import ModelFolder
+from diffugen_generator.prompt_limits import PromptLimit
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,19 @@ def test_reading_prompts_does_not_import_torch(tiny_model: ModelFolder) -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_plan_can_ask_whether_prompts_fit(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = PromptLimit(tiny_model)
+
+    limit.check("a red star on snow and a blue ball on light")
+    with pytest.raises(SpecError, match=r"^spec\.prompts\.templates\[1\]: .* has 19 tokens"):
+        limit.check("x" * 19, field="spec.prompts.templates[1]")
+
+
+def test_where_transformers_is_missing_the_worker_asks(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "diffugen_generator.diffusion.tokens", None)
+
+    PromptLimit(tiny_model).check("x" * 99)

@@ -195,7 +195,7 @@ def test_stopping_finishes_the_batch_and_the_next_try_goes_on(tiny_model: ModelF
     with pytest.raises(Interrupted, match="of 6 samples done"):
         run_shard(*shard, store, on_progress=lambda c: stop.set() if c.drawn else None, stop=stop, batch_size=2)
 
-    labels = [key for key in store.list("labels/")]
+    labels = list(store.list("labels/"))
     assert 2 <= len(labels) < 6
     assert len(labels) % 2 == 0
     counts = run_shard(*shard, store, batch_size=2)
@@ -285,3 +285,35 @@ def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: Fold
     (copied.root / image).unlink()
     with pytest.raises(Incomplete, match=rows[0].sample.id):
         run_shard(header, rows, copied)
+
+
+def test_a_negative_prompt_that_is_too_long_is_named(tiny_model: ModelFolder, store: FolderStore) -> None:
+    prompts = {"templates": ["a ball"], "negative": "a star " * 12}
+
+    with pytest.raises(SpecError, match=r"^spec\.prompts\.negative: .* has 24 tokens"):
+        run_shard(*shard_of(spec_of(tiny_model, prompts=prompts), tiny_model), store, device="cpu")
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(
+    tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from diffugen_generator.diffusion.drawing import Drawer
+
+    whole = Drawer.draw
+    tried: list[int] = []
+
+    def short_of_memory(self, orders, settings, *, batch=None):
+        tried.append(len(orders))
+        if len(orders) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, orders, settings, batch=batch)
+
+    monkeypatch.setattr(Drawer, "draw", short_of_memory)
+
+    counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=6, device="cpu")
+
+    assert tried == [6, 3, 1, 2, 3, 1, 2]
+    assert counts.drawn == 6
+    assert list(store.list("")) == list(drawn.list(""))

@@ -42,6 +42,11 @@ class Components:
     dtype: torch.dtype
 
     @property
+    def parameters(self) -> int:
+        """How many numbers the UNet has learnt: 860 million for Stable Diffusion 1."""
+        return sum(int(weights.numel()) for weights in self.unet.parameters())
+
+    @property
     def reduction(self) -> int:
         """Pixels on a side of one latent cell: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from transformers import CLIPTokenizer
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.models import ModelFolder, settings_of
-
-MARKS = 2
-"""The start and end marks that CLIP puts around a prompt."""
+from diffugen_generator.models import ModelFolder
+from diffugen_generator.prompt_limits import MARKS, token_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,13 @@ class PromptTokenizer:
         self.uri = model.uri
         try:
             self._tokenizer = CLIPTokenizer.from_pretrained(model.path / "tokenizer", local_files_only=True)
-            positions = int(settings_of(model.path / "text_encoder" / "config.json")["max_position_embeddings"])
         except (OSError, ValueError, KeyError) as error:
             raise SpecError("UnsupportedModel", f"the tokenizer of {model.uri} cannot be read: {error}") from None
-        self.limit = min(positions, int(self._tokenizer.model_max_length))
-        """Tokens of every text, marks included: 77 for the CLIP of Stable Diffusion 1 and 2."""
+        self.limit = token_limit(model)
+        """Tokens of every text, marks included."""
 
     def read(self, prompt: str, *, field: str = "prompt") -> TokenizedPrompt:
-        """Tokenize `prompt`, padded to the limit; raise `SpecError` naming `field` where it is longer than
-        that."""
+        """Tokenize `prompt`, padded to the limit; raise `SpecError` naming `field` where it is longer."""
         self.check([prompt], field=field)
         encoded = self._tokenizer(
             prompt, padding="max_length", max_length=self.limit, truncation=True, return_offsets_mapping=True
@@ -56,8 +52,7 @@ class PromptTokenizer:
         return TokenizedPrompt(tuple(encoded["input_ids"]), tuple(encoded["attention_mask"]), spans)
 
     def check(self, prompts: Iterable[str], *, field: str = "prompt") -> None:
-        """Raise `SpecError` for the first prompt of more tokens than the model reads; nothing is ever cut
-        silently."""
+        """Raise `SpecError` naming `field` for the first prompt of more tokens than the model reads."""
         room = self.limit - MARKS
         for prompt in prompts:
             if len(prompt.encode()) <= room:  # a token covers at least one byte

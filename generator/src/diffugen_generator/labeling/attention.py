@@ -20,6 +20,7 @@ from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
@@ -87,6 +88,11 @@ class Looker:
         ) as captured:
             texts = self._texts.of([each.prompt for each in padded])
             parts.unet(noised.to(parts.dtype), t, encoder_hidden_states=texts, return_dict=False)
+        if not captured.cross:
+            raise SpecError(
+                "UnsupportedModel",
+                f"the model {parts.model.uri} has no cross-attention at levels {levels} of its UNet to label by.",
+            )
         maps = self._maps(captured, sizes).cpu()  # [b, columns, h, w]
         return [self._evidence(named[i], maps[i]) for i in range(len(seen))]
 

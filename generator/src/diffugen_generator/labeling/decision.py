@@ -19,7 +19,7 @@ from diffugen_generator.labeling.instances import instances_of
 from diffugen_generator.labeling.snapping import snapped
 from diffugen_generator.records import Instance
 
-BELOW, ABOVE = 0.25, 0.4
+BELOW, ABOVE = 0.25, 0.3
 """How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly
 and
 inside objects too, so the picture's colours are trusted far up."""

@@ -13,8 +13,8 @@ import torch
 
 from diffugen_generator.labeling.capture import attended
 
-ROUNDS = 4
-"""Applications of A; the exponent of Dataset Diffusion."""
+ROUNDS = 2
+"""Applications of A, as in FA-Seg; four, the exponent of Dataset Diffusion, blur the small built-in model."""
 
 
 def refined(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +25,17 @@ GPU_BATCH = 16
 """Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
 CPU_BATCH = 4
 
+FEW_PARAMETERS = 20_000_000
+"""Below this a UNet is drawn with on one thread, unless the environment says how many."""
+ENV_THREADS = "OMP_NUM_THREADS"
+# The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
+# ten times as long as one.
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
 
 class Studio:
     """One model, loaded for the samples of one shard."""
@@ -35,6 +49,9 @@ class Studio:
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
         components = load(model, where)
+        components.tokenizer.check([str(header.drawing["negative"])], field="spec.prompts.negative")
+        if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
+            torch.set_num_threads(1)
         texts = TextStates(components)
         vocabulary = Vocabulary({c.name: c.words for c in header.classes}, tuple(header.attention.background))
         self._settings = settings_of(header)
@@ -44,12 +61,29 @@ class Studio:
     def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each."""
         orders = [Order(sample.prompt, sample.seed) for sample in samples]
-        return self._drawer.draw(orders, self._settings, batch=self._padded_to)
+        return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
 
     def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
         """Return what the model sees in the samples' pictures."""
         seen = [Seen(picture, each.prompt, each.seed) for each, picture in zip(samples, pictures, strict=True)]
-        return self._looker.look(seen, batch=self._padded_to)
+        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+
+    def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
+        """Return the batch to pad to; none for a part of a batch that was too large."""
+        return self._padded_to if len(some) == len(whole) else None
+
+
+def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
+    """Do `work` on all `items` at once, or on halves where memory does not reach."""
+    try:
+        return work(items)
+    except torch.OutOfMemoryError:
+        if len(items) == 1:
+            raise
+        log.warning("memory does not reach for %d pictures at once; halving", len(items))
+    torch.cuda.empty_cache()
+    half = len(items) // 2
+    return _in_parts(work, items[:half]) + _in_parts(work, items[half:])
 
 
 def settings_of(header: ShardHeader) -> DrawingSettings:
