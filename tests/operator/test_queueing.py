@@ -113,17 +113,6 @@ def test_the_api_servers_word_for_how_long_to_wait_counts() -> None:
     assert schedule.failed(A, 0, at_least=17) == 17
 
 
-def test_what_is_forgotten_does_not_come_back() -> None:
-    schedule = a_schedule()
-    schedule.add(A, 0)
-    schedule.add_later(B, 1)
-    schedule.forget(A)
-    schedule.forget(B)
-
-    assert schedule.take(10) is None
-    assert schedule.next_due() is None
-
-
 def test_depth_and_ages_are_told() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)

@@ -90,12 +90,12 @@ class World:
         job = self.job(step) | {"status": {"conditions": conditions, **status}}
         self.see(Resource.JOBS, self.cluster.put("jobs", job))
 
-    def pod_is(self, step: str, phase: str, state: dict[str, Any], *, seen: bool = True) -> None:
+    def pod_is(self, step: str, phase: str, state: dict[str, Any], *, seen: bool = True, number: int = 0) -> None:
         job = self.job(step)["metadata"]["name"]
         pod = {
             "metadata": {
                 "namespace": "vision",
-                "name": f"{job}-0",
+                "name": f"{job}-{number}",
                 "labels": {"batch.kubernetes.io/job-name": job, "batch.kubernetes.io/job-completion-index": "0"},
                 "ownerReferences": [{"kind": "Job", "name": job, "uid": f"uid-of-{job}", "controller": True}],
             },
@@ -268,6 +268,33 @@ async def test_the_last_word_of_a_pod_that_was_not_heard_of_yet_is_asked_for() -
 
     assert world.asked() == ["list pods", "create jobs", "patch status"]
     assert world.dataset["status"]["attempt"] == 1
+
+
+async def test_a_failure_that_was_heard_of_does_not_stand_for_the_success_that_was_not() -> None:
+    world = World()
+    await world.turn(2)
+    world.pod_is("plan", "Failed", {"terminated": {"exitCode": 75}}, number=1)
+    world.plan_ends(seen=False)
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["list pods", "create jobs", "patch status"]
+    assert (world.dataset["status"]["attempt"], world.dataset["status"]["planned"]) == (1, True)
+
+
+async def test_pods_are_not_asked_for_again_once_their_word_is_recorded() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends()
+    await world.turn()
+    for pod in world.cache.pods_of("vision", world.job("plan")["metadata"]["name"]):
+        world.cache.drop(Resource.PODS, pod)
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == []
 
 
 async def test_progress_is_written_at_most_so_often() -> None:

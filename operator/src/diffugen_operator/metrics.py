@@ -17,7 +17,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.reconciles = Counter(
             "diffugen_operator_reconciles",
-            "Reconciles by result: ok, refused, conflict, error.",
+            "Reconciles by result: ok, waiting (for a child that stops), conflict, error.",
             ["result"],
             registry=self._registry,
         )

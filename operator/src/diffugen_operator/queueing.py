@@ -11,6 +11,7 @@ would come later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import random
 from collections import OrderedDict
@@ -84,12 +85,6 @@ class Schedule:
         self.add_later(key, now + pause)
         return pause
 
-    def forget(self, key: Key) -> None:
-        """Drop all that is known of a key that is gone."""
-        self._failures.pop(key, None)
-        self._later.pop(key, None)
-        self._ready.pop(key, None)
-
     def next_due(self) -> float | None:
         """Return when the next delayed key comes up, or None where none waits."""
         while self._heap and self._later.get(self._heap[0][1]) != self._heap[0][0]:
@@ -162,10 +157,9 @@ class WorkQueue:
             self._news.clear()
             due = self.schedule.next_due()
             delay = None if due is None else max(0.0, due - self._clock())
-            try:
-                await asyncio.wait_for(self._news.wait(), delay)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._news.wait()
         return None
 
     def done(self, key: Key) -> None:
@@ -178,7 +172,3 @@ class WorkQueue:
         pause = self.schedule.failed(key, self._clock(), at_least=at_least)
         self._news.set()
         return pause
-
-    def forget(self, key: Key) -> None:
-        """Drop all that is known of a key that is gone."""
-        self.schedule.forget(key)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from diffugen_api.contract import LABEL_ATTEMPT
+from diffugen_api.contract import LABEL_ATTEMPT, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.conditions import READY, STALLED, find
 from diffugen_operator.decide import decide, refused
 from diffugen_operator.decisions import (
     Action,
@@ -101,7 +102,6 @@ class Reconciler:
             for action in decision.actions:
                 await self._apply(dataset, action)
         except RefusedError as refusal:
-            self._metrics.reconciles.labels("refused").inc()
             decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
         return await self._commit(key, raw, dataset, decision, memory)
 
@@ -118,8 +118,8 @@ class Reconciler:
         pods: list[Pod] = []
         for job in jobs:
             known = [Pod.read(pod) for pod in self._cache.pods_of(key.namespace, job.name)]
-            if job.finished and not job.stage and not any(pod.ended for pod in known):
-                # The Job's end may be heard of before its pod's; the pod's last word is wanted.
+            if _word_is_missing(job, known, dataset.status):
+                # The Job's end may be heard of before its pods'; their last words are wanted.
                 known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
             pods += known
         shards = await self._shards(dataset, jobs, pods, memory)
@@ -215,6 +215,16 @@ class Reconciler:
             level = logging.WARNING if announcement.warning else logging.INFO
             logger.log(level, "%s: %s", announcement.reason, announcement.message, extra=context)
             self._recorder.announce(dataset, announcement, self._now())
+
+
+def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
+    """Whether a step has just finished, and not all of its pods have been heard of to the end."""
+    over = find(status.conditions, STALLED) is not None or find(status.conditions, READY) is not None
+    if not job.finished or over or job.attempt != status.attempt or (job.step is Step.PLAN and status.planned):
+        return False
+    if job.complete:  # Of a stage, no pod's word is needed: its Job says it all.
+        return not job.stage and not any(pod.ended is not None and pod.ended.exit_code == 0 for pod in pods)
+    return not pods or any(pod.ended is None for pod in pods)
 
 
 def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Object:

@@ -41,7 +41,7 @@ _LONGEST_STOP_SECONDS = 10.0
 _CRD_POLL_SECONDS = 2.0
 _CONFLICT_SECONDS = 0.05
 
-Trouble = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
+REQUEST_ERRORS = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
 """What any request may end in."""
 
 
@@ -146,7 +146,7 @@ class Operator:
         except Exception as error:
             self._metrics.reconciles.labels("error").inc()
             pause = self._queue.failed(key)
-            known = isinstance(error, Trouble)
+            known = isinstance(error, REQUEST_ERRORS)
             message = "Reconciling failed: %r; again in %.1f s."
             logger.warning(message, error, pause, extra={"dataset": str(key)}, exc_info=not known)
         else:
@@ -159,7 +159,7 @@ class Operator:
         if error.code in (404, 409):
             # What we know of the dataset, or of a child, is of yesterday.
             self._metrics.reconciles.labels("conflict").inc()
-            with contextlib.suppress(*Trouble):
+            with contextlib.suppress(*REQUEST_ERRORS):
                 await self._refresh(key)
             pause = self._queue.failed(key, at_least=_CONFLICT_SECONDS)
         else:
@@ -182,7 +182,7 @@ class Operator:
                 if await self._cluster.serves_datasets():
                     return
                 news = "The CRD is not installed yet; waiting for it."
-            except Trouble as error:
+            except REQUEST_ERRORS as error:
                 news = f"The API server cannot be reached: {error!r}"
             if news != told:
                 logger.warning(news)
@@ -204,7 +204,7 @@ class Operator:
             pause = self._settings.resync_interval
             try:
                 await self._relist()
-            except Trouble as error:
+            except REQUEST_ERRORS as error:
                 logger.warning("The resync failed: %r", error)
                 pause = min(pause, 30.0)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from diffugen_operator import names, reasons
-from diffugen_operator.conditions import Phase, find
+from diffugen_operator.conditions import READY, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
 from diffugen_operator.names import RunKey
 from diffugen_operator.observed import Dataset, Job, Observed, Wanted
@@ -115,4 +115,4 @@ def _strays(dataset: Dataset, observed: Observed) -> list[Job]:
 
 def finished(dataset: Dataset) -> bool:
     """Whether the present run has published. Only a published run is Ready, and only a new run ends that."""
-    return find(dataset.status.conditions, "Ready") is not None
+    return find(dataset.status.conditions, READY) is not None
