@@ -12,6 +12,10 @@ from diffugen_operator.queueing import Key
 Object = dict[str, Any]
 
 
+class CrashError(BaseException):
+    """The operator's process ends here and now."""
+
+
 class PretendCluster(Cluster):
     """Holds objects, gives them versions, and refuses what it is told to."""
 
@@ -21,6 +25,14 @@ class PretendCluster(Cluster):
         self.refusals: dict[str, ApiError] = {}
         self.events: list[str] = []
         self.version = 100
+        self.crash_at: tuple[int, str] | None = None
+        """Crash at the n-th write, before or after it took effect."""
+        self.writes = 0
+
+    def _crash(self, when: str) -> None:
+        if self.crash_at == (self.writes, when):
+            self.crash_at = None
+            raise CrashError
 
     def put(self, kind: str, obj: Object) -> Object:
         self.version += 1
@@ -32,6 +44,9 @@ class PretendCluster(Cluster):
 
     def _asked(self, verb: str, kind: str) -> None:
         self.requests.append((verb, kind))
+        if verb not in ("get", "list"):
+            self.writes += 1
+            self._crash("before")
         if (refusal := self.refusals.pop(f"{verb} {kind}", None)) is not None:
             raise refusal
 
@@ -39,7 +54,9 @@ class PretendCluster(Cluster):
         self._asked("create", kind)
         if (kind, manifest["metadata"]["name"]) in self.objects:
             raise ApiError(409, "AlreadyExists", "it exists")
-        return self.put(kind, manifest | {"status": {}})
+        created = self.put(kind, manifest | {"status": {}})
+        self._crash("after")
+        return created
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         self._asked("get", resource.value)
@@ -82,7 +99,9 @@ class PretendCluster(Cluster):
         there = self.objects["labeleddatasets", key.name]
         if there["metadata"]["resourceVersion"] != version:
             raise ApiError(409, "Conflict", "it has changed")
-        return self.put("labeleddatasets", there | {"status": _merged(there["status"], patch)})
+        written = self.put("labeleddatasets", there | {"status": _merged(there["status"], patch)})
+        self._crash("after")
+        return written
 
     async def create_event(self, manifest: Object) -> None:
         self.events.append(manifest["reason"])

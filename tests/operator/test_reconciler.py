@@ -2,117 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from diffugen_api.contract import Outcome
-from diffugen_operator.cache import Cache, Resource
+from diffugen_operator.cache import Resource
 from diffugen_operator.cluster import ApiError
-from diffugen_operator.metrics import Metrics
-from diffugen_operator.observed import Pod
-from diffugen_operator.progress import Shard
-from diffugen_operator.queueing import Key
-from diffugen_operator.reconciler import ChildStoppingError, Reconciler
-from diffugen_operator.recording import Recorder
-from diffugen_operator.scraping import Scraper
-from diffugen_operator.settings import Settings
-from tests.operator.clusters import PretendCluster
-from tests.operator.lives import NOW, a_plan, a_raw_dataset
-
-KEY = Key("vision", "shapes")
-SETTINGS = Settings(scrape_interval=5, progress_interval=10)
-
-
-class PretendPods(Scraper):
-    """Pods that say what the test wants."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    async def ask(self, pods: Iterable[Pod]) -> dict[str, Shard]:
-        return {pod.name: Shard(total=8, done=self.done) for pod in pods}
-
-
-class World:
-    """A reconciler on a pretended cluster, with a clock that the test sets."""
-
-    def __init__(self, **changes: Any) -> None:
-        self.seconds = 0.0
-        self.cluster, self.cache, self.pods = PretendCluster(), Cache(), PretendPods()
-        self.recorder = Recorder(self.cluster.create_event, instance="test")
-        self.reconciler = self.restarted()
-        self.see(Resource.DATASETS, self.cluster.put("labeleddatasets", a_raw_dataset(**changes)))
-
-    def restarted(self) -> Reconciler:
-        self.reconciler = Reconciler(
-            cache=self.cache,
-            cluster=self.cluster,
-            scraper=self.pods,
-            recorder=self.recorder,
-            metrics=Metrics(),
-            settings=SETTINGS,
-            clock=lambda: self.seconds,
-            now=lambda: NOW + timedelta(seconds=self.seconds),
-        )
-        return self.reconciler
-
-    def see(self, resource: Resource, obj: dict[str, Any]) -> None:
-        self.cache.put(resource, obj)
-
-    async def turn(self, times: int = 1) -> float | None:
-        look_again = None
-        for _ in range(times):
-            look_again = await self.reconciler.reconcile(KEY)
-        return look_again
-
-    def asked(self) -> list[str]:
-        """Return what was asked of the API server since the last look."""
-        requests, self.cluster.requests = self.cluster.requests, []
-        return [f"{verb} {kind}" for verb, kind in requests]
-
-    @property
-    def dataset(self) -> dict[str, Any]:
-        return self.cluster.objects["labeleddatasets", "shapes"]
-
-    def job(self, step: str) -> dict[str, Any]:
-        return next(
-            obj
-            for (kind, _), obj in self.cluster.objects.items()
-            if kind == "jobs" and obj["metadata"]["labels"]["diffugen.dev/step"] == step
-        )
-
-    def job_is(self, step: str, condition: str = "", **status: Any) -> None:
-        conditions = [{"type": condition, "status": "True"}] if condition else []
-        job = self.job(step) | {"status": {"conditions": conditions, **status}}
-        self.see(Resource.JOBS, self.cluster.put("jobs", job))
-
-    def pod_is(self, step: str, phase: str, state: dict[str, Any], *, seen: bool = True, number: int = 0) -> None:
-        job = self.job(step)["metadata"]["name"]
-        pod = {
-            "metadata": {
-                "namespace": "vision",
-                "name": f"{job}-{number}",
-                "labels": {"batch.kubernetes.io/job-name": job, "batch.kubernetes.io/job-completion-index": "0"},
-                "ownerReferences": [{"kind": "Job", "name": job, "uid": f"uid-of-{job}", "controller": True}],
-            },
-            "status": {
-                "phase": phase,
-                "podIP": "10.0.0.1",
-                "containerStatuses": [{"name": "generator", "state": state}],
-            },
-        }
-        stored = self.cluster.put("pods", pod)
-        if seen:
-            self.see(Resource.PODS, stored)
-
-    def plan_ends(self, *, seen: bool = True) -> None:
-        message = Outcome(reason="Planned", plan=[a_plan("base")]).dumps()
-        self.pod_is("plan", "Succeeded", {"terminated": {"exitCode": 0, "message": message}}, seen=seen)
-        self.job_is("plan", "Complete")
+from diffugen_operator.reconciler import ChildStoppingError
+from tests.operator.worlds import KEY, SETTINGS, World
 
 
 async def drawing() -> World:

@@ -54,6 +54,7 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
     job = observed.job(names.job_name(run.key, Step.STAGE, stage.name))
     if job is None:
         return _Look(stage.model_copy(update={"state": "Pending"}))
+    stage = _begun(stage, job.name, job.created_at or now)
     if job.complete:
         return _Look(_succeeded(stage, job, now))
     stage = _counted(run, stage, job, observed)
@@ -71,10 +72,12 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
 
 def _started(run: RunPlan, look: _Look, now: datetime) -> _Look:
     job = CreateJob(stage_job(run, look.stage))
-    stage = look.stage.model_copy(
-        update={"state": "Running", "job": job.name, "start_time": look.stage.start_time or write_time(now)}
-    )
+    stage = _begun(look.stage, job.name, now).model_copy(update={"state": "Running"})
     return _Look(stage, (job,), _working(stage))
+
+
+def _begun(stage: StageStatus, job: str, at: datetime) -> StageStatus:
+    return stage.model_copy(update={"job": job, "start_time": stage.start_time or write_time(at)})
 
 
 def _working(stage: StageStatus) -> Phase:
