@@ -41,7 +41,7 @@ def bad_specs() -> list[Any]:
         ),
         pytest.param(
             {"stages": [{"name": "base", "txt2img": {"model": "builtin://nope"}}]},
-            ("UnknownModel", ["spec.stages[0].txt2img.model", "builtin://nope", "shapes"]),
+            ("UnknownModel", ["spec.stages[0].txt2img.model", "'nope'", "shapes"]),
             id="an unknown model",
         ),
         pytest.param(

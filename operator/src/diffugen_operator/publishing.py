@@ -47,7 +47,7 @@ def message(ledger: LabeledDatasetStatus) -> str:
 
 
 def _judged(stage: StageStatus, result: Published) -> StageStatus:
-    accepted = result.accepted_by_stage.get(stage.name)
-    rejected = result.rejected_by_stage.get(stage.name)
+    accepted = result.accepted_by_stage.get(stage.name, 0)
+    rejected = result.rejected_by_stage.get(stage.name, 0)
     samples = stage.samples.model_copy(update={"accepted": accepted, "rejected": rejected})
     return stage.model_copy(update={"samples": samples})

@@ -69,6 +69,10 @@ class Agent:
                 "LANG": "C.UTF-8",
                 "KUBERNETES_SERVICE_HOST": host,
                 "KUBERNETES_SERVICE_PORT": str(port),
+                # No CPU limit is enforced, so numerical libraries are asked to share: each pretended GPU stands for
+                # its part of the cores. Threads that outnumber the cores would spin for one another.
+                "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, self._spec.gpus))),
+                "OMP_WAIT_POLICY": "PASSIVE",
             },
         )
 
