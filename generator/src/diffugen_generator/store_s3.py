@@ -21,8 +21,6 @@ from urllib.parse import urlsplit
 
 import certifi
 import urllib3
-from minio import Minio
-from minio.commonconfig import CopySource
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import (
     AWSConfigProvider,
@@ -43,6 +41,7 @@ from diffugen_generator.failures import (
     StoreRefused,
     StoreUnreachable,
 )
+from diffugen_generator.s3_client import LeanMinio
 from diffugen_generator.store import BINARY
 
 CONNECT_SECONDS = 3.0
@@ -87,7 +86,7 @@ class S3Store:
         self._s3 = s3
         self._bucket = s3.bucket
         self._root = f"{root.strip('/')}/" if root.strip("/") else ""
-        self._credentials = credentials or _credentials(s3.region)
+        self._credentials = _Told(credentials or _credentials(s3.region), self._who())
         self._client = self._connect(_retries(total=5, read=2), READ_SECONDS)
         self.uri = f"s3://{s3.bucket}/{self._root}".rstrip("/")
 
@@ -95,7 +94,7 @@ class S3Store:
         """List one key with little patience, which meets every way of being unreadable."""
         client = self._connect(_retries(total=2, read=0), CHECK_SECONDS)
         with self._failures("list"):
-            next(iter(client.list_objects(self._bucket, prefix=self._root)), None)
+            next(client.keys(self._bucket, self._root), None)
 
     def read(self, key: str) -> bytes:
         """Return an object's bytes; raise `Missing` where there is none."""
@@ -130,17 +129,15 @@ class S3Store:
         """Yield the keys that begin with `prefix`, a thousand by a request."""
         skip = len(self._root)
         with self._failures("list"):
-            for entry in self._client.list_objects(self._bucket, prefix=self._root + prefix, recursive=True):
-                if entry.object_name is not None:
-                    yield entry.object_name[skip:]
+            for key in self._client.keys(self._bucket, self._root + prefix):
+                yield key[skip:]
 
     def copy(self, source: str, target: str) -> None:
         """Have the store copy an object."""
         with self._failures("copy", source):
-            original = CopySource(self._bucket, self._root + source)
-            self._client.copy_object(self._bucket, self._root + target, original)
+            self._client.copy(self._bucket, self._root + source, self._root + target)
 
-    def _connect(self, retries: urllib3.Retry, read_seconds: float) -> Minio:
+    def _connect(self, retries: urllib3.Retry, read_seconds: float) -> LeanMinio:
         endpoint = urlsplit(self._s3.endpoint)
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
@@ -149,7 +146,7 @@ class S3Store:
             cert_reqs="CERT_REQUIRED",
             ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
         )
-        return Minio(
+        return LeanMinio(
             endpoint.netloc,
             secure=endpoint.scheme == "https",
             region=self._s3.region,
@@ -170,8 +167,8 @@ class S3Store:
             self._explain_answer(error)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnreachable(self._unreachable(error)) from error
-        except (MinioException, ValueError) as error:
-            raise StoreRefused(f"{self._who()}: no usable credentials ({error}); {_MEND}") from error
+        except (MinioException, ValueError, SyntaxError) as error:  # SyntaxError: of XML
+            raise StoreMisconfigured(self._no_store(f"what cannot be understood: {error}")) from error
 
     def _explain(self, error: S3Error, verb: str, key: str) -> NoReturn:
         code = error.code or ""
@@ -179,13 +176,11 @@ class S3Store:
             raise Missing(key, self.uri) from None
         if code == "NoSuchBucket":
             raise BucketMissing(
-                f"spec.output.s3.bucket: {self._s3.endpoint} has no bucket {self._bucket!r}; "
-                "create it or name another"
+                f"spec.output.s3.bucket: {self._s3.endpoint} has no bucket {self._bucket!r}; create it or name another"
             ) from error
         if code == "AccessDenied":
             raise StoreRefused(
-                f"{self._who()}: the credentials may not {verb} {self.uri}/{key} ({code}); "
-                f"allow them to, or {_MEND}"
+                f"{self._who()}: the credentials may not {verb} {self.uri}/{key} ({code}); allow them to, or {_MEND}"
             ) from error
         if code in _REFUSED or error.response.status in {401, 403}:
             raise StoreRefused(
@@ -202,13 +197,15 @@ class S3Store:
 
     def _explain_answer(self, error: InvalidResponseError | ServerError) -> NoReturn:
         status = error.status_code if isinstance(error, ServerError) else error._code
-        where = f"spec.output.s3.endpoint: {self._s3.endpoint}"
         if status >= 500:
-            raise StoreUnreachable(f"{where} is ill (HTTP {status})") from error
-        raise StoreMisconfigured(
-            f"{where} answers (HTTP {status}), but not as an S3 store; "
+            raise StoreUnreachable(f"spec.output.s3.endpoint: {self._s3.endpoint} is ill (HTTP {status})") from error
+        raise StoreMisconfigured(self._no_store(f"HTTP {status}")) from error
+
+    def _no_store(self, answer: str) -> str:
+        return (
+            f"spec.output.s3.endpoint: {self._s3.endpoint} answers, but not as an S3 store ({answer}); "
             "give the address of the S3 API, not of a console or a proxy"
-        ) from error
+        )
 
     def _unreachable(self, error: Exception) -> str:
         cause: Exception = error
@@ -249,10 +246,23 @@ def _credentials(region: str) -> Provider:
     if os.environ.get(ENV_ACCESS_KEY):
         return EnvAWSProvider()
     # the metadata address of a cloud answers at once or, elsewhere, never
-    impatient = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1)
-    )
+    impatient = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1))
     return ChainedProvider([AWSConfigProvider(), _Role(http_client=impatient, region=region)])
+
+
+class _Told(Provider):
+    """Credentials whose absence is a failure of ours, not the ValueError that anything may raise."""
+
+    def __init__(self, provider: Provider, who: str) -> None:
+        self._provider = provider
+        self._who = who
+
+    def retrieve(self) -> Credentials:
+        """Return the credentials; raise `StoreRefused` where there are none."""
+        try:
+            return self._provider.retrieve()
+        except ValueError as error:
+            raise StoreRefused(f"{self._who}: no usable credentials ({error}); {_MEND}") from error
 
 
 class _Role(IamAwsProvider):

@@ -1,0 +1,61 @@
+"""MinIO's client, with two requests made lean, because a dataset makes them by the million.
+
+- Listing: keys only. The client builds an object of nine fields for every key, which costs 50 µs; a million
+  samples are three million keys.
+- Copying: one request. The client asks for the size first, to copy what is above 5 GB in parts; pictures are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, unquote_plus
+from xml.sax.saxutils import unescape
+
+from minio import Minio
+
+_KEY = re.compile(rb"<Key>([^<]*)</Key>")
+_TOKEN = re.compile(rb"<NextContinuationToken>([^<]*)</NextContinuationToken>")
+
+
+_Fields = dict[str, str | list[str] | tuple[str]]
+
+
+class NoStoreAnswerError(ValueError):
+    """An answer that no S3 store would give."""
+
+
+class LeanMinio(Minio):
+    """MinIO's client with `keys` and `copy`; both raise what the client's other calls raise."""
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        """Yield the keys of a bucket that begin with `prefix`, sorted, a thousand by a request."""
+        token = ""
+        while True:
+            page = self._page(bucket, prefix, token)
+            # keys come percent-encoded where the store was asked for it and knows how
+            encoded = b"<EncodingType>url</EncodingType>" in page
+            for match in _KEY.findall(page):
+                key = match.decode()
+                yield unquote_plus(key) if encoded else unescape(key)
+            following = _TOKEN.search(page)
+            if following is None:
+                return
+            token = unescape(following.group(1).decode())
+
+    def copy(self, bucket: str, source: str, target: str) -> None:
+        """Copy an object of at most 5 GB inside a bucket."""
+        header: _Fields = {"x-amz-copy-source": quote(f"/{bucket}/{source}")}
+        answer = self._execute("PUT", bucket, target, headers=header).data
+        # S3 may begin to answer 200 and fail afterwards (API reference, CopyObject)
+        if b"<CopyObjectResult" not in answer:
+            raise NoStoreAnswerError(f"the copy of {source} failed: {answer[:200]!r}")
+
+    def _page(self, bucket: str, prefix: str, token: str) -> bytes:
+        query: _Fields = {"list-type": "2", "encoding-type": "url", "max-keys": "1000", "prefix": prefix}
+        if token:
+            query["continuation-token"] = token
+        page: bytes = self._execute("GET", bucket, query_params=query).data
+        if b"<ListBucketResult" not in page:
+            raise NoStoreAnswerError(f"no listing but {page[:60]!r}")
+        return page

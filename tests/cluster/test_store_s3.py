@@ -1,0 +1,332 @@
+"""The bucket store against a real MinIO: what the protocol promises, and every way of being unreadable."""
+
+import http.server
+import itertools
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from minio.credentials.providers import StaticProvider
+
+from devcluster import Cluster
+from devcluster.cluster import MinioAccess
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.failures import (
+    BucketMissing,
+    Missing,
+    StoreFailure,
+    StoreMisconfigured,
+    StoreRefused,
+    StoreUnreachable,
+)
+from diffugen_generator.holdings import ids_below
+from diffugen_generator.planning import plan
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.reading import current_of, dataset_of
+from diffugen_generator.store import FolderStore
+from diffugen_generator.store_s3 import S3Store
+from tests.generator.made import a_finished_store, a_model, an_order, work_off
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def access(cluster: Cluster) -> MinioAccess:
+    return cluster.minio
+
+
+@pytest.fixture
+def bucket(access: MinioAccess) -> str:
+    name = f"store-{next(_numbers)}"
+    access.client().make_bucket(name)
+    return name
+
+
+@pytest.fixture
+def store(access: MinioAccess, bucket: str) -> S3Store:
+    return store_in(access, bucket)
+
+
+def store_in(access: MinioAccess, bucket: str, *, secret: str | None = None, endpoint: str | None = None) -> S3Store:
+    keys = StaticProvider(access.access_key, secret or access.secret_key)
+    return S3Store(S3(endpoint=endpoint or access.endpoint, bucket=bucket), "sets/vision/cars", credentials=keys)
+
+
+def test_what_was_written_is_read(store: S3Store) -> None:
+    store.check()
+    store.write("a/b.json", b"one")
+    store.write("a/b.json", b"two")
+
+    assert store.read("a/b.json") == b"two"
+    assert store.exists("a/b.json")
+    assert not store.exists("a")
+    assert not store.exists("a/b")
+
+
+def test_an_empty_object_is_one(store: S3Store) -> None:
+    store.write("empty", b"")
+
+    assert store.read("empty") == b""
+    assert store.exists("empty")
+
+
+def test_objects_lie_below_the_datasets_root(access: MinioAccess, bucket: str, store: S3Store) -> None:
+    store.write("a", b"")
+
+    names = [item.object_name for item in access.client().list_objects(bucket, recursive=True)]
+    assert names == ["sets/vision/cars/a"]
+    assert store.uri == f"s3://{bucket}/sets/vision/cars"
+
+
+def test_what_is_missing_is_named(store: S3Store) -> None:
+    with pytest.raises(Missing, match="has no a/b") as failure:
+        store.read("a/b")
+
+    assert failure.value.key == "a/b"
+
+
+def test_a_copy_is_made_in_the_store(store: S3Store) -> None:
+    store.write("a", b"picture", "image/png")
+
+    store.copy("a", "there/b c+d.png")
+
+    assert store.read("there/b c+d.png") == b"picture"
+    with pytest.raises(Missing, match="has no nothing"):
+        store.copy("nothing", "c")
+
+
+def test_a_file_of_many_parts_is_uploaded(store: S3Store, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(range(256)) * 40_000 * 2)
+
+    store.upload("large", tmp_path / "large")
+
+    assert store.read("large") == (tmp_path / "large").read_bytes()
+
+
+def test_more_keys_than_a_listing_holds_come_sorted(store: S3Store) -> None:
+    ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:016x}" for number in range(2300)]
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda i: store.write(f"labels/base/x/{i[:2]}/{i}.json", b""), ids))
+
+    keys = list(store.list("labels/base/x/"))
+
+    assert keys == sorted(f"labels/base/x/{i[:2]}/{i}.json" for i in ids)
+    found = [number for batch in ids_below(store.list, "labels/base/x/", ".json") for number in batch]
+    assert set(found) == {int(i, 16) for i in ids}
+    assert list(store.list("labels/base/y/")) == []
+
+
+def test_a_missing_bucket_names_the_field(access: MinioAccess) -> None:
+    with pytest.raises(BucketMissing, match=r"spec.output.s3.bucket: .* has no bucket 'nothing'; create it") as failure:
+        store_in(access, "nothing").check()
+
+    assert (failure.value.reason, failure.value.exit_code) == ("BucketNotFound", 64)
+    for broken in (
+        lambda s: s.read("a"),
+        lambda s: s.write("a", b""),
+        lambda s: list(s.list("")),
+        lambda s: s.copy("a", "b"),
+    ):
+        with pytest.raises((BucketMissing, Missing)):
+            broken(store_in(access, "nothing"))
+
+
+def test_a_wrong_secret_is_refused(access: MinioAccess, bucket: str) -> None:
+    with pytest.raises(StoreRefused, match="SignatureDoesNotMatch.*spec.output.s3.secretRef") as failure:
+        store_in(access, bucket, secret="wrong-secret").check()
+
+    assert (failure.value.reason, failure.value.exit_code) == ("StoreCredentialsRefused", 77)
+
+
+def test_credentials_come_from_the_environment(
+    access: MinioAccess, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", access.secret_key)
+
+    S3Store(S3(endpoint=access.endpoint, bucket=bucket), "").write("a", b"")
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    with pytest.raises(StoreRefused, match="InvalidAccessKeyId"):
+        S3Store(S3(endpoint=access.endpoint, bucket=bucket), "").check()
+
+
+def test_no_credentials_at_all_are_told(
+    access: MinioAccess, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/role")
+
+    with pytest.raises(StoreRefused, match="no usable credentials.*spec.output.s3.secretRef"):
+        S3Store(S3(endpoint=access.endpoint, bucket=bucket), "").check()
+
+
+def test_credentials_without_the_right_to_write(access: MinioAccess, bucket: str) -> None:
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": ["*"]},
+                "Action": ["s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{bucket}"],
+            }
+        ],
+    }
+    access.client().set_bucket_policy(bucket, json.dumps(policy))
+    anonymous = S3Store(S3(endpoint=access.endpoint, bucket=bucket), "sets", credentials=Anonymous())
+
+    anonymous.check()
+    with pytest.raises(StoreRefused, match="may not write .*/sets/a"):
+        anonymous.write("a", b"")
+
+
+class Anonymous(StaticProvider):
+    """Nobody's credentials: requests go out unsigned."""
+
+    def __init__(self) -> None:
+        pass
+
+    def retrieve(self) -> None:  # type: ignore[override]  # what minio takes for "do not sign"
+        return None
+
+
+# --- endpoints that are not a store ---
+
+
+@contextmanager
+def listening(*, accept: bool) -> Iterator[str]:
+    """An endpoint that takes connections and never answers, or whose queue is full so that it takes none."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(5 if accept else 0)
+        address = server.getsockname()
+        held = []
+        for _ in range(0 if accept else 3):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(address)
+            held.append(one)
+        yield f"http://127.0.0.1:{address[1]}"
+        for one in held:
+            one.close()
+
+
+@contextmanager
+def answering(status: int, body: bytes, kind: str) -> Iterator[str]:
+    """A web server that is no store."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def failure_at(endpoint: str) -> tuple[StoreFailure, float]:
+    keys = StaticProvider("key", "secret")
+    store = S3Store(S3(endpoint=endpoint, bucket="data"), "sets", credentials=keys)
+    began = time.monotonic()
+    with pytest.raises(StoreFailure) as failure:
+        store.check()
+    return failure.value, time.monotonic() - began
+
+
+def test_nothing_listens_there() -> None:
+    failure, seconds = failure_at("http://127.0.0.1:9")
+
+    assert isinstance(failure, StoreUnreachable)
+    assert failure.exit_code == 75
+    assert "spec.output.s3.endpoint: http://127.0.0.1:9 refuses connections" in str(failure)
+    assert seconds < 15
+
+
+def test_there_is_no_such_host() -> None:
+    failure, seconds = failure_at("http://nowhere.invalid:9000")
+
+    assert isinstance(failure, StoreUnreachable)
+    assert "there is no such host" in str(failure)
+    assert seconds < 15
+
+
+@pytest.mark.parametrize("accept", [True, False])
+def test_an_endpoint_that_never_answers_is_found_soon(accept: bool) -> None:
+    with listening(accept=accept) as endpoint:
+        failure, seconds = failure_at(endpoint)
+
+    assert isinstance(failure, StoreUnreachable)
+    assert "does not answer" in str(failure)
+    assert seconds < 15
+
+
+@pytest.mark.parametrize("page", [b"<html>Console</html>", b"<!doctype html><p>Console"])
+@pytest.mark.parametrize("status", [200, 302, 404])
+def test_a_web_page_is_no_store(status: int, page: bytes) -> None:
+    with answering(status, page, "text/html") as endpoint:
+        failure, _ = failure_at(endpoint)
+
+    assert isinstance(failure, StoreMisconfigured)
+    assert failure.exit_code == 64
+    assert "not as an S3 store" in str(failure)
+
+
+def test_a_store_that_is_ill_is_worth_another_try() -> None:
+    body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+    with answering(503, body, "application/xml") as endpoint:
+        failure, seconds = failure_at(endpoint)
+
+    assert isinstance(failure, StoreUnreachable)
+    assert "SlowDown" in str(failure)
+    assert seconds < 15
+
+
+# --- the steps, on a bucket as in a folder ---
+
+
+def test_a_dataset_is_planned_and_published_in_a_bucket(store: S3Store, tmp_path: Path) -> None:
+    order = an_order(a_model(tmp_path / "model"))
+
+    plan(order, store)
+    assert work_off(order, store) == 16
+    outcome = publish(order, store)
+
+    assert outcome.published
+    assert outcome.published.uri == f"{store.uri}/revisions/{order.revision}"
+    assert current_of(store)["uri"] == outcome.published.uri
+    again = plan(order, store).plan
+    assert again
+    assert again[0].reused == 16
+    assert publish(order, store) == outcome
+
+
+def test_a_bucket_and_a_folder_hold_the_same(store: S3Store, tmp_path: Path) -> None:
+    order = an_order(a_model(tmp_path / "model"))
+    folder: FolderStore = a_finished_store(order, tmp_path / "folder")
+    publish(order, folder)
+    plan(order, store)
+    work_off(order, store)
+    publish(order, store)
+
+    assert list(store.list("")) == list(folder.list(""))
+    assert dataset_of(store) == dataset_of(folder)
