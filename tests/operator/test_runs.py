@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from diffugen_api.contract import Outcome
-from tests.operator.lives import a_life, a_plan, spec_data
+from tests.operator.lives import Life, a_life, a_plan, spec_data
 
 OTHER_PROMPTS = {"prompts": {"templates": ["the {object}"], "variables": {"object": ["ball", "star"]}}}
 OTHER_STORE = {"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "elsewhere"}}}
@@ -121,6 +123,41 @@ def test_a_run_that_only_tries_again_begins_anew_with_a_retry() -> None:
     life.ask_for_retry().settle()
 
     assert life.status.attempt == 2
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        pytest.param(a_life().until_planning().pod_waits("plan", "ImagePullBackOff"), id="an image"),
+        pytest.param(a_life().until_planning().pod_waits("plan", "CreateContainerConfigError"), id="a Secret"),
+        pytest.param(a_life().until_planning().later(60), id="pod security"),
+        pytest.param(a_life().until_drawing().pod_unschedulable("base", "no such node"), id="a node selector"),
+    ],
+)
+def test_an_edit_of_what_holds_a_run_up_begins_it_once_more(life: Life) -> None:
+    life.settle()
+
+    life.edit(run={"podTemplate": {"spec": {"priorityClassName": "high"}}}).settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"]["template"]["spec"]["priorityClassName"] == "high"
+
+
+def test_an_edit_of_how_a_run_runs_that_gets_on_is_for_its_later_jobs() -> None:
+    life = a_life().until_drawing().pod_runs("base", "0").settle()
+
+    life.edit(run={"image": "mine:2"}).settle()
+    life.job_completes("base").settle()
+
+    assert life.status.attempt == 1
+    assert life.job("publish")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+def test_pods_in_line_for_a_node_keep_their_place_when_a_retry_is_asked_for() -> None:
+    life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes").settle()
+
+    assert life.ask_for_retry().settle().status.attempt == 1
 
 
 def test_a_retry_of_a_run_that_is_well_is_only_taken_note_of() -> None:

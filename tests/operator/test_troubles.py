@@ -187,6 +187,13 @@ def test_a_failure_that_is_final_is_not_said_to_be_tried_again(code: int) -> Non
     assert life.shown()[2] == "Drawing"
 
 
+def test_a_job_that_is_about_to_fail_is_not_said_to_try_again() -> None:
+    life = a_life().until_drawing().pod_ends("base", 75, AWAY, index="0")
+    life.job_status("base", conditions=[{"type": "FailureTarget", "status": "True"}])
+
+    assert life.settle().shown()[2] == "Drawing"
+
+
 def test_a_hold_up_of_one_shard_is_none_while_others_get_on() -> None:
     life = a_life().until_drawing().pod_ends("base", 1, index="0").pod_runs("base", "1", total=8, done=3)
 

@@ -120,8 +120,10 @@ class Job:
     completed_indexes: str
     failed_indexes: str
     complete: bool
+    failing: bool
+    """Whether it is about to fail: its pods are being stopped, and none is tried again."""
     failure: Trouble | None
-    """The Job's Failed condition; a Job that is only about to fail still counts as running."""
+    """The Job's Failed condition."""
     completion_time: str | None
 
     @property
@@ -151,6 +153,7 @@ class Job:
             completed_indexes=status.get("completedIndexes") or "",
             failed_indexes=status.get("failedIndexes") or "",
             complete=_condition(status, "Complete") is not None,
+            failing=_condition(status, "FailureTarget") is not None,
             failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
             completion_time=status.get("completionTime"),
         )

@@ -4,9 +4,9 @@ A run is one attempt of one revision, going to one store. The status is its ledg
 anything is created: attempts only grow, so no two runs ever share a Job's name, not even when a spec is
 edited there and back again.
 
-A run begins when another content is wanted or another store; when a retry is asked for and the run is
-stuck, or fails and tries again; when the spec is edited at all while the run is stalled, as the edit may be
-the mend.
+A run begins when another content is wanted or another store. It begins once more, on what the store holds by
+then, when it is stalled or held up, and a retry is asked for or the spec is edited at all: the edit may be
+the mend, and Jobs cannot be edited.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diffugen_operator.names import RunKey
 from diffugen_operator.observed import Dataset, Job, Observed, Wanted
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import presented, stalled_generation
-from diffugen_operator.waiting import trying_again
+from diffugen_operator.waiting import hold_ups
 
 _STOPPING_SLACK = timedelta(seconds=60)
 """How much longer than their grace period the pods of a former run are waited for."""
@@ -53,12 +53,21 @@ def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetim
         return f"The spec changed: revision {wanted.revision} follows {status.revision}."
     if status.store != wanted.store:
         return "The dataset goes to another store."
-    stalled_at = stalled_generation(status)
-    if stalled_at is not None and stalled_at != dataset.generation:
-        return "The spec was edited while the run was stalled."
-    if retry_asked(dataset) and (stalled_at is not None or trying_again(dataset, observed, now)):
-        return "A retry was asked for."
-    return None
+    return _why_once_more(dataset, observed, now)
+
+
+def _why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str | None:
+    """Return why the same run is to be tried once more: an edit or a retry of what does not get on."""
+    edited, asked = dataset.generation != dataset.status.observed_generation, retry_asked(dataset)
+    if not edited and not asked:
+        return None
+    stalled = stalled_generation(dataset.status) is not None
+    held_up = stalled or hold_ups(dataset, observed, now)
+    if edited and held_up:
+        return f"The spec was edited while the run was {'stalled' if stalled else 'held up'}."
+    # Pods in line for a node lose their place by a retry and gain nothing.
+    stuck = stalled or [phase for phase in hold_ups(dataset, observed, now) if phase.queued is None]
+    return "A retry was asked for." if asked and stuck else None
 
 
 def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime) -> Decision:

@@ -22,6 +22,8 @@ _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCo
 
 def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     """Return the phase of a Job whose pods do not get on, or None where they do."""
+    if job.failing:
+        return None
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
     for pod in live:
@@ -44,14 +46,14 @@ def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | N
     return None
 
 
-def trying_again(dataset: Dataset, observed: Observed, now: datetime) -> bool:
-    """Whether an unfinished Job of the present run does nothing but fail and try again."""
+def hold_ups(dataset: Dataset, observed: Observed, now: datetime) -> list[Phase]:
+    """Return what holds up the unfinished Jobs of the present run."""
     phases = [
         held_up("", job, observed, now)
         for job in observed.jobs
         if job.attempt == dataset.status.attempt and not job.finished
     ]
-    return any(phase is not None and phase.queued is None for phase in phases)
+    return [phase for phase in phases if phase is not None]
 
 
 def last_failure(pods: Sequence[Pod]) -> Trouble | None:
