@@ -246,6 +246,16 @@ async def test_pods_are_asked_at_their_interval() -> None:
     assert await world.turn() == SETTINGS.scrape_interval
 
 
+async def test_a_pod_that_does_not_answer_is_counted_as_before() -> None:
+    world = await drawing()
+    world.pod_is("stage", "Failed", {"terminated": {"exitCode": 1}}, number=1)  # a former try of the same shard
+    for world.seconds, world.pods.done in ((100.0, 1), (120.0, -1)):
+        await world.turn()
+
+    summary = world.dataset["status"]["summary"]
+    assert (summary["progress"], summary["reason"]) == ("1/24", "Drawing")
+
+
 async def test_a_status_that_somebody_else_wrote_fails_the_turn() -> None:
     world = World()
     await world.turn()

@@ -24,13 +24,13 @@ SETTINGS = Settings(scrape_interval=5, progress_interval=10)
 
 
 class PretendPods(Scraper):
-    """Pods that say what the test wants."""
+    """Pods that say what the test wants; nothing where `done` is negative."""
 
     def __init__(self) -> None:
         self.done = 0
 
     async def ask(self, pods: Iterable[Pod]) -> dict[str, Shard]:
-        return {pod.name: Shard(total=8, done=self.done) for pod in pods}
+        return {pod.name: Shard(total=8, done=self.done) for pod in pods} if self.done >= 0 else {}
 
 
 class World:

@@ -63,7 +63,7 @@ class _Memory:
     wanted: Wanted | Unfit | None = None
     meter: Meter = field(default_factory=Meter)
     attempt: int = 0
-    shards: Mapping[str, Shard] = field(default_factory=dict)
+    shards: dict[str, Shard] = field(default_factory=dict)
     scraped_at: float = float("-inf")
     written_at: float = float("-inf")
 
@@ -131,10 +131,10 @@ class Reconciler:
         resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
         if resting or memory.attempt != dataset.status.attempt:
             memory.meter, memory.attempt = Meter(), dataset.status.attempt
-        if not asked:
-            memory.shards = {}
-        elif self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
-            memory.shards = await self._scraper.ask(asked)
+        # A pod that does not answer this time is counted as before.
+        memory.shards = {pod.name: memory.shards[pod.name] for pod in asked if pod.name in memory.shards}
+        if asked and self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
+            memory.shards |= await self._scraper.ask(asked)
             memory.scraped_at = self._clock()
         return memory.shards
 
