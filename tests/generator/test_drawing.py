@@ -18,7 +18,7 @@ from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.models import ModelFolder, resolve
 
-SETTINGS = DrawingSettings(width=64, height=64, steps=4, guidance=3.0, negative="a star")
+SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative="a star")
 ORDERS = [
     Order("a red ball on snow", 1),
     Order("a blue star", 2**63 - 1),

@@ -1,10 +1,10 @@
 """From evidence to instances: which pixels belong to which class. Pure, on a CPU, without torch.
 
-Every map is enlarged to the picture; at each pixel the words compete and the greatest value wins (each map
-counts in parts of its own range, since words differ in how much attention they draw at all). Where the winner
-is a class and stands above the threshold, the pixel is an object's; pixels near the threshold are uncertain
-and, if asked for, go where the picture's colours say. A class that the prompt does not name has no map, and
-so never a label.
+Every map is enlarged to the picture; at each pixel the classes compete and the greatest value wins (each map counts in
+parts of its own range, since words differ in how much attention they draw at all). A winner above the threshold owns
+the pixel, unless a background word stands higher there; background words bind loosely, so they do not reach what is
+certain. Pixels near the threshold are uncertain and, if asked for, go where the picture's colours say. A class that
+the prompt does not name has no map, and so never a label.
 """
 
 from __future__ import annotations
@@ -54,20 +54,23 @@ def owners_of(
     `maps` [words, height, width] are in 0..1, the first `classes` of them those of classes, the others
     background.
     """
-    winner = maps.argmax(axis=0)
-    value = maps.max(axis=0)
+    top = min(MOST, settings.threshold + ABOVE)
+    bottom = max(LEAST, settings.threshold - BELOW)
+    winner = maps[:classes].argmax(axis=0)
+    value = maps[:classes].max(axis=0)
+    behind = maps[classes:].max(axis=0, initial=0.0)
+    certain = value >= top
+    likely = (value >= settings.threshold) & (certain | (value >= behind))
     if not settings.snap:
-        owned = (winner < classes) & (value >= settings.threshold)
-        return np.where(owned, winner, NOTHING).astype(np.int32)
+        return np.where(likely, winner, NOTHING).astype(np.int32)
+    uncertain = (value >= bottom) & ~certain
     owners = np.full(value.shape, NOTHING, np.int32)
     standing = np.zeros(value.shape, np.float32)
-    uncertain = (value >= max(LEAST, settings.threshold - BELOW)) & (value < min(MOST, settings.threshold + ABOVE))
     for index in range(classes):
         wins = winner == index
-        inside = wins & (value >= min(MOST, settings.threshold + ABOVE))
-        likely = wins & (value >= settings.threshold)
-        object_ = snapped(image, inside=inside, outside=~(inside | uncertain), likely=likely)
-        takes = object_ & (maps[index] > standing)  # pixels that two classes' cuts claim go to the greater map
+        inside = wins & certain
+        found = snapped(image, inside=inside, outside=~(inside | uncertain), likely=wins & likely)
+        takes = found & (maps[index] > standing)  # pixels that two classes' cuts claim go to the greater map
         owners[takes] = index
         standing[takes] = maps[index][takes]
     return owners
