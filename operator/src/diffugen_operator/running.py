@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import time
 from collections import Counter
@@ -70,7 +71,7 @@ class Operator:
             now=lambda: datetime.now(UTC),
         )
         self._listed = False
-        self._broken = asyncio.Event()
+        self._broken = False
         schedule = self._queue.schedule
         self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
 
@@ -89,12 +90,11 @@ class Operator:
                 standalone=True,
                 clusterwide=not self._settings.namespaces,
                 namespaces=self._settings.namespaces,
-                stop_flag=self._broken,
             )
         finally:
             await self._stop(tasks)
             await server.stop()
-        if self._broken.is_set():
+        if self._broken:
             raise SystemExit("diffugen-operator: a part of it broke; the log above says which")
 
     def _start(self) -> list[asyncio.Task[None]]:
@@ -112,7 +112,9 @@ class Operator:
         """End the process where a part of it has ended by mistake: better a restart than half an operator."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("The %s broke: %r", task.get_name(), error, exc_info=error)
-            self._broken.set()
+            self._broken = True
+            # kopf stops at signals; waiting for a flag besides would hold up every stop by five seconds.
+            signal.raise_signal(signal.SIGTERM)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         """Let what is under way finish, within bounds."""
