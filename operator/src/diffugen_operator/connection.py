@@ -33,7 +33,7 @@ class Connection:
         self._settings = settings
         self._count = count
         self._session: aiohttp.ClientSession | None = None
-        self._lent = False
+        self._lent: aiohttp.ClientSession | None = None
         self._server = ""
         self._headers: dict[str, str] = {}
         self._proxy: str | None = None
@@ -45,7 +45,6 @@ class Connection:
         """The session as it is now."""
         if self._session is None or self._session.closed:
             self._session = self._open()
-            self._lent = False
         return self._session
 
     @property
@@ -55,11 +54,10 @@ class Connection:
 
     async def lend(self) -> kopf.AiohttpSession:
         """Give kopf a session; where it asks again, its credentials were refused, and all begins anew."""
-        if self._lent:
+        if self._lent is not None:
             await self.close()
-        session = self._session_over(self.session.connector, owner=False)
-        self._lent = True
-        return kopf.AiohttpSession(server=self._server, aiohttp_session=session)
+        self._lent = self._session_over(self.session.connector, owner=False)
+        return kopf.AiohttpSession(server=self._server, aiohttp_session=self._lent)
 
     def _open(self) -> aiohttp.ClientSession:
         info = self._credentials()
@@ -79,9 +77,10 @@ class Connection:
         )
 
     async def close(self) -> None:
-        """Close the session."""
-        if self._session is not None:
-            await self._session.close()
+        """Close the pool and all sessions over it."""
+        for session in (self._lent, self._session):
+            if session is not None:
+                await session.close()
 
     def _credentials(self) -> kopf.ConnectionInfo:
         settings = kopf.OperatorSettings()
