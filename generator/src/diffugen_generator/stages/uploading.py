@@ -21,7 +21,11 @@ THREADS = 8
 
 
 class Uploads:
-    """A bounded pool. Leaving its `with` waits for what was submitted, and raises the first failure."""
+    """A bounded pool.
+
+    Leaving its `with` waits for what was submitted, also when an exception leaves it, and raises the first failure.
+    After a failure of a task, what has not begun is dropped.
+    """
 
     def __init__(self, *, waiting: int, threads: int = THREADS) -> None:
         """Run up to `threads` tasks at once; `submit` blocks while `waiting` are under way."""
@@ -69,5 +73,6 @@ class Uploads:
     ) -> None:
         if error is None:
             self.finish()
-        else:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            return
+        # What was drawn is worth keeping whatever ends the work, unless the store itself is what fails.
+        self._pool.shutdown(wait=True, cancel_futures=self._failure is not None)
