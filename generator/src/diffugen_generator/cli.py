@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from diffugen_api.v1alpha1 import LabeledDataset
-    from diffugen_generator.commands.running import Display
+    from diffugen_generator.commands.display import Display
     from diffugen_generator.store import Store
 
 T = TypeVar("T")

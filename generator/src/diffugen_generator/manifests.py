@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -162,19 +162,22 @@ def _path(location: tuple[str | int, ...]) -> str:
 
 
 def _explained(detail: ErrorDetails) -> str:
-    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
-    if kind == "extra_forbidden":
-        return _unknown_field(detail["loc"])
-    if kind == "missing":
-        return "it is missing"
-    if kind == "literal_error":
-        return f"{value!r} is not one of {context['expected']}"
-    if kind == "string_pattern_mismatch":
-        return f"{value!r} does not match {context['pattern']}"
-    if kind == "value_error":
-        return detail["msg"].removeprefix("Value error, ")
+    if (explain := _EXPLANATIONS.get(detail["type"])) is not None:
+        return explain(detail)
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{message.replace('input should', 'it has to')} (it is {_short(value)})"
+    return f"{message.replace('input should', 'it has to')} (it is {_short(detail['input'])})"
+
+
+_EXPLANATIONS: Mapping[str, Callable[[ErrorDetails], str]] = {
+    "missing": lambda _: "it is missing",
+    "extra_forbidden": lambda e: _unknown_field(e["loc"]),
+    "literal_error": lambda e: f"{e['input']!r} is not one of {e['ctx']['expected']}",
+    "string_pattern_mismatch": lambda e: f"{e['input']!r} does not match {e['ctx']['pattern']}",
+    "too_short": lambda e: f"it needs {e['ctx']['min_length']} or more (it has {len(e['input'])})",
+    "too_long": lambda e: f"it may have {e['ctx']['max_length']} at most (it has {len(e['input'])})",
+    "value_error": lambda e: e["msg"].removeprefix("Value error, "),
+}
+"""What pydantic's errors mean to the author of a manifest, where its own words do not say it well."""
 
 
 def _short(value: object) -> str:

@@ -5,15 +5,26 @@ Both write to stderr, so that stdout is for results.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from diffugen_generator.commands.running import Advance
 from diffugen_generator.progress import Meter, ProgressLines, duration, speed
+
+Advance = Callable[[int, int], None]
+"""Called with the parts done and all parts."""
+
+
+class Display(Protocol):
+    """Shows how far a run is."""
+
+    def task(self, what: str, unit: str) -> AbstractContextManager[Advance]:
+        """Show one more piece of work, in some unit, while the block lasts."""
+        ...
 
 
 class PlainDisplay:

@@ -1,0 +1,64 @@
+"""What `diffugen run` did, for tables and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffugen_api.contract import Published, ShardCounts, StagePlan
+from diffugen_api.orders import WorkOrder
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a run did for one stage."""
+
+    plan: StagePlan
+    counts: ShardCounts
+    seconds: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {
+            "name": self.plan.name,
+            "samples": self.plan.total,
+            "reused": self.plan.reused + self.counts.reused,
+            "drawn": self.counts.drawn,
+            "labelled": self.counts.labelled,
+            "shards": self.plan.shards,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did, and what came of it."""
+
+    order: WorkOrder
+    stages: list[StageResult]
+    published: Published
+    seconds: float
+    classes: dict[str, int] = field(default_factory=dict)
+    """Objects of each class, in the manifest's order."""
+    splits: dict[str, int] = field(default_factory=dict)
+    """Pictures of each split."""
+
+    @property
+    def contact_sheet(self) -> str:
+        """Where the contact sheet is."""
+        return f"{self.published.uri}/contact-sheet.png"
+
+    def row(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {
+            "namespace": self.order.namespace,
+            "name": self.order.name,
+            "revision": self.order.revision,
+            "stages": [stage.row() for stage in self.stages],
+            "drawn": sum(stage.counts.drawn for stage in self.stages),
+            "published": self.published.model_dump(mode="json", by_alias=True),
+            "classes": self.classes,
+            "splits": self.splits,
+            "contactSheet": self.contact_sheet,
+            "seconds": round(self.seconds, 1),
+        }

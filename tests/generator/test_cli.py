@@ -1,0 +1,237 @@
+"""`diffugen` as people meet it: in a process of its own, by what it prints and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.generator.made import a_finished_store, a_model, an_order, spec_data
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "shapes.yaml"
+
+HEAVY = ("torch", "diffusers", "transformers", "cv2", "minio", "pycocotools")
+
+
+def diffugen(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "diffugen_generator", *map(str, arguments)],
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def imported_by(*arguments: str | Path) -> set[str]:
+    """The heavy modules that a command has imported when it ends."""
+    script = (
+        "import sys\n"
+        "from diffugen_generator.cli import app\n"
+        "try: app()\n"
+        "finally: print('IMPORTED', *sorted(set(sys.modules) & set(sys.argv[0].split(','))), file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.argv[0] = {','.join(HEAVY)!r}\n{script}"]
+    ended = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    line = next(line for line in ended.stderr.splitlines() if line.startswith("IMPORTED"))
+    return set(line.split()[1:])
+
+
+def a_manifest(folder: Path, model: str, **changes: Any) -> Path:
+    document = {
+        "apiVersion": "diffugen.dev/v1alpha1",
+        "kind": "LabeledDataset",
+        "metadata": {"name": "shapes", "namespace": "vision"},
+        "spec": spec_data(model, **changes),
+    }
+    file = folder / "manifest.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+# --- what starts fast, and never loads a model ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["validate", EXAMPLE], set()),
+        (["plan", EXAMPLE], set()),
+        (["run", "--help"], set()),
+    ],
+)
+def test_what_only_looks_loads_nothing_heavy(arguments: list[str], allowed: set[str]) -> None:
+    assert imported_by(*arguments) <= allowed
+
+
+def test_plan_and_publish_steps_never_import_torch(tmp_path: Path) -> None:
+    order = an_order(a_model(tmp_path / "model"))
+    a_finished_store(order, tmp_path / "datasets" / "vision" / "shapes")
+    (tmp_path / "order.json").write_text(order.dumps())
+    common = ("--order", tmp_path / "order.json", "--store", tmp_path / "datasets")
+
+    assert imported_by("worker", "plan", *common) == set()
+    assert imported_by("worker", "publish", *common) <= {"cv2", "pycocotools"}
+
+
+# --- validate ---
+
+
+def test_validate_a_good_manifest() -> None:
+    ended = diffugen("validate", EXAMPLE)
+
+    assert (ended.returncode, ended.stdout) == (0, "✔ shapes: valid, 96 samples\n")
+
+
+def test_validate_names_every_fault(tmp_path: Path) -> None:
+    file = a_manifest(tmp_path, "builtin://shapes", image={"width": 100, "heigth": 64}, seed=-1)
+
+    ended = diffugen("validate", file)
+
+    assert ended.returncode == 64
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines() == [
+        f"✘ {file}: 3 faults",
+        "  spec.image.width: it has to be a multiple of 8 (it is 100)",
+        "  spec.image.heigth: there is no such field; did you mean 'height'?",
+        "  spec.seed: it has to be greater than or equal to 0 (it is -1)",
+    ]
+
+
+def test_brackets_in_paths_are_shown(tmp_path: Path) -> None:
+    ended = diffugen("validate", a_manifest(tmp_path, "builtin://cars"))
+
+    assert "spec.stages[0].txt2img.model: no model is built in as 'cars'" in ended.stderr
+
+
+# --- plan ---
+
+
+def test_plan_shows_stages_counts_and_prompts() -> None:
+    ended = diffugen("plan", EXAMPLE)
+
+    assert ended.returncode == 0, ended.stderr
+    [head, row] = [line.split() for line in ended.stdout.splitlines() if line.startswith(("stage", "base"))]
+    assert head == ["stage", "kind", "model", "samples", "reused", "to", "draw", "to", "relabel", "shards"]
+    assert row == ["base", "txt2img", "builtin://shapes", "96", "0", "96", "0", "6"]
+    assert "  a yellow square and a red ball on snow" in ended.stdout.splitlines()
+
+
+def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
+    model = a_model(tmp_path / "model")
+    a_finished_store(an_order(model), tmp_path / "datasets" / "vision" / "shapes")
+    prompts = spec_data(model)["prompts"]
+    prompts["variables"]["color"].append("green")
+    file = a_manifest(tmp_path, model, prompts=prompts)
+
+    ended = diffugen("plan", file, "--store", tmp_path / "datasets", "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    shown = json.loads(ended.stdout)
+    assert shown["stages"] == [
+        {"name": "base", "total": 24, "reused": 16, "draw": 8, "relabel": 0, "shards": 1, "gpu": True}
+    ]
+    assert shown["prompts"] == ["a red ball on snow"]
+
+
+# --- run ---
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+    """A small dataset, drawn by the built-in model: the manifest, the store, and what the run said."""
+    folder = tmp_path_factory.mktemp("run")
+    file = a_manifest(
+        folder,
+        "builtin://shapes",
+        prompts={"templates": ["a red ball on snow", "a blue star on sand"], "samplesPerPrompt": 2},
+        stages=[{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 4, "guidanceScale": 3}}],
+        quality={"minInstances": 0},
+        output={"splits": {"train": 1}},
+        run={"samplesPerShard": 3},
+    )
+    return file, folder / "datasets", diffugen("run", file, "--store", folder / "datasets")
+
+
+def test_run_ends_with_what_was_done_and_where_it_is(ran: Any) -> None:
+    _, datasets, ended = ran
+
+    assert ended.returncode == 0, ended.stderr
+    row = next(line.split() for line in ended.stdout.splitlines() if line.startswith("base"))
+    assert row[:5] == ["base", "4", "0", "4", "4"]
+    assert "4 pictures (train 4), 0 rejected" in ended.stdout
+    sheet = next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("look at"))
+    assert Path(sheet).read_bytes().startswith(b"\x89PNG")
+    assert sheet.startswith(str(datasets / "vision" / "shapes" / "revisions"))
+    assert "planning (samples): 4/4 (100 %)" in ended.stderr
+    assert "stage base (pictures): 4/4 (100 %)" in ended.stderr
+    assert "publishing (samples): 4/4 (100 %)" in ended.stderr
+
+
+def test_a_second_run_draws_nothing(ran: Any) -> None:
+    file, datasets, _ = ran
+
+    ended = diffugen("run", file, "--store", datasets, "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["drawn"] == 0
+    assert result["stages"][0]["reused"] == 4
+    assert result["published"]["samples"] == 4
+    assert Path(result["contactSheet"]).exists()
+    assert result["splits"] == {"train": 4}
+
+
+def test_a_new_threshold_draws_nothing(ran: Any, tmp_path: Path) -> None:
+    file, datasets, _ = ran
+    document = yaml.safe_load(file.read_text())
+    document["spec"]["labeling"] = {"attention": {"threshold": 0.6}}
+    (tmp_path / "edited.yaml").write_text(yaml.safe_dump(document))
+
+    ended = diffugen("run", tmp_path / "edited.yaml", "--store", datasets, "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    [stage] = json.loads(ended.stdout)["stages"]
+    assert (stage["drawn"], stage["labelled"]) == (0, 4)
+
+
+# --- how it fails ---
+
+
+def test_no_store_is_told(tmp_path: Path) -> None:
+    ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")))
+
+    assert ended.returncode == 64
+    assert ended.stderr.splitlines()[-1].startswith("✘ spec.output.s3: there is no store to publish to; name")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
+    output = {"s3": {"endpoint": "http://127.0.0.1:9", "bucket": "data"}}
+    file = a_manifest(tmp_path, a_model(tmp_path / "model"), output=output)
+
+    ended = diffugen("run", file, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
+
+    assert ended.returncode == 75
+    assert "✘ spec.output.s3.endpoint: http://127.0.0.1:9 refuses connections" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_debug_shows_where_it_failed(tmp_path: Path) -> None:
+    ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--debug")
+
+    assert "Traceback" in ended.stderr
+
+
+def test_version() -> None:
+    ended = diffugen("--version")
+
+    assert (ended.returncode, ended.stdout.split()[0]) == (0, "diffugen")
