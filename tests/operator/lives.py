@@ -78,7 +78,6 @@ def a_published(revision: str = "rev", samples: int = 24) -> Published:
         instances=30,
         manifest_sha256="ab" * 32,
         accepted_by_stage={"base": samples},
-        rejected_by_stage={"base": 0},
     )
 
 

@@ -73,7 +73,8 @@ def test_a_published_dataset_is_ready_and_says_where_it_is() -> None:
     assert "24 samples, 30 instances at s3://pictures/vision/shapes" in message
     assert life.status.dataset is not None
     assert life.status.dataset.revision == life.status.revision
-    assert life.status.stages[0].samples.accepted == 24
+    samples = life.status.stages[0].samples
+    assert (samples.accepted, samples.rejected) == (24, 0), "of which the publish step says nothing where there is none"
     assert life.shown() == ("", "24/24", "Published")
 
 
