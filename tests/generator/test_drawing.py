@@ -96,7 +96,8 @@ def test_sizes_need_not_be_square(drawer: Drawer) -> None:
 )
 def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -> None:
     config = own_model / "scheduler" / "scheduler_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": scheduler}))
+    changes = {"_class_name": scheduler, "skip_prk_steps": True}  # as in Stable Diffusion's own
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     drawer = drawer_of(resolve(str(own_model)))
 
     together = drawer.draw(ORDERS[:3], SETTINGS)
@@ -122,6 +123,14 @@ def test_what_cannot_be_drawn_with_is_refused(
         load(resolve(str(own_model)), torch.device("cpu"))
 
     assert caught.value.reason == "UnsupportedModel"
+
+
+def test_steps_that_a_scheduler_cannot_take_are_refused(own_model: Path) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "PNDMScheduler"}))
+
+    with pytest.raises(SpecError, match="PNDMScheduler cannot draw in 3 steps"):
+        drawer_of(resolve(str(own_model))).draw(ORDERS[:1], SETTINGS)
 
 
 def test_broken_weights_are_refused(own_model: Path) -> None:

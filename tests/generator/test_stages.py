@@ -129,6 +129,16 @@ def test_the_same_shard_leaves_the_same_bytes(tiny_model: ModelFolder, drawn: Fo
     assert contents(store) == contents(drawn)
 
 
+def test_the_order_of_the_classes_does_not_matter(
+    tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore
+) -> None:
+    spec = spec_of(tiny_model, classes=[{"name": "star"}, {"name": "ball"}])
+
+    run_shard(*shard_of(spec, tiny_model), store, batch_size=4, device="cpu")
+
+    assert contents(store) == contents(drawn)
+
+
 def test_progress_is_told_as_it_comes(tiny_model: ModelFolder, store: FolderStore) -> None:
     told: list[ShardCounts] = []
 

@@ -24,10 +24,14 @@ def test_leaving_waits_for_everything() -> None:
 def test_an_interruption_leaves_nothing_of_what_was_drawn_behind() -> None:
     done: list[int] = []
 
-    with pytest.raises(Interrupted), Uploads(waiting=10, threads=1) as uploads:
-        for number in range(5):
-            uploads.submit(lambda n: (time.sleep(0.01), done.append(n)), number)
-        raise Interrupted
+    def work_until_interrupted() -> None:
+        with Uploads(waiting=10, threads=1) as uploads:
+            for number in range(5):
+                uploads.submit(lambda n: (time.sleep(0.01), done.append(n)), number)
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        work_until_interrupted()
 
     assert done == [0, 1, 2, 3, 4]
 
@@ -40,12 +44,16 @@ def test_a_failure_is_raised_by_the_next_submission_and_what_waits_is_dropped() 
         failed.set()
         raise ConnectionError("the store is gone")
 
-    with pytest.raises(ConnectionError), Uploads(waiting=10, threads=1) as uploads:
-        uploads.submit(fail)
-        failed.wait()
-        for number in range(1000):
-            uploads.submit(done.append, number)
-            time.sleep(0.001)
+    def work_on() -> None:
+        with Uploads(waiting=10, threads=1) as uploads:
+            uploads.submit(fail)
+            failed.wait()
+            for number in range(1000):
+                uploads.submit(done.append, number)
+                time.sleep(0.001)
+
+    with pytest.raises(ConnectionError):
+        work_on()
 
     assert len(done) < 1000
 

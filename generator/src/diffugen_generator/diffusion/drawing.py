@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.texts import TextStates
 
@@ -73,7 +74,7 @@ class Drawer:
             negative = self._texts.of([settings.negative]).expand_as(texts)
             texts = torch.cat([negative, texts])  # [2b, tokens, width], negative first
         scheduler = parts.scheduler
-        scheduler.set_timesteps(settings.steps, device=parts.device)
+        self._set_steps(settings.steps)
         latents = latents * scheduler.init_noise_sigma
         extra = {"generator": generators} if self._noisy else {}
         for t in scheduler.timesteps:
@@ -85,6 +86,14 @@ class Drawer:
                 predicted = without + settings.guidance * (with_text - without)
             latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
         return self._decode(latents[: len(orders)])
+
+    def _set_steps(self, steps: int) -> None:
+        scheduler = self._components.scheduler
+        try:
+            scheduler.set_timesteps(steps, device=self._components.device)
+        except ValueError as error:
+            name = type(scheduler).__name__
+            raise SpecError("UnsupportedSteps", f"steps: {name} cannot draw in {steps} steps: {error}") from error
 
     def _noise(self, generators: list[torch.Generator], settings: DrawingSettings) -> torch.Tensor:
         """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""

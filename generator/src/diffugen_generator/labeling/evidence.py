@@ -15,7 +15,7 @@ class Evidence:
     """Attention maps of one picture, classes first, then background words."""
 
     classes: tuple[str, ...]
-    """The classes that the prompt names, in the spec's order."""
+    """The classes that the prompt names, in the vocabulary's order."""
     background: tuple[str, ...]
     """The background words that the prompt names."""
     maps: NDArray[np.uint8]

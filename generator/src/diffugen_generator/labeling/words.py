@@ -12,7 +12,7 @@ class Vocabulary:
     """What to look for."""
 
     classes: Mapping[str, Sequence[str]]
-    """The words of each class, in the order of the classes."""
+    """The words of each class; a term of two classes is the first one's."""
     background: Sequence[str] = field(default=())
     """Words for what is not an object."""
 

@@ -53,7 +53,9 @@ class Studio:
         if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
             torch.set_num_threads(1)
         texts = TextStates(components)
-        vocabulary = Vocabulary({c.name: c.words for c in header.classes}, tuple(header.attention.background))
+        # In an order of their own, as the evidence's address does not depend on the order in the spec.
+        classes = sorted(header.classes, key=lambda each: each.name)
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
         self._settings = settings_of(header)
         self._drawer = Drawer(components, texts)
         self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
