@@ -52,8 +52,7 @@ class Instance:
     segmentation: Rle
 
     def row(self) -> dict[str, Any]:
-        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels are equal
-        bytes."""
+        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels are equal bytes."""
         return {
             "class": self.class_name,
             "score": round(self.score, 4),

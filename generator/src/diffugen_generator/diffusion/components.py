@@ -58,8 +58,7 @@ def best_device() -> torch.device:
 
 
 def load(model: ModelFolder, device: torch.device) -> Components:
-    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU, channels last; raise `SpecError` where it
-    cannot work."""
+    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU. Raises `SpecError` where it cannot work."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:

@@ -30,8 +30,7 @@ class DrawingSettings:
     """Pixels."""
     steps: int
     guidance: float
-    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not
-    read."""
+    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read."""
     negative: str = ""
 
 
@@ -117,8 +116,7 @@ class Drawer:
 
 @torch.inference_mode()
 def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without
-    chance."""
+    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
     vae = components.vae
     levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
     scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(components.dtype, memory_format=torch.channels_last)

@@ -1,5 +1,4 @@
-"""Prompts as a model's tokenizer reads them: their ids, their length, and where each token stands in the
-text.
+"""Prompts as a model's tokenizer reads them: ids, length, and the place of each token in the text.
 
 Needs transformers, but not torch, so that a plan can refuse a prompt that is too long before any GPU is asked
 for.

@@ -1,5 +1,4 @@
-"""Looking at a finished picture with the model that drew it: attention as evidence of where each word's
-object is.
+"""Looking at a finished picture with the model that drew it: where does it attend to each word?
 
 The picture is encoded, noised a little (t = 10 % of the training steps) and passed once through the UNet with
 its own prompt; what the words of a class attend to is that class's map. Reading a finished picture, and
@@ -110,8 +109,7 @@ class Looker:
         return self._forward.add_noise(latents, noise.to(latents.device), t.expand(len(seen))), t
 
     def _columns(self, seen: Sequence[Seen], named: Sequence[Sequence[Mention]]) -> torch.Tensor:
-        """Return [b, tokens, columns]: for each mention the mean over its tokens; columns without mention are
-        0."""
+        """Return [b, tokens, columns]: a column is the mean over the tokens of one mention, or 0."""
         tokenizer = self._components.tokenizer
         columns = torch.zeros(len(seen), tokenizer.limit, max(1, *(len(each) for each in named)))
         for i, (each, found) in enumerate(zip(seen, named, strict=True)):
@@ -124,21 +122,19 @@ class Looker:
     def _maps(self, captured: Captured, sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Merge the captured layers to maps [b, columns, h, w] at the finest captured level."""
         finest = min(captured.cross)
-        merged: torch.Tensor | None = None
+        merged = torch.zeros(())
         for level, layers in sorted(captured.cross.items()):
             mean = torch.stack(layers).mean(dim=0).transpose(1, 2)  # [b, columns, cells]
             mean = mean.reshape(*mean.shape[:2], *sizes[level])  # [b, columns, h, w]
             share = mean / mean.mean(dim=(2, 3), keepdim=True).clamp_min(1e-12)
             grown = functional.interpolate(share, size=sizes[finest], mode="bilinear", align_corners=False)
-            merged = grown * self._weights[level] + (0 if merged is None else merged)
-        assert merged is not None  # noqa: S101 - `finest` exists
+            merged = grown * self._weights[level] + merged.to(grown.device)
         if not self._refine:
             return ranged(merged)
         return refined(merged, captured.own.get(finest, []))
 
     def _evidence(self, named: Sequence[Mention], maps: torch.Tensor) -> Evidence:
-        """Join the maps [columns, h, w] of each class's mentions, each at its full height, by their greatest
-        value."""
+        """Join the maps [columns, h, w] of each class's mentions by their greatest value."""
         classes = tuple(
             name for name in self._vocabulary.classes if any(m.name == name and not m.background for m in named)
         )

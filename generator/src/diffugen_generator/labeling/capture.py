@@ -23,15 +23,13 @@ class Captured:
     """What one UNet pass left."""
 
     cross: dict[int, list[torch.Tensor]] = field(default_factory=dict)
-    """For each level, one tensor [b, cells, columns] a layer: the mean over heads of attention to each
-    column."""
+    """For each level, one tensor [b, cells, columns] a layer: the mean over heads of attention to each column."""
     own: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
     """For each level, queries and keys [b, heads, cells, d] of each self-attention layer."""
 
 
 def sizes_of(height: int, width: int, levels: int = 6) -> list[tuple[int, int]]:
-    """Return the feature maps' (h, w) by level for latents of `height` x `width`: each level halves, rounding
-    up."""
+    """Return the feature maps' (h, w) by level for latents of `height` x `width`: each level halves, rounding up."""
     sizes = [(height, width)]
     for _ in range(levels - 1):
         h, w = sizes[-1]
@@ -128,8 +126,7 @@ def queries_and_keys(
     encoder_hidden_states: torch.Tensor | None,
     temb: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the layer's queries [b, heads, cells, d] and keys [b, heads, cells or tokens, d], as its
-    processor does."""
+    """Return a layer's queries [b, heads, cells, d] and keys [b, heads, cells or tokens, d]."""
     if attn.spatial_norm is not None:
         hidden_states = attn.spatial_norm(hidden_states, temb)
     if hidden_states.ndim == 4:

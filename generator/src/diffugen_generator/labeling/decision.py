@@ -20,9 +20,8 @@ from diffugen_generator.labeling.snapping import snapped
 from diffugen_generator.records import Instance
 
 BELOW, ABOVE = 0.25, 0.3
-"""How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly
-and
-inside objects too, so the picture's colours are trusted far up."""
+"""How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly,
+and inside objects too, so the picture's colours are trusted far up."""
 
 LEAST, MOST = 0.05, 0.95
 """Ends of the uncertain band: what stands at the very bottom or top of its map's range is never uncertain."""

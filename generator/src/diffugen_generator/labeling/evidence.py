@@ -19,12 +19,10 @@ class Evidence:
     background: tuple[str, ...]
     """The background words that the prompt names."""
     maps: NDArray[np.uint8]
-    """[classes + background, h, w]; each map's own range of attention as 0..255, at the resolution of the
-    capture."""
+    """[classes + background, h, w]; each map's own range of attention as 0..255, at the resolution of the capture."""
 
     def dumps(self) -> bytes:
-        """Return an npz file: the same bytes for the same evidence (`np.savez` gives all entries one fixed
-        time)."""
+        """Return an npz file: the same bytes for the same evidence (`np.savez` gives all entries one fixed time)."""
         stream = io.BytesIO()
         np.savez(
             stream,

@@ -48,8 +48,7 @@ def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
 
 
 def tokens_of(mention: Mention, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the positions of the tokens that a mention's characters went into; `spans` as in
-    `TokenizedPrompt`."""
+    """Return the positions of the tokens that a mention's characters went into; `spans` as in `TokenizedPrompt`."""
     return [
         position
         for position, (begin, end) in enumerate(spans)

@@ -1,5 +1,4 @@
-"""The work of one shard: draw what is missing, look at it, decide its labels, and put everything into the
-store.
+"""The work of one shard: draw what is missing, look at it, decide its labels, store everything.
 
 `working` is the flow; `studio` holds the model and is imported only when a picture must be drawn or looked
 at.

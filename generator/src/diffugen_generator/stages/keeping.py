@@ -36,8 +36,7 @@ class Keeper:
         """The pictures' file format: png, jpeg or webp."""
 
     def need(self, sample: Sample, planned: Need) -> Need | None:
-        """Return the first thing that `sample` lacks now, at most what was `planned`; None where it is
-        complete."""
+        """Return the first thing that `sample` lacks now, at most what was `planned`; None where it is complete."""
         if planned is Need.DRAW and not self._store.exists(layout.recipe(self._stage, sample.id)):
             return Need.DRAW
         if self._store.exists(layout.label(self._stage, self._header.label_id, sample.id)):
