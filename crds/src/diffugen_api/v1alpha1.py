@@ -153,8 +153,8 @@ class AttentionLabeling(Model):
         description="When attention is read: posthoc is one extra pass over the finished picture.",
     )
     refine: bool = Field(
-        default=False,
-        description="Spread the maps along self-attention: helps large models, blurs small ones.",
+        default=True,
+        description="Spread the maps along the model's self-attention, so that they fill their objects.",
     )
     threshold: float = Field(
         default=0.4,
@@ -166,7 +166,7 @@ class AttentionLabeling(Model):
     background: list[Word] = Field(
         default_factory=list,
         max_length=32,
-        description="Words for what is no object; where the prompt names them, they compete.",
+        description="Words for what is no object; they compete for pixels that are not certain.",
     )
 
 
