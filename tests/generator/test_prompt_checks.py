@@ -49,12 +49,11 @@ def test_the_words_of_the_built_in_model_are_a_token_each(builtin: ModelFolder) 
 def test_a_template_that_is_too_long_is_named() -> None:
     order = an_order("builtin://shapes", prompts={"templates": ["a ball", "a ball on snow " * 9]})
 
-    with pytest.raises(
-        SpecError, match=r"spec.prompts.templates\[1\]: .* has 36 tokens; builtin://shapes reads 18"
-    ) as e:
+    told = r"spec.prompts.templates\[1\]: .* has 36 tokens; builtin://shapes reads 18"
+    with pytest.raises(SpecError, match=told) as failure:
         stages_of(order.spec)
 
-    assert e.value.reason == "PromptTooLong"
+    assert failure.value.reason == "PromptTooLong"
 
 
 def test_a_negative_prompt_that_is_too_long_is_named() -> None:
