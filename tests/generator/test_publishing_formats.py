@@ -104,8 +104,8 @@ def test_pycocotools_reads_what_was_labelled(order: WorkOrder, store: FolderStor
     images = coco.loadImgs(sorted(coco.getImgIds()))
     assert [image["file_name"] for image in images] == [f"{line['id']}.png" for line in lines]
     for image, line in zip(images, lines, strict=True):
-        picture = Image.open(folder / "coco" / split / image["file_name"])
-        assert picture.size == (image["width"], image["height"])
+        with Image.open(folder / "coco" / split / image["file_name"]) as picture:
+            assert picture.size == (image["width"], image["height"])
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         assert [scenes.CLASSES[a["category_id"] - 1] for a in annotations] == [i["class"] for i in line["instances"]]
         for annotation in annotations:
@@ -147,11 +147,10 @@ def test_only_accepted_pictures_are_in_the_formats(order: WorkOrder, store: Fold
 
 
 def test_the_contact_sheet_is_a_picture(folder: Path) -> None:
-    sheet = Image.open(folder / "contact-sheet.png")
-
-    assert sheet.format == "PNG"
-    assert sheet.width > 1500
-    assert len(sheet.getcolors(1 << 24) or []) > 1000
+    with Image.open(folder / "contact-sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.width > 1500
+        assert len(sheet.getcolors(1 << 24) or []) > 1000
 
 
 def test_the_card_says_what_is_inside(order: WorkOrder, folder: Path) -> None:

@@ -58,6 +58,7 @@ def show_run(console: Console, result: RunResult) -> None:
         f"\n[bold]{published.samples:,}[/] pictures ({_counts(result.splits)}), {published.rejected:,} rejected, "
         f"[bold]{published.instances:,}[/] objects ({_counts(result.classes)})",
         highlight=False,
+        soft_wrap=True,
     )
     for name, where in (("dataset", published.uri), ("look at", result.contact_sheet)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)

@@ -63,7 +63,7 @@ def _filled(rings: Sequence[NDArray[np.float64]], height: int, width: int) -> ND
 
 def _smallest(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
     rings = _rings(crop)
-    finer = np.kron(crop, np.ones((_FINER, _FINER), np.uint8)).astype(np.bool_)
+    finer = _enlarged(crop, _FINER).astype(np.bool_)
     for tolerance in _TOLERANCES:
         simpler = [_simplified(ring, tolerance) for ring in rings]
         again = _filled([_in_pixels(ring) * _FINER for ring in simpler], *finer.shape)
@@ -74,9 +74,13 @@ def _smallest(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _rings(crop: NDArray[np.uint8]) -> list[Ring]:
     """Trace the borders of a mask [h, w] and of its holes, the latter the other way round."""
-    halves = np.kron(crop, np.ones((2, 2), np.uint8))  # [2h, 2w]
+    halves = _enlarged(crop, 2)  # [2h, 2w]
     contours, _ = cv2.findContours(halves, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return [contour.reshape(-1, 2).astype(np.int32) for contour in contours]
+
+
+def _enlarged(crop: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+    return crop.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _simplified(ring: Ring, tolerance: float) -> Ring:
