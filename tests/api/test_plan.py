@@ -1,5 +1,6 @@
 """What a spec means: samples, and the content addresses that reuse rests on."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -206,6 +207,12 @@ def test_a_spec_that_cannot_work_names_the_field_and_the_mend(
         samples(with_prompts(**change))
 
     assert raised.value.reason == reason
+
+
+def test_the_error_survives_the_way_out_of_a_worker_process() -> None:
+    error = pickle.loads(pickle.dumps(SpecError("UnknownModel", "spec.stages[0]: no such model")))
+
+    assert (error.reason, str(error)) == ("UnknownModel", "spec.stages[0]: no such model")
 
 
 def test_a_synonym_is_as_good_as_its_class() -> None:

@@ -4,7 +4,7 @@
       samples/<stage>/<id[:2]>/<id>/image.png, recipe.json   drawn once; recipe.json, the commit, last
       evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       what a model saw: class maps
       labels/<stage>/<label id>/<id[:2]>/<id>.json           what was decided: instances
-      plans/<revision>/plan.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
+      plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
       shards/<revision>/<stage>/<index>.json                 what it did
       revisions/<revision>/  manifest.jsonl.gz, coco/, yolo/, contact-sheet.png, dataset.json (last)
       current.json                                             the pointer; moved when all else is in place
@@ -68,6 +68,11 @@ def plan_summary(revision: str) -> str:
     return f"plans/{revision}/plan.json"
 
 
+def planned_spec(revision: str) -> str:
+    """Return the key of the spec that a plan was made for, written before its shards."""
+    return f"plans/{revision}/spec.json"
+
+
 def shard(revision: str, stage: str, index: int) -> str:
     """Return the key of what a shard has to do."""
     return f"plans/{revision}/{stage}/{index:05d}.jsonl.gz"
@@ -81,6 +86,11 @@ def shard_report(revision: str, stage: str, index: int) -> str:
 def revision_folder(revision: str) -> str:
     """Return the folder of a published revision, with its closing slash."""
     return f"revisions/{revision}/"
+
+
+def addresses(revision_folder_key: str) -> str:
+    """Return the key that says which content took a revision's folder; written first."""
+    return f"{revision_folder_key}addresses.json"
 
 
 def dataset_card(revision: str) -> str:

@@ -48,6 +48,10 @@ class SpecError(ValueError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[SpecError], tuple[str, str]]:
+        """Survive the way out of a worker process: an exception is rebuilt from its arguments."""
+        return type(self), (self.reason, str(self))
+
 
 def canonical(value: Any) -> bytes:
     """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""

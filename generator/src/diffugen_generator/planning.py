@@ -66,7 +66,7 @@ def plan(
     """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`."""
     stages = stages_of(order.spec)
     store.check()
-    store.write(f"plans/{order.revision}/spec.json", _document(_json(order.spec)), JSON)
+    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     size = _shard_size(order.spec)
     watch = _Watch(len(stages) * count_samples(order.spec), on_progress, stop)
     plans = []

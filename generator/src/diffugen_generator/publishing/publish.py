@@ -70,7 +70,7 @@ def publish(
     folder = _folder(store, order.revision, fingerprint)
     dataset = _read_json(store, f"{folder}dataset.json")
     if dataset is None:
-        store.write(f"{folder}addresses.json", _document({"fingerprint": fingerprint}), JSON)
+        store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
         dataset = _fill(_Work(order, store, folder, plan, recipes), on_progress, stop)
     published = _published(store, folder, dataset)
     _point(store, folder, published, clock)
@@ -167,7 +167,7 @@ def _point(store: Store, folder: str, published: Published, clock: Callable[[], 
 
 def _folder(store: Store, revision: str, fingerprint: str) -> str:
     folder = layout.revision_folder(revision)
-    taken = _read_json(store, f"{folder}addresses.json")
+    taken = _read_json(store, layout.addresses(folder))
     if taken is None or taken["fingerprint"] == fingerprint:
         return folder
     return layout.revision_folder(f"{revision}-{fingerprint[:8]}")
