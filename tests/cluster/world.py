@@ -44,13 +44,16 @@ def merged(base: Json, changes: Mapping[str, Any]) -> Json:
 class OperatorProcess:
     """The operator, as a process of its own: it can be killed."""
 
-    def __init__(self, *, kubeconfig: Path, namespace: str, log: Path) -> None:
+    def __init__(
+        self, *, kubeconfig: Path, namespace: str, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._command = [
             str(Path(sys.executable).with_name("diffugen-operator")),
             f"--kubeconfig={kubeconfig}",
             f"--namespace={namespace}",
         ]
         self.log = log
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -65,9 +68,20 @@ class OperatorProcess:
                     "DIFFUGEN_LIGHT_IMAGE": IMAGE,
                     "DIFFUGEN_SCRAPE_INTERVAL": "1",
                     "DIFFUGEN_PROGRESS_INTERVAL": "2",
+                    **self._environment,
                 },
                 preexec_fn=kernel.die_with_parent(),
             )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def exit_code(self) -> int:
+        """Wait for its end; returns how it ended."""
+        assert self._process is not None
+        return self._process.wait(timeout=30)
 
     def end(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
         if self._process is None:

@@ -14,7 +14,7 @@ import yaml
 from aiohttp import web
 
 from diffugen_operator.cache import Resource
-from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.cluster import ApiError, Cluster, NotLeaderError
 from diffugen_operator.connection import Connection
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.queueing import Key
@@ -217,3 +217,23 @@ async def test_a_kubeconfig_that_is_not_there_is_said() -> None:
 
     with pytest.raises(kopf.LoginError, match="/nowhere/kubeconfig"):
         await connection.lend()
+
+
+async def test_without_the_lease_nothing_is_written_and_everything_is_read(
+    api: ApiServer, connection: Connection
+) -> None:
+    cluster = Cluster(connection, Settings(), left=lambda: 0.0)
+    api.will({"kind": "Job"})
+
+    with pytest.raises(NotLeaderError):
+        await cluster.create_job(JOB)
+    assert api.asked == []
+
+    assert await cluster.get(Resource.JOBS, "vision", "j") == {"kind": "Job"}
+
+
+async def test_a_write_gets_no_more_time_than_is_left_of_the_lease(api: ApiServer, connection: Connection) -> None:
+    cluster = Cluster(connection, Settings(), left=lambda: 1e-9)
+
+    with pytest.raises(TimeoutError):
+        await cluster.create_job(JOB)

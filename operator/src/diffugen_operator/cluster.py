@@ -7,7 +7,8 @@ looks at everything anew.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import aiohttp
@@ -47,12 +48,18 @@ class ApiError(Exception):
         return self.code in (400, 413, 422)
 
 
+class NotLeaderError(Exception):
+    """Nothing is written, as another operator may lead by now."""
+
+
 class Cluster:
     """The requests that the operator makes."""
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(self, connection: Connection, settings: Settings, *, left: Callable[[], float] = lambda: inf) -> None:
+        """`left`: for how many seconds this process may write."""
         self._connection = connection
         self._settings = settings
+        self._left = left
 
     async def serves_datasets(self) -> bool:
         """Return whether the CRD is installed."""
@@ -135,6 +142,25 @@ class Cluster:
         namespace = manifest["metadata"]["namespace"]
         await self._request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=manifest)
 
+    async def get_lease(self, namespace: str, name: str, *, within: float) -> Object | None:
+        """Return a Lease, or None where there is none."""
+        try:
+            return await self._send("GET", f"{_leases(namespace)}/{name}", within=within)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def create_lease(self, manifest: Object, *, within: float) -> Object:
+        """Create a Lease."""
+        return await self._send("POST", _leases(manifest["metadata"]["namespace"]), body=manifest, within=within)
+
+    async def replace_lease(self, manifest: Object, *, within: float) -> Object:
+        """Replace a Lease, if it is still of the manifest's resourceVersion."""
+        metadata = manifest["metadata"]
+        path = f"{_leases(metadata['namespace'])}/{metadata['name']}"
+        return await self._send("PUT", path, body=manifest, within=within)
+
     async def _get(self, path: str) -> Object | None:
         try:
             return await self._request("GET", path)
@@ -163,6 +189,23 @@ class Cluster:
         body: Object | None = None,
         content_type: str = "application/json",
     ) -> Object:
+        within = self._settings.request_timeout
+        if method != "GET":
+            if (left := self._left()) <= 0:
+                raise NotLeaderError("this process does not lead: nothing is written")
+            within = min(within, left)
+        return await self._send(method, path, params=params, body=body, content_type=content_type, within=within)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        within: float,
+    ) -> Object:
         session = self._connection.session
         async with session.request(
             method,
@@ -170,7 +213,7 @@ class Cluster:
             params=params,
             data=None if body is None else json.dumps(body, ensure_ascii=False).encode(),
             headers={"Content-Type": content_type, "Accept": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=self._settings.request_timeout),
+            timeout=aiohttp.ClientTimeout(total=within),
         ) as response:
             text = await response.read()
             if response.status >= 400:
@@ -182,6 +225,10 @@ class Cluster:
 def _path(resource: Resource, namespace: str | None = None, name: str | None = None) -> str:
     parts: Sequence[str] = [_ROOTS[resource], *(["namespaces", namespace] if namespace else []), resource.value]
     return "/".join([*parts, name] if name else parts)
+
+
+def _leases(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
 
 def _error(code: int, text: bytes, headers: Mapping[str, str]) -> ApiError:

@@ -29,7 +29,9 @@ _TOKEN_SECONDS = 60.0
 class Connection:
     """Makes the session, and makes it anew when the credentials are refused."""
 
-    def __init__(self, settings: Settings, count: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: Settings, count: Callable[[str, str], None], *, instance: str = "") -> None:
+        """`instance` tells this process from others in the API server's audit log."""
+        self._agent = f"diffugen-operator/{__version__} {instance}".rstrip()
         self._settings = settings
         self._count = count
         self._session: aiohttp.ClientSession | None = None
@@ -62,7 +64,7 @@ class Connection:
     def _open(self) -> aiohttp.ClientSession:
         info = self._credentials()
         self._server = info.server.rstrip("/")
-        self._headers = {"User-Agent": f"diffugen-operator/{__version__}", **info.as_http_headers()}
+        self._headers = {"User-Agent": self._agent, **info.as_http_headers()}
         self._proxy = info.proxy_url
         self._in_pod = info.token is not None and not os.environ.get("KUBECONFIG") and TOKEN_FILE.exists()
         return self._session_over(aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()), owner=True)

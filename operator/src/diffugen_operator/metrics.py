@@ -36,6 +36,7 @@ class Metrics:
         self.status_writes = Counter("diffugen_operator_status_writes", "Status writes.", registry=self._registry)
         self._depth = self._gauge("diffugen_operator_queue_depth", "Datasets that wait for a reconcile.")
         self._age = self._gauge("diffugen_operator_queue_age_seconds", "How long the first of them has waited.")
+        self._leader = self._gauge("diffugen_operator_leader", "1 where this process leads, so reconciles and writes.")
         self._objects = Gauge(
             "diffugen_operator_objects", "Objects known, by resource.", ["resource"], registry=self._registry
         )
@@ -54,6 +55,10 @@ class Metrics:
         """Read the queue's state from these whenever Prometheus asks."""
         self._depth.set_function(depth)
         self._age.set_function(age)
+
+    def watch_leader(self, leading: Callable[[], bool]) -> None:
+        """Read whether this process leads from here whenever Prometheus asks."""
+        self._leader.set_function(lambda: float(leading()))
 
     def show_objects(self, resource: str, count: int) -> None:
         """Set how many objects of a kind are known."""

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from diffugen_api.contract import GROUP, KIND, VERSION
-from diffugen_operator.cluster import ApiError
+from diffugen_operator.cluster import ApiError, NotLeaderError
 from diffugen_operator.conditions import cut
 from diffugen_operator.observed import Dataset
 from diffugen_operator.transitions import Announcement
@@ -53,7 +53,7 @@ class Recorder:
             except ApiError as error:
                 if error.code != 409:
                     logger.warning("The Event %s was refused: %s", manifest["reason"], error)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
             finally:
                 self._queue.task_done()

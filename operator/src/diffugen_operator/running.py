@@ -6,6 +6,9 @@
 At the start everything is listed once before the first reconcile, so that nothing is decided on half of
 what there is. kopf then lists and watches on its own account; the first resync comes soon after, for what
 happened between the two.
+
+Where there is a Lease, all this begins once this process holds it; a standby asks for the Lease and for nothing
+else. A process that loses it ends.
 """
 
 from __future__ import annotations
@@ -13,19 +16,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import secrets
 import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
 import kopf
 
 from diffugen_operator import __version__
 from diffugen_operator.cache import Cache, Resource
-from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.cluster import ApiError, Cluster, NotLeaderError
 from diffugen_operator.connection import Connection
+from diffugen_operator.leasing import Election, LeaseLostError
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.queueing import Key, WorkQueue
 from diffugen_operator.reconciler import ChildStoppingError, Reconciler
@@ -42,7 +50,7 @@ _LONGEST_STOP_SECONDS = 10.0
 _CRD_POLL_SECONDS = 2.0
 _CONFLICT_SECONDS = 0.05
 
-REQUEST_ERRORS = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
+REQUEST_ERRORS = (ApiError, NotLeaderError, aiohttp.ClientError, TimeoutError, OSError)
 """What any request may end in."""
 
 
@@ -52,14 +60,25 @@ class Operator:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        self._connection = Connection(settings, self._metrics.count_request)
-        self._cluster = Cluster(self._connection, settings)
+        # A restarted container is another leader: its predecessor's last request may still be under way.
+        instance = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        self._connection = Connection(settings, self._metrics.count_request, instance=instance)
+        self._election: Election | None = None
+        self._cluster = Cluster(self._connection, settings, left=self._left)
+        if settings.lease_namespace:
+            self._election = Election(
+                leases=self._cluster,
+                settings=settings,
+                identity=instance,
+                clock=time.monotonic,
+                now=lambda: datetime.now(UTC),
+            )
         self._cache = Cache()
         self._queue = WorkQueue(
             clock=time.monotonic, backoff_base=settings.backoff_base, backoff_limit=settings.backoff_limit
         )
         self._scraper = Scraper(settings)
-        self._recorder = Recorder(self._cluster.create_event, instance=socket.gethostname())
+        self._recorder = Recorder(self._cluster.create_event, instance=instance)
         self._reconciler = Reconciler(
             cache=self._cache,
             cluster=self._cluster,
@@ -72,6 +91,8 @@ class Operator:
         )
         self._listed = False
         self._broken = False
+        self._standby = False
+        self._metrics.watch_leader(lambda: self._left() > 0)
         schedule = self._queue.schedule
         self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
 
@@ -81,37 +102,51 @@ class Operator:
         await server.start(self._settings.http_host, self._settings.http_port)
         tasks: list[asyncio.Task[None]] = []
         try:
-            await self._crd_is_there()
-            await self._relist()
-            tasks = self._start()
-            await kopf.operator(
-                registry=registry(Inbox(self._cache, self._queue), self._connection),
-                settings=kopf_settings(),
-                standalone=True,
-                clusterwide=not self._settings.namespaces,
-                namespaces=self._settings.namespaces,
-            )
+            if await _unless_stopped(self._prepare(tasks)):
+                self._start(tasks)
+                await kopf.operator(
+                    registry=registry(Inbox(self._cache, self._queue), self._connection),
+                    settings=kopf_settings(),
+                    standalone=True,
+                    clusterwide=not self._settings.namespaces,
+                    namespaces=self._settings.namespaces,
+                )
         finally:
             await self._stop(tasks)
             await server.stop()
         if self._broken:
             raise SystemExit("diffugen-operator: a part of it broke; the log above says which")
 
-    def _start(self) -> list[asyncio.Task[None]]:
+    async def _prepare(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for the CRD and for the Lease, then list everything: what another did before is seen."""
+        await self._crd_is_there()
+        if self._election is not None:
+            self._standby = True
+            await self._election.win()
+            self._standby = False
+            self._watched(tasks, self._election.hold(), "lease")
+        await self._relist()
+
+    def _start(self, tasks: list[asyncio.Task[None]]) -> None:
         where = ", ".join(self._settings.namespaces) or "all namespaces"
         logger.info("DiffuGen operator %s serves %s.", __version__, where)
-        names = [f"worker {number}" for number in range(self._settings.workers)]
-        tasks = [asyncio.create_task(self._work(), name=name) for name in names]
-        tasks.append(asyncio.create_task(self._resync(), name="resync"))
-        tasks.append(asyncio.create_task(self._recorder.run(), name="recorder"))
-        for task in tasks:
-            task.add_done_callback(self._ended)
-        return tasks
+        for number in range(self._settings.workers):
+            self._watched(tasks, self._work(), f"worker {number}")
+        self._watched(tasks, self._resync(), "resync")
+        self._watched(tasks, self._recorder.run(), "recorder")
+
+    def _watched(self, tasks: list[asyncio.Task[None]], work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """End the process where a part of it has ended by mistake: better a restart than half an operator."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("The %s broke: %r", task.get_name(), error, exc_info=error)
+            if isinstance(error, LeaseLostError):
+                logger.critical("The Lease is lost: %s. Nothing more is written.", error)
+            else:
+                logger.critical("The %s broke: %r", task.get_name(), error, exc_info=error)
             self._broken = True
             # kopf stops at signals; waiting for a flag besides would hold up every stop by five seconds.
             signal.raise_signal(signal.SIGTERM)
@@ -127,6 +162,8 @@ class Operator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._election is not None:
+            await self._election.release()
         await self._scraper.close()
         await self._connection.close()
         logger.info("Stopped.")
@@ -217,7 +254,11 @@ class Operator:
         return None
 
     def _not_ready(self) -> str | None:
-        return None if self._listed else "not everything is listed yet"
+        # A standby does all that is asked of it: a rollout goes on past it.
+        return None if self._listed or self._standby else "not everything is listed yet"
+
+    def _left(self) -> float:
+        return math.inf if self._election is None else self._election.left()
 
     def _page(self) -> bytes:
         for resource in Resource:
@@ -231,3 +272,17 @@ class Operator:
         for condition in ("Ready", "Reconciling", "Stalled", "Queued", "Suspended"):
             self._metrics.show_datasets(condition, held[condition])
         return self._metrics.page()
+
+
+async def _unless_stopped(preparation: Coroutine[Any, Any, None]) -> bool:
+    """Whether it came to its end before a SIGTERM; kopf looks after the signals only once it runs."""
+    task = asyncio.ensure_future(preparation)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return False
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+    return True

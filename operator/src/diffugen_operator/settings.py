@@ -67,6 +67,24 @@ class Settings:
     request_timeout: float = 30.0
     """How long one request to the API server may take (watches excepted)."""
 
+    lease_namespace: str = ""
+    """Where the Lease lies by which one of several operators is the leader, the only one that works; the chart
+    sets it to the operator's own namespace. Empty: no election; two processes must not run then."""
+
+    lease_name: str = "diffugen-operator"
+    """The Lease's name. Operators that serve different namespaces need different ones."""
+
+    lease_duration: int = 15
+    """How long a Lease that is not renewed is respected: the longest that nobody leads after a crash, with
+    lease_retry added."""
+
+    lease_renew_deadline: float = 10.0
+    """A leader that could not renew its Lease for so long writes nothing more and ends; less than
+    lease_duration, by more than a request to the API server may be on its way."""
+
+    lease_retry: float = 2.0
+    """How often a leader renews its Lease, and a standby looks at it; less than lease_renew_deadline."""
+
     http_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus reach the pod by its address
     """Where /livez, /readyz and /metrics listen."""
 
@@ -99,6 +117,11 @@ class Settings:
             except ValueError:
                 raise ValueError(f"{field.name}: {text!r} is no {types[field.name].__name__}") from None
         return cls(**values)
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work."""
+        if not 0 < self.lease_retry < self.lease_renew_deadline < self.lease_duration:
+            raise ValueError("lease_retry must be less than lease_renew_deadline, and that less than lease_duration")
 
 
 def described() -> dict[str, str]:
