@@ -157,3 +157,19 @@ def wait_until(seen: object, seconds: float = 60) -> None:
     while not seen():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+def test_an_edit_of_parallelism_reaches_the_running_job(running: World) -> None:
+    def drawing_with(pods: int) -> bool:
+        return len([p for p in running.pods("stage") if p["status"]["phase"] == "Running"]) == pods
+
+    running.apply(run={"samplesPerShard": 1, "parallelism": 1})
+    wait_until(lambda: drawing_with(1))
+    running.apply(run={"samplesPerShard": 1, "parallelism": 2})
+    wait_until(lambda: drawing_with(2))
+
+    status = running.wait_ready()["status"]
+
+    (job,) = running.jobs("stage")
+    assert job["spec"]["parallelism"] == 2
+    assert status["attempt"] == 1

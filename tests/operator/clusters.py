@@ -90,6 +90,11 @@ class PretendCluster(Cluster):
         job = self.objects["jobs", name]
         return self.put("jobs", job | {"spec": {**job["spec"], "suspend": suspend}})
 
+    async def resize_job(self, namespace: str, name: str, parallelism: int) -> Object:
+        self._asked("patch", "jobs")
+        job = self.objects["jobs", name]
+        return self.put("jobs", job | {"spec": {**job["spec"], "parallelism": parallelism}})
+
     async def delete_job(self, namespace: str, name: str, uid: str, *, wait: bool) -> None:
         self._asked("delete", "jobs")
         self.objects.pop(("jobs", name), None)

@@ -25,7 +25,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import names
 from diffugen_operator.conditions import find
 from diffugen_operator.decide import decide, refused
-from diffugen_operator.decisions import CreateJob, CreateOrder, Decision, DeleteJob, DeleteOrder, SuspendJob
+from diffugen_operator.decisions import CreateJob, CreateOrder, Decision, DeleteJob, DeleteOrder, ResizeJob, SuspendJob
 from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
 from diffugen_operator.progress import Shard
 from diffugen_operator.settings import Settings
@@ -138,6 +138,8 @@ class Life:
                     self.orders.discard(name)
                 case SuspendJob(name, suspend):
                     self.jobs[name]["spec"]["suspend"] = suspend
+                case ResizeJob(name, parallelism):
+                    self.jobs[name]["spec"]["parallelism"] = parallelism
                 case DeleteJob(name, _, wait):
                     if wait:
                         self.jobs[name]["metadata"]["deletionTimestamp"] = self.now.isoformat()

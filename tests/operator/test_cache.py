@@ -29,7 +29,7 @@ def a_child(name: str, owner: str, kind: str, version: int = 1, uid: str = "") -
             "resourceVersion": str(version),
             "ownerReferences": [reference],
         },
-        "spec": {"suspend": True, "template": {"spec": {"containers": ["much"]}}},
+        "spec": {"suspend": True, "parallelism": 2, "template": {"spec": {"containers": ["much"]}}},
         "status": {"active": 1},
     }
 
@@ -95,7 +95,7 @@ def test_only_what_decides_is_kept() -> None:
     assert kept is not None
     assert "managedFields" not in kept["metadata"]
     assert kept["metadata"]["annotations"] == {"mine": "x"}
-    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"] == {"suspend": True}
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"] == {"suspend": True, "parallelism": 2}
 
 
 async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:

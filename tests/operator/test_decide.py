@@ -29,7 +29,7 @@ def test_then_its_order_and_its_plan_job_are_created_in_this_order() -> None:
 
 
 def test_a_plan_becomes_stages_with_a_job_for_each_that_has_work() -> None:
-    life = a_life("base", "more", "done").until_planning()
+    life = a_life("base", "more", "done", run={"parallelism": 2}).until_planning()
     life.plan_ends(
         a_plan("base", total=24, reused=6, shards=3),
         a_plan("more", total=10, shards=1),

@@ -38,7 +38,7 @@ def generator_of(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_stage_is_an_indexed_job_with_an_index_for_each_shard() -> None:
-    spec = jobs.stage_job(a_run(run={"parallelism": 4, "backoffLimitPerShard": 5}), a_stage(12))["spec"]
+    spec = jobs.stage_job(a_run(run={"backoffLimitPerShard": 5}), a_stage(12), 4)["spec"]
 
     assert spec["completionMode"] == "Indexed"
     assert (spec["completions"], spec["parallelism"]) == (12, 4)
@@ -49,15 +49,11 @@ def test_a_stage_is_an_indexed_job_with_an_index_for_each_shard() -> None:
 
 @pytest.mark.parametrize(("shards", "bound"), [(1, 1), (9, 1), (20, 2), (10_000, 1000)])
 def test_a_tenth_of_the_shards_may_fail_before_the_others_are_stopped(shards: int, bound: int) -> None:
-    assert jobs.stage_job(a_run(), a_stage(shards))["spec"]["maxFailedIndexes"] == bound
-
-
-def test_there_are_never_more_pods_than_shards() -> None:
-    assert jobs.stage_job(a_run(run={"parallelism": 100}), a_stage(3))["spec"]["parallelism"] == 3
+    assert jobs.stage_job(a_run(), a_stage(shards), 1)["spec"]["maxFailedIndexes"] == bound
 
 
 def test_how_a_pods_end_counts() -> None:
-    rules = jobs.stage_job(a_run(), a_stage())["spec"]["podFailurePolicy"]["rules"]
+    rules = jobs.stage_job(a_run(), a_stage(), 1)["spec"]["podFailurePolicy"]["rules"]
 
     assert [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in rules] == [
         ("Ignore", None),  # disruptions
@@ -81,7 +77,7 @@ def test_plan_and_publish_are_one_light_pod_each(build: Any) -> None:
     ("job", "command"),
     [
         (jobs.plan_job(a_run()), ["diffugen", "worker", "plan"]),
-        (jobs.stage_job(a_run(), a_stage()), ["diffugen", "worker", "stage", "--stage", "base"]),
+        (jobs.stage_job(a_run(), a_stage(), 1), ["diffugen", "worker", "stage", "--stage", "base"]),
         (jobs.publish_job(a_run()), ["diffugen", "worker", "publish"]),
     ],
 )
@@ -90,7 +86,7 @@ def test_what_each_pod_runs(job: dict[str, Any], command: list[str]) -> None:
 
 
 def test_a_drawing_pod_gets_the_gpu_and_the_heavy_image() -> None:
-    generator = generator_of(jobs.stage_job(a_run(), a_stage()))
+    generator = generator_of(jobs.stage_job(a_run(), a_stage(), 1))
 
     assert generator["resources"] == {"limits": {"nvidia.com/gpu": 1}}
     assert generator["image"] == "heavy:1"
@@ -98,7 +94,7 @@ def test_a_drawing_pod_gets_the_gpu_and_the_heavy_image() -> None:
 
 def test_a_pod_that_only_decides_labels_asks_for_no_gpu_whatever_the_overlay_says() -> None:
     overlay = {"spec": {"containers": [{"name": "generator", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}}
-    job = jobs.stage_job(a_run(run={"podTemplate": overlay}), a_stage(gpu=False))
+    job = jobs.stage_job(a_run(run={"podTemplate": overlay}), a_stage(gpu=False), 1)
 
     assert "nvidia.com/gpu" not in json.dumps(job)
     assert generator_of(job)["image"] == "light:1"
@@ -107,11 +103,11 @@ def test_a_pod_that_only_decides_labels_asks_for_no_gpu_whatever_the_overlay_say
 def test_an_image_of_the_users_own_is_used_throughout() -> None:
     run = a_run(run={"image": "mine:3"})
 
-    assert {generator_of(job)["image"] for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage()))} == {"mine:3"}
+    assert {generator_of(job)["image"] for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1))} == {"mine:3"}
 
 
 def test_pods_are_as_the_restricted_pod_security_standard_wants_them() -> None:
-    pod = pod_of(jobs.stage_job(a_run(), a_stage()))
+    pod = pod_of(jobs.stage_job(a_run(), a_stage(), 1))
     container = pod["containers"][0]
 
     assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -139,7 +135,7 @@ def test_without_a_secret_the_stores_own_chain_of_credentials_is_used() -> None:
 
 
 def test_jobs_and_pods_are_labelled_alike_and_owned_by_the_dataset() -> None:
-    job = jobs.stage_job(a_run(), a_stage())
+    job = jobs.stage_job(a_run(), a_stage(), 1)
 
     assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
     assert job["metadata"]["labels"] == {
@@ -194,4 +190,4 @@ def test_a_job_has_the_name_that_it_is_looked_for_by() -> None:
     run = a_run()
 
     assert jobs.plan_job(run)["metadata"]["name"] == names.job_name(run.key, Step.PLAN)
-    assert jobs.stage_job(run, a_stage())["metadata"]["name"] == names.job_name(run.key, Step.STAGE, "base")
+    assert jobs.stage_job(run, a_stage(), 1)["metadata"]["name"] == names.job_name(run.key, Step.STAGE, "base")

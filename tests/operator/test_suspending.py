@@ -13,7 +13,9 @@ from tests.operator.lives import Life, a_life, a_plan
     [
         pytest.param(a_life().until_planning(), ["plan"], id="planning"),
         pytest.param(
-            a_life("base", "more").until_drawing(a_plan("base"), a_plan("more")), ["base", "more"], id="drawing"
+            a_life("base", "more", run={"parallelism": 2}).until_drawing(a_plan("base"), a_plan("more")),
+            ["base", "more"],
+            id="drawing",
         ),
         pytest.param(a_life().until_publishing(), ["publish"], id="publishing"),
     ],

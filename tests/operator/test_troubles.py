@@ -217,7 +217,7 @@ def test_pods_without_a_node_are_queued_in_the_schedulers_words() -> None:
 
 
 def test_a_failed_stage_lets_the_others_finish_and_starts_none() -> None:
-    life = a_life("base", "more").until_drawing(a_plan("base"), a_plan("more"))
+    life = a_life("base", "more", run={"parallelism": 2}).until_drawing(a_plan("base"), a_plan("more"))
 
     life.job_fails("base", "FailedIndexes", failedIndexes="1").settle()
     assert life.condition("Stalled") is None

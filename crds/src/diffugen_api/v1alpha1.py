@@ -271,7 +271,7 @@ class Run(Model):
         le=10_000,
         description="Pictures for each index of a stage's Job.",
     )
-    parallelism: int = Field(default=1, ge=1, le=1000, description="Pods, and so GPUs, at once.")
+    parallelism: int = Field(default=1, ge=1, le=1000, description="Pods, and so GPUs, at once, all stages together; an edit reaches running Jobs.")
     resources: Resources = Field(
         default_factory=lambda: Resources(limits={"nvidia.com/gpu": 1}),
         description="For pods that run a model; one GPU where nothing is said.",

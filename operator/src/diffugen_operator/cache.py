@@ -148,5 +148,5 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
     if resource is Resource.DATASETS:
         kept["spec"] = obj.get("spec") or {}
     elif resource is Resource.JOBS:
-        kept["spec"] = {"suspend": bool((obj.get("spec") or {}).get("suspend"))}
+        kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
     return kept

@@ -126,6 +126,10 @@ class Cluster:
         """Set a Job's spec.suspend."""
         return await self._patch(_path(Resource.JOBS, namespace, name), {"spec": {"suspend": suspend}})
 
+    async def resize_job(self, namespace: str, name: str, parallelism: int) -> Object:
+        """Set a Job's spec.parallelism."""
+        return await self._patch(_path(Resource.JOBS, namespace, name), {"spec": {"parallelism": parallelism}})
+
     async def delete_job(self, namespace: str, name: str, uid: str, *, wait: bool) -> None:
         """Delete a Job and its pods; with `wait`, the Job stays visible until they are gone."""
         policy = "Foreground" if wait else "Background"

@@ -45,6 +45,14 @@ class SuspendJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeJob:
+    """Set a Job's spec.parallelism."""
+
+    name: str
+    parallelism: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Delete a Job of a former run; with `wait`, it stays visible until its pods are gone."""
 
@@ -53,7 +61,7 @@ class DeleteJob:
     wait: bool
 
 
-Action = CreateOrder | DeleteOrder | CreateJob | SuspendJob | DeleteJob
+Action = CreateOrder | DeleteOrder | CreateJob | SuspendJob | ResizeJob | DeleteJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,13 +64,13 @@ def publish_job(run: RunPlan) -> Manifest:
     return _single(run, Step.PUBLISH)
 
 
-def stage_job(run: RunPlan, stage: StageStatus) -> Manifest:
-    """Return the Indexed Job of a stage: one index for each shard."""
+def stage_job(run: RunPlan, stage: StageStatus, parallelism: int) -> Manifest:
+    """Return the Indexed Job of a stage: one index for each shard, so many pods at once."""
     shards = stage.shards.total
     indexed = {
         "completionMode": "Indexed",
         "completions": shards,
-        "parallelism": min(run.spec.run.parallelism, shards),
+        "parallelism": parallelism,
         "backoffLimitPerIndex": run.spec.run.backoff_limit_per_shard,
         "maxFailedIndexes": min(shards, max(1, shards // 10)),
         # No retry may start before the former pod is gone: an index never has two pods.

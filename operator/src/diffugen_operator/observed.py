@@ -116,6 +116,7 @@ class Job:
     created_at: datetime | None
     deleting_since: datetime | None
     suspended: bool
+    parallelism: int
     failed_pods: int
     completed_indexes: str
     failed_indexes: str
@@ -149,6 +150,7 @@ class Job:
             created_at=read_time(created_at) if created_at else None,
             deleting_since=read_time(deleted_at) if deleted_at else None,
             suspended=bool(spec.get("suspend")),
+            parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
             failed_pods=status.get("failed") or 0,
             completed_indexes=status.get("completedIndexes") or "",
             failed_indexes=status.get("failedIndexes") or "",

@@ -26,6 +26,7 @@ from diffugen_operator.decisions import (
     Decision,
     DeleteJob,
     DeleteOrder,
+    ResizeJob,
     SuspendJob,
 )
 from diffugen_operator.metrics import Metrics
@@ -148,6 +149,8 @@ class Reconciler:
             case SuspendJob(name, suspend):
                 job = await self._cluster.suspend_job(namespace, name, suspend=suspend)
                 self._cache.put(Resource.JOBS, job)
+            case ResizeJob(name, parallelism):
+                self._cache.put(Resource.JOBS, await self._cluster.resize_job(namespace, name, parallelism))
             case DeleteJob(name, uid, wait):
                 await self._cluster.delete_job(namespace, name, uid, wait=wait)
                 if not wait:

@@ -6,17 +6,18 @@ are running are let finish (their pictures are kept), none is started, and then 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from diffugen_api.contract import Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, ShardStatus, StageStatus
 from diffugen_operator import names, reasons
 from diffugen_operator.conditions import Phase, cut
-from diffugen_operator.decisions import Action, CreateJob, SuspendJob, Turn
+from diffugen_operator.decisions import Action, CreateJob, ResizeJob, SuspendJob, Turn
 from diffugen_operator.jobs import RunPlan, stage_job
 from diffugen_operator.observed import Job, Observed, Trouble, write_time
 from diffugen_operator.progress import Cut, parse_indexes, samples_done
+from diffugen_operator.sharing import shares
 from diffugen_operator.steps import deadline_message
 from diffugen_operator.waiting import held_up, last_failure
 
@@ -31,16 +32,23 @@ class _Look:
     actions: tuple[Action, ...] = ()
     phase: Phase | None = None
     failure: Trouble | None = None
+    job: Job | None = None
+    """Its Job, where that is under way."""
+
+    @property
+    def needs(self) -> int:
+        """How many of its shards are not over yet."""
+        return self.stage.shards.total - self.stage.shards.succeeded - self.stage.shards.failed
 
 
 def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn:
     """Return what the stages want; no phase once all of them have succeeded."""
     looks = [_look(run, stage, observed, now) for stage in ledger.stages]
     failed = next((look for look in looks if look.failure is not None), None)
-    if failed is None:
-        looks = [_started(run, look, now) if look.stage.state == "Pending" else look for look in looks]
+    looks = _shared(run, looks, now, start=failed is None)
     ledger = ledger.model_copy(update={"stages": [look.stage for look in looks]})
-    actions = [action for look in looks for action in look.actions]
+    # Who has to give up pods goes first.
+    actions = sorted((action for look in looks for action in look.actions), key=lambda a: isinstance(a, CreateJob))
     active = next((look for look in looks if look.phase is not None), None)
     if failed is not None and failed.failure is not None and active is None:
         phase = Phase.stalled(failed.stage.name, failed.failure.reason, failed.failure.message)
@@ -53,7 +61,7 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
         return _Look(stage)
     job = observed.job(names.job_name(run.key, Step.STAGE, stage.name))
     if job is None:
-        return _Look(stage.model_copy(update={"state": "Pending"}))
+        return _Look(stage.model_copy(update={"state": "Pending", "shards": ShardStatus(total=stage.shards.total)}))
     stage = _begun(stage, job.name, job.created_at or now)
     if job.complete:
         return _Look(_succeeded(stage, job, now))
@@ -64,14 +72,36 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
         return _Look(stage.model_copy(update={"state": "Failed", "message": message}), failure=failure)
     if job.deleting_since is not None:
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
-        return _Look(stage, phase=Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message))
+        phase = Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message)
+        return _Look(stage, phase=phase, job=job)
     phase = held_up(stage.name, job, observed, now) or _working(stage)
     stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
-    return _Look(stage, (SuspendJob(job.name, suspend=False),) if job.suspended else (), phase)
+    return _Look(stage, (SuspendJob(job.name, suspend=False),) if job.suspended else (), phase, job=job)
 
 
-def _started(run: RunPlan, look: _Look, now: datetime) -> _Look:
-    job = CreateJob(stage_job(run, look.stage))
+def _shared(run: RunPlan, looks: list[_Look], now: datetime, *, start: bool) -> list[_Look]:
+    """Start the stages for which there are pods, and give those under way their part of run.parallelism."""
+    whole = run.spec.run.parallelism
+    under_way = [look for look in looks if look.job is not None]
+    pending = [look for look in looks if look.stage.state == "Pending"] if start else []
+    begins = pending[: max(0, whole - len(under_way))]
+    sharing = [look for look in looks if look.job is not None or look in begins]
+    parts = dict(zip((look.stage.name for look in sharing), shares(whole, [s.needs for s in sharing]), strict=True))
+    return [_with_part(run, look, parts[look.stage.name], now) if look in sharing else look for look in looks]
+
+
+def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:
+    job = look.job
+    if job is None:
+        return _started(run, look, part, now)
+    # More pods than shards are left is no more than that many: a Job's tail is not worth a request.
+    if job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
+        return look
+    return replace(look, actions=(*look.actions, ResizeJob(job.name, part)))
+
+
+def _started(run: RunPlan, look: _Look, parallelism: int, now: datetime) -> _Look:
+    job = CreateJob(stage_job(run, look.stage, parallelism))
     stage = _begun(look.stage, job.name, now).model_copy(update={"state": "Running"})
     return _Look(stage, (job,), _working(stage))
 
