@@ -26,6 +26,8 @@ LABEL_STEP = f"{GROUP}/step"
 LABEL_STAGE = f"{GROUP}/stage"
 LABEL_REVISION = f"{GROUP}/revision"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+"""Kueue's own label, on Jobs: the LocalQueue in which they wait."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "diffugen-operator"
 

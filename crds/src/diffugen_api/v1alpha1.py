@@ -271,7 +271,19 @@ class Run(Model):
         le=10_000,
         description="Pictures for each index of a stage's Job.",
     )
-    parallelism: int = Field(default=1, ge=1, le=1000, description="Pods, and so GPUs, at once, all stages together; an edit reaches running Jobs.")
+    parallelism: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Pods, and so GPUs, at once, all stages together; an edit reaches running Jobs.",
+    )
+    queue_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Kueue's LocalQueue, in which every Job of the dataset waits; they start at once where absent.",
+    )
     resources: Resources = Field(
         default_factory=lambda: Resources(limits={"nvidia.com/gpu": 1}),
         description="For pods that run a model; one GPU where nothing is said.",

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import publishing, reasons, runs
 from diffugen_operator.conditions import Phase
-from diffugen_operator.decisions import Action, Decision, SuspendJob, Turn
+from diffugen_operator.decisions import Action, Decision, DeleteJob, SuspendJob, Turn
 from diffugen_operator.jobs import RunPlan
 from diffugen_operator.observed import Dataset, Observed, Trouble, Unfit, Wanted
 from diffugen_operator.planning import PLAN, planned
@@ -74,7 +74,7 @@ def _next_look(turn: Turn, observed: Observed, settings: Settings) -> float | No
     if any(stage.state == "Running" for stage in turn.ledger.stages):
         return settings.scrape_interval
     begun = {pod.job for pod in observed.pods}
-    waiting = [job for job in observed.jobs if not job.finished and job.name not in begun]
+    waiting = [job for job in observed.jobs if not (job.finished or job.suspended) and job.name not in begun]
     return PODS_DUE.total_seconds() + 1 if waiting or turn.actions else None
 
 
@@ -122,11 +122,12 @@ def _stopping(
 
 
 def _suspensions(dataset: Dataset, observed: Observed) -> list[Action]:
-    return [
-        SuspendJob(job.name, suspend=True)
+    jobs = [
+        job
         for job in observed.jobs
-        if job.attempt == dataset.status.attempt
-        and not job.finished
-        and not job.suspended
-        and job.deleting_since is None
+        if job.attempt == dataset.status.attempt and not job.finished and job.deleting_since is None
     ]
+    # A queued Job's `suspend` is Kueue's, who would set it back. Without the Job, neither pods nor quota are held;
+    # it is created anew afterwards, and its workers go on from what the store holds.
+    deletions = [DeleteJob(job.name, job.uid, wait=True) for job in jobs if job.queue]
+    return [*deletions, *(SuspendJob(job.name, suspend=True) for job in jobs if not job.queue and not job.suspended)]

@@ -93,12 +93,17 @@ def _single(run: RunPlan, step: Step) -> Manifest:
 def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str], stage: str, gpu: bool) -> Manifest:
     labels = _labels(run, step, stage)
     deadline = run.spec.run.active_deadline_seconds
+    queue = run.spec.run.queue_name
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(run, names.job_name(run.key, step, stage), labels),
+        "metadata": _metadata(
+            run, names.job_name(run.key, step, stage), {**labels, **({contract.LABEL_QUEUE: queue} if queue else {})}
+        ),
         "spec": {
             **spec,
+            # Kueue says when: it sets `suspend`, and takes `parallelism` and the pod template for its own.
+            **({"suspend": True} if queue else {}),
             "ttlSecondsAfterFinished": run.settings.job_ttl,
             **({"activeDeadlineSeconds": deadline} if deadline is not None else {}),
             "template": pod_template(

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from diffugen_api.contract import LABEL_ATTEMPT, LABEL_STAGE, LABEL_STEP, RETRY_ANNOTATION, Outcome, Step
+from diffugen_api.contract import LABEL_ATTEMPT, LABEL_QUEUE, LABEL_STAGE, LABEL_STEP, RETRY_ANNOTATION, Outcome, Step
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
@@ -115,6 +115,8 @@ class Job:
     attempt: int
     created_at: datetime | None
     deleting_since: datetime | None
+    queue: str
+    """The Kueue queue in which it was created; Kueue alone suspends, resumes and resizes it then."""
     suspended: bool
     parallelism: int
     failed_pods: int
@@ -149,6 +151,7 @@ class Job:
             attempt=int(attempt) if attempt.isdigit() else 0,
             created_at=read_time(created_at) if created_at else None,
             deleting_since=read_time(deleted_at) if deleted_at else None,
+            queue=labels.get(LABEL_QUEUE, ""),
             suspended=bool(spec.get("suspend")),
             parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
             failed_pods=status.get("failed") or 0,

@@ -17,6 +17,7 @@ STOPPING: Final = "StoppingFormerRun"
 
 # Work is held up, and goes on by itself once the cause is gone.
 QUEUED: Final = "Queued"
+NOT_ADMITTED: Final = "NotAdmitted"
 UNSCHEDULABLE: Final = "Unschedulable"
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
 IMAGE_PULL_FAILED: Final = "ImagePullFailed"

@@ -19,7 +19,7 @@ from diffugen_operator.observed import Job, Observed, Trouble, write_time
 from diffugen_operator.progress import Cut, parse_indexes, samples_done
 from diffugen_operator.sharing import shares
 from diffugen_operator.steps import deadline_message
-from diffugen_operator.waiting import held_up, last_failure
+from diffugen_operator.waiting import held_up, in_line, last_failure
 
 _STAGE_MESSAGE_LENGTH = 128
 
@@ -76,7 +76,8 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
         return _Look(stage, phase=phase, job=job)
     phase = held_up(stage.name, job, observed, now) or _working(stage)
     stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
-    return _Look(stage, (SuspendJob(job.name, suspend=False),) if job.suspended else (), phase, job=job)
+    resume = (SuspendJob(job.name, suspend=False),) if job.suspended and not job.queue else ()
+    return _Look(stage, resume, phase, job=job)
 
 
 def _shared(run: RunPlan, looks: list[_Look], now: datetime, *, start: bool) -> list[_Look]:
@@ -95,15 +96,16 @@ def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:
     if job is None:
         return _started(run, look, part, now)
     # More pods than shards are left is no more than that many: a Job's tail is not worth a request.
-    if job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
+    if job.queue or job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
         return look
     return replace(look, actions=(*look.actions, ResizeJob(job.name, part)))
 
 
 def _started(run: RunPlan, look: _Look, parallelism: int, now: datetime) -> _Look:
     job = CreateJob(stage_job(run, look.stage, parallelism))
-    stage = _begun(look.stage, job.name, now).model_copy(update={"state": "Running"})
-    return _Look(stage, (job,), _working(stage))
+    stage, queue = _begun(look.stage, job.name, now), run.spec.run.queue_name
+    phase = in_line(stage.name, job.name, queue) if queue else _working(stage)
+    return _Look(stage.model_copy(update={"state": "Queued" if queue else "Running"}), (job,), phase)
 
 
 def _begun(stage: StageStatus, job: str, at: datetime) -> StageStatus:

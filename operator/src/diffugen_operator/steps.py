@@ -17,7 +17,7 @@ from diffugen_operator.conditions import Phase
 from diffugen_operator.decisions import Action, CreateJob, CreateOrder, SuspendJob
 from diffugen_operator.jobs import Manifest, RunPlan, order
 from diffugen_operator.observed import Job, Observed, Pod, Trouble
-from diffugen_operator.waiting import held_up, last_failure
+from diffugen_operator.waiting import held_up, in_line, last_failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,15 @@ class Lost:
 
 def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime) -> Doing | Done | Lost:
     """Return where the step stands, and what it wants."""
+    working = Phase.working(step.shown, step.working, step.message)
     job = observed.job(names.job_name(run.key, step.step))
     if job is None:
         # All pods of a run read one order; the first step brings it along.
         orders = (CreateOrder(order(run)),) if step.step is Step.PLAN else ()
-        creations = (*orders, CreateJob(step.manifest(run)))
-        return Doing(Phase.working(step.shown, step.working, step.message), creations)
+        creation = CreateJob(step.manifest(run))
+        queue = run.spec.run.queue_name
+        phase = in_line(step.shown, creation.name, queue) if queue else working
+        return Doing(phase, (*orders, creation))
     if job.failure is not None:
         return Doing(_failure(step, job, observed.pods_of(job)))
     if job.complete:
@@ -72,8 +75,8 @@ def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime
     if job.deleting_since is not None:
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
         return Doing(Phase.working(step.shown, reasons.FORMER_JOB_STOPPING, message))
-    phase = held_up(step.shown, job, observed, now) or Phase.working(step.shown, step.working, step.message)
-    return Doing(phase, (SuspendJob(job.name, suspend=False),) if job.suspended else ())
+    resume = (SuspendJob(job.name, suspend=False),) if job.suspended and not job.queue else ()
+    return Doing(held_up(step.shown, job, observed, now) or working, resume)
 
 
 def _result(step: SinglePodStep, job: Job, pods: list[Pod]) -> Doing | Done | Lost:

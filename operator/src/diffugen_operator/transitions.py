@@ -66,7 +66,7 @@ def _stages(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[An
         before = former.get(stage.name, "Pending")
         if stage.state == before or stage.shards.total == 0:
             continue
-        if stage.state == "Running" and before == "Pending":
+        if stage.state in ("Running", "Queued") and before == "Pending":
             message = f"Stage {stage.name}: Job {stage.job} with {stage.shards.total} shards."
             yield Announcement(reasons.STAGE_STARTED, message)
         elif stage.state == "Succeeded":

@@ -22,8 +22,12 @@ _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCo
 
 def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     """Return the phase of a Job whose pods do not get on, or None where they do."""
-    if job.failing:
-        return None
+    if job.queue and job.suspended:
+        return in_line(step, job.name, job.queue)
+    return None if job.failing else _held_up_by_pods(step, job, observed, now)
+
+
+def _held_up_by_pods(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
     for pod in live:
@@ -44,6 +48,12 @@ def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | N
         )
         return Phase.working(step, reasons.PODS_NOT_CREATED, message)
     return None
+
+
+def in_line(step: str, job: str, queue: str) -> Phase:
+    """Return the phase of a Job that Kueue keeps waiting."""
+    message = f"Job {job} waits in Kueue's queue {queue}: it is not admitted yet, or was put back in line."
+    return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.NOT_ADMITTED, message=message))
 
 
 def hold_ups(dataset: Dataset, observed: Observed, now: datetime) -> list[Phase]:

@@ -1,0 +1,87 @@
+"""run.queueName on a real API server; the test plays Kueue: it suspends, admits with fewer pods, evicts, readmits."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tests.cluster.test_edits import wait_until
+from tests.cluster.world import Json, World
+
+QUEUED = {"run": {"samplesPerShard": 2, "parallelism": 2, "queueName": "gpus"}}
+TOLERATION = {"key": "flavor", "value": "spot", "operator": "Equal", "effect": "NoSchedule"}
+
+
+def waits(world: World, step: str) -> Json:
+    """Wait until the step's Job is queued, and the status says so; returns the Job."""
+
+    def queued(dataset: Json) -> bool:
+        jobs = world.jobs(step)
+        condition = world.condition("Queued", dataset)
+        return (
+            bool(jobs) and condition["reason"] == "NotAdmitted" and jobs[0]["metadata"]["name"] in condition["message"]
+        )
+
+    world.wait(f"queued: {step}", queued)
+    (job,) = world.jobs(step)
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    return job
+
+
+def patch(world: World, job: Json, **spec: Any) -> None:
+    name = job["metadata"]["name"]
+    world.kubectl("patch", "job", name, "-n", world.namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def drawing(world: World) -> list[Json]:
+    return [p for p in world.pods("stage") if p["status"]["phase"] == "Running"]
+
+
+def test_kueue_decides_when_and_with_how_many_pods(running: World) -> None:
+    running.apply(**QUEUED)
+
+    plan = waits(running, "plan")
+    time.sleep(2)
+    assert running.pods() == [], "nothing runs before it is admitted"
+    patch(running, plan, suspend=False)
+
+    # Kueue grants one pod of two, on nodes of its own choice.
+    stage = waits(running, "stage")
+    flavor = {"spec": {"tolerations": [TOLERATION]}}
+    patch(running, stage, suspend=False, parallelism=1, template=flavor)
+    running.wait("admitted", lambda d: running.condition("Queued", d)["status"] == "Absent" and bool(drawing(running)))
+    assert len(drawing(running)) == 1
+
+    # It takes them away, as it does for somebody more important.
+    wait_until(running.drawn_at)
+    patch(running, stage, suspend=True, parallelism=2)
+    waits(running, "stage")
+    wait_until(lambda: not drawing(running))
+    drawn = running.drawn_at()
+    assert drawn
+    assert len(drawn) < 8
+
+    patch(running, stage, suspend=False, parallelism=1)
+    patch(running, waits(running, "publish"), suspend=False)
+    status = running.wait_ready()["status"]
+
+    assert status["attempt"] == 1
+    (after,) = running.jobs("stage")
+    assert after["metadata"]["uid"] == stage["metadata"]["uid"]
+    assert after["spec"]["parallelism"] == 1
+    assert after["spec"]["template"]["spec"]["tolerations"] == [TOLERATION]
+    assert {k: v for k, v in running.drawn_at().items() if k in drawn} == drawn, "what was drawn stayed"
+    assert touched(running) == []
+
+
+def touched(world: World) -> list[str]:
+    """Return the operator's requests that changed or deleted a Job."""
+    return [
+        event["requestURI"]
+        for event in world.cluster.writes_of("operator")
+        if event["objectRef"].get("namespace") == world.namespace
+        and event["objectRef"]["resource"] == "jobs"
+        and event["verb"] != "create"
+    ]
