@@ -104,3 +104,27 @@ def test_an_endpoint_that_cannot_be_reached_is_said_and_tried_again(running: Wor
 
 def drawing(dataset: Json) -> bool:
     return bool(dataset["status"]["planned"]) and dataset["status"]["summary"]["reason"] in {"Queued", "Drawing"}
+
+
+def test_what_does_not_get_on_is_stalled_and_goes_on_by_itself_when_it_can(world: World) -> None:
+    world.operator.environment = {"DIFFUGEN_NO_PROGRESS_AFTER": "4"}
+    world.operator.start()
+    try:
+        world.apply(output={"s3": {"secretRef": {"name": "late"}}})
+        message = world.wait_stalled("NoProgress")
+        assert "late" in message
+        (job,) = world.jobs()
+
+        # Drawing takes its time on a busy machine; only the plan was to be found idle.
+        world.operator.end()
+        world.operator.environment = {}
+        world.operator.start()
+        access = world.cluster.minio
+        world.secret("late", access.access_key, access.secret_key)
+        status = world.wait_ready()["status"]
+
+        assert status["attempt"] == 1
+        assert job["metadata"]["uid"] in {j["metadata"]["uid"] for j in world.jobs("plan")}
+    finally:
+        world.operator.end()
+        world.kubectl("delete", "namespace", world.namespace, "--wait=false")

@@ -53,7 +53,7 @@ class OperatorProcess:
             f"--namespace={namespace}",
         ]
         self.log = log
-        self._environment = environment or {}
+        self.environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -68,7 +68,7 @@ class OperatorProcess:
                     "DIFFUGEN_LIGHT_IMAGE": IMAGE,
                     "DIFFUGEN_SCRAPE_INTERVAL": "1",
                     "DIFFUGEN_PROGRESS_INTERVAL": "2",
-                    **self._environment,
+                    **self.environment,
                 },
                 preexec_fn=kernel.die_with_parent(),
             )

@@ -36,6 +36,8 @@ PHASES = {
     ),
     "stalled": (lambda: a_life(output={}).settle(), "Failed"),
     "stalled, edited, not seen yet": (lambda: a_life(output={}).settle().edit(seed=7), "InProgress"),
+    "nothing has moved for long": (lambda: turned(a_life().until_drawing().later(1800)), "Failed"),
+    "in Kueue's queue": (lambda: a_life(run={"queueName": "gpus"}).settle(), "InProgress"),
     "being deleted": (lambda: a_life().until_drawing().delete(), "Terminating"),
 }
 

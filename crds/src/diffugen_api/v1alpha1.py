@@ -421,6 +421,9 @@ class LabeledDatasetStatus(Model):
     last_handled_retry_at: str = Field(
         default="", max_length=64, description="The retry annotation that was last acted upon."
     )
+    last_progress_time: str | None = Field(
+        default=None, max_length=32, description="When a step, a stage or a sample last moved."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,

@@ -45,6 +45,11 @@ class Phase:
     message: str
     queued: Trouble | None = None
 
+    @property
+    def gets_on(self) -> bool:
+        """Whether something should be moving: the run is neither over nor held, nor does it wait in line."""
+        return self.kind is Kind.WORKING and self.queued is None
+
     @classmethod
     def working(cls, step: str, reason: str, message: str, *, queued: Trouble | None = None) -> Self:
         """Return the phase of a step under way."""

@@ -18,7 +18,8 @@ from diffugen_operator.planning import PLAN, planned
 from diffugen_operator.publishing import PUBLISH, published
 from diffugen_operator.settings import Settings
 from diffugen_operator.staging import stages_turn
-from diffugen_operator.statuses import presented, stalled_generation
+from diffugen_operator.stalling import stalls_at, watched
+from diffugen_operator.statuses import is_halted, presented
 from diffugen_operator.steps import Doing, Lost, look_at
 from diffugen_operator.waiting import PODS_DUE
 
@@ -34,7 +35,7 @@ def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settin
     if (why := runs.why_begin(dataset, wanted, observed, now)) is not None:
         return runs.begin(dataset, wanted, why, now)
 
-    if stalled_generation(dataset.status) is not None:  # Until an edit or a retry begins another run.
+    if is_halted(dataset.status):  # Until an edit or a retry begins another run.
         return Decision(status=dataset.status, actions=runs.delete_strays(dataset, observed))
     return _go_on(dataset, wanted, observed, now, settings)
 
@@ -59,23 +60,27 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
     turn = _turn(run, ledger, observed, now)
     if turn is None:
         return runs.started_over(dataset, wanted, now)
+    turn = watched(dataset, turn, observed, now, settings)
     phase = turn.phase or Phase.published(publishing.message(turn.ledger))
     return Decision(
         status=presented(dataset, turn.ledger, phase, now=now, pace=observed.pace),
         actions=[*strays, *turn.actions],
-        look_again=_next_look(turn, observed, settings),
+        look_again=_next_look(turn, observed, now, settings),
     )
 
 
-def _next_look(turn: Turn, observed: Observed, settings: Settings) -> float | None:
-    """Return when to look again though no event comes: for progress, and for pods that do not come."""
+def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings) -> float | None:
+    """Return when to look again though no event comes: for progress, for pods that do not come, for a stall."""
     if turn.phase is None:
         return None
     if any(stage.state == "Running" for stage in turn.ledger.stages):
         return settings.scrape_interval
     begun = {pod.job for pod in observed.pods}
     waiting = [job for job in observed.jobs if not (job.finished or job.suspended) and job.name not in begun]
-    return PODS_DUE.total_seconds() + 1 if waiting or turn.actions else None
+    if waiting or turn.actions:
+        return PODS_DUE.total_seconds() + 1
+    stalls = stalls_at(turn, observed, settings)
+    return None if stalls is None else max(1.0, (stalls - now).total_seconds())
 
 
 def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | None:

@@ -41,6 +41,7 @@ SHARDS_FAILED: Final = "ShardsFailed"
 PLAN_FAILED: Final = "PlanFailed"
 STAGE_FAILED: Final = "StageFailed"
 PUBLISH_FAILED: Final = "PublishFailed"
+NO_PROGRESS: Final = "NoProgress"  # alone of these, it is taken back when something moves again
 NO_OUTCOME: Final = "NoOutcome"
 
 # Events without a condition of the same name.

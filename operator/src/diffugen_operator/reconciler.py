@@ -17,7 +17,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.cluster import ApiError, Cluster
-from diffugen_operator.conditions import READY, STALLED, find
+from diffugen_operator.conditions import READY, find
 from diffugen_operator.decide import decide, refused
 from diffugen_operator.decisions import (
     Action,
@@ -36,7 +36,7 @@ from diffugen_operator.queueing import Clock, Key
 from diffugen_operator.recording import Recorder
 from diffugen_operator.scraping import Scraper
 from diffugen_operator.settings import Settings
-from diffugen_operator.statuses import dumped, merge_patch
+from diffugen_operator.statuses import dumped, is_halted, merge_patch
 from diffugen_operator.transitions import announcements, is_transition
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class Reconciler:
 
 def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
     """Whether a step has just finished, and not all of its pods have been heard of to the end."""
-    over = find(status.conditions, STALLED) is not None or find(status.conditions, READY) is not None
+    over = is_halted(status) or find(status.conditions, READY) is not None
     if not job.finished or over or job.attempt != status.attempt or (job.step is Step.PLAN and status.planned):
         return False
     if job.complete:  # Of a stage, no pod's word is needed: its Job says it all.

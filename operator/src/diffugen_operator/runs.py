@@ -17,9 +17,9 @@ from diffugen_operator import names, reasons
 from diffugen_operator.conditions import READY, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
 from diffugen_operator.names import RunKey
-from diffugen_operator.observed import Dataset, Job, Observed, Wanted
+from diffugen_operator.observed import Dataset, Job, Observed, Wanted, write_time
 from diffugen_operator.settings import Settings
-from diffugen_operator.statuses import presented, stalled_generation
+from diffugen_operator.statuses import is_stalled, presented
 from diffugen_operator.waiting import hold_ups
 
 _STOPPING_SLACK = timedelta(seconds=60)
@@ -61,7 +61,7 @@ def _why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str |
     edited, asked = dataset.generation != dataset.status.observed_generation, retry_asked(dataset)
     if not edited and not asked:
         return None
-    stalled = stalled_generation(dataset.status) is not None
+    stalled = is_stalled(dataset.status)
     held_up = stalled or hold_ups(dataset, observed, now)
     if edited and held_up:
         return f"The spec was edited while the run was {'stalled' if stalled else 'held up'}."
@@ -83,6 +83,7 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime) -> Decision
             "attempt": former.attempt + 1,
             "planned": False,
             "stages": [],
+            "last_progress_time": write_time(now),
             "last_handled_retry_at": dataset.retry_at or former.last_handled_retry_at,
         }
     )

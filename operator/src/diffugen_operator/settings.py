@@ -58,6 +58,9 @@ class Settings:
     progress_interval: float = 10.0
     """Least time between two status writes of a dataset that bring nothing but new numbers."""
 
+    no_progress_after: float = 1800.0
+    """A run in which nothing has moved for so long is called Stalled, until something moves; 0: never."""
+
     backoff_base: float = 0.5
     """The pause after a failed reconcile; doubled with every failure that follows, with jitter."""
 

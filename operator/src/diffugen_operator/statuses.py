@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus, Summary
+from diffugen_operator import reasons
 from diffugen_operator.conditions import STALLED, Kind, Phase, conditions_of, cut, find
 from diffugen_operator.observed import Dataset, Wanted
 from diffugen_operator.progress import eta_seconds
@@ -48,10 +49,15 @@ def presented(
     return fitted(status)
 
 
-def stalled_generation(status: LabeledDatasetStatus) -> int | None:
-    """Return the generation at which the run stalled, or None where it has not."""
+def is_stalled(status: LabeledDatasetStatus) -> bool:
+    """Whether the run does not get on."""
+    return find(status.conditions, STALLED) is not None
+
+
+def is_halted(status: LabeledDatasetStatus) -> bool:
+    """Whether the run has stalled for good: it ends until somebody begins it once more."""
     condition = find(status.conditions, STALLED)
-    return None if condition is None else condition.observed_generation
+    return condition is not None and condition.reason != reasons.NO_PROGRESS
 
 
 def _summary(stages: list[StageStatus], phase: Phase, pace: float | None) -> Summary:

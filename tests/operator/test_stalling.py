@@ -1,0 +1,183 @@
+"""Stalled=NoProgress: a run in which nothing moves is called so, and goes on when something does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from diffugen_api.contract import Outcome
+from diffugen_operator.settings import Settings
+from tests.operator.lives import Life, a_life, a_plan
+
+HALF_AN_HOUR = 1800
+AWAY = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
+QUEUE = {"run": {"queueName": "gpus"}}
+
+
+def drawing() -> Life:
+    return a_life().until_drawing(a_plan("base", total=24, shards=3)).pod_runs("base", "0", total=8, done=3).settle()
+
+
+def hanging() -> Life:
+    return drawing().later(HALF_AN_HOUR).settle()
+
+
+@pytest.mark.parametrize(
+    ("life", "words"),
+    [
+        pytest.param(drawing, "Stage base draws and labels pictures.", id="a worker that hangs"),
+        pytest.param(
+            lambda: a_life().until_planning().pod("plan", phase="Pending").settle(),
+            "The plan step checks",
+            id="a pod whose volume is never mounted",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_waits("plan", "ImagePullBackOff").settle(),
+            "cannot be pulled: check run.image",
+            id="an image that cannot be pulled",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().later(31).settle(), "kubectl describe job", id="pods that never come"
+        ),
+    ],
+)
+def test_it_stalls_after_half_an_hour_and_says_what_was_at_work(life: Callable[[], Life], words: str) -> None:
+    played = life()
+    since = played.status.last_progress_time
+    assert since is not None
+    played.later(HALF_AN_HOUR - 60).settle()
+    assert played.condition("Stalled") is None
+
+    played.later(60).settle()
+
+    stalled = played.condition("Stalled")
+    assert stalled is not None
+    assert stalled[0] == "NoProgress"
+    assert stalled[1].startswith(f"Nothing has moved since {since}. ")
+    assert words in stalled[1]
+    assert played.condition("Reconciling") is None
+    assert played.ready()[:2] == ("False", "NoProgress")
+
+
+def test_its_jobs_are_left_to_go_on() -> None:
+    life = drawing().later(HALF_AN_HOUR)
+
+    assert list(life.turn().actions) == []
+    assert life.job_names() == ["base", "plan"]
+
+
+def test_at_rest_nothing_is_written() -> None:
+    life = hanging()
+    before = life.raw["status"]
+
+    life.later(4 * HALF_AN_HOUR).settle()
+
+    assert life.raw["status"] == before
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        pytest.param(lambda life: life.pod_runs("base", "1", total=8, done=1), id="a sample"),
+        pytest.param(lambda life: life.job_status("base", completedIndexes="0"), id="a shard"),
+        pytest.param(lambda life: life.job_completes("base"), id="a stage"),
+    ],
+)
+def test_it_goes_on_when_anything_moves(move: Callable[[Life], Life]) -> None:
+    life = hanging()
+
+    move(life).settle()
+
+    assert life.condition("Stalled") is None
+    assert life.condition("Reconciling") is not None
+    assert life.status.attempt == 1
+    life.later(HALF_AN_HOUR - 1).settle()
+    assert life.condition("Stalled") is None, "the time begins anew"
+
+
+def test_a_run_that_went_on_is_published() -> None:
+    life = hanging().job_completes("base").settle().publish_ends().settle()
+
+    assert life.ready()[0] == "True"
+
+
+def test_a_stage_that_fails_after_all_stalls_for_its_own_reason() -> None:
+    life = hanging().pod_ends("base", 1, index="0").job_fails("base", "FailedIndexes", failedIndexes="0").settle()
+
+    assert life.shown()[2] == "ShardsFailed"
+
+
+def test_a_worker_that_crashes_and_comes_again_moves_nothing() -> None:
+    life = drawing()
+    for _ in range(3):
+        life.pods.clear()
+        life.shards.clear()
+        life.later(700).pod_ends("base", 1, "boom", index="0").pod_runs("base", "0", total=8, done=2).settle()
+
+    assert life.shown()[2] == "NoProgress"
+
+
+@pytest.mark.parametrize("act", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"parallelism": 2})])
+def test_an_edit_or_a_retry_begins_it_once_more(act: Callable[[Life], Life]) -> None:
+    life = hanging()
+
+    act(life).settle()
+
+    assert life.status.attempt == 2
+    assert life.condition("Stalled") is None
+
+
+@pytest.mark.parametrize(
+    ("wait", "on"),
+    [
+        pytest.param(
+            lambda: a_life().until_drawing().pod_unschedulable("base", "0/3 nodes."),
+            lambda life: life.pod_runs("base", "0"),
+            id="for a node",
+        ),
+        pytest.param(
+            lambda: a_life(**QUEUE).settle(),
+            lambda life: life.job("plan")["spec"].update(suspend=False),
+            id="in a queue",
+        ),
+        pytest.param(lambda: drawing().edit(suspend=True), lambda life: life.edit(suspend=False), id="suspended"),
+    ],
+)
+def test_to_wait_is_no_stall_and_the_time_begins_when_it_ends(
+    wait: Callable[[], Life], on: Callable[[Life], object]
+) -> None:
+    life = wait().settle()
+
+    life.later(10 * HALF_AN_HOUR).settle()
+    assert life.condition("Stalled") is None
+    on(life)
+    life.settle().later(HALF_AN_HOUR - 60).settle()
+
+    assert life.condition("Stalled") is None
+
+
+def test_a_publication_is_believed_while_its_pod_runs_and_gets_its_time_after_that() -> None:
+    life = a_life().until_publishing().pod_runs("publish").settle()
+    life.later(10 * HALF_AN_HOUR).settle()
+    assert life.condition("Stalled") is None
+
+    life.pods.clear()
+    life.pod_ends("publish", 75, AWAY)
+    end = f"{life.now:%Y-%m-%dT%H:%M:%SZ}"
+    next(iter(life.pods.values()))["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = end
+    assert life.later(60).settle().shown()[2] == "StoreUnreachable"
+
+    assert life.later(HALF_AN_HOUR).settle().shown()[2] == "NoProgress"
+
+
+def test_it_is_looked_at_when_it_is_due() -> None:
+    life = a_life().until_planning().pod("plan", phase="Pending").settle()
+
+    assert life.later(600).turn().look_again == HALF_AN_HOUR - 600
+
+
+def test_it_can_be_switched_off() -> None:
+    life = a_life(settings=Settings(no_progress_after=0)).until_drawing().later(10 * HALF_AN_HOUR).settle()
+
+    assert life.condition("Stalled") is None
