@@ -28,6 +28,7 @@ class World:
         self.away = False
         self.answer_lost = False
         self.delay = 0.0
+        self.within: list[float] = []
 
     def later(self, seconds: float) -> None:
         self.seconds += seconds
@@ -54,6 +55,7 @@ class World:
 
     async def replace_lease(self, manifest: Lease, *, within: float) -> Lease:
         self._ask()
+        self.within.append(within)
         if self.lease is None:
             raise ApiError(404, "NotFound", "it is gone")
         if manifest["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
@@ -109,8 +111,8 @@ async def test_the_first_leads_at_once_and_the_second_stands_by(world: World) ->
     held = asyncio.ensure_future(first.hold())
     assert await wins_within(world, second, 120) is None
 
-    assert first.leading
-    assert not second.leading
+    assert (first.leading, first.stands_by) == (True, False)
+    assert (second.leading, second.stands_by) == (False, True)
     assert world.holder == "first"
     held.cancel()
 
@@ -154,6 +156,14 @@ async def test_a_leader_that_cannot_renew_ends_before_another_begins(world: Worl
     assert world.seconds - began <= 10 < SETTINGS.lease_duration
 
 
+async def test_who_may_not_even_look_at_the_lease_does_not_stand_by(world: World) -> None:
+    process = world.process("process")
+    world.away = True
+
+    assert await wins_within(world, process, 60) is None
+    assert not process.stands_by
+
+
 async def test_an_outage_shorter_than_the_deadline_changes_nothing(world: World) -> None:
     leader = world.process("leader")
     await leader.win()
@@ -180,6 +190,16 @@ async def test_a_frozen_leader_may_write_nothing_when_it_wakes(world: World) -> 
 
     await frozen.release()
     assert world.holder == "second"
+
+
+async def test_a_renewal_that_hangs_leaves_time_for_another(world: World) -> None:
+    leader = world.process("leader")
+    await leader.win()
+    held = asyncio.ensure_future(leader.hold())
+    await passed(world, 20)
+
+    assert max(world.within) == 5
+    held.cancel()
 
 
 async def test_a_slow_answer_does_not_lengthen_the_lease(world: World) -> None:

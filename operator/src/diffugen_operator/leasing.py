@@ -66,6 +66,11 @@ class Election:
         """Whether this process may write now."""
         return self.left() > 0
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether it has seen somebody else lead, and would take over."""
+        return not self.leading and bool((self._seen or {}).get("holderIdentity"))
+
     def left(self) -> float:
         """Return for how many seconds this process may write without another renewal."""
         return self._until - self._clock()
@@ -141,7 +146,9 @@ class Election:
         began = self._clock()
         held = self._held or {}
         try:
-            self._keep(await self._leases.replace_lease(self._lease(held), within=self.left()), began)
+            # Half the time at most, so that an answer that never comes leaves time for another try.
+            within = min(self.left(), self._settings.lease_renew_deadline / 2)
+            self._keep(await self._leases.replace_lease(self._lease(held), within=within), began)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise

@@ -91,7 +91,6 @@ class Operator:
         )
         self._listed = False
         self._broken = False
-        self._standby = False
         self._metrics.watch_leader(lambda: self._left() > 0)
         schedule = self._queue.schedule
         self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
@@ -121,9 +120,7 @@ class Operator:
         """Wait for the CRD and for the Lease, then list everything: what another did before is seen."""
         await self._crd_is_there()
         if self._election is not None:
-            self._standby = True
             await self._election.win()
-            self._standby = False
             self._watched(tasks, self._election.hold(), "lease")
         await self._relist()
 
@@ -255,7 +252,9 @@ class Operator:
 
     def _not_ready(self) -> str | None:
         # A standby does all that is asked of it: a rollout goes on past it.
-        return None if self._listed or self._standby else "not everything is listed yet"
+        if self._listed or (self._election is not None and self._election.stands_by):
+            return None
+        return "not everything is listed yet"
 
     def _left(self) -> float:
         return math.inf if self._election is None else self._election.left()
