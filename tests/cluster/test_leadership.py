@@ -86,6 +86,16 @@ def writers(cluster: Cluster, world: World) -> list[str]:
     return found
 
 
+def refusals(cluster: Cluster, replicas: list[Replica]) -> list[str]:
+    """Return what the API server forbade them: their rights are to be enough."""
+    names = {replica.leads_as() for replica in replicas} - {""}
+    return [
+        f"{event['verb']} {event['requestURI']}"
+        for event in cluster.audit_events()
+        if event.get("responseStatus", {}).get("code") == 403 and event.get("userAgent", "").endswith(tuple(names))
+    ]
+
+
 @pytest.mark.parametrize(("how", "longest"), [(signal.SIGTERM, 4.0), (signal.SIGKILL, 8.0)])
 def test_the_standby_takes_over_and_finishes_the_run(
     world: World, cluster: Cluster, replicas: list[Replica], how: signal.Signals, longest: float
@@ -103,6 +113,7 @@ def test_the_standby_takes_over_and_finishes_the_run(
     assert status["attempt"] == 1
     assert len(world.jobs()) == 3, "no step was run twice"
     assert writers(cluster, world) == [leader.leads_as(), standby.leads_as()]
+    assert refusals(cluster, replicas) == []
 
 
 def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(

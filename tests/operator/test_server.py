@@ -25,6 +25,7 @@ def health() -> Health:
 async def url(health: Health) -> AsyncIterator[str]:
     metrics = Metrics()
     metrics.count_request("GET", "200")
+    metrics.watch_leader(lambda: True)
     server = Server(live=lambda: health.stuck, ready=lambda: health.not_ready, page=metrics.page)
     port = await server.start("127.0.0.1", 0)
     yield f"http://127.0.0.1:{port}"
@@ -53,4 +54,5 @@ async def test_metrics_are_served_without_a_dataset_in_any_label(url: str) -> No
 
     assert status == 200
     assert 'diffugen_operator_api_requests_total{code="200",verb="GET"} 1.0' in text
+    assert "diffugen_operator_leader 1.0" in text
     assert "namespace=" not in text
