@@ -194,6 +194,11 @@ def test_another_secret_is_the_same_store() -> None:
             r"templates\[1\].*plain name",
         ),
         (
+            {"combine": "zip"},
+            "UnequalVariables",
+            r"variables\.object: .*step with color in spec\.prompts\.templates\[0\].* 2 values where color has 3",
+        ),
+        (
             {"variables": {"object": ["ball", "cube"]}, "templates": ["{object}"]},
             "UnknownClass",
             r"object\[1\].*'cube'.*spec\.classes",

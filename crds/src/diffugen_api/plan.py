@@ -20,9 +20,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
+from diffugen_api.combining import UnequalLengthsError, check, combinations, count
 from diffugen_api.contract import MAX_SHARDS
 from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
@@ -38,6 +38,10 @@ OBJECT_VARIABLE = "object"
 
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
+
+_YOUNGER: Mapping[str, Any] = {"combine": "product", "sample": None}
+"""Fields of `prompts` that came after the first release, with their defaults: a default stays out of addresses, as
+specs that do not use the field keep the revision that they had without it."""
 
 
 class SpecError(ValueError):
@@ -70,8 +74,14 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     """
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
+    content["prompts"] = _without(_YOUNGER, content["prompts"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
+
+
+def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `data` without the fields that have their default."""
+    return {field: value for field, value in data.items() if field not in defaults or value != defaults[field]}
 
 
 def store_of(spec: LabeledDatasetSpec) -> str:
@@ -175,6 +185,15 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
                 f"{where}: no variable is called {missing[0]!r}; add it to spec.prompts.variables"
                 + (f" (there are: {', '.join(sorted(variables))})." if variables else "."),
             )
+        try:
+            check(names_of(template), variables, spec.prompts.combine)
+        except UnequalLengthsError as unequal:
+            lengths = [len(variables[name]) for name in (unequal.first, unequal.other)]
+            raise SpecError(
+                "UnequalVariables",
+                f"spec.prompts.variables.{unequal.other}: combine: zip takes it in step with {unequal.first} in "
+                f"{where}, and it has {lengths[1]} values where {unequal.first} has {lengths[0]}; give both as many.",
+            ) from None
         templates.append(template)
     known = {word.lower() for c in spec.classes for word in c.words}
     for number, value in enumerate(variables.get(OBJECT_VARIABLE, [])):
@@ -187,11 +206,16 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
     return templates
 
 
+def names_of(template: Template) -> tuple[str, ...]:
+    """Return the variables that a template names, each once."""
+    return tuple(dict.fromkeys(template.fields))
+
+
 def count_samples(spec: LabeledDatasetSpec) -> int:
     """Return how many samples each stage asks for, before equal prompts are drawn only once."""
-    variables = spec.prompts.variables
-    prompts = sum(math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec))
-    return prompts * spec.prompts.samples_per_prompt
+    asked = spec.prompts
+    prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in templates_of(spec))
+    return prompts * asked.samples_per_prompt
 
 
 def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
@@ -205,9 +229,7 @@ def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample
     origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
     seen: set[bytes] = set()
     for number, template in enumerate(templates_of(spec)):
-        fields = tuple(dict.fromkeys(template.fields))
-        for values in product(*(spec.prompts.variables[field] for field in fields)):
-            variables = dict(zip(fields, values, strict=True))
+        for variables in _combinations(spec, template):
             prompt = template.render(variables)
             fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]
             if fingerprint in seen:
@@ -218,6 +240,13 @@ def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample
                 own = prefix.copy()
                 own.update(canonical({"prompt": prompt, "seed": seed}))
                 yield Sample(own.hexdigest()[:32], prompt, seed, number, variables)
+
+
+def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:
+    """Yield the values with which a template is filled; which ones a sample has depends on the template's own text."""
+    asked = spec.prompts
+    origin = canonical(["combinations", spec.seed, template.text])
+    return combinations(names_of(template), asked.variables, asked.combine, sample=asked.sample, origin=origin)
 
 
 def _seed(origin: bytes, prompt: str, index: int) -> int:

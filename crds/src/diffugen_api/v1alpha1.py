@@ -85,7 +85,7 @@ class Image(Model):
 
 
 class Prompts(Model):
-    """What to draw: every template filled with every combination of the variables that it names."""
+    """What to draw: every template filled with combinations of the variables that it names."""
 
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=2000)]] = Field(
         min_length=1,
@@ -108,9 +108,20 @@ class Prompts(Model):
             )
         ),
         description=(
-            "Values for each field of the templates; a template is drawn for the product of the values of "
-            "its own fields. The values of `object` must be classes or synonyms of one."
+            "Values for each field of the templates; `combine` says how those of a template's own fields go "
+            "together. The values of `object` must be classes or synonyms of one."
         ),
+    )
+    combine: Literal["product", "zip"] = Field(
+        default="product",
+        description="product: every value with every other. zip: the first values together, then the second, and so "
+        "on; a template's own variables then need equally many.",
+    )
+    sample: int | None = Field(
+        default=None,
+        ge=1,
+        le=5_000_000,
+        description="Draw only this many combinations of each template, chosen by `spec.seed`; all where absent.",
     )
     negative: str = Field(default="", max_length=4000, description="What the pictures should not show.")
     samples_per_prompt: int = Field(
