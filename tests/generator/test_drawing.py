@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import Scheduler
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
@@ -27,8 +30,8 @@ ORDERS = [
 ]
 
 
-def drawer_of(model: ModelFolder) -> Drawer:
-    components = load(model, torch.device("cpu"))
+def drawer_of(model: ModelFolder, scheduler: str | None = None) -> Drawer:
+    components = load(model, torch.device("cpu"), scheduler)
     return Drawer(components, TextStates(components))
 
 
@@ -103,6 +106,31 @@ def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -
     together = drawer.draw(ORDERS[:3], SETTINGS)
 
     assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in ORDERS[:3]]) <= 2
+
+
+@pytest.mark.parametrize("name", get_args(Scheduler))
+def test_every_scheduler_by_name_keeps_pictures_apart(
+    tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]], name: str
+) -> None:
+    drawer = drawer_of(tiny_model, name)
+    settings = replace(SETTINGS, steps=5)
+
+    together = drawer.draw(ORDERS[:3], settings)
+
+    assert apart(together, [drawer.draw([order], settings)[0] for order in ORDERS[:3]]) <= 2
+    assert apart(together, drawer.draw(ORDERS[2::-1], settings)[::-1]) <= 2
+
+
+def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    changes = {"prediction_type": "v_prediction", "beta_end": 0.015, "use_karras_sigmas": True}
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+
+    made = load(resolve(str(own_model)), torch.device("cpu"), "dpmsolver++").scheduler
+
+    assert type(made).__name__ == "DPMSolverMultistepScheduler"
+    assert (made.config.prediction_type, made.config.beta_end) == ("v_prediction", 0.015)
+    assert (made.config.timestep_spacing, made.config.use_karras_sigmas) == ("trailing", False)
 
 
 @pytest.mark.parametrize(

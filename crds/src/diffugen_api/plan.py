@@ -39,9 +39,10 @@ OBJECT_VARIABLE = "object"
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
-_YOUNGER: Mapping[str, Any] = {"combine": "product", "sample": None}
-"""Fields of `prompts` that came after the first release, with their defaults: a default stays out of addresses, as
-specs that do not use the field keep the revision that they had without it."""
+_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None}
+_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
+"""Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
+addresses, so that specs that do not use the field keep the addresses that they had without it."""
 
 
 class SpecError(ValueError):
@@ -74,7 +75,8 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     """
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
-    content["prompts"] = _without(_YOUNGER, content["prompts"])
+    content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
+    content["stages"] = [{**stage, "txt2img": _without(_YOUNGER_TXT2IMG, stage["txt2img"])} for stage in data["stages"]]
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
 
@@ -146,7 +148,7 @@ def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> S
         "model": model_digest,
         "image": spec.image.model_dump(mode="json", by_alias=True),
         "negative": spec.prompts.negative,
-        "settings": settings,
+        "settings": _without(_YOUNGER_TXT2IMG, settings),
     }
     attention = spec.labeling.attention
     evidence_id = address(

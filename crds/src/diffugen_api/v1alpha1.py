@@ -27,6 +27,10 @@ ClassName = Annotated[
 Word = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Format = Literal["coco", "yolo"]
+Scheduler = Literal[
+    "ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++_karras", "dpmsolver++_sde", "euler", "euler_a", "heun", "lcm",
+    "lms", "pndm", "unipc",
+]  # fmt: skip
 Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 
 
@@ -138,6 +142,10 @@ class Txt2Img(Model):
         description="A Stable Diffusion pipeline: builtin://NAME, or the path of a diffusers folder.",
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
+    scheduler: Scheduler | None = Field(
+        default=None,
+        description="The sampler, over the model's own noise schedule and step spacing; the model's own where absent.",
+    )
     guidance_scale: float = Field(default=7.5, ge=1, le=50, description="Classifier-free guidance; 1 switches it off.")
 
 
