@@ -81,6 +81,33 @@ def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, dra
     assert apart(drawn, list((theirs * 255).round().astype(np.uint8))) <= 2
 
 
+LONG = "a red ball and a blue star on snow " * 4
+
+
+def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: Drawer) -> None:
+    orders = [Order("a ball", 1), Order(LONG, 2), Order("a star", 3), Order(LONG * 2, 4)]
+
+    together = drawer.draw(orders, SETTINGS, batch=3)
+
+    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in orders]) <= 2
+
+
+def test_words_beyond_the_first_window_are_read(drawer: Drawer) -> None:
+    negative = replace(SETTINGS, negative=LONG)
+
+    assert apart(drawer.draw([Order(f"{LONG} light", 1)], SETTINGS), drawer.draw([Order(LONG, 1)], SETTINGS)) > 2
+    assert apart(drawer.draw(ORDERS, negative), drawer.draw(ORDERS, replace(negative, negative=f"{LONG} ball"))) > 2
+
+
+def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder) -> None:
+    texts = TextStates(load(tiny_model, torch.device("cpu")))
+
+    states = texts.of(["a ball", LONG])  # 20 tokens, and 36 words: 2 windows
+
+    assert states.shape == (2, 40, 32)
+    assert torch.equal(states[0], torch.cat([texts.of(["a ball"])[0], texts.of([""])[0]]))
+
+
 def test_guidance_of_one_reads_no_negative_text(drawer: Drawer) -> None:
     plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
     ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")

@@ -32,7 +32,6 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.models import ModelFolder, resolve
-from diffugen_generator.prompt_checks import check_prompts
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import Need, ShardHeader
 from diffugen_generator.store import JSON, Store
@@ -91,7 +90,7 @@ def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progres
 
 
 def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
-    """Find every stage's model, and whether it can read the prompts; raise `SpecError` naming the field."""
+    """Find every stage's model; raise `SpecError` naming the field where the spec cannot be planned."""
     if (count := count_samples(spec)) > MAX_SAMPLES:
         raise SpecError(
             "TooManySamples",
@@ -101,7 +100,6 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     stages = []
     for number, stage in enumerate(spec.stages):
         model = resolve(stage.txt2img.model, field=f"spec.stages[{number}].txt2img.model")
-        check_prompts(spec, model)
         stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest)))
     return stages
 

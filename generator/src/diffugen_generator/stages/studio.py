@@ -49,7 +49,6 @@ class Studio:
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
         components = load(model, where, header.drawing["settings"].get("scheduler"))
-        components.tokenizer.check([str(header.drawing["negative"])], field="spec.prompts.negative")
         if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
             torch.set_num_threads(1)
         texts = TextStates(components)
