@@ -126,6 +126,11 @@ def test_the_example_is_good() -> None:
             "spec.stages[0].txt2img.model: no model is built in as 'cars'; builtin are: shapes",
             id="an unknown model",
         ),
+        pytest.param(
+            {"prompts": {"templates": ["a (ball:1,3)"]}},
+            "spec.prompts.templates[0]: 'a (ball:1,3)': '1,3' is no weight; write a number such as 1.3",
+            id="a weight that is no number",
+        ),
     ],
 )
 def test_a_fault_names_field_and_mend(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:

@@ -26,6 +26,7 @@ from diffugen_api.combining import UnequalLengthsError, check, combinations, cou
 from diffugen_api.contract import MAX_SHARDS
 from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
+from diffugen_api.weights import Piece, Prompt, WeightError, read
 
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
@@ -39,7 +40,7 @@ OBJECT_VARIABLE = "object"
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
-_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None}
+_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
 """Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
@@ -105,6 +106,13 @@ class Sample:
     seed: int
     template: int
     variables: Mapping[str, str]
+    pieces: tuple[Piece, ...] = ()
+    """What the prompt was read into, where it has weights or escapes."""
+
+    @property
+    def text(self) -> Prompt:
+        """The prompt as it is drawn."""
+        return self.pieces or self.prompt
 
     def row(self) -> dict[str, Any]:
         """Return the sample as a line of a shard."""
@@ -114,12 +122,19 @@ class Sample:
             "seed": self.seed,
             "template": self.template,
             "variables": dict(self.variables),
+            **_weights(self.pieces),
         }
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Sample:
         """Read a line of a shard."""
-        return cls(row["id"], row["prompt"], row["seed"], row["template"], row["variables"])
+        pieces = tuple(Piece(text, float(weight)) for text, weight in row.get("weights", ()))
+        return cls(row["id"], row["prompt"], row["seed"], row["template"], row["variables"], pieces)
+
+
+def _weights(pieces: tuple[Piece, ...]) -> dict[str, Any]:
+    """Return a recipe's entry for the pieces of its prompt; nothing for a plain one, whose address is older."""
+    return {"weights": [list(piece) for piece in pieces]} if pieces else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +165,8 @@ def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> S
         "negative": spec.prompts.negative,
         "settings": _without(_YOUNGER_TXT2IMG, settings),
     }
+    if isinstance(negative := _read(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
+        drawing["negativeWeights"] = [list(piece) for piece in negative]
     attention = spec.labeling.attention
     evidence_id = address(
         {
@@ -208,6 +225,24 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
     return templates
 
 
+def check_weights(spec: LabeledDatasetSpec) -> None:
+    """Raise `SpecError` naming the field where weights cannot be read; every template is tried with every value."""
+    first = {name: values[0] for name, values in spec.prompts.variables.items()}
+    for number, template in enumerate(templates_of(spec)):
+        changes = [{name: value} for name in names_of(template) for value in spec.prompts.variables[name]]
+        for change in changes or [{}]:
+            _read(spec, template.render({**first, **change}), f"spec.prompts.templates[{number}]")
+    _read(spec, spec.prompts.negative, "spec.prompts.negative")
+
+
+def _read(spec: LabeledDatasetSpec, text: str, field: str) -> Prompt:
+    """Return what a prompt of `field` says; raise `SpecError` where its weights cannot be read."""
+    try:
+        return read(text, spec.prompts.syntax)
+    except WeightError as error:
+        raise SpecError("InvalidWeights", f"{field}: {text!r}: {error}.") from None
+
+
 def names_of(template: Template) -> tuple[str, ...]:
     """Return the variables that a template names, each once."""
     return tuple(dict.fromkeys(template.fields))
@@ -237,11 +272,13 @@ def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample
             if fingerprint in seen:
                 continue
             seen.add(fingerprint)
+            text = _read(spec, prompt, f"spec.prompts.templates[{number}]")
+            pieces = text if isinstance(text, tuple) else ()
             for index in range(spec.prompts.samples_per_prompt):
                 seed = _seed(origin, prompt, index)
                 own = prefix.copy()
-                own.update(canonical({"prompt": prompt, "seed": seed}))
-                yield Sample(own.hexdigest()[:32], prompt, seed, number, variables)
+                own.update(canonical({"prompt": prompt, "seed": seed, **_weights(pieces)}))
+                yield Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces)
 
 
 def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:

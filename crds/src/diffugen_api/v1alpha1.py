@@ -128,6 +128,11 @@ class Prompts(Model):
         description="Draw only this many combinations of each template, chosen by `spec.seed`; all where absent.",
     )
     negative: str = Field(default="", max_length=4000, description="What the pictures should not show.")
+    syntax: Literal["auto", "compel", "a1111", "none"] = Field(
+        default="auto",
+        description="How weights are written, in the negative prompt too: compel `ball++ (a ball)1.3`, a1111 "
+        "`(ball:1.3) ((ball)) [ball]`; auto tells by the marks; none reads every sign as text.",
+    )
     samples_per_prompt: int = Field(
         default=1, ge=1, le=1_000_000, description="Pictures for each prompt, each with a seed of its own."
     )

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, revision_of, templates_of
+from diffugen_api.plan import SpecError, check_weights, revision_of
 from diffugen_api.v1alpha1 import LabeledDataset
 from diffugen_generator.failures import Failure
 from diffugen_generator.models import BUILTIN, resolve
@@ -130,7 +130,7 @@ def _metadata_faults(metadata: object) -> Iterator[Fault]:
 def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     """Yield what is wrong although every field by itself is right."""
     try:
-        templates_of(dataset.spec)
+        check_weights(dataset.spec)
     except SpecError as error:
         yield _fault_of(error)
         return

@@ -23,6 +23,7 @@ from diffugen_api.plan import (
     SpecError,
     StageRecipe,
     canonical,
+    check_weights,
     count_samples,
     samples_of,
     samples_per_shard,
@@ -97,6 +98,7 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
             f"spec.prompts: templates, variables and samplesPerPrompt ask for {count:,} pictures a stage; "
             f"{MAX_SAMPLES:,} are the most: ask for fewer, or split the dataset.",
         )
+    check_weights(spec)
     stages = []
     for number, stage in enumerate(spec.stages):
         model = resolve(stage.txt2img.model, field=f"spec.stages[{number}].txt2img.model")

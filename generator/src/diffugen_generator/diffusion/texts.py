@@ -3,18 +3,27 @@
 Alone, so that a text's states are the same to the bit whatever else is drawn beside it. A text of several windows
 has the states of one after the other. Texts that go into one batch must be equally long, and what a shorter one is
 filled up with is read by the UNet, too: so only texts of equally many windows may share a batch.
+
+Weights are applied as compel does (https://github.com/damian0815/compel, embeddings_provider.py). With z the states of
+the text and e those of the empty one, every token of weight w becomes e + w (z - e). A weight below 1 shall moreover
+make the piece disappear, not only be whispered: the states are mixed with those of the same text in which the encoder
+does not see the piece, the latter in the proportion tan((1 - w) pi / 2): 0 at 1, 1 at 1/2, and all of it at 0.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 
-from diffugen_api.weights import Prompt
+from diffugen_api.weights import Prompt, pieces_of
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.tokens import TokenizedPrompt
+from diffugen_generator.diffusion.tokens import NO_PIECE, TokenizedPrompt
+
+_LEAST = 1e-5
+"""What a weight of 0 counts as: the tangent is infinite there."""
 
 KEPT = 512
 """Texts that are kept; at 77 x 768 in bf16 some 60 MB."""
@@ -57,14 +66,36 @@ class TextStates:
 
     @torch.inference_mode()
     def _encode(self, text: Prompt) -> torch.Tensor:
-        return self._hidden(self._components.tokenizer.read(text))
+        read = self._components.tokenizer.read(text)
+        weights = [piece.weight for piece in pieces_of(text)]
+        states = self._hidden(read)
+        if all(weight == 1 for weight in weights):
+            return states
+        of_tokens = [1.0 if piece == NO_PIECE else weights[piece] for piece in read.pieces]
+        scale = torch.tensor(of_tokens, device=states.device)[:, None]  # [windows * limit, 1]
+        empty = self._one("").repeat(read.windows, 1).float()
+        mixed, total = _scaled(states, empty, scale), 1.0
+        for piece in sorted({piece for piece in read.pieces if piece != NO_PIECE and weights[piece] < 1}):
+            share = math.tan((1 - max(_LEAST, weights[piece])) * math.pi / 2)
+            mixed = mixed + share * _scaled(self._hidden(read, without=piece), empty, scale)
+            total += share
+        return (mixed / total).to(states.dtype)
 
-    def _hidden(self, read: TokenizedPrompt) -> torch.Tensor:
-        """Return the encoder's last hidden states [windows * limit, width]."""
+    def _hidden(self, read: TokenizedPrompt, without: int | None = None) -> torch.Tensor:
+        """Return the encoder's last hidden states [windows * limit, width]; it does not see the piece `without`."""
         parts = self._components
         ids = torch.tensor(read.ids, device=parts.device).reshape(read.windows, -1)  # [windows, limit]
         mask = None
-        if getattr(parts.text_encoder.config, "use_attention_mask", False):
-            mask = torch.tensor(read.mask, device=parts.device).reshape(read.windows, -1)  # [windows, limit]
+        masked = getattr(parts.text_encoder.config, "use_attention_mask", False)
+        if masked or without is not None:
+            seen = torch.tensor(read.mask if masked else [1] * len(read.mask), device=parts.device)
+            hidden = torch.tensor([piece == without for piece in read.pieces], device=parts.device)
+            mask = seen.masked_fill(hidden, 0).reshape(read.windows, -1)  # [windows, limit]
         states: torch.Tensor = parts.text_encoder(ids, attention_mask=mask)[0]  # [windows, limit, width]
         return states.flatten(0, 1)
+
+
+def _scaled(states: torch.Tensor, empty: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return e + w (z - e) in fp32, and z itself where w is 1."""
+    states = states.float()
+    return torch.where(scale == 1, states, empty + scale * (states - empty))
