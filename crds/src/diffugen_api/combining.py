@@ -69,15 +69,17 @@ def _sampled(sides: Sequence[int], sample: int, origin: bytes) -> Iterator[tuple
     seen: set[tuple[int, ...]] = set()
     draw = 0
     while len(seen) < sample:
-        place = tuple(_jump(_key(origin, draw, axis), side) for axis, side in enumerate(sides))
+        place = tuple(_jump(key, side) for key, side in zip(_keys(origin, draw, len(sides)), sides, strict=True))
         draw += 1
         if place not in seen:
             seen.add(place)
             yield place
 
 
-def _key(origin: bytes, draw: int, axis: int) -> int:
-    return int.from_bytes(hashlib.sha256(origin + b":%d:%d" % (draw, axis)).digest()[:8], "big")
+def _keys(origin: bytes, draw: int, count: int) -> Sequence[int]:
+    """Return `count` numbers of 64 bits for one draw."""
+    digest = hashlib.shake_128(origin + b":%d" % draw).digest(8 * count)
+    return [int.from_bytes(digest[at : at + 8], "big") for at in range(0, 8 * count, 8)]
 
 
 def _jump(key: int, buckets: int) -> int:

@@ -60,7 +60,7 @@ def unweighted(prompt: Prompt) -> Prompt:
 
 def read(text: str, syntax: Syntax = "auto") -> Prompt:
     """Return what `text` says: itself where that is plain text, else its pieces; raise `WeightError`."""
-    if syntax == "none" or not _SUSPECT.search(text):
+    if syntax == "none" or not (_SIGN.search(text) and _SUSPECT.search(text)):
         return text
     pieces = tuple(_fused(_READERS[_syntax_of(text) if syntax == "auto" else syntax](text)))
     for piece in pieces:
@@ -78,8 +78,9 @@ _ESCAPE = r"\\[\\()\[\]+\-:\"]"
 _SIGNS = rf"(?:\++|-+){_END}"
 _CHANGE = rf"(?:\++|-+|{_NUMBER}){_END}"
 
+_SIGN = re.compile(r"[()\[\]\\\"+\-]")
 _SUSPECT = re.compile(rf"[()\[\]\\\"]|[^\s+\-]{_SIGNS}")
-"""What every text with a weight or an escape has; most texts do not, and are not looked at twice."""
+"""What every text with a weight or an escape has; most do not even have a sign, and are not looked at twice."""
 _COMPEL_MARK = re.compile(rf"(?<!\\)\){_CHANGE}|\"{_CHANGE}|(?:{_ESCAPE}|[^\s\\()\[\]\"+\-]){_SIGNS}")
 _A1111_MARK = re.compile(r"(?<!\\):\s*[+-]?[\d.,]+\s*\)")
 _A1111_WEAK_MARK = re.compile(r"(?<!\\)(?:\(\(|\[[^\[\]]*\])")
@@ -87,7 +88,8 @@ _A1111_WEAK_MARK = re.compile(r"(?<!\\)(?:\(\(|\[[^\[\]]*\])")
 _COMPEL = re.compile(
     rf"(?P<escape>{_ESCAPE})|(?P<open>\()|(?P<close>\))(?P<change>{_CHANGE})?"
     rf"|\"(?P<quoted>(?:\\.|[^\"\\])*)\"(?P<quoted_change>{_CHANGE})"
-    rf"|(?P<word>(?![+\-])(?:{_ESCAPE}|[^\s()\\,\"])+?)(?P<word_change>{_SIGNS})|(?P<other>[\s\S])"
+    rf"|(?P<word>(?![+\-])(?:{_ESCAPE}|[^\s()\\,\"])+?)(?P<word_change>{_SIGNS})"
+    rf"|(?P<run>(?:{_ESCAPE}|[^\s()\\,\"])+)|(?P<other>[\s\S])"  # a word without a weight is not looked at again
 )
 _COMPEL_FUNCTION = re.compile(r"\)\s*\.(blend|and|add|swap|attend)\(")
 _A1111 = re.compile(
@@ -128,6 +130,8 @@ def _read_compel(text: str) -> Iterator[Piece]:
             groups.add(_read_compel(match["quoted"]), _factor(match["quoted_change"]))
         elif match["word"]:
             groups.add(_read_plain(match["word"]), _factor(match["word_change"]))
+        elif match["run"]:
+            groups.say(plain(tuple(_read_plain(match["run"]))))
         else:
             groups.say(match.group()[-1])
     return groups.finish()
@@ -185,8 +189,8 @@ class _Groups:
         """The innermost open sign; empty at the top."""
         return self._open[-1][0]
 
-    def say(self, character: str) -> None:
-        self._said += character
+    def say(self, text: str) -> None:
+        self._said += text
 
     def add(self, pieces: Iterable[Piece], factor: float) -> None:
         self._settle()
