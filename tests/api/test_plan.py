@@ -49,6 +49,18 @@ def test_addresses_never_change() -> None:
     assert revision_of(a_spec()) == "c0bc3a544d"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompts": {**spec_data()["prompts"], "combine": "product", "sample": None}},
+        {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "scheduler": None}}]},
+    ],
+)
+def test_a_younger_field_at_its_default_changes_no_address(change: dict[str, Any]) -> None:
+    assert ids(a_spec(**change)) == ids(a_spec())
+    assert revision_of(a_spec(**change)) == revision_of(a_spec())
+
+
 def test_every_sample_has_an_id_and_a_seed_of_its_own() -> None:
     drawn = samples(a_spec())
 
@@ -82,6 +94,7 @@ def test_an_edited_template_changes_only_its_own_samples() -> None:
         {"stages": [{"name": "other", "txt2img": {"model": "builtin://shapes"}}]},
         {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 7}}]},
         {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "guidanceScale": 1}}]},
+        {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "scheduler": "ddim"}}]},
         {"prompts": {**spec_data()["prompts"], "negative": "blur"}},
     ],
 )
@@ -192,6 +205,11 @@ def test_another_secret_is_the_same_store() -> None:
             {"templates": ["ok {object}", "{object.__class__}"]},
             "InvalidTemplate",
             r"templates\[1\].*plain name",
+        ),
+        (
+            {"combine": "zip"},
+            "UnequalVariables",
+            r"variables\.object: .*step with color in spec\.prompts\.templates\[0\].* 2 values where color has 3",
         ),
         (
             {"variables": {"object": ["ball", "cube"]}, "templates": ["{object}"]},

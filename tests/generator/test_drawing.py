@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import Scheduler
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
@@ -27,8 +30,8 @@ ORDERS = [
 ]
 
 
-def drawer_of(model: ModelFolder) -> Drawer:
-    components = load(model, torch.device("cpu"))
+def drawer_of(model: ModelFolder, scheduler: str | None = None) -> Drawer:
+    components = load(model, torch.device("cpu"), scheduler)
     return Drawer(components, TextStates(components))
 
 
@@ -78,6 +81,33 @@ def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, dra
     assert apart(drawn, list((theirs * 255).round().astype(np.uint8))) <= 2
 
 
+LONG = "a red ball and a blue star on snow " * 4
+
+
+def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: Drawer) -> None:
+    orders = [Order("a ball", 1), Order(LONG, 2), Order("a star", 3), Order(LONG * 2, 4)]
+
+    together = drawer.draw(orders, SETTINGS, batch=3)
+
+    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in orders]) <= 2
+
+
+def test_words_beyond_the_first_window_are_read(drawer: Drawer) -> None:
+    negative = replace(SETTINGS, negative=LONG)
+
+    assert apart(drawer.draw([Order(f"{LONG} light", 1)], SETTINGS), drawer.draw([Order(LONG, 1)], SETTINGS)) > 2
+    assert apart(drawer.draw(ORDERS, negative), drawer.draw(ORDERS, replace(negative, negative=f"{LONG} ball"))) > 2
+
+
+def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder) -> None:
+    texts = TextStates(load(tiny_model, torch.device("cpu")))
+
+    states = texts.of(["a ball", LONG])  # 20 tokens, and 36 words: 2 windows
+
+    assert states.shape == (2, 40, 32)
+    assert torch.equal(states[0], torch.cat([texts.of(["a ball"])[0], texts.of([""])[0]]))
+
+
 def test_guidance_of_one_reads_no_negative_text(drawer: Drawer) -> None:
     plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
     ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
@@ -103,6 +133,31 @@ def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -
     together = drawer.draw(ORDERS[:3], SETTINGS)
 
     assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in ORDERS[:3]]) <= 2
+
+
+@pytest.mark.parametrize("name", get_args(Scheduler))
+def test_every_scheduler_by_name_keeps_pictures_apart(
+    tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]], name: str
+) -> None:
+    drawer = drawer_of(tiny_model, name)
+    settings = replace(SETTINGS, steps=5)
+
+    together = drawer.draw(ORDERS[:3], settings)
+
+    assert apart(together, [drawer.draw([order], settings)[0] for order in ORDERS[:3]]) <= 2
+    assert apart(together, drawer.draw(ORDERS[2::-1], settings)[::-1]) <= 2
+
+
+def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    changes = {"prediction_type": "v_prediction", "beta_end": 0.015, "use_karras_sigmas": True}
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+
+    made = load(resolve(str(own_model)), torch.device("cpu"), "dpmsolver++").scheduler
+
+    assert type(made).__name__ == "DPMSolverMultistepScheduler"
+    assert (made.config.prediction_type, made.config.beta_end) == ("v_prediction", 0.015)
+    assert (made.config.timestep_spacing, made.config.use_karras_sigmas) == ("trailing", False)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
+from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker, Seen
@@ -75,3 +76,26 @@ def test_a_unet_without_cross_attention_where_it_is_read_is_refused(
 
     with pytest.raises(SpecError, match="has no cross-attention at levels"):
         looker.look(seen_of(["a ball"]))
+
+
+def test_words_in_later_windows_are_read_in_any_batch(tiny_model: ModelFolder) -> None:
+    looker = looker_of(tiny_model)
+    seen = seen_of(["a ball", "a red light and " * 5 + "a ball on snow", "a blue star"])
+
+    evidence = looker.look(seen)
+
+    assert [(each.classes, each.background) for each in evidence] == [
+        (("ball",), ()),
+        (("ball", "star"), ("snow",)),
+        (("star",), ()),
+    ]
+    for alone, together in zip([looker.look([each])[0] for each in seen], evidence, strict=True):
+        assert np.abs(alone.maps.astype(int) - together.maps).max(initial=0) <= 2
+
+
+def test_a_weight_changes_where_nothing_stands(tiny_model: ModelFolder) -> None:
+    looker = looker_of(tiny_model)
+    (picture,) = seen_of(["a red ball on snow"])
+    weighted = Seen(picture.picture, (Piece("a red ", 1.0), Piece("ball", 1.4), Piece(" on snow", 1.0)), picture.seed)
+
+    assert np.array_equal(looker.look([weighted])[0].maps, looker.look([picture])[0].maps)

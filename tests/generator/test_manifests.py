@@ -127,9 +127,9 @@ def test_the_example_is_good() -> None:
             id="an unknown model",
         ),
         pytest.param(
-            {"prompts": {"templates": ["a {object} " + "on snow " * 20], "variables": {"object": ["ball"]}}},
-            "spec.prompts.templates[0]: 'a ball on snow on snow",
-            id="a prompt that is too long",
+            {"prompts": {"templates": ["a (ball:1,3)"]}},
+            "spec.prompts.templates[0]: 'a (ball:1,3)': '1,3' is no weight; write a number such as 1.3",
+            id="a weight that is no number",
         ),
     ],
 )

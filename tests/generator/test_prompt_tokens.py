@@ -1,16 +1,18 @@
-"""Prompts as the tokenizer reads them: length limits and the place of each token."""
+"""Prompts as the tokenizer reads them: windows and the place of each token."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.diffusion.tokens import PromptTokenizer
-from diffugen_generator.models import ModelFolder
-from diffugen_generator.prompt_limits import PromptLimit
+from diffugen_api.weights import Piece
+from diffugen_generator.diffusion.tokens import NO_PIECE, PromptTokenizer
+from diffugen_generator.models import ModelFolder, resolve
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +28,41 @@ def test_a_prompt_is_padded_to_the_limit_with_the_place_of_each_token(tokenizer:
     assert [prompt[begin:end] for begin, end in read.spans if begin < end] == ["a", "Red", "ball"]
 
 
-def test_a_prompt_of_just_the_limit_is_read(tokenizer: PromptTokenizer) -> None:
-    tokenizer.read(" ".join(["ball"] * 18))
+def test_a_prompt_of_just_the_limit_takes_one_window(tokenizer: PromptTokenizer) -> None:
+    assert tokenizer.read(" ".join(["ball"] * 18)).windows == 1
+    assert tokenizer.read("").windows == 1
 
 
-def test_a_longer_prompt_is_refused_by_name_and_count_and_never_cut(tokenizer: PromptTokenizer) -> None:
-    with pytest.raises(
-        SpecError, match=r"^spec\.prompts\.templates\[0\]: 'ball .* has 19 tokens; .* reads 18"
-    ) as caught:
-        tokenizer.read(" ".join(["ball"] * 19), field="spec.prompts.templates[0]")
+def test_a_longer_prompt_takes_several_windows_and_is_never_cut(tokenizer: PromptTokenizer) -> None:
+    prompt = "a red ball and a blue star on snow " * 5  # 45 tokens
+    read = tokenizer.read(prompt)
 
-    assert caught.value.reason == "PromptTooLong"
+    assert (read.windows, len(read.ids), len(read.spans)) == (3, 60, 60)
+    assert [prompt[begin:end] for begin, end in read.spans if begin < end] == prompt.split()
+    start, end = tokenizer.read("").ids[:2]
+    assert [read.ids[at] for at in (0, 20, 40)] == [start] * 3
+    assert [read.ids[at] for at in (19, 39, 50)] == [end] * 3
+    assert read.mask == (1,) * 51 + (0,) * 9
 
 
-def test_many_prompts_are_checked_at_once(tokenizer: PromptTokenizer) -> None:
-    tokenizer.check(["a ball", "x" * 18, "", "a red star on snow and a blue ball on light"])
+def test_a_window_ends_with_a_word(tokenizer: PromptTokenizer) -> None:
+    prompt = "ball " * 16 + "cat"  # c, a, t: 19 tokens
+    read = tokenizer.read(prompt)
 
-    with pytest.raises(SpecError, match="has 19 tokens"):
-        tokenizer.check(["a ball", "é" * 3, "x" * 19])
+    assert [prompt[begin:end] for begin, end in read.spans[20:] if begin < end] == ["c", "a", "t"]
+
+
+def test_a_word_longer_than_a_window_goes_on_in_the_next(tokenizer: PromptTokenizer) -> None:
+    assert tokenizer.read("x" * 40).windows == 3
+
+
+def test_pieces_are_tokenized_each_by_itself_and_keep_their_places(tokenizer: PromptTokenizer) -> None:
+    prompt = (Piece("a ", 1.0), Piece("red", 1.3), Piece(" ball", 1.0))
+    read = tokenizer.read(prompt)
+
+    assert read.ids == tokenizer.read("a red ball").ids
+    assert read.spans == tokenizer.read("a red ball").spans
+    assert read.pieces[:5] == (NO_PIECE, 0, 1, 2, NO_PIECE)
 
 
 def test_reading_prompts_does_not_import_torch(tiny_model: ModelFolder) -> None:
@@ -56,17 +75,9 @@ def test_reading_prompts_does_not_import_torch(tiny_model: ModelFolder) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_plan_can_ask_whether_prompts_fit(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = PromptLimit(tiny_model)
+def test_a_model_that_reads_no_word_is_refused(own_model: Path) -> None:
+    config = own_model / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 2}))
 
-    limit.check("a red star on snow and a blue ball on light")
-    with pytest.raises(SpecError, match=r"^spec\.prompts\.templates\[1\]: .* has 19 tokens"):
-        limit.check("x" * 19, field="spec.prompts.templates[1]")
-
-
-def test_where_transformers_is_missing_the_worker_asks(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "diffugen_generator.diffusion.tokens", None)
-
-    PromptLimit(tiny_model).check("x" * 99)
+    with pytest.raises(SpecError, match="texts of 2 tokens"):
+        PromptTokenizer(resolve(str(own_model)))

@@ -19,6 +19,7 @@ from diffugen_api.plan import SpecError, samples_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator import records
 from diffugen_generator.failures import BadShard, Incomplete, Interrupted
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import Need, ShardHeader, ShardRow, write_shard
 from diffugen_generator.stages import pictures, run_shard
@@ -270,13 +271,26 @@ def test_another_model_than_the_plans_is_refused(tiny_model: ModelFolder, store:
     assert list(store.list("")) == []
 
 
-def test_a_prompt_that_is_too_long_is_refused(tiny_model: ModelFolder, store: FolderStore) -> None:
-    spec = spec_of(tiny_model, prompts={"templates": ["a ball " * 12]})
+def test_prompts_longer_than_a_window_are_drawn_and_labelled(tiny_model: ModelFolder, store: FolderStore) -> None:
+    templates = ["a red light and " * 6 + "a ball", "a ball"]
+    spec = spec_of(tiny_model, prompts={"templates": templates, "negative": "a star " * 12})
 
-    with pytest.raises(SpecError, match="has 24 tokens") as caught:
-        run_shard(*shard_of(spec, tiny_model), store, device="cpu")
+    counts = run_shard(*shard_of(spec, tiny_model), store, device="cpu")
 
-    assert caught.value.reason == "PromptTooLong"
+    assert (counts.drawn, counts.labelled) == (2, 2)
+
+
+def test_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStore) -> None:
+    prompts = {"templates": ["a red ball", "a red (ball:1.4)"], "negative": "[snow]"}
+    header, rows = shard_of(spec_of(tiny_model, prompts=prompts), tiny_model)
+
+    run_shard(header, rows, store, device="cpu")
+
+    recipes = [json.loads(store.read(layout.recipe("base", row.sample.id))) for row in rows]
+    assert [recipe.get("weights") for recipe in recipes] == [None, [["a red ", 1.0], ["ball", 1.4]]]
+    assert recipes[0]["drawing"]["negativeWeights"] == [["snow", 0.909091]]
+    seen = [store.read(layout.evidence("base", header.evidence_id, row.sample.id)) for row in rows]
+    assert [Evidence.loads(each).classes for each in seen] == [("ball",)] * 2
 
 
 def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: FolderStore) -> None:
@@ -295,13 +309,6 @@ def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: Fold
     (copied.root / image).unlink()
     with pytest.raises(Incomplete, match=rows[0].sample.id):
         run_shard(header, rows, copied)
-
-
-def test_a_negative_prompt_that_is_too_long_is_named(tiny_model: ModelFolder, store: FolderStore) -> None:
-    prompts = {"templates": ["a ball"], "negative": "a star " * 12}
-
-    with pytest.raises(SpecError, match=r"^spec\.prompts\.negative: .* has 24 tokens"):
-        run_shard(*shard_of(spec_of(tiny_model, prompts=prompts), tiny_model), store, device="cpu")
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved(

@@ -20,12 +20,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
+from diffugen_api.combining import UnequalLengthsError, check, combinations, count
 from diffugen_api.contract import MAX_SHARDS
 from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
+from diffugen_api.weights import Piece, Prompt, WeightError, read
 
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
@@ -38,6 +39,11 @@ OBJECT_VARIABLE = "object"
 
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
+
+_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
+"""Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
+addresses, so that specs that do not use the field keep the addresses that they had without it."""
 
 
 class SpecError(ValueError):
@@ -70,8 +76,15 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     """
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
+    content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
+    content["stages"] = [{**stage, "txt2img": _without(_YOUNGER_TXT2IMG, stage["txt2img"])} for stage in data["stages"]]
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
+
+
+def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `data` without the fields that have their default."""
+    return {field: value for field, value in data.items() if field not in defaults or value != defaults[field]}
 
 
 def store_of(spec: LabeledDatasetSpec) -> str:
@@ -93,6 +106,13 @@ class Sample:
     seed: int
     template: int
     variables: Mapping[str, str]
+    pieces: tuple[Piece, ...] = ()
+    """What the prompt was read into, where it has weights or escapes."""
+
+    @property
+    def text(self) -> Prompt:
+        """The prompt as it is drawn."""
+        return self.pieces or self.prompt
 
     def row(self) -> dict[str, Any]:
         """Return the sample as a line of a shard."""
@@ -102,12 +122,19 @@ class Sample:
             "seed": self.seed,
             "template": self.template,
             "variables": dict(self.variables),
+            **_weights(self.pieces),
         }
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Sample:
         """Read a line of a shard."""
-        return cls(row["id"], row["prompt"], row["seed"], row["template"], row["variables"])
+        pieces = tuple(Piece(text, float(weight)) for text, weight in row.get("weights", ()))
+        return cls(row["id"], row["prompt"], row["seed"], row["template"], row["variables"], pieces)
+
+
+def _weights(pieces: tuple[Piece, ...]) -> dict[str, Any]:
+    """Return a recipe's entry for the pieces of its prompt; nothing for a plain one, whose address is older."""
+    return {"weights": [list(piece) for piece in pieces]} if pieces else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +163,10 @@ def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> S
         "model": model_digest,
         "image": spec.image.model_dump(mode="json", by_alias=True),
         "negative": spec.prompts.negative,
-        "settings": settings,
+        "settings": _without(_YOUNGER_TXT2IMG, settings),
     }
+    if isinstance(negative := _read(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
+        drawing["negativeWeights"] = [list(piece) for piece in negative]
     attention = spec.labeling.attention
     evidence_id = address(
         {
@@ -175,6 +204,15 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
                 f"{where}: no variable is called {missing[0]!r}; add it to spec.prompts.variables"
                 + (f" (there are: {', '.join(sorted(variables))})." if variables else "."),
             )
+        try:
+            check(names_of(template), variables, spec.prompts.combine)
+        except UnequalLengthsError as unequal:
+            lengths = [len(variables[name]) for name in (unequal.first, unequal.other)]
+            raise SpecError(
+                "UnequalVariables",
+                f"spec.prompts.variables.{unequal.other}: combine: zip takes it in step with {unequal.first} in "
+                f"{where}, and it has {lengths[1]} values where {unequal.first} has {lengths[0]}; give both as many.",
+            ) from None
         templates.append(template)
     known = {word.lower() for c in spec.classes for word in c.words}
     for number, value in enumerate(variables.get(OBJECT_VARIABLE, [])):
@@ -187,11 +225,34 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
     return templates
 
 
+def check_weights(spec: LabeledDatasetSpec) -> None:
+    """Raise `SpecError` naming the field where weights cannot be read; every template is tried with every value."""
+    first = {name: values[0] for name, values in spec.prompts.variables.items()}
+    for number, template in enumerate(templates_of(spec)):
+        changes = [{name: value} for name in names_of(template) for value in spec.prompts.variables[name]]
+        for change in changes or [{}]:
+            _read(spec, template.render({**first, **change}), f"spec.prompts.templates[{number}]")
+    _read(spec, spec.prompts.negative, "spec.prompts.negative")
+
+
+def _read(spec: LabeledDatasetSpec, text: str, field: str) -> Prompt:
+    """Return what a prompt of `field` says; raise `SpecError` where its weights cannot be read."""
+    try:
+        return read(text, spec.prompts.syntax)
+    except WeightError as error:
+        raise SpecError("InvalidWeights", f"{field}: {text!r}: {error}.") from None
+
+
+def names_of(template: Template) -> tuple[str, ...]:
+    """Return the variables that a template names, each once."""
+    return tuple(dict.fromkeys(template.fields))
+
+
 def count_samples(spec: LabeledDatasetSpec) -> int:
     """Return how many samples each stage asks for, before equal prompts are drawn only once."""
-    variables = spec.prompts.variables
-    prompts = sum(math.prod(len(variables[name]) for name in dict.fromkeys(t.fields)) for t in templates_of(spec))
-    return prompts * spec.prompts.samples_per_prompt
+    asked = spec.prompts
+    prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in templates_of(spec))
+    return prompts * asked.samples_per_prompt
 
 
 def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
@@ -205,19 +266,26 @@ def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample
     origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
     seen: set[bytes] = set()
     for number, template in enumerate(templates_of(spec)):
-        fields = tuple(dict.fromkeys(template.fields))
-        for values in product(*(spec.prompts.variables[field] for field in fields)):
-            variables = dict(zip(fields, values, strict=True))
+        for variables in _combinations(spec, template):
             prompt = template.render(variables)
             fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]
             if fingerprint in seen:
                 continue
             seen.add(fingerprint)
+            text = _read(spec, prompt, f"spec.prompts.templates[{number}]")
+            pieces = text if isinstance(text, tuple) else ()
             for index in range(spec.prompts.samples_per_prompt):
                 seed = _seed(origin, prompt, index)
                 own = prefix.copy()
-                own.update(canonical({"prompt": prompt, "seed": seed}))
-                yield Sample(own.hexdigest()[:32], prompt, seed, number, variables)
+                own.update(canonical({"prompt": prompt, "seed": seed, **_weights(pieces)}))
+                yield Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces)
+
+
+def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:
+    """Yield the values with which a template is filled; which ones a sample has depends on the template's own text."""
+    asked = spec.prompts
+    origin = canonical(["combinations", spec.seed, template.text])
+    return combinations(names_of(template), asked.variables, asked.combine, sample=asked.sample, origin=origin)
 
 
 def _seed(origin: bytes, prompt: str, index: int) -> int:

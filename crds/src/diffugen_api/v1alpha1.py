@@ -27,6 +27,10 @@ ClassName = Annotated[
 Word = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Format = Literal["coco", "yolo"]
+Scheduler = Literal[
+    "ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++_karras", "dpmsolver++_sde", "euler", "euler_a", "heun", "lcm",
+    "lms", "pndm", "unipc",
+]  # fmt: skip
 Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 
 
@@ -85,7 +89,7 @@ class Image(Model):
 
 
 class Prompts(Model):
-    """What to draw: every template filled with every combination of the variables that it names."""
+    """What to draw: every template filled with combinations of the variables that it names."""
 
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=2000)]] = Field(
         min_length=1,
@@ -108,11 +112,27 @@ class Prompts(Model):
             )
         ),
         description=(
-            "Values for each field of the templates; a template is drawn for the product of the values of "
-            "its own fields. The values of `object` must be classes or synonyms of one."
+            "Values for each field of the templates; `combine` says how those of a template's own fields go "
+            "together. The values of `object` must be classes or synonyms of one."
         ),
     )
+    combine: Literal["product", "zip"] = Field(
+        default="product",
+        description="product: every value with every other. zip: the first values together, then the second, and so "
+        "on; a template's own variables then need equally many.",
+    )
+    sample: int | None = Field(
+        default=None,
+        ge=1,
+        le=5_000_000,
+        description="Draw only this many combinations of each template, chosen by `spec.seed`; all where absent.",
+    )
     negative: str = Field(default="", max_length=4000, description="What the pictures should not show.")
+    syntax: Literal["auto", "compel", "a1111", "none"] = Field(
+        default="auto",
+        description="How weights are written, in the negative prompt too: compel `ball++ (a ball)1.3`, a1111 "
+        "`(ball:1.3) ((ball)) [ball]`; auto tells by the marks; none reads every sign as text.",
+    )
     samples_per_prompt: int = Field(
         default=1, ge=1, le=1_000_000, description="Pictures for each prompt, each with a seed of its own."
     )
@@ -127,6 +147,10 @@ class Txt2Img(Model):
         description="A Stable Diffusion pipeline: builtin://NAME, or the path of a diffusers folder.",
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
+    scheduler: Scheduler | None = Field(
+        default=None,
+        description="The sampler, over the model's own noise schedule and step spacing; the model's own where absent.",
+    )
     guidance_scale: float = Field(default=7.5, ge=1, le=50, description="Classifier-free guidance; 1 switches it off.")
 
 

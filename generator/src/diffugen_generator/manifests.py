@@ -20,11 +20,10 @@ from pydantic_core import ErrorDetails
 
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, revision_of, templates_of
+from diffugen_api.plan import SpecError, check_weights, revision_of
 from diffugen_api.v1alpha1 import LabeledDataset
 from diffugen_generator.failures import Failure
 from diffugen_generator.models import BUILTIN, resolve
-from diffugen_generator.prompt_checks import check_prompts
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
@@ -131,7 +130,7 @@ def _metadata_faults(metadata: object) -> Iterator[Fault]:
 def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     """Yield what is wrong although every field by itself is right."""
     try:
-        templates_of(dataset.spec)
+        check_weights(dataset.spec)
     except SpecError as error:
         yield _fault_of(error)
         return
@@ -140,7 +139,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         # a folder is one in the pod; only the built-in models are everywhere
         if model.startswith(BUILTIN) or not model.startswith("/"):
             try:
-                check_prompts(dataset.spec, resolve(model, field=f"spec.stages[{number}].txt2img.model"))
+                resolve(model, field=f"spec.stages[{number}].txt2img.model")
             except SpecError as error:
                 yield _fault_of(error)
 

@@ -23,6 +23,7 @@ from diffugen_api.plan import (
     SpecError,
     StageRecipe,
     canonical,
+    check_weights,
     count_samples,
     samples_of,
     samples_per_shard,
@@ -32,7 +33,6 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.models import ModelFolder, resolve
-from diffugen_generator.prompt_checks import check_prompts
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import Need, ShardHeader
 from diffugen_generator.store import JSON, Store
@@ -91,17 +91,17 @@ def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progres
 
 
 def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
-    """Find every stage's model, and whether it can read the prompts; raise `SpecError` naming the field."""
+    """Find every stage's model; raise `SpecError` naming the field where the spec cannot be planned."""
     if (count := count_samples(spec)) > MAX_SAMPLES:
         raise SpecError(
             "TooManySamples",
             f"spec.prompts: templates, variables and samplesPerPrompt ask for {count:,} pictures a stage; "
             f"{MAX_SAMPLES:,} are the most: ask for fewer, or split the dataset.",
         )
+    check_weights(spec)
     stages = []
     for number, stage in enumerate(spec.stages):
         model = resolve(stage.txt2img.model, field=f"spec.stages[{number}].txt2img.model")
-        check_prompts(spec, model)
         stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest)))
     return stages
 

@@ -11,18 +11,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.diffusion.schedulers import open_scheduler
 from diffugen_generator.diffusion.tokens import PromptTokenizer
-from diffugen_generator.models import ModelFolder, settings_of
-
-_UNSEEDED = frozenset({"DPMSolverSDEScheduler"})
-"""Schedulers that draw noise for a batch as a whole, so that a picture would depend on its neighbours."""
+from diffugen_generator.models import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Components:
     vae: Any
     """A diffusers `AutoencoderKL`."""
     scheduler: Any
-    """The folder's own diffusers scheduler; its state belongs to one batch at a time."""
+    """A diffusers scheduler; its state belongs to one batch at a time."""
     device: torch.device
     dtype: torch.dtype
 
@@ -57,21 +54,24 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load(model: ModelFolder, device: torch.device) -> Components:
-    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU. Raises `SpecError` where it cannot work."""
+def load(model: ModelFolder, device: torch.device, scheduler: str | None = None) -> Components:
+    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU. Raises `SpecError` where it cannot work.
+
+    `scheduler` is a name of `txt2img.scheduler`; the folder's own where absent.
+    """
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:
         text_encoder = _network(CLIPTextModel, model.path / "text_encoder", dtype).to(device)
         unet = _network(UNet2DConditionModel, model.path / "unet", dtype).to(device, memory_format=torch.channels_last)
         vae = _network(AutoencoderKL, model.path / "vae", dtype).to(device, memory_format=torch.channels_last)
-        scheduler = _scheduler(model.path / "scheduler")
+        steps = open_scheduler(model.path / "scheduler", scheduler)
         _check(unet, vae, text_encoder)
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise SpecError("UnsupportedModel", f"the model {model.uri} cannot be loaded: {error}") from error
-    return Components(model, PromptTokenizer(model), text_encoder, unet, vae, scheduler, device, dtype)
+    return Components(model, PromptTokenizer(model), text_encoder, unet, vae, steps, device, dtype)
 
 
 def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -84,17 +84,6 @@ def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True, **options
     )
     return network.eval().requires_grad_(False)
-
-
-def _scheduler(folder: Path) -> Any:
-    name = str(settings_of(folder / "scheduler_config.json").get("_class_name"))
-    if name in _UNSEEDED:
-        raise ValueError(f"its scheduler {name} draws noise that no seed of a picture decides.")
-    kind: Any = getattr(diffusers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
-        raise ValueError(f"diffusers has no scheduler {name!r}.")  # noqa: TRY004 - the folder's value, not ours
-    loading: Any = kind
-    return loading.from_pretrained(folder, local_files_only=True)
 
 
 def _check(unet: Any, vae: Any, text_encoder: CLIPTextModel) -> None:

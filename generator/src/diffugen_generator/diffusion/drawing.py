@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
+from diffugen_api.weights import Prompt
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.texts import TextStates
 
@@ -31,14 +32,14 @@ class DrawingSettings:
     steps: int
     guidance: float
     """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read."""
-    negative: str = ""
+    negative: Prompt = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """One picture to draw."""
 
-    prompt: str
+    prompt: Prompt
     seed: int
     """In 0..2**63-1."""
 
@@ -61,16 +62,35 @@ class Drawer:
         """Draw `orders` at once: pictures [height, width, 3], sRGB.
 
         With `batch`, short lists are padded to that many by repeating the last order, so that the GPU sees
-        one shape only; what was padded is not returned.
+        one shape only; what was padded is not returned. Pictures whose texts take more windows of the text encoder
+        are drawn apart: a text filled up with empty windows would be another text.
         """
+        alike: dict[int, list[int]] = {}
+        for place, order in enumerate(orders):
+            alike.setdefault(self._windows(order, settings), []).append(place)
+        drawn: dict[int, NDArray[np.uint8]] = {}
+        for windows, places in alike.items():
+            some = self._draw_alike([orders[place] for place in places], settings, windows, batch)
+            drawn.update(zip(places, some, strict=True))
+        return [drawn[place] for place in range(len(orders))]
+
+    def _windows(self, order: Order, settings: DrawingSettings) -> int:
+        """Return how many windows the longer of an order's two texts takes."""
+        own = self._texts.windows(order.prompt)
+        return max(own, self._texts.windows(settings.negative)) if settings.guidance > 1 else own
+
+    def _draw_alike(
+        self, orders: Sequence[Order], settings: DrawingSettings, windows: int, batch: int | None
+    ) -> list[NDArray[np.uint8]]:
+        """Draw orders whose texts take `windows` windows."""
         padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
         parts = self._components
         generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
         latents = self._noise(generators, settings)  # [b, c, h, w]
-        texts = self._texts.of([order.prompt for order in padded])  # [b, tokens, width]
+        texts = self._texts.of([order.prompt for order in padded], windows)  # [b, tokens, width]
         guided = settings.guidance > 1
         if guided:
-            negative = self._texts.of([settings.negative]).expand_as(texts)
+            negative = self._texts.of([settings.negative], windows).expand_as(texts)
             texts = torch.cat([negative, texts])  # [2b, tokens, width], negative first
         scheduler = parts.scheduler
         self._set_steps(settings.steps)

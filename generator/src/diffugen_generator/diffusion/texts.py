@@ -1,15 +1,29 @@
 """Texts as the UNet reads them: each distinct one is encoded once, alone, and kept.
 
-Alone, so that a text's states are the same to the bit whatever else is drawn beside it.
+Alone, so that a text's states are the same to the bit whatever else is drawn beside it. A text of several windows
+has the states of one after the other. Texts that go into one batch must be equally long, and what a shorter one is
+filled up with is read by the UNet, too: so only texts of equally many windows may share a batch.
+
+Weights are applied as compel does (https://github.com/damian0815/compel, embeddings_provider.py). With z the states of
+the text and e those of the empty one, every token of weight w becomes e + w (z - e). A weight below 1 shall moreover
+make the piece disappear, not only be whispered: the states are mixed with those of the same text in which the encoder
+does not see the piece, the latter in the proportion tan((1 - w) pi / 2): 0 at 1, 1 at 1/2, and all of it at 0.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 
+from diffugen_api.weights import Prompt, pieces_of
 from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.tokens import NO_PIECE, TokenizedPrompt
+
+_LEAST = 1e-5
+"""What a weight of 0 counts as: the tangent is infinite there."""
 
 KEPT = 512
 """Texts that are kept; at 77 x 768 in bf16 some 60 MB."""
@@ -21,29 +35,67 @@ class TextStates:
     def __init__(self, components: Components) -> None:
         """Encode with the model's own tokenizer and encoder."""
         self._components = components
-        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._kept: OrderedDict[Prompt, torch.Tensor] = OrderedDict()
 
-    def of(self, texts: list[str]) -> torch.Tensor:
-        """Return the last hidden states of `texts`: [b, tokens, width]."""
-        return torch.stack([self._one(text) for text in texts])
+    def of(self, texts: Sequence[Prompt], windows: int | None = None) -> torch.Tensor:
+        """Return the last hidden states of `texts`: [b, windows * limit, width].
 
-    def _one(self, text: str) -> torch.Tensor:
+        Shorter texts are filled up with the empty text, to `windows` or to the longest of them.
+        """
+        states = [self._one(text) for text in texts]
+        tokens = max(len(each) for each in states) if windows is None else windows * self._components.tokenizer.limit
+        return torch.stack([self._filled(each, tokens) for each in states])
+
+    def windows(self, text: Prompt) -> int:
+        """Return how many windows of the text encoder `text` takes."""
+        return len(self._one(text)) // self._components.tokenizer.limit
+
+    def _filled(self, states: torch.Tensor, tokens: int) -> torch.Tensor:
+        missing = (tokens - len(states)) // self._components.tokenizer.limit
+        return torch.cat([states, *[self._one("")] * missing]) if missing else states
+
+    def _one(self, text: Prompt) -> torch.Tensor:
         if (states := self._kept.get(text)) is not None:
             self._kept.move_to_end(text)
             return states
-        states = self._encode(text)  # [tokens, width]
+        states = self._encode(text)  # [windows * limit, width]
         self._kept[text] = states
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return states
 
     @torch.inference_mode()
-    def _encode(self, text: str) -> torch.Tensor:
+    def _encode(self, text: Prompt) -> torch.Tensor:
+        read = self._components.tokenizer.read(text)
+        weights = [piece.weight for piece in pieces_of(text)]
+        states = self._hidden(read)
+        if all(weight == 1 for weight in weights):
+            return states
+        of_tokens = [1.0 if piece == NO_PIECE else weights[piece] for piece in read.pieces]
+        scale = torch.tensor(of_tokens, device=states.device)[:, None]  # [windows * limit, 1]
+        empty = self._one("").repeat(read.windows, 1).float()
+        mixed, total = _scaled(states, empty, scale), 1.0
+        for piece in sorted({piece for piece in read.pieces if piece != NO_PIECE and weights[piece] < 1}):
+            share = math.tan((1 - max(_LEAST, weights[piece])) * math.pi / 2)
+            mixed = mixed + share * _scaled(self._hidden(read, without=piece), empty, scale)
+            total += share
+        return (mixed / total).to(states.dtype)
+
+    def _hidden(self, read: TokenizedPrompt, without: int | None = None) -> torch.Tensor:
+        """Return the encoder's last hidden states [windows * limit, width]; it does not see the piece `without`."""
         parts = self._components
-        read = parts.tokenizer.read(text)
-        ids = torch.tensor([read.ids], device=parts.device)  # [1, tokens]
+        ids = torch.tensor(read.ids, device=parts.device).reshape(read.windows, -1)  # [windows, limit]
         mask = None
-        if getattr(parts.text_encoder.config, "use_attention_mask", False):
-            mask = torch.tensor([read.mask], device=parts.device)  # [1, tokens]
-        states: torch.Tensor = parts.text_encoder(ids, attention_mask=mask)[0]
-        return states[0]
+        masked = getattr(parts.text_encoder.config, "use_attention_mask", False)
+        if masked or without is not None:
+            seen = torch.tensor(read.mask if masked else [1] * len(read.mask), device=parts.device)
+            hidden = torch.tensor([piece == without for piece in read.pieces], device=parts.device)
+            mask = seen.masked_fill(hidden, 0).reshape(read.windows, -1)  # [windows, limit]
+        states: torch.Tensor = parts.text_encoder(ids, attention_mask=mask)[0]  # [windows, limit, width]
+        return states.flatten(0, 1)
+
+
+def _scaled(states: torch.Tensor, empty: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return e + w (z - e) in fp32, and z itself where w is 1."""
+    states = states.float()
+    return torch.where(scale == 1, states, empty + scale * (states - empty))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
+from diffugen_api.weights import Prompt, plain, unweighted
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
@@ -48,7 +49,8 @@ class Seen:
 
     picture: NDArray[np.uint8]
     """[height, width, 3] sRGB."""
-    prompt: str
+    prompt: Prompt
+    """As it was drawn; what a piece weighs is not asked here, only where it stands."""
     seed: int
     """The sample's seed, in 0..2**63-1; the noise added here derives from it."""
 
@@ -70,10 +72,23 @@ class Looker:
 
     @torch.inference_mode()
     def look(self, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
-        """Return the evidence in pictures of one size; with `batch`, short lists are padded to that many."""
+        """Return the evidence in pictures of one size; with `batch`, short lists are padded to that many.
+
+        Pictures whose prompts take more windows of the text encoder are looked at apart.
+        """
+        alike: dict[int, list[int]] = {}
+        for place, each in enumerate(seen):
+            alike.setdefault(self._texts.windows(unweighted(each.prompt)), []).append(place)
+        found: dict[int, Evidence] = {}
+        for places in alike.values():
+            found.update(zip(places, self._look_alike([seen[place] for place in places], batch), strict=True))
+        return [found[place] for place in range(len(seen))]
+
+    def _look_alike(self, seen: Sequence[Seen], batch: int | None) -> list[Evidence]:
+        """Look at pictures whose prompts take equally many windows."""
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
-        named = [mentions(each.prompt, self._vocabulary) for each in padded]
+        named = [mentions(plain(each.prompt), self._vocabulary) for each in padded]
         latents = encode_pictures(parts, [each.picture for each in padded])  # [b, c, h, w]
         sizes = sizes_of(int(latents.shape[2]), int(latents.shape[3]))
         noised, t = self._noised(latents, padded)
@@ -85,7 +100,7 @@ class Looker:
             cross_levels=levels,
             own_levels=levels if self._refine else (),
         ) as captured:
-            texts = self._texts.of([each.prompt for each in padded])
+            texts = self._texts.of([unweighted(each.prompt) for each in padded])
             parts.unet(noised.to(parts.dtype), t, encoder_hidden_states=texts, return_dict=False)
         if not captured.cross:
             raise SpecError(
@@ -110,12 +125,11 @@ class Looker:
 
     def _columns(self, seen: Sequence[Seen], named: Sequence[Sequence[Mention]]) -> torch.Tensor:
         """Return [b, tokens, columns]: a column is the mean over the tokens of one mention, or 0."""
-        tokenizer = self._components.tokenizer
-        columns = torch.zeros(len(seen), tokenizer.limit, max(1, *(len(each) for each in named)))
-        for i, (each, found) in enumerate(zip(seen, named, strict=True)):
-            spans = tokenizer.read(each.prompt).spans
+        read = [self._components.tokenizer.read(each.prompt) for each in seen]
+        columns = torch.zeros(len(seen), len(read[0].ids), max(1, *(len(each) for each in named)))
+        for i, (each, found) in enumerate(zip(read, named, strict=True)):
             for column, mention in enumerate(found):
-                positions = tokens_of(mention, spans)
+                positions = tokens_of(mention, each.spans)
                 columns[i, positions, column] = 1 / max(1, len(positions))
         return columns.to(self._components.device)
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
+from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import best_device, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
@@ -48,8 +49,7 @@ class Studio:
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
-        components = load(model, where)
-        components.tokenizer.check([str(header.drawing["negative"])], field="spec.prompts.negative")
+        components = load(model, where, header.drawing["settings"].get("scheduler"))
         if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
             torch.set_num_threads(1)
         texts = TextStates(components)
@@ -62,12 +62,12 @@ class Studio:
 
     def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each."""
-        orders = [Order(sample.prompt, sample.seed) for sample in samples]
+        orders = [Order(sample.text, sample.seed) for sample in samples]
         return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
 
     def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
         """Return what the model sees in the samples' pictures."""
-        seen = [Seen(picture, each.prompt, each.seed) for each, picture in zip(samples, pictures, strict=True)]
+        seen = [Seen(picture, each.text, each.seed) for each, picture in zip(samples, pictures, strict=True)]
         return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
@@ -90,11 +90,12 @@ def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> lis
 
 def settings_of(header: ShardHeader) -> DrawingSettings:
     """Return the drawing settings that a shard's samples share."""
+    negative = tuple(Piece(text, float(weight)) for text, weight in header.drawing.get("negativeWeights", ()))
     image, settings = header.drawing["image"], header.drawing["settings"]
     return DrawingSettings(
         width=int(image["width"]),
         height=int(image["height"]),
         steps=int(settings["steps"]),
         guidance=float(settings["guidanceScale"]),
-        negative=str(header.drawing["negative"]),
+        negative=negative or str(header.drawing["negative"]),
     )

@@ -1,0 +1,240 @@
+"""Prompts with weights: what people write, read into one form, text and weight piece by piece.
+
+Two syntaxes are in use, and many prompts have neither; `auto` tells them apart by marks that prose does not have.
+
+    compel    ball++   ball-   (a red ball)1.3   (a ball)++   "a ball"--      + is 1.1, - is 0.9, again and again
+    A1111     (a ball:1.3)   (ball) is 1.1   ((ball)) is 1.21   [ball] is 1/1.1
+
+compel's marks: + or - behind a word, or these or a number behind a closing parenthesis, before a space, a
+punctuation mark or the end. A1111's: `:number)`; and where none of compel's is, `((` and `[…]`. Both at once are
+refused. Without any mark a prompt is plain text, its parentheses too. A backslash before one of \\ ( ) [ ] + - : "
+makes it a plain character in all of these: `c\\+\\+` is the language. Nested weights multiply.
+
+Sources: https://github.com/damian0815/compel (doc/syntax.md),
+https://github.com/AUTOMATIC1111/stable-diffusion-webui (modules/prompt_parser.py, parse_prompt_attention).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal, NamedTuple
+
+Syntax = Literal["auto", "compel", "a1111", "none"]
+
+MOST: Final = 4.0
+"""The largest weight; from 2 on pictures fall apart, and `(at 10:30)` is a time."""
+PLUS, MINUS, ROUND, SQUARE = 1.1, 0.9, 1.1, 1 / 1.1
+
+
+class Piece(NamedTuple):
+    """A piece of a prompt, and how much it counts."""
+
+    text: str
+    weight: float
+    """1 is as written; 0 is as if it were not there."""
+
+
+Prompt = str | tuple[Piece, ...]
+"""A plain text, or the pieces that it was read into."""
+
+
+class WeightError(ValueError):
+    """A prompt whose weights cannot be read; the message says what is wrong and what would mend it."""
+
+
+def pieces_of(prompt: Prompt) -> tuple[Piece, ...]:
+    """Return a prompt's pieces: a plain text is one, of weight 1."""
+    return (Piece(prompt, 1.0),) if isinstance(prompt, str) else prompt
+
+
+def plain(prompt: Prompt) -> str:
+    """Return a prompt's text without what was written to weight it."""
+    return prompt if isinstance(prompt, str) else "".join(piece.text for piece in prompt)
+
+
+def unweighted(prompt: Prompt) -> Prompt:
+    """Return a prompt in the same pieces, so that it has the same tokens, all of weight 1."""
+    return prompt if isinstance(prompt, str) else tuple(Piece(piece.text, 1.0) for piece in prompt)
+
+
+def read(text: str, syntax: Syntax = "auto") -> Prompt:
+    """Return what `text` says: itself where that is plain text, else its pieces; raise `WeightError`."""
+    if syntax == "none" or not (_SIGN.search(text) and _SUSPECT.search(text)):
+        return text
+    pieces = tuple(_fused(_READERS[_syntax_of(text) if syntax == "auto" else syntax](text)))
+    for piece in pieces:
+        if not 0 <= piece.weight <= MOST:
+            raise WeightError(
+                f"the weight {piece.weight:g} of {piece.text.strip()!r} is not between 0 and {MOST:g}; change it, or "
+                "put a backslash before the sign that is no weight"
+            )
+    return text if pieces == (Piece(text, 1.0),) else pieces
+
+
+_NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
+_END = r"(?=[\s,.;:!?)\]\"']|$)"
+_ESCAPE = r"\\[\\()\[\]+\-:\"]"
+_SIGNS = rf"(?:\++|-+){_END}"
+_CHANGE = rf"(?:\++|-+|{_NUMBER}){_END}"
+
+_SIGN = re.compile(r"[()\[\]\\\"+\-]")
+_SUSPECT = re.compile(rf"[()\[\]\\\"]|[^\s+\-]{_SIGNS}")
+"""What every text with a weight or an escape has; most do not even have a sign, and are not looked at twice."""
+_COMPEL_MARK = re.compile(rf"(?<!\\)\){_CHANGE}|\"{_CHANGE}|(?:{_ESCAPE}|[^\s\\()\[\]\"+\-]){_SIGNS}")
+_A1111_MARK = re.compile(r"(?<!\\):\s*[+-]?[\d.,]+\s*\)")
+_A1111_WEAK_MARK = re.compile(r"(?<!\\)(?:\(\(|\[[^\[\]]*\])")
+
+_COMPEL = re.compile(
+    rf"(?P<escape>{_ESCAPE})|(?P<open>\()|(?P<close>\))(?P<change>{_CHANGE})?"
+    rf"|\"(?P<quoted>(?:\\.|[^\"\\])*)\"(?P<quoted_change>{_CHANGE})"
+    rf"|(?P<word>(?![+\-])(?:{_ESCAPE}|[^\s()\\,\"])+?)(?P<word_change>{_SIGNS})"
+    rf"|(?P<run>(?:{_ESCAPE}|[^\s()\\,\"])+)|(?P<other>[\s\S])"  # a word without a weight is not looked at again
+)
+_COMPEL_FUNCTION = re.compile(r"\)\s*\.(blend|and|add|swap|attend)\(")
+_A1111 = re.compile(
+    rf"(?P<escape>{_ESCAPE})|(?P<open>[(\[])|:\s*(?P<number>[^\s()\[\]:]*\d[^\s()\[\]:]*)\s*\)|(?P<close>[)\]])"
+    r"|(?P<other>[\s\S])"
+)
+_PLAIN = re.compile(rf"(?P<escape>{_ESCAPE})|(?P<other>[\s\S])")
+
+
+def _syntax_of(text: str) -> Literal["compel", "a1111", "plain"]:
+    compel, a1111 = _COMPEL_MARK.search(text), _A1111_MARK.search(text)
+    if compel and a1111:
+        raise WeightError(
+            f"it has weights of compel ({compel.group()!r}) and of A1111 ({a1111.group()!r}); use one of them, say "
+            "which in spec.prompts.syntax, or put a backslash before the sign that is no weight"
+        )
+    if compel:
+        return "compel"
+    return "a1111" if a1111 or _A1111_WEAK_MARK.search(text) else "plain"
+
+
+def _read_plain(text: str) -> Iterator[Piece]:
+    yield Piece("".join(match.group()[-1] for match in _PLAIN.finditer(text)), 1.0)
+
+
+def _read_compel(text: str) -> Iterator[Piece]:
+    if function := _COMPEL_FUNCTION.search(text):
+        raise WeightError(
+            f"compel's .{function.group(1)}() is not supported; write a template for each, or \\( for the parenthesis"
+        )
+    groups = _Groups()
+    for match in _COMPEL.finditer(text):
+        if match["open"]:
+            groups.open("(", match.start())
+        elif match["close"]:
+            groups.close("(", match.start(), _factor(match["change"]))
+        elif match["quoted"] is not None:
+            groups.add(_read_compel(match["quoted"]), _factor(match["quoted_change"]))
+        elif match["word"]:
+            groups.add(_read_plain(match["word"]), _factor(match["word_change"]))
+        elif match["run"]:
+            groups.say(plain(tuple(_read_plain(match["run"]))))
+        else:
+            groups.say(match.group()[-1])
+    return groups.finish()
+
+
+def _factor(change: str | None) -> float:
+    """Return what compel's `++`, `-` or `1.3` multiplies by."""
+    if not change:
+        return 1.0
+    if change[0] in "+-":
+        return (PLUS if change[0] == "+" else MINUS) ** len(change)
+    return float(change)
+
+
+def _read_a1111(text: str) -> Iterator[Piece]:
+    groups = _Groups()
+    for match in _A1111.finditer(text):
+        if match["open"]:
+            groups.open(match["open"], match.start())
+        elif match["number"]:
+            groups.close("(", match.end() - 1, _number(match["number"]))
+        elif match["close"]:
+            groups.close(
+                "(" if match["close"] == ")" else "[", match.start(), ROUND if match["close"] == ")" else SQUARE
+            )
+        elif match.group() in (":", "|") and groups.within == "[":
+            raise WeightError(
+                "A1111's [from:to:when] and [one|other] change a prompt while it is drawn, which is not supported; "
+                "write a template for each, or \\[ for the bracket itself"
+            )
+        else:
+            groups.say(match.group()[-1])
+    return groups.finish()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise WeightError(f"{text!r} is no weight; write a number such as 1.3, or \\: for the colon itself") from None
+
+
+_READERS = {"compel": _read_compel, "a1111": _read_a1111, "plain": _read_plain}
+
+
+class _Groups:
+    """Open parentheses and brackets, and what was read within each."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str, int, list[Piece]]] = [("", 0, [])]
+        self._said = ""
+
+    @property
+    def within(self) -> str:
+        """The innermost open sign; empty at the top."""
+        return self._open[-1][0]
+
+    def say(self, text: str) -> None:
+        self._said += text
+
+    def add(self, pieces: Iterable[Piece], factor: float) -> None:
+        self._settle()
+        self._open[-1][2].extend(Piece(piece.text, piece.weight * factor) for piece in pieces)
+
+    def open(self, sign: str, at: int) -> None:
+        self._settle()
+        self._open.append((sign, at, []))
+
+    def close(self, sign: str, at: int, factor: float) -> None:
+        if self.within != sign:
+            other = ")" if sign == "(" else "]"
+            raise WeightError(
+                f"the {other!r} at character {at + 1} closes nothing; open it, or write \\{other} for the sign itself"
+            )
+        self._settle()
+        _, _, pieces = self._open.pop()
+        self.add(pieces, factor)
+
+    def finish(self) -> Iterator[Piece]:
+        if self.within:
+            sign, at, _ = self._open[-1]
+            raise WeightError(
+                f"the {sign!r} at character {at + 1} is not closed; close it, or write \\{sign} for the sign itself"
+            )
+        self._settle()
+        return iter(self._open[0][2])
+
+    def _settle(self) -> None:
+        if self._said:
+            self._open[-1][2].append(Piece(self._said, 1.0))
+            self._said = ""
+
+
+def _fused(pieces: Iterable[Piece]) -> list[Piece]:
+    """Join neighbours of one weight; where two words would grow together at a border, a space comes between."""
+    fused: list[Piece] = []
+    for text, exact in pieces:
+        weight = round(exact, 6)
+        apart = bool(fused) and bool(text) and fused[-1].text[-1:].isalnum() and text[0].isalnum()
+        if fused and fused[-1].weight == weight:
+            fused[-1] = Piece(f"{fused[-1].text}{' ' * apart}{text}", weight)
+        elif apart:
+            fused.append(Piece(f" {text}", weight))
+        elif text:
+            fused.append(Piece(text, weight))
+    return fused or [Piece("", 1.0)]

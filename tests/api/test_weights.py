@@ -1,0 +1,165 @@
+"""Prompt weights: two syntaxes, one form."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffugen_api.plan import SpecError, check_weights, revision_of, samples_of, stage_recipe
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.weights import Piece, Syntax, WeightError, plain, read
+from tests.api.specs import a_spec, spec_data, with_prompts
+
+
+def pieces(text: str, syntax: Syntax = "auto") -> list[tuple[str, float]]:
+    found = read(text, syntax)
+    return [(found, 1.0)] if isinstance(found, str) else [(each, round(weight, 4)) for each, weight in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a ball++ on snow", [("a ", 1.0), ("ball", 1.21), (" on snow", 1.0)]),
+        ("a red-- ball, big+", [("a ", 1.0), ("red", 0.81), (" ball, ", 1.0), ("big", 1.1)]),
+        ("(a red ball)1.3, snow", [("a red ball", 1.3), (", snow", 1.0)]),
+        ("(a red ball)++ (here)", [("a red ball", 1.21), (" here", 1.0)]),
+        ("a (b (c)1.2 d)1.5 e", [("a ", 1.0), ("b ", 1.5), ("c", 1.8), (" d", 1.5), (" e", 1.0)]),
+        ('"a big ball"- on snow', [("a big ball", 0.9), (" on snow", 1.0)]),
+        ("sky-blue- ball", [("sky-blue", 0.9), (" ball", 1.0)]),
+        ("(gone)0 ball", [("gone", 0.0), (" ball", 1.0)]),
+        ("(red)(ball)1.2", [("red", 1.0), (" ball", 1.2)]),
+        (r"c\+\+++ and \(so\)", [("c++", 1.21), (" and (so)", 1.0)]),
+    ],
+)
+def test_compel(text: str, expected: list[tuple[str, float]]) -> None:
+    assert pieces(text) == pieces(text, "compel") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a (red ball:1.3) on snow", [("a ", 1.0), ("red ball", 1.3), (" on snow", 1.0)]),
+        ("((ball)), [snow]", [("ball", 1.21), (", ", 1.0), ("snow", 0.9091)]),
+        ("(a (red) ball:1.5)", [("a ", 1.5), ("red", 1.65), (" ball", 1.5)]),
+        (r"(a \(red\) ball:.5), at 10\:30", [("a (red) ball", 0.5), (", at 10:30", 1.0)]),
+        ("(note: this) is (it : 2)", [("note: this", 1.1), (" is ", 1.0), ("it ", 2.0)]),
+    ],
+)
+def test_a1111(text: str, expected: list[tuple[str, float]]) -> None:
+    assert pieces(text) == pieces(text, "a1111") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a red ball",
+        "a photo-realistic ball - 2+2",
+        "a ball (red), and a star (blue)",
+        "x) and (y",
+        "1.5 m, e-mail, -c, + d -- e",
+        'he said "no"',
+    ],
+)
+def test_what_has_no_mark_is_itself(text: str) -> None:
+    assert read(text) is text
+
+
+def test_none_reads_nothing() -> None:
+    assert read(r"(a ball:1.3)++ \(", "none") == r"(a ball:1.3)++ \("
+
+
+def test_an_explicit_syntax_settles_what_auto_takes_for_the_other() -> None:
+    assert pieces("(a ball)++ [x]", "compel") == [("a ball", 1.21), (" [x]", 1.0)]
+    assert pieces("(ball) c++", "a1111") == [("ball", 1.1), (" c++", 1.0)]
+
+
+def test_the_language_can_be_written() -> None:
+    assert pieces(r"a c\+\+ book") == [("a c++ book", 1.0)]
+    assert pieces("a c++ book") == [("a ", 1.0), ("c", 1.21), (" book", 1.0)]
+
+
+@given(st.text())
+def test_escaped_text_is_itself(text: str) -> None:
+    escaped = "".join(f"\\{c}" if c in '\\()[]+-:"' else c for c in text)
+
+    assert plain(read(escaped)) == text
+
+
+@given(st.text(alphabet='ab ()[]:+-1.\\"|,'))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for syntax in ("auto", "compel", "a1111"):
+        try:
+            found = read(text, syntax)  # type: ignore[arg-type]
+        except WeightError:
+            continue
+        assert isinstance(found, str) or all(0 <= piece.weight <= 4 for piece in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ball++ (star:1.2)", "compel .* and of A1111 .* use one of them"),
+        ("(a ball++ on snow", r"'\(' at character 1 is not closed; close it, or write \\\("),
+        ("((ball)", "not closed"),
+        ("(a:1.2) b)", r"'\)' at character 10 closes nothing"),
+        ("(a ball:1,4)", "'1,4' is no weight; write a number such as 1.3"),
+        ("(at 10:30)", "weight 30 of 'at 10' is not between 0 and 4"),
+        ("(ball:-1)", "weight -1"),
+        ("[ball:star:0.5]", "not supported"),
+        ("[ball|star]", "not supported"),
+        ('("a", "b").blend(1, 1)++', r"\.blend\(\) is not supported"),
+    ],
+)
+def test_what_cannot_be_read_says_what_would_mend_it(text: str, message: str) -> None:
+    with pytest.raises(WeightError, match=message):
+        read(text)
+
+
+def recipes(spec: LabeledDatasetSpec) -> dict[str, str]:
+    return {s.prompt: s.id for s in samples_of(spec, stage_recipe(spec, spec.stages[0], "d" * 64))}
+
+
+def test_prompts_without_weights_keep_their_ids_in_every_syntax() -> None:
+    assert recipes(with_prompts(syntax="compel")) == recipes(with_prompts(syntax="none")) == recipes(a_spec())
+    assert revision_of(with_prompts(syntax="auto")) == revision_of(a_spec()) != revision_of(with_prompts(syntax="none"))
+
+
+def test_a_weighted_prompt_is_another_recipe_than_the_same_letters() -> None:
+    templates = ["a {object}", "a {object}++"]
+    weighted, literal = (recipes(with_prompts(templates=templates, syntax=each)) for each in ("auto", "none"))
+
+    assert weighted["a ball"] == literal["a ball"]
+    assert weighted["a ball++"] != literal["a ball++"]
+    assert recipes(with_prompts(templates=templates, syntax="compel")) == weighted
+
+
+def test_a_sample_carries_its_pieces_through_a_shard() -> None:
+    spec = with_prompts(templates=["a {object}++"], negative="(blur:1.3)")
+    recipe = stage_recipe(spec, spec.stages[0], "d" * 64)
+    sample = next(samples_of(spec, recipe))
+
+    assert sample.text == (Piece("a ", 1.0), Piece("ball", 1.21))
+    assert type(sample).from_row(sample.row()) == sample
+    assert recipe.drawing["negativeWeights"] == [["blur", 1.3]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"templates": ["a {object}", "(a {object}:1,3)"]},
+            r"^spec\.prompts\.templates\[1\]: '\(a ball:1,3\)': '1,3' is no",
+        ),
+        (
+            {"templates": ["{object} {color}"], "variables": {"object": ["ball"], "color": ["red", "(red:9)"]}},
+            "weight 9",
+        ),
+        ({"negative": "(blur:x1)"}, r"^spec\.prompts\.negative: .*'x1' is no weight"),
+    ],
+)
+def test_a_spec_whose_weights_do_not_parse_names_the_field(change: dict[str, object], message: str) -> None:
+    spec = a_spec(prompts={**spec_data()["prompts"], **change, "syntax": "a1111"})
+
+    with pytest.raises(SpecError, match=message) as caught:
+        check_weights(spec)
+
+    assert caught.value.reason == "InvalidWeights"
