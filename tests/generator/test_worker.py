@@ -79,17 +79,17 @@ def test_three_steps_make_a_dataset(pod: Pod, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(stages, "run_shard", by_hand)
 
     code, planned = pod.run(Step.PLAN)
-    assert (code, planned.reason) == (0, "Planned")
+    assert (code, planned.ok, planned.reason) == (0, True, "Planned")
     assert planned.plan
     assert planned.plan[0].shards == 2
 
     for index in range(2):
         code, done = pod.run_shard(index)
-        assert (code, done.reason) == (0, "ShardDone")
+        assert (code, done.ok, done.reason) == (0, True, "ShardDone")
     assert done.counts == ShardCounts(total=6, drawn=6, seen=6, labelled=6)
 
     code, published = pod.run(Step.PUBLISH)
-    assert (code, published.reason) == (0, "Published")
+    assert (code, published.ok, published.reason) == (0, True, "Published")
     assert published.published
     assert published.published.samples == 16
 
@@ -137,7 +137,7 @@ def test_every_failure_has_its_exit_code_and_reason(
 
     ended, outcome = pod.run_shard(0)
 
-    assert (ended, outcome.reason) == (code, reason)
+    assert (ended, outcome.ok, outcome.reason) == (code, False, reason)
     assert str(error) in outcome.message
 
 

@@ -146,6 +146,8 @@ class Outcome(Message):
 
     reason: str
     message: str = ""
+    ok: bool = False
+    """Whether the step did what it was for; no reason word has to be known to tell."""
     plan: list[StagePlan] | None = None
     counts: ShardCounts | None = None
     published: Published | None = None

@@ -75,7 +75,7 @@ def plan(
             plans.append(_look_at(order.spec, each, Holdings(store, each.recipe), shards, watch))
     watch.finish()
     store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
-    return Outcome(reason="Planned", message=sentence(plans), plan=plans)
+    return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
 
 
 def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:

@@ -128,7 +128,7 @@ def _stage(task: Task) -> Outcome:
     on_progress(ShardCounts(total=len(rows)))
     counts = run_shard(header, rows, task.store, on_progress=on_progress, stop=task.stop)
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
-    return Outcome(reason="ShardDone", message=message, counts=counts)
+    return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
 
 
 def _publish(task: Task) -> Outcome:

@@ -74,7 +74,7 @@ def publish(
         dataset = _fill(_Work(order, store, folder, plan, recipes), on_progress, stop)
     published = _published(store, folder, dataset)
     _point(store, folder, published, clock)
-    return Outcome(reason="Published", message=_sentence(published), published=published)
+    return Outcome(ok=True, reason="Published", message=_sentence(published), published=published)
 
 
 @dataclass(frozen=True, slots=True)
