@@ -85,6 +85,12 @@ def env(name: Name = "default") -> None:
 
 
 @app.command()
+def bucket(bucket: Annotated[str, typer.Argument(help="The bucket's name.")], name: Name = "default") -> None:
+    """Make a bucket in the cluster's MinIO."""
+    _cluster(name).make_bucket(bucket)
+
+
+@app.command()
 def binaries() -> None:
     """Build the programs that a cluster consists of, if the cache lacks them, and print where they are."""
     ensure_binaries(ConsoleReporter())
