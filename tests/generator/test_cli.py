@@ -31,7 +31,8 @@ def diffugen(*arguments: str | Path, **environ: str) -> subprocess.CompletedProc
 def imported_by(*arguments: str | Path) -> set[str]:
     """The heavy modules that a command has imported when it ends."""
     script = (
-        "import sys\n"
+        "import os, sys\n"
+        "os._exit = sys.exit\n"  # workers leave without a goodbye
         "from diffugen_generator.cli import app\n"
         "try: app()\n"
         "finally: print('IMPORTED', *sorted(set(sys.modules) & set(sys.argv[0].split(','))), file=sys.stderr)\n"
@@ -201,6 +202,28 @@ def test_a_new_threshold_draws_nothing(ran: Any, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     [stage] = json.loads(ended.stdout)["stages"]
     assert (stage["drawn"], stage["labelled"]) == (0, 4)
+
+
+# --- worker ---
+
+
+def test_a_worker_leaves_as_soon_as_its_last_word_is_said(tmp_path: Path) -> None:
+    (tmp_path / "order.json").write_text(an_order(a_model(tmp_path / "model")).dumps())
+    script = "import atexit, sys, time; atexit.register(time.sleep, 60); from diffugen_generator.cli import app; app()"
+    arguments = ("worker", "plan", "--order", tmp_path / "order.json", "--store", tmp_path / "datasets")
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "DIFFUGEN_TERMINATION_LOG": str(tmp_path / "word")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+    assert ended.returncode == 0
+    assert "Planned: 16 samples" in ended.stderr
+    assert json.loads((tmp_path / "word").read_text())["ok"]
 
 
 # --- how it fails ---

@@ -166,9 +166,10 @@ def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
 
 
 def _work(step: Any, order: Path | None, store: Path | None, stage: str = "") -> None:
+    from diffugen_generator.endings import leave_at_once  # noqa: PLC0415
     from diffugen_generator.worker import work  # noqa: PLC0415
 
-    raise typer.Exit(work(step, order_file=order, stage=stage, folder=store))
+    leave_at_once(work(step, order_file=order, stage=stage, folder=store))
 
 
 def _datasets(file: Path) -> list[LabeledDataset]:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
 
 from diffugen_api.contract import ExitCode, Outcome
 from diffugen_api.plan import SpecError
@@ -27,3 +32,12 @@ def ending_of(error: BaseException) -> tuple[Outcome, int]:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return Outcome(reason="NoSpaceLeft", message=f"no space is left ({error})"), ExitCode.TRY_AGAIN
     return Outcome(reason="Crashed", message=f"{type(error).__name__}: {error}"), CRASHED
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """End the process without the seconds that Python and torch take to clean up, a GPU in hand all the while."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a reader that went, a stream that was closed
+            stream.flush()
+    os._exit(code)
