@@ -204,6 +204,11 @@ class Life:
         waiting = {"reason": reason, "message": message}
         return self.pod(what, phase="Pending", containerStatuses=[_container(waiting=waiting)])
 
+    def pod_starts(self, what: str) -> Life:
+        """The pod has a node, and the kubelet makes its containers ready."""
+        waiting = _container(waiting={"reason": "ContainerCreating"})
+        return self.pod(what, phase="Pending", startTime=self.now.isoformat(), containerStatuses=[waiting])
+
     def pod_unschedulable(self, what: str, message: str) -> Life:
         condition = {
             "type": "PodScheduled",

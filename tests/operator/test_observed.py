@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -42,6 +43,28 @@ def test_a_termination_message_that_is_not_ours_is_kept_as_words() -> None:
 
 def test_an_evicted_pod_says_why() -> None:
     assert a_pod(phase="Failed", reason="Evicted", message="low on memory").evicted == "low on memory"
+
+
+CREATING = [a_container(waiting={"reason": "ContainerCreating"})]
+INITIALIZING = [a_container(waiting={"reason": "PodInitializing"})]
+SCHEDULED = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T12:00:00Z"}]
+SINCE = {"phase": "Pending", "startTime": "2026-11-22T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("status", "starting"),
+    [
+        ({**SINCE, "containerStatuses": CREATING}, True),
+        ({"phase": "Pending", "conditions": SCHEDULED}, True),
+        ({**SINCE, "conditions": SCHEDULED, "initContainerStatuses": [{"name": "fetch"}]}, False),
+        ({**SINCE, "containerStatuses": INITIALIZING}, False),
+        ({"phase": "Pending"}, False),
+        ({"phase": "Running", "containerStatuses": [a_container(running={})]}, False),
+        ({"phase": "Failed", "message": "low on memory", "startTime": "2026-11-22T12:00:00Z"}, False),
+    ],
+)
+def test_since_when_a_pod_is_about_to_start(status: dict[str, Any], starting: bool) -> None:
+    assert a_pod(**status).starting_since == (datetime(2026, 11, 22, 12, tzinfo=UTC) if starting else None)
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])

@@ -156,6 +156,16 @@ def hold_ups() -> list[object]:
             ("PodsNotCreated", "kubectl describe job shapes-plan-"),
             id="pods that the API server does not let in",
         ),
+        pytest.param(
+            lambda: a_life().until_planning().pod_starts("plan").later(121),
+            ("PodsNotStarting", "kubectl describe pod shapes-plan-"),
+            id="a volume that names an absent Secret",
+        ),
+        pytest.param(
+            lambda: a_life().until_drawing().pod_starts("base").later(121),
+            ("PodsNotStarting", "run.podTemplate"),
+            id="a volume of a stage that names an absent Secret",
+        ),
     ]
 
 
@@ -178,6 +188,22 @@ def test_pods_that_do_not_come_are_looked_for_when_they_are_due() -> None:
     life.turn()
 
     assert life.turn().look_again == 31
+
+
+def test_pods_that_do_not_start_are_looked_at_when_they_are_due_and_then_left_alone() -> None:
+    life = a_life().until_planning().pod_starts("plan")
+
+    assert life.turn().look_again == 120
+    assert life.later(120).turn().look_again == 1
+    before = life.later(1).settle().raw["status"]
+    assert life.later(60).settle().raw["status"] == before
+    assert life.turn().look_again == life.settings.no_progress_after - 181
+
+
+def test_a_pod_that_is_slow_to_start_is_no_hold_up_while_others_run() -> None:
+    life = a_life().until_drawing().pod_starts("base").pod_runs("base", "1").later(121)
+
+    assert life.settle().shown()[2] == "Drawing"
 
 
 @pytest.mark.parametrize("code", [64, 65, 77])

@@ -21,7 +21,7 @@ from diffugen_operator.staging import stages_turn
 from diffugen_operator.stalling import stalls_at, watched
 from diffugen_operator.statuses import is_halted, presented
 from diffugen_operator.steps import Doing, Lost, look_at
-from diffugen_operator.waiting import PODS_DUE
+from diffugen_operator.waiting import PODS_DUE, START_DUE
 
 
 def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
@@ -70,7 +70,7 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
 
 
 def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings) -> float | None:
-    """Return when to look again though no event comes: for progress, for pods that do not come, for a stall."""
+    """Return when to look again though no event comes: for progress, for pods that are due, for a stall."""
     if turn.phase is None:
         return None
     if any(stage.state == "Running" for stage in turn.ledger.stages):
@@ -79,8 +79,11 @@ def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings
     waiting = [job for job in observed.jobs if not (job.finished or job.suspended) and job.name not in begun]
     if waiting or turn.actions:
         return PODS_DUE.total_seconds() + 1
-    stalls = stalls_at(turn, observed, settings)
-    return None if stalls is None else max(1.0, (stalls - now).total_seconds())
+    due = [pod.starting_since + START_DUE for pod in observed.pods if pod.starting_since is not None]
+    looks = [moment for moment in due if moment >= now]
+    if (stalls := stalls_at(turn, observed, settings)) is not None:
+        looks.append(stalls)
+    return max(1.0, (min(looks) - now).total_seconds()) if looks else None
 
 
 def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | None:

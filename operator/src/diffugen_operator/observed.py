@@ -198,6 +198,8 @@ class Pod:
     unschedulable: str
     """The scheduler's words; empty where it has found a node, or is still looking."""
     waiting: Trouble | None
+    starting_since: datetime | None
+    """Since when it has had a node and yet no container of ours; None where that is not what it is at."""
     ended: Ended | None
     evicted: str
     """The kubelet's words where it put the pod out before the generator could end."""
@@ -220,6 +222,7 @@ class Pod:
             image=container.get("image", ""),
             unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
             waiting=_waiting(state, metadata["name"], container.get("image", "")),
+            starting_since=_starting_since(raw, scheduled, state),
             ended=_ended(state),
             evicted=status.get("message", "") if phase == "Failed" and "terminated" not in state else "",
         )
@@ -236,6 +239,17 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
         said = waiting.get("message", "") or reason
         return Trouble(reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {said}.")
     return None
+
+
+def _starting_since(raw: Raw, scheduled: Raw, state: Raw) -> datetime | None:
+    status = raw.get("status") or {}
+    creating = (state.get("waiting") or {}).get("reason") == "ContainerCreating"
+    # Init containers may work as long as they like: the generator then waits for PodInitializing.
+    unheard = scheduled.get("status") == "True" and not state and not status.get("initContainerStatuses")
+    if status.get("phase") != "Pending" or "deletionTimestamp" in raw["metadata"] or not (creating or unheard):
+        return None
+    since = status.get("startTime") or scheduled.get("lastTransitionTime")
+    return read_time(since) if since else None
 
 
 def _ended(state: Raw) -> Ended | None:

@@ -16,6 +16,9 @@ from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Troub
 PODS_DUE = timedelta(seconds=30)
 """How long after its Job's creation a first pod should be there."""
 
+START_DUE = timedelta(minutes=2)
+"""How long a pod may take from its node to its first container. A large image may well take longer."""
+
 _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCode.REFUSED})
 """Exit codes after which nothing is tried again."""
 
@@ -33,6 +36,9 @@ def _held_up_by_pods(step: str, job: Job, observed: Observed, now: datetime) -> 
     for pod in live:
         if pod.waiting is not None:
             return Phase.working(step, pod.waiting.reason, pod.waiting.message)
+    late = next((pod for pod in live if pod.starting_since is not None and now - pod.starting_since > START_DUE), None)
+    if late is not None and not any(pod.running for pod in live):
+        return Phase.working(step, reasons.PODS_NOT_STARTING, _not_starting(late.name))
     if (trouble := _failing(pods, live, observed)) is not None:
         return Phase.working(step, trouble.reason, trouble.message)
     unschedulable = next((pod for pod in live if pod.unschedulable), None)
@@ -48,6 +54,14 @@ def _held_up_by_pods(step: str, job: Job, observed: Observed, now: datetime) -> 
         )
         return Phase.working(step, reasons.PODS_NOT_CREATED, message)
     return None
+
+
+def _not_starting(pod: str) -> str:
+    # As above: the kubelet tells its reason in Events only.
+    return (
+        f"Pod {pod} has a node and does not start. A Secret, ConfigMap or volume that run.podTemplate names may be "
+        f"missing, or the image is still being pulled: `kubectl describe pod {pod}` says which."
+    )
 
 
 def in_line(step: str, job: str, queue: str) -> Phase:
