@@ -206,6 +206,25 @@ def test_a_pod_that_is_slow_to_start_is_no_hold_up_while_others_run() -> None:
     assert life.settle().shown()[2] == "Drawing"
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        Outcome(reason="ShardDone", message="8 samples.", ok=True),
+        Outcome(reason="Planned", plan=[a_plan("base")], ok=True),
+    ],
+)
+@pytest.mark.parametrize("step", ["plan", "base"])
+def test_a_worker_that_is_killed_after_its_word_of_success_is_told_of_by_its_exit_code(
+    step: str, word: Outcome
+) -> None:
+    life = a_life().until_planning() if step == "plan" else a_life().until_drawing()
+
+    _, reason, message = life.pod_ends(step, 137, word, word="OOMKilled").settle().ready()
+
+    assert reason == "TryingAgain"
+    assert "ended with exit code 137 (OOMKilled). Trying again" in message
+
+
 @pytest.mark.parametrize("code", [64, 65, 77])
 def test_a_failure_that_is_final_is_not_said_to_be_tried_again(code: int) -> None:
     life = a_life().until_drawing().pod_ends("base", code, BROKEN, index="0").settle()

@@ -107,3 +107,9 @@ def find(conditions: list[Condition], kind: str) -> Condition | None:
 def cut(text: str, length: int) -> str:
     """Return the text, shortened to `length` characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def sentence(text: str) -> str:
+    """Return the text with one full stop at its end, whoever wrote it and however it ends."""
+    text = text.rstrip()
+    return text if text.endswith(("!", "?", "…")) else f"{text.rstrip('.:;, ')}." if text else ""

@@ -236,7 +236,7 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
         message = f"The image {image!r} of pod {pod} cannot be pulled: check run.image and its registry."
         return Trouble(reason=reasons.IMAGE_PULL_FAILED, message=message)
     if reason in _CONTAINER_TROUBLE:
-        said = waiting.get("message", "") or reason
+        said = (waiting.get("message", "") or reason).rstrip(". ")
         return Trouble(reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {said}.")
     return None
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
-from diffugen_operator.conditions import QUEUED, SUSPENDED, Phase, find
+from diffugen_operator.conditions import QUEUED, SUSPENDED, Phase, find, sentence
 from diffugen_operator.decisions import Turn
 from diffugen_operator.observed import Dataset, Observed, Pod, read_time, write_time
 from diffugen_operator.settings import Settings
@@ -31,8 +31,8 @@ def watched(dataset: Dataset, turn: Turn, observed: Observed, now: datetime, set
     if due is None or now < due:
         return turn
     message = (
-        f"Nothing has moved since {turn.ledger.last_progress_time}. {phase.message} Look at the pods' events and logs; "
-        "it goes on by itself where it can, and begins once more after an edit or a retry."
+        f"Nothing has moved since {turn.ledger.last_progress_time}. {sentence(phase.message)} Look at the pods' "
+        "events and logs; it goes on by itself where it can, and begins once more after an edit or a retry."
     )
     return replace(turn, phase=Phase.stalled(phase.step, reasons.NO_PROGRESS, message))
 

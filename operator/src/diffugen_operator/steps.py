@@ -13,7 +13,7 @@ from datetime import datetime
 
 from diffugen_api.contract import Outcome, Step
 from diffugen_operator import names, reasons
-from diffugen_operator.conditions import Phase
+from diffugen_operator.conditions import Phase, sentence
 from diffugen_operator.decisions import Action, CreateJob, CreateOrder, SuspendJob
 from diffugen_operator.jobs import Manifest, RunPlan, order
 from diffugen_operator.observed import Job, Observed, Pod, Trouble
@@ -99,7 +99,7 @@ def _failure(step: SinglePodStep, job: Job, pods: list[Pod]) -> Phase:
     if job.failure is not None and job.failure.reason == reasons.DEADLINE_EXCEEDED:
         return Phase.stalled(step.shown, reasons.DEADLINE_EXCEEDED, deadline_message(job, trouble))
     if trouble is None:
-        return Phase.stalled(step.shown, step.failed, f"Job {job.name} failed: {said}.")
+        return Phase.stalled(step.shown, step.failed, sentence(f"Job {job.name} failed: {said}"))
     return Phase.stalled(step.shown, trouble.reason or step.failed, trouble.message)
 
 

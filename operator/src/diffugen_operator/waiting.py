@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
-from diffugen_operator.conditions import Phase, cut
+from diffugen_operator.conditions import Phase, cut, sentence
 from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Trouble
 
 PODS_DUE = timedelta(seconds=30)
@@ -90,7 +90,8 @@ def last_failure(pods: Sequence[Pod]) -> Trouble | None:
 
 
 def _told(pod: Pod, ended: Ended) -> Trouble:
-    if ended.outcome is not None:
+    # A worker that was killed after its work was done leaves a word of success: no cause of anything.
+    if ended.outcome is not None and not ended.outcome.ok:
         return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
     said = f": {cut(ended.said, 300)}" if ended.said else "."
     message = f"Pod {pod.name} ended with exit code {ended.exit_code} ({ended.reason or 'Error'}){said}"
@@ -108,5 +109,5 @@ def _failing(pods: Sequence[Pod], live: Sequence[Pod], observed: Observed) -> Tr
     trouble = last_failure(failed)
     if trouble is None:
         return None
-    message = f"{trouble.message} Trying again, with growing pauses."
+    message = f"{sentence(trouble.message)} Trying again, with growing pauses."
     return Trouble(reason=trouble.reason or reasons.TRYING_AGAIN, message=message)
