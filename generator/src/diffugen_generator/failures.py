@@ -62,6 +62,19 @@ class StoreMisconfigured(StoreFailure):
     exit_code = ExitCode.BAD_SPEC
 
 
+class UnknownDevice(Failure):
+    """`--device` names what is not there."""
+
+    reason = "UnknownDevice"
+    exit_code = ExitCode.BAD_SPEC
+
+
+class DeviceFailed(Failure):
+    """The GPU failed, not the model: another try, perhaps on another node, may do."""
+
+    reason = "DeviceFailed"
+
+
 class BadShard(Failure):
     """A shard that cannot be read or worked on, while others can."""
 

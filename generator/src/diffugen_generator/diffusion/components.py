@@ -17,6 +17,7 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.diffusion.devices import move
 from diffugen_generator.diffusion.schedulers import open_scheduler
 from diffugen_generator.diffusion.tokens import PromptTokenizer
 from diffugen_generator.models import ModelFolder
@@ -49,28 +50,24 @@ class Components:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
 
-def best_device() -> torch.device:
-    """Return the first CUDA device, or the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load(model: ModelFolder, device: torch.device, scheduler: str | None = None) -> Components:
-    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU. Raises `SpecError` where it cannot work.
+    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU. Raises `SpecError` where it cannot work, and
+    `DeviceFailed` where the device cannot.
 
     `scheduler` is a name of `txt2img.scheduler`; the folder's own where absent.
     """
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:
-        text_encoder = _network(CLIPTextModel, model.path / "text_encoder", dtype).to(device)
-        unet = _network(UNet2DConditionModel, model.path / "unet", dtype).to(device, memory_format=torch.channels_last)
-        vae = _network(AutoencoderKL, model.path / "vae", dtype).to(device, memory_format=torch.channels_last)
+        text_encoder = _network(CLIPTextModel, model.path / "text_encoder", dtype)
+        unet = _network(UNet2DConditionModel, model.path / "unet", dtype)
+        vae = _network(AutoencoderKL, model.path / "vae", dtype)
         steps = open_scheduler(model.path / "scheduler", scheduler)
         _check(unet, vae, text_encoder)
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
         raise SpecError("UnsupportedModel", f"the model {model.uri} cannot be loaded: {error}") from error
+    text_encoder = move(text_encoder, device)
+    unet, vae = (move(network, device, memory_format=torch.channels_last) for network in (unet, vae))
     return Components(model, PromptTokenizer(model), text_encoder, unet, vae, steps, device, dtype)
 
 

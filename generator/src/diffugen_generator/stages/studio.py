@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
 from diffugen_api.weights import Piece
-from diffugen_generator.diffusion.components import best_device, load
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker, Seen
@@ -43,7 +44,7 @@ class Studio:
 
     def __init__(self, model: ModelFolder, header: ShardHeader, *, device: str | None, batch: int | None) -> None:
         """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device)."""
-        where = best_device() if device is None else torch.device(device)
+        where = open_device(device)
         on_gpu = where.type == "cuda"
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         """Samples to hand over at once."""

@@ -1,0 +1,56 @@
+"""Where networks run: the device that was asked for, or the best there is, and what to say where it fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from diffugen_generator.failures import DeviceFailed, UnknownDevice
+
+ENV_GIVEN = "NVIDIA_VISIBLE_DEVICES"
+"""What the container was given, as NVIDIA's device plugin and container toolkit say it."""
+_NONE_GIVEN = {"", "none", "void"}
+
+log = logging.getLogger(__name__)
+
+
+def open_device(name: str | None, environ: Mapping[str, str] = os.environ) -> torch.device:
+    """Return the device called `name`; where absent the first GPU, or the CPU where there is none.
+
+    Raises `UnknownDevice` where there is no such device.
+    """
+    if name is None:
+        return _best(environ)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in {"cpu", "cuda"}:
+        raise UnknownDevice(f"--device: there is no device {name!r}; give cuda, cuda:1 or cpu, or leave it out.")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise UnknownDevice(f"--device: there is no {name!r} here, torch sees {count} GPUs; give cpu, or leave it out.")
+    return device
+
+
+def move(network: Any, device: torch.device, **options: Any) -> Any:
+    """Return `network` on `device`; raise `DeviceFailed` where the device is at fault, and not the network."""
+    try:
+        return network.to(device, **options)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        first, *_ = str(error).splitlines() or [""]
+        raise DeviceFailed(f"the device {device} failed while the model was moved to it: {first}") from error
+
+
+def _best(environ: Mapping[str, str]) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    given = environ.get(ENV_GIVEN, "")
+    if given not in _NONE_GIVEN:
+        log.warning("%s is %s, but torch sees no GPU: drawing on the CPU; look at the node's driver", ENV_GIVEN, given)
+    return torch.device("cpu")
