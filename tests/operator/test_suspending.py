@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffugen_operator.decisions import SuspendJob
+from diffugen_operator.decisions import DeleteJob, SuspendJob
 from tests.operator.lives import Life, a_life, a_plan
 
 
@@ -37,6 +37,38 @@ def test_in_each_phase_the_running_jobs_are_suspended_and_resumed(life: Life, ru
     assert not any(life.job(what)["spec"]["suspend"] for what in running)
     assert life.condition("Suspended") is None
     assert life.status.attempt == 1
+
+
+@pytest.mark.parametrize("life", [a_life().until_planning(), a_life().until_drawing(), a_life().until_publishing()])
+def test_a_spec_that_became_unfit_holds_no_pods_until_it_is_mended(life: Life) -> None:
+    good = life.raw["spec"]
+
+    life.edit(classes=[]).settle()
+
+    assert life.condition("Stalled") is not None
+    unfinished = [job for job in life.jobs.values() if not job["status"].get("conditions")]
+    assert [job["spec"]["suspend"] for job in unfinished] == [True]
+    assert list(life.turn().actions) == [], "once is enough"
+    life.edit(**good).settle().stopped().settle()
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"].get("suspend") in (None, False)
+
+
+def test_a_request_that_is_refused_for_good_leaves_no_job_running() -> None:
+    life = a_life("base", "more", run={"parallelism": 1}).until_drawing(a_plan("base"), a_plan("more"))
+    life.edit(run={"parallelism": 2, "podTemplate": {"spec": {"nodeSelectr": {}}}})
+
+    assert life.refuse("InvalidPodTemplate", "unknown field").look_again == 0
+    life.settle()
+
+    assert life.condition("Stalled") is not None
+    assert life.job("base")["spec"]["suspend"] is True
+
+
+def test_a_job_of_a_queue_is_deleted_where_the_spec_became_unfit() -> None:
+    life = a_life(run={"queueName": "gpus"}).until_planning()
+
+    assert [type(action) for action in life.edit(classes=[]).turn().actions] == [DeleteJob]
 
 
 def test_a_dataset_that_is_suspended_from_the_start_creates_nothing() -> None:

@@ -31,12 +31,14 @@ def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settin
     wanted = dataset.wanted
     if isinstance(wanted, Unfit):
         phase = Phase.stalled("", wanted.reason, wanted.message)
-        return Decision(status=presented(dataset, dataset.status, phase, now=now))
+        status = presented(dataset, dataset.status, phase, now=now)
+        return Decision(status=status, actions=_suspensions(dataset, observed))
     if (why := runs.why_begin(dataset, wanted, observed, now)) is not None:
         return runs.begin(dataset, wanted, why, now)
 
     if is_halted(dataset.status):  # Until an edit or a retry begins another run.
-        return Decision(status=dataset.status, actions=runs.delete_strays(dataset, observed))
+        actions = [*runs.delete_strays(dataset, observed), *_suspensions(dataset, observed)]
+        return Decision(status=dataset.status, actions=actions)
     return _go_on(dataset, wanted, observed, now, settings)
 
 
@@ -108,14 +110,15 @@ def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: d
 
 
 def refused(dataset: Dataset, decision: Decision, trouble: Trouble, now: datetime, *, for_good: bool) -> Decision:
-    """Return the decision after the API server refused an action: nothing of `decision` came to be.
+    """Return the decision after the API server refused an action: its status is not written.
 
-    `for_good`: the same request will be refused again, so the run stalls. Otherwise it stands in line.
+    The actions before the refused one were done, and are seen at the next look. `for_good`: the same request will be
+    refused again, so the run stalls, and the Jobs that it has by now are suspended. Otherwise it stands in line.
     """
     step = decision.status.summary.stage
     if for_good:
         phase = Phase.stalled(step, trouble.reason, trouble.message)
-        return Decision(status=presented(dataset, dataset.status, phase, now=now))
+        return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=0)
     phase = Phase.working(step, reasons.QUEUED, trouble.message, queued=trouble)
     return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=30)
 
@@ -130,6 +133,7 @@ def _stopping(
 
 
 def _suspensions(dataset: Dataset, observed: Observed) -> list[Action]:
+    """Return what stops the present run's pods, and keeps what they have done."""
     jobs = [
         job
         for job in observed.jobs
