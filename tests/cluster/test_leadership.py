@@ -17,8 +17,8 @@ from tests.cluster.world import OperatorProcess, World
 NAMESPACE, NAME = "diffugen-system", "diffugen-operator"
 LEASE = {
     "DIFFUGEN_LEASE_NAMESPACE": NAMESPACE,
-    "DIFFUGEN_LEASE_DURATION": "6",
-    "DIFFUGEN_LEASE_RENEW_DEADLINE": "4",
+    "DIFFUGEN_LEASE_DURATION": "10",
+    "DIFFUGEN_LEASE_RENEW_DEADLINE": "7",
     "DIFFUGEN_LEASE_RETRY": "0.5",
 }
 
@@ -96,7 +96,7 @@ def refusals(cluster: Cluster, replicas: list[Replica]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("how", "longest"), [(signal.SIGTERM, 4.0), (signal.SIGKILL, 8.0)])
+@pytest.mark.parametrize(("how", "longest"), [(signal.SIGTERM, 7.0), (signal.SIGKILL, 14.0)])
 def test_the_standby_takes_over_and_finishes_the_run(
     world: World, cluster: Cluster, replicas: list[Replica], how: signal.Signals, longest: float
 ) -> None:
