@@ -86,8 +86,8 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"run": {"xyz": 1}},
-            "spec.run.xyz: there is no such field; there are samplesPerShard, parallelism, resources, image, "
-            "podTemplate, backoffLimitPerShard, activeDeadlineSeconds",
+            "spec.run.xyz: there is no such field; there are samplesPerShard, parallelism, queueName, resources, "
+            "image, podTemplate, backoffLimitPerShard, activeDeadlineSeconds",
             id="nothing like it",
         ),
         pytest.param(
