@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -232,7 +233,9 @@ def test_the_last_word_fits(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_metrics_are_served_while_a_shard_is_worked_on(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = "127.0.0.77"
+    address = (
+        f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(256)}.77"  # another run may hold the port on a fixed one
+    )
     page = ""
 
     def look(header: Any, rows: Any, store: FolderStore, *, on_progress: Any, **_: Any) -> ShardCounts:
