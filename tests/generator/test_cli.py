@@ -122,7 +122,8 @@ def test_plan_shows_stages_counts_and_prompts() -> None:
     assert ended.returncode == 0, ended.stderr
     [head, row] = [line.split() for line in ended.stdout.splitlines() if line.startswith(("stage", "base"))]
     assert head == ["stage", "kind", "model", "samples", "reused", "to", "draw", "to", "relabel", "shards"]
-    assert row == ["base", "txt2img", "builtin://shapes", "96", "0", "96", "0", "6"]
+    assert row == ["base", "txt2img", "builtin://shapes", "96", "-", "96", "-", "6"]
+    assert "no store was looked into, so all is to draw; --store DIR counts what a folder holds" in ended.stdout
     assert "  a yellow square and a red ball on snow" in ended.stdout.splitlines()
 
 
@@ -141,6 +142,11 @@ def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
         {"name": "base", "total": 24, "reused": 16, "draw": 8, "relabel": 0, "shards": 1, "gpu": True}
     ]
     assert shown["prompts"] == ["a red ball on snow"]
+
+    ended = diffugen("plan", file, "--store", tmp_path / "datasets")
+    row = next(line.split() for line in ended.stdout.splitlines() if line.startswith("base"))
+    assert row[3:] == ["24", "16", "8", "0", "1"]
+    assert "no store" not in ended.stdout
 
 
 # --- run ---

@@ -116,7 +116,7 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
                 prompts = first_prompts(dataset.spec)
                 shown.append({"name": order.name, "revision": order.revision, "stages": stages, "prompts": prompts})
             else:
-                show_plan(_console(), dataset, order.revision, plans)
+                show_plan(_console(), dataset, order.revision, plans, looked=held is not None)
         if as_json:
             _print_json(shown)
 

@@ -18,8 +18,10 @@ _SHOWN = 12
 """Classes and templates that are listed one by one."""
 
 
-def show_plan(console: Console, dataset: LabeledDataset, revision: str, plans: Sequence[StagePlan]) -> None:
-    """Print what a plan found."""
+def show_plan(
+    console: Console, dataset: LabeledDataset, revision: str, plans: Sequence[StagePlan], *, looked: bool
+) -> None:
+    """Print what a plan found; `looked` says whether it looked into a store."""
     console.print(f"[bold]{dataset.name}[/]  revision {revision}", highlight=False)
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("stage", "kind", "model"):
@@ -27,9 +29,13 @@ def show_plan(console: Console, dataset: LabeledDataset, revision: str, plans: S
     for column in ("samples", "reused", "to draw", "to relabel", "shards"):
         table.add_column(column, justify="right")
     for stage, found in zip(dataset.spec.stages, plans, strict=True):
-        counts = (found.total, found.reused, found.draw, found.relabel, found.shards)
-        table.add_row(stage.name, stage.kind, stage.txt2img.model, *(f"{count:,}" for count in counts))
+        reused, relabel = (f"{count:,}" if looked else "-" for count in (found.reused, found.relabel))
+        row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
+        table.add_row(stage.name, stage.kind, stage.txt2img.model, *row)
     console.print(table)
+    if not looked:
+        hint = "no store was looked into, so all is to draw; --store DIR counts what a folder holds already"
+        console.print(f"[dim]{hint}[/]", highlight=False, soft_wrap=True)
     console.print("\n[dim]prompts, the first of each template[/]")
     for prompt in first_prompts(dataset.spec):
         console.print(f"  {prompt}", markup=False, highlight=False, soft_wrap=True)
