@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, Run, normalised
+from diffugen_api.v1alpha1 import S3, LabeledDataset, LabeledDatasetSpec, Run, normalised
 from tests.api.specs import a_spec, spec_data
 
 
@@ -44,6 +44,33 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
 def test_a_bad_manifest_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         a_spec(**change)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://minio:9000", "https://s3.eu-west-1.amazonaws.com/", "http://127.0.0.1:9000", "http://[fd00::1]:9000"],
+)
+def test_an_endpoint_is_scheme_host_and_port(endpoint: str) -> None:
+    assert S3(endpoint=endpoint, bucket="data").endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://me:secret@minio:9000", "http://minio:9000?x=1", "http://minio:9000/data", "http://minio:port", "http://"],
+)
+def test_an_endpoint_is_nothing_else(endpoint: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        S3(endpoint=endpoint, bucket="data")
+
+
+@pytest.mark.parametrize("prefix", ["..", ".", "../other", "a/../b", "a/.", "./a"])
+def test_a_prefix_leads_nowhere_else(prefix: str) -> None:
+    with pytest.raises(ValidationError, match=r"a folder's name may not be \. or \.\.: write the prefix without it"):
+        S3(endpoint="http://minio:9000", bucket="data", prefix=prefix)
+
+
+def test_dots_may_stand_in_a_prefix() -> None:
+    assert S3(endpoint="http://minio:9000", bucket="data", prefix="v1.2/..a/.b/").prefix == "v1.2/..a/.b/"
 
 
 def test_a_resource_without_a_namespace_is_in_default() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from diffugen_api.contract import GROUP, KIND, VERSION
@@ -224,21 +224,37 @@ class SecretRef(Model):
     name: str = Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 
 
+_NO_DOTS = "a folder's name may not be . or ..: write the prefix without it"
+
+
 class S3(Model):
     """An S3 bucket: MinIO or any other store that speaks the protocol."""
 
     endpoint: str = Field(
         max_length=512,
-        pattern=r"^https?://[^/\s]+/?$",
+        pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$",
         description="Scheme, host and port, e.g. http://minio.storage:9000.",
     )
     bucket: str = Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
-    prefix: str = Field(default="", max_length=512, pattern=r"^[A-Za-z0-9._/-]*$", description="Folder in the bucket.")
+    prefix: str = Field(
+        default="",
+        max_length=512,
+        pattern=r"^[A-Za-z0-9._/-]*$",
+        json_schema_extra=validations(cel("!self.matches('(^|/)[.][.]?(/|$)')", _NO_DOTS)),
+        description="Folder in the bucket.",
+    )
     region: str = Field(default="us-east-1", max_length=63)
     secret_ref: SecretRef | None = Field(
         default=None,
         description="A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
+
+    @field_validator("prefix")
+    @classmethod
+    def _has_no_dots(cls, prefix: str) -> str:
+        if {".", ".."} & set(prefix.split("/")):
+            raise ValueError(_NO_DOTS)
+        return prefix
 
 
 class Splits(Model):

@@ -72,6 +72,10 @@ _MISCONFIGURED = {
     "PermanentRedirect",
     "TemporaryRedirect",
 }
+_PASSING = {408, 429}
+"""Answers with these statuses are another when asked again, though they blame the request: too slow, too many."""
+_PASSING_CODES = {"OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
+"""The same, by the codes that some stores send with other statuses (`RequestTimeout` comes with 400 from S3)."""
 
 
 class S3Store:
@@ -138,7 +142,6 @@ class S3Store:
             self._client.copy(self._bucket, self._root + source, self._root + target)
 
     def _connect(self, retries: urllib3.Retry, read_seconds: float) -> LeanMinio:
-        endpoint = urlsplit(self._s3.endpoint)
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
             retries=retries,
@@ -146,13 +149,20 @@ class S3Store:
             cert_reqs="CERT_REQUIRED",
             ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
         )
-        return LeanMinio(
-            endpoint.netloc,
-            secure=endpoint.scheme == "https",
-            region=self._s3.region,
-            credentials=self._credentials,
-            http_client=pool,
-        )
+        try:
+            endpoint = urlsplit(self._s3.endpoint)
+            return LeanMinio(
+                endpoint.netloc,
+                secure=endpoint.scheme == "https",
+                region=self._s3.region,
+                credentials=self._credentials,
+                http_client=pool,
+            )
+        except ValueError as error:
+            raise StoreMisconfigured(
+                f"spec.output.s3.endpoint: {self._s3.endpoint} is no address of a store ({error}); "
+                "give scheme, host and port, e.g. http://minio.storage:9000"
+            ) from error
 
     @contextmanager
     def _failures(self, verb: str, key: str = "") -> Iterator[None]:
@@ -191,13 +201,17 @@ class S3Store:
                 f"spec.output.s3: {self._s3.endpoint} answers {code} ({error.message}); "
                 "check region, endpoint and bucket"
             ) from error
-        raise StoreUnreachable(
-            f"spec.output.s3.endpoint: {self._s3.endpoint} answers {code or 'an error'}: {error.message}"
-        ) from error
+        status = error.response.status
+        answer = f"{self._s3.endpoint} answers {code or f'HTTP {status}'}: {error.message}"
+        if 400 <= status < 500 and status not in _PASSING and code not in _PASSING_CODES:
+            raise StoreMisconfigured(
+                f"spec.output.s3: {answer}; the store will say so every time: mend what it names"
+            ) from error
+        raise StoreUnreachable(f"spec.output.s3.endpoint: {answer}") from error
 
     def _explain_answer(self, error: InvalidResponseError | ServerError) -> NoReturn:
         status = error.status_code if isinstance(error, ServerError) else error._code
-        if status >= 500:
+        if status >= 500 or status in _PASSING:
             raise StoreUnreachable(f"spec.output.s3.endpoint: {self._s3.endpoint} is ill (HTTP {status})") from error
         raise StoreMisconfigured(self._no_store(f"HTTP {status}")) from error
 
