@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from diffugen_api.contract import Outcome
+import pytest
+
+from diffugen_api.contract import Outcome, StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator.transitions import announcements, is_transition
 from tests.operator.lives import Life, a_life, a_plan
@@ -28,6 +30,31 @@ def test_a_whole_run_is_told_in_five_events() -> None:
     assert told(life.job_completes("base")) == ["StageSucceeded"]
     assert told(life.publish_ends()) == ["Published"]
     assert told(life.later(600)) == []
+
+
+@pytest.mark.parametrize(
+    ("plans", "words"),
+    [
+        (
+            [a_plan("base", total=16, shards=2, gpu=False)],
+            "16 samples: 0 to draw, 16 to label anew, 0 complete; 2 shards.",
+        ),
+        (
+            [a_plan("base", total=24, reused=8, shards=2), a_plan("more", total=6, shards=1)],
+            "30 samples: 22 to draw, 0 to label anew, 8 complete; 3 shards.",
+        ),
+        ([a_plan("base", reused=24, shards=0)], "24 samples: 0 to draw, 0 to label anew, 24 complete; 0 shards."),
+    ],
+)
+def test_the_plan_is_told_by_what_there_is_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:
+    life = a_life(*(plan.name for plan in plans)).until_planning().plan_ends(*plans)
+    before = life.status
+
+    decision = life.turn()
+
+    told = {one.reason: one.message for one in announcements(before, life.status, decision.plan)}
+    assert told["Planned"] == words
+    assert not life.turn().plan, "it is told once"
 
 
 def test_stages_without_work_are_not_told_of() -> None:

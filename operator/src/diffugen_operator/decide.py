@@ -6,8 +6,10 @@ Pure: no I/O, no clock of its own. Read from top to bottom, it is the life of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from diffugen_api.contract import StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import publishing, reasons, runs
 from diffugen_operator.conditions import Phase
@@ -68,6 +70,7 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
         status=presented(dataset, turn.ledger, phase, now=now, pace=observed.pace),
         actions=[*strays, *turn.actions],
         look_again=_next_look(turn, observed, now, settings),
+        plan=turn.plan,
     )
 
 
@@ -90,14 +93,15 @@ def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings
 
 def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | None:
     """Plan, stages, publish: each has its turn when the one before it is done. None: the run starts over."""
+    stage_plans: Sequence[StagePlan] = ()
     if not ledger.planned:
         plan = look_at(PLAN, run, observed, now)
         if isinstance(plan, Lost):
             return None
         if isinstance(plan, Doing):
             return Turn(ledger=ledger, actions=plan.actions, phase=plan.phase)
-        ledger = planned(ledger, run.spec, plan.outcome)
-    stages = stages_turn(run, ledger, observed, now)
+        ledger, stage_plans = planned(ledger, run.spec, plan.outcome), plan.outcome.plan or ()
+    stages = replace(stages_turn(run, ledger, observed, now), plan=stage_plans)
     if stages.phase is not None:
         return stages
     ledger = stages.ledger
@@ -105,8 +109,8 @@ def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: d
     if isinstance(publish, Lost):
         return None
     if isinstance(publish, Doing):
-        return Turn(ledger=ledger, actions=publish.actions, phase=publish.phase)
-    return Turn(ledger=published(ledger, publish.outcome, now))
+        return replace(stages, actions=publish.actions, phase=publish.phase)
+    return replace(stages, ledger=published(ledger, publish.outcome, now))
 
 
 def refused(dataset: Dataset, decision: Decision, trouble: Trouble, now: datetime, *, for_good: bool) -> Decision:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffugen_api.contract import StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator.conditions import Phase
 
@@ -72,6 +73,8 @@ class Decision:
     actions: Sequence[Action] = ()
     look_again: float | None = None
     """Reconcile again after so many seconds, even if nothing is heard; None where events suffice."""
+    plan: Sequence[StagePlan] = ()
+    """What the plan step found, where it has just ended: told once, and no part of the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +87,4 @@ class Turn:
     ledger: LabeledDatasetStatus
     actions: Sequence[Action] = field(default_factory=tuple)
     phase: Phase | None = None
+    plan: Sequence[StagePlan] = ()

@@ -204,17 +204,18 @@ class Reconciler:
         self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
         memory.written_at = self._clock()
         self._metrics.status_writes.inc()
-        self._announce(dataset, old, new)
+        self._announce(dataset, decision)
         return decision.look_again
 
-    def _announce(self, dataset: Dataset, old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> None:
+    def _announce(self, dataset: Dataset, decision: Decision) -> None:
+        old, new = dataset.status, decision.status
         context: dict[str, Any] = {
             "dataset": f"{dataset.namespace}/{dataset.name}",
             "revision": new.revision,
             "attempt": new.attempt,
         }
         dataset = replace(dataset, status=new)
-        for announcement in announcements(old, new):
+        for announcement in announcements(old, new, decision.plan):
             level = logging.WARNING if announcement.warning else logging.INFO
             logger.log(level, "%s: %s", announcement.reason, announcement.message, extra=context)
             self._recorder.announce(dataset, announcement, self._now())

@@ -6,9 +6,10 @@ once, and announced, after it was written, by one Event.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from diffugen_api.contract import StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import publishing, reasons
 from diffugen_operator.conditions import QUEUED, READY, RECONCILING, STALLED, SUSPENDED, find
@@ -39,25 +40,27 @@ def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
     )
 
 
-def announcements(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
-    """Yield the Events that tell how `old` became `new`."""
+def announcements(
+    old: LabeledDatasetStatus, new: LabeledDatasetStatus, plan: Sequence[StagePlan] = ()
+) -> Iterator[Announcement]:
+    """Yield the Events that tell how `old` became `new`; `plan` is what the plan step found, if it has just ended."""
     if new.attempt != old.attempt:
         why = find(new.conditions, RECONCILING)
         message = why.message if why is not None else ""
         yield Announcement(reasons.RUN_STARTED, f"Attempt {new.attempt}, revision {new.revision}: {message}")
     if new.planned and not (old.planned and old.attempt == new.attempt):
-        yield Announcement(reasons.PLANNED, _plan(new))
+        yield Announcement(reasons.PLANNED, _planned(plan))
     yield from _stages(old, new)
     if new.dataset is not None and new.dataset != old.dataset:
         yield Announcement(reasons.PUBLISHED, publishing.message(new))
     yield from _conditions(old, new)
 
 
-def _plan(status: LabeledDatasetStatus) -> str:
-    total = sum(stage.samples.total for stage in status.stages)
-    reused = sum(stage.samples.reused for stage in status.stages)
-    shards = sum(stage.shards.total for stage in status.stages)
-    return f"{total} samples, {reused} of them complete in the store; {shards} shards for the rest."
+def _planned(plan: Sequence[StagePlan]) -> str:
+    total, draw = sum(stage.total for stage in plan), sum(stage.draw for stage in plan)
+    relabel, reused = sum(stage.relabel for stage in plan), sum(stage.reused for stage in plan)
+    shards = sum(stage.shards for stage in plan)
+    return f"{total} samples: {draw} to draw, {relabel} to label anew, {reused} complete; {shards} shards."
 
 
 def _stages(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
