@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import fields
 
 import pytest
@@ -22,9 +23,48 @@ def test_namespaces_are_a_list_and_none_means_all() -> None:
     assert Settings.read({"DIFFUGEN_NAMESPACES": "vision"}, {"namespaces": ""}).namespaces == ()
 
 
-def test_what_cannot_be_read_is_named() -> None:
-    with pytest.raises(ValueError, match="workers: 'many' is no int"):
-        Settings.read({"DIFFUGEN_WORKERS": "many"}, {})
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("workers", "many", "a whole number"),
+        ("workers", "0", "1 or more"),
+        ("workers", "2.5", "a whole number"),
+        ("scrape_concurrency", "-1", "1 or more"),
+        ("scrape_interval", "soon", "a number of seconds"),
+        ("scrape_interval", "nan", "a number of seconds above 0"),
+        ("resync_interval", "inf", "a number of seconds above 0"),
+        ("backoff_base", "0", "a number of seconds above 0"),
+        ("no_progress_after", "-1", "a number of seconds, 0 or more"),
+        ("job_ttl", "-1", "a number of seconds, 0 or more"),
+        ("http_port", "65536", "a port, 0 to 65535"),
+        ("log_level", "LOUD", "one of DEBUG, INFO, WARNING, ERROR"),
+        ("log_format", "xml", "one of text, json"),
+        ("namespaces", "vision,Team_A", "names of namespaces"),
+        ("namespaces", "a" * 64, "names of namespaces"),
+        ("lease_namespace", "a/b", "a namespace's name"),
+    ],
+)
+def test_what_cannot_work_is_named_with_its_flag_its_variable_and_the_mend(name: str, text: str, wanted: str) -> None:
+    variable = f"DIFFUGEN_{name.upper()}"
+    with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')} \({variable}\) is '.+': set it to {wanted}"):
+        Settings.read({variable: text}, {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "served"),
+    [
+        ({"DIFFUGEN_NAMESPACE": "vision"}, ("vision",)),
+        ({"DIFFUGEN_NAMESPACE": "vision", "DIFFUGEN_NAMESPACES": "vision"}, ("vision",)),
+        ({"DIFFUGEN_NAMESPACES": "vision,audio,vision"}, ("vision", "audio")),
+    ],
+)
+def test_a_namespace_may_be_named_in_the_singular(environment: dict[str, str], served: tuple[str, ...]) -> None:
+    assert Settings.read(environment, {}).namespaces == served
+
+
+def test_two_variables_that_say_different_things_are_refused() -> None:
+    with pytest.raises(ValueError, match="set one of them"):
+        Settings.read({"DIFFUGEN_NAMESPACE": "vision", "DIFFUGEN_NAMESPACES": "audio"}, {})
 
 
 def test_every_setting_is_explained() -> None:
@@ -39,8 +79,29 @@ def test_the_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"--{field.name.replace('_', '-')}" in said for field in fields(Settings))
 
 
-def test_a_bad_flag_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--workers", "many"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workers", "many"], "--workers (DIFFUGEN_WORKERS) is 'many': set it to a whole number"),
+        (["-A", "-n", "vision"], "--all-namespaces and --namespace say different things"),
+        (["-n", ""], "--namespace names none"),
+        (["--surprise"], "unrecognized arguments: --surprise"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
 
-    assert "workers: 'many' is no int" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ended.value.code == 64
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_a_port_in_use_is_said_in_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as ended:
+        main(["--http-host", "127.0.0.1", "--http-port", str(taken.getsockname()[1])])
+
+    assert "Address already in use; set --http-host or --http-port" in str(ended.value.code)

@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import NoReturn
 
 import kopf
 
 from diffugen_operator import __version__
 from diffugen_operator.logs import configure
 from diffugen_operator.running import Operator
+from diffugen_operator.server import ListenError
 from diffugen_operator.settings import ENV_PREFIX, Settings, described
 
 
@@ -22,7 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     flags = vars(parser.parse_args(arguments))
     if flags.pop("all_namespaces"):
+        if flags["namespaces"] is not None:
+            parser.error("--all-namespaces and --namespace say different things: give one of them")
         flags["namespaces"] = ""
+    elif flags["namespaces"] is not None and not flags["namespaces"].strip(", "):
+        parser.error("--namespace names none: name one, or say --all-namespaces")
     try:
         settings = Settings.read(os.environ, flags)
     except ValueError as error:
@@ -32,12 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asyncio.run(Operator(settings).run())
     except KeyboardInterrupt:
         sys.exit(130)
-    except kopf.LoginError as error:
+    except (kopf.LoginError, ListenError) as error:
         sys.exit(f"diffugen-operator: {error}")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong with flags or environment, and end as sysexits.h has it."""
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="diffugen-operator",
         description="Turns LabeledDatasets into Jobs and published datasets.",
         epilog=f"Every flag can also be an environment variable: --http-port is {ENV_PREFIX}HTTP_PORT.",

@@ -7,6 +7,7 @@ reconcile takes far too long. /readyz is true once everything has been listed.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -15,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 Check = Callable[[], str | None]
 """Returns what is wrong, or None."""
+
+
+class ListenError(Exception):
+    """The address is not ours to listen at."""
 
 
 class Server:
@@ -36,7 +41,13 @@ class Server:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            message = f"cannot listen at {host}:{port}: {why}; set --http-host or --http-port to what is free"
+            raise ListenError(message) from error
         found: int = self._runner.addresses[0][1]
         logger.info("Probes and metrics at %s:%d.", host, found)
         return found

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from math import isfinite
 from typing import Any, Self, get_type_hints
 
 from diffugen_operator import __version__
 
 ENV_PREFIX = "DIFFUGEN_"
+_SINGULAR = f"{ENV_PREFIX}NAMESPACE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,8 @@ class Settings:
     """How long one request to the API server may take (watches excepted)."""
 
     lease_namespace: str = ""
-    """Where the Lease lies by which one of several operators is the leader, the only one that works; the chart
-    sets it to the operator's own namespace. Empty: no election; two processes must not run then."""
+    """Where the Lease lies by which one of several operators is the leader, the only one that works; best
+    the operator's own namespace. Empty: no election; two processes must not run then."""
 
     lease_name: str = "diffugen-operator"
     """The Lease's name. Operators that serve different namespaces need different ones."""
@@ -92,7 +94,7 @@ class Settings:
     """Where /livez, /readyz and /metrics listen."""
 
     http_port: int = 0
-    """The port of /livez, /readyz and /metrics; 0 takes a free one, which is logged. The chart sets 8080."""
+    """The port of /livez, /readyz and /metrics; 0 takes a free one, which is logged."""
 
     stuck_after: float = 300.0
     """A reconcile that takes longer makes /livez fail."""
@@ -105,26 +107,76 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Self:
-        """Return the settings from the environment and, before it, flags; names the one that cannot be
-        read."""
+        """Return the settings from the environment and, before it, flags; names the one that is at fault."""
         values: dict[str, Any] = {}
         types = get_type_hints(cls)
         for field in fields(cls):
             text = flags.get(field.name)
             if text is None:
-                text = environment.get(ENV_PREFIX + field.name.upper())
+                text = _from_environment(environment, field.name)
             if text is None:
                 continue
             try:
                 values[field.name] = _parse(text, types[field.name])
             except ValueError:
-                raise ValueError(f"{field.name}: {text!r} is no {types[field.name].__name__}") from None
+                raise _fault(field.name, text, _KINDS[types[field.name]]) from None
         return cls(**values)
 
     def __post_init__(self) -> None:
         """Refuse what can never work."""
+        for names, fits, wanted in _BOUNDS:
+            for name in names:
+                if not fits(value := getattr(self, name)):
+                    raise _fault(name, ",".join(value) if isinstance(value, tuple) else value, wanted)
         if not 0 < self.lease_retry < self.lease_renew_deadline < self.lease_duration:
             raise ValueError("lease_retry must be less than lease_renew_deadline, and that less than lease_duration")
+
+
+_KINDS = {int: "a whole number", float: "a number of seconds"}
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_FORMATS = ("text", "json")
+_TIMES = (
+    "resync_interval",
+    "scrape_interval",
+    "scrape_timeout",
+    "progress_interval",
+    "backoff_base",
+    "backoff_limit",
+    "request_timeout",
+    "stuck_after",
+)
+
+_BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("workers", "scrape_concurrency"), lambda value: value >= 1, "1 or more"),
+    (("job_ttl", "termination_grace"), lambda value: 0 <= value < 2**31, "a number of seconds, 0 or more"),
+    (_TIMES, lambda value: isfinite(value) and value > 0, "a number of seconds above 0"),
+    (("no_progress_after",), lambda value: isfinite(value) and value >= 0, "a number of seconds, 0 or more"),
+    (("http_port",), lambda value: 0 <= value <= 65535, "a port, 0 to 65535"),
+    (("log_level",), lambda value: value in _LEVELS, f"one of {', '.join(_LEVELS)}"),
+    (("log_format",), lambda value: value in _FORMATS, f"one of {', '.join(_FORMATS)}"),
+    (
+        ("namespaces",),
+        lambda value: all(_LABEL.fullmatch(name) for name in value),
+        "names of namespaces (small letters, digits and dashes), comma-separated",
+    ),
+    (("lease_namespace",), lambda value: not value or bool(_LABEL.fullmatch(value)), "a namespace's name, or nothing"),
+)
+"""Settings, what each has to fulfil, and how that is said."""
+
+
+def _fault(name: str, value: object, wanted: str) -> ValueError:
+    flag = f"--{name.replace('_', '-')}"
+    return ValueError(f"{flag} ({ENV_PREFIX}{name.upper()}) is {str(value)!r}: set it to {wanted}")
+
+
+def _from_environment(environment: Mapping[str, str], name: str) -> str | None:
+    text = environment.get(ENV_PREFIX + name.upper())
+    # Who names one namespace writes the singular; unheeded, it would mean that all of them are served.
+    other = environment.get(_SINGULAR) if name == "namespaces" else None
+    if text is not None and other is not None and text != other:
+        raise ValueError(f"{_SINGULAR} ({other!r}) and {_SINGULAR}S ({text!r}) say different things: set one of them")
+    return other if text is None else text
 
 
 def described() -> dict[str, str]:
@@ -137,4 +189,4 @@ def described() -> dict[str, str]:
 def _parse(text: str, kind: Any) -> Any:
     if kind in (int, float, str):
         return kind(text)
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
