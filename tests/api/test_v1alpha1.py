@@ -33,6 +33,9 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
     [
         ({"classes": []}, "at least 1 item"),
         ({"classes": [{"name": "a"}, {"name": "a"}]}, "class names must be unique"),
+        ({"classes": [{"name": "a b"}, {"name": "c", "synonyms": ["A  b"]}]}, "names class 'a b' already"),
+        ({"classes": [{"name": "a", "synonyms": ["b "]}]}, "should match pattern"),
+        ({"quality": {"maxAreaFraction": 0.001}}, "minAreaFraction must not be above maxAreaFraction"),
         ({"stages": spec_data()["stages"] * 2}, "stage names must be unique"),
         ({"image": {"width": 100}}, "multiple of 8"),
         ({"output": {"splits": {"train": 0.5}}}, "splits must add up to 1"),
@@ -44,6 +47,12 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
 def test_a_bad_manifest_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         a_spec(**change)
+
+
+def test_a_class_may_say_its_word_twice() -> None:
+    classes = [{"name": "ball", "synonyms": ["Ball", "orb", "orb"]}, {"name": "star"}]
+
+    assert a_spec(classes=classes).classes[0].words == ("ball", "Ball", "orb", "orb")
 
 
 @pytest.mark.parametrize(

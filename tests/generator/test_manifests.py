@@ -112,6 +112,27 @@ def test_the_example_is_good() -> None:
             id="duplicates",
         ),
         pytest.param(
+            {"classes": [{"name": "ball"}, {"name": "Ball"}]},
+            "spec.classes: [1].name: 'Ball' names class 'ball' already (case does not matter), so a prompt's 'Ball' "
+            "would never be 'Ball': rename or remove one",
+            id="two classes of one word",
+        ),
+        pytest.param(
+            {"classes": [{"name": "ball"}, {"name": "toy", "synonyms": ["cube", "BALL"]}]},
+            "spec.classes: [1].synonyms[1]: 'BALL' names class 'ball' already",
+            id="a synonym that is another class",
+        ),
+        pytest.param(
+            {"classes": [{"name": "ball", "synonyms": [" "]}]},
+            "spec.classes[0].synonyms[0]: ' ' is blank, or begins or ends with a blank: remove that",
+            id="a blank synonym",
+        ),
+        pytest.param(
+            {"quality": {"minAreaFraction": 0.5, "maxAreaFraction": 0.4}},
+            "spec.quality: minAreaFraction must not be above maxAreaFraction, or no object is kept: lower",
+            id="no room between the areas",
+        ),
+        pytest.param(
             {"prompts": {"templates": ["a {colour}"]}},
             "spec.prompts.templates[0]: no variable is called 'colour'; add it to spec.prompts.variables",
             id="an unknown variable",

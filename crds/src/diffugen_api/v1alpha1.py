@@ -24,7 +24,8 @@ Name = Annotated[
 ClassName = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$")
 ]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+WORD_PATTERN = r"^\S(.*\S)?$"
+Word = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=WORD_PATTERN)]
 VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Format = Literal["coco", "yolo"]
 Scheduler = Literal[
@@ -44,12 +45,10 @@ def validations(*rules: dict[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(rules)}
 
 
-def _unique_names(what: str) -> dict[str, Any]:
-    return validations(
-        cel(
-            "self.all(x, self.exists_one(y, y.name == x.name))",
-            f"{what} names must be unique: rename or remove the duplicates",
-        )
+def _unique_names(what: str) -> dict[str, str]:
+    return cel(
+        "self.all(x, self.exists_one(y, y.name == x.name))",
+        f"{what} names must be unique: rename or remove the duplicates",
     )
 
 
@@ -200,8 +199,21 @@ class Labeling(Model):
     attention: AttentionLabeling = Field(default_factory=AttentionLabeling)
 
 
+_AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kept: lower the one or raise the other"
+
+
 class Quality(Model):
     """Which pictures are good enough. Rejected ones stay in the manifest, with the reason."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "(has(self.minAreaFraction) ? double(self.minAreaFraction) : 0.002) <= "
+                "(has(self.maxAreaFraction) ? double(self.maxAreaFraction) : 0.95)",
+                _AREAS,
+            )
+        )
+    )
 
     min_instances: int = Field(default=1, ge=0, le=1000, description="Fewest objects in a picture.")
     min_area_fraction: float = Field(
@@ -216,6 +228,12 @@ class Quality(Model):
         le=1,
         description="Largest object, as a fraction of the picture; larger ones are dropped.",
     )
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Quality:
+        if self.min_area_fraction > self.max_area_fraction:
+            raise ValueError(_AREAS)
+        return self
 
 
 class SecretRef(Model):
@@ -348,11 +366,21 @@ class Run(Model):
 class LabeledDatasetSpec(Model):
     """The dataset that is wanted."""
 
-    classes: list[ObjectClass] = Field(min_length=1, max_length=200, json_schema_extra=_unique_names("class"))
+    classes: list[ObjectClass] = Field(
+        min_length=1,
+        max_length=200,
+        json_schema_extra=validations(
+            _unique_names("class"),
+            cel(
+                "self.all(x, self.exists_one(y, y.name.lowerAscii() == x.name.lowerAscii()))",
+                "class names must differ by more than upper and lower case: rename or remove one",
+            ),
+        ),
+    )
     image: Image = Field(default_factory=Image)
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Every picture's seed derives from it.")
     prompts: Prompts
-    stages: list[Stage] = Field(min_length=1, max_length=16, json_schema_extra=_unique_names("stage"))
+    stages: list[Stage] = Field(min_length=1, max_length=16, json_schema_extra=validations(_unique_names("stage")))
     labeling: Labeling = Field(default_factory=Labeling)
     quality: Quality = Field(default_factory=Quality)
     output: Output = Field(default_factory=Output)
@@ -361,6 +389,22 @@ class LabeledDatasetSpec(Model):
     regenerate_token: str = Field(
         default="", max_length=253, description="Change it, to anything, to draw every picture anew."
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _words_are_of_one_class(cls, classes: list[ObjectClass]) -> list[ObjectClass]:
+        # as prompts are read: any case, any white space between; names that are quite equal are told below
+        owners: dict[str, ObjectClass] = {}
+        for number, each in enumerate(classes):
+            for place, word in enumerate(each.words, start=-1):
+                owner = owners.setdefault(" ".join(word.lower().split()), each)
+                if owner.name != each.name:
+                    where = f"[{number}].name" if place < 0 else f"[{number}].synonyms[{place}]"
+                    raise ValueError(
+                        f"{where}: {word!r} names class {owner.name!r} already (case does not matter), so a prompt's "
+                        f"{word!r} would never be {each.name!r}: rename or remove one"
+                    )
+        return classes
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> LabeledDatasetSpec:

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, check_weights, revision_of
-from diffugen_api.v1alpha1 import LabeledDataset
+from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset
 from diffugen_generator.failures import Failure
 from diffugen_generator.models import BUILTIN, resolve
 
@@ -173,12 +173,18 @@ _EXPLANATIONS: Mapping[str, Callable[[ErrorDetails], str]] = {
     "missing": lambda _: "it is missing",
     "extra_forbidden": lambda e: _unknown_field(e["loc"]),
     "literal_error": lambda e: f"{e['input']!r} is not one of {e['ctx']['expected']}",
-    "string_pattern_mismatch": lambda e: f"{e['input']!r} does not match {e['ctx']['pattern']}",
+    "string_pattern_mismatch": lambda e: _mismatch(e["input"], e["ctx"]["pattern"]),
     "too_short": lambda e: f"it needs {e['ctx']['min_length']} or more (it has {len(e['input'])})",
     "too_long": lambda e: f"it may have {e['ctx']['max_length']} at most (it has {len(e['input'])})",
     "value_error": lambda e: e["msg"].removeprefix("Value error, "),
 }
 """What pydantic's errors mean to the author of a manifest, where its own words do not say it well."""
+
+
+def _mismatch(value: object, pattern: str) -> str:
+    if pattern == WORD_PATTERN:
+        return f"{value!r} is blank, or begins or ends with a blank: remove that"
+    return f"{value!r} does not match {pattern}"
 
 
 def _short(value: object) -> str:
