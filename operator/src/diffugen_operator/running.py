@@ -22,7 +22,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_RESYNC_SECONDS = 15.0
 _LONGEST_STOP_SECONDS = 10.0
-_CRD_POLL_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 _CONFLICT_SECONDS = 0.05
 
 REQUEST_ERRORS = (ApiError, NotLeaderError, aiohttp.ClientError, TimeoutError, OSError)
@@ -117,12 +117,12 @@ class Operator:
             raise SystemExit("diffugen-operator: a part of it broke; the log above says which")
 
     async def _prepare(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for the CRD and for the Lease, then list everything: what another did before is seen."""
-        await self._crd_is_there()
+        """Wait for the CRD, the Lease and the rights, and list everything: what another did before is seen."""
+        await self._there(self._cluster.serves_datasets)
         if self._election is not None:
             await self._election.win()
             self._watched(tasks, self._election.hold(), "lease")
-        await self._relist()
+        await self._there(self._relist)
 
     def _start(self, tasks: list[asyncio.Task[None]]) -> None:
         where = ", ".join(self._settings.namespaces) or "all namespaces"
@@ -211,27 +211,29 @@ class Operator:
         elif known is not None:
             self._cache.drop(Resource.DATASETS, known)
 
-    async def _crd_is_there(self) -> None:
+    async def _there(self, question: Callable[[], Awaitable[bool]]) -> None:
+        """Ask again and again until the answer is yes: what is missing may be installed after the operator."""
         told = ""
         while True:
             try:
-                if await self._cluster.serves_datasets():
+                if await question():
                     return
                 news = "The CRD is not installed yet; waiting for it."
             except REQUEST_ERRORS as error:
-                news = f"The API server cannot be reached: {error!r}"
+                news = _why_not(error)
             if news != told:
                 logger.warning(news)
                 told = news
-            await asyncio.sleep(_CRD_POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _relist(self) -> None:
+    async def _relist(self) -> bool:
         for resource in Resource:
             objects, version = await self._cluster.list_all(resource)
             self._cache.replace(resource, objects, version)
         for key in self._cache.datasets():
             self._queue.add(key)
         self._listed = True
+        return True
 
     async def _resync(self) -> None:
         pause = min(_FIRST_RESYNC_SECONDS, self._settings.resync_interval)
@@ -271,6 +273,14 @@ class Operator:
         for condition in ("Ready", "Reconciling", "Stalled", "Queued", "Suspended"):
             self._metrics.show_datasets(condition, held[condition])
         return self._metrics.page()
+
+
+def _why_not(error: BaseException) -> str:
+    if isinstance(error, ApiError) and error.code == 403:
+        return f"The operator's rights are missing: {error.message}; apply operator/rbac.yaml, or bind its user to it."
+    if isinstance(error, ApiError):
+        return f"The API server refuses: {error}"
+    return f"The API server cannot be reached: {error!r}"
 
 
 async def _unless_stopped(preparation: Coroutine[Any, Any, None]) -> bool:
