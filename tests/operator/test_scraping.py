@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,6 +32,9 @@ diffugen_images_drawn_total 3.0
         ("diffugen_shard_samples 8", None),
         ("diffugen_shard_samples x\ndiffugen_shard_samples_done 1", None),
         ("<html>not ours</html>", None),
+        ("diffugen_shard_samples 8\ndiffugen_shard_samples_done NaN", None),
+        ("diffugen_shard_samples +Inf\ndiffugen_shard_samples_done 1", None),
+        ("diffugen_shard_samples 8\ndiffugen_shard_samples_done -3", Shard(total=8, done=0)),
     ],
 )
 def test_reading_a_page(text: str, shard: Shard | None) -> None:
@@ -63,9 +67,14 @@ async def seen() -> AsyncIterator[list[web.Request]]:
     """A pod at 127.0.77.1 that answers; the requests that it got."""
     requests: list[web.Request] = []
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         requests.append(request)
-        return web.Response(text=PAGE)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in PAGE.splitlines(keepends=True):  # as a slow network has it
+            await response.write(part.encode())
+            await asyncio.sleep(0.02)
+        return response
 
     app = web.Application()
     app.router.add_get("/metrics", answer)

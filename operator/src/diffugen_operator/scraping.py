@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from math import isfinite
 
 import aiohttp
 
@@ -50,9 +51,17 @@ class Scraper:
                 async with self._session.get(url, timeout=self._timeout, allow_redirects=False) as response:
                     if response.status != 200:
                         return None
-                    return read_shard((await response.content.read(MOST_BYTES)).decode(errors="replace"))
+                    return read_shard((await _page(response.content)).decode(errors="replace"))
             except (aiohttp.ClientError, TimeoutError, OSError):
                 return None
+
+
+async def _page(content: aiohttp.StreamReader) -> bytes:
+    """Return the page, or its first MOST_BYTES: one read returns what has arrived, be it a part."""
+    page = bytearray()
+    while len(page) < MOST_BYTES and (part := await content.read(MOST_BYTES - len(page))):
+        page += part
+    return bytes(page)
 
 
 def read_shard(text: str) -> Shard | None:
@@ -65,6 +74,6 @@ def read_shard(text: str) -> Shard | None:
                 values[name] = float(value)
             except ValueError:
                 return None
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(isfinite, values.values())):
         return None
-    return Shard(total=int(values[METRIC_SHARD_SAMPLES]), done=int(values[METRIC_SHARD_DONE]))
+    return Shard(total=max(0, int(values[METRIC_SHARD_SAMPLES])), done=max(0, int(values[METRIC_SHARD_DONE])))
