@@ -90,6 +90,45 @@ def test_an_edit_while_suspended_begins_a_run_that_waits() -> None:
     assert life.job_names() == ["plan"]
 
 
+@pytest.mark.parametrize(
+    "life",
+    [
+        pytest.param(a_life(run={"queueName": "gpus"}).until_planning(), id="in Kueue's queue"),
+        pytest.param(a_life().until_drawing().pod_unschedulable("base", "0/3 nodes"), id="in line for a node"),
+        pytest.param(a_life().until_planning().pod_waits("plan", "ImagePullBackOff"), id="an image"),
+        pytest.param(a_life().until_planning().pod_starts("plan").later(121), id="a volume"),
+    ],
+)
+def test_what_is_held_up_is_held_without_a_new_attempt(life: Life) -> None:
+    life.settle().edit(suspend=True).settle().stopped().settle()
+
+    assert life.status.attempt == 1
+    assert life.condition("Suspended") is not None
+    assert life.status.observed_generation == 2
+
+
+def test_a_stalled_run_that_is_suspended_begins_anew_when_it_is_let_go() -> None:
+    life = a_life().until_planning().job_fails("plan", "BackoffLimitExceeded").settle()
+
+    life.edit(suspend=True, run={"image": "mine:2"}).ask_for_retry().settle()
+
+    assert (life.status.attempt, life.status.observed_generation) == (1, 2)
+    assert (life.condition("Stalled") is None, life.condition("Suspended") is None) == (False, False)
+    assert list(life.turn().actions) == []
+    assert life.edit(suspend=False).settle().status.attempt == 2
+    assert life.job_names() == ["plan"]
+
+
+def test_a_spec_that_was_unfit_and_is_mended_is_not_called_so_while_suspended() -> None:
+    life = a_life().until_planning()
+    good = life.raw["spec"]
+
+    life.edit(classes=[]).settle().edit(**good, suspend=True).settle().stopped().settle()
+
+    assert life.condition("Stalled") is None
+    assert life.shown()[2] == "Suspended"
+
+
 def test_a_published_dataset_stays_ready_when_suspended() -> None:
     life = a_life().until_published().edit(suspend=True).settle()
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from diffugen_api.contract import StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import publishing, reasons, runs
-from diffugen_operator.conditions import Phase
+from diffugen_operator.conditions import STALLED, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, SuspendJob, Turn
 from diffugen_operator.jobs import RunPlan
 from diffugen_operator.observed import Dataset, Observed, Trouble, Unfit, Wanted
@@ -40,8 +40,17 @@ def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settin
 
     if is_halted(dataset.status):  # Until an edit or a retry begins another run.
         actions = [*runs.delete_strays(dataset, observed), *_suspensions(dataset, observed)]
-        return Decision(status=dataset.status, actions=actions)
+        return Decision(status=_halted(dataset, now), actions=actions)
     return _go_on(dataset, wanted, observed, now, settings)
+
+
+def _halted(dataset: Dataset, now: datetime) -> LabeledDatasetStatus:
+    """Return the status of a run that has stalled for good: as it was, but that an edit may have suspended it."""
+    stalled = find(dataset.status.conditions, STALLED)
+    if stalled is None or dataset.generation == dataset.status.observed_generation:
+        return dataset.status
+    phase = Phase.stalled(dataset.status.summary.stage, stalled.reason, stalled.message)
+    return presented(dataset, dataset.status, phase, now=now)
 
 
 def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, settings: Settings) -> Decision:

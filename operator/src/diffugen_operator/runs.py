@@ -6,15 +6,16 @@ edited there and back again.
 
 A run begins when another content is wanted or another store. It begins once more, on what the store holds by
 then, when it is stalled or held up, and a retry is asked for or the spec is edited at all: the edit may be
-the mend, and Jobs cannot be edited.
+the mend, and Jobs cannot be edited. While spec.suspend holds it, it waits with that.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import names, reasons
-from diffugen_operator.conditions import READY, Phase, find
+from diffugen_operator.conditions import READY, STALLED, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
 from diffugen_operator.names import RunKey
 from diffugen_operator.observed import Dataset, Job, Observed, Wanted, write_time
@@ -53,7 +54,14 @@ def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetim
         return f"The spec changed: revision {wanted.revision} follows {status.revision}."
     if status.store != wanted.store:
         return "The dataset goes to another store."
+    if wanted.spec.suspend and not _was_unfit(status):  # What is held is tried once more when it is let go.
+        return None
     return _why_once_more(dataset, observed, now)
+
+
+def _was_unfit(status: LabeledDatasetStatus) -> bool:
+    condition = find(status.conditions, STALLED)
+    return condition is not None and condition.reason in (reasons.INVALID_SPEC, reasons.STORE_NOT_SET)
 
 
 def _why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str | None:
