@@ -180,6 +180,7 @@ def test_run_ends_with_what_was_done_and_where_it_is(ran: Any) -> None:
     assert sheet.startswith(str(datasets / "vision" / "shapes" / "revisions"))
     assert "planning (samples): 4/4 (100 %)" in ended.stderr
     assert "stage base (pictures): 4/4 (100 %)" in ended.stderr
+    assert ended.stderr.count("stage base (pictures): loading the model\n") == 1
     assert "publishing (samples): 4/4 (100 %)" in ended.stderr
 
 

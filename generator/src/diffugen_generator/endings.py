@@ -16,6 +16,8 @@ from diffugen_generator.failures import Failure
 CRASHED = 1
 """Exit code of what nobody foresaw."""
 
+_AT_ONCE = "stopped at once from the keyboard; what is in the store stays there, and the same command goes on from it"
+
 
 def ending_of(error: BaseException) -> tuple[Outcome, int]:
     """Return the last word and the exit code of a process that `error` ends."""
@@ -24,7 +26,7 @@ def ending_of(error: BaseException) -> tuple[Outcome, int]:
     if isinstance(error, Failure):
         return Outcome(reason=error.reason, message=str(error)), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return Outcome(reason="Interrupted", message="stopped from the keyboard"), ExitCode.TRY_AGAIN
+        return Outcome(reason="Interrupted", message=_AT_ONCE), ExitCode.TRY_AGAIN
     # torch.OutOfMemoryError by name: torch is not imported here
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         message = f"memory is short ({error}); give the pods more, or draw smaller pictures"

@@ -5,18 +5,34 @@ Both write to stderr, so that stdout is for results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
 from rich.text import Text
 
 from diffugen_generator.progress import Meter, ProgressLines, duration, speed
 
-Advance = Callable[[int, int], None]
-"""Called with the parts done and all parts."""
+
+class Advance(Protocol):
+    """Tells how far a piece of work is."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show the parts done and all parts."""
+
+    def busy(self, words: str) -> None:
+        """Show, until the next part is done, what takes its time."""
 
 
 class Display(Protocol):
@@ -37,7 +53,7 @@ class PlainDisplay:
     @contextmanager
     def task(self, what: str, unit: str) -> Iterator[Advance]:
         """Say how far `what` is while the block lasts."""
-        yield ProgressLines(self._say, f"{what} ({unit})").update
+        yield _Lines(self._say, f"{what} ({unit})")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -65,11 +81,38 @@ class BarDisplay:
         with Progress(*columns, console=self._console, refresh_per_second=8) as bars:
             bar = bars.add_task(what, total=None, meter=meter)
 
-            def advance(done: int, total: int) -> None:
-                meter.update(done, total)
-                bars.update(bar, completed=done, total=total)
+            yield _Bar(what, bars, bar, meter)
 
-            yield advance
+
+class _Lines(ProgressLines):
+    """Lines about one piece of work."""
+
+    _busy_with = ""
+
+    def __call__(self, done: int, total: int) -> None:
+        self.update(done, total)
+
+    def busy(self, words: str) -> None:
+        if words != self._busy_with:  # a model is loaded for every shard, which is worth one line
+            self._busy_with = words
+            self._say(f"{self._what}: {words}")
+
+
+class _Bar:
+    """The bar of one piece of work."""
+
+    def __init__(self, what: str, bars: Progress, bar: TaskID, meter: Meter) -> None:
+        self._what = what
+        self._bars = bars
+        self._bar = bar
+        self._meter = meter
+
+    def __call__(self, done: int, total: int) -> None:
+        self._meter.update(done, total)
+        self._bars.update(self._bar, description=self._what, completed=done, total=total)
+
+    def busy(self, words: str) -> None:
+        self._bars.update(self._bar, description=words)
 
 
 class _SpeedColumn(ProgressColumn):

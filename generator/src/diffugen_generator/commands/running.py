@@ -6,6 +6,7 @@ The same steps as in pods, in the same order, through the same store: what a clu
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from threading import Event
 
 from diffugen_api import layout
@@ -13,6 +14,7 @@ from diffugen_api.contract import ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.results import RunResult, StageResult
+from diffugen_generator.failures import Interrupted
 from diffugen_generator.planning import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.reading import dataset_of
@@ -25,9 +27,14 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
     began = time.monotonic()
     with display.task("planning", "samples") as advance:
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
-    stages = [_draw(order, found, store, display, device=device, stop=stop) for found in outcome.plan or []]
-    with display.task("publishing", "samples") as advance:
-        published = publish(order, store, on_progress=advance, stop=stop.is_set).published
+    plans = outcome.plan or []
+    whole = _Whole(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
+    try:
+        stages = [_draw(order, found, store, display, whole, device=device, stop=stop) for found in plans]
+        with display.task("publishing", "samples") as advance:
+            published = publish(order, store, on_progress=advance, stop=stop.is_set).published
+    except Interrupted:
+        raise Interrupted(whole.sentence()) from None
     if published is None:
         raise AssertionError("a publish step that ends well has published")
     dataset = dataset_of(store)
@@ -35,8 +42,27 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
     return RunResult(order, stages, published, time.monotonic() - began, classes, dataset["splits"])
 
 
+@dataclass
+class _Whole:
+    """How far the run is, all stages together."""
+
+    total: int
+    done: int
+
+    def sentence(self) -> str:
+        """Return what to say where it is stopped."""
+        return f"stopped with {self.done:,} of {self.total:,} pictures done; the same command goes on from there"
+
+
 def _draw(
-    order: WorkOrder, found: StagePlan, store: Store, display: Display, *, device: str | None, stop: Event
+    order: WorkOrder,
+    found: StagePlan,
+    store: Store,
+    display: Display,
+    whole: _Whole,
+    *,
+    device: str | None,
+    stop: Event,
 ) -> StageResult:
     """Do the shards of one stage, one after the other."""
     began = time.monotonic()
@@ -46,6 +72,7 @@ def _draw(
     from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
 
     missing = found.total - found.reused
+    before_all = whole.done
     with display.task(f"stage {found.name}", "pictures") as advance:
         advance(0, missing)
         for index in range(found.shards):
@@ -53,9 +80,19 @@ def _draw(
             before = counts.labelled + counts.reused
 
             def on_progress(now: ShardCounts, before: int = before) -> None:
-                advance(before + now.labelled + now.reused, missing)
+                done = before + now.labelled + now.reused
+                whole.done = before_all + done
+                advance(done, missing)
 
-            done = run_shard(header, rows, store, on_progress=on_progress, stop=stop, device=device)
+            done = run_shard(
+                header,
+                rows,
+                store,
+                on_progress=on_progress,
+                on_loading=lambda: advance.busy("loading the model"),
+                stop=stop,
+                device=device,
+            )
             counts = _sum(counts, done)
     return StageResult(found, counts, time.monotonic() - began)
 

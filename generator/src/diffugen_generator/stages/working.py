@@ -47,6 +47,7 @@ def run_shard(
     store: Store,
     *,
     on_progress: Progress = lambda _: None,
+    on_loading: Callable[[], None] = lambda: None,
     stop: Event | None = None,
     batch_size: int | None = None,
     device: str | None = None,
@@ -58,6 +59,7 @@ def run_shard(
         rows: the samples, and what each needed when the plan was made.
         store: the dataset's store.
         on_progress: told the counts whenever they change.
+        on_loading: told before a model is loaded, which takes seconds without progress.
         stop: once set, the work ends after the batch under way.
         batch_size: pictures at once; by the device where absent.
         device: `cuda`, `cuda:1`, `cpu`; the GPU where absent and there is one.
@@ -67,17 +69,20 @@ def run_shard(
         Interrupted: `stop` was set before everything was done.
         Failure: of the store, or of objects in it.
     """
-    return _Work(header, store, on_progress, stop or Event()).run(rows, batch_size, device)
+    return _Work(header, store, on_progress, on_loading, stop or Event()).run(rows, batch_size, device)
 
 
 class _Work:
     """One shard under way."""
 
-    def __init__(self, header: ShardHeader, store: Store, on_progress: Progress, stop: Event) -> None:
+    def __init__(
+        self, header: ShardHeader, store: Store, on_progress: Progress, on_loading: Callable[[], None], stop: Event
+    ) -> None:
         self._header = header
         self._store = store
         self._keeper = Keeper(header, store)
         self._on_progress = on_progress
+        self._on_loading = on_loading
         self._stop = stop
         self._lock = Lock()
         self._counts = ShardCounts()
@@ -122,6 +127,7 @@ class _Work:
                 f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
                 f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
             )
+        self._on_loading()
         from diffugen_generator.stages.studio import Studio  # noqa: PLC0415 - torch, only where a model has to run
 
         return Studio(model, header, device=device, batch=batch_size)
