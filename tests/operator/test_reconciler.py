@@ -121,6 +121,18 @@ async def test_a_job_that_is_refused_stalls_in_the_api_servers_words(
     assert (stalled["reason"], stalled["message"]) == (reason, error.message)
 
 
+@pytest.mark.parametrize("changes", [{}, {"podTemplate": {"spec": {}}}])
+async def test_a_refused_order_is_no_fault_of_the_pod_template(changes: dict[str, Any]) -> None:
+    world = World(run=changes)
+    await world.turn()
+    world.cluster.refusals["create configmaps"] = ApiError(413, "RequestEntityTooLarge", "the object is too large")
+
+    await world.turn()
+
+    (stalled,) = [c for c in world.dataset["status"]["conditions"] if c["type"] == "Stalled"]
+    assert (stalled["reason"], stalled["message"]) == ("OrderRejected", "the object is too large")
+
+
 async def test_over_quota_it_stands_in_line_and_comes_back() -> None:
     world = World()
     await world.turn()

@@ -164,7 +164,7 @@ class Reconciler:
             await self._cluster.create_order(manifest)
         except ApiError as error:
             if error.code != 409:
-                raise self._refusal(dataset, error) from error
+                raise _refusal(error, reasons.ORDER_REJECTED) from error
             there = await self._cluster.get_order(dataset.namespace, manifest["metadata"]["name"])
             _check_ours(there, manifest, dataset)
 
@@ -174,20 +174,10 @@ class Reconciler:
             job = await self._cluster.create_job(manifest)
         except ApiError as error:
             if error.code != 409:
-                raise self._refusal(dataset, error) from error
+                overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
+                raise _refusal(error, reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED) from error
             job = _check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
         self._cache.put(Resource.JOBS, job)
-
-    def _refusal(self, dataset: Dataset, error: ApiError) -> Exception:
-        if error.code not in (400, 403, 413, 422):
-            return error
-        if not error.for_good:
-            quota = "exceeded quota" in error.message
-            reason = reasons.QUOTA_EXCEEDED if quota else error.reason or reasons.JOB_REJECTED
-            return RefusedError(Trouble(reason=reason, message=error.message), for_good=False)
-        overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
-        reason = reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED
-        return RefusedError(Trouble(reason=reason, message=error.message), for_good=True)
 
     async def _commit(
         self, key: Key, raw: Object, dataset: Dataset, decision: Decision, memory: _Memory
@@ -219,6 +209,15 @@ class Reconciler:
             level = logging.WARNING if announcement.warning else logging.INFO
             logger.log(level, "%s: %s", announcement.reason, announcement.message, extra=context)
             self._recorder.announce(dataset, announcement, self._now())
+
+
+def _refusal(error: ApiError, reason: str) -> Exception:
+    """Return what a refused creation ends in; `reason` is what it is called where it is refused for good."""
+    if error.code not in (400, 403, 413, 422):
+        return error
+    if not error.for_good:
+        reason = reasons.QUOTA_EXCEEDED if "exceeded quota" in error.message else error.reason or reason
+    return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
 
 
 def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
