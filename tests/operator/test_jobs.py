@@ -52,14 +52,22 @@ def test_a_tenth_of_the_shards_may_fail_before_the_others_are_stopped(shards: in
     assert jobs.stage_job(a_run(), a_stage(shards), 1)["spec"]["maxFailedIndexes"] == bound
 
 
-def test_how_a_pods_end_counts() -> None:
-    rules = jobs.stage_job(a_run(), a_stage(), 1)["spec"]["podFailurePolicy"]["rules"]
+@pytest.mark.parametrize(
+    ("job", "on_bad_shard"),
+    [
+        (jobs.stage_job(a_run(), a_stage(), 1), "FailIndex"),
+        (jobs.plan_job(a_run()), "FailJob"),
+        (jobs.publish_job(a_run()), "FailJob"),
+    ],
+)
+def test_how_a_pods_end_counts(job: dict[str, Any], on_bad_shard: str) -> None:
+    rules = job["spec"]["podFailurePolicy"]["rules"]
 
     assert [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in rules] == [
         ("Ignore", None),  # disruptions
         ("FailJob", [64, 77]),
         ("Ignore", [75]),
-        ("FailIndex", [65]),
+        (on_bad_shard, [65]),
     ]
     assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
 
@@ -98,6 +106,31 @@ def test_a_pod_that_only_decides_labels_asks_for_no_gpu_whatever_the_overlay_say
 
     assert "nvidia.com/gpu" not in json.dumps(job)
     assert generator_of(job)["image"] == "light:1"
+
+
+GPUS = {"limits": {"nvidia.com/gpu": 1, "memory": "1Gi"}}
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"containers": [{"name": "generator", "resources": GPUS}]},
+        {"containers": [{"name": "beside", "resources": GPUS}]},
+        {"initContainers": [{"name": "fetch", "resources": GPUS}]},
+        {"resources": GPUS},
+    ],
+)
+@pytest.mark.parametrize("build", [jobs.plan_job, jobs.publish_job])
+def test_a_pod_without_a_model_asks_for_no_gpu_anywhere(build: Any, overlay: dict[str, Any]) -> None:
+    job = json.dumps(build(a_run(run={"podTemplate": {"spec": overlay}})))
+
+    assert "nvidia.com/gpu" not in job
+    assert '"memory": "1Gi"' in job
+
+
+@pytest.mark.parametrize("spec", [{"initContainers": "none"}, {"resources": 1}, {"containers": None}])
+def test_an_overlay_that_makes_no_sense_is_left_to_the_api_server(spec: dict[str, Any]) -> None:
+    jobs.plan_job(a_run(run={"podTemplate": {"spec": spec}}))
 
 
 def test_an_image_of_the_users_own_is_used_throughout() -> None:

@@ -2,8 +2,8 @@
 
 How a pod's end counts (diffugen_api.contract.ExitCode) is the Job controller's business, by podFailurePolicy:
 disruptions and `try again` count for nothing and are repeated with the Job's back-off; a bad spec and refused
-credentials fail the Job at once; a bad shard fails its index at once; a crash counts towards the index's
-limit.
+credentials fail the Job at once; a bad shard fails its index at once (of plan and publish: the Job); a crash counts
+towards the index's limit.
 
 A failed shard does not stop the others: what they draw is kept, and a retry goes on from there. When more
 than a tenth of the shards fail, though, the cause is hardly a shard's, and the Job stops before it spends
@@ -85,7 +85,8 @@ def _single(run: RunPlan, step: Step) -> Manifest:
     spec = {
         "backoffLimit": CRASHES,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _common_rules()},
+        # Work that is missing from the store does not come by looking again: only another attempt plans it.
+        "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailJob", ExitCode.BAD_SHARD)]},
     }
     return _job(run, step, spec, command=["diffugen", "worker", step.value], stage="", gpu=False)
 

@@ -106,18 +106,22 @@ def _from_secret(name: str, secret: str, *, optional: bool = False) -> dict[str,
 
 def _without_extended_resources(spec: Any) -> Any:
     # Extended resources are those with a domain: nvidia.com/gpu, amd.com/gpu, …
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("containers"), list):
+    if not isinstance(spec, Mapping):
         return spec
-    return {**spec, "containers": [_plain(container) for container in spec["containers"]]}
+    plain = dict(_plain(spec))  # a pod may have resources as a whole
+    for kind in ("initContainers", "containers"):
+        if isinstance(plain.get(kind), list):
+            plain[kind] = [_plain(container) for container in plain[kind]]
+    return plain
 
 
-def _plain(container: Any) -> Any:
-    if not isinstance(container, Mapping) or not isinstance(container.get("resources"), Mapping):
-        return container
+def _plain(holder: Any) -> Any:
+    if not isinstance(holder, Mapping) or not isinstance(holder.get("resources"), Mapping):
+        return holder
     resources = {
         part: {name: amount for name, amount in amounts.items() if "/" not in name}
         if isinstance(amounts, Mapping)
         else amounts
-        for part, amounts in container["resources"].items()
+        for part, amounts in holder["resources"].items()
     }
-    return {**container, "resources": resources}
+    return {**holder, "resources": resources}
