@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from devcluster.cluster import Cluster
 
 NAMESPACE = "demo"
 SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+LOG_LINES = 20
+"""How much of the operator's log is shown where it ended."""
 
 Json = dict[str, Any]
 
@@ -100,8 +102,11 @@ class Demo:
         self.cluster.apply(namespace)
         self.cluster.apply(secret)
 
-    def follow(self) -> Json:
-        """Show the dataset until it is Ready and return it; raise `DemoFailedError` where it stalls."""
+    def follow(self, alive: Callable[[], None]) -> Json:
+        """Show the dataset until it is Ready and return it; raise `DemoFailedError` where it stalls.
+
+        `alive` raises it where nobody is left to bring the dataset any further.
+        """
         end = time.monotonic() + self.timeout_s
         with self._display() as show:
             while time.monotonic() < end:
@@ -111,6 +116,7 @@ class Demo:
                     return dataset
                 if condition(dataset, "Stalled").get("status") == "True":
                     raise DemoFailedError(condition(dataset, "Stalled").get("message", "stalled"))
+                alive()
                 time.sleep(1)
         raise DemoFailedError(f"not Ready after {self.timeout_s:.0f} s")
 
@@ -185,8 +191,8 @@ def project_root() -> Path:
 
 
 @contextmanager
-def operator(cluster: Cluster, namespace: str, log: Path) -> Iterator[None]:
-    """Run the operator with its own user and rights while the block lasts."""
+def operator(cluster: Cluster, namespace: str, log: Path) -> Iterator[Callable[[], None]]:
+    """Run the operator with its own user and rights while the block lasts; gives what checks that it still runs."""
     command = [
         str(Path(sys.executable).with_name("diffugen-operator")),
         f"--kubeconfig={cluster.operator_kubeconfig}",
@@ -206,10 +212,17 @@ def operator(cluster: Cluster, namespace: str, log: Path) -> Iterator[None]:
             preexec_fn=kernel.die_with_parent(),
         )
     try:
-        yield
+        yield lambda: check_runs(process, log)
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def check_runs(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raise `DemoFailedError` with the end of its log where the operator has ended."""
+    if (code := process.poll()) is not None:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        raise DemoFailedError(f"the operator ended with exit status {code}; the end of {log}:\n{end}")
 
 
 def load_manifest(file: Path, endpoint: str) -> Json:
@@ -233,14 +246,14 @@ def run(file: Path, *, out: Path, gpus: int, timeout_s: float, console: Console)
         )
         console.print(f"[green]✔[/] Kubernetes and MinIO are up ({time.monotonic() - began:.1f} s)")
         demo.prepare()
-        with operator(cluster, demo.namespace, out / "operator.log"):
+        with operator(cluster, demo.namespace, out / "operator.log") as alive:
             console.print("[green]✔[/] CRD installed, operator started")
             console.print(
                 f"[bold]$ kubectl apply -f {file}[/]   (its store: {cluster.minio.endpoint})", highlight=False
             )
             cluster.apply(demo.manifest)
             try:
-                dataset = demo.follow()
+                dataset = demo.follow(alive)
             except DemoFailedError:
                 console.print(cluster.diagnose(), highlight=False, markup=False)
                 raise
