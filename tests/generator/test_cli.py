@@ -255,6 +255,13 @@ def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_folder_that_can_be_none_is_told(tmp_path: Path) -> None:
+    ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--store", "/proc/diffugen")
+
+    assert ended.returncode in {75, 77}
+    assert ended.stderr.splitlines()[-1].startswith("✘ the store /proc/diffugen/vision/shapes")
+
+
 def test_debug_shows_where_it_failed(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--debug")
 

@@ -1,12 +1,14 @@
 """The folder store: what the protocol promises, and that nothing half-written is ever seen."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.failures import Missing, StoreRefused
+from diffugen_generator.failures import Missing, StoreFailure, StoreRefused
 from diffugen_generator.store import FolderStore, open_bucket, open_folder
 
 
@@ -90,6 +92,32 @@ def test_a_failed_write_leaves_what_was_there(store: FolderStore, monkeypatch: p
 
     assert store.read("a") == b"old"
     assert [path.name for path in store.root.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("number", "failure"),
+    [(errno.EROFS, StoreRefused), (errno.EACCES, StoreRefused), (errno.EIO, StoreFailure)],
+)
+def test_what_the_file_system_refuses_names_the_folder(
+    number: int, failure: type[StoreFailure], store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "local").write_bytes(b"x")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for name in ("replace", "read_bytes"):
+        monkeypatch.setattr(Path, name, fail)
+    monkeypatch.setattr(os, "scandir", fail)
+    for act in (
+        lambda: store.write("a", b""),
+        lambda: store.upload("a", tmp_path / "local"),
+        lambda: store.read("a"),
+        lambda: list(store.list("a")),
+    ):
+        with pytest.raises(StoreFailure, match=rf"^the store {store.uri}: 'a' .*; name another folder$") as caught:
+            act()
+        assert type(caught.value) is failure
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a//b", "../a", "a/../../b", "a/"])

@@ -9,17 +9,19 @@ the writer's business. Stores are safe to share between threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from diffugen_api.layout import dataset_root
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.failures import Missing, StoreRefused
+from diffugen_generator.failures import Missing, StoreFailure, StoreRefused
 
 BINARY = "application/octet-stream"
 JSON = "application/json"
@@ -73,7 +75,8 @@ class FolderStore:
 
     def check(self) -> None:
         """Raise `StoreRefused` where the folder cannot be written to or is a file."""
-        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        with self._failures("looked into"):
+            there = next(path for path in (self.root, *self.root.parents) if path.exists())
         if not there.is_dir():
             raise StoreRefused(f"the store {self.uri} cannot be a folder: {there} is a file; name another")
         if not os.access(there, os.W_OK | os.X_OK):
@@ -81,36 +84,32 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes; raise `Missing` where there is none."""
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise Missing(key, self.uri) from None
+        with self._failures("read", key):
+            try:
+                return self._path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise Missing(key, self.uri) from None
 
     def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
         """Write a file and rename it into place."""
         path = self._path(key)
         part = _part_of(path)
-        try:
+        with self._failures("written", key), _tidied(part):
             try:
                 part.write_bytes(data)
             except FileNotFoundError:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part.write_bytes(data)
             part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
 
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
         """Copy a local file and rename the copy into place."""
         target = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         part = _part_of(target)
-        try:
+        with self._failures("written", key), _tidied(part):
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part)
             part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
         """Return whether the file is there."""
@@ -120,14 +119,15 @@ class FolderStore:
         """Yield the keys that begin with `prefix`, sorted."""
         folder, _, beginning = prefix.rpartition("/")
         top = f"{folder}/" if folder else ""
-        yield from self._below(self._path(folder) if folder else self.root, top, beginning)
+        with self._failures("listed", prefix):
+            yield from self._below(self._path(folder) if folder else self.root, top, beginning)
 
     def copy(self, source: str, target: str) -> None:
         """Link the file under its second name, or copy it where links cannot be had."""
         path, goal = self._path(source), self._path(target)
-        goal.parent.mkdir(parents=True, exist_ok=True)
         part = _part_of(goal)
-        try:
+        with self._failures("written", target), _tidied(part):
+            goal.parent.mkdir(parents=True, exist_ok=True)
             try:
                 part.hardlink_to(path)
             except FileNotFoundError:
@@ -135,9 +135,18 @@ class FolderStore:
             except OSError:  # another file system, or one without links
                 shutil.copyfile(path, part)
             part.replace(goal)
-        finally:
-            # rename(2) between two links of one file does nothing and leaves both
-            part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failures(self, verb: str, key: str = "") -> Iterator[None]:
+        """Turn what the file system refuses into a failure that names the folder; a full disk stays what it is."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            kind = StoreRefused if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS} else StoreFailure
+            what = f"{key!r} cannot be {verb}" if key else f"it cannot be {verb}"
+            raise kind(f"the store {self.uri}: {what} ({error.strerror or error}); name another folder") from error
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -159,6 +168,20 @@ class FolderStore:
                 yield from self._below(folder / name, prefix + name, "")
             else:
                 yield prefix + name
+
+
+@contextmanager
+def _tidied(part: Path) -> Iterator[None]:
+    """Remove a file under way afterwards, whatever happens.
+
+    After a rename it is gone already, but for copies: rename(2) between two links of one file does nothing and
+    leaves both.
+    """
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what went wrong before says more
+            part.unlink(missing_ok=True)
 
 
 def _part_of(path: Path) -> Path:
