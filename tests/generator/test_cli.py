@@ -107,6 +107,25 @@ def test_validate_names_every_fault(tmp_path: Path) -> None:
     ]
 
 
+def test_validate_counts_equal_prompts_once(tmp_path: Path) -> None:
+    file = a_manifest(tmp_path, "builtin://shapes", prompts={"templates": ["a ball", "a ball"]})
+
+    assert diffugen("validate", file).stdout == "✔ shapes: valid, 1 sample\n"
+    assert json.loads(diffugen("validate", file, "--json").stdout) == {
+        "namespace": "vision", "name": "shapes", "valid": True, "samples": 1
+    }  # fmt: skip
+
+
+def test_faults_for_machines(tmp_path: Path) -> None:
+    ended = diffugen("validate", a_manifest(tmp_path, "builtin://shapes", seed=-1), "--json")
+
+    assert ended.returncode == 64
+    told = json.loads(ended.stdout)
+    message = "it has to be greater than or equal to 0 (it is -1)"
+    assert told["reason"] == "InvalidSpec"
+    assert told["faults"] == [{"path": "spec.seed", "message": message}]
+
+
 def test_brackets_in_paths_are_shown(tmp_path: Path) -> None:
     ended = diffugen("validate", a_manifest(tmp_path, "builtin://cars"))
 
@@ -147,6 +166,23 @@ def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
     row = next(line.split() for line in ended.stdout.splitlines() if line.startswith("base"))
     assert row[3:] == ["24", "16", "8", "0", "1"]
     assert "no store" not in ended.stdout
+
+
+def test_a_table_in_a_pipe_is_not_squeezed(tmp_path: Path) -> None:
+    folder = a_model(tmp_path / ("a-model-of-a-very-long-name" * 4))
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "diffugen_generator", "plan", a_manifest(tmp_path, folder)]
+
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+    assert f" {folder} " in ended.stdout
+
+
+def test_usage_says_file() -> None:
+    usage, *_ = diffugen("validate", "--help").stdout.splitlines()
+
+    assert "FILE" in usage
+    assert "file" not in usage
 
 
 # --- run ---
@@ -237,10 +273,11 @@ def test_a_worker_leaves_as_soon_as_its_last_word_is_said(tmp_path: Path) -> Non
 
 
 def test_no_store_is_told(tmp_path: Path) -> None:
-    ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")))
+    ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--json")
 
     assert ended.returncode == 64
     assert ended.stderr.splitlines()[-1].startswith("✘ spec.output.s3: there is no store to publish to; name")
+    assert json.loads(ended.stdout)["reason"] == "NoStore"
     assert "Traceback" not in ended.stderr
 
 

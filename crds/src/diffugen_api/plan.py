@@ -255,6 +255,11 @@ def count_samples(spec: LabeledDatasetSpec) -> int:
     return prompts * asked.samples_per_prompt
 
 
+def count_distinct_samples(spec: LabeledDatasetSpec) -> int:
+    """Return how many samples each stage has, equal prompts drawn once; it takes as long as writing all prompts."""
+    return sum(1 for _ in _prompts(spec)) * spec.prompts.samples_per_prompt
+
+
 def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
     """Yield the stage's samples, template by template, in the order in which the variables are written.
 
@@ -264,21 +269,26 @@ def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample
     """
     prefix = hashlib.sha256(canonical(recipe.drawing))
     origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
+    for number, variables, prompt in _prompts(spec):
+        text = _read(spec, prompt, f"spec.prompts.templates[{number}]")
+        pieces = text if isinstance(text, tuple) else ()
+        for index in range(spec.prompts.samples_per_prompt):
+            seed = _seed(origin, prompt, index)
+            own = prefix.copy()
+            own.update(canonical({"prompt": prompt, "seed": seed, **_weights(pieces)}))
+            yield Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces)
+
+
+def _prompts(spec: LabeledDatasetSpec) -> Iterator[tuple[int, Mapping[str, str], str]]:
+    """Yield each prompt once: its template's number, the values that fill it, and its text."""
     seen: set[bytes] = set()
     for number, template in enumerate(templates_of(spec)):
         for variables in _combinations(spec, template):
             prompt = template.render(variables)
             fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]
-            if fingerprint in seen:
-                continue
-            seen.add(fingerprint)
-            text = _read(spec, prompt, f"spec.prompts.templates[{number}]")
-            pieces = text if isinstance(text, tuple) else ()
-            for index in range(spec.prompts.samples_per_prompt):
-                seed = _seed(origin, prompt, index)
-                own = prefix.copy()
-                own.update(canonical({"prompt": prompt, "seed": seed, **_weights(pieces)}))
-                yield Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces)
+            if fingerprint not in seen:
+                seen.add(fingerprint)
+                yield number, variables, prompt
 
 
 def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:

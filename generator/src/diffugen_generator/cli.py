@@ -7,6 +7,7 @@ import torch. Errors are one clear sentence on stderr and the exit code of the c
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -34,7 +35,9 @@ app = typer.Typer(
 worker = typer.Typer(help="One step of a run, as a pod does it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(worker, name="worker")
 
-File = Annotated[Path, typer.Argument(help="A manifest: YAML with a LabeledDataset in it.", show_default=False)]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A manifest: YAML with a LabeledDataset in it.", show_default=False)
+]
 StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", help="A folder instead of the bucket of spec.output.s3.", show_default=False),
@@ -44,6 +47,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 OrderFile = Annotated[
     Path | None, typer.Option("--order", help="The work order; $DIFFUGEN_ORDER where absent.", show_default=False)
 ]
+
+
+_NO_EDGE = 1000
+"""Columns where nobody said how many: tables that go into a file or a pipe are not squeezed."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -92,7 +99,7 @@ def run(
         if as_json:
             _print_json([result.row() for result in results])
 
-    _guarded(do, debug=debug)
+    _guarded(do, debug=debug, as_json=as_json)
 
 
 @app.command()
@@ -120,21 +127,27 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
         if as_json:
             _print_json(shown)
 
-    _guarded(do, debug=debug)
+    _guarded(do, debug=debug, as_json=as_json)
 
 
 @app.command()
-def validate(file: File, debug: Debug = False) -> None:
+def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
     """Check a manifest, as `kubectl apply` and the plan step would; name every fault by its field."""
 
     def do() -> None:
-        from diffugen_api.plan import count_samples  # noqa: PLC0415
+        from diffugen_api.plan import count_distinct_samples  # noqa: PLC0415
 
+        shown = []
         for dataset in _datasets(file):
-            count = count_samples(dataset.spec) * len(dataset.spec.stages)
-            _console().print(f"[green]✔[/] {dataset.name}: valid, {count:,} samples", highlight=False)
+            count = count_distinct_samples(dataset.spec) * len(dataset.spec.stages)
+            shown.append({"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count})
+            if not as_json:
+                samples = f"{count:,} sample{'' if count == 1 else 's'}"
+                _console().print(f"[green]✔[/] {dataset.name}: valid, {samples}", highlight=False)
+        if as_json:
+            _print_json(shown)
 
-    _guarded(do, debug=debug)
+    _guarded(do, debug=debug, as_json=as_json)
 
 
 @worker.command("plan")
@@ -186,8 +199,11 @@ def _store(dataset: LabeledDataset, folder: Path | None) -> Store:
     return open_bucket(dataset.spec.output.s3, dataset.namespace, dataset.name)
 
 
-def _guarded(do: Callable[[], None], *, debug: bool) -> None:
-    """Call `do`; end with one clear sentence and the contract's exit code where it fails."""
+def _guarded(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
+    """Call `do`; end with one clear sentence and the contract's exit code where it fails.
+
+    With `as_json` the failure is an object on stdout too: reason, message, and all the faults of a manifest.
+    """
     from diffugen_generator.endings import CRASHED, ending_of  # noqa: PLC0415
     from diffugen_generator.manifests import InvalidManifest  # noqa: PLC0415
 
@@ -198,6 +214,11 @@ def _guarded(do: Callable[[], None], *, debug: bool) -> None:
             raise
         outcome, code = ending_of(error)
         console = _console(stderr=True)
+        if as_json:
+            told: dict[str, Any] = {"reason": outcome.reason, "message": outcome.message}
+            if isinstance(error, InvalidManifest):
+                told["faults"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
+            _print_json([told])
         if isinstance(error, InvalidManifest):
             from diffugen_generator.commands.tables import show_faults  # noqa: PLC0415
 
@@ -227,7 +248,10 @@ def _stop_on_interrupt() -> Event:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(stderr=stderr)
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _NO_EDGE
+    return console
 
 
 def _display(*, quiet: bool) -> Display:
