@@ -7,7 +7,7 @@ import pytest
 from diffugen_api.plan import samples_of
 from diffugen_generator.failures import BadShard, Missing
 from diffugen_generator.planning import plan, stages_of
-from diffugen_generator.shards import Need, ShardRow, decode_shard, encode_shard, read_shard, write_shard
+from diffugen_generator.shards import Need, ShardRow, decode_shard, encode_shard, read_shard
 from diffugen_generator.store import FolderStore
 from tests.generator.made import a_model, an_order, planned_shards
 
@@ -40,7 +40,7 @@ def test_a_shard_survives_its_file(model: str, tmp_path: Path) -> None:
     [(header, rows)] = planned_shards(order, store)
     mixed = [ShardRow(row.sample, need) for row, need in zip(rows, Need, strict=False)]
 
-    write_shard(store, "copy", header, mixed)
+    store.write("copy", encode_shard(header, (row.to_line() for row in mixed)))
 
     assert read_shard(store, "copy") == (header, mixed)
 

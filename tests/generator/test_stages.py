@@ -21,7 +21,7 @@ from diffugen_generator import records
 from diffugen_generator.failures import BadShard, Incomplete, Interrupted
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.models import ModelFolder
-from diffugen_generator.shards import Need, ShardHeader, ShardRow, write_shard
+from diffugen_generator.shards import Need, ShardHeader, ShardRow, encode_shard
 from diffugen_generator.stages import pictures, run_shard
 from diffugen_generator.store import BINARY, FolderStore
 
@@ -223,7 +223,8 @@ def test_a_new_threshold_decides_anew_without_drawing_or_looking(tiny_model: Mod
 
 def test_labelling_stored_evidence_never_imports_torch(tiny_model: ModelFolder, copied: FolderStore) -> None:
     spec = spec_of(tiny_model, labeling={"attention": {"threshold": 0.6}})
-    write_shard(copied, "shard", *shard_of(spec, tiny_model, Need.LABEL))
+    header, rows = shard_of(spec, tiny_model, Need.LABEL)
+    copied.write("shard", encode_shard(header, (row.to_line() for row in rows)))
     code = (
         "import sys; from pathlib import Path; from diffugen_generator.shards import read_shard;"
         "from diffugen_generator.stages import run_shard; from diffugen_generator.store import FolderStore;"

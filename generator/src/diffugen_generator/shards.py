@@ -142,11 +142,6 @@ def decode_shard(data: bytes) -> tuple[ShardHeader, list[ShardRow]]:
         raise BadShard(f"the shard is not readable ({type(error).__name__}: {error}); plan again") from error
 
 
-def write_shard(store: Store, key: str, header: ShardHeader, rows: Iterable[ShardRow]) -> None:
-    """Write a shard's file."""
-    store.write(key, encode_shard(header, (row.to_line() for row in rows)), CONTENT_TYPE)
-
-
 def read_shard(store: Store, key: str) -> tuple[ShardHeader, list[ShardRow]]:
     """Read a shard's file; raise `Missing`, or `BadShard` naming the key."""
     try:
