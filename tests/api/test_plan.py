@@ -9,6 +9,7 @@ from diffugen_api.plan import (
     Sample,
     SpecError,
     canonical,
+    count_distinct_samples,
     count_samples,
     revision_of,
     samples_of,
@@ -39,6 +40,13 @@ def test_a_template_is_drawn_for_the_product_of_its_own_variables() -> None:
         "a ball on snow", "a ball on sand", "a star on snow", "a star on sand",
     ]  # fmt: skip
     assert len(samples(a_spec())) == count_samples(a_spec()) == 20
+
+
+def test_equal_prompts_are_counted_once_where_that_takes_seconds() -> None:
+    assert count_distinct_samples(with_prompts(templates=["a {object}", "a {object}"])) == 4
+
+    many = {name: [str(number) for number in range(1000)] for name in "abc"}
+    assert count_distinct_samples(with_prompts(templates=["{a}{b}{c}"], variables=many)) == 2 * 10**9
 
 
 def test_addresses_never_change() -> None:

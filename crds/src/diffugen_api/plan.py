@@ -40,6 +40,9 @@ OBJECT_VARIABLE = "object"
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
+MAX_COMPARED = 1_000_000
+"""Prompts that are written out to count the equal ones: some seconds' work."""
+
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
 """Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
@@ -256,7 +259,12 @@ def count_samples(spec: LabeledDatasetSpec) -> int:
 
 
 def count_distinct_samples(spec: LabeledDatasetSpec) -> int:
-    """Return how many samples each stage has, equal prompts drawn once; it takes as long as writing all prompts."""
+    """Return how many samples each stage has, equal prompts drawn once.
+
+    It takes as long as writing all prompts; of more than `MAX_COMPARED` it is what the spec asks for.
+    """
+    if (asked := count_samples(spec)) > MAX_COMPARED * spec.prompts.samples_per_prompt:
+        return asked
     return sum(1 for _ in _prompts(spec)) * spec.prompts.samples_per_prompt
 
 
