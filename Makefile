@@ -20,7 +20,7 @@ demo: venv ## A throwaway Kubernetes, the operator, and examples/shapes.yaml fro
 
 test: venv ## Run every test (builds the throwaway Kubernetes first, once)
 	$(BIN)/devcluster binaries
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 verify: venv ## ruff, mypy --strict, import-linter, and whether what is generated is up to date
 	$(BIN)/ruff check $(SOURCES)
