@@ -93,6 +93,6 @@ def addresses(revision_folder_key: str) -> str:
     return f"{revision_folder_key}addresses.json"
 
 
-def dataset_card(revision: str) -> str:
+def dataset_card(revision_folder_key: str) -> str:
     """Return the key of a revision's dataset.json, written when the revision is complete."""
-    return f"{revision_folder(revision)}dataset.json"
+    return f"{revision_folder_key}dataset.json"

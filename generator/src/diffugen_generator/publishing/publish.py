@@ -68,7 +68,7 @@ def publish(
     recipes = recipes_of(order.spec, plan)
     fingerprint = _fingerprint(recipes)
     folder = _folder(store, order.revision, fingerprint)
-    dataset = _read_json(store, f"{folder}dataset.json")
+    dataset = _read_json(store, layout.dataset_card(folder))
     if dataset is None:
         store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
         dataset = _fill(_Work(order, store, folder, plan, recipes), on_progress, stop)
@@ -115,7 +115,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         release.write("README.md", card(order, tally, models).encode(), "text/markdown")
         lane.finish()
         dataset = _dataset(work, release, tally)
-        work.store.write(f"{work.folder}dataset.json", _document(dataset), JSON)
+        work.store.write(layout.dataset_card(work.folder), _document(dataset), JSON)
     return dataset
 
 
@@ -157,7 +157,7 @@ def _point(store: Store, folder: str, published: Published, clock: Callable[[], 
         "revision": published.revision,
         "uri": published.uri,
         "manifestSHA256": published.manifest_sha256,
-        "dataset": f"{folder}dataset.json",
+        "dataset": layout.dataset_card(folder),
     }
     current = _read_json(store, layout.CURRENT) or {}
     if {key: current.get(key) for key in pointer} != pointer:
