@@ -208,7 +208,7 @@ def reference() -> str:
         "# API reference: LabeledDataset",
         "",
         f"Group `{contract.GROUP}`, version `{contract.VERSION}`, short name `lds`. Rendered from the models",
-        "in `crds/src/diffugen_api/v1alpha1.py` by `make generate`; do not edit.",
+        "in `crds/src/diffugen_api/v1alpha1/` by `make generate`; do not edit.",
         "",
     ]
     for title, path, model in (

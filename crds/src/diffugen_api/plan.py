@@ -16,85 +16,31 @@ Everything here is lazy: a million samples pass through in constant memory.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffugen_api.addressing import address, canonical
 from diffugen_api.combining import UnequalLengthsError, check, combinations, count
 from diffugen_api.contract import MAX_SHARDS
+from diffugen_api.errors import SpecError
+from diffugen_api.reading import read_prompt
+from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
 from diffugen_api.templates import Template, TemplateError
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
-from diffugen_api.weights import Piece, Prompt, WeightError, read
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.weights import Piece, Prompt
 
-RECIPE_VERSION = 1
-"""Raised when the drawing code changes what a recipe yields."""
-EVIDENCE_VERSION = 1
-"""Raised when the labeller sees differently for the same settings."""
-DECISION_VERSION = 1
-"""Raised when the same evidence and thresholds lead to other labels."""
+__all__ = [
+    "Sample", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
+    "count_samples", "names_of", "revision_of", "samples_of", "samples_per_shard", "split_of", "stage_recipe",
+    "store_of", "templates_of",
+]  # fmt: skip
 
 OBJECT_VARIABLE = "object"
 
-_CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
-_CONTENT_OUTPUT_FIELDS = ("formats", "splits")
-
 MAX_COMPARED = 1_000_000
 """Prompts that are written out to count the equal ones: some seconds' work."""
-
-_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
-_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
-"""Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
-addresses, so that specs that do not use the field keep the addresses that they had without it."""
-
-
-class SpecError(ValueError):
-    """A spec that no run can fulfil: `reason` is CamelCase, the message names the field and the mend."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        """Keep the condition's reason beside its message."""
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[SpecError], tuple[str, str]]:
-        """Survive the way out of a worker process: an exception is rebuilt from its arguments."""
-        return type(self), (self.reason, str(self))
-
-
-def canonical(value: Any) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def address(value: Any, digits: int = 32) -> str:
-    """Return a content address: the first hex digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical(value)).hexdigest()[:digits]
-
-
-def revision_of(spec: LabeledDatasetSpec) -> str:
-    """Return the revision: ten hex digits over all that decides the published content.
-
-    `run`, `suspend` and the place of the store are not in it: they change how and where, never what.
-    """
-    data = spec.model_dump(mode="json", by_alias=True)
-    content = {field: data[field] for field in _CONTENT_FIELDS}
-    content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
-    content["stages"] = [{**stage, "txt2img": _without(_YOUNGER_TXT2IMG, stage["txt2img"])} for stage in data["stages"]]
-    content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
-    return address(content, 10)
-
-
-def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `data` without the fields that have their default."""
-    return {field: value for field, value in data.items() if field not in defaults or value != defaults[field]}
-
-
-def store_of(spec: LabeledDatasetSpec) -> str:
-    """Return a hash over where the dataset goes; credentials are not in it."""
-    s3 = spec.output.s3
-    where = None if s3 is None else s3.model_dump(mode="json", by_alias=True, exclude={"secret_ref"})
-    return address(where, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,57 +86,6 @@ def _weights(pieces: tuple[Piece, ...]) -> dict[str, Any]:
     return {"weights": [list(piece) for piece in pieces]} if pieces else {}
 
 
-@dataclass(frozen=True, slots=True)
-class StageRecipe:
-    """What all samples of a stage share, and the addresses under which its evidence and labels are kept."""
-
-    stage: str
-    kind: str
-    drawing: Mapping[str, Any]
-    """All that decides a picture besides prompt and seed."""
-    evidence_id: str
-    label_id: str
-
-    @property
-    def extension(self) -> str:
-        """The pictures' file name extension."""
-        return str(self.drawing["image"]["format"])
-
-
-def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> StageRecipe:
-    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files."""
-    settings = stage.txt2img.model_dump(mode="json", by_alias=True, exclude={"model"})
-    drawing = {
-        "version": RECIPE_VERSION,
-        "kind": stage.kind,
-        "model": model_digest,
-        "image": spec.image.model_dump(mode="json", by_alias=True),
-        "negative": spec.prompts.negative,
-        "settings": _without(_YOUNGER_TXT2IMG, settings),
-    }
-    if isinstance(negative := _read(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
-        drawing["negativeWeights"] = [list(piece) for piece in negative]
-    attention = spec.labeling.attention
-    evidence_id = address(
-        {
-            "version": EVIDENCE_VERSION,
-            "model": model_digest,
-            "attention": {"capture": attention.capture, "refine": attention.refine},
-            "words": {c.name: list(c.words) for c in spec.classes},
-            "background": sorted(attention.background),
-        }
-    )
-    label_id = address(
-        {
-            "version": DECISION_VERSION,
-            "evidence": evidence_id,
-            "threshold": attention.threshold,
-            "snap": attention.snap,
-        }
-    )
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id)
-
-
 def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
     """Parse and check the templates and variables; raise `SpecError` naming the field at fault."""
     variables = spec.prompts.variables
@@ -234,16 +129,8 @@ def check_weights(spec: LabeledDatasetSpec) -> None:
     for number, template in enumerate(templates_of(spec)):
         changes = [{name: value} for name in names_of(template) for value in spec.prompts.variables[name]]
         for change in changes or [{}]:
-            _read(spec, template.render({**first, **change}), f"spec.prompts.templates[{number}]")
-    _read(spec, spec.prompts.negative, "spec.prompts.negative")
-
-
-def _read(spec: LabeledDatasetSpec, text: str, field: str) -> Prompt:
-    """Return what a prompt of `field` says; raise `SpecError` where its weights cannot be read."""
-    try:
-        return read(text, spec.prompts.syntax)
-    except WeightError as error:
-        raise SpecError("InvalidWeights", f"{field}: {text!r}: {error}.") from None
+            read_prompt(spec, template.render({**first, **change}), f"spec.prompts.templates[{number}]")
+    read_prompt(spec, spec.prompts.negative, "spec.prompts.negative")
 
 
 def names_of(template: Template) -> tuple[str, ...]:
@@ -278,7 +165,7 @@ def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample
     prefix = hashlib.sha256(canonical(recipe.drawing))
     origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
     for number, variables, prompt in _prompts(spec):
-        text = _read(spec, prompt, f"spec.prompts.templates[{number}]")
+        text = read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
         pieces = text if isinstance(text, tuple) else ()
         for index in range(spec.prompts.samples_per_prompt):
             seed = _seed(origin, prompt, index)

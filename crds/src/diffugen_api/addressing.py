@@ -1,0 +1,17 @@
+"""Content addresses: a hash over the canonical JSON of all that decides a thing, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def address(value: Any, digits: int = 32) -> str:
+    """Return a content address: the first hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:digits]

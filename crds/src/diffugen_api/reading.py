@@ -1,0 +1,15 @@
+"""A spec's prompts, read into what is drawn."""
+
+from __future__ import annotations
+
+from diffugen_api.errors import SpecError
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.weights import Prompt, WeightError, read
+
+
+def read_prompt(spec: LabeledDatasetSpec, text: str, field: str) -> Prompt:
+    """Return what a prompt of `field` says; raise `SpecError` where its weights cannot be read."""
+    try:
+        return read(text, spec.prompts.syntax)
+    except WeightError as error:
+        raise SpecError("InvalidWeights", f"{field}: {text!r}: {error}.") from None

@@ -1,0 +1,102 @@
+"""The addresses that a spec's pictures, evidence and labels are kept under, and the revision that they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffugen_api.addressing import address
+from diffugen_api.reading import read_prompt
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
+
+RECIPE_VERSION = 1
+"""Raised when the drawing code changes what a recipe yields."""
+EVIDENCE_VERSION = 1
+"""Raised when the labeller sees differently for the same settings."""
+DECISION_VERSION = 1
+"""Raised when the same evidence and thresholds lead to other labels."""
+
+_CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
+_CONTENT_OUTPUT_FIELDS = ("formats", "splits")
+
+_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
+"""Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
+addresses, so that specs that do not use the field keep the addresses that they had without it."""
+
+
+def revision_of(spec: LabeledDatasetSpec) -> str:
+    """Return the revision: ten hex digits over all that decides the published content.
+
+    `run`, `suspend` and the place of the store are not in it: they change how and where, never what.
+    """
+    data = spec.model_dump(mode="json", by_alias=True)
+    content = {field: data[field] for field in _CONTENT_FIELDS}
+    content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
+    content["stages"] = [{**stage, "txt2img": _without(_YOUNGER_TXT2IMG, stage["txt2img"])} for stage in data["stages"]]
+    content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
+    return address(content, 10)
+
+
+def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `data` without the fields that have their default."""
+    return {field: value for field, value in data.items() if field not in defaults or value != defaults[field]}
+
+
+def store_of(spec: LabeledDatasetSpec) -> str:
+    """Return a hash over where the dataset goes; credentials are not in it."""
+    s3 = spec.output.s3
+    where = None if s3 is None else s3.model_dump(mode="json", by_alias=True, exclude={"secret_ref"})
+    return address(where, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecipe:
+    """What all samples of a stage share, and the addresses under which its evidence and labels are kept."""
+
+    stage: str
+    kind: str
+    drawing: Mapping[str, Any]
+    """All that decides a picture besides prompt and seed."""
+    evidence_id: str
+    label_id: str
+
+    @property
+    def extension(self) -> str:
+        """The pictures' file name extension."""
+        return str(self.drawing["image"]["format"])
+
+
+def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> StageRecipe:
+    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files."""
+    settings = stage.txt2img.model_dump(mode="json", by_alias=True, exclude={"model"})
+    drawing = {
+        "version": RECIPE_VERSION,
+        "kind": stage.kind,
+        "model": model_digest,
+        "image": spec.image.model_dump(mode="json", by_alias=True),
+        "negative": spec.prompts.negative,
+        "settings": _without(_YOUNGER_TXT2IMG, settings),
+    }
+    if isinstance(negative := read_prompt(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
+        drawing["negativeWeights"] = [list(piece) for piece in negative]
+    attention = spec.labeling.attention
+    evidence_id = address(
+        {
+            "version": EVIDENCE_VERSION,
+            "model": model_digest,
+            "attention": {"capture": attention.capture, "refine": attention.refine},
+            "words": {c.name: list(c.words) for c in spec.classes},
+            "background": sorted(attention.background),
+        }
+    )
+    label_id = address(
+        {
+            "version": DECISION_VERSION,
+            "evidence": evidence_id,
+            "threshold": attention.threshold,
+            "snap": attention.snap,
+        }
+    )
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id)

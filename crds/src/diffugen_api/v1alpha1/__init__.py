@@ -1,0 +1,54 @@
+"""LabeledDataset, version v1alpha1: the models from which the CRD and the API reference are rendered.
+
+Every bound here becomes a bound in the CRD, every `cel(...)` a validation rule there, so `kubectl apply`
+refuses a bad manifest at once. Defaults stay here: the API server writes none into users' objects. Fields are
+camelCase in manifests and snake_case in Python.
+"""
+
+from diffugen_api.v1alpha1.base import WORD_PATTERN
+from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
+from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
+from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
+from diffugen_api.v1alpha1.quality import Quality
+from diffugen_api.v1alpha1.resource import LabeledDataset
+from diffugen_api.v1alpha1.running import Resources, Run
+from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
+from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
+from diffugen_api.v1alpha1.status import (
+    Condition,
+    DatasetStatus,
+    LabeledDatasetStatus,
+    SampleCounts,
+    ShardStatus,
+    StageStatus,
+    Summary,
+)
+
+__all__ = [
+    "S3",
+    "WORD_PATTERN",
+    "AttentionLabeling",
+    "Condition",
+    "DatasetStatus",
+    "Image",
+    "LabeledDataset",
+    "LabeledDatasetSpec",
+    "LabeledDatasetStatus",
+    "Labeling",
+    "ObjectClass",
+    "Output",
+    "Prompts",
+    "Quality",
+    "Resources",
+    "Run",
+    "SampleCounts",
+    "Scheduler",
+    "SecretRef",
+    "ShardStatus",
+    "Splits",
+    "Stage",
+    "StageStatus",
+    "Summary",
+    "Txt2Img",
+    "normalised",
+]

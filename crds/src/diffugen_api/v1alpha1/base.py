@@ -1,0 +1,35 @@
+"""What all models of the API share: their base, and how a model carries CEL rules into the CRD."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic.alias_generators import to_camel
+
+WORD_PATTERN = r"^\S(.*\S)?$"
+Word = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=WORD_PATTERN)]
+
+
+def cel(rule: str, message: str) -> dict[str, str]:
+    """Return one x-kubernetes-validations entry: a CEL rule over `self` and what to say where it fails."""
+    return {"rule": rule, "message": message}
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """Return the schema extra that carries CEL rules."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+def unique_names(what: str) -> dict[str, str]:
+    """Return the rule that no two entries of a list have one name."""
+    return cel(
+        "self.all(x, self.exists_one(y, y.name == x.name))",
+        f"{what} names must be unique: rename or remove the duplicates",
+    )
+
+
+class Model(BaseModel):
+    """Base of the API's models: camelCase outside, unknown fields refused, values frozen."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)

@@ -1,0 +1,43 @@
+"""`labeling`: who says what is where in a picture."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from diffugen_api.v1alpha1.base import Model, Word
+
+
+class AttentionLabeling(Model):
+    """Labels from the diffusion model's own cross-attention, without any detector.
+
+    `posthoc` noises the finished picture a little and reads the attention of one more UNet pass over it.
+    """
+
+    capture: Literal["posthoc"] = Field(
+        default="posthoc",
+        description="When attention is read: posthoc is one extra pass over the finished picture.",
+    )
+    refine: bool = Field(
+        default=True,
+        description="Spread the maps along the model's self-attention, so that they fill their objects.",
+    )
+    threshold: float = Field(
+        default=0.4,
+        ge=0.05,
+        le=0.95,
+        description="Part of a map's range above which a pixel is the object's.",
+    )
+    snap: bool = Field(default=True, description="Snap uncertain borders to the picture's colours.")
+    background: list[Word] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Words for what is no object; they compete for pixels that are not certain.",
+    )
+
+
+class Labeling(Model):
+    """How the pictures are labelled."""
+
+    attention: AttentionLabeling = Field(default_factory=AttentionLabeling)

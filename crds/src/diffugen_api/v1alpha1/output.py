@@ -1,0 +1,88 @@
+"""`output`: where the dataset goes, in which formats and parts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from diffugen_api.v1alpha1.base import Model, cel, validations
+
+Format = Literal["coco", "yolo"]
+
+
+class SecretRef(Model):
+    """A Secret in the dataset's own namespace."""
+
+    name: str = Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+
+
+_NO_DOTS = "a folder's name may not be . or ..: write the prefix without it"
+
+
+class S3(Model):
+    """An S3 bucket: MinIO or any other store that speaks the protocol."""
+
+    endpoint: str = Field(
+        max_length=512,
+        pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$",
+        description="Scheme, host and port, e.g. http://minio.storage:9000.",
+    )
+    bucket: str = Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
+    prefix: str = Field(
+        default="",
+        max_length=512,
+        pattern=r"^[A-Za-z0-9._/-]*$",
+        json_schema_extra=validations(cel("!self.matches('(^|/)[.][.]?(/|$)')", _NO_DOTS)),
+        description="Folder in the bucket.",
+    )
+    region: str = Field(default="us-east-1", max_length=63)
+    secret_ref: SecretRef | None = Field(
+        default=None,
+        description="A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _has_no_dots(cls, prefix: str) -> str:
+        if {".", ".."} & set(prefix.split("/")):
+            raise ValueError(_NO_DOTS)
+        return prefix
+
+
+class Splits(Model):
+    """Parts of the dataset as fractions that add up to 1. A picture's split follows from its id, for ever."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "[(has(self.train) ? double(self.train) : 0.0) + (has(self.val) ? double(self.val) : 0.0) + "
+                "(has(self.test) ? double(self.test) : 0.0)].all(sum, sum > 0.999999 && sum < 1.000001)",
+                "splits must add up to 1: for example train 0.8, val 0.1, test 0.1",
+            )
+        )
+    )
+
+    train: float = Field(default=0, ge=0, le=1)
+    val: float = Field(default=0, ge=0, le=1)
+    test: float = Field(default=0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _add_up_to_one(self) -> Splits:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError("splits must add up to 1: for example train 0.8, val 0.1, test 0.1")
+        return self
+
+
+class Output(Model):
+    """Where the dataset goes, and in which formats."""
+
+    s3: S3 | None = Field(default=None, description="The object store; `diffugen run --store` replaces it.")
+    formats: list[Format] = Field(
+        default_factory=lambda: list[Format](("coco", "yolo")),
+        min_length=1,
+        max_length=2,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+        description="coco: instances with RLE masks. yolo: Ultralytics segmentation, with polygons.",
+    )
+    splits: Splits = Field(default_factory=lambda: Splits(train=0.8, val=0.1, test=0.1))

@@ -1,0 +1,43 @@
+"""`quality`: which pictures and objects are good enough."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field, model_validator
+
+from diffugen_api.v1alpha1.base import Model, cel, validations
+
+_AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kept: lower the one or raise the other"
+
+
+class Quality(Model):
+    """Which pictures are good enough. Rejected ones stay in the manifest, with the reason."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "(has(self.minAreaFraction) ? double(self.minAreaFraction) : 0.002) <= "
+                "(has(self.maxAreaFraction) ? double(self.maxAreaFraction) : 0.95)",
+                _AREAS,
+            )
+        )
+    )
+
+    min_instances: int = Field(default=1, ge=0, le=1000, description="Fewest objects in a picture.")
+    min_area_fraction: float = Field(
+        default=0.002,
+        ge=0,
+        le=1,
+        description="Smallest object as a fraction of the picture; smaller ones are dropped.",
+    )
+    max_area_fraction: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Largest object, as a fraction of the picture; larger ones are dropped.",
+    )
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Quality:
+        if self.min_area_fraction > self.max_area_fraction:
+            raise ValueError(_AREAS)
+        return self

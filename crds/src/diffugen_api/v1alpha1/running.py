@@ -1,0 +1,61 @@
+"""`run`: how the work runs. Nothing here changes the dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from diffugen_api.v1alpha1.base import Model
+
+Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+
+
+class Resources(Model):
+    """Container resources, as Kubernetes has them."""
+
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+
+
+class Run(Model):
+    """How the work runs. Nothing here changes the dataset."""
+
+    samples_per_shard: int = Field(
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Pictures for each index of a stage's Job.",
+    )
+    parallelism: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Pods, and so GPUs, at once, all stages together; an edit reaches running Jobs.",
+    )
+    queue_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Kueue's LocalQueue, in which every Job of the dataset waits; they start at once where absent.",
+    )
+    resources: Resources = Field(
+        default_factory=lambda: Resources(limits={"nvidia.com/gpu": 1}),
+        description="For pods that run a model; one GPU where nothing is said.",
+    )
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="Generator image; the operator's own default where absent.",
+    )
+    pod_template: dict[str, Any] = Field(
+        default_factory=dict,
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        description="A PodTemplateSpec merged over the generated one: nodeSelector, tolerations, env ….",
+    )
+    backoff_limit_per_shard: int = Field(default=3, ge=0, le=100, description="Retries of one index before it fails.")
+    active_deadline_seconds: int | None = Field(
+        default=None, ge=1, le=31_536_000, description="Longest time for each Job, in seconds."
+    )

@@ -1,0 +1,110 @@
+"""`status`: what is, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from diffugen_api.v1alpha1.base import Model
+
+
+class Condition(Model):
+    """A condition, as metav1.Condition has it."""
+
+    type: str = Field(max_length=63)
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(max_length=63)
+    message: str = Field(default="", max_length=1024)
+    last_transition_time: str = Field(max_length=32)
+    observed_generation: int = -1
+
+
+class Summary(Model):
+    """The line that `kubectl get lds` shows."""
+
+    stage: str = Field(
+        default="", max_length=63, description="The step under way: planning, a stage's name, publishing."
+    )
+    progress: str = Field(default="", max_length=32, description="Samples done of all, as 1240/2400.")
+    percent: int = Field(default=0, ge=0, le=100)
+    images_per_second: str = Field(default="", max_length=16)
+    eta_seconds: int | None = None
+    reason: str = Field(default="", max_length=63)
+
+
+class SampleCounts(Model):
+    """A stage's samples."""
+
+    total: int = 0
+    done: int = 0
+    reused: int = 0
+    accepted: int | None = None
+    rejected: int | None = None
+
+
+class ShardStatus(Model):
+    """A stage's shards: the indexes of its Job."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+
+class StageStatus(Model):
+    """One stage of the run."""
+
+    name: str = Field(max_length=30)
+    kind: str = Field(max_length=30)
+    state: Literal["Pending", "Queued", "Running", "Succeeded", "Failed"] = "Pending"
+    job: str = Field(default="", max_length=63)
+    gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
+    samples: SampleCounts = Field(default_factory=SampleCounts)
+    shards: ShardStatus = Field(default_factory=ShardStatus)
+    start_time: str | None = Field(default=None, max_length=32)
+    completion_time: str | None = Field(default=None, max_length=32)
+    message: str = Field(default="", max_length=128)
+
+
+class DatasetStatus(Model):
+    """The last good dataset. A new run never empties it."""
+
+    uri: str = Field(max_length=1100)
+    revision: str = Field(max_length=63)
+    samples: int
+    instances: int
+    manifest_sha256: str = Field(alias="manifestSHA256", max_length=64)
+    published_at: str = Field(max_length=32)
+
+
+class LabeledDatasetStatus(Model):
+    """What is, and how far it is."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    observed_generation: int = Field(default=-1, description="The generation that the conditions speak of.")
+    revision: str = Field(
+        default="", max_length=63, description="What is wanted, as a hash over all that decides the content."
+    )
+    attempt: int = Field(default=0, description="Counts the runs: a new revision and a retry each begin one.")
+    store: str = Field(default="", max_length=63, description="The store of this run, as a hash.")
+    planned: bool = Field(default=False, description="Whether this attempt's plan is done.")
+    last_handled_retry_at: str = Field(
+        default="", max_length=64, description="The retry annotation that was last acted upon."
+    )
+    last_progress_time: str | None = Field(
+        default=None, max_length=32, description="When a step, a stage or a sample last moved."
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    summary: Summary = Field(default_factory=Summary)
+    stages: list[StageStatus] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    dataset: DatasetStatus | None = None
