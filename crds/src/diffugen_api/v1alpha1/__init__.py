@@ -13,7 +13,7 @@ from diffugen_api.v1alpha1.quality import Quality
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.running import Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
-from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
+from diffugen_api.v1alpha1.stages import Img2Img, Inpaint, Scheduler, Stage, Task, Txt2Img, in_graph_order, model_of
 from diffugen_api.v1alpha1.status import (
     Condition,
     DatasetStatus,
@@ -31,6 +31,8 @@ __all__ = [
     "Condition",
     "DatasetStatus",
     "Image",
+    "Img2Img",
+    "Inpaint",
     "LabeledDataset",
     "LabeledDatasetSpec",
     "LabeledDatasetStatus",
@@ -49,6 +51,9 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Summary",
+    "Task",
     "Txt2Img",
+    "in_graph_order",
+    "model_of",
     "normalised",
 ]
