@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from diffugen_api.plan import revision_of
-from diffugen_api.v1alpha1 import in_graph_order, model_of
+from diffugen_api.v1alpha1 import embeddings_of, in_graph_order, model_of
 from tests.api.specs import a_spec, spec_data
 
 BASE: dict[str, Any] = spec_data()["stages"][0]
@@ -98,3 +98,24 @@ def test_every_setting_of_a_derived_stage_is_in_the_revision() -> None:
     revisions = {revision_of(a_spec(stages=[BASE, repainted("new", "base", **change)])) for change in [{}, *changes]}
 
     assert len(revisions) == len(changes) + 1
+
+
+def test_a_stage_that_draws_with_its_sources_model_knows_its_words_too() -> None:
+    def taught(*tokens: str, folder: str) -> list[dict[str, str]]:
+        return [{"uri": f"/{folder}/{token}", "token": token} for token in tokens]
+
+    base = {"name": "base", "txt2img": {"model": "builtin://shapes", "embeddings": taught("<a>", "<b>", folder="base")}}
+    spec = a_spec(
+        stages=[
+            base,
+            redrawn("mud", "base", embeddings=taught("<B>", "<c>", folder="mud")),
+            redrawn("own", "mud", model="/models/x"),
+        ]
+    )
+
+    assert {field: each.uri for field, each in embeddings_of(spec.stages, spec.stages[1]).items()} == {
+        "spec.stages[1].img2img.embeddings[0]": "/mud/<B>",
+        "spec.stages[1].img2img.embeddings[1]": "/mud/<c>",
+        "spec.stages[0].txt2img.embeddings[0]": "/base/<a>",
+    }
+    assert embeddings_of(spec.stages, spec.stages[2]) == {}

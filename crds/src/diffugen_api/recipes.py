@@ -21,11 +21,13 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
-_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
+_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 """Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
 _YOUNGER: Mapping[str, Mapping[str, Any]] = {"txt2img": _YOUNGER_TXT2IMG}
 """Such fields by the stage's kind."""
+_NOT_DRAWING = {"model", "model_sha256", "embeddings", "source", "variables", "replacements", "template"}
+"""Fields of a stage that go into a picture's address by what comes of them: a model's digest, a prompt, a source."""
 
 
 def revision_of(spec: LabeledDatasetSpec) -> str:
@@ -76,9 +78,12 @@ class StageRecipe:
         return str(self.drawing["image"]["format"])
 
 
-def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> StageRecipe:
-    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files."""
-    settings = stage.task.model_dump(mode="json", by_alias=True, exclude={"model"})
+def stage_recipe(
+    spec: LabeledDatasetSpec, stage: Stage, model_digest: str, embeddings: Mapping[str, str] | None = None
+) -> StageRecipe:
+    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files, `embeddings` has
+    that of the file of each token."""
+    settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
     drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
         "kind": stage.kind,
@@ -89,6 +94,8 @@ def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> S
     }
     if isinstance(negative := read_prompt(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
         drawing["negativeWeights"] = [list(piece) for piece in negative]
+    if embeddings:
+        drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     attention = spec.labeling.attention
     evidence_id = address(
         {

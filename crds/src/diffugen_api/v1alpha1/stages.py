@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, validations
+from diffugen_api.v1alpha1.models import MODEL, Drawing, Embedding
 from diffugen_api.v1alpha1.prompts import ClassName, VariableName
 
 StageName = Annotated[
@@ -23,22 +24,21 @@ Scheduler = Literal[
 
 Replacement = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
 
-_MODEL = "A Stable Diffusion pipeline: builtin://NAME, or the path of a diffusers folder"
 _SCHEDULER = "The sampler, over the model's own noise schedule and step spacing; the model's own where absent."
 _GUIDANCE = "Classifier-free guidance; 1 switches it off."
 _ONE_KIND = "a stage is exactly one of txt2img, img2img and inpaint: give it one"
 
 
-class Txt2Img(Model):
+class Txt2Img(Drawing):
     """Draw from text alone."""
 
-    model: str = Field(min_length=1, max_length=512, description=f"{_MODEL}.")
+    model: str = Field(min_length=1, max_length=512, description=f"{MODEL}.")
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
     scheduler: Scheduler | None = Field(default=None, description=_SCHEDULER)
     guidance_scale: float = Field(default=7.5, ge=1, le=50, description=_GUIDANCE)
 
 
-class Img2Img(Model):
+class Img2Img(Drawing):
     """Draw every picture of another stage again, with some of its variables changed."""
 
     source: StageName = Field(alias="from", description="The stage whose pictures are drawn from.")
@@ -66,14 +66,14 @@ class Img2Img(Model):
         "anew; the other variables keep their values, and the source's own combination is skipped.",
     )
     model: str | None = Field(
-        default=None, min_length=1, max_length=512, description=f"{_MODEL}; that of the source where absent."
+        default=None, min_length=1, max_length=512, description=f"{MODEL}; that of the source where absent."
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps at strength 1.")
     scheduler: Scheduler | None = Field(default=None, description=_SCHEDULER)
     guidance_scale: float = Field(default=7.5, ge=1, le=50, description=_GUIDANCE)
 
 
-class Inpaint(Model):
+class Inpaint(Drawing):
     """Replace the labelled objects of a class in another stage's pictures; what is around them stays to the bit."""
 
     source: StageName = Field(alias="from", description="The stage in whose pictures objects are replaced.")
@@ -109,7 +109,7 @@ class Inpaint(Model):
         default=None,
         min_length=1,
         max_length=512,
-        description=f"{_MODEL}, made for inpainting or not; that of the source where absent.",
+        description=f"{MODEL}, made for inpainting or not; that of the source where absent.",
     )
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps at strength 1.")
     scheduler: Scheduler | None = Field(default=None, description=_SCHEDULER)
@@ -206,10 +206,35 @@ def in_graph_order(stages: Sequence[Stage]) -> list[Stage]:
     return list(ordered.values())
 
 
+def model_stage(stages: Sequence[Stage], stage: Stage) -> Stage:
+    """Return the stage whose model a stage draws with: itself, or the nearest source that names one."""
+    by_name = {each.name: each for each in stages}
+    while stage.task.model is None and stage.source is not None:
+        stage = by_name[stage.source]
+    return stage
+
+
 def model_of(stages: Sequence[Stage], stage: Stage) -> tuple[str, str]:
-    """Return the model that a stage draws with, its own or its source's, and the field of the spec that names it."""
+    """Return the model that a stage draws with, and the field of the spec that names it."""
+    own = model_stage(stages, stage)
+    number = next(number for number, each in enumerate(stages) if each.name == own.name)
+    return str(own.task.model), f"spec.stages[{number}].{own.kind}.model"
+
+
+def embeddings_of(stages: Sequence[Stage], stage: Stage) -> dict[str, Embedding]:
+    """Return the words that a stage's model was taught, each by the field of the spec that names it.
+
+    A stage that draws with its source's model has that one's words too; a word of its own takes their place.
+    """
     by_name = {each.name: (number, each) for number, each in enumerate(stages)}
+    found: dict[str, Embedding] = {}
     here = stage
-    while here.task.model is None and here.source is not None:
+    while True:
+        number = by_name[here.name][0]
+        known = {each.token.lower() for each in found.values()}
+        for place, each in enumerate(here.task.embeddings):
+            if each.token.lower() not in known:
+                found[f"spec.stages[{number}].{here.kind}.embeddings[{place}]"] = each
+        if here.task.model is not None or here.source is None:
+            return found
         here = by_name[here.source][1]
-    return str(here.task.model), f"spec.stages[{by_name[here.name][0]}].{here.kind}.model"
