@@ -154,7 +154,7 @@ class _Work:
             drawn = studio.draw(batch)
             if self._keeper.format in pictures.LOSSLESS:
                 files: list[bytes | None] = [None] * len(drawn)
-            else:  # what is looked at is what will be stored, so that looking again sees the same
+            else:  # borders are snapped to the colours that are stored
                 encoded = [pictures.encode(picture, self._keeper.format) for picture in drawn]
                 drawn = [pictures.decode(file) for file in encoded]
                 files = list(encoded)
@@ -163,10 +163,10 @@ class _Work:
 
     def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, evidence: Evidence) -> None:
         file = file or pictures.encode(picture, self._keeper.format)
-        self._keeper.keep_picture(sample, file)
+        self._keeper.keep_drawn(sample, file, evidence)
         self._note(sample, file)
-        self._count(drawn=1)
-        self._keep_seen(sample, picture, evidence)
+        self._count(drawn=1, seen=1)
+        self._keep_label(sample, picture, evidence)
 
     def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
         self._keeper.keep_evidence(sample, evidence)
