@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffugen_api.contract import Step
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
-from diffugen_generator import worker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.models import ModelFolder
+from diffugen_generator.planning import plan
 from diffugen_generator.shards import ShardHeader
 from diffugen_generator.stages import run_shard, working
 from diffugen_generator.stages.measuring import Measures
@@ -142,19 +141,11 @@ def test_sigterm_finishes_the_batch_and_exits_75_within_the_grace_period(
     file, last_word = tmp_path / "order.json", tmp_path / "last-word"
     file.write_text(order.dumps())
     environ = {"DIFFUGEN_ORDER": str(file), "DIFFUGEN_TERMINATION_LOG": str(last_word), "JOB_COMPLETION_INDEX": "0"}
-    assert worker.work(Step.PLAN, folder=tmp_path / "store", environ=environ) == 0
     store = open_folder(tmp_path / "store", "vision", "shapes")
+    plan(order, store)
 
-    command = [
-        sys.executable,
-        "-m",
-        "diffugen_generator",
-        "worker",
-        "stage",
-        "base",
-        "--store",
-        str(tmp_path / "store"),
-    ]
+    command = [sys.executable, "-m", "diffugen_generator", "worker", "stage", "--stage", "base"]
+    command += ["--store", str(tmp_path / "store")]
     with subprocess.Popen(command, env=os.environ | environ, stderr=subprocess.PIPE, text=True) as pod:
         deadline = time.monotonic() + 120
         while not any(store.list("labels/")) and time.monotonic() < deadline and pod.poll() is None:
