@@ -49,14 +49,23 @@ class Recorder:
         while True:
             manifest = await self._queue.get()
             try:
-                await self._post(manifest)
-            except ApiError as error:
-                if error.code != 409:
-                    logger.warning("The Event %s was refused: %s", manifest["reason"], error)
-            except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
+                while pause := await self._posted(manifest):
+                    await asyncio.sleep(pause)
             finally:
                 self._queue.task_done()
+
+    async def _posted(self, manifest: dict[str, Any]) -> float:
+        """Post an Event; returns after how many seconds to try again, where the API server says so."""
+        try:
+            await self._post(manifest)
+        except ApiError as error:
+            if error.retry_after:
+                return error.retry_after
+            if error.code != 409:
+                logger.warning("The Event %s was refused: %s", manifest["reason"], error)
+        except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
+        return 0
 
     def waiting(self) -> int:
         """Return how many Events are not posted yet."""
