@@ -17,6 +17,7 @@ from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
 from diffugen_api.v1alpha1.status import (
     Condition,
     DatasetStatus,
+    HistoryEntry,
     LabeledDatasetStatus,
     SampleCounts,
     ShardStatus,
@@ -30,6 +31,7 @@ __all__ = [
     "AttentionLabeling",
     "Condition",
     "DatasetStatus",
+    "HistoryEntry",
     "Image",
     "LabeledDataset",
     "LabeledDatasetSpec",
