@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, unique_names, validations
-from diffugen_api.v1alpha1.labeling import Labeling
+from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
 from diffugen_api.v1alpha1.output import Output
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
@@ -34,7 +34,7 @@ class LabeledDatasetSpec(Model):
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Every picture's seed derives from it.")
     prompts: Prompts
     stages: list[Stage] = Field(min_length=1, max_length=16, json_schema_extra=validations(unique_names("stage")))
-    labeling: Labeling = Field(default_factory=Labeling)
+    labeling: Labeling = Field(default_factory=lambda: Labeling(attention=AttentionLabeling()))
     quality: Quality = Field(default_factory=Quality)
     output: Output = Field(default_factory=Output)
     run: Run = Field(default_factory=Run)
