@@ -25,7 +25,7 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
-_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
+_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 _YOUNGER_CLASS: Mapping[str, Any] = {"detectorClass": None}
 _YOUNGER_LABELING: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
 _YOUNGER_QUALITY: Mapping[str, Any] = {"minBorderDistance": 0, "duplicates": None, "clipScore": None}
@@ -92,14 +92,18 @@ class StageRecipe:
 
 
 def stage_recipe(
-    spec: LabeledDatasetSpec, stage: Stage, model_digest: str, judges: Mapping[str, str] | None = None
+    spec: LabeledDatasetSpec,
+    stage: Stage,
+    model_digest: str,
+    embeddings: Mapping[str, str] | None = None,
+    judges: Mapping[str, str] | None = None,
 ) -> StageRecipe:
     """Return what all samples of a stage share.
 
-    `model_digest` is the SHA-256 of the model's files; `judges` has those of the models beside it, by `DETECTOR`,
-    `MASKS` and `CLIP`, as far as the spec asks for them.
+    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token; `judges` has
+    those of the models beside it, by `DETECTOR`, `MASKS` and `CLIP`, as far as the spec asks for them.
     """
-    settings = stage.txt2img.model_dump(mode="json", by_alias=True, exclude={"model"})
+    settings = stage.txt2img.model_dump(mode="json", by_alias=True, exclude={"model", "model_sha256", "embeddings"})
     drawing = {
         "version": RECIPE_VERSION,
         "kind": stage.kind,
@@ -110,6 +114,8 @@ def stage_recipe(
     }
     if isinstance(negative := read_prompt(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
         drawing["negativeWeights"] = [list(piece) for piece in negative]
+    if embeddings:
+        drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     evidence_id = _attention_id(spec, model_digest)
     witnesses = _witnesses(spec, judges or {})
     label_id = _label_id(spec, evidence_id, witnesses)

@@ -7,11 +7,12 @@ camelCase in manifests and snake_case in Python.
 
 from diffugen_api.v1alpha1.base import WORD_PATTERN
 from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, DetectorLabeling, Labeling
+from diffugen_api.v1alpha1.models import Drawing, Embedding
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality
 from diffugen_api.v1alpha1.resource import LabeledDataset
-from diffugen_api.v1alpha1.running import Resources, Run
+from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
 from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
 from diffugen_api.v1alpha1.status import (
@@ -33,12 +34,15 @@ __all__ = [
     "Condition",
     "DatasetStatus",
     "DetectorLabeling",
+    "Drawing",
     "Duplicates",
+    "Embedding",
     "Image",
     "LabeledDataset",
     "LabeledDatasetSpec",
     "LabeledDatasetStatus",
     "Labeling",
+    "ModelCache",
     "ObjectClass",
     "Output",
     "Prompts",

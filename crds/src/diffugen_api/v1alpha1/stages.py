@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from diffugen_api.v1alpha1.base import Model
+from diffugen_api.v1alpha1.models import MODEL, Drawing
 
 StageName = Annotated[
     str,
@@ -20,14 +21,10 @@ Scheduler = Literal[
 ]  # fmt: skip
 
 
-class Txt2Img(Model):
+class Txt2Img(Drawing):
     """Draw from text alone."""
 
-    model: str = Field(
-        min_length=1,
-        max_length=512,
-        description="A Stable Diffusion pipeline: builtin://NAME, or the path of a diffusers folder.",
-    )
+    model: str = Field(min_length=1, max_length=512, description=f"{MODEL}.")
     steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
     scheduler: Scheduler | None = Field(
         default=None,
