@@ -1,0 +1,47 @@
+"""What all labellers have in common: they are shown pictures, and leave evidence. Without torch.
+
+Attention (`attention.Looker`), detectors and CLIP each look at a picture and say what they saw; what is made of it
+is decided apart, from what all of them left (`findings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api.weights import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One picture to look at."""
+
+    picture: NDArray[np.uint8]
+    """[height, width, 3] sRGB."""
+    prompt: Prompt
+    """As it was drawn; what a piece weighs is not asked here, only where it stands."""
+    seed: int
+    """The sample's seed, in 0..2**63-1; any noise added in looking derives from it."""
+
+
+class Witness(Protocol):
+    """What a model saw in one picture, as it is kept in the store."""
+
+    def dumps(self) -> bytes:
+        """Return a file: the same bytes for the same evidence."""
+        ...
+
+
+W = TypeVar("W", bound=Witness, covariant=True)
+
+
+class Labeler(Protocol[W]):
+    """A model that looks at pictures."""
+
+    def look(self, seen: Sequence[Seen]) -> list[W]:
+        """Return what it sees in each picture; a picture's evidence does not depend on the others."""
+        ...
