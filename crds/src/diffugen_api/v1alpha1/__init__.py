@@ -14,7 +14,18 @@ from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
-from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
+from diffugen_api.v1alpha1.stages import (
+    Img2Img,
+    Inpaint,
+    Scheduler,
+    Stage,
+    Task,
+    Txt2Img,
+    embeddings_of,
+    in_graph_order,
+    model_of,
+    model_stage,
+)
 from diffugen_api.v1alpha1.status import (
     Condition,
     DatasetStatus,
@@ -38,6 +49,8 @@ __all__ = [
     "Duplicates",
     "Embedding",
     "Image",
+    "Img2Img",
+    "Inpaint",
     "LabeledDataset",
     "LabeledDatasetSpec",
     "LabeledDatasetStatus",
@@ -57,6 +70,11 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Summary",
+    "Task",
     "Txt2Img",
+    "embeddings_of",
+    "in_graph_order",
+    "model_of",
+    "model_stage",
     "normalised",
 ]
