@@ -1,7 +1,7 @@
 """What a store already holds of one stage: found by listing, once for each kind of thing.
 
-A million samples in 500 MB: an id is kept as a 128-bit number with a bit for each kind of thing beside it, and evidence is
-listed only when some picture has no labels. A listing that does not end within two thousand keys is split
+A million samples in 500 MB: an id is kept as a 128-bit number with a bit for each kind of thing beside it, and
+evidence is listed only when some picture has no labels. A listing that does not end within two thousand keys is split
 into the 256 folders that ids are spread over, 32 at a time: a bucket lists a thousand keys a round trip.
 """
 

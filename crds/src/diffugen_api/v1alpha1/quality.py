@@ -15,7 +15,7 @@ class Duplicates(Model):
     max_distance: int = Field(
         default=4,
         ge=0,
-        le=32,
+        le=10,
         description="Pictures are alike whose 64-bit perceptual hashes differ in at most this many bits. The first by "
         "sample id stays, the others are rejected.",
     )

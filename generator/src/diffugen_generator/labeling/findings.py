@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.recipes import CLIP, DETECTOR
 from diffugen_api.weights import plain
+from diffugen_generator.failures import BadShard
 from diffugen_generator.labeling.agreement import Marked, agree
 from diffugen_generator.labeling.choosing import choose
 from diffugen_generator.labeling.clip_score import Score
@@ -48,15 +49,16 @@ class Findings:
         return {key: witness for key, witness in found.items() if key and witness is not None}
 
     @classmethod
-    def read(cls, header: ShardHeader, read: Callable[[str], bytes]) -> Findings:
-        """Read what `header` asks for; `read` returns the file kept under an evidence id.
+    def read(cls, header: ShardHeader, read: Callable[[str], bytes | None]) -> Findings:
+        """Read what `header` asks for; `read` returns the file kept under an evidence id, or None where there is none.
 
-        Raises `ValueError` where a file is none of ours, and what `read` raises.
+        Raises `BadShard` where a file is none of ours, and what `read` raises.
         """
+        ids = header.witnesses
         return cls(
-            attention=Evidence.loads(read(header.evidence_id)) if header.evidence_id else None,
-            detections=_loaded(Detections.loads, header.witnesses, DETECTOR, read),
-            clip=_loaded(Score.loads, header.witnesses, CLIP, read),
+            attention=_loaded(Evidence.loads, header.evidence_id, read),
+            detections=_loaded(Detections.loads, ids.get(DETECTOR, ""), read),
+            clip=_loaded(Score.loads, ids.get(CLIP, ""), read),
         )
 
 
@@ -82,7 +84,11 @@ def _objects(
     return (attended if attended is not None else detected or []), []
 
 
-def _loaded(
-    loads: Callable[[bytes], T], witnesses: Mapping[str, str], kind: str, read: Callable[[str], bytes]
-) -> T | None:
-    return loads(read(witnesses[kind])) if kind in witnesses else None
+def _loaded(loads: Callable[[bytes], T], evidence_id: str, read: Callable[[str], bytes | None]) -> T | None:
+    data = read(evidence_id) if evidence_id else None
+    if data is None:
+        return None
+    try:
+        return loads(data)
+    except ValueError as error:
+        raise BadShard(f"evidence {evidence_id}: {error}; delete it and plan again") from error

@@ -36,12 +36,12 @@ class Witness(Protocol):
         ...
 
 
-W = TypeVar("W", bound=Witness, covariant=True)
+W_co = TypeVar("W_co", bound=Witness, covariant=True)
 
 
-class Labeler(Protocol[W]):
+class Labeler(Protocol[W_co]):
     """A model that looks at pictures."""
 
-    def look(self, seen: Sequence[Seen]) -> list[W]:
+    def look(self, seen: Sequence[Seen]) -> Sequence[W_co]:
         """Return what it sees in each picture; a picture's evidence does not depend on the others."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,11 +18,13 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker, Seen
-from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
+from diffugen_generator.stages.witnesses import Witnesses
 
 GPU_BATCH = 16
 """Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
@@ -56,20 +59,35 @@ class Studio:
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
-        vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
+        self._looker: Looker | None = None
+        if header.attention is not None:
+            vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
+            self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
         self._settings = settings_of(header)
         self._drawer = Drawer(components, texts)
-        self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
+        self._witnesses = Witnesses(header, where)
 
     def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each."""
         orders = [Order(sample.text, sample.seed) for sample in samples]
         return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
 
-    def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
-        """Return what the model sees in the samples' pictures."""
+    def look(
+        self,
+        samples: Sequence[Sample],
+        pictures: Sequence[NDArray[np.uint8]],
+        before: Sequence[Findings] = (),
+    ) -> list[Findings]:
+        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked."""
+        found = list(before) or [Findings()] * len(samples)
         seen = [Seen(picture, each.text, each.seed) for each, picture in zip(samples, pictures, strict=True)]
-        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+        looker = self._looker
+        if looker is not None and (missing := [i for i, each in enumerate(found) if each.attention is None]):
+            unseen = [seen[i] for i in missing]
+            evidence = _in_parts(lambda some: looker.look(some, batch=self._pad(some, seen)), unseen)
+            for place, each in zip(missing, evidence, strict=True):
+                found[place] = replace(found[place], attention=each)
+        return self._witnesses.complete(seen, found)
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
         """Return the batch to pad to; none for a part of a batch that was too large."""

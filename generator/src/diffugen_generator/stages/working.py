@@ -22,8 +22,7 @@ from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, SpecError, canonical
 from diffugen_generator.failures import Interrupted
-from diffugen_generator.labeling.decision import decide
-from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.models import resolve
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages import pictures
@@ -135,17 +134,19 @@ class _Work:
     def _see(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
         """Look at stored pictures; those of the next batch are read meanwhile."""
 
-        def fetch(batch: Sequence[Sample]) -> list[Future[NDArray[np.uint8]]]:
-            return [uploads.ask(self._keeper.picture, sample) for sample in batch]
+        def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
+            keeper = self._keeper
+            return [(uploads.ask(keeper.picture, each), uploads.ask(keeper.found_before, each)) for each in batch]
 
         batches = list(_batches(samples, studio.batch))
         coming = fetch(batches[0]) if batches else []
         for number, batch in enumerate(batches):
             self._go_on()
-            here = [picture.result() for picture in coming]
+            here = [picture.result() for picture, _ in coming]
+            before = [found.result() for _, found in coming]
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
-            for sample, picture, evidence in zip(batch, here, studio.look(batch, here), strict=True):
-                uploads.submit(self._keep_seen, sample, picture, evidence)
+            for sample, picture, found in zip(batch, here, studio.look(batch, here, before), strict=True):
+                uploads.submit(self._keep_seen, sample, picture, found)
 
     def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
         """Draw pictures and look at them."""
@@ -158,27 +159,27 @@ class _Work:
                 encoded = [pictures.encode(picture, self._keeper.format) for picture in drawn]
                 drawn = [pictures.decode(file) for file in encoded]
                 files = list(encoded)
-            for sample, picture, file, evidence in zip(batch, drawn, files, studio.look(batch, drawn), strict=True):
-                uploads.submit(self._keep_drawn, sample, picture, file, evidence)
+            for sample, picture, file, found in zip(batch, drawn, files, studio.look(batch, drawn), strict=True):
+                uploads.submit(self._keep_drawn, sample, picture, file, found)
 
-    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, evidence: Evidence) -> None:
+    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
         file = file or pictures.encode(picture, self._keeper.format)
         self._keeper.keep_picture(sample, file)
         self._note(sample, file)
         self._count(drawn=1)
-        self._keep_seen(sample, picture, evidence)
+        self._keep_seen(sample, picture, findings)
 
-    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
-        self._keeper.keep_evidence(sample, evidence)
+    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
+        self._keeper.keep_findings(sample, findings)
         self._count(seen=1)
-        self._keep_label(sample, picture, evidence)
+        self._keep_label(sample, picture, findings)
 
-    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
-        self._keeper.keep_label(sample, decide(evidence, picture, self._header.attention))
+    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
+        self._keeper.keep_label(label_of(sample, picture, findings, self._header))
         self._count(labelled=1)
 
     def _label_stored(self, sample: Sample) -> None:
-        self._keep_label(sample, self._keeper.picture(sample), self._keeper.evidence(sample))
+        self._keep_label(sample, self._keeper.picture(sample), self._keeper.findings(sample))
 
     def _go_on(self) -> None:
         if self._stop.is_set():
