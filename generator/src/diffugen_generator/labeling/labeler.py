@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ class Seen:
     """As it was drawn; what a piece weighs is not asked here, only where it stands."""
     seed: int
     """The sample's seed, in 0..2**63-1; any noise added in looking derives from it."""
+    latents: Any = None
+    """What the picture was drawn from, a tensor [c, h, w] scaled, where that is still at hand; the picture is encoded
+    where not."""
 
 
 class Witness(Protocol):

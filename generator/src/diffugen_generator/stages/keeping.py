@@ -1,7 +1,8 @@
 """One sample's objects in the store, and the order in which they are written.
 
-Picture, recipe, evidence, label: each says that those before it are complete. So whoever dies between two of
-them leaves a sample from which the next try goes on, and what a sample still needs can be read off the store.
+Picture, evidence, recipe, label: each says that those before it are complete, and the recipe commits the picture
+together with what was seen while it was fresh. So whoever dies between two of them leaves a sample from which the next
+try goes on to the same end, and what a sample still needs can be read off the store.
 """
 
 from __future__ import annotations
@@ -88,9 +89,10 @@ class Keeper:
     def _evidence_file(self, sample: Sample, evidence_id: str) -> bytes:
         return self._store.read(layout.evidence(self._stage, evidence_id, sample.id))
 
-    def keep_picture(self, sample: Sample, file: bytes) -> None:
-        """Write a sample's picture, then its recipe, which commits it."""
+    def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
+        """Write a sample's picture, what was seen in it, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, pictures.CONTENT_TYPES[self.format])
+        self.keep_findings(sample, findings)
         self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
 
     def keep_findings(self, sample: Sample, findings: Findings) -> None:

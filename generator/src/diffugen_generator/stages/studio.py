@@ -19,7 +19,9 @@ from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
@@ -59,18 +61,28 @@ class Studio:
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
-        self._looker: Looker | None = None
-        if header.attention is not None:
-            vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
-            self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
+        attention = header.attention
+        background = sorted(attention.background) if attention is not None else ()
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, background)
         self._settings = settings_of(header)
+        self._components = components
+        self._vocabulary = vocabulary
+        self._attention = attention
+        self._inline = attention is not None and attention.capture == "inline"
+        self._refine = attention is not None and attention.refine
         self._drawer = Drawer(components, texts)
+        self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._witnesses = Witnesses(header, where)
+        self._latents: dict[str, torch.Tensor] = {}
+        """What the pictures of the last `draw` were drawn from, by sample."""
+        self._watched: dict[str, Evidence] = {}
+        """What was seen while they were drawn, by sample."""
 
     def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each."""
-        orders = [Order(sample.text, sample.seed) for sample in samples]
-        return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
+        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(samples)), samples)
+        self._latents = {sample.id: latents for sample, (_, latents) in zip(samples, drawn, strict=True)}
+        return [picture for picture, _ in drawn]
 
     def look(
         self,
@@ -80,14 +92,42 @@ class Studio:
     ) -> list[Findings]:
         """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked."""
         found = list(before) or [Findings()] * len(samples)
-        seen = [Seen(picture, each.text, each.seed) for each, picture in zip(samples, pictures, strict=True)]
-        looker = self._looker
-        if looker is not None and (missing := [i for i, each in enumerate(found) if each.attention is None]):
-            unseen = [seen[i] for i in missing]
-            evidence = _in_parts(lambda some: looker.look(some, batch=self._pad(some, seen)), unseen)
+        seen = [
+            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None))
+            for each, picture in zip(samples, pictures, strict=True)
+        ]
+        if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
+            evidence = self._attended([samples[i] for i in missing], [seen[i] for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
         return self._witnesses.complete(seen, found)
+
+    def _attended(self, samples: Sequence[Sample], seen: Sequence[Seen]) -> list[Evidence]:
+        """Return what the model that draws attends to in pictures.
+
+        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
+        again for it.
+        """
+        if self._inline:
+            if missing := [sample for sample in samples if sample.id not in self._watched]:
+                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            return [self._watched.pop(sample.id) for sample in samples]
+        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+
+    def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(samples, pad=pad)
+        return list(zip(self._drawer.decode(latents), latents, strict=True))
+
+    def _sample(self, samples: Sequence[Sample], *, pad: bool) -> list[torch.Tensor]:
+        """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
+        orders = [Order(sample.text, sample.seed) for sample in samples]
+        batch = self._padded_to if pad else None
+        if not self._inline:
+            return self._drawer.sample(orders, self._settings, batch=batch)
+        watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
+        latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
+        self._watched.update({sample.id: watcher.evidence[place] for place, sample in enumerate(samples)})
+        return latents
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
         """Return the batch to pad to; none for a part of a batch that was too large."""
