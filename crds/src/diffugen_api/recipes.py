@@ -21,6 +21,7 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_YOUNGER_ATTENTION: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 """Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
@@ -38,6 +39,8 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
     content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
+    attention = _without(_YOUNGER_ATTENTION, data["labeling"]["attention"])
+    content["labeling"] = {**data["labeling"], "attention": attention}
     content["stages"] = [_stage_content(stage) for stage in data["stages"]]
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
@@ -101,7 +104,11 @@ def stage_recipe(
         {
             "version": EVIDENCE_VERSION,
             "model": model_digest,
-            "attention": {"capture": attention.capture, "refine": attention.refine},
+            "attention": {
+                "capture": attention.capture,
+                "refine": attention.refine,
+                **({} if attention.min_presence is None else {"presence": True}),
+            },
             "words": {c.name: list(c.words) for c in spec.classes},
             "background": sorted(attention.background),
         }
@@ -112,6 +119,8 @@ def stage_recipe(
             "evidence": evidence_id,
             "threshold": attention.threshold,
             "snap": attention.snap,
+            **({} if attention.ignore_band == 0 else {"ignoreBand": attention.ignore_band}),
+            **({} if attention.min_presence is None else {"minPresence": attention.min_presence}),
         }
     )
     return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id)

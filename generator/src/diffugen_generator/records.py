@@ -71,22 +71,49 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Pixels of no object that may be a class's: neither object nor background, to be ignored in training."""
+
+    class_name: str
+    segmentation: Rle
+
+    def row(self) -> dict[str, Any]:
+        """Return the region as JSON data."""
+        size, counts = self.segmentation.size, self.segmentation.counts
+        return {"class": self.class_name, "segmentation": {"size": list(size), "counts": counts}}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Region:
+        """Read what `row` wrote."""
+        rows, columns = row["segmentation"]["size"]
+        return cls(str(row["class"]), Rle((int(rows), int(columns)), str(row["segmentation"]["counts"])))
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """The labels of one sample."""
 
     id: str
     instances: tuple[Instance, ...]
+    ignored: tuple[Region, ...] = ()
 
 
-def dumps(sample_id: str, instances: Sequence[Instance]) -> bytes:
+def dumps(sample_id: str, instances: Sequence[Instance], ignored: Sequence[Region] = ()) -> bytes:
     """Return a label file: the same bytes for the same labels."""
-    return canonical({"id": sample_id, "instances": [instance.row() for instance in instances]}) + b"\n"
+    content = {"id": sample_id, "instances": [instance.row() for instance in instances], **ignore_rows(ignored)}
+    return canonical(content) + b"\n"
+
+
+def ignore_rows(ignored: Sequence[Region]) -> dict[str, Any]:
+    """Return the entry for what is to be ignored; nothing where there is nothing."""
+    return {"ignore": [region.row() for region in ignored]} if ignored else {}
 
 
 def loads(data: bytes) -> Label:
     """Read a label file; raise `ValueError` where it is none."""
     try:
         content = json.loads(data)
-        return Label(str(content["id"]), tuple(Instance.from_row(row) for row in content["instances"]))
+        instances = tuple(Instance.from_row(row) for row in content["instances"])
+        return Label(str(content["id"]), instances, tuple(Region.from_row(row) for row in content.get("ignore", ())))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a label file: {error}") from error

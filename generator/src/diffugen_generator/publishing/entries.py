@@ -22,6 +22,7 @@ from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.flow import in_order
 from diffugen_generator.planning import digests_of
 from diffugen_generator.quality import Verdict, judge
+from diffugen_generator.records import Region
 from diffugen_generator.store import Store
 
 _READERS = 32
@@ -44,6 +45,8 @@ class Entry:
     width: int
     height: int
     verdict: Verdict
+    ignored: tuple[Region, ...] = ()
+    """Pixels that are neither an object's nor background."""
 
     @property
     def file_name(self) -> str:
@@ -67,6 +70,7 @@ class Entry:
             "reason": self.verdict.reason,
             "dropped": self.verdict.dropped,
             "instances": [instance.row() for instance in self.verdict.instances],
+            **records.ignore_rows(self.ignored),
         }
 
 
@@ -108,4 +112,5 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, store:
         width=width,
         height=height,
         verdict=judge(label.instances, width * height, spec.quality),
+        ignored=label.ignored,
     )

@@ -8,6 +8,7 @@ try goes on to the same end, and what a sample still needs can be read off the s
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from diffugen_api.plan import Sample, canonical
 from diffugen_generator import records
 from diffugen_generator.failures import BadShard, Incomplete, Missing
 from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.records import Instance
+from diffugen_generator.records import Instance, Region
 from diffugen_generator.shards import Need, ShardHeader
 from diffugen_generator.stages import pictures
 from diffugen_generator.store import Store
@@ -87,10 +88,10 @@ class Keeper:
         """Write what was seen in a sample's picture."""
         self._store.write(self._evidence_key(sample), evidence.dumps())
 
-    def keep_label(self, sample: Sample, instances: list[Instance]) -> None:
+    def keep_label(self, sample: Sample, instances: Sequence[Instance], ignored: Sequence[Region]) -> None:
         """Write what was decided."""
         key = layout.label(self._stage, self._header.label_id, sample.id)
-        self._store.write(key, records.dumps(sample.id, instances), JSON)
+        self._store.write(key, records.dumps(sample.id, instances, ignored), JSON)
 
     def _image_key(self, sample: Sample) -> str:
         return layout.image(self._stage, sample.id, self.format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker, Seen
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.inline import Watcher
+from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
@@ -64,6 +66,7 @@ class Studio:
         self._attention = header.attention
         self._drawer = Drawer(components, texts)
         self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
+        self._presence = PresenceCheck(components, texts, vocabulary)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
@@ -81,15 +84,27 @@ class Studio:
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
         """
-        if self._attention.capture == "inline":
-            if missing := [sample for sample in samples if sample.id not in self._watched]:
-                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
-            return [self._watched.pop(sample.id) for sample in samples]
+        inline = self._attention.capture == "inline"
+        if missing := [sample for sample in samples if inline and sample.id not in self._watched]:
+            again = _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            self._latents |= {sample.id: latents for sample, latents in zip(missing, again, strict=True)}
         seen = [
             Seen(picture, each.text, each.seed, self._latents.pop(each.id, None))
             for each, picture in zip(samples, pictures, strict=True)
         ]
-        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+        if inline:
+            evidence = [self._watched.pop(sample.id) for sample in samples]
+        else:
+            evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+        if self._attention.min_presence is None:
+            return evidence
+        presence = _in_parts(self._check, seen)
+        return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
+
+    def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
+        """Return how much the words of each picture's classes help to predict it."""
+        latents = self._looker.latents(seen)
+        return self._presence.of(list(latents), [each.prompt for each in seen], [each.seed for each in seen])
 
     def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
         latents = self._sample(samples, pad=pad)

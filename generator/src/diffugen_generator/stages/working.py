@@ -22,7 +22,7 @@ from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, canonical
 from diffugen_generator.failures import Interrupted
-from diffugen_generator.labeling.decision import decide
+from diffugen_generator.labeling.decision import decision_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages import pictures
@@ -186,9 +186,9 @@ class _Work:
 
     def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
         with self._measures.timed(Part.DECIDE):
-            instances = decide(evidence, picture, self._header.attention)
+            decision = decision_of(evidence, picture, self._header.attention)
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_label(sample, instances)
+            self._keeper.keep_label(sample, decision.instances, decision.ignored)
         self._count(labelled=1)
 
     def _label_stored(self, sample: Sample) -> None:
