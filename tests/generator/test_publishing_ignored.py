@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 from diffugen_api import layout
 from diffugen_generator import records
 from diffugen_generator.publishing.publish import publish
-from diffugen_generator.records import Region, Rle
+from diffugen_generator.records import Label, Region, Rle
 from tests.generator.made import a_finished_store, a_model, an_instance, an_order, manifest_lines, planned_shards
 
 
@@ -25,7 +25,8 @@ def test_what_is_to_be_ignored_is_in_the_manifest_and_a_crowd_in_coco(tmp_path: 
     mask[10:30, 10:30], band[10:30, 30:40] = True, True
     for header, rows in planned_shards(order, store):
         for row in rows:
-            label = records.dumps(row.sample.id, [an_instance("star", mask)], ignored=[Region("star", Rle.of(band))])
+            ignored = (Region("star", Rle.of(band)),)
+            label = records.dumps_label(Label(row.sample.id, (an_instance("star", mask),), ignored=ignored))
             store.write(layout.label("base", header.label_id, row.sample.id), label)
 
     publish(order, store)

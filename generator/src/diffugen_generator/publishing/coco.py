@@ -72,7 +72,7 @@ class _Split:
         for instance in entry.verdict.instances:
             self._annotation_count += 1
             _append(self._annotations, self._annotation(instance), first=self._annotation_count == 1)
-        for region in entry.ignored:
+        for region in entry.label.ignored:
             self._annotation_count += 1
             _append(self._annotations, self._crowd(region), first=self._annotation_count == 1)
 
