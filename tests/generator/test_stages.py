@@ -313,7 +313,11 @@ def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: Fold
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved(
-    tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+    tiny_model: ModelFolder,
+    drawn: FolderStore,
+    store: FolderStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     import torch
 
@@ -333,5 +337,6 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=6, device="cpu")
 
     assert tried == [6, 3, 1, 2, 3, 1, 2]
+    assert caplog.messages[0] == "memory does not reach for 6 pictures at once; halving"
     assert counts.drawn == 6
     assert list(store.list("")) == list(drawn.list(""))

@@ -14,7 +14,18 @@ from diffugen_api.v1alpha1.quality import Quality
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
-from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
+from diffugen_api.v1alpha1.stages import (
+    Img2Img,
+    Inpaint,
+    Scheduler,
+    Stage,
+    Task,
+    Txt2Img,
+    embeddings_of,
+    in_graph_order,
+    model_of,
+    model_stage,
+)
 from diffugen_api.v1alpha1.status import (
     Condition,
     DatasetStatus,
@@ -34,6 +45,8 @@ __all__ = [
     "Drawing",
     "Embedding",
     "Image",
+    "Img2Img",
+    "Inpaint",
     "LabeledDataset",
     "LabeledDatasetSpec",
     "LabeledDatasetStatus",
@@ -53,6 +66,11 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Summary",
+    "Task",
     "Txt2Img",
+    "embeddings_of",
+    "in_graph_order",
+    "model_of",
+    "model_stage",
     "normalised",
 ]
