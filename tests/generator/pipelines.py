@@ -64,11 +64,11 @@ def write_shape(folder: Path, shape: str) -> Path:
         "tokenizer": _tokenizer(),
     }
     if wide:
-        parts["tokenizer"].pad_token = "!"  # noqa: S105 - as OpenCLIP pads
+        parts["tokenizer"].pad_token = "!"
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     if shape == "xl":
         parts |= {"text_encoder_2": _encoder(40, act="gelu", layers=2, pooled=24), "tokenizer_2": _tokenizer()}
-        parts["tokenizer_2"].pad_token = "!"  # noqa: S105 - as in SDXL's
+        parts["tokenizer_2"].pad_token = "!"
         scheduler = EulerDiscreteScheduler(**betas, timestep_spacing="leading", steps_offset=1)
         StableDiffusionXLPipeline(**parts, scheduler=scheduler, add_watermarker=False).save_pretrained(folder)
         return folder

@@ -29,12 +29,13 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, model_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, model_of, model_stage
+from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
-from diffugen_generator.models import ModelFolder, resolve
+from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader
+from diffugen_generator.shards import Need, ShardHeader, TaughtWord
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -54,6 +55,7 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
+    embeddings: tuple[TaughtWord, ...] = ()
 
 
 def plan(
@@ -104,8 +106,12 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         if stage.source is not None:
             raise SpecError("UnsupportedStage", f"spec.stages[{number}].{stage.kind}: only txt2img is drawn as yet.")
         uri, field = model_of(spec.stages, stage)
-        model = resolve(uri, field=field)
-        stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest)))
+        pin = model_stage(spec.stages, stage).task.model_sha256
+        model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
+        check_kind(model, stage.kind, field)
+        words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
+        recipe = stage_recipe(spec, stage, model.digest, {word.token: word.digest for word in words})
+        stages.append(StageInPlan(stage, model, recipe, words))
     return stages
 
 
@@ -187,6 +193,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         label_id=each.recipe.label_id,
         attention=order.spec.labeling.attention,
         classes=tuple(order.spec.classes),
+        embeddings=each.embeddings,
     )
 
 

@@ -43,6 +43,26 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TaughtWord:
+    """A word of textual inversion that a stage's model is to know."""
+
+    token: str
+    uri: str
+    """Its file; of a repository, with the commit."""
+    digest: str
+    """SHA-256 of the file, in hex."""
+
+    def row(self) -> dict[str, str]:
+        """Return the word as JSON data."""
+        return {"token": self.token, "uri": self.uri, "digest": self.digest}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TaughtWord:
+        """Read what `row` wrote."""
+        return cls(row["token"], row["uri"], row["digest"])
+
+
+@dataclass(frozen=True, slots=True)
 class ShardHeader:
     """What all samples of a shard share: the file's first line."""
 
@@ -51,7 +71,7 @@ class ShardHeader:
     revision: str
     index: int
     model: str
-    """The model's URI, as the spec has it."""
+    """The model's URI, as the spec has it; of a repository, with the commit that its branch was at."""
     model_digest: str
     """SHA-256 of the model's files: the worker's model must have it, too."""
     drawing: Mapping[str, Any]
@@ -61,6 +81,7 @@ class ShardHeader:
     attention: AttentionLabeling
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
+    embeddings: tuple[TaughtWord, ...] = ()
 
     @property
     def recipe(self) -> StageRecipe:
@@ -86,6 +107,7 @@ class ShardHeader:
             "labelId": self.label_id,
             "attention": self.attention.model_dump(mode="json", by_alias=True),
             "classes": [c.model_dump(mode="json", by_alias=True) for c in self.classes],
+            **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
 
     @classmethod
@@ -103,6 +125,7 @@ class ShardHeader:
             label_id=line["labelId"],
             attention=AttentionLabeling.model_validate(line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
+            embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
         )
 
 

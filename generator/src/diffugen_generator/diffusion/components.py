@@ -153,7 +153,8 @@ def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np
     known = network.get_input_embeddings().weight.data
     rows = [torch.from_numpy(vectors).to(known) for vectors in learnt]
     table = torch.cat([known[: tokenizer.first_learnt], *rows])
-    network.set_input_embeddings(torch.nn.Embedding.from_pretrained(table))
+    count, width = table.shape
+    network.set_input_embeddings(torch.nn.Embedding(count, width, _weight=table).requires_grad_(False))
 
 
 def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) -> Any:

@@ -16,10 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from diffugen_api import v1alpha1 as api
 from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
 from diffugen_generator.embeddings.tensors import read_tensors
-from diffugen_generator.models import ModelFolder, settings_of
+from diffugen_generator.models import ModelFolder, open_file, settings_of
 from diffugen_generator.prompt_limits import MARKS, token_limit
+from diffugen_generator.shards import TaughtWord
 
 PLACES: Final = ("clip_l", "clip_g")
 """What files call the text encoders of Stable Diffusion XL, the first and the second."""
@@ -69,9 +72,31 @@ def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str) ->
     return Embedding(token, vectors)
 
 
-def default_file() -> str:
-    """Return the file of a repository that names none."""
-    return _DEFAULT
+def find_embeddings(named: Mapping[str, api.Embedding], model: ModelFolder, s3: S3 | None) -> tuple[TaughtWord, ...]:
+    """Find and check the embeddings that a manifest names, each by its field; raise as `open_embedding` does."""
+    return tuple(_find(field, each, model, s3) for field, each in named.items())
+
+
+def open_embeddings(words: Sequence[TaughtWord], model: ModelFolder, s3: S3 | None, *, stage: str) -> list[Embedding]:
+    """Open the embeddings that were planned with; raise `SpecError` where a file is another by now."""
+    opened = []
+    for number, word in enumerate(words):
+        field = f"embeddings[{number}] of stage {stage}"
+        _, path, digest = open_file(word.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
+        if digest != word.digest:
+            raise SpecError(
+                "ModelChanged",
+                f"{field}: {word.uri} has the digest {digest[:12]} here, and had {word.digest[:12]} in the plan; "
+                "give plan and stages the same file, or plan again.",
+            )
+        opened.append(open_embedding(path, word.token, model, field=field))
+    return opened
+
+
+def _find(field: str, each: api.Embedding, model: ModelFolder, s3: S3 | None) -> TaughtWord:
+    uri, path, digest = open_file(each.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
+    open_embedding(path, each.token, model, field=field)
+    return TaughtWord(each.token, uri, digest)
 
 
 def _vectors_in(content: Any) -> dict[str, Vectors]:

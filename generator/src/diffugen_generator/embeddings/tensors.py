@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> Any:
         return _safetensors(data)
     except pickle.UnpicklingError as error:
         raise ValueError(f"is a pickle that {error}, which could run code; save it as safetensors") from None
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, EOFError, zipfile.BadZipFile):
+    except Exception:  # zipfile, pickle and struct each have many ways of saying so
         raise ValueError("cannot be read; give a whole .safetensors or .pt file") from None
 
 
@@ -99,6 +99,7 @@ class _Rebuild:
     """torch._utils._rebuild_tensor_v2. An object without attributes, so that no pickle can change it."""
 
     __slots__ = ("_file",)
+    _file: dict[str, bytes]
 
     def __init__(self, file: dict[str, bytes]) -> None:
         object.__setattr__(self, "_file", file)

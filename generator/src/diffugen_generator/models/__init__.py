@@ -18,12 +18,13 @@ from diffugen_api.contract import ENV_MODEL_CACHE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.models import cache
-from diffugen_generator.models.architecture import check_architecture
+from diffugen_generator.models.architecture import check_architecture, takes_a_mask
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import INDEX, PICKLED, PIPELINES, Choice, choose, settings_from
 
 __all__ = [
-    "BUILTIN", "PIPELINES", "ModelFolder", "builtin_names", "open_file", "resolve", "settings_of",
+    "BUCKET", "BUILTIN", "HUB", "PIPELINES", "ModelFolder", "builtin_names", "check_kind", "made_for_inpainting",
+    "open_file", "resolve", "settings_of",
 ]  # fmt: skip
 
 BUILTIN: Final = "builtin://"
@@ -155,6 +156,21 @@ def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) 
         name, remote = bucket.path, bucket  # type: ignore[assignment]  # a Remote, too
     folder, files = cache.entry([remote.identity, name], lambda part: remote.fetch([name], part))
     return remote.uri, folder / name, files[name].sha256
+
+
+def check_kind(model: ModelFolder, kind: str, field: str) -> None:
+    """Raise `SpecError` where a stage of `kind` cannot draw with a model that was made for inpainting."""
+    if kind != "inpaint" and made_for_inpainting(model):
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} is made for inpainting and cannot do {kind}; name one that is not, or use it in "
+            "an inpaint stage.",
+        )
+
+
+def made_for_inpainting(model: ModelFolder) -> bool:
+    """Return whether the model's UNet is given a mask and what is around it."""
+    return takes_a_mask(model.path)
 
 
 def settings_of(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def check_architecture(path: Path, pipeline: str) -> None:
     unet, vae, text = (_settings(path, component) for component in ("unet", "vae", "text_encoder"))
     _settings(path, "scheduler", "scheduler_config.json")
     channels, latents = int(unet.get("in_channels", _VAE_CHANNELS)), int(vae.get("latent_channels", _VAE_CHANNELS))
-    if channels != latents:
+    if channels not in {latents, 2 * latents + 1}:  # the latter is told a mask and what is around it
         raise ValueError(
             f"has a UNet that takes {channels} channels where its latents have {latents}: it is made for another task; "
             "name a model that draws from text."
@@ -37,6 +37,13 @@ def check_architecture(path: Path, pipeline: str) -> None:
             f"has a UNet that reads texts of width {reads} where its text encoders write {sum(widths)}: its folders "
             "are of several models; save it anew."
         )
+
+
+def takes_a_mask(path: Path) -> bool:
+    """Return whether a model's UNet is given a mask and what is around it: two sets of latents and one channel."""
+    unet, vae = (_settings(path, component) for component in ("unet", "vae"))
+    latents = int(vae.get("latent_channels", _VAE_CHANNELS))
+    return int(unet.get("in_channels", _VAE_CHANNELS)) == 2 * latents + 1
 
 
 def _check_extended(unet: Mapping[str, Any], pooled: int) -> None:

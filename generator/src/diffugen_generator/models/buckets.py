@@ -33,9 +33,12 @@ class BucketFolder:
         match = _URI.fullmatch(uri)
         if match is None:
             raise SpecError("UnknownModel", f"{field}: {uri!r} names nothing in a bucket; write s3://BUCKET/FOLDER.")
-        path = match["path"].strip("/")
         self.uri, self._field = uri, field
-        folder, _, self.path = path.rpartition("/") if single else (path, "", "")
+        folder, _, last = match["path"].strip("/").rpartition("/")
+        self.path = last if single else ""
+        """The one object; empty for the whole folder."""
+        if not single:
+            folder = f"{folder}/{last}".strip("/")
         where = s3 or S3(
             endpoint=os.environ.get("AWS_ENDPOINT_URL") or _AWS,
             bucket=match["bucket"],

@@ -19,6 +19,7 @@ _ONE_ENCODER: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _TWO_ENCODERS: Final = (*_ONE_ENCODER, "text_encoder_2", "tokenizer_2")
 PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "StableDiffusionPipeline": _ONE_ENCODER,
+    "StableDiffusionInpaintPipeline": _ONE_ENCODER,
     "StableDiffusionXLPipeline": _TWO_ENCODERS,
     "LatentConsistencyModelPipeline": _ONE_ENCODER,
 }
