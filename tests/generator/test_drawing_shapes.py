@@ -37,7 +37,7 @@ def drawer_of(model: ModelFolder) -> Drawer:
 def our_latents(folder: Path, orders: list[Order], settings: DrawingSettings) -> torch.Tensor:
     """Draw, but for the decoding."""
     drawer: Any = drawer_of(resolve(str(folder)))
-    drawer._decode = list
+    drawer.decode = list
     return torch.stack(drawer.draw(orders, settings))
 
 

@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> Any:
         return _safetensors(data)
     except pickle.UnpicklingError as error:
         raise ValueError(f"is a pickle that {error}, which could run code; save it as safetensors") from None
-    except Exception:  # zipfile, pickle and struct each have many ways of saying so
+    except Exception:  # noqa: BLE001 - zipfile, pickle and struct each have many ways of saying so
         raise ValueError("cannot be read; give a whole .safetensors or .pt file") from None
 
 
