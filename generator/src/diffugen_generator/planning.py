@@ -33,6 +33,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, mode
 from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
+from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import Need, ShardHeader, TaughtWord
@@ -55,6 +56,8 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
+    judges: Mapping[str, str]
+    """SHA-256 of the models beside it that label, by kind."""
     embeddings: tuple[TaughtWord, ...] = ()
 
 
@@ -101,6 +104,7 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
             f"{MAX_SAMPLES:,} are the most: ask for fewer, or split the dataset.",
         )
     check_weights(spec)
+    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
     stages = []
     for number, stage in enumerate(spec.stages):
         if stage.source is not None:
@@ -110,8 +114,9 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
         check_kind(model, stage.kind, field)
         words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
-        recipe = stage_recipe(spec, stage, model.digest, {word.token: word.digest for word in words})
-        stages.append(StageInPlan(stage, model, recipe, words))
+        digests = {word.token: word.digest for word in words}
+        recipe = stage_recipe(spec, stage, model.digest, digests, judges=judges)
+        stages.append(StageInPlan(stage, model, recipe, judges, words))
     return stages
 
 
@@ -130,6 +135,11 @@ def sentence(plans: list[StagePlan]) -> str:
 def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
+
+
+def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
+    return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
 
 
 @dataclass
@@ -194,6 +204,11 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         attention=order.spec.labeling.attention,
         classes=tuple(order.spec.classes),
         embeddings=each.embeddings,
+        detector=order.spec.labeling.detector,
+        agreement=order.spec.labeling.agreement,
+        clip=order.spec.quality.clip_score,
+        witnesses=each.recipe.witnesses,
+        judges=each.judges,
     )
 
 
@@ -209,6 +224,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for each, found in zip(stages, plans, strict=True)
         ],
