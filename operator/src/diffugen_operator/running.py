@@ -91,6 +91,7 @@ class Operator:
         )
         self._listed = False
         self._broken = False
+        self._metrics.watch_events(self._recorder.waiting)
         self._metrics.watch_leader(lambda: self._left() > 0)
         schedule = self._queue.schedule
         self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
