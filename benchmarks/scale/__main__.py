@@ -8,16 +8,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.scale import kubelets, reporting
 from benchmarks.scale.measuring import Bench
+from benchmarks.scale.operating import lower_priority
 from rich.console import Console
 
 from devcluster import Cluster, kernel
 
 ROOT = Path(__file__).parents[2]
+NICE = 10
+"""What has processors of its own on a real cluster, and here shares two with the operator, lets it go before."""
 
 
 def main() -> int:
@@ -29,6 +32,9 @@ def main() -> int:
     sizes = sorted({max(2, arguments.datasets // part) for part in (100, 10, 1)})
     began, load = time.monotonic(), os.getloadavg()[0]
     with Cluster.start(nodes=0) as cluster, played(cluster):
+        for process in (cluster.controller_manager, cluster.scheduler):
+            if process.pid is not None:
+                lower_priority(process.pid, NICE)
         cluster.apply_file(ROOT / "crds" / "diffugen.dev_labeleddatasets.yaml")
         cluster.kubectl("wait", "--for=condition=Established", "crd/labeleddatasets.diffugen.dev", "--timeout=30s")
         cluster.apply_file(ROOT / "operator" / "rbac.yaml")
@@ -52,7 +58,7 @@ def played(cluster: Cluster) -> Iterator[None]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=kernel.die_with_parent(),
+        preexec_fn=_in_the_background(),
     )
     try:
         assert process.stdout is not None
@@ -62,6 +68,16 @@ def played(cluster: Cluster) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+def _in_the_background() -> Callable[[], None]:
+    bound = kernel.die_with_parent()
+
+    def in_child() -> None:
+        bound()
+        os.nice(NICE)
+
+    return in_child
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.scale.auditing import OPERATOR, Quantiles, Trail
-from benchmarks.scale.operating import NotInTimeError, OperatorProcess, wait_until
+from benchmarks.scale.operating import NotInTimeError, OperatorProcess, cpu_seconds, wait_until
 
 from devcluster import Cluster
 from devcluster.kubeapi import ApiError, KubeApi
@@ -35,6 +35,8 @@ class Measured:
     apply_to_job: Quantiles | None = None
     job_to_status: Quantiles | None = None
     cpu_s: float = 0.0
+    control_plane_cpu_s: dict[str, float] = field(default_factory=dict)
+    """What the others took meanwhile, by process."""
     rss_mb: float = 0.0
     writes: dict[str, int] = field(default_factory=dict)
     progress_writes: int = 0
@@ -82,7 +84,7 @@ class Bench:
         return measured
 
     def _live(self, operator: OperatorProcess, namespace: str, measured: Measured) -> None:
-        before = operator.cpu_seconds()
+        before, others = operator.cpu_seconds(), self._control_plane()
         measured.arrival_s = asyncio.run(self._arrive(namespace, measured.datasets))
 
         def all_ready() -> bool:
@@ -94,10 +96,18 @@ class Bench:
             wait_until(lambda: _is_idle(operator), "nothing is in line", within=60, every=1)
         finally:
             measured.cpu_s = operator.cpu_seconds() - before
+            after = self._control_plane()
+            measured.control_plane_cpu_s = {name: round(after[name] - others[name], 2) for name in others}
             measured.rss_mb = operator.peak_megabytes()
             page = operator.page()
             self._read_audit(namespace, measured)
             measured.progress_writes = int(page.of("diffugen_operator_status_writes_total", 'kind="progress"'))
+
+    def _control_plane(self) -> dict[str, float]:
+        """Return the CPU seconds that the control plane's processes have taken, by name."""
+        cluster = self._cluster
+        processes = (cluster.etcd, cluster.apiserver, cluster.controller_manager, cluster.scheduler)
+        return {process.name: cpu_seconds(process.pid) for process in processes if process.pid is not None}
 
     async def _arrive(self, namespace: str, datasets: int) -> float:
         """Apply datasets, one every 1/rate seconds whether or not the one before was answered."""

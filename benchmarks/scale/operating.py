@@ -88,12 +88,14 @@ class OperatorProcess:
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that it has taken, of user and system."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        assert self._process is not None
+        return cpu_seconds(self._process.pid)
 
     def peak_megabytes(self) -> float:
         """Return the most memory that was ever resident, in MB of 10^6 bytes."""
-        return int(re.search(r"VmHWM:\s+(\d+) kB", self._proc("status"))[1]) * 1024 / 1e6  # type: ignore[index]
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6  # type: ignore[index]
 
     def _ready(self) -> bool:
         try:
@@ -102,9 +104,17 @@ class OperatorProcess:
         except OSError:
             return False
 
-    def _proc(self, name: str) -> str:
-        assert self._process is not None
-        return Path(f"/proc/{self._process.pid}/{name}").read_text()
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds that a process has taken, of user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def lower_priority(pid: int, nice: int) -> None:
+    """Let others go before a process: all threads that it has, and those that they start."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
 
 
 def wait_until(seen: Callable[[], bool], what: str, *, within: float, every: float = 0.1) -> float:
