@@ -9,6 +9,10 @@ from tests.cluster.world import Json, World
 STAGE = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
 
 
+def drawn_from(source: str) -> Json:
+    return {"img2img": {"from": source, "variables": {"place": ["snow"]}}}
+
+
 def refusals() -> list[Any]:
     return [
         pytest.param({"classes": []}, ["spec.classes", "at least 1"], id="no classes"),
@@ -37,8 +41,33 @@ def refusals() -> list[Any]:
         ),
         pytest.param(
             {"stages": [{"name": "base"}]},
-            ["spec.stages[0].txt2img", "Required value"],
+            ["spec.stages[0]", "a stage is exactly one of txt2img, img2img and inpaint: give it one"],
             id="a stage of no kind",
+        ),
+        pytest.param(
+            {"stages": [{**STAGE, **drawn_from("base")}]},
+            ["spec.stages[0]", "a stage is exactly one of txt2img, img2img and inpaint: give it one"],
+            id="a stage of two kinds",
+        ),
+        pytest.param(
+            {"stages": [STAGE, {"name": "snow", **drawn_from("bse")}]},
+            ["spec.stages", "from must name another stage: rename it"],
+            id="from no stage",
+        ),
+        pytest.param(
+            {"stages": [STAGE, {"name": "snow", **drawn_from("snow")}]},
+            ["spec.stages", "from must name another stage: rename it"],
+            id="from itself",
+        ),
+        pytest.param(
+            {"stages": [STAGE, *({"name": f"s{n}", **drawn_from(f"s{(n + 1) % 15}")} for n in range(15))]},
+            ["spec.stages", "stages draw from one another in a circle: let one of them draw from one outside of it"],
+            id="a circle of fifteen",
+        ),
+        pytest.param(
+            {"stages": [STAGE, {"name": "new", "inpaint": {"from": "base", "replacements": {"bal": ["red ball"]}}}]},
+            ["spec", "inpaint.replacements must be of classes"],
+            id="a replacement of no class",
         ),
         pytest.param(
             {"prompts": {"variables": {"2nd": ["a"]}}},
@@ -59,6 +88,12 @@ def test_a_bad_manifest_is_refused_with_the_field_and_the_mend(world: World, cha
 
     for words in said:
         assert words in message
+
+
+def test_a_chain_of_sixteen_stages_is_taken_in_any_order(world: World) -> None:
+    chain = [{"name": f"s{n}", **drawn_from(f"s{n + 1}" if n < 14 else "base")} for n in range(15)]
+
+    world.apply(stages=[*chain, STAGE], suspend=True)
 
 
 def test_splits_may_be_whole_numbers(world: World) -> None:

@@ -9,6 +9,7 @@ import yaml
 from diffugen_generator.manifests import InvalidManifest, order_of, read_datasets
 
 ROOT = Path(__file__).parents[2]
+BASE = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
 
 
 def manifest(**spec: Any) -> dict[str, Any]:
@@ -100,7 +101,19 @@ def test_the_example_is_good() -> None:
             "spec.stages: it needs 1 or more (it has 0)",
             id="no stage",
         ),
-        pytest.param({"stages": [{"name": "base"}]}, "spec.stages[0].txt2img: it is missing", id="missing"),
+        pytest.param(
+            {"stages": [{"name": "base", "txt2img": {}}]}, "spec.stages[0].txt2img.model: it is missing", id="missing"
+        ),
+        pytest.param(
+            {"stages": [BASE, {"name": "new", "img2img": {"from": "bse", "variables": {"place": ["mud"]}}}]},
+            "spec.stages[1].img2img.from: there is no stage 'bse' to draw from: name another stage (there are: base)",
+            id="from no stage",
+        ),
+        pytest.param(
+            {"stages": [BASE, {"name": "new", "inpaint": {"from": "base", "replacements": {"car": ["red car"]}}}]},
+            "spec.stages[1].inpaint.replacements: 'car' is no class; name one of ball, or add it to spec.classes",
+            id="a replacement of no class",
+        ),
         pytest.param(
             {"output": {"splits": {"train": 0.5}}},
             "spec.output.splits: splits must add up to 1: for example train 0.8, val 0.1, test 0.1",
@@ -113,13 +126,13 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"classes": [{"name": "ball"}, {"name": "Ball"}]},
-            "spec.classes: [1].name: 'Ball' names class 'ball' already (case does not matter), so a prompt's 'Ball' "
+            "spec.classes[1].name: 'Ball' names class 'ball' already (case does not matter), so a prompt's 'Ball' "
             "would never be 'Ball': rename or remove one",
             id="two classes of one word",
         ),
         pytest.param(
             {"classes": [{"name": "ball"}, {"name": "toy", "synonyms": ["cube", "BALL"]}]},
-            "spec.classes: [1].synonyms[1]: 'BALL' names class 'ball' already",
+            "spec.classes[1].synonyms[1]: 'BALL' names class 'ball' already",
             id="a synonym that is another class",
         ),
         pytest.param(

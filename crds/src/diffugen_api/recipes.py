@@ -21,9 +21,13 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
-_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None}
+_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 """Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
+_YOUNGER: Mapping[str, Mapping[str, Any]] = {"txt2img": _YOUNGER_TXT2IMG}
+"""Such fields by the stage's kind."""
+_NOT_DRAWING = {"model", "model_sha256", "embeddings", "source", "variables", "replacements", "template"}
+"""Fields of a stage that go into a picture's address by what comes of them: a model's digest, a prompt, a source."""
 
 
 def revision_of(spec: LabeledDatasetSpec) -> str:
@@ -34,9 +38,15 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
     content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
-    content["stages"] = [{**stage, "txt2img": _without(_YOUNGER_TXT2IMG, stage["txt2img"])} for stage in data["stages"]]
+    content["stages"] = [_stage_content(stage) for stage in data["stages"]]
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
+
+
+def _stage_content(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's part of the revision: its name and the one kind that it is."""
+    kinds = {kind: _without(_YOUNGER.get(kind, {}), task) for kind, task in stage.items() if isinstance(task, Mapping)}
+    return {"name": stage["name"], **kinds}
 
 
 def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,19 +78,24 @@ class StageRecipe:
         return str(self.drawing["image"]["format"])
 
 
-def stage_recipe(spec: LabeledDatasetSpec, stage: Stage, model_digest: str) -> StageRecipe:
-    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files."""
-    settings = stage.txt2img.model_dump(mode="json", by_alias=True, exclude={"model"})
-    drawing = {
+def stage_recipe(
+    spec: LabeledDatasetSpec, stage: Stage, model_digest: str, embeddings: Mapping[str, str] | None = None
+) -> StageRecipe:
+    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files, `embeddings` has
+    that of the file of each token."""
+    settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
+    drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
         "kind": stage.kind,
         "model": model_digest,
         "image": spec.image.model_dump(mode="json", by_alias=True),
         "negative": spec.prompts.negative,
-        "settings": _without(_YOUNGER_TXT2IMG, settings),
+        "settings": _without(_YOUNGER.get(stage.kind, {}), settings),
     }
     if isinstance(negative := read_prompt(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
         drawing["negativeWeights"] = [list(piece) for piece in negative]
+    if embeddings:
+        drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     attention = spec.labeling.attention
     evidence_id = address(
         {

@@ -21,10 +21,11 @@ from pydantic_core import ErrorDetails
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, check_weights, revision_of
-from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset
+from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
 from diffugen_generator.models import BUILTIN, resolve
 
+_INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
@@ -134,12 +135,11 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     except SpecError as error:
         yield _fault_of(error)
         return
-    for number, stage in enumerate(dataset.spec.stages):
-        model = stage.txt2img.model
+    for model, field in dict.fromkeys(model_of(dataset.spec.stages, stage) for stage in dataset.spec.stages):
         # a folder is one in the pod; only the built-in models are everywhere
         if model.startswith(BUILTIN) or not model.startswith("/"):
             try:
-                resolve(model, field=f"spec.stages[{number}].txt2img.model")
+                resolve(model, field=field)
             except SpecError as error:
                 yield _fault_of(error)
 
@@ -150,7 +150,12 @@ def _fault_of(error: SpecError) -> Fault:
 
 
 def _fault(detail: ErrorDetails) -> Fault:
-    return Fault(_path(detail["loc"]), _explained(detail))
+    path, message = _path(detail["loc"]), _explained(detail)
+    # a rule over several fields says which of them it means
+    if detail["type"] == "value_error" and (inner := _INNER_PATH.match(message)) is not None:
+        part = inner["path"]
+        path, message = path + (part if part.startswith("[") else f".{part}"), message[inner.end() :]
+    return Fault(path, message)
 
 
 def _path(location: tuple[str | int, ...]) -> str:

@@ -29,7 +29,7 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, model_of
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.models import ModelFolder, resolve
@@ -101,7 +101,10 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     check_weights(spec)
     stages = []
     for number, stage in enumerate(spec.stages):
-        model = resolve(stage.txt2img.model, field=f"spec.stages[{number}].txt2img.model")
+        if stage.source is not None:
+            raise SpecError("UnsupportedStage", f"spec.stages[{number}].{stage.kind}: only txt2img is drawn as yet.")
+        uri, field = model_of(spec.stages, stage)
+        model = resolve(uri, field=field)
         stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest)))
     return stages
 

@@ -166,9 +166,10 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
         kept["spec"] = obj.get("spec") or {}
     elif resource is Resource.JOBS:
         kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
-    elif resource is Resource.PODS:
+    else:
         # The Job controller's finalizer comes and goes; of a pod's annotations none is ours.
         kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
+        kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     return kept
 
 

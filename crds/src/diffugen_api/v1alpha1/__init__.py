@@ -7,13 +7,25 @@ camelCase in manifests and snake_case in Python.
 
 from diffugen_api.v1alpha1.base import WORD_PATTERN
 from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
+from diffugen_api.v1alpha1.models import Drawing, Embedding
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
 from diffugen_api.v1alpha1.resource import LabeledDataset
-from diffugen_api.v1alpha1.running import Resources, Run
+from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
-from diffugen_api.v1alpha1.stages import Scheduler, Stage, Txt2Img
+from diffugen_api.v1alpha1.stages import (
+    Img2Img,
+    Inpaint,
+    Scheduler,
+    Stage,
+    Task,
+    Txt2Img,
+    embeddings_of,
+    in_graph_order,
+    model_of,
+    model_stage,
+)
 from diffugen_api.v1alpha1.status import (
     Condition,
     DatasetStatus,
@@ -30,11 +42,16 @@ __all__ = [
     "AttentionLabeling",
     "Condition",
     "DatasetStatus",
+    "Drawing",
+    "Embedding",
     "Image",
+    "Img2Img",
+    "Inpaint",
     "LabeledDataset",
     "LabeledDatasetSpec",
     "LabeledDatasetStatus",
     "Labeling",
+    "ModelCache",
     "ObjectClass",
     "Output",
     "Prompts",
@@ -49,6 +66,11 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Summary",
+    "Task",
     "Txt2Img",
+    "embeddings_of",
+    "in_graph_order",
+    "model_of",
+    "model_stage",
     "normalised",
 ]

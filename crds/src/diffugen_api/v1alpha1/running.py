@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,17 @@ class Resources(Model):
 
     limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
     requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+
+
+class ModelCache(Model):
+    """Where models are kept that were fetched once."""
+
+    persistent_volume_claim: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="A PersistentVolumeClaim of the namespace; ReadWriteMany where pods run on several nodes.",
+    )
 
 
 class Run(Model):
@@ -58,4 +69,18 @@ class Run(Model):
     backoff_limit_per_shard: int = Field(default=3, ge=0, le=100, description="Retries of one index before it fails.")
     active_deadline_seconds: int | None = Field(
         default=None, ge=1, le=31_536_000, description="Longest time for each Job, in seconds."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto",
+        description="Numbers that models calculate with; auto is bfloat16 on a GPU and float32 on a CPU.",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Pictures at once; by the device where absent. Halved where memory is short.",
+    )
+    model_cache: ModelCache | None = Field(
+        default=None,
+        description="A volume for fetched models, which pods share; each pod fetches its own where absent.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, unique_names, validations
 from diffugen_api.v1alpha1.labeling import Labeling
@@ -13,11 +13,37 @@ from diffugen_api.v1alpha1.output import Output
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
 from diffugen_api.v1alpha1.running import Run
-from diffugen_api.v1alpha1.stages import Stage
+from diffugen_api.v1alpha1.stages import Stage, graph_faults
+
+_MOST_STAGES = 16
+_SOURCE = "(has({0}.img2img) ? {0}.img2img.from : has({0}.inpaint) ? {0}.inpaint.from : '')"
+
+
+def _no_circle() -> str:
+    """Return the CEL rule that stages do not draw from one another in a circle.
+
+    CEL knows neither recursion nor variables. `[x].all(n, …)` is as good as a variable, and the list `n<k>` has the
+    stages that are fewer than k sources away from one that needs none.
+    """
+    source = _SOURCE.format("s")
+    rule = f"self.all(s, {source} in n{_MOST_STAGES - 1})"
+    for level in range(_MOST_STAGES - 1, 0, -1):
+        rule = f"[self.filter(s, {source} in n{level - 1}).map(s, s.name) + ['']].all(n{level}, {rule})"
+    return f"[['']].all(n0, {rule})"
 
 
 class LabeledDatasetSpec(Model):
     """The dataset that is wanted."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "self.stages.all(s, !has(s.inpaint) || "
+                "s.inpaint.replacements.all(name, self.classes.exists(c, c.name == name)))",
+                "inpaint.replacements must be of classes: name the class whose objects are replaced as in spec.classes",
+            )
+        )
+    )
 
     classes: list[ObjectClass] = Field(
         min_length=1,
@@ -33,7 +59,22 @@ class LabeledDatasetSpec(Model):
     image: Image = Field(default_factory=Image)
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Every picture's seed derives from it.")
     prompts: Prompts
-    stages: list[Stage] = Field(min_length=1, max_length=16, json_schema_extra=validations(unique_names("stage")))
+    stages: list[Stage] = Field(
+        min_length=1,
+        max_length=_MOST_STAGES,
+        json_schema_extra=validations(
+            unique_names("stage"),
+            cel(
+                f"self.all(s, {_SOURCE.format('s')} == '' || "
+                f"self.exists(t, t.name == {_SOURCE.format('s')} && t.name != s.name))",
+                "from must name another stage: rename it",
+            ),
+            cel(
+                _no_circle(),
+                "stages draw from one another in a circle: let one of them draw from one outside of it",
+            ),
+        ),
+    )
     labeling: Labeling = Field(default_factory=Labeling)
     quality: Quality = Field(default_factory=Quality)
     output: Output = Field(default_factory=Output)
@@ -69,6 +110,25 @@ class LabeledDatasetSpec(Model):
                 raise ValueError(
                     f"{what} names must be unique: rename or remove the duplicates of {', '.join(duplicates)}"
                 )
+        return self
+
+    @field_validator("stages")
+    @classmethod
+    def _sources_are_a_graph(cls, stages: list[Stage]) -> list[Stage]:
+        for fault in graph_faults(stages):
+            raise ValueError(fault)
+        return stages
+
+    @model_validator(mode="after")
+    def _replaced_are_classes(self) -> LabeledDatasetSpec:
+        names = [c.name for c in self.classes]
+        for number, stage in enumerate(self.stages):
+            for name in stage.inpaint.replacements if stage.inpaint else ():
+                if name not in names:
+                    raise ValueError(
+                        f"stages[{number}].inpaint.replacements: {name!r} is no class; "
+                        f"name one of {', '.join(names)}, or add it to spec.classes"
+                    )
         return self
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from diffugen_api.contract import StagePlan
 from diffugen_api.plan import templates_of
-from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec
+from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
 from diffugen_generator.commands.results import RunResult
 from diffugen_generator.manifests import InvalidManifest
 from diffugen_generator.progress import duration
@@ -31,7 +31,7 @@ def show_plan(
     for stage, found in zip(dataset.spec.stages, plans, strict=True):
         reused, relabel = (f"{count:,}" if looked else "-" for count in (found.reused, found.relabel))
         row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
-        table.add_row(stage.name, stage.kind, stage.txt2img.model, *row)
+        table.add_row(stage.name, stage.kind, model_of(dataset.spec.stages, stage)[0], *row)
     console.print(table)
     if not looked:
         hint = "no store was looked into, so all is to draw; --store DIR counts what a folder holds already"

@@ -112,8 +112,8 @@ def _model_rows(order: WorkOrder, models: Sequence[tuple[str, str]]) -> list[lis
             stage.name,
             f"`{model}`",
             f"`{digest[:16]}…`",
-            str(stage.txt2img.steps),
-            f"{stage.txt2img.guidance_scale:g}",
+            str(stage.task.steps),
+            f"{stage.task.guidance_scale:g}",
         ]
         for stage, (model, digest) in zip(order.spec.stages, models, strict=True)
     ]
