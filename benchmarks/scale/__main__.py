@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.scale import kubelets, reporting
-from benchmarks.scale.measuring import Bench
-from benchmarks.scale.operating import lower_priority
+from benchmarks.scale.measuring import NICE, Bench
+from benchmarks.scale.operating import lower_priority, wait_until
 from rich.console import Console
 
-from devcluster import Cluster, kernel
+from devcluster import Cluster, ClusterError, kernel
 
 ROOT = Path(__file__).parents[2]
-NICE = 10
-"""What has processors of its own on a real cluster, and here shares two with the operator, lets it go before."""
 
 
 def main() -> int:
@@ -36,7 +34,7 @@ def main() -> int:
             if process.pid is not None:
                 lower_priority(process.pid, NICE)
         cluster.apply_file(ROOT / "crds" / "diffugen.dev_labeleddatasets.yaml")
-        cluster.kubectl("wait", "--for=condition=Established", "crd/labeleddatasets.diffugen.dev", "--timeout=30s")
+        wait_until(lambda: _serves(cluster), "the CRD is served", within=30)
         cluster.apply_file(ROOT / "operator" / "rbac.yaml")
         bench = Bench(cluster, rate=arguments.rate)
         measured = []
@@ -68,6 +66,14 @@ def played(cluster: Cluster) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+def _serves(cluster: Cluster) -> bool:
+    try:
+        cluster.kubectl("get", "labeleddatasets", "--all-namespaces")
+    except ClusterError:
+        return False
+    return True
 
 
 def _in_the_background() -> Callable[[], None]:

@@ -95,7 +95,8 @@ def test_a_list_mends_what_a_watch_lost_and_spares_what_is_newer() -> None:
     cache.put(JOBS, a_job("gone", 3))
     cache.put(JOBS, a_job("new", 12))
 
-    cache.replace(JOBS, [a_job("listed", 5)], version=10)
+    cache.keep_listed(JOBS, "vision", cache.put_page(JOBS, [a_job("listed", 5)]), version=10)
+    cache.keep_listed(JOBS, "audio", set(), version=99)
 
     assert sorted(job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")) == ["listed", "new"]
 

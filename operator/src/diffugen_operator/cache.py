@@ -111,14 +111,18 @@ class Cache:
             if not siblings:
                 del self._children[resource][parent]
 
-    def replace(self, resource: Resource, objects: Iterable[Mapping[str, Any]], version: int) -> None:
-        """Take in a whole list as of `version`: what it lacks, and what is not newer, is gone."""
+    def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]]) -> set[Name]:
+        """Take in a part of a list; returns the names in it."""
         listed = set()
         for obj in objects:
             listed.add(_name(obj))
             self.put(resource, obj)
+        return listed
+
+    def keep_listed(self, resource: Resource, namespace: str | None, listed: set[Name], version: int) -> None:
+        """Forget what a list of a namespace (None: of all) as of `version` lacks, unless it is newer."""
         for name, obj in list(self._objects[resource].items()):
-            if name not in listed and version_of(obj) <= version:
+            if namespace in (None, name[0]) and name not in listed and version_of(obj) <= version:
                 self.drop(resource, obj)
 
     def count(self, resource: Resource) -> int:

@@ -1,4 +1,4 @@
-"""How the cluster's changes come in: kopf watches, and its events go to our cache and queue.
+"""How the datasets' changes come in: kopf watches, and its events go to our cache and queue.
 
 kopf is the transport, never the state: only `on.event` is used, which keeps nothing on any object. A change
 handler, a timer or a daemon would write annotations and finalizers into users' objects.
@@ -11,14 +11,13 @@ from typing import Any
 
 import kopf
 
-from diffugen_api.contract import GROUP, LABEL_MANAGED_BY, MANAGED_BY, PLURAL, VERSION
+from diffugen_api.contract import GROUP, PLURAL, VERSION
 from diffugen_operator.cache import Cache, Resource
 from diffugen_operator.connection import Connection
 from diffugen_operator.queueing import WorkQueue
 
 _SETTLING_SECONDS = 0.25
 """How long to wait for what a pod says next."""
-_OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 
 class Inbox:
@@ -43,7 +42,7 @@ class Inbox:
 
 
 def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:
-    """Return kopf's handlers: a login, and an event handler for each resource."""
+    """Return kopf's handlers: a login, and an event handler for the datasets."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -53,14 +52,6 @@ def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def on_dataset(event: kopf.RawEvent, **_: Any) -> None:
         inbox.take(Resource.DATASETS, event["type"], dict(event["object"]))
-
-    @kopf.on.event("batch", "v1", "jobs", registry=handlers, labels={LABEL_MANAGED_BY: MANAGED_BY})
-    async def on_job(event: kopf.RawEvent, **_: Any) -> None:
-        inbox.take(Resource.JOBS, event["type"], dict(event["object"]))
-
-    @kopf.on.event("", "v1", "pods", registry=handlers, labels={LABEL_MANAGED_BY: MANAGED_BY})
-    async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
-        inbox.take(Resource.PODS, event["type"], dict(event["object"]))
 
     return handlers
 
@@ -98,7 +89,7 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """Return how kopf is to watch: only what is ours, without Events of its own or a look at other CRDs."""
+    """Return how kopf is to watch: without Events of its own or a look at other CRDs."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.level = logging.CRITICAL
@@ -106,7 +97,5 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
     settings.queueing.idle_timeout = 1.0  # a task and a queue for each object that has just changed
-    settings.watching.label_selectors["batch", "v1", "jobs"] = _OURS
-    settings.watching.label_selectors["", "v1", "pods"] = _OURS
     settings.watching.chunk_size = 500
     return settings
