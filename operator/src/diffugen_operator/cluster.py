@@ -48,6 +48,11 @@ class ApiError(Exception):
             return not any(words in self.message for words in passing)
         return self.code in (400, 413, 422)
 
+    @property
+    def namespace_goes(self) -> bool:
+        """Whether nothing can be created because the namespace is being deleted."""
+        return self.code == 403 and "is being terminated" in self.message
+
 
 class NotLeaderError(Exception):
     """Nothing is written, as another operator may lead by now."""
@@ -154,6 +159,11 @@ class Cluster:
         """Merge into a dataset's status, if the dataset is still of this resourceVersion."""
         path = f"{_path(Resource.DATASETS, key.namespace, key.name)}/status"
         return await self._patch(path, {"metadata": {"resourceVersion": version}, "status": patch})
+
+    async def set_finalizers(self, key: Key, version: str, finalizers: Sequence[str]) -> Object:
+        """Replace a dataset's finalizers, if it is still of this resourceVersion; the last one's removal deletes it."""
+        metadata = {"resourceVersion": version, "finalizers": list(finalizers)}
+        return await self._patch(_path(Resource.DATASETS, key.namespace, key.name), {"metadata": metadata})
 
     async def create_event(self, manifest: Object) -> None:
         """Post an Event."""
