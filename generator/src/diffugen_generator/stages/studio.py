@@ -18,6 +18,7 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
@@ -48,15 +49,27 @@ log = logging.getLogger(__name__)
 class Studio:
     """One model, loaded for the samples of one shard."""
 
-    def __init__(self, model: ModelFolder, header: ShardHeader, *, device: str | None, batch: int | None) -> None:
-        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device)."""
+    def __init__(
+        self,
+        model: ModelFolder,
+        header: ShardHeader,
+        *,
+        device: str | None,
+        batch: int | None,
+        dtype: str = "auto",
+        embeddings: Sequence[Embedding] = (),
+    ) -> None:
+        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
+
+        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught.
+        """
         where = open_device(device)
         on_gpu = where.type == "cuda"
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
-        components = load(model, where, header.drawing["settings"].get("scheduler"))
+        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
         if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
             torch.set_num_threads(1)
         texts = TextStates(components)
