@@ -38,7 +38,7 @@ from diffugen_operator.recording import Recorder
 from diffugen_operator.scraping import Scraper
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import dumped, is_halted, merge_patch
-from diffugen_operator.transitions import announcements, is_transition
+from diffugen_operator.transitions import announcements, images_between, is_transition
 
 logger = logging.getLogger(__name__)
 
@@ -200,13 +200,15 @@ class Reconciler:
         if new == old:
             return decision.look_again
         wait = memory.written_at + self._settings.progress_interval - self._clock()
-        if wait > 0 and not is_transition(old, new):
+        transition = is_transition(old, new)
+        if wait > 0 and not transition:
             return min(wait, decision.look_again or wait)
         version = raw["metadata"]["resourceVersion"]
         patch = merge_patch(raw["status"], dumped(new))
         self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
         memory.written_at = self._clock()
-        self._metrics.status_writes.inc()
+        self._metrics.status_writes.labels("transition" if transition else "progress").inc()
+        self._metrics.images.inc(images_between(old, new))
         self._announce(dataset, decision)
         return decision.look_again
 

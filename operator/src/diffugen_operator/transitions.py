@@ -29,6 +29,14 @@ def is_transition(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> bool:
     return _states(old) != _states(new)
 
 
+def images_between(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> int:
+    """Return how many images were drawn from `old` to `new`; deciding labels anew draws none."""
+    former = {stage.name: stage.samples.done for stage in old.stages} if old.attempt == new.attempt else {}
+    return sum(
+        max(0, stage.samples.done - former.get(stage.name, stage.samples.reused)) for stage in new.stages if stage.gpu
+    )
+
+
 def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
     return (
         (status.observed_generation, status.revision, status.store, status.attempt, status.planned),
