@@ -23,7 +23,8 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, check_weights, revision_of
 from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
-from diffugen_generator.models import BUILTIN, resolve
+from diffugen_generator.judges import judges_of
+from diffugen_generator.models import BUCKET, HUB, resolve
 
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -136,12 +137,23 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         yield _fault_of(error)
         return
     for model, field in dict.fromkeys(model_of(dataset.spec.stages, stage) for stage in dataset.spec.stages):
-        # a folder is one in the pod; only the built-in models are everywhere
-        if model.startswith(BUILTIN) or not model.startswith("/"):
+        # a folder is one in the pod, and a place elsewhere is asked by the plan; what is built in is everywhere
+        if not model.startswith(("/", HUB, BUCKET)):
             try:
                 resolve(model, field=field)
             except SpecError as error:
                 yield _fault_of(error)
+    yield from _judge_faults(dataset)
+
+
+def _judge_faults(dataset: LabeledDataset) -> Iterator[Fault]:
+    """Yield what is wrong with the models that label, as far as they are everywhere."""
+    detector = dataset.spec.labeling.detector
+    if detector is not None and not detector.model.startswith("/"):
+        try:
+            judges_of(dataset.spec)
+        except SpecError as error:
+            yield _fault_of(error)
 
 
 def _fault_of(error: SpecError) -> Fault:

@@ -29,12 +29,14 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, model_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, model_of, model_stage
+from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
-from diffugen_generator.models import ModelFolder, resolve
+from diffugen_generator.judges import judges_of
+from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader
+from diffugen_generator.shards import Need, ShardHeader, TaughtWord
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -54,6 +56,9 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
+    judges: Mapping[str, str]
+    """SHA-256 of the models beside it that label, by kind."""
+    embeddings: tuple[TaughtWord, ...] = ()
 
 
 def plan(
@@ -99,13 +104,19 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
             f"{MAX_SAMPLES:,} are the most: ask for fewer, or split the dataset.",
         )
     check_weights(spec)
+    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
     stages = []
     for number, stage in enumerate(spec.stages):
         if stage.source is not None:
             raise SpecError("UnsupportedStage", f"spec.stages[{number}].{stage.kind}: only txt2img is drawn as yet.")
         uri, field = model_of(spec.stages, stage)
-        model = resolve(uri, field=field)
-        stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest)))
+        pin = model_stage(spec.stages, stage).task.model_sha256
+        model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
+        check_kind(model, stage.kind, field)
+        words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
+        digests = {word.token: word.digest for word in words}
+        recipe = stage_recipe(spec, stage, model.digest, digests, judges=judges)
+        stages.append(StageInPlan(stage, model, recipe, judges, words))
     return stages
 
 
@@ -124,6 +135,11 @@ def sentence(plans: list[StagePlan]) -> str:
 def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
+
+
+def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
+    return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
 
 
 @dataclass
@@ -187,6 +203,12 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         label_id=each.recipe.label_id,
         attention=order.spec.labeling.attention,
         classes=tuple(order.spec.classes),
+        embeddings=each.embeddings,
+        detector=order.spec.labeling.detector,
+        agreement=order.spec.labeling.agreement,
+        clip=order.spec.quality.clip_score,
+        witnesses=each.recipe.witnesses,
+        judges=each.judges,
     )
 
 
@@ -202,6 +224,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for each, found in zip(stages, plans, strict=True)
         ],
