@@ -49,7 +49,7 @@ class Recorder:
         while True:
             manifest = await self._queue.get()
             try:
-                while pause := await self._posted(manifest):
+                while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server says how long
                     await asyncio.sleep(pause)
             finally:
                 self._queue.task_done()

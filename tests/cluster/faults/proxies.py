@@ -43,6 +43,7 @@ class Proxy:
         self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     @property
     def url(self) -> str:
@@ -51,12 +52,14 @@ class Proxy:
 
     def listen(self) -> None:
         """Take connections, at the same port as before."""
-        self._do(self._listen())
+        if self._site is None:
+            self._do(self._listen())
 
     def refuse(self) -> None:
         """Take no connections, as where no program runs."""
-        assert self._site is not None
-        self._do(self._site.stop())
+        if self._site is not None:
+            self._do(self._site.stop())
+        self._site = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request: by passing it on, or else."""
