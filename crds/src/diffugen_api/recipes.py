@@ -71,6 +71,8 @@ class StageRecipe:
     """All that decides a picture besides prompt and seed."""
     evidence_id: str
     label_id: str
+    source: StageRecipe | None = None
+    """The recipe of the stage that this one draws from."""
 
     @property
     def extension(self) -> str:
@@ -79,10 +81,16 @@ class StageRecipe:
 
 
 def stage_recipe(
-    spec: LabeledDatasetSpec, stage: Stage, model_digest: str, embeddings: Mapping[str, str] | None = None
+    spec: LabeledDatasetSpec,
+    stage: Stage,
+    model_digest: str,
+    embeddings: Mapping[str, str] | None = None,
+    source: StageRecipe | None = None,
 ) -> StageRecipe:
     """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files, `embeddings` has
-    that of the file of each token."""
+    that of the file of each token, `source` is the recipe of the stage that it draws from."""
+    if (source and source.stage) != stage.source:
+        raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
     settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
     drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
@@ -114,4 +122,4 @@ def stage_recipe(
             "snap": attention.snap,
         }
     )
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id)
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, source)
