@@ -36,8 +36,8 @@ from diffugen_api.weights import Prompt
 
 __all__ = [
     "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
-    "count_samples", "most_samples", "names_of", "revision_of", "samples_of", "samples_per_shard", "split_of",
-    "stage_recipe", "store_of", "templates_of",
+    "count_samples", "has_samples", "most_samples", "names_of", "revision_of", "samples_of", "samples_per_shard",
+    "split_of", "stage_recipe", "store_of", "templates_of",
 ]  # fmt: skip
 
 MAX_COMPARED = 1_000_000
@@ -70,6 +70,11 @@ def count_distinct_samples(spec: LabeledDatasetSpec, stage: str | None = None) -
     if any(most[name] > MAX_COMPARED * each_prompt for name in wanted):
         return sum(most[name] for name in wanted)
     return sum(sum(1 for _ in _drafts(spec, name)) for name in wanted) * each_prompt
+
+
+def has_samples(spec: LabeledDatasetSpec, stage: str) -> bool:
+    """Return whether a stage has any sample."""
+    return next(_drafts(spec, stage), None) is not None
 
 
 def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
@@ -155,6 +160,7 @@ def samples_per_shard(spec: LabeledDatasetSpec, missing: int) -> int:
 def split_of(spec: LabeledDatasetSpec, sample_id: str) -> str:
     """Return the split of a sample: train, val or test, by its id alone.
 
+    Pictures that are drawn from one another belong into one split, so ask for a sample's root.
     Uses the digest of the id, not the id, as ids are also what the store's folders are spread by.
     """
     splits = spec.output.splits

@@ -63,6 +63,11 @@ class Sample:
         """The prompt as it is drawn."""
         return self.pieces or self.prompt
 
+    @property
+    def root(self) -> str:
+        """The id of the sample of text alone that this one comes from; its own where it is one."""
+        return self.id if self.source is None else [source.id for source in self.source.line()][-1]
+
     def row(self) -> dict[str, Any]:
         """Return the sample as a line of a shard."""
         return {

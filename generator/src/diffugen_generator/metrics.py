@@ -42,7 +42,7 @@ class ShardMetrics:
         self._samples.set(counts.total)
         self._done.set(done(counts))
         self._drawn.inc(max(0, counts.drawn - self._counts.drawn))
-        for state in ("drawn", "seen", "labelled", "reused"):
+        for state in ("drawn", "seen", "labelled", "reused", "skipped"):
             self._states.labels(state).set(getattr(counts, state))
         self._counts = counts
 
@@ -56,4 +56,4 @@ class ShardMetrics:
 
 def done(counts: ShardCounts) -> int:
     """Return how many samples of a shard are done."""
-    return counts.labelled + counts.reused
+    return counts.done

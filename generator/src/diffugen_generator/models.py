@@ -18,7 +18,7 @@ from typing import Any, Final
 from diffugen_api.plan import SpecError
 
 BUILTIN: Final = "builtin://"
-PIPELINES: Final = ("StableDiffusionPipeline",)
+PIPELINES: Final = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
 """Values of `_class_name` in model_index.json that can be drawn with."""
 
 WEIGHTS: Final = ("text_encoder", "unet", "vae")
@@ -60,6 +60,26 @@ def resolve(uri: str, *, field: str = _FIELD) -> ModelFolder:
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
     return ModelFolder(uri, path, _digest(path))
+
+
+def check_kind(model: ModelFolder, kind: str, field: str) -> None:
+    """Raise `SpecError` where a stage of `kind` cannot draw with a model that was made for inpainting."""
+    if kind != "inpaint" and made_for_inpainting(model):
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} is made for inpainting and cannot do {kind}; name one that is not, or use it in "
+            "an inpaint stage.",
+        )
+
+
+def made_for_inpainting(model: ModelFolder) -> bool:
+    """Return whether the model's UNet is given a mask and what is around it: two sets of latents and one channel."""
+    try:
+        taken = int(settings_of(model.path / "unet" / "config.json")["in_channels"])
+        latents = int(settings_of(model.path / "vae" / "config.json")["latent_channels"])
+    except (KeyError, TypeError, ValueError):
+        return False  # whoever loads the model says what is wrong with it
+    return taken == 2 * latents + 1
 
 
 def settings_of(path: Path) -> dict[str, Any]:

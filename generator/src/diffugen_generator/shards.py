@@ -11,12 +11,12 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ObjectClass
+from diffugen_api.v1alpha1 import AttentionLabeling, ObjectClass, Quality
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store import Store
 
@@ -43,6 +43,34 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """A stage that another one draws from, as far as its samples' fate is asked."""
+
+    stage: str
+    kind: str
+    label_id: str
+
+    def row(self) -> dict[str, str]:
+        """Return the origin as JSON data."""
+        return {"stage": self.stage, "kind": self.kind, "labelId": self.label_id}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Origin:
+        """Read what `row` wrote."""
+        return cls(row["stage"], row["kind"], row["labelId"])
+
+
+def origins_of(recipe: StageRecipe) -> tuple[Origin, ...]:
+    """Return the stages that a stage's samples come from, the nearest first."""
+    origins = []
+    source = recipe.source
+    while source is not None:
+        origins.append(Origin(source.stage, source.kind, source.label_id))
+        source = source.source
+    return tuple(origins)
+
+
+@dataclass(frozen=True, slots=True)
 class ShardHeader:
     """What all samples of a shard share: the file's first line."""
 
@@ -61,6 +89,10 @@ class ShardHeader:
     attention: AttentionLabeling
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
+    origins: tuple[Origin, ...] = ()
+    """The stages that the samples come from, the nearest first; none for text alone."""
+    quality: Quality = field(default_factory=Quality)
+    """What the samples' sources have to be for anything to be drawn from them."""
 
     @property
     def recipe(self) -> StageRecipe:
@@ -86,6 +118,15 @@ class ShardHeader:
             "labelId": self.label_id,
             "attention": self.attention.model_dump(mode="json", by_alias=True),
             "classes": [c.model_dump(mode="json", by_alias=True) for c in self.classes],
+            **self._sources_json(),
+        }
+
+    def _sources_json(self) -> dict[str, Any]:
+        if not self.origins:
+            return {}
+        return {
+            "origins": [origin.row() for origin in self.origins],
+            "quality": self.quality.model_dump(mode="json", by_alias=True),
         }
 
     @classmethod
@@ -103,6 +144,8 @@ class ShardHeader:
             label_id=line["labelId"],
             attention=AttentionLabeling.model_validate(line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
+            origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
+            quality=Quality.model_validate(line.get("quality", {})),
         )
 
 

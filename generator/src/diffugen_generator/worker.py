@@ -128,6 +128,8 @@ def _stage(task: Task) -> Outcome:
     on_progress(ShardCounts(total=len(rows)))
     counts = run_shard(header, rows, task.store, on_progress=on_progress, stop=task.stop)
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
+    if counts.skipped:
+        message += f", {counts.skipped} skipped, as their source is rejected or has no label"
     return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
 
 
