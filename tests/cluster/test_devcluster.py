@@ -163,6 +163,15 @@ def test_a_long_message_is_cut_and_a_failure_is_told(cluster: Cluster, namespace
     assert cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Failed"
 
 
+def test_who_takes_more_memory_than_its_limit_is_killed_for_it(cluster: Cluster, namespace: str) -> None:
+    grow = "python3 -c 'import time; much = b\"x\" * (200 << 20); time.sleep(60)'; true"  # in a process below the first
+    cluster.apply(pod(namespace, {**shell(grow), "resources": {"limits": {"memory": "100Mi"}}}))
+
+    end = eventually(lambda: state_of(cluster, namespace, "terminated"))
+
+    assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
+
+
 def test_volumes_and_init_containers(cluster: Cluster, namespace: str) -> None:
     mounts = [{"name": "scratch", "mountPath": "/data"}, {"name": "facts", "mountPath": "/data/facts"}]
     init = {**shell("echo prepared > /data/file", volumeMounts=mounts), "name": "init"}

@@ -105,7 +105,7 @@ def test_a_shard_leaves_pictures_recipes_evidence_labels_and_a_report(
 
     assert len(list(drawn.list(""))) == 4 * 6 + 1
     report = json.loads(drawn.read(layout.shard_report("0123456789", "base", 0)))
-    assert report["counts"] == {"total": 6, "drawn": 6, "seen": 6, "labelled": 6, "reused": 0}
+    assert report["counts"] == {"total": 6, "drawn": 6, "seen": 6, "labelled": 6, "reused": 0, "skipped": 0}
     for row in rows:
         sample = row.sample
         file = drawn.read(layout.image("base", sample.id, "png"))
@@ -313,7 +313,11 @@ def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: Fold
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved(
-    tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+    tiny_model: ModelFolder,
+    drawn: FolderStore,
+    store: FolderStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     import torch
 
@@ -333,5 +337,6 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=6, device="cpu")
 
     assert tried == [6, 3, 1, 2, 3, 1, 2]
+    assert caplog.messages[0] == "memory does not reach for 6 pictures at once; halving"
     assert counts.drawn == 6
     assert list(store.list("")) == list(drawn.list(""))

@@ -178,7 +178,7 @@ class Life:
         labels = {"batch.kubernetes.io/job-name": job}
         if index:
             labels["batch.kubernetes.io/job-completion-index"] = index
-        self.pods[name] = {"metadata": {"name": name, "labels": labels}, "status": status}
+        self.pods[name] = {"metadata": {"name": name, "labels": labels}, "spec": {"nodeName": "n7"}, "status": status}
         return self
 
     def pod_runs(self, what: str, index: str = "", *, total: int = 0, done: int | None = None) -> Life:

@@ -13,7 +13,7 @@ from tests.operator.lives import a_raw_dataset
 
 def a_pod(**status: Any) -> Pod:
     labels = {"batch.kubernetes.io/job-name": "j", "batch.kubernetes.io/job-completion-index": "4"}
-    return Pod.read({"metadata": {"name": "p", "labels": labels}, "status": status})
+    return Pod.read({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": "n7"}, "status": status})
 
 
 def a_container(name: str = "generator", **state: Any) -> dict[str, Any]:
@@ -43,6 +43,41 @@ def test_a_termination_message_that_is_not_ours_is_kept_as_words() -> None:
 
 def test_an_evicted_pod_says_why() -> None:
     assert a_pod(phase="Failed", reason="Evicted", message="low on memory").evicted == "low on memory"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"phase": "Failed", "reason": "NodeShutdown"}, "NodeShutdown"),
+        (
+            {"phase": "Failed", "reason": "Evicted", "containerStatuses": [a_container(terminated={"exitCode": 137})]},
+            "Evicted",
+        ),
+        ({"phase": "Failed", "containerStatuses": [a_container(terminated={"exitCode": 137})]}, ""),
+        ({"phase": "Running", "message": "said of a pod that runs"}, ""),
+    ],
+)
+def test_what_the_kubelet_says_of_a_whole_pod_tells_of_an_eviction(status: dict[str, Any], words: str) -> None:
+    assert a_pod(**status).evicted == words
+
+
+def marked(ready: dict[str, str], containers: str = "True") -> list[dict[str, str]]:
+    return [{"type": "Ready", **ready}, {"type": "ContainersReady", "status": containers}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "node"),
+    [
+        (marked({"status": "False"}), "n7"),
+        (marked({"status": "True"}), ""),
+        (marked({"status": "False", "reason": "ContainersNotReady"}, "False"), ""),
+        (marked({"status": "False"}, "False"), ""),
+        (marked({"status": "False", "reason": "ReadinessGatesNotReady"}), ""),
+        ([], ""),
+    ],
+)
+def test_a_node_is_silent_where_its_pods_are_marked_so(conditions: list[dict[str, str]], node: str) -> None:
+    assert a_pod(phase="Running", conditions=conditions).silent_node == node
 
 
 CREATING = [a_container(waiting={"reason": "ContainerCreating"})]

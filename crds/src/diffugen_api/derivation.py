@@ -98,7 +98,7 @@ class Replacing:
 
 def vocabulary_of(spec: LabeledDatasetSpec, words: Mapping[str, tuple[str, ...]]) -> Vocabulary:
     """Return the words that name classes in a prompt in which they are called `words` besides."""
-    return Vocabulary({c.name: (*words.get(c.name, ()), *c.words) for c in spec.classes})
+    return Vocabulary({c.name: c.words for c in spec.classes}).called(words)
 
 
 def _replaced(text: str, vocabulary: Vocabulary, name: str, by: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 
@@ -16,6 +16,12 @@ class Vocabulary:
     """The words of each class; a term of two classes is the first one's."""
     background: Sequence[str] = field(default=())
     """Words for what is not an object."""
+
+    def called(self, words: Mapping[str, Sequence[str]]) -> Vocabulary:
+        """Return the vocabulary of a prompt in which objects of a class are called `words` besides."""
+        if not words:
+            return self
+        return replace(self, classes={name: (*words.get(name, ()), *own) for name, own in self.classes.items()})
 
 
 @dataclass(frozen=True, slots=True)

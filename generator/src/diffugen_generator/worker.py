@@ -107,6 +107,7 @@ def _plan(task: Task) -> Outcome:
 def _stage(task: Task) -> Outcome:
     from diffugen_generator.metrics import ShardMetrics, done  # noqa: PLC0415 - a tenth of a second
     from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
+    from diffugen_generator.stages.measuring import Measures  # noqa: PLC0415
 
     stages = [stage.name for stage in task.order.spec.stages]
     if task.stage not in stages:
@@ -116,7 +117,8 @@ def _stage(task: Task) -> Outcome:
         header, rows = read_shard(task.store, layout.shard(task.order.revision, task.stage, index))
     except Missing as missing:
         raise BadShard(f"the plan has no shard {index} of stage {task.stage!r} ({missing}); plan again") from missing
-    metrics = ShardMetrics()
+    measures = Measures()
+    metrics = ShardMetrics(measures)
     if address := task.environ.get(ENV_POD_IP):
         metrics.serve(address)
     lines = ProgressLines(LOG.info, f"{task.stage}, shard {index}")
@@ -126,7 +128,15 @@ def _stage(task: Task) -> Outcome:
         lines.update(done(counts), counts.total)
 
     on_progress(ShardCounts(total=len(rows)))
-    counts = run_shard(header, rows, task.store, on_progress=on_progress, stop=task.stop)
+    counts = run_shard(
+        header,
+        rows,
+        task.store,
+        on_progress=on_progress,
+        on_loading=lambda: LOG.info("%s, shard %d: loading the model %s", task.stage, index, header.model),
+        stop=task.stop,
+        measures=measures,
+    )
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
     if counts.skipped:
         message += f", {counts.skipped} skipped, as their source is rejected or has no label"

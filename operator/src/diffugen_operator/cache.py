@@ -149,4 +149,6 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
         kept["spec"] = obj.get("spec") or {}
     elif resource is Resource.JOBS:
         kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
+    else:
+        kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     return kept

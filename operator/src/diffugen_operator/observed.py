@@ -28,6 +28,7 @@ RETRY_LENGTH = 64
 
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _CONTAINER_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_MEND_CONTAINER = "Create or mend what it names, and the pod starts by itself; or name another in the spec."
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,9 @@ class Pod:
     """Since when it has had a node and yet no container of ours; None where that is not what it is at."""
     ended: Ended | None
     evicted: str
-    """The kubelet's words where it put the pod out before the generator could end."""
+    """The kubelet's words where it put the pod out, or would not have it."""
+    silent_node: str
+    """The pod's node, where that does not answer, so that nobody knows how the pod is."""
 
     @classmethod
     def read(cls, raw: Raw) -> Self:
@@ -224,8 +227,28 @@ class Pod:
             waiting=_waiting(state, metadata["name"], container.get("image", "")),
             starting_since=_starting_since(raw, scheduled, state),
             ended=_ended(state),
-            evicted=status.get("message", "") if phase == "Failed" and "terminated" not in state else "",
+            evicted=_evicted(status, state),
+            silent_node=raw.get("spec", {}).get("nodeName", "") if _node_is_silent(status) else "",
         )
+
+
+def _evicted(status: Raw, state: Raw) -> str:
+    # A container that could still be ended first has an end of its own then, which tells nothing of the cause.
+    if status.get("phase") != "Failed" or not (status.get("reason") or "terminated" not in state):
+        return ""
+    return str(status.get("message") or status.get("reason") or "")
+
+
+def _node_is_silent(status: Raw) -> bool:
+    """Whether the node controller has marked the pod, as it does with all of a node that is NotReady.
+
+    It sets Ready to False and nothing else, without a reason; a kubelet that does so gives one, or sets
+    ContainersReady too.
+    """
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    marked = ready.get("status") == "False" and not ready.get("reason") and containers.get("status") == "True"
+    return status.get("phase") == "Running" and marked
 
 
 def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
@@ -237,7 +260,9 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
         return Trouble(reason=reasons.IMAGE_PULL_FAILED, message=message)
     if reason in _CONTAINER_TROUBLE:
         said = (waiting.get("message", "") or reason).rstrip(". ")
-        return Trouble(reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {said}.")
+        return Trouble(
+            reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {said}. {_MEND_CONTAINER}"
+        )
     return None
 
 

@@ -33,9 +33,9 @@ def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | N
 def _held_up_by_pods(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
-    for pod in live:
-        if pod.waiting is not None:
-            return Phase.working(step, pod.waiting.reason, pod.waiting.message)
+    stuck = next((trouble for pod in live if (trouble := _stuck(pod)) is not None), None)
+    if stuck is not None:
+        return Phase.working(step, stuck.reason, stuck.message)
     late = next((pod for pod in live if pod.starting_since is not None and now - pod.starting_since > START_DUE), None)
     if late is not None and not any(pod.running for pod in live):
         return Phase.working(step, reasons.PODS_NOT_STARTING, _not_starting(late.name))
@@ -54,6 +54,18 @@ def _held_up_by_pods(step: str, job: Job, observed: Observed, now: datetime) -> 
         )
         return Phase.working(step, reasons.PODS_NOT_CREATED, message)
     return None
+
+
+def _stuck(pod: Pod) -> Trouble | None:
+    """Return why a pod cannot start, or cannot be seen to end."""
+    if not pod.silent_node:
+        return pod.waiting
+    # The Job controller replaces a pod that it has seen end, and no other: two might write the same shard.
+    message = (
+        f"Node {pod.silent_node} does not answer, and pod {pod.name} is on it. The run goes on when the node is back; "
+        f"where its machine is gone for good, `kubectl delete node {pod.silent_node}` has the pod replaced."
+    )
+    return Trouble(reason=reasons.NODE_LOST, message=message)
 
 
 def _not_starting(pod: str) -> str:
@@ -86,21 +98,37 @@ def last_failure(pods: Sequence[Pod]) -> Trouble | None:
     if failed:
         return _told(*max(failed, key=lambda pair: pair[1].finished_at))
     evicted = next((pod for pod in pods if pod.evicted), None)
-    return None if evicted is None else Trouble(reason="", message=f"Pod {evicted.name}: {evicted.evicted}")
+    return None if evicted is None else _put_out(evicted)
 
 
 def _told(pod: Pod, ended: Ended) -> Trouble:
     # A worker that was killed after its work was done leaves a word of success: no cause of anything.
     if ended.outcome is not None and not ended.outcome.ok:
         return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
+    if pod.evicted:
+        return _put_out(pod)
+    if ended.reason == "OOMKilled":
+        message = (
+            f"Pod {pod.name} was killed as it used more memory than its limit (OOMKilled): raise "
+            "spec.run.resources.limits.memory (of plan and publish: what run.podTemplate or a LimitRange sets)."
+        )
+        return Trouble(reason=reasons.OUT_OF_MEMORY, message=message)
     said = f": {cut(ended.said, 300)}" if ended.said else "."
     message = f"Pod {pod.name} ended with exit code {ended.exit_code} ({ended.reason or 'Error'}){said}"
     return Trouble(reason="", message=message)
 
 
+def _put_out(pod: Pod) -> Trouble:
+    message = (
+        f"Pod {pod.name} was evicted: {sentence(cut(pod.evicted, 300))} If that goes on, ask for what it needs in "
+        "spec.run.resources.requests, so that it comes to a node with room."
+    )
+    return Trouble(reason=reasons.EVICTED, message=message)
+
+
 def _failing(pods: Sequence[Pod], live: Sequence[Pod], observed: Observed) -> Trouble | None:
     over = {pod.index for pod in pods if pod.ended is not None and pod.ended.exit_code in _FINAL}
-    failed = [pod for pod in pods if pod.ended is not None and pod.index not in over]
+    failed = [pod for pod in pods if (pod.ended is not None or pod.evicted) and pod.index not in over]
     indexes = {pod.index for pod in failed}
     for pod in live:
         shard = observed.shards.get(pod.name)

@@ -11,8 +11,8 @@ namespaces everywhere:
   environment; the text `/dev/termination-log`, or the container's own `terminationMessagePath`, is replaced
   like a mount path.
 - Images are names. A known one (`images`) means "run this in the project's own environment".
-- No limits are enforced: neither memory nor CPU, nor security contexts (they are admitted and checked by the
-  API server). `OMP_NUM_THREADS` asks containers to share the cores.
+- No limits are enforced but that of memory (`memory`): neither CPU nor security contexts (they are admitted and
+  checked by the API server). `OMP_NUM_THREADS` asks containers to share the cores.
 - `HOME` and `TMPDIR` are directories of the container's own. The host's other files can be seen.
 - Each pod has an address of its own from 127.0.0.0/8, which only this machine reaches, and which Services
   cannot list.

@@ -1,5 +1,6 @@
 """One container: the process that plays it, and its state in the words of the API."""
 
+import asyncio
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from devcluster.children import Child
 from devcluster.kubeapi import JsonObject
+from devcluster.node.memory import outgrows
+from devcluster.node.sources import quantity
 
 _MESSAGE_BYTES = 4096
 """Where the kubelet cuts a termination message."""
@@ -37,6 +40,10 @@ class Container:
         self._state: JsonObject = {"waiting": {"reason": waiting_reason}}
         self._last_state: JsonObject = {}
         self._started_at = ""
+        limit = (spec.get("resources", {}).get("limits") or {}).get("memory")
+        self._memory_limit = None if limit is None else int(quantity(str(limit)))
+        self._guard: asyncio.Task[None] | None = None
+        self._outgrown = False
 
     @property
     def termination_log(self) -> Path:
@@ -84,15 +91,25 @@ class Container:
             self._end(128, reason="StartError", message=f"failed to start {launch.command[0]!r}: {error.strerror}")
             return
         self._state = {"running": {"startedAt": self._started_at}}
+        self._outgrown = False
+        if self._memory_limit is not None:
+            self._guard = asyncio.create_task(self._keep_within(self.child, self._memory_limit))
+
+    async def _keep_within(self, child: Child, limit: int) -> None:
+        await outgrows(child.pid, limit)
+        self._outgrown = True
+        child.signal_group(signal.SIGKILL)
 
     async def ended(self) -> int:
         """Wait for the end of its process and note it; the exit code, 128 + n for signal n."""
         if self.child is not None and self.running:
             status = await self.child.wait()
+            if self._guard is not None:
+                self._guard.cancel()
             code, signal_number = (128 - status, -status) if status < 0 else (status, 0)
             self._end(
                 code,
-                reason="Error" if code else "Completed",
+                reason="OOMKilled" if self._outgrown else "Error" if code else "Completed",
                 message=self._message(code),
                 signal_number=signal_number,
             )

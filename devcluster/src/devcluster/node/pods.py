@@ -85,6 +85,8 @@ class PodWorker:
     def update(self, pod: JsonObject) -> None:
         """The pod as the API server has it now."""
         self.pod = pod
+        if self._conditions.differ(pod):  # a node that was silent for long had its pods marked meanwhile
+            self._writer.changed()
         if "deletionTimestamp" in pod["metadata"]:
             self._deletion.set()
 

@@ -97,10 +97,11 @@ def resource_of(container: JsonObject, selector: JsonObject) -> str:
     resources = container.get("resources", {})
     amount = resources.get(section, {}).get(name) or resources.get("limits", {}).get(name) or "0"
     divisor = selector.get("divisor", "1")
-    return str(ceil(_quantity(amount) / (_quantity(divisor) or 1)))
+    return str(ceil(quantity(amount) / (quantity(divisor) or 1)))
 
 
-def _quantity(text: str) -> Fraction:
+def quantity(text: str) -> Fraction:
+    """What a quantity such as 500m or 2Gi stands for."""
     match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)", text)
     if match is None:
         raise MissingError(f"cannot read the quantity {text!r}")

@@ -37,6 +37,11 @@ class Conditions:
                 self._known[name] = {"type": name, "status": status, "lastTransitionTime": timestamp()}
         return list(self._known.values())
 
+    def differ(self, pod: JsonObject) -> bool:
+        """Whether somebody else has said otherwise of the pod than was written last."""
+        there = {entry["type"]: entry["status"] for entry in pod.get("status", {}).get("conditions") or ()}
+        return any(there.get(name, entry["status"]) != entry["status"] for name, entry in self._known.items())
+
 
 def phase_of(containers: Sequence[Container], *, ending: bool) -> str:
     """Pending, Running, then what the exit codes say; `ending`: no more containers will be started."""

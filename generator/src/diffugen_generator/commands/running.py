@@ -20,6 +20,7 @@ from diffugen_generator.planning import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.reading import dataset_of
 from diffugen_generator.shards import read_shard
+from diffugen_generator.stages.studios import Studios
 from diffugen_generator.store import Store
 
 
@@ -30,10 +31,11 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     whole = _Whole(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
+    studios = Studios(device=device)
     try:
         by_name = {found.name: found for found in plans}
         done = {
-            stage.name: _draw(order, by_name[stage.name], store, display, whole, device=device, stop=stop)
+            stage.name: _draw(order, by_name[stage.name], store, display, whole, studios=studios, stop=stop)
             for stage in in_graph_order(order.spec.stages)
         }
         stages = [done[found.name] for found in plans]
@@ -67,7 +69,7 @@ def _draw(
     display: Display,
     whole: _Whole,
     *,
-    device: str | None,
+    studios: Studios,
     stop: Event,
 ) -> StageResult:
     """Do the shards of one stage, one after the other."""
@@ -97,7 +99,7 @@ def _draw(
                 on_progress=on_progress,
                 on_loading=lambda: advance.busy("loading the model"),
                 stop=stop,
-                device=device,
+                studios=studios,
             )
             counts = _sum(counts, done)
     return StageResult(found, counts, time.monotonic() - began)

@@ -24,14 +24,16 @@ def show_plan(
     """Print what a plan found; `looked` says whether it looked into a store."""
     console.print(f"[bold]{dataset.name}[/]  revision {revision}", highlight=False)
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for column in ("stage", "kind", "from", "model"):
+    graph = any(stage.source is not None for stage in dataset.spec.stages)
+    for column in ("stage", "kind", *(("from",) if graph else ()), "model"):
         table.add_column(column)
     for column in ("samples", "reused", "to draw", "to relabel", "shards"):
         table.add_column(column, justify="right")
     for stage, found in zip(dataset.spec.stages, plans, strict=True):
         reused, relabel = (f"{count:,}" if looked else "-" for count in (found.reused, found.relabel))
         row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
-        table.add_row(stage.name, stage.kind, stage.source or "", model_of(dataset.spec.stages, stage)[0], *row)
+        source = (stage.source or "",) if graph else ()
+        table.add_row(stage.name, stage.kind, *source, model_of(dataset.spec.stages, stage)[0], *row)
     console.print(table)
     if not looked:
         hint = "no store was looked into, so all is to draw; --store DIR counts what a folder holds already"

@@ -45,6 +45,11 @@ class Components:
         return sum(int(weights.numel()) for weights in self.unet.parameters())
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the UNet was made for inpainting: it is given a mask and what is around it, too."""
+        return int(self.unet.config.in_channels) != int(self.vae.config.latent_channels)
+
+    @property
     def reduction(self) -> int:
         """Pixels on a side of one latent cell: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
@@ -86,7 +91,7 @@ def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 def _check(unet: Any, vae: Any, text_encoder: CLIPTextModel) -> None:
     """Raise `ValueError` for pipelines of the right class that need inputs we do not give."""
     latents, text = int(vae.config.latent_channels), int(text_encoder.config.hidden_size)
-    if unet.config.in_channels != latents:
+    if unet.config.in_channels not in {latents, 2 * latents + 1}:
         raise ValueError(f"its UNet takes {unet.config.in_channels} channels where the latents have {latents}.")
     if unet.config.cross_attention_dim != text:
         raise ValueError(f"its UNet reads texts of width {unet.config.cross_attention_dim}, its encoder writes {text}.")

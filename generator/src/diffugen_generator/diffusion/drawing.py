@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt
 from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import Way, WayFrom
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class DrawingSettings:
     guidance: float
     """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read."""
     negative: Prompt = ""
+    strength: float = 1
+    """Part of the way that is drawn anew, in 0..1, where pictures are drawn from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Order:
     prompt: Prompt
     seed: int
     """In 0..2**63-1."""
+    ground: Ground | None = None
+    """What it is drawn from; None for text alone. All orders of a batch have one, or none has."""
 
 
 class Drawer:
@@ -72,7 +78,7 @@ class Drawer:
         for windows, places in alike.items():
             some = self._draw_alike([orders[place] for place in places], settings, windows, batch)
             drawn.update(zip(places, some, strict=True))
-        return [drawn[place] for place in range(len(orders))]
+        return [_put_back(order, drawn[place]) for place, order in enumerate(orders)]
 
     def _windows(self, order: Order, settings: DrawingSettings) -> int:
         """Return how many windows the longer of an order's two texts takes."""
@@ -86,7 +92,7 @@ class Drawer:
         padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
         parts = self._components
         generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
-        latents = self._noise(generators, settings)  # [b, c, h, w]
+        noise = self._noise(generators, settings)  # [b, c, h, w]
         texts = self._texts.of([order.prompt for order in padded], windows)  # [b, tokens, width]
         guided = settings.guidance > 1
         if guided:
@@ -94,17 +100,24 @@ class Drawer:
             texts = torch.cat([negative, texts])  # [2b, tokens, width], negative first
         scheduler = parts.scheduler
         self._set_steps(settings.steps)
-        latents = latents * scheduler.init_noise_sigma
+        way = self._way(padded, noise, settings)
+        latents = way.start
         extra = {"generator": generators} if self._noisy else {}
-        for t in scheduler.timesteps:
+        for place, t in enumerate(way.timesteps):
             doubled = torch.cat([latents, latents]) if guided else latents
-            scaled = scheduler.scale_model_input(doubled, t).to(parts.dtype)
+            scaled = way.shown(scheduler.scale_model_input(doubled, t)).to(parts.dtype)
             predicted = parts.unet(scaled, t, encoder_hidden_states=texts, return_dict=False)[0].float()
             if guided:
                 without, with_text = predicted.chunk(2)
                 predicted = without + settings.guidance * (with_text - without)
-            latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+            latents = way.kept(scheduler.step(predicted, t, latents, **extra, return_dict=False)[0], place)
         return self._decode(latents[: len(orders)])
+
+    def _way(self, orders: Sequence[Order], noise: torch.Tensor, settings: DrawingSettings) -> Way:
+        grounds = [order.ground for order in orders if order.ground is not None]
+        if not grounds:
+            return Way(self._components.scheduler, noise)
+        return WayFrom(self._components, grounds, noise, steps=settings.steps, strength=settings.strength)
 
     def _set_steps(self, steps: int) -> None:
         scheduler = self._components.scheduler
@@ -118,7 +131,7 @@ class Drawer:
         """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""
         parts = self._components
         shape = (
-            int(parts.unet.config.in_channels),
+            int(parts.vae.config.latent_channels),
             settings.height // parts.reduction,
             settings.width // parts.reduction,
         )
@@ -134,12 +147,6 @@ class Drawer:
         return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
-@torch.inference_mode()
-def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
-    vae = components.vae
-    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
-    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(components.dtype, memory_format=torch.channels_last)
-    latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
-    shifted = latents - float(vae.config.shift_factor or 0.0)
-    return shifted * float(vae.config.scaling_factor)
+def _put_back(order: Order, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what was drawn, with the ground where it shows."""
+    return drawn if order.ground is None else order.ground.put_back(drawn)

@@ -9,8 +9,8 @@ iSeg, Sun et al. 2024).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from torch.nn import functional
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt, plain, unweighted
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.drawing import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import blank_channels, encode_pictures
 from diffugen_generator.labeling.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.refinement import ranged, refined
@@ -53,6 +53,8 @@ class Seen:
     """As it was drawn; what a piece weighs is not asked here, only where it stands."""
     seed: int
     """The sample's seed, in 0..2**63-1; the noise added here derives from it."""
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What objects of a class are called in this prompt besides the class's own words."""
 
 
 class Looker:
@@ -88,7 +90,7 @@ class Looker:
         """Look at pictures whose prompts take equally many windows."""
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
-        named = [mentions(plain(each.prompt), self._vocabulary) for each in padded]
+        named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in padded]
         latents = encode_pictures(parts, [each.picture for each in padded])  # [b, c, h, w]
         sizes = sizes_of(int(latents.shape[2]), int(latents.shape[3]))
         noised, t = self._noised(latents, padded)
@@ -101,7 +103,7 @@ class Looker:
             own_levels=levels if self._refine else (),
         ) as captured:
             texts = self._texts.of([unweighted(each.prompt) for each in padded])
-            parts.unet(noised.to(parts.dtype), t, encoder_hidden_states=texts, return_dict=False)
+            parts.unet(blank_channels(parts, noised).to(parts.dtype), t, encoder_hidden_states=texts, return_dict=False)
         if not captured.cross:
             raise SpecError(
                 "UnsupportedModel",

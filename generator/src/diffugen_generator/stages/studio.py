@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
@@ -61,14 +62,17 @@ class Studio:
         self._drawer = Drawer(components, texts)
         self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
 
-    def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
-        """Return the samples' pictures, [height, width, 3] sRGB each."""
-        orders = [Order(sample.text, sample.seed) for sample in samples]
+    def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
+        """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+        under: Sequence[Ground | None] = grounds or [None] * len(samples)
+        orders = [Order(sample.text, sample.seed, ground) for sample, ground in zip(samples, under, strict=True)]
         return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
 
     def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
         """Return what the model sees in the samples' pictures."""
-        seen = [Seen(picture, each.text, each.seed) for each, picture in zip(samples, pictures, strict=True)]
+        seen = [
+            Seen(picture, each.text, each.seed, each.words) for each, picture in zip(samples, pictures, strict=True)
+        ]
         return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
@@ -99,4 +103,5 @@ def settings_of(header: ShardHeader) -> DrawingSettings:
         steps=int(settings["steps"]),
         guidance=float(settings["guidanceScale"]),
         negative=negative or str(header.drawing["negative"]),
+        strength=float(settings.get("strength", 1)),
     )

@@ -32,7 +32,13 @@ class Uploads:
         self._pool = ThreadPoolExecutor(threads, "upload")
         self._slots = BoundedSemaphore(waiting)
         self._lock = Lock()
+        self._queued = 0
         self._failure: BaseException | None = None
+
+    @property
+    def queued(self) -> int:
+        """Tasks that were submitted and are not done."""
+        return self._queued
 
     def submit(self, task: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run a task soon; raise the failure of an earlier one."""
@@ -43,6 +49,8 @@ class Uploads:
         except BaseException:
             self._slots.release()
             raise
+        with self._lock:
+            self._queued += 1
         future.add_done_callback(self._done)
 
     def ask(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -58,6 +66,7 @@ class Uploads:
         failure = None if future.cancelled() else future.exception()
         with self._lock:
             self._failure = self._failure or failure
+            self._queued -= 1
         self._slots.release()
 
     def _raise(self) -> None:

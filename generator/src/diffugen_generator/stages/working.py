@@ -20,14 +20,17 @@ from numpy.typing import NDArray
 
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
-from diffugen_api.plan import Sample, SpecError, canonical
+from diffugen_api.plan import Sample, canonical
+from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.labeling.decision import decide
 from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.models import resolve
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages import pictures
+from diffugen_generator.stages.grounding import Grounding
 from diffugen_generator.stages.keeping import JSON, Keeper
+from diffugen_generator.stages.measuring import Measures, Part
+from diffugen_generator.stages.studios import Studios
 from diffugen_generator.stages.uploading import Uploads
 from diffugen_generator.store import Store
 
@@ -51,6 +54,8 @@ def run_shard(
     stop: Event | None = None,
     batch_size: int | None = None,
     device: str | None = None,
+    studios: Studios | None = None,
+    measures: Measures | None = None,
 ) -> ShardCounts:
     """Do what a shard's samples still need, write the shard's report, and return what was done.
 
@@ -63,41 +68,57 @@ def run_shard(
         stop: once set, the work ends after the batch under way.
         batch_size: pictures at once; by the device where absent.
         device: `cuda`, `cuda:1`, `cpu`; the GPU where absent and there is one.
+        studios: where the model is loaded, and kept for the next shard; `batch_size` and `device` are not read then.
+        measures: told where the time goes.
 
     Raises:
         SpecError: the model is not the one that was planned with, or cannot be drawn with.
         Interrupted: `stop` was set before everything was done.
         Failure: of the store, or of objects in it.
     """
-    return _Work(header, store, on_progress, on_loading, stop or Event()).run(rows, batch_size, device)
+    studios = studios or Studios(device=device, batch_size=batch_size)
+    return _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures()).run(rows, studios)
 
 
 class _Work:
     """One shard under way."""
 
-    def __init__(
-        self, header: ShardHeader, store: Store, on_progress: Progress, on_loading: Callable[[], None], stop: Event
+    def __init__(  # noqa: PLR0917 - `run_shard`'s own
+        self,
+        header: ShardHeader,
+        store: Store,
+        on_progress: Progress,
+        on_loading: Callable[[], None],
+        stop: Event,
+        measures: Measures,
     ) -> None:
         self._header = header
         self._store = store
         self._keeper = Keeper(header, store)
+        self._grounding = Grounding(header, store)
         self._on_progress = on_progress
         self._on_loading = on_loading
         self._stop = stop
+        self._measures = measures
         self._lock = Lock()
         self._counts = ShardCounts()
         self._digests: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
 
-    def run(self, rows: Sequence[ShardRow], batch_size: int | None, device: str | None) -> ShardCounts:
+    def run(self, rows: Sequence[ShardRow], studios: Studios) -> ShardCounts:
         self._counts = ShardCounts(total=len(rows))
         with Uploads(waiting=WAITING) as uploads:
+            self._measures.watch_queue(lambda: uploads.queued)
             needs = self._needs(rows, uploads)
             self._count(reused=len(rows) - sum(len(samples) for samples in needs.values()))
             for sample in needs[Need.LABEL]:
                 self._go_on()
                 uploads.submit(self._label_stored, sample)
+            if self._header.origins:
+                needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
             if needs[Need.SEE] or needs[Need.DRAW]:
-                studio = self._open_studio(batch_size, device)
+                with self._measures.timed(Part.LOAD):
+                    studio = studios.open(self._header, self._on_loading)
                 self._see(needs[Need.SEE], studio, uploads)
                 self._draw(needs[Need.DRAW], studio, uploads)
         self._report()
@@ -118,19 +139,14 @@ class _Work:
             self._note(row.sample, self._keeper.picture_file(row.sample))
         return need
 
-    def _open_studio(self, batch_size: int | None, device: str | None) -> Studio:
-        header = self._header
-        model = resolve(header.model)
-        if model.digest != header.model_digest:
-            raise SpecError(
-                "ModelChanged",
-                f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
-                f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
-            )
-        self._on_loading()
-        from diffugen_generator.stages.studio import Studio  # noqa: PLC0415 - torch, only where a model has to run
-
-        return Studio(model, header, device=device, batch=batch_size)
+    def _standing(self, samples: Sequence[Sample], uploads: Uploads) -> list[Sample]:
+        """Return the samples whose sources will do; the others are skipped, with the reason."""
+        asked = [uploads.ask(self._grounding.refusal, sample) for sample in samples]
+        refusals = [answer.result() for answer in asked]
+        self._skipped = {sample.id: why for sample, why in zip(samples, refusals, strict=True) if why}
+        if self._skipped:
+            self._count(skipped=len(self._skipped))
+        return [sample for sample in samples if sample.id not in self._skipped]
 
     def _see(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
         """Look at stored pictures; those of the next batch are read meanwhile."""
@@ -144,37 +160,58 @@ class _Work:
             self._go_on()
             here = [picture.result() for picture in coming]
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
-            for sample, picture, evidence in zip(batch, here, studio.look(batch, here), strict=True):
+            with self._measures.timed(Part.LOOK):
+                seen = studio.look(batch, here)
+            for sample, picture, evidence in zip(batch, here, seen, strict=True):
                 uploads.submit(self._keep_seen, sample, picture, evidence)
 
     def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
-        """Draw pictures and look at them."""
-        for batch in _batches(samples, studio.batch):
+        """Draw pictures and look at them; what those of the next batch are drawn from is read meanwhile."""
+
+        def fetch(batch: Sequence[Sample]) -> list[Future[Ground]]:
+            return [uploads.ask(self._grounding.ground, sample) for sample in batch if sample.source is not None]
+
+        batches = list(_batches(samples, studio.batch))
+        coming = fetch(batches[0]) if batches else []
+        for number, batch in enumerate(batches):
             self._go_on()
-            drawn = studio.draw(batch)
+            grounds = [ground.result() for ground in coming]
+            coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
+            with self._measures.timed(Part.DRAW):
+                drawn = studio.draw(batch, grounds)
             if self._keeper.format in pictures.LOSSLESS:
                 files: list[bytes | None] = [None] * len(drawn)
             else:  # what is looked at is what will be stored, so that looking again sees the same
-                encoded = [pictures.encode(picture, self._keeper.format) for picture in drawn]
-                drawn = [pictures.decode(file) for file in encoded]
+                with self._measures.timed(Part.ENCODE):
+                    encoded = [pictures.encode(picture, self._keeper.format) for picture in drawn]
+                    drawn = [pictures.decode(file) for file in encoded]
                 files = list(encoded)
-            for sample, picture, file, evidence in zip(batch, drawn, files, studio.look(batch, drawn), strict=True):
+            with self._measures.timed(Part.LOOK):
+                seen = studio.look(batch, drawn)
+            for sample, picture, file, evidence in zip(batch, drawn, files, seen, strict=True):
                 uploads.submit(self._keep_drawn, sample, picture, file, evidence)
 
     def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, evidence: Evidence) -> None:
-        file = file or pictures.encode(picture, self._keeper.format)
-        self._keeper.keep_picture(sample, file)
+        if file is None:
+            with self._measures.timed(Part.ENCODE):
+                file = pictures.encode(picture, self._keeper.format)
+        with self._measures.timed(Part.UPLOAD):
+            self._keeper.keep_picture(sample, file)
         self._note(sample, file)
         self._count(drawn=1)
         self._keep_seen(sample, picture, evidence)
 
     def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
-        self._keeper.keep_evidence(sample, evidence)
+        with self._measures.timed(Part.UPLOAD):
+            self._keeper.keep_evidence(sample, evidence)
         self._count(seen=1)
         self._keep_label(sample, picture, evidence)
 
     def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
-        self._keeper.keep_label(sample, decide(evidence, picture, self._header.attention))
+        with self._measures.timed(Part.DECIDE):
+            instances = decide(evidence, picture, self._header.attention)
+        with self._measures.timed(Part.UPLOAD):
+            self._keeper.keep_label(sample, instances)
         self._count(labelled=1)
 
     def _label_stored(self, sample: Sample) -> None:
@@ -183,7 +220,7 @@ class _Work:
     def _go_on(self) -> None:
         if self._stop.is_set():
             counts = self._counts
-            raise Interrupted(f"stopped with {counts.labelled + counts.reused} of {counts.total} samples done")
+            raise Interrupted(f"stopped with {counts.done} of {counts.total} samples done")
 
     def _note(self, sample: Sample, file: bytes) -> None:
         with self._lock:
@@ -204,6 +241,8 @@ class _Work:
             "counts": self._counts.model_dump(by_alias=True),
             "images": self._digests,
         }
+        if self._skipped:
+            report["skipped"] = self._skipped
         key = layout.shard_report(header.revision, header.stage, header.index)
         self._store.write(key, canonical(report) + b"\n", JSON)
 

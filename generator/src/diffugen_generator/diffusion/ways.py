@@ -9,7 +9,6 @@ given the mask and what is around it as further channels (Rombach et al. 2022).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,27 +17,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.covers import Ground
 
 GREY = 128
 """What a UNet made for inpainting is shown in place of what it is to draw: 0 in -1..1."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ground:
-    """A picture that another one is drawn from."""
-
-    picture: NDArray[np.uint8]
-    """[height, width, 3] sRGB."""
-    cover: NDArray[np.float32] | None = None
-    """[height, width] in 0..1: how much of each pixel is drawn anew; all of the picture where absent."""
-
-    def put_back(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the picture with what was drawn in it [height, width, 3]; where nothing is covered it is the same."""
-        if self.cover is None:
-            return drawn
-        cover = self.cover[:, :, None]
-        mixed = np.rint(cover * drawn + (1 - cover) * self.picture).astype(np.uint8)
-        return np.where(cover > 0, mixed, self.picture)
 
 
 class Way:

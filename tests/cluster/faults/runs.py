@@ -1,0 +1,87 @@
+"""A run under faults, and what must hold of it when it has ended, whatever came in between."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.cluster.world import Json, OperatorProcess, World
+
+TINY: Json = {"prompts": {"samplesPerPrompt": 1}, "run": {"samplesPerShard": 2, "parallelism": 2}}
+"""Four pictures in two shards."""
+
+QUICK = {
+    "DIFFUGEN_RESYNC_INTERVAL": "5",
+    "DIFFUGEN_REQUEST_TIMEOUT": "3",
+    "DIFFUGEN_BACKOFF_LIMIT": "2",
+}
+"""An operator for tests: what it does in minutes, it does in seconds."""
+
+
+class MortalOperator(OperatorProcess):
+    """One that kills itself, as tests/cluster/faults/crashing.py says."""
+
+    def __init__(self, sound: OperatorProcess, crashes: Path, *, odds: float = 0, seed: object = 0) -> None:
+        """Take the place of `sound`; it dies at every boundary once, or at random with these odds."""
+        self.__dict__.update(vars(sound))
+        self._command = [sys.executable, str(Path(__file__).with_name("crashing.py")), *sound._command[1:]]
+        self.crashes = crashes
+        chance = {"CRASH_ODDS": str(odds), "CRASH_SEED": str(seed)} if odds else {}
+        # No numbers in between: how many status writes they come to is left to the machine's pace.
+        self.environment = {**QUICK, "DIFFUGEN_PROGRESS_INTERVAL": "600", "CRASHES": str(crashes), **chance}
+
+    def deaths(self) -> list[str]:
+        """Return the boundaries at which it has died."""
+        return self.crashes.read_text().splitlines() if self.crashes.exists() else []
+
+
+def seen(world: World, what: str, holds: Callable[[Json], bool], *, seconds: float = 240) -> Json:
+    """Wait until it holds of the dataset; as `World.wait`, but looking seldom, as many wait side by side."""
+    end = time.monotonic() + seconds
+    while not holds(dataset := world.get()):
+        assert time.monotonic() < end, f"not {what}: {dataset.get('status')}\n{world.operator_log()}"
+        time.sleep(0.5)
+    return dataset
+
+
+def is_ready(dataset: Json) -> bool:
+    """Whether the dataset is as its spec wants it."""
+    ready = [c for c in dataset.get("status", {}).get("conditions", ()) if c["type"] == "Ready"]
+    return [(c["status"], c["observedGeneration"]) for c in ready] == [("True", dataset["metadata"]["generation"])]
+
+
+def created_jobs(world: World) -> Counter[str]:
+    """Return how often each Job of the namespace was created, by the API server's own account."""
+    return Counter(
+        event["objectRef"]["name"]
+        for event in world.cluster.audit_events()
+        if event["verb"] == "create"
+        and event.get("responseStatus", {}).get("code") == 201
+        and event["objectRef"].get("resource") == "jobs"
+        and event["objectRef"].get("namespace") == world.namespace
+    )
+
+
+def assert_ended_right(world: World, undisturbed: Json, *, attempts: int = 1) -> None:
+    """One Job for each step and attempt, nothing left over, and the undisturbed run's content to the byte."""
+    dataset = world.get()
+    status = dataset["status"]
+    assert status["dataset"]["manifestSHA256"] == undisturbed["dataset"]["manifestSHA256"]
+    assert status["attempt"] == attempts
+    created = created_jobs(world)
+    assert set(created.values()) == {1}, f"created more than once: {created}"
+    jobs = world.jobs()
+    assert {job["metadata"]["name"] for job in jobs} <= set(created)
+    assert sorted(_labels(jobs, "step")) == ["plan", "publish", "stage"], "one Job for each step"
+    assert set(_labels(jobs, "attempt")) == {str(attempts)}, "none of a former attempt is left"
+    orders = [c for c in world.items("configmaps") if "diffugen.dev/attempt" in (c["metadata"].get("labels") or {})]
+    assert _labels(orders, "attempt") == [str(attempts)]
+    owners = {owner["uid"] for child in (*jobs, *orders) for owner in child["metadata"]["ownerReferences"]}
+    assert owners == {dataset["metadata"]["uid"]}
+
+
+def _labels(objects: Iterable[Json], name: str) -> list[str]:
+    return [obj["metadata"]["labels"][f"diffugen.dev/{name}"] for obj in objects]

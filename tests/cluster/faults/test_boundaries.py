@@ -1,0 +1,113 @@
+"""SIGKILL of the operator at every action boundary of a whole run: before and after each of its writes.
+
+Three datasets side by side, each with an operator of its own that is started again whenever it has died: a run from
+nothing to Ready; one that is suspended, resumed and edited on its way; and one whose operator dies at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.cluster.faults.runs import TINY, MortalOperator, assert_ended_right, is_ready, seen
+from tests.cluster.world import Json, World
+
+SLOW = {
+    "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 60, "guidanceScale": 3}}],
+    "prompts": {"samplesPerPrompt": 16},
+}
+"""A first spec that is not done before it is edited."""
+
+
+@pytest.fixture(scope="module")
+def survivors(
+    new_world: Callable[[str], World], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, World]]:
+    """The three, when all of them are Ready."""
+    from tests.cluster.faults.conftest import SEED
+
+    folder = tmp_path_factory.mktemp("crashes")
+    worlds = {name: new_world(name) for name in ("straight", "eventful", "random")}
+    for name, world in worlds.items():
+        odds = 0.25 if name == "random" else 0
+        world.operator = MortalOperator(world.operator, folder / name, odds=odds, seed=SEED)
+        world.operator.start()
+    with ThreadPoolExecutor() as pool:
+        lives = [pool.submit(life, worlds[name]) for name, life in LIVES.items()]
+        for life in lives:
+            life.result()
+    yield worlds
+    for world in worlds.values():
+        world.operator.end()
+        world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+
+
+def straight(world: World) -> None:
+    world.apply(**TINY)
+    seen(world, "Ready", is_ready)
+
+
+def eventful(world: World) -> None:
+    world.apply(**SLOW)
+    seen(world, "drawing", is_drawing)
+    world.apply(**SLOW, suspend=True)
+    seen(world, "suspended", lambda dataset: world.condition("Suspended", dataset)["status"] == "True")
+    world.apply(**SLOW)
+    seen(world, "drawing again", is_drawing)
+    world.apply(**TINY)
+    seen(world, "Ready", is_ready)
+
+
+LIVES = {"straight": straight, "eventful": eventful, "random": straight}
+
+
+def is_drawing(dataset: Json) -> bool:
+    status = dataset.get("status", {})
+    seen = status.get("observedGeneration") == dataset["metadata"]["generation"]
+    return seen and status["summary"]["reason"] == "Drawing"
+
+
+@pytest.mark.parametrize(("name", "attempts"), [("straight", 1), ("eventful", 2), ("random", 1)])
+def test_one_job_for_each_step_and_attempt_no_orphan_and_the_same_content(
+    survivors: dict[str, World], undisturbed: Json, name: str, attempts: int
+) -> None:
+    assert_ended_right(survivors[name], undisturbed, attempts=attempts)
+
+
+def test_it_died_before_and_after_every_write(survivors: dict[str, World]) -> None:
+    deaths = deaths_of(survivors["straight"])
+
+    assert len(deaths) == len(set(deaths)) >= 2 * 9  # tests/operator/test_crashes.py names the nine
+    for moment in ("before", "after"):
+        kinds = {kind(death) for death in deaths if death.startswith(moment)}
+        assert {"PATCH status", "POST configmaps", "POST jobs plan", "POST jobs base", "POST jobs publish"} <= kinds
+
+
+def test_it_died_while_suspending_resuming_and_stopping_a_former_run(survivors: dict[str, World]) -> None:
+    deaths = deaths_of(survivors["eventful"])
+
+    for moment in ("before", "after"):
+        kinds = {kind(death) for death in deaths if death.startswith(moment)}
+        assert {"PATCH jobs", "DELETE jobs", "DELETE configmaps"} <= kinds
+
+
+def test_it_died_at_random(survivors: dict[str, World]) -> None:
+    assert deaths_of(survivors["random"])
+
+
+def deaths_of(world: World) -> list[str]:
+    assert isinstance(world.operator, MortalOperator)
+    return world.operator.deaths()
+
+
+def kind(death: str) -> str:
+    """Return what was written there: "POST jobs plan"."""
+    _, method, path, *name = death.split(" ")
+    parts = path.split("/")
+    if parts[-1] == "status":
+        return f"{method} status"
+    if method == "POST" and parts[-1] == "jobs":
+        return f"{method} jobs {name[0].split('-')[1]}"
+    return f"{method} {parts[-1] if method == 'POST' else parts[-2]}"
