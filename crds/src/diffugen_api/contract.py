@@ -20,6 +20,8 @@ PLURAL = "labeleddatasets"
 KIND = "LabeledDataset"
 
 RETRY_ANNOTATION = f"{GROUP}/retry-requested-at"
+FINALIZER = f"{GROUP}/clean-up"
+"""Keeps a dataset with `deletionPolicy: Delete` until its objects in the store are deleted; no other has one."""
 
 LABEL_DATASET = f"{GROUP}/dataset"
 LABEL_STEP = f"{GROUP}/step"
@@ -65,11 +67,12 @@ below, so that `completedIndexes` remains a short string."""
 
 
 class Step(StrEnum):
-    """The steps of a run; each is one Job (a stage step is one Job for each stage)."""
+    """The steps of a run, and the clean-up after the last; each is one Job (a stage step: one for each stage)."""
 
     PLAN = "plan"
     STAGE = "stage"
     PUBLISH = "publish"
+    DELETE = "delete"
 
 
 class ExitCode(IntEnum):
@@ -135,6 +138,24 @@ class ShardCounts(Message):
         return self.labelled + self.reused + self.skipped
 
 
+REASON_INCOMPLETE = "Incomplete"
+"""A publish step's reason where the store lacks what was planned: planning again finds what is missing."""
+
+
+class FormerRevision(Message):
+    """A revision that was published before, and is in the store still."""
+
+    folder: str
+    """Its folder's name, beside the present one's: the revision, and maybe a hash of what it was drawn with."""
+    published_at: str
+    samples: int
+
+    @property
+    def revision(self) -> str:
+        """The revision."""
+        return self.folder.partition("-")[0]
+
+
 class Published(Message):
     """The dataset that a publish step completed."""
 
@@ -147,6 +168,10 @@ class Published(Message):
     manifest_sha256: Annotated[str, Field(alias="manifestSHA256")]
     accepted_by_stage: dict[str, int] = Field(default_factory=dict)
     rejected_by_stage: dict[str, int] = Field(default_factory=dict)
+    published_at: str = ""
+    """When the pointer was moved to it."""
+    history: list[FormerRevision] = Field(default_factory=list)
+    """What was published before it and is kept, the latest first."""
 
 
 class Outcome(Message):

@@ -8,7 +8,7 @@ mend it).
 
 from __future__ import annotations
 
-from diffugen_api.contract import ExitCode
+from diffugen_api.contract import REASON_INCOMPLETE, ExitCode
 
 
 class Failure(Exception):  # noqa: N818 - the family's name, its members say what failed
@@ -85,8 +85,15 @@ class BadShard(Failure):
 class Incomplete(Failure):
     """A step found that the step before it has not finished: planning again finds what is missing."""
 
-    reason = "Incomplete"
+    reason = REASON_INCOMPLETE
     exit_code = ExitCode.BAD_SHARD
+
+
+class NotTheirs(Failure):
+    """What is to be deleted is, or may be, another dataset's."""
+
+    reason = "NotThisDataset"
+    exit_code = ExitCode.BAD_SPEC
 
 
 class Interrupted(Failure):

@@ -39,6 +39,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, in_graph_order, mod
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.flow import in_order
 from diffugen_generator.holdings import Holdings
+from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import Need, ShardHeader, origins_of
@@ -66,6 +67,8 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
+    judges: Mapping[str, str]
+    """SHA-256 of the models beside it that label, by kind."""
 
 
 def plan(
@@ -114,13 +117,15 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     for number, stage in enumerate(spec.stages):
         _check_count(spec, stage, f"spec.stages[{number}].{stage.kind}")
     check_weights(spec)
+    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
     stages: dict[str, StageInPlan] = {}
     for stage in in_graph_order(spec.stages):
         uri, field = model_of(spec.stages, stage)
         model = resolve(uri, field=field)
         check_kind(model, stage.kind, field)
         source = stages[stage.source].recipe if stage.source is not None else None
-        stages[stage.name] = StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, source=source))
+        recipe = stage_recipe(spec, stage, model.digest, source=source, judges=judges)
+        stages[stage.name] = StageInPlan(stage, model, recipe, judges)
     return list(stages.values())
 
 
@@ -163,6 +168,11 @@ def sentence(plans: list[StagePlan]) -> str:
 def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
+
+
+def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
+    return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
 
 
 @dataclass
@@ -226,7 +236,7 @@ def _decided(
         return
     from diffugen_generator.sources import Sources  # noqa: PLC0415 - numpy and COCO, only where labels are read
 
-    sources = Sources(store, origins, spec.image.width * spec.image.height, spec.quality)
+    sources = Sources(store, origins, (spec.image.height, spec.image.width), spec.quality)
 
     def decide(look: tuple[Sample, Need | None]) -> _Decided:
         sample, need = look
@@ -257,6 +267,11 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         classes=tuple(order.spec.classes),
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
+        detector=order.spec.labeling.detector,
+        agreement=order.spec.labeling.agreement,
+        clip=order.spec.quality.clip_score,
+        witnesses=each.recipe.witnesses,
+        judges=each.judges,
     )
 
 
@@ -273,6 +288,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for found in plans
             for each in [by_name[found.name]]

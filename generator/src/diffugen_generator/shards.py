@@ -13,12 +13,16 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ObjectClass, Quality
+from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass, Quality
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store import Store
+
+M = TypeVar("M", bound=BaseModel)
 
 CONTENT_TYPE = "application/gzip"
 
@@ -86,18 +90,25 @@ class ShardHeader:
     """All that decides a picture besides prompt and seed (`StageRecipe.drawing`)."""
     evidence_id: str
     label_id: str
-    attention: AttentionLabeling
+    attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
     origins: tuple[Origin, ...] = ()
     """The stages that the samples come from, the nearest first; none for text alone."""
     quality: Quality = field(default_factory=Quality)
     """What the samples' sources have to be for anything to be drawn from them."""
+    detector: DetectorLabeling | None = None
+    agreement: float = 0.5
+    clip: ClipScore | None = None
+    witnesses: Mapping[str, str] = field(default_factory=dict)
+    """Evidence ids of what other models say of the pictures, by kind (`StageRecipe.witnesses`)."""
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of those models' files, by kind: the worker's must have them, too."""
 
     @property
     def recipe(self) -> StageRecipe:
         """The stage's recipe, as the plan had it."""
-        return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id)
+        return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id, self.witnesses)
 
     @property
     def extension(self) -> str:
@@ -116,18 +127,20 @@ class ShardHeader:
             "drawing": dict(self.drawing),
             "evidenceId": self.evidence_id,
             "labelId": self.label_id,
-            "attention": self.attention.model_dump(mode="json", by_alias=True),
-            "classes": [c.model_dump(mode="json", by_alias=True) for c in self.classes],
+            "attention": _json(self.attention),
+            "classes": [_json(c) for c in self.classes],
+            "detector": _json(self.detector),
+            "agreement": self.agreement,
+            "clip": _json(self.clip),
+            "witnesses": dict(self.witnesses),
+            "judges": dict(self.judges),
             **self._sources_json(),
         }
 
     def _sources_json(self) -> dict[str, Any]:
         if not self.origins:
             return {}
-        return {
-            "origins": [origin.row() for origin in self.origins],
-            "quality": self.quality.model_dump(mode="json", by_alias=True),
-        }
+        return {"origins": [origin.row() for origin in self.origins], "quality": _json(self.quality)}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> ShardHeader:
@@ -142,11 +155,24 @@ class ShardHeader:
             drawing=line["drawing"],
             evidence_id=line["evidenceId"],
             label_id=line["labelId"],
-            attention=AttentionLabeling.model_validate(line["attention"]),
+            attention=_read(AttentionLabeling, line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
             origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
             quality=Quality.model_validate(line.get("quality", {})),
+            detector=_read(DetectorLabeling, line["detector"]),
+            agreement=float(line["agreement"]),
+            clip=_read(ClipScore, line["clip"]),
+            witnesses=line["witnesses"],
+            judges=line["judges"],
         )
+
+
+def _json(model: BaseModel | None) -> dict[str, Any] | None:
+    return None if model is None else model.model_dump(mode="json", by_alias=True)
+
+
+def _read(model: type[M], data: object) -> M | None:
+    return None if data is None else model.model_validate(data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,11 @@ _KEPT = 4096
 class Sources:
     """The samples that a stage draws from. Safe to share between threads."""
 
-    def __init__(self, store: Store, origins: Sequence[Origin], pixels: int, quality: Quality) -> None:
-        """Judge the samples of `origins`, the nearest first, whose pictures have `pixels` pixels."""
+    def __init__(self, store: Store, origins: Sequence[Origin], size: tuple[int, int], quality: Quality) -> None:
+        """Judge the samples of `origins`, the nearest first, whose pictures are of `size`: height and width."""
         self._store = store
         self._origins = origins
-        self._pixels = pixels
+        self._size = size
         self._quality = quality
         self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
         self._lock = Lock()
@@ -70,7 +70,7 @@ class Sources:
             if (known := self._verdicts.get(source.id)) is not None:
                 self._verdicts.move_to_end(source.id)
                 return known
-        verdict = judge(self._read(number, source).instances, self._pixels, self._quality)
+        verdict = judge(self._read(number, source), self._size, self._quality)
         with self._lock:
             self._verdicts[source.id] = verdict
             if len(self._verdicts) > _KEPT:

@@ -150,10 +150,20 @@ def _publish(task: Task) -> Outcome:
     return publish(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
 
 
+def _delete(task: Task) -> Outcome:
+    from diffugen_generator.deleting import delete  # noqa: PLC0415 - each step imports its own
+
+    def on_progress(count: int) -> None:
+        LOG.info("deleting: %s objects", f"{count:,}")
+
+    return delete(task.order, task.store, on_progress=on_progress, stop=task.stop.is_set)
+
+
 _STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
     Step.PLAN: _plan,
     Step.STAGE: _stage,
     Step.PUBLISH: _publish,
+    Step.DELETE: _delete,
 }
 
 

@@ -8,7 +8,7 @@ dataset (but for the fingerprints of prompts in `samples_of`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -18,10 +18,12 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator import records
+from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.flow import in_order
-from diffugen_generator.planning import digests_of
+from diffugen_generator.planning import digests_of, judges_in
 from diffugen_generator.quality import Verdict, judge
+from diffugen_generator.records import Label, rounded
 from diffugen_generator.shards import origins_of
 from diffugen_generator.sources import Sources
 from diffugen_generator.store import Store
@@ -46,6 +48,7 @@ class Entry:
     width: int
     height: int
     verdict: Verdict
+    label: Label
 
     @property
     def file_name(self) -> str:
@@ -70,6 +73,10 @@ class Entry:
             "dropped": self.verdict.dropped,
             "instances": [instance.row() for instance in self.verdict.instances],
             **_source_row(self.sample),
+            **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
+            **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),
+            **({"looks": dict(self.label.looks)} if self.label.looks else {}),
+            **({"scores": rounded(self.label.scores)} if self.label.scores else {}),
         }
 
 
@@ -82,31 +89,55 @@ def _source_row(sample: Sample) -> dict[str, Any]:
 
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
-    digests = digests_of(plan_summary)
+    digests, judges = digests_of(plan_summary), judges_in(plan_summary)
     recipes: dict[str, StageRecipe] = {}
     try:
         for stage in in_graph_order(spec.stages):
-            source = recipes[stage.source] if stage.source is not None else None
-            recipes[stage.name] = stage_recipe(spec, stage, digests[stage.name], source=source)
+            name, source = stage.name, recipes[stage.source] if stage.source is not None else None
+            recipes[name] = stage_recipe(spec, stage, digests[name], source=source, judges=judges[name])
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
     return [recipes[stage.name] for stage in spec.stages]
 
 
 def entries_of(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
-    """Yield the dataset's entries; raise `Incomplete` at the first sample without labels."""
-    lines: Iterator[Callable[[], Entry]] = chain.from_iterable(_lines(order.spec, recipe, store) for recipe in recipes)
-    return in_order(lambda line: line(), lines, workers=_READERS, window=_WINDOW)
+    """Yield the dataset's entries; raise `Incomplete` at the first sample without labels.
+
+    Where duplicates are to be told, all labels are read once before.
+    """
+    spec = order.spec
+    if spec.quality.duplicates is None:
+        yield from _judged(spec, recipes, store)
+        return
+    hashed = (
+        Hashed(entry.sample.id, str(entry.label.looks["hash"]))
+        for entry in _judged(spec, recipes, store)
+        if entry.verdict.accepted and entry.label.looks
+    )
+    duplicates = Duplicates(hashed, spec.quality.duplicates.max_distance)
+    for entry in _judged(spec, recipes, store):
+        if entry.verdict.accepted and (original := duplicates.original_of(entry.sample.id)):
+            yield replace(entry, verdict=entry.verdict.as_duplicate(original))
+        else:
+            yield entry
+
+
+def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
+    """Yield the dataset's entries, each judged by itself."""
+    lines: Iterator[Callable[[], Entry]] = chain.from_iterable(_lines(spec, recipe, store) for recipe in recipes)
+    yield from in_order(lambda line: line(), lines, workers=_READERS, window=_WINDOW)
 
 
 def _lines(spec: LabeledDatasetSpec, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], Entry]]:
-    sources = Sources(store, origins_of(recipe), spec.image.width * spec.image.height, spec.quality)
+    sources = Sources(store, origins_of(recipe), (spec.image.height, spec.image.width), spec.quality)
     return (partial(_entry, spec, recipe, sources, sample, store) for sample in samples_of(spec, recipe))
 
 
 def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, sample: Sample, store: Store) -> Entry:
     refusal = sources.refusal(sample.source) if sample.source is not None else ""
     image = layout.image(recipe.stage, sample.id, recipe.extension)
+    size = (spec.image.height, spec.image.width)
+    label = Label(sample.id, ()) if refusal else _label(recipe, sample, store)
     return Entry(
         sample=sample,
         stage=recipe.stage,
@@ -115,11 +146,12 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, samp
         extension=recipe.extension,
         width=spec.image.width,
         height=spec.image.height,
-        verdict=Verdict((), refusal) if refusal else _verdict(spec, recipe, sample, store),
+        verdict=Verdict((), refusal) if refusal else judge(label, size, spec.quality),
+        label=label,
     )
 
 
-def _verdict(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, store: Store) -> Verdict:
+def _label(recipe: StageRecipe, sample: Sample, store: Store) -> Label:
     key = layout.label(recipe.stage, recipe.label_id, sample.id)
     try:
         label = records.loads(store.read(key))
@@ -129,4 +161,4 @@ def _verdict(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, stor
         ) from None
     except ValueError as error:
         raise Incomplete(f"{key} is broken ({error}); delete it and plan again") from error
-    return judge(label.instances, spec.image.width * spec.image.height, spec.quality)
+    return label

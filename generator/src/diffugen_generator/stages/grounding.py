@@ -25,7 +25,7 @@ class Grounding:
         self._header = header
         self._store = store
         self._size = (int(image["height"]), int(image["width"]))
-        self._sources = Sources(store, header.origins, self._size[0] * self._size[1], header.quality)
+        self._sources = Sources(store, header.origins, self._size, header.quality)
 
     def refusal(self, sample: Sample) -> str:
         """Return why nothing is drawn for `sample`, in CamelCase; empty where its source will do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,11 +19,15 @@ from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker, Seen
+from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.inline import Watcher
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
+from diffugen_generator.stages.witnesses import Witnesses
 
 GPU_BATCH = 16
 """Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
@@ -57,27 +62,103 @@ class Studio:
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
-        vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
+        attention = header.attention
+        background = sorted(attention.background) if attention is not None else ()
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, background)
         self._settings = settings_of(header)
+        self._components = components
+        self._vocabulary = vocabulary
+        self._attention = attention
+        self._inline = attention is not None and attention.capture == "inline"
+        self._refine = attention is not None and attention.refine
         self._drawer = Drawer(components, texts)
-        self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
+        self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._witnesses = Witnesses(header, where)
+        self._latents: dict[str, torch.Tensor] = {}
+        """What the pictures of the last `draw` were drawn from, by sample."""
+        self._watched: dict[str, Evidence] = {}
+        """What was seen while they were drawn, by sample."""
 
     def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
-        under: Sequence[Ground | None] = grounds or [None] * len(samples)
-        orders = [Order(sample.text, sample.seed, ground) for sample, ground in zip(samples, under, strict=True)]
-        return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
+        tasks = _tasks(samples, grounds)
+        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(tasks)), tasks)
+        # where there is a cover, the picture has more in it than what was drawn
+        self._latents = {
+            sample.id: latents
+            for (sample, ground), (_, latents) in zip(tasks, drawn, strict=True)
+            if ground is None or ground.cover is None
+        }
+        return [picture for picture, _ in drawn]
 
-    def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
-        """Return what the model sees in the samples' pictures."""
+    def look(
+        self,
+        samples: Sequence[Sample],
+        pictures: Sequence[NDArray[np.uint8]],
+        before: Sequence[Findings] = (),
+        grounds: Sequence[Ground] = (),
+    ) -> list[Findings]:
+        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked.
+
+        `grounds` are what they were drawn from; they are needed where `draws_to_look`.
+        """
+        found = list(before) or [Findings()] * len(samples)
         seen = [
-            Seen(picture, each.text, each.seed, each.words) for each, picture in zip(samples, pictures, strict=True)
+            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None), each.words)
+            for each, picture in zip(samples, pictures, strict=True)
         ]
+        if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
+            tasks = _tasks(samples, grounds)
+            evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
+            for place, each in zip(missing, evidence, strict=True):
+                found[place] = replace(found[place], attention=each)
+        return self._witnesses.complete(seen, found)
+
+    @property
+    def draws_to_look(self) -> bool:
+        """Whether a picture from the store has to be drawn once more to be looked at."""
+        return self._inline
+
+    def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
+        """Return what the model that draws attends to in pictures.
+
+        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
+        again for it.
+        """
+        if self._inline:
+            if missing := [task for task in tasks if task[0].id not in self._watched]:
+                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            return [self._watched.pop(sample.id) for sample, _ in tasks]
         return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+
+    def _draw(self, tasks: Sequence[_Task], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(tasks, pad=pad)
+        drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
+        return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
+
+    def _sample(self, tasks: Sequence[_Task], *, pad: bool) -> list[torch.Tensor]:
+        """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
+        orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
+        batch = self._padded_to if pad else None
+        if not self._inline:
+            return self._drawer.sample(orders, self._settings, batch=batch)
+        watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
+        latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
+        self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
+        return latents
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
         """Return the batch to pad to; none for a part of a batch that was too large."""
         return self._padded_to if len(some) == len(whole) else None
+
+
+_Task = tuple[Sample, Ground | None]
+"""A sample, and what it is drawn from."""
+
+
+def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
+    under: Sequence[Ground | None] = grounds or [None] * len(samples)
+    return list(zip(samples, under, strict=True))
 
 
 def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
