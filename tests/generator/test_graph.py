@@ -16,8 +16,9 @@ from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.covers import Ground, cover_of
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.diffusion.ways import WayFrom, encode_pictures
+from diffugen_generator.diffusion.ways import WayFrom
 from diffugen_generator.failures import BadShard, Incomplete
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.models import ModelFolder

@@ -24,7 +24,7 @@ from diffugen_api.plan import SpecError, check_weights, most_samples, revision_o
 from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
 from diffugen_generator.judges import judges_of
-from diffugen_generator.models import BUILTIN, check_kind, resolve
+from diffugen_generator.models import BUCKET, HUB, check_kind, resolve
 
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -137,11 +137,10 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     except SpecError as error:
         yield _fault_of(error)
         return
-    for (model, field), kind in {
-        model_of(dataset.spec.stages, each): each.kind for each in dataset.spec.stages
-    }.items():
-        # a folder is one in the pod; only the built-in models are everywhere
-        if model.startswith(BUILTIN) or not model.startswith("/"):
+    stages = dataset.spec.stages
+    for (model, field), kind in {model_of(stages, stage): stage.kind for stage in stages}.items():
+        # a folder is one in the pod, and a place elsewhere is asked by the plan; what is built in is everywhere
+        if not model.startswith(("/", HUB, BUCKET)):
             try:
                 check_kind(resolve(model, field=field), kind, field)
             except SpecError as error:

@@ -35,14 +35,15 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, in_graph_order, model_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
+from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.flow import in_order
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader, origins_of
+from diffugen_generator.shards import Need, ShardHeader, TaughtWord, origins_of
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -69,6 +70,7 @@ class StageInPlan:
     recipe: StageRecipe
     judges: Mapping[str, str]
     """SHA-256 of the models beside it that label, by kind."""
+    embeddings: tuple[TaughtWord, ...] = ()
 
 
 def plan(
@@ -121,11 +123,14 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     stages: dict[str, StageInPlan] = {}
     for stage in in_graph_order(spec.stages):
         uri, field = model_of(spec.stages, stage)
-        model = resolve(uri, field=field)
+        pin = model_stage(spec.stages, stage).task.model_sha256
+        model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
         check_kind(model, stage.kind, field)
+        words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
+        digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None
-        recipe = stage_recipe(spec, stage, model.digest, source=source, judges=judges)
-        stages[stage.name] = StageInPlan(stage, model, recipe, judges)
+        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=judges)
+        stages[stage.name] = StageInPlan(stage, model, recipe, judges, words)
     return list(stages.values())
 
 
@@ -267,6 +272,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         classes=tuple(order.spec.classes),
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
+        embeddings=each.embeddings,
         detector=order.spec.labeling.detector,
         agreement=order.spec.labeling.agreement,
         clip=order.spec.quality.clip_score,

@@ -47,6 +47,26 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TaughtWord:
+    """A word of textual inversion that a stage's model is to know."""
+
+    token: str
+    uri: str
+    """Its file; of a repository, with the commit."""
+    digest: str
+    """SHA-256 of the file, in hex."""
+
+    def row(self) -> dict[str, str]:
+        """Return the word as JSON data."""
+        return {"token": self.token, "uri": self.uri, "digest": self.digest}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TaughtWord:
+        """Read what `row` wrote."""
+        return cls(row["token"], row["uri"], row["digest"])
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """A stage that another one draws from, as far as its samples' fate is asked."""
 
@@ -83,7 +103,7 @@ class ShardHeader:
     revision: str
     index: int
     model: str
-    """The model's URI, as the spec has it."""
+    """The model's URI, as the spec has it; of a repository, with the commit that its branch was at."""
     model_digest: str
     """SHA-256 of the model's files: the worker's model must have it, too."""
     drawing: Mapping[str, Any]
@@ -97,6 +117,7 @@ class ShardHeader:
     """The stages that the samples come from, the nearest first; none for text alone."""
     quality: Quality = field(default_factory=Quality)
     """What the samples' sources have to be for anything to be drawn from them."""
+    embeddings: tuple[TaughtWord, ...] = ()
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
     clip: ClipScore | None = None
@@ -135,6 +156,7 @@ class ShardHeader:
             "witnesses": dict(self.witnesses),
             "judges": dict(self.judges),
             **self._sources_json(),
+            **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
 
     def _sources_json(self) -> dict[str, Any]:
@@ -159,6 +181,7 @@ class ShardHeader:
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
             origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
             quality=Quality.model_validate(line.get("quality", {})),
+            embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
             clip=_read(ClipScore, line["clip"]),

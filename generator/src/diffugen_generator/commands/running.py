@@ -31,7 +31,7 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     whole = _Whole(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
-    studios = Studios(device=device)
+    studios = Studios.of(order.spec, device=device)
     try:
         by_name = {found.name: found for found in plans}
         done = {

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.covers import Ground
+from diffugen_generator.diffusion.latents import encode_pictures
 
 GREY = 128
 """What a UNet made for inpainting is shown in place of what it is to draw: 0 in -1..1."""
@@ -114,14 +115,3 @@ def _latent_cover(grounds: Sequence[Ground], latents: torch.Tensor) -> torch.Ten
     covered = torch.from_numpy(np.stack([cover > 0 for cover in covers]))[:, None].float()  # [b, 1, height, width]
     size = (int(latents.shape[2]), int(latents.shape[3]))
     return functional.adaptive_max_pool2d(covered, size).bool().to(latents.device)
-
-
-@torch.inference_mode()
-def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
-    vae = components.vae
-    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
-    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(components.dtype, memory_format=torch.channels_last)
-    latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
-    shifted = latents - float(vae.config.shift_factor or 0.0)
-    return shifted * float(vae.config.scaling_factor)

@@ -19,11 +19,13 @@ from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
@@ -48,15 +50,27 @@ log = logging.getLogger(__name__)
 class Studio:
     """One model, loaded for the samples of one shard."""
 
-    def __init__(self, model: ModelFolder, header: ShardHeader, *, device: str | None, batch: int | None) -> None:
-        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device)."""
+    def __init__(
+        self,
+        model: ModelFolder,
+        header: ShardHeader,
+        *,
+        device: str | None,
+        batch: int | None,
+        dtype: str = "auto",
+        embeddings: Sequence[Embedding] = (),
+    ) -> None:
+        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
+
+        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught.
+        """
         where = open_device(device)
         on_gpu = where.type == "cuda"
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
-        components = load(model, where, header.drawing["settings"].get("scheduler"))
+        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
         if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
             torch.set_num_threads(1)
         texts = TextStates(components)
@@ -73,6 +87,7 @@ class Studio:
         self._refine = attention is not None and attention.refine
         self._drawer = Drawer(components, texts)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._presence = PresenceCheck(components, texts, vocabulary)
         self._witnesses = Witnesses(header, where)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
@@ -125,11 +140,22 @@ class Studio:
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
         """
+        if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
+            _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
         if self._inline:
-            if missing := [task for task in tasks if task[0].id not in self._watched]:
-                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
-            return [self._watched.pop(sample.id) for sample, _ in tasks]
-        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+            evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
+        else:
+            evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+        if self._attention is None or self._attention.min_presence is None:
+            return evidence
+        presence = _in_parts(self._check, seen)
+        return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
+
+    def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
+        """Return how much the words of each picture's classes help to predict it."""
+        latents = self._looker.latents(seen)
+        prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
+        return self._presence.of(list(latents), prompts, seeds, words)
 
     def _draw(self, tasks: Sequence[_Task], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
         latents = self._sample(tasks, pad=pad)
