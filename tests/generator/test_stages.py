@@ -188,7 +188,9 @@ def test_whoever_dies_at_any_write_leaves_a_store_that_the_next_try_completes(
         assert np.abs(pictures.decode(file).astype(int) - whole).max() <= 2
 
 
-def test_a_picture_is_complete_before_its_recipe_and_its_label_is_last(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_a_picture_and_what_was_seen_are_complete_before_the_recipe_and_the_label_is_last(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
     recording = DyingStore(tmp_path / "store", 1000)
     header, rows = shard_of(spec_of(tiny_model), tiny_model)
 
@@ -196,7 +198,7 @@ def test_a_picture_is_complete_before_its_recipe_and_its_label_is_last(tiny_mode
 
     for row in rows:
         mine = [key for key in recording.written if row.sample.id in key]
-        assert [Path(key).suffix for key in mine] == [".png", ".json", ".npz", ".json"]
+        assert [Path(key).suffix for key in mine] == [".png", ".npz", ".json", ".json"]
 
 
 def test_stopping_finishes_the_batch_and_the_next_try_goes_on(tiny_model: ModelFolder, store: FolderStore) -> None:
@@ -243,23 +245,86 @@ def test_a_new_word_looks_anew_without_drawing(tiny_model: ModelFolder, copied: 
     assert counts == ShardCounts(total=6, seen=6, labelled=6)
 
 
+def only_words(spec: LabeledDatasetSpec, store: FolderStore, model: ModelFolder) -> dict[str, bytes]:
+    """Throw away what was seen and decided, have it done again from the stored pictures, and return the store."""
+    for key in [*store.list("evidence/"), *store.list("labels/")]:
+        (store.root / key).unlink()
+    run_shard(*shard_of(spec, model, Need.SEE), store, batch_size=4, device="cpu")
+    return contents(store)
+
+
 @pytest.mark.parametrize("file_format", ["png", "jpeg", "webp"])
-def test_a_stored_picture_is_seen_as_it_was_when_drawn(
+def test_a_stored_picture_is_seen_alike_each_time(
     tiny_model: ModelFolder, store: FolderStore, file_format: str
 ) -> None:
     spec = spec_of(tiny_model, image={"width": 64, "height": 64, "format": file_format})
-    header, rows = shard_of(spec, tiny_model)
+    run_shard(*shard_of(spec, tiny_model), store, batch_size=4, device="cpu")
+
+    first = only_words(spec, store, tiny_model)
+
+    assert only_words(spec, store, tiny_model) == first
+
+
+def test_a_stored_picture_is_labelled_as_it_was_when_drawn(shapes_model: ModelFolder, store: FolderStore) -> None:
+    drawing = {"name": "base", "txt2img": {"model": shapes_model.uri, "steps": 12, "guidanceScale": 3}}
+    prompts = {
+        "templates": ["a red {object} on snow"],
+        "variables": {"object": ["ball", "star"]},
+        "samplesPerPrompt": 3,
+    }
+    spec = spec_of(shapes_model, stages=[drawing], prompts=prompts)
+    header, rows = shard_of(spec, shapes_model)
     run_shard(header, rows, store, batch_size=4, device="cpu")
-    before = contents(store)
-    for key in [*store.list("evidence/"), *store.list("labels/")]:
-        (store.root / key).unlink()
+    keys = [layout.label("base", header.label_id, row.sample.id) for row in rows]
+    fresh = [records.loads(store.read(key)).instances for key in keys]
+
+    only_words(spec, store, shapes_model)
+
+    for key, before in zip(keys, fresh, strict=True):
+        (one,), (other,) = before, records.loads(store.read(key)).instances
+        mask, again = one.segmentation.mask(), other.segmentation.mask()
+        assert one.class_name == other.class_name
+        assert (mask & again).sum() / (mask | again).sum() > 0.93
+
+
+def inline(model: ModelFolder, **changes: object) -> LabeledDatasetSpec:
+    return spec_of(model, labeling={"attention": {"capture": "inline", **changes}})
+
+
+def test_pictures_are_the_same_whether_or_not_they_are_watched(
+    tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore
+) -> None:
+    header, rows = shard_of(inline(tiny_model), tiny_model)
 
     counts = run_shard(header, rows, store, batch_size=4, device="cpu")
 
+    assert (counts.drawn, counts.seen, counts.labelled) == (6, 6, 6)
+    posthoc, _ = shard_of(spec_of(tiny_model), tiny_model)
+    assert header.evidence_id != posthoc.evidence_id
+    for row in rows:
+        key = layout.image("base", row.sample.id, "png")
+        assert store.read(key) == drawn.read(key)
+        evidence = Evidence.loads(store.read(layout.evidence("base", header.evidence_id, row.sample.id)))
+        assert evidence.classes == (row.sample.variables["object"],)
+
+
+def test_inline_evidence_of_a_picture_that_is_there_comes_from_drawing_it_again(
+    tiny_model: ModelFolder, copied: FolderStore, store: FolderStore, tmp_path: Path
+) -> None:
+    header, rows = shard_of(inline(tiny_model), tiny_model, Need.SEE)
+    before = contents(copied)
+
+    counts = run_shard(header, rows, copied, batch_size=4, device="cpu")
+
     assert counts == ShardCounts(total=6, seen=6, labelled=6)
-    report = layout.shard_report("0123456789", "base", 0)
-    after = contents(store)
-    assert {k: v for k, v in after.items() if k != report} == {k: v for k, v in before.items() if k != report}
+    assert {key: data for key, data in contents(copied).items() if key in before and "shards/" not in key} == {
+        key: data for key, data in before.items() if "shards/" not in key
+    }
+    fresh = FolderStore(tmp_path / "fresh")
+    run_shard(*shard_of(inline(tiny_model), tiny_model), fresh, batch_size=4, device="cpu")
+    for row in rows:
+        key = layout.evidence("base", header.evidence_id, row.sample.id)
+        assert copied.read(key) == fresh.read(key)
 
 
 def test_another_model_than_the_plans_is_refused(tiny_model: ModelFolder, store: FolderStore) -> None:
@@ -323,16 +388,16 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
 
     from diffugen_generator.diffusion.drawing import Drawer
 
-    whole = Drawer.draw
+    whole = Drawer.sample
     tried: list[int] = []
 
-    def short_of_memory(self, orders, settings, *, batch=None):
+    def short_of_memory(self, orders, settings, *, batch=None, watch=None):
         tried.append(len(orders))
         if len(orders) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, orders, settings, batch=batch)
+        return whole(self, orders, settings, batch=batch, watch=watch)
 
-    monkeypatch.setattr(Drawer, "draw", short_of_memory)
+    monkeypatch.setattr(Drawer, "sample", short_of_memory)
 
     counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=6, device="cpu")
 

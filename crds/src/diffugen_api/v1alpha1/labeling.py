@@ -12,12 +12,14 @@ from diffugen_api.v1alpha1.base import Model, Word
 class AttentionLabeling(Model):
     """Labels from the diffusion model's own cross-attention, without any detector.
 
-    `posthoc` noises the finished picture a little and reads the attention of one more UNet pass over it.
+    `posthoc` noises the finished picture a little and reads the attention of one more UNet pass over it. `inline`
+    sums attention over all sampling steps, as DAAM does.
     """
 
-    capture: Literal["posthoc"] = Field(
+    capture: Literal["posthoc", "inline"] = Field(
         default="posthoc",
-        description="When attention is read: posthoc is one extra pass over the finished picture.",
+        description="When attention is read: posthoc is one extra pass over the finished picture; inline sums all "
+        "sampling steps, and draws a picture that is there already once more to see it.",
     )
     refine: bool = Field(
         default=True,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,6 +46,32 @@ class Order:
     """In 0..2**63-1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """One batch on its way from noise to latents."""
+
+    places: Sequence[int]
+    """Where each of the orders stood in what was asked for; what was padded has none."""
+    orders: Sequence[Order]
+    """The batch's rows, padding included."""
+    tokens: int
+    """Length of the texts that the UNet reads."""
+    size: tuple[int, int]
+    """The latents' height and width."""
+    guided: bool
+    """Whether the UNet is given 2b rows, the negative texts' first, or the b rows alone."""
+    passes: int
+    """How often the UNet will run."""
+
+
+class Watch(Protocol):
+    """Looks on while pictures are drawn, without changing them."""
+
+    def watching(self, sampling: Sampling) -> AbstractContextManager[None]:
+        """Return what is entered before the UNet's first pass over a batch and left after its last."""
+        ...
+
+
 class Drawer:
     """Draws with one model on one device."""
 
@@ -55,23 +83,40 @@ class Drawer:
         self._noisy = "generator" in accepted
         """Whether the scheduler may add noise on the way, as ancestral ones do."""
 
-    @torch.inference_mode()
     def draw(
         self, orders: Sequence[Order], settings: DrawingSettings, *, batch: int | None = None
     ) -> list[NDArray[np.uint8]]:
-        """Draw `orders` at once: pictures [height, width, 3], sRGB.
+        """Draw `orders` at once: pictures [height, width, 3], sRGB; arguments as `sample`."""
+        return self.decode(self.sample(orders, settings, batch=batch))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        orders: Sequence[Order],
+        settings: DrawingSettings,
+        *,
+        batch: int | None = None,
+        watch: Watch | None = None,
+    ) -> list[torch.Tensor]:
+        """Return the latents of `orders`, [c, h, w] in fp32, scaled as the UNet sees them.
 
         With `batch`, short lists are padded to that many by repeating the last order, so that the GPU sees
         one shape only; what was padded is not returned. Pictures whose texts take more windows of the text encoder
-        are drawn apart: a text filled up with empty windows would be another text.
+        are drawn apart: a text filled up with empty windows would be another text. `watch` looks on.
         """
         alike: dict[int, list[int]] = {}
         for place, order in enumerate(orders):
             alike.setdefault(self._windows(order, settings), []).append(place)
-        drawn: dict[int, NDArray[np.uint8]] = {}
+        drawn: dict[int, torch.Tensor] = {}
         for windows, places in alike.items():
-            some = self._draw_alike([orders[place] for place in places], settings, windows, batch)
-            drawn.update(zip(places, some, strict=True))
+            some = [orders[place] for place in places]
+            drawn.update(
+                zip(
+                    places,
+                    self._sample_alike(some, settings, windows=windows, batch=batch, places=places, watch=watch),
+                    strict=False,
+                )
+            )
         return [drawn[place] for place in range(len(orders))]
 
     def _windows(self, order: Order, settings: DrawingSettings) -> int:
@@ -79,14 +124,21 @@ class Drawer:
         own = self._texts.windows(order.prompt)
         return max(own, self._texts.windows(settings.negative)) if settings.guidance > 1 else own
 
-    def _draw_alike(
-        self, orders: Sequence[Order], settings: DrawingSettings, windows: int, batch: int | None
-    ) -> list[NDArray[np.uint8]]:
-        """Draw orders whose texts take `windows` windows."""
+    def _sample_alike(
+        self,
+        orders: Sequence[Order],
+        settings: DrawingSettings,
+        *,
+        windows: int,
+        batch: int | None,
+        places: Sequence[int],
+        watch: Watch | None,
+    ) -> torch.Tensor:
+        """Return the latents [b, c, h, w] of orders whose texts take `windows` windows, padding included."""
         padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
         parts = self._components
         generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
-        latents = self._noise(generators, settings)  # [b, c, h, w]
+        latents: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
         texts = self._texts.of([order.prompt for order in padded], windows)  # [b, tokens, width]
         guided = settings.guidance > 1
         if guided:
@@ -96,15 +148,18 @@ class Drawer:
         self._set_steps(settings.steps)
         latents = latents * scheduler.init_noise_sigma
         extra = {"generator": generators} if self._noisy else {}
-        for t in scheduler.timesteps:
-            doubled = torch.cat([latents, latents]) if guided else latents
-            scaled = scheduler.scale_model_input(doubled, t).to(parts.dtype)
-            predicted = parts.unet(scaled, t, encoder_hidden_states=texts, return_dict=False)[0].float()
-            if guided:
-                without, with_text = predicted.chunk(2)
-                predicted = without + settings.guidance * (with_text - without)
-            latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
-        return self._decode(latents[: len(orders)])
+        size = (int(latents.shape[2]), int(latents.shape[3]))
+        sampling = Sampling(places, padded, int(texts.shape[1]), size, guided, len(scheduler.timesteps))
+        with watch.watching(sampling) if watch else nullcontext():
+            for t in scheduler.timesteps:
+                doubled = torch.cat([latents, latents]) if guided else latents
+                scaled = scheduler.scale_model_input(doubled, t).to(parts.dtype)
+                predicted = parts.unet(scaled, t, encoder_hidden_states=texts, return_dict=False)[0].float()
+                if guided:
+                    without, with_text = predicted.chunk(2)
+                    predicted = without + settings.guidance * (with_text - without)
+                latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+        return latents
 
     def _set_steps(self, steps: int) -> None:
         scheduler = self._components.scheduler
@@ -125,10 +180,12 @@ class Drawer:
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(parts.device, memory_format=torch.channels_last)
 
-    def _decode(self, latents: torch.Tensor) -> list[NDArray[np.uint8]]:
-        """Turn latents [b, c, h, w] into pictures [height, width, 3]."""
+    @torch.inference_mode()
+    def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
+        """Turn latents [c, h, w] of one size into pictures [height, width, 3], sRGB."""
         vae = self._components.vae
-        unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        stacked = torch.stack(list(latents)).to(memory_format=torch.channels_last)  # [b, c, h, w]
+        unscaled = stacked / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         decoded = vae.decode(unscaled.to(self._components.dtype), return_dict=False)[0].float()
         levels = (decoded / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())

@@ -1,10 +1,9 @@
 """Looking at a finished picture with the model that drew it: where does it attend to each word?
 
-The picture is encoded, noised a little (t = 10 % of the training steps) and passed once through the UNet with
-its own prompt; what the words of a class attend to is that class's map. Reading a finished picture, and
-always its 8 bits a channel, rather than the steps of the sampling, makes evidence the same for a picture
-fresh from the model and for one from the store, and costs one UNet pass (DiffSegmenter, Wang et al. 2023;
-iSeg, Sun et al. 2024).
+The picture's latents are noised a little (t = 10 % of the training steps) and passed once through the UNet with
+its own prompt; what the words of a class attend to is that class's map. It costs one UNet pass (DiffSegmenter,
+Wang et al. 2023; iSeg, Sun et al. 2024). The latents are those that the picture was drawn from, where it has just
+been drawn, since encoding costs more than the pass; a picture from the store is encoded, with nearly the same result.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.refinement import ranged, refined
-from diffugen_generator.labeling.words import Mention, Vocabulary, mentions, tokens_of
+from diffugen_generator.labeling.word_maps import evidence_of, mention_columns
+from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT = 0.1
 """Share of the training steps at which the picture is looked at: t = 100 of 1000."""
@@ -53,6 +53,16 @@ class Seen:
     """As it was drawn; what a piece weighs is not asked here, only where it stands."""
     seed: int
     """The sample's seed, in 0..2**63-1; the noise added here derives from it."""
+    latents: torch.Tensor | None = None
+    """What the picture was drawn from, [c, h, w] scaled, where that is still at hand; the picture is encoded where
+    not."""
+
+
+def weights_of(unet: Any) -> dict[int, float]:
+    """Return the weights of the levels at which a UNet's attention is read, the finest the least level."""
+    side = unet.config.sample_size
+    side = side if isinstance(side, int) else min(side)
+    return LARGE_WEIGHTS if side >= LARGE else SMALL_WEIGHTS
 
 
 class Looker:
@@ -64,9 +74,7 @@ class Looker:
         self._texts = texts
         self._vocabulary = vocabulary
         self._refine = refine
-        side = components.unet.config.sample_size
-        side = side if isinstance(side, int) else min(side)
-        self._weights = LARGE_WEIGHTS if side >= LARGE else SMALL_WEIGHTS
+        self._weights = weights_of(components.unet)
         # The forward process is the same for all schedulers of a model; this one writes it plainly.
         self._forward: Any = DDPMScheduler.from_config(components.scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
 
@@ -89,13 +97,13 @@ class Looker:
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
         named = [mentions(plain(each.prompt), self._vocabulary) for each in padded]
-        latents = encode_pictures(parts, [each.picture for each in padded])  # [b, c, h, w]
+        latents = self._latents(padded)  # [b, c, h, w]
         sizes = sizes_of(int(latents.shape[2]), int(latents.shape[3]))
         noised, t = self._noised(latents, padded)
         levels = list(self._weights)
         with capturing(
             parts.unet,
-            columns=self._columns(padded, named),
+            columns=mention_columns([parts.tokenizer.read(each.prompt) for each in padded], named).to(parts.device),
             sizes=sizes,
             cross_levels=levels,
             own_levels=levels if self._refine else (),
@@ -108,7 +116,16 @@ class Looker:
                 f"the model {parts.model.uri} has no cross-attention at levels {levels} of its UNet to label by.",
             )
         maps = self._maps(captured, sizes).cpu()  # [b, columns, h, w]
-        return [self._evidence(named[i], maps[i]) for i in range(len(seen))]
+        return [evidence_of(self._vocabulary, named[i], maps[i]) for i in range(len(seen))]
+
+    def _latents(self, seen: Sequence[Seen]) -> torch.Tensor:
+        """Return the pictures' latents [b, c, h, w]; those that are not at hand are encoded."""
+        at_hand = {place: each.latents for place, each in enumerate(seen) if each.latents is not None}
+        missing = [place for place in range(len(seen)) if place not in at_hand]
+        if missing:
+            encoded = encode_pictures(self._components, [seen[place].picture for place in missing])
+            at_hand.update(zip(missing, encoded, strict=True))
+        return torch.stack([at_hand[place] for place in range(len(seen))])
 
     def _noised(self, latents: torch.Tensor, seen: Sequence[Seen]) -> tuple[torch.Tensor, torch.Tensor]:
         t = torch.tensor(round(NOISE_AT * self._forward.config.num_train_timesteps), device=latents.device)
@@ -123,16 +140,6 @@ class Looker:
         )
         return self._forward.add_noise(latents, noise.to(latents.device), t.expand(len(seen))), t
 
-    def _columns(self, seen: Sequence[Seen], named: Sequence[Sequence[Mention]]) -> torch.Tensor:
-        """Return [b, tokens, columns]: a column is the mean over the tokens of one mention, or 0."""
-        read = [self._components.tokenizer.read(each.prompt) for each in seen]
-        columns = torch.zeros(len(seen), len(read[0].ids), max(1, *(len(each) for each in named)))
-        for i, (each, found) in enumerate(zip(read, named, strict=True)):
-            for column, mention in enumerate(found):
-                positions = tokens_of(mention, each.spans)
-                columns[i, positions, column] = 1 / max(1, len(positions))
-        return columns.to(self._components.device)
-
     def _maps(self, captured: Captured, sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Merge the captured layers to maps [b, columns, h, w] at the finest captured level."""
         finest = min(captured.cross)
@@ -146,19 +153,3 @@ class Looker:
         if not self._refine:
             return ranged(merged)
         return refined(merged, captured.own.get(finest, []))
-
-    def _evidence(self, named: Sequence[Mention], maps: torch.Tensor) -> Evidence:
-        """Join the maps [columns, h, w] of each class's mentions by their greatest value."""
-        classes = tuple(
-            name for name in self._vocabulary.classes if any(m.name == name and not m.background for m in named)
-        )
-        background = tuple(
-            word for word in self._vocabulary.background if any(m.name == word and m.background for m in named)
-        )
-        joined = [
-            torch.stack([maps[i] for i, m in enumerate(named) if m.name == name and m.background == behind]).amax(dim=0)
-            for names, behind in ((classes, False), (background, True))
-            for name in names
-        ]
-        levels = torch.stack(joined) if joined else maps[:0]
-        return Evidence(classes, background, levels.mul(255).round().to(torch.uint8).numpy())

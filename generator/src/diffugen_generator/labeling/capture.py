@@ -8,8 +8,8 @@ al. 2023 and others call it fused), so a layer leaves [b, cells, columns] whatev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,23 +56,59 @@ def capturing(
         own_levels: levels at which queries and keys of self-attention are kept.
     """
     captured = Captured()
-    level_of = {h * w: level for level, (h, w) in reversed(list(enumerate(sizes)))}
-    originals = [(layer, layer.processor) for layer in unet.modules() if isinstance(layer, Attention)]
-    try:
-        for layer, processor in originals:
-            reading: Any = _Reading(
-                processor,
-                captured=captured,
-                columns=columns,
-                level_of=level_of,
-                cross_levels=frozenset(cross_levels),
-                own_levels=frozenset(own_levels),
-            )
-            layer.set_processor(reading)
+    level_of = levels_by_cells(sizes)
+
+    def reading(_: str, processor: Any) -> Any:
+        return _Reading(
+            processor,
+            captured=captured,
+            columns=columns,
+            level_of=level_of,
+            cross_levels=frozenset(cross_levels),
+            own_levels=frozenset(own_levels),
+        )
+
+    with wrapped(unet, reading):
         yield captured
-    finally:
-        for layer, processor in originals:
-            layer.set_processor(processor)
+
+
+@contextmanager
+def wrapped(unet: Any, wrapper: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Put `wrapper(name, processor)` in the place of every attention layer's processor, and put all of them back.
+
+    Whatever the processors are (sliced, fused, somebody else's), they are wrapped, not replaced. A compiled UNet runs
+    uncompiled inside the `with`: its graph was made without the wrappers, and is good again afterwards.
+    """
+    originals = [
+        (name.removeprefix("_orig_mod."), layer, layer.processor)
+        for name, layer in unet.named_modules()
+        if isinstance(layer, Attention)
+    ]
+    with ExitStack() as undo:
+        if any(_compiled(module) for module in unet.modules()):
+            undo.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for name, layer, processor in originals:
+                layer.set_processor(wrapper(name, processor))
+            yield
+        finally:
+            for _, layer, processor in originals:
+                layer.set_processor(processor)
+
+
+def _compiled(module: Any) -> bool:
+    # `torch.compile(module)` wraps, `module.compile()` marks
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def levels_by_cells(sizes: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Return the level of a feature map by its number of cells; the finest, should two have equally many."""
+    return {h * w: level for level, (h, w) in reversed(list(enumerate(sizes)))}
+
+
+def cells_of(hidden_states: torch.Tensor) -> int:
+    """Return the number of cells of a layer's input [b, cells, channels] or [b, channels, h, w]."""
+    return int(hidden_states.shape[1] if hidden_states.ndim == 3 else hidden_states.shape[2:].numel())
 
 
 class _Reading:
@@ -105,8 +141,7 @@ class _Reading:
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
-        cells = hidden_states.shape[1] if hidden_states.ndim == 3 else hidden_states.shape[2:].numel()
-        level = self._level_of.get(cells, -1)
+        level = self._level_of.get(cells_of(hidden_states), -1)
         if encoder_hidden_states is not None and level in self._cross_levels:
             query, key = queries_and_keys(attn, hidden_states, encoder_hidden_states, temb)
             seen = self._captured.cross.setdefault(level, [])
@@ -115,9 +150,16 @@ class _Reading:
             kept = self._captured.own.setdefault(level, [])
             kept.append(queries_and_keys(attn, hidden_states, None, temb))
         output: torch.Tensor = self._original(
-            attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
+            attn, hidden_states, encoder_hidden_states, attention_mask, *times_of(temb, args), **kwargs
         )
         return output
+
+
+def times_of(temb: torch.Tensor | None, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what is handed on behind the mask: the time's embedding only where there is one, as sliced attention
+    takes none.
+    """
+    return args if temb is None and not args else (temb, *args)
 
 
 def queries_and_keys(
@@ -147,7 +189,12 @@ def queries_and_keys(
 
 
 def attended(query: torch.Tensor, key: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return mean over heads of softmax(q kᵀ / √d) v in fp32: [b, cells, columns].
+    """Return mean over heads of softmax(q kᵀ / √d) v in fp32: [b, cells, columns]; arguments as `attended_by_head`."""
+    return attended_by_head(query, key, values).mean(dim=1)
+
+
+def attended_by_head(query: torch.Tensor, key: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return softmax(q kᵀ / √d) v in fp32, head by head: [b, heads, cells, columns].
 
     Args:
         query: [b, heads, cells, d].
@@ -155,5 +202,4 @@ def attended(query: torch.Tensor, key: torch.Tensor, values: torch.Tensor) -> to
         values: [b, n, columns].
     """
     shared = values.float().unsqueeze(1).expand(-1, query.shape[1], -1, -1)  # [b, heads, n, columns]
-    read = functional.scaled_dot_product_attention(query.float(), key.float(), shared)
-    return read.mean(dim=1)
+    return functional.scaled_dot_product_attention(query.float(), key.float(), shared)

@@ -1,7 +1,8 @@
 """One sample's objects in the store, and the order in which they are written.
 
-Picture, recipe, evidence, label: each says that those before it are complete. So whoever dies between two of
-them leaves a sample from which the next try goes on, and what a sample still needs can be read off the store.
+Picture, evidence, recipe, label: each says that those before it are complete, and the recipe commits the picture
+together with what was seen while it was fresh. So whoever dies between two of them leaves a sample from which the next
+try goes on to the same end, and what a sample still needs can be read off the store.
 """
 
 from __future__ import annotations
@@ -76,9 +77,10 @@ class Keeper:
         except ValueError as error:
             raise BadShard(f"{key}: {error}; delete it and plan again") from error
 
-    def keep_picture(self, sample: Sample, file: bytes) -> None:
-        """Write a sample's picture, then its recipe, which commits it."""
+    def keep_drawn(self, sample: Sample, file: bytes, evidence: Evidence) -> None:
+        """Write a sample's picture, what was seen in it, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, pictures.CONTENT_TYPES[self.format])
+        self.keep_evidence(sample, evidence)
         self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
 
     def keep_evidence(self, sample: Sample, evidence: Evidence) -> None:

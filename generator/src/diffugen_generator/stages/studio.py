@@ -19,6 +19,7 @@ from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker, Seen
 from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
@@ -58,18 +59,52 @@ class Studio:
         classes = sorted(header.classes, key=lambda each: each.name)
         vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
         self._settings = settings_of(header)
+        self._components = components
+        self._vocabulary = vocabulary
+        self._attention = header.attention
         self._drawer = Drawer(components, texts)
         self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
+        self._latents: dict[str, torch.Tensor] = {}
+        """What the pictures of the last `draw` were drawn from, by sample."""
+        self._watched: dict[str, Evidence] = {}
+        """What was seen while they were drawn, by sample."""
 
     def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each."""
-        orders = [Order(sample.text, sample.seed) for sample in samples]
-        return _in_parts(lambda some: self._drawer.draw(some, self._settings, batch=self._pad(some, orders)), orders)
+        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(samples)), samples)
+        self._latents = {sample.id: latents for sample, (_, latents) in zip(samples, drawn, strict=True)}
+        return [picture for picture, _ in drawn]
 
     def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
-        """Return what the model sees in the samples' pictures."""
-        seen = [Seen(picture, each.text, each.seed) for each, picture in zip(samples, pictures, strict=True)]
+        """Return what the model sees in the samples' pictures.
+
+        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
+        again for it.
+        """
+        if self._attention.capture == "inline":
+            if missing := [sample for sample in samples if sample.id not in self._watched]:
+                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            return [self._watched.pop(sample.id) for sample in samples]
+        seen = [
+            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None))
+            for each, picture in zip(samples, pictures, strict=True)
+        ]
         return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+
+    def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(samples, pad=pad)
+        return list(zip(self._drawer.decode(latents), latents, strict=True))
+
+    def _sample(self, samples: Sequence[Sample], *, pad: bool) -> list[torch.Tensor]:
+        """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
+        orders = [Order(sample.text, sample.seed) for sample in samples]
+        batch = self._padded_to if pad else None
+        if self._attention.capture != "inline":
+            return self._drawer.sample(orders, self._settings, batch=batch)
+        watcher = Watcher(self._components, self._vocabulary, refine=self._attention.refine)
+        latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
+        self._watched.update({sample.id: watcher.evidence[place] for place, sample in enumerate(samples)})
+        return latents
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
         """Return the batch to pad to; none for a part of a batch that was too large."""

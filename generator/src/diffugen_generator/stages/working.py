@@ -158,7 +158,7 @@ class _Work:
                 drawn = studio.draw(batch)
             if self._keeper.format in pictures.LOSSLESS:
                 files: list[bytes | None] = [None] * len(drawn)
-            else:  # what is looked at is what will be stored, so that looking again sees the same
+            else:  # borders are snapped to the colours that are stored
                 with self._measures.timed(Part.ENCODE):
                     encoded = [pictures.encode(picture, self._keeper.format) for picture in drawn]
                     drawn = [pictures.decode(file) for file in encoded]
@@ -173,10 +173,10 @@ class _Work:
             with self._measures.timed(Part.ENCODE):
                 file = pictures.encode(picture, self._keeper.format)
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_picture(sample, file)
+            self._keeper.keep_drawn(sample, file, evidence)
         self._note(sample, file)
-        self._count(drawn=1)
-        self._keep_seen(sample, picture, evidence)
+        self._count(drawn=1, seen=1)
+        self._keep_label(sample, picture, evidence)
 
     def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
         with self._measures.timed(Part.UPLOAD):
