@@ -11,7 +11,8 @@ from diffugen_api.plan import SpecError
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker, Seen
+from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 

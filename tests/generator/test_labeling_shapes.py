@@ -14,9 +14,10 @@ from diffugen_generator.builtin import oracle, scenes
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker, Seen
+from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.decision import decide
 from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffugen_api.addressing import address
 from diffugen_api.reading import read_prompt
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, ObjectClass, Stage
 
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
 EVIDENCE_VERSION = 1
 """Raised when the labeller sees differently for the same settings."""
+DETECTION_VERSION = 1
+"""Raised when a detector's answers are read differently."""
+CLIP_VERSION = 1
+"""Raised when a CLIP model is asked differently."""
 DECISION_VERSION = 1
 """Raised when the same evidence and thresholds lead to other labels."""
 
@@ -22,7 +26,10 @@ _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
-"""Fields of `prompts` and `txt2img` that came after the first release, with their defaults: a default stays out of
+_YOUNGER_CLASS: Mapping[str, Any] = {"detectorClass": None}
+_YOUNGER_LABELING: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
+_YOUNGER_QUALITY: Mapping[str, Any] = {"minBorderDistance": 0, "duplicates": None, "clipScore": None}
+"""Fields of the manifest that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
 _YOUNGER: Mapping[str, Mapping[str, Any]] = {"txt2img": _YOUNGER_TXT2IMG}
 """Such fields by the stage's kind."""
@@ -39,6 +46,9 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     content = {field: data[field] for field in _CONTENT_FIELDS}
     content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
     content["stages"] = [_stage_content(stage) for stage in data["stages"]]
+    content["classes"] = [_without(_YOUNGER_CLASS, each) for each in data["classes"]]
+    content["labeling"] = _without(_YOUNGER_LABELING, data["labeling"])
+    content["quality"] = _without(_YOUNGER_QUALITY, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
 
@@ -61,6 +71,10 @@ def store_of(spec: LabeledDatasetSpec) -> str:
     return address(where, 10)
 
 
+DETECTOR, MASKS, CLIP = "detector", "masks", "clip"
+"""Models beside the one that draws, as their digests are keyed; detector and clip are kinds of evidence, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageRecipe:
     """What all samples of a stage share, and the addresses under which its evidence and labels are kept."""
@@ -70,19 +84,35 @@ class StageRecipe:
     drawing: Mapping[str, Any]
     """All that decides a picture besides prompt and seed."""
     evidence_id: str
+    """Of the attention maps; empty where attention labels nothing."""
     label_id: str
+    witnesses: Mapping[str, str] = field(default_factory=dict)
+    """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`."""
 
     @property
     def extension(self) -> str:
         """The pictures' file name extension."""
         return str(self.drawing["image"]["format"])
 
+    @property
+    def evidence_ids(self) -> tuple[str, ...]:
+        """All evidence that a label is decided from."""
+        own = (self.evidence_id,) if self.evidence_id else ()
+        return (*own, *self.witnesses.values())
+
 
 def stage_recipe(
-    spec: LabeledDatasetSpec, stage: Stage, model_digest: str, embeddings: Mapping[str, str] | None = None
+    spec: LabeledDatasetSpec,
+    stage: Stage,
+    model_digest: str,
+    embeddings: Mapping[str, str] | None = None,
+    judges: Mapping[str, str] | None = None,
 ) -> StageRecipe:
-    """Return what all samples of a stage share; `model_digest` is the SHA-256 of the model's files, `embeddings` has
-    that of the file of each token."""
+    """Return what all samples of a stage share.
+
+    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token; `judges` has
+    those of the models beside it, by `DETECTOR`, `MASKS` and `CLIP`, as far as the spec asks for them.
+    """
     settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
     drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
@@ -96,8 +126,17 @@ def stage_recipe(
         drawing["negativeWeights"] = [list(piece) for piece in negative]
     if embeddings:
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
+    evidence_id = _attention_id(spec, model_digest)
+    witnesses = _witnesses(spec, judges or {})
+    label_id = _label_id(spec, evidence_id, witnesses)
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses)
+
+
+def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
     attention = spec.labeling.attention
-    evidence_id = address(
+    if attention is None:
+        return ""
+    return address(
         {
             "version": EVIDENCE_VERSION,
             "model": model_digest,
@@ -106,12 +145,46 @@ def stage_recipe(
             "background": sorted(attention.background),
         }
     )
-    label_id = address(
-        {
-            "version": DECISION_VERSION,
-            "evidence": evidence_id,
-            "threshold": attention.threshold,
-            "snap": attention.snap,
+
+
+def _witnesses(spec: LabeledDatasetSpec, judges: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    if (detector := spec.labeling.detector) is not None:
+        seen: dict[str, Any] = {"version": DETECTION_VERSION, "type": detector.type, "model": judges[DETECTOR]}
+        if detector.type == "open-vocabulary":
+            seen |= {"masks": judges[MASKS], "words": sorted(detector_words(spec.classes))}
+        found[DETECTOR] = address(seen)
+    if spec.quality.clip_score is not None:
+        found[CLIP] = address({"version": CLIP_VERSION, "clip": judges[CLIP]})
+    return found
+
+
+def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
+    """Return what an open-vocabulary detector is asked for: each word, and what the class that it means is called.
+
+    A class with a `detectorClass` is asked for by that alone, any other by all its words.
+    """
+    words: dict[str, str] = {}
+    for each in classes:
+        for word in (each.detector_class,) if each.detector_class else each.words:
+            words.setdefault(word, each.detected_as)
+    return words
+
+
+def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str, str]) -> str:
+    attention, detector = spec.labeling.attention, spec.labeling.detector
+    decided: dict[str, Any] = {"version": DECISION_VERSION}
+    if attention is not None:
+        decided |= {"evidence": evidence_id, "threshold": attention.threshold, "snap": attention.snap}
+    if detector is not None:
+        decided |= {
+            "detections": witnesses[DETECTOR],
+            "confidence": detector.confidence,
+            "iou": detector.iou,
+            "classes": [[c.name, c.detected_as, sorted(c.words)] for c in sorted(spec.classes, key=lambda c: c.name)],
         }
-    )
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id)
+    if attention is not None and detector is not None:
+        decided["agreement"] = spec.labeling.agreement
+    if CLIP in witnesses:
+        decided["clip"] = witnesses[CLIP]
+    return address(decided)

@@ -1,7 +1,7 @@
 """What a store already holds of one stage: found by listing, once for each kind of thing.
 
-A million samples in 500 MB: an id is kept as a 128-bit number with three bits beside it, and evidence is
-listed only when some picture has no labels. A listing that does not end within two thousand keys is split
+A million samples in 500 MB: an id is kept as a 128-bit number with a bit for each kind of thing beside it, and
+evidence is listed only when some picture has no labels. A listing that does not end within two thousand keys is split
 into the 256 folders that ids are spread over, 32 at a time: a bucket lists a thousand keys a round trip.
 """
 
@@ -16,7 +16,9 @@ from diffugen_api.plan import StageRecipe
 from diffugen_generator.shards import Need
 from diffugen_generator.store import Store
 
-_DRAWN, _SEEN, _LABELLED = 1, 2, 4
+_DRAWN, _LABELLED = 1, 2
+_SEEN = 4
+"""The first kind of evidence; further kinds have the bits above it."""
 _COMPLETE = _DRAWN | _LABELLED
 
 _PEEK = 2000
@@ -49,9 +51,11 @@ class Holdings:
             return None
         if not self._evidence_listed:
             self._evidence_listed = True
-            self._note(_SEEN, layout.evidence_folder(self._recipe.stage, self._recipe.evidence_id), ".npz")
+            for kind, evidence_id in enumerate(self._recipe.evidence_ids):
+                self._note(_SEEN << kind, layout.evidence_folder(self._recipe.stage, evidence_id), ".npz")
             held = self._held.get(number, 0)
-        return Need.LABEL if held & _SEEN else Need.SEE
+        every = (_SEEN << len(self._recipe.evidence_ids)) - _SEEN
+        return Need.LABEL if held & every == every else Need.SEE
 
     def _note(self, bit: int, folder: str, ending: str) -> None:
         if self._store is None:

@@ -23,6 +23,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, check_weights, revision_of
 from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
+from diffugen_generator.judges import judges_of
 from diffugen_generator.models import BUILTIN, resolve
 
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
@@ -142,6 +143,17 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
                 resolve(model, field=field)
             except SpecError as error:
                 yield _fault_of(error)
+    yield from _judge_faults(dataset)
+
+
+def _judge_faults(dataset: LabeledDataset) -> Iterator[Fault]:
+    """Yield what is wrong with the models that label, as far as they are everywhere."""
+    detector = dataset.spec.labeling.detector
+    if detector is not None and not detector.model.startswith("/"):
+        try:
+            judges_of(dataset.spec)
+        except SpecError as error:
+            yield _fault_of(error)
 
 
 def _fault_of(error: SpecError) -> Fault:

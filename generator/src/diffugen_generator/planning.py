@@ -32,6 +32,7 @@ from diffugen_api.plan import (
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, model_of
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
+from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import Need, ShardHeader
@@ -54,6 +55,8 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
+    judges: Mapping[str, str]
+    """SHA-256 of the models beside it that label, by kind."""
 
 
 def plan(
@@ -99,13 +102,14 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
             f"{MAX_SAMPLES:,} are the most: ask for fewer, or split the dataset.",
         )
     check_weights(spec)
+    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
     stages = []
     for number, stage in enumerate(spec.stages):
         if stage.source is not None:
             raise SpecError("UnsupportedStage", f"spec.stages[{number}].{stage.kind}: only txt2img is drawn as yet.")
         uri, field = model_of(spec.stages, stage)
         model = resolve(uri, field=field)
-        stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest)))
+        stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=judges), judges))
     return stages
 
 
@@ -124,6 +128,11 @@ def sentence(plans: list[StagePlan]) -> str:
 def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
+
+
+def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
+    return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
 
 
 @dataclass
@@ -187,6 +196,11 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         label_id=each.recipe.label_id,
         attention=order.spec.labeling.attention,
         classes=tuple(order.spec.classes),
+        detector=order.spec.labeling.detector,
+        agreement=order.spec.labeling.agreement,
+        clip=order.spec.quality.clip_score,
+        witnesses=each.recipe.witnesses,
+        judges=each.judges,
     )
 
 
@@ -202,6 +216,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for each, found in zip(stages, plans, strict=True)
         ],

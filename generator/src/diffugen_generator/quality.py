@@ -1,20 +1,31 @@
-"""Which objects and which pictures are good enough: `spec.quality`, applied to one picture's labels.
+"""Which objects and which pictures are good enough: `spec.quality`, applied to labels alone.
 
 Pure: the same labels and settings give the same verdict, so a stricter setting costs a publish and nothing else.
+Duplicates are told from all pictures together, by `duplicates`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from diffugen_api.recipes import CLIP
 from diffugen_api.v1alpha1 import Quality
-from diffugen_generator.records import Instance
+from diffugen_generator.labeling.looks import BLANK
+from diffugen_generator.records import Instance, Label
 
 TOO_FEW = "TooFewInstances"
 """A picture's reason: fewer objects than `minInstances` are left."""
+BLANK_PICTURE = "BlankPicture"
+"""A picture's reason: it has one colour, as where a safety filter blackened it."""
+POOR_FIT = "BelowClipScore"
+"""A picture's reason: CLIP finds that it does not fit its prompt."""
+DUPLICATE = "Duplicate"
+"""A picture's reason: another, that stands, looks alike."""
 TOO_SMALL = "BelowMinAreaFraction"
 TOO_LARGE = "AboveMaxAreaFraction"
+AT_BORDER = "WithinMinBorderDistance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +38,47 @@ class Verdict:
     """Why the picture is rejected, in CamelCase; empty where it is accepted."""
     dropped: dict[str, int] = field(default_factory=dict)
     """How many objects do not stand, by reason."""
+    duplicate_of: str = ""
+    """The sample that it is a duplicate of, where it is one."""
 
     @property
     def accepted(self) -> bool:
         """Whether the picture is in the dataset."""
         return not self.reason
 
+    def as_duplicate(self, of: str) -> Verdict:
+        """Return the verdict on a picture that is good enough but looks like that of the sample `of`."""
+        return replace(self, reason=DUPLICATE, duplicate_of=of)
 
-def judge(instances: Sequence[Instance], pixels: int, quality: Quality) -> Verdict:
-    """Judge a picture of `pixels` pixels by what is labelled in it."""
+
+def judge(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
+    """Judge a picture of `size` (height and width in pixels) by its label; duplicates are not told here."""
     standing: list[Instance] = []
     dropped: dict[str, int] = {}
-    for instance in instances:
-        fault = _fault(instance.area / pixels, quality)
+    for instance in label.instances:
+        fault = _fault(instance, size, quality)
         if fault:
             dropped[fault] = dropped.get(fault, 0) + 1
         else:
             standing.append(instance)
-    reason = TOO_FEW if len(standing) < quality.min_instances else ""
+    reason = _reason(label.looks, label.scores, len(standing), quality)
     return Verdict(tuple(standing), reason, dropped)
 
 
-def _fault(fraction: float, quality: Quality) -> str:
+def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], standing: int, quality: Quality) -> str:
+    if looks and float(looks["deviation"]) < BLANK:
+        return BLANK_PICTURE
+    if quality.clip_score is not None and scores[CLIP] < quality.clip_score.min:
+        return POOR_FIT
+    return TOO_FEW if standing < quality.min_instances else ""
+
+
+def _fault(instance: Instance, size: tuple[int, int], quality: Quality) -> str:
+    height, width = size
+    fraction = instance.area / (height * width)
     if fraction < quality.min_area_fraction:
         return TOO_SMALL
-    return TOO_LARGE if fraction > quality.max_area_fraction else ""
+    if fraction > quality.max_area_fraction:
+        return TOO_LARGE
+    x, y, w, h = instance.bbox
+    return AT_BORDER if min(x, y, width - x - w, height - y - h) < quality.min_border_distance else ""

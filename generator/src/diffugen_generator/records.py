@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class Instance:
     area: int
     """Pixels of the mask."""
     segmentation: Rle
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """With two labellers: the score of each, and the overlap of their masks."""
 
     def row(self) -> dict[str, Any]:
         """Return the instance as JSON data; scores are rounded to four digits, so that equal labels are equal bytes."""
@@ -59,6 +61,7 @@ class Instance:
             "bbox": list(self.bbox),
             "area": self.area,
             "segmentation": {"size": list(self.segmentation.size), "counts": self.segmentation.counts},
+            **({"scores": rounded(self.scores)} if self.scores else {}),
         }
 
     @classmethod
@@ -67,26 +70,80 @@ class Instance:
         x, y, width, height = (float(value) for value in row["bbox"])
         rows, columns = row["segmentation"]["size"]
         rle = Rle((int(rows), int(columns)), str(row["segmentation"]["counts"]))
-        return cls(str(row["class"]), float(row["score"]), (x, y, width, height), int(row["area"]), rle)
+        box = (x, y, width, height)
+        return cls(str(row["class"]), float(row["score"]), box, int(row["area"]), rle, row.get("scores", {}))
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedInstance:
+    """An object that only one of two labellers stands for; it is not published."""
+
+    instance: Instance
+    by: str
+    """The labeller: attention or detector."""
+    reason: str
+    """In CamelCase."""
+    overlap: float
+    """Intersection over union with the other labeller's best match."""
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {**self.instance.row(), "by": self.by, "reason": self.reason, "overlap": round(self.overlap, 4)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> MarkedInstance:
+        """Read what `row` wrote."""
+        return cls(Instance.from_row(row), str(row["by"]), str(row["reason"]), float(row["overlap"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The labels of one sample."""
+    """The labels of one sample, and all else that `quality` asks about its picture."""
 
     id: str
     instances: tuple[Instance, ...]
+    marked: tuple[MarkedInstance, ...] = ()
+    looks: Mapping[str, Any] = field(default_factory=dict)
+    """How the picture looks: `deviation` and `hash` (`labeling.looks`)."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What models say of the whole picture: `clip`."""
+
+    def row(self) -> dict[str, Any]:
+        """Return the label as JSON data; what is empty is left out, but for instances."""
+        return {
+            "id": self.id,
+            "instances": [instance.row() for instance in self.instances],
+            **({"marked": [each.row() for each in self.marked]} if self.marked else {}),
+            **({"looks": dict(self.looks)} if self.looks else {}),
+            **({"scores": rounded(self.scores)} if self.scores else {}),
+        }
+
+
+def rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return scores to four digits, so that equal labels are equal bytes."""
+    return {name: round(score, 4) for name, score in scores.items()}
 
 
 def dumps(sample_id: str, instances: Sequence[Instance]) -> bytes:
+    """Return the label file of a sample of which there are instances alone."""
+    return dumps_label(Label(sample_id, tuple(instances)))
+
+
+def dumps_label(label: Label) -> bytes:
     """Return a label file: the same bytes for the same labels."""
-    return canonical({"id": sample_id, "instances": [instance.row() for instance in instances]}) + b"\n"
+    return canonical(label.row()) + b"\n"
 
 
 def loads(data: bytes) -> Label:
     """Read a label file; raise `ValueError` where it is none."""
     try:
         content = json.loads(data)
-        return Label(str(content["id"]), tuple(Instance.from_row(row) for row in content["instances"]))
+        return Label(
+            str(content["id"]),
+            tuple(Instance.from_row(row) for row in content["instances"]),
+            tuple(MarkedInstance.from_row(row) for row in content.get("marked", ())),
+            dict(content.get("looks", {})),
+            dict(content.get("scores", {})),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a label file: {error}") from error

@@ -11,14 +11,18 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ObjectClass
+from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store import Store
+
+M = TypeVar("M", bound=BaseModel)
 
 CONTENT_TYPE = "application/gzip"
 
@@ -58,14 +62,21 @@ class ShardHeader:
     """All that decides a picture besides prompt and seed (`StageRecipe.drawing`)."""
     evidence_id: str
     label_id: str
-    attention: AttentionLabeling
+    attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
+    detector: DetectorLabeling | None = None
+    agreement: float = 0.5
+    clip: ClipScore | None = None
+    witnesses: Mapping[str, str] = field(default_factory=dict)
+    """Evidence ids of what other models say of the pictures, by kind (`StageRecipe.witnesses`)."""
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of those models' files, by kind: the worker's must have them, too."""
 
     @property
     def recipe(self) -> StageRecipe:
         """The stage's recipe, as the plan had it."""
-        return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id)
+        return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id, self.witnesses)
 
     @property
     def extension(self) -> str:
@@ -84,8 +95,13 @@ class ShardHeader:
             "drawing": dict(self.drawing),
             "evidenceId": self.evidence_id,
             "labelId": self.label_id,
-            "attention": self.attention.model_dump(mode="json", by_alias=True),
-            "classes": [c.model_dump(mode="json", by_alias=True) for c in self.classes],
+            "attention": _json(self.attention),
+            "classes": [_json(c) for c in self.classes],
+            "detector": _json(self.detector),
+            "agreement": self.agreement,
+            "clip": _json(self.clip),
+            "witnesses": dict(self.witnesses),
+            "judges": dict(self.judges),
         }
 
     @classmethod
@@ -101,9 +117,22 @@ class ShardHeader:
             drawing=line["drawing"],
             evidence_id=line["evidenceId"],
             label_id=line["labelId"],
-            attention=AttentionLabeling.model_validate(line["attention"]),
+            attention=_read(AttentionLabeling, line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
+            detector=_read(DetectorLabeling, line["detector"]),
+            agreement=float(line["agreement"]),
+            clip=_read(ClipScore, line["clip"]),
+            witnesses=line["witnesses"],
+            judges=line["judges"],
         )
+
+
+def _json(model: BaseModel | None) -> dict[str, Any] | None:
+    return None if model is None else model.model_dump(mode="json", by_alias=True)
+
+
+def _read(model: type[M], data: object) -> M | None:
+    return None if data is None else model.model_validate(data)
 
 
 @dataclass(frozen=True, slots=True)

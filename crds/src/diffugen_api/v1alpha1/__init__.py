@@ -6,11 +6,11 @@ camelCase in manifests and snake_case in Python.
 """
 
 from diffugen_api.v1alpha1.base import WORD_PATTERN
-from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
+from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, DetectorLabeling, Labeling
 from diffugen_api.v1alpha1.models import Drawing, Embedding
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
-from diffugen_api.v1alpha1.quality import Quality
+from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
@@ -37,12 +37,16 @@ from diffugen_api.v1alpha1.status import (
 )
 
 __all__ = [
+    "LEAST_CONFIDENCE",
     "S3",
     "WORD_PATTERN",
     "AttentionLabeling",
+    "ClipScore",
     "Condition",
     "DatasetStatus",
+    "DetectorLabeling",
     "Drawing",
+    "Duplicates",
     "Embedding",
     "Image",
     "Img2Img",

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
-from diffugen_api.v1alpha1.base import Model, Word
+from diffugen_api.v1alpha1.base import Model, Word, cel, validations
+
+LEAST_CONFIDENCE = 0.05
+"""Detections below it are not even kept as evidence, so no setting may ask for them."""
+
+_ONE_LABELLER = "labeling names no labeller: give attention: {}, or a detector, or both"
+_MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
+_PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
 
 
 class AttentionLabeling(Model):
@@ -39,7 +46,82 @@ class AttentionLabeling(Model):
     )
 
 
-class Labeling(Model):
-    """How the pictures are labelled."""
+class DetectorLabeling(Model):
+    """Labels from a model that was trained to find objects. Its classes are known by name, never by number."""
 
-    attention: AttentionLabeling = Field(default_factory=AttentionLabeling)
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("has(self.maskModel) == (self.type == 'open-vocabulary')", _MASK_MODEL),
+            cel("self.type != 'yolo' || has(self.sha256)", _PIN),
+        )
+    )
+
+    type: Literal["transformers", "yolo", "open-vocabulary"] = Field(
+        description="transformers: an instance segmenter such as Mask2Former or RF-DETR. yolo: an Ultralytics "
+        "segmentation model (AGPL-3.0; needs the extra `yolo`). open-vocabulary: Grounding DINO or OWLv2 finds boxes "
+        "by the words of the classes, and SAM 2 turns them into masks.",
+    )
+    model: str = Field(
+        min_length=1,
+        max_length=512,
+        description="builtin://shapes-segmenter, the path of a folder with safetensors weights, or for yolo of a .pt "
+        "file.",
+    )
+    sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the .pt file, which is refused if it has another; needed for yolo.",
+    )
+    mask_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="open-vocabulary: the SAM 2 model that turns boxes into masks, as `model` is given.",
+    )
+    confidence: float = Field(
+        default=0.25,
+        ge=LEAST_CONFIDENCE,
+        le=1,
+        description="Least score of a detection. Changing it runs no model.",
+    )
+    iou: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Of two detections of a class whose masks overlap by more than this (intersection over union) "
+        "the better one stands. Changing it runs no model.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> DetectorLabeling:
+        if (self.mask_model is not None) != (self.type == "open-vocabulary"):
+            raise ValueError(_MASK_MODEL)
+        if self.type == "yolo" and self.sha256 is None:
+            raise ValueError(_PIN)
+        return self
+
+
+class Labeling(Model):
+    """How the pictures are labelled: by attention, by a detector, or by both, each checking the other."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(cel("has(self.attention) || has(self.detector)", _ONE_LABELLER))
+    )
+
+    attention: AttentionLabeling | None = Field(default=None)
+    detector: DetectorLabeling | None = Field(default=None)
+    agreement: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="With both labellers: least overlap (intersection over union) of their masks of one class at "
+        "which an object stands, with the detector's mask. What only one of them saw is kept in the label file, "
+        "with the reason, and not published.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_labeller(self) -> Labeling:
+        if self.attention is None and self.detector is None:
+            raise ValueError(_ONE_LABELLER)
+        return self

@@ -23,11 +23,21 @@ class ObjectClass(Model):
         max_length=16,
         description="Further words that mean this class; a prompt names the class by any of them.",
     )
+    detector_class: Word | None = Field(
+        default=None,
+        description="What the detector calls this class; its name where absent. Of several classes with one "
+        "detectorClass, a detection is of the one that the prompt names.",
+    )
 
     @property
     def words(self) -> tuple[str, ...]:
         """The words that name this class, its name first."""
         return (self.name, *self.synonyms)
+
+    @property
+    def detected_as(self) -> str:
+        """What the detector calls this class."""
+        return self.detector_class or self.name
 
 
 class Image(Model):

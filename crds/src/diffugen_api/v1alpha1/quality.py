@@ -9,6 +9,34 @@ from diffugen_api.v1alpha1.base import Model, cel, validations
 _AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kept: lower the one or raise the other"
 
 
+class Duplicates(Model):
+    """Pictures that look alike: of each group the first stays."""
+
+    max_distance: int = Field(
+        default=4,
+        ge=0,
+        le=10,
+        description="Pictures are alike whose 64-bit perceptual hashes differ in at most this many bits. The first by "
+        "sample id stays, the others are rejected.",
+    )
+
+
+class ClipScore(Model):
+    """How well a picture fits its prompt, by a CLIP model."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=512,
+        description="A CLIP model with a processor: the path of a folder with safetensors weights.",
+    )
+    min: float = Field(
+        default=0.2,
+        ge=-1,
+        le=1,
+        description="Least cosine of the picture's and the prompt's embeddings. Changing it runs no model.",
+    )
+
+
 class Quality(Model):
     """Which pictures are good enough. Rejected ones stay in the manifest, with the reason."""
 
@@ -35,6 +63,15 @@ class Quality(Model):
         le=1,
         description="Largest object, as a fraction of the picture; larger ones are dropped.",
     )
+    min_border_distance: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Fewest pixels between an object's box and the picture's border; objects nearer are dropped. "
+        "1 drops those that touch it.",
+    )
+    duplicates: Duplicates | None = Field(default=None)
+    clip_score: ClipScore | None = Field(default=None)
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Quality:

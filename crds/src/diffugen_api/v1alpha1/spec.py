@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, unique_names, validations
-from diffugen_api.v1alpha1.labeling import Labeling
+from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
 from diffugen_api.v1alpha1.output import Output
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
@@ -75,7 +75,7 @@ class LabeledDatasetSpec(Model):
             ),
         ),
     )
-    labeling: Labeling = Field(default_factory=Labeling)
+    labeling: Labeling = Field(default_factory=lambda: Labeling(attention=AttentionLabeling()))
     quality: Quality = Field(default_factory=Quality)
     output: Output = Field(default_factory=Output)
     run: Run = Field(default_factory=Run)

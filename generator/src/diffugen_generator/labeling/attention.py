@@ -9,22 +9,20 @@ been drawn, since encoding costs more than the pass; a picture from the store is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Prompt, plain, unweighted
+from diffugen_api.weights import plain, unweighted
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.refinement import ranged, refined
 from diffugen_generator.labeling.word_maps import evidence_of, mention_columns
 from diffugen_generator.labeling.words import Vocabulary, mentions
@@ -41,21 +39,6 @@ SMALL_WEIGHTS = {0: 0.7, 1: 0.3}
 
 _SEE_SALT = 0x9E3779B97F4A7C15
 """Keeps the noise of looking apart from the noise of drawing, which has the same seed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One picture to look at."""
-
-    picture: NDArray[np.uint8]
-    """[height, width, 3] sRGB."""
-    prompt: Prompt
-    """As it was drawn; what a piece weighs is not asked here, only where it stands."""
-    seed: int
-    """The sample's seed, in 0..2**63-1; the noise added here derives from it."""
-    latents: torch.Tensor | None = None
-    """What the picture was drawn from, [c, h, w] scaled, where that is still at hand; the picture is encoded where
-    not."""
 
 
 def weights_of(unet: Any) -> dict[int, float]:

@@ -8,7 +8,7 @@ dataset (but for the fingerprints of prompts in `samples_of`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -18,10 +18,12 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator import records
+from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.flow import in_order
-from diffugen_generator.planning import digests_of
+from diffugen_generator.planning import digests_of, judges_in
 from diffugen_generator.quality import Verdict, judge
+from diffugen_generator.records import Label, rounded
 from diffugen_generator.store import Store
 
 _READERS = 32
@@ -44,6 +46,7 @@ class Entry:
     width: int
     height: int
     verdict: Verdict
+    label: Label
 
     @property
     def file_name(self) -> str:
@@ -67,25 +70,50 @@ class Entry:
             "reason": self.verdict.reason,
             "dropped": self.verdict.dropped,
             "instances": [instance.row() for instance in self.verdict.instances],
+            **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
+            **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),
+            **({"looks": dict(self.label.looks)} if self.label.looks else {}),
+            **({"scores": rounded(self.label.scores)} if self.label.scores else {}),
         }
 
 
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
-    digests = digests_of(plan_summary)
+    digests, judges = digests_of(plan_summary), judges_in(plan_summary)
     try:
-        return [stage_recipe(spec, stage, digests[stage.name]) for stage in spec.stages]
+        return [stage_recipe(spec, stage, digests[stage.name], judges=judges[stage.name]) for stage in spec.stages]
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
 
 
 def entries_of(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
-    """Yield the dataset's entries; raise `Incomplete` at the first sample without labels."""
+    """Yield the dataset's entries; raise `Incomplete` at the first sample without labels.
+
+    Where duplicates are to be told, all labels are read once before.
+    """
     spec = order.spec
+    if spec.quality.duplicates is None:
+        yield from _judged(spec, recipes, store)
+        return
+    hashed = (
+        Hashed(entry.sample.id, str(entry.label.looks["hash"]))
+        for entry in _judged(spec, recipes, store)
+        if entry.verdict.accepted and entry.label.looks
+    )
+    duplicates = Duplicates(hashed, spec.quality.duplicates.max_distance)
+    for entry in _judged(spec, recipes, store):
+        if entry.verdict.accepted and (original := duplicates.original_of(entry.sample.id)):
+            yield replace(entry, verdict=entry.verdict.as_duplicate(original))
+        else:
+            yield entry
+
+
+def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
+    """Yield the dataset's entries, each judged by itself."""
     lines: Iterator[Callable[[], Entry]] = chain.from_iterable(
         (partial(_entry, spec, recipe, sample, store) for sample in samples_of(spec, recipe)) for recipe in recipes
     )
-    return in_order(lambda line: line(), lines, workers=_READERS, window=_WINDOW)
+    yield from in_order(lambda line: line(), lines, workers=_READERS, window=_WINDOW)
 
 
 def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, store: Store) -> Entry:
@@ -107,5 +135,6 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, store:
         extension=recipe.extension,
         width=width,
         height=height,
-        verdict=judge(label.instances, width * height, spec.quality),
+        verdict=judge(label, (height, width), spec.quality),
+        label=label,
     )

@@ -39,7 +39,7 @@ from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.publishing.yolo import Yolo
 from diffugen_generator.store import JSON, Store
 
-PUBLISH_VERSION = 1
+PUBLISH_VERSION = 2
 """Raised when the same labels are written down differently."""
 
 _NOT_CONTENT = ("run", "suspend")
@@ -183,7 +183,7 @@ def _nothing_accepted(tally: Tally, folder: str) -> SpecError:
     return SpecError(
         "NothingAccepted",
         f"spec.quality: all {tally.rejected.total():,} pictures are rejected ({reasons}); lower minInstances or "
-        f"minAreaFraction, or spec.labeling.attention.threshold. {folder}{MANIFEST} in the store lists them.",
+        f"minAreaFraction, or the thresholds in spec.labeling. {folder}{MANIFEST} in the store lists them.",
     )
 
 

@@ -8,6 +8,7 @@ try goes on to the same end, and what a sample still needs can be read off the s
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from diffugen_api import layout
 from diffugen_api.plan import Sample, canonical
 from diffugen_generator import records
 from diffugen_generator.failures import BadShard, Incomplete, Missing
-from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.records import Instance
+from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.records import Label
 from diffugen_generator.shards import Need, ShardHeader
 from diffugen_generator.stages import pictures
 from diffugen_generator.store import Store
@@ -42,7 +43,7 @@ class Keeper:
             return Need.DRAW
         if self._store.exists(layout.label(self._stage, self._header.label_id, sample.id)):
             return None
-        if planned is Need.LABEL or self._store.exists(self._evidence_key(sample)):
+        if planned is Need.LABEL or all(self._store.exists(key) for key in self._evidence_keys(sample)):
             return Need.LABEL
         return Need.SEE
 
@@ -67,36 +68,49 @@ class Keeper:
             )
         return picture
 
-    def evidence(self, sample: Sample) -> Evidence:
-        """Return what was seen in a sample's picture."""
-        key = self._evidence_key(sample)
+    def findings(self, sample: Sample) -> Findings:
+        """Return all that was seen in a sample's picture."""
         try:
-            return Evidence.loads(self._store.read(key))
+            return Findings.read(self._header, partial(self._evidence_file, sample))
         except Missing as error:
             raise Incomplete(f"the evidence of sample {sample.id} is gone from the store; plan again") from error
-        except ValueError as error:
-            raise BadShard(f"{key}: {error}; delete it and plan again") from error
 
-    def keep_drawn(self, sample: Sample, file: bytes, evidence: Evidence) -> None:
+    def found_before(self, sample: Sample) -> Findings:
+        """Return what was seen in a sample's picture so far: any part of the evidence may be missing."""
+
+        def read(evidence_id: str) -> bytes | None:
+            try:
+                return self._evidence_file(sample, evidence_id)
+            except Missing:
+                return None
+
+        return Findings.read(self._header, read)
+
+    def _evidence_file(self, sample: Sample, evidence_id: str) -> bytes:
+        return self._store.read(layout.evidence(self._stage, evidence_id, sample.id))
+
+    def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
         """Write a sample's picture, what was seen in it, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, pictures.CONTENT_TYPES[self.format])
-        self.keep_evidence(sample, evidence)
+        self.keep_findings(sample, findings)
         self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
 
-    def keep_evidence(self, sample: Sample, evidence: Evidence) -> None:
+    def keep_findings(self, sample: Sample, findings: Findings) -> None:
         """Write what was seen in a sample's picture."""
-        self._store.write(self._evidence_key(sample), evidence.dumps())
+        for evidence_id, witness in findings.files(self._header).items():
+            self._store.write(layout.evidence(self._stage, evidence_id, sample.id), witness.dumps())
 
-    def keep_label(self, sample: Sample, instances: list[Instance]) -> None:
+    def keep_label(self, label: Label) -> None:
         """Write what was decided."""
-        key = layout.label(self._stage, self._header.label_id, sample.id)
-        self._store.write(key, records.dumps(sample.id, instances), JSON)
+        key = layout.label(self._stage, self._header.label_id, label.id)
+        self._store.write(key, records.dumps_label(label), JSON)
 
     def _image_key(self, sample: Sample) -> str:
         return layout.image(self._stage, sample.id, self.format)
 
-    def _evidence_key(self, sample: Sample) -> str:
-        return layout.evidence(self._stage, self._header.evidence_id, sample.id)
+    def _evidence_keys(self, sample: Sample) -> list[str]:
+        ids = self._header.recipe.evidence_ids
+        return [layout.evidence(self._stage, evidence_id, sample.id) for evidence_id in ids]
 
 
 def recipe_of(sample: Sample, header: ShardHeader) -> bytes:

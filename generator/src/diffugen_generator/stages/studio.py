@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,12 +18,15 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker, Seen
+from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.inline import Watcher
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
+from diffugen_generator.stages.witnesses import Witnesses
 
 GPU_BATCH = 16
 """Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
@@ -57,13 +61,18 @@ class Studio:
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
-        vocabulary = Vocabulary({each.name: each.words for each in classes}, sorted(header.attention.background))
+        attention = header.attention
+        background = sorted(attention.background) if attention is not None else ()
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, background)
         self._settings = settings_of(header)
         self._components = components
         self._vocabulary = vocabulary
-        self._attention = header.attention
+        self._attention = attention
+        self._inline = attention is not None and attention.capture == "inline"
+        self._refine = attention is not None and attention.refine
         self._drawer = Drawer(components, texts)
-        self._looker = Looker(components, texts, vocabulary, refine=header.attention.refine)
+        self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._witnesses = Witnesses(header, where)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
@@ -75,20 +84,34 @@ class Studio:
         self._latents = {sample.id: latents for sample, (_, latents) in zip(samples, drawn, strict=True)}
         return [picture for picture, _ in drawn]
 
-    def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
-        """Return what the model sees in the samples' pictures.
-
-        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
-        again for it.
-        """
-        if self._attention.capture == "inline":
-            if missing := [sample for sample in samples if sample.id not in self._watched]:
-                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
-            return [self._watched.pop(sample.id) for sample in samples]
+    def look(
+        self,
+        samples: Sequence[Sample],
+        pictures: Sequence[NDArray[np.uint8]],
+        before: Sequence[Findings] = (),
+    ) -> list[Findings]:
+        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked."""
+        found = list(before) or [Findings()] * len(samples)
         seen = [
             Seen(picture, each.text, each.seed, self._latents.pop(each.id, None))
             for each, picture in zip(samples, pictures, strict=True)
         ]
+        if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
+            evidence = self._attended([samples[i] for i in missing], [seen[i] for i in missing])
+            for place, each in zip(missing, evidence, strict=True):
+                found[place] = replace(found[place], attention=each)
+        return self._witnesses.complete(seen, found)
+
+    def _attended(self, samples: Sequence[Sample], seen: Sequence[Seen]) -> list[Evidence]:
+        """Return what the model that draws attends to in pictures.
+
+        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
+        again for it.
+        """
+        if self._inline:
+            if missing := [sample for sample in samples if sample.id not in self._watched]:
+                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            return [self._watched.pop(sample.id) for sample in samples]
         return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
 
     def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
@@ -99,9 +122,9 @@ class Studio:
         """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
         orders = [Order(sample.text, sample.seed) for sample in samples]
         batch = self._padded_to if pad else None
-        if self._attention.capture != "inline":
+        if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
-        watcher = Watcher(self._components, self._vocabulary, refine=self._attention.refine)
+        watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
         latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
         self._watched.update({sample.id: watcher.evidence[place] for place, sample in enumerate(samples)})
         return latents

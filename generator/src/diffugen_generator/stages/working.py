@@ -22,8 +22,7 @@ from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, canonical
 from diffugen_generator.failures import Interrupted
-from diffugen_generator.labeling.decision import decide
-from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages import pictures
 from diffugen_generator.stages.keeping import JSON, Keeper
@@ -136,19 +135,21 @@ class _Work:
     def _see(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
         """Look at stored pictures; those of the next batch are read meanwhile."""
 
-        def fetch(batch: Sequence[Sample]) -> list[Future[NDArray[np.uint8]]]:
-            return [uploads.ask(self._keeper.picture, sample) for sample in batch]
+        def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
+            keeper = self._keeper
+            return [(uploads.ask(keeper.picture, each), uploads.ask(keeper.found_before, each)) for each in batch]
 
         batches = list(_batches(samples, studio.batch))
         coming = fetch(batches[0]) if batches else []
         for number, batch in enumerate(batches):
             self._go_on()
-            here = [picture.result() for picture in coming]
+            here = [picture.result() for picture, _ in coming]
+            before = [found.result() for _, found in coming]
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
             with self._measures.timed(Part.LOOK):
-                seen = studio.look(batch, here)
-            for sample, picture, evidence in zip(batch, here, seen, strict=True):
-                uploads.submit(self._keep_seen, sample, picture, evidence)
+                seen = studio.look(batch, here, before)
+            for sample, picture, findings in zip(batch, here, seen, strict=True):
+                uploads.submit(self._keep_seen, sample, picture, findings)
 
     def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
         """Draw pictures and look at them."""
@@ -165,34 +166,34 @@ class _Work:
                 files = list(encoded)
             with self._measures.timed(Part.LOOK):
                 seen = studio.look(batch, drawn)
-            for sample, picture, file, evidence in zip(batch, drawn, files, seen, strict=True):
-                uploads.submit(self._keep_drawn, sample, picture, file, evidence)
+            for sample, picture, file, findings in zip(batch, drawn, files, seen, strict=True):
+                uploads.submit(self._keep_drawn, sample, picture, file, findings)
 
-    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, evidence: Evidence) -> None:
+    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
         if file is None:
             with self._measures.timed(Part.ENCODE):
                 file = pictures.encode(picture, self._keeper.format)
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_drawn(sample, file, evidence)
+            self._keeper.keep_drawn(sample, file, findings)
         self._note(sample, file)
         self._count(drawn=1, seen=1)
-        self._keep_label(sample, picture, evidence)
+        self._keep_label(sample, picture, findings)
 
-    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
+    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_evidence(sample, evidence)
+            self._keeper.keep_findings(sample, findings)
         self._count(seen=1)
-        self._keep_label(sample, picture, evidence)
+        self._keep_label(sample, picture, findings)
 
-    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], evidence: Evidence) -> None:
+    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
         with self._measures.timed(Part.DECIDE):
-            instances = decide(evidence, picture, self._header.attention)
+            label = label_of(sample, picture, findings, self._header)
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_label(sample, instances)
+            self._keeper.keep_label(label)
         self._count(labelled=1)
 
     def _label_stored(self, sample: Sample) -> None:
-        self._keep_label(sample, self._keeper.picture(sample), self._keeper.evidence(sample))
+        self._keep_label(sample, self._keeper.picture(sample), self._keeper.findings(sample))
 
     def _go_on(self) -> None:
         if self._stop.is_set():

@@ -1,0 +1,42 @@
+"""How well a picture fits its prompt, by CLIP: the cosine of the two embeddings (Hessel et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import AutoModel, AutoProcessor
+
+from diffugen_api.weights import plain
+from diffugen_generator.judges import Judge
+from diffugen_generator.labeling.clip_score import Score
+from diffugen_generator.labeling.detectors.loading import load_model, load_part
+from diffugen_generator.labeling.labeler import Seen
+
+
+class Clip:
+    """A CLIP model on one device. Of a long prompt it reads the beginning: as many tokens as it has positions."""
+
+    def __init__(self, judge: Judge, device: torch.device) -> None:
+        """Load the model; raise `SpecError` where it cannot be."""
+        self._model = load_model(AutoModel, judge, device)
+        self._processor = load_part(AutoProcessor, judge)
+        self._longest = int(self._model.config.text_config.max_position_embeddings)
+        self._device = device
+
+    @torch.inference_mode()
+    def look(self, seen: Sequence[Seen]) -> list[Score]:
+        """Return the score of each picture."""
+        inputs = self._processor(
+            images=[Image.fromarray(each.picture) for each in seen],
+            text=[plain(each.prompt) for each in seen],
+            padding="max_length",
+            truncation=True,
+            max_length=self._longest,
+            return_tensors="pt",
+        ).to(self._device)
+        out = self._model(**inputs)
+        cosines = functional.cosine_similarity(out.image_embeds, out.text_embeds, dim=1)  # [b]
+        return [Score(float(cosine)) for cosine in cosines]

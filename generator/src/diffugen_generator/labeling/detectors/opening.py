@@ -1,0 +1,42 @@
+"""Opens the labeller that a manifest names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from diffugen_api.recipes import DETECTOR, MASKS, detector_words
+from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
+from diffugen_generator.judges import Judge
+from diffugen_generator.labeling.clip_score import Score
+from diffugen_generator.labeling.detections import Detections
+from diffugen_generator.labeling.labeler import Labeler
+
+
+def open_detector(
+    settings: DetectorLabeling, judges: Mapping[str, Judge], classes: Sequence[ObjectClass], device: torch.device
+) -> Labeler[Detections]:
+    """Load the detector that `settings` ask for; `judges` are its models.
+
+    Raises `SpecError` with reason `MissingExtra` where its library is not installed, and `UnsupportedModel` where its
+    files cannot be loaded.
+    """
+    if settings.type == "yolo":
+        from diffugen_generator.labeling.detectors.yolo import Yolo  # noqa: PLC0415 - an extra, under the AGPL
+
+        return Yolo(judges[DETECTOR], device)
+    if settings.type == "open-vocabulary":
+        from diffugen_generator.labeling.detectors.open_vocabulary import OpenVocabulary  # noqa: PLC0415
+
+        return OpenVocabulary(judges[DETECTOR], judges[MASKS], sorted(detector_words(classes)), device)
+    from diffugen_generator.labeling.detectors.segmenter import Segmenter  # noqa: PLC0415
+
+    return Segmenter(judges[DETECTOR], device)
+
+
+def open_clip(judge: Judge, device: torch.device) -> Labeler[Score]:
+    """Load a CLIP model; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
+    from diffugen_generator.labeling.detectors.clip import Clip  # noqa: PLC0415
+
+    return Clip(judge, device)

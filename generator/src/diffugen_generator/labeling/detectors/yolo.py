@@ -1,0 +1,90 @@
+"""Ultralytics segmentation models. Their library is under the AGPL-3.0: it is imported here alone, when asked for.
+
+It is kept from what it does unasked: it sends no usage data, fetches nothing, installs nothing, and unpickles a
+model's classes only from its own list of allowed ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffugen_api.errors import SpecError
+from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
+from diffugen_generator.judges import Judge
+from diffugen_generator.labeling.detections import MOST, Detections
+from diffugen_generator.labeling.labeler import Seen
+
+QUIET = {
+    "ULTRALYTICS_SAFE_LOAD": "1",  # torch.load with weights_only and a list of allowed classes
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+}
+"""Read by ultralytics when it is imported."""
+
+SUPPRESSED = 0.95
+"""Boxes of one class that overlap by more are one answer given twice; all else is decided from the evidence."""
+
+
+class Yolo:
+    """An Ultralytics segmentation model on one device."""
+
+    def __init__(self, judge: Judge, device: torch.device) -> None:
+        """Load the model; raise `SpecError` where it cannot be, or where the extra `yolo` is not installed."""
+        library = import_ultralytics()
+        try:
+            self._model = library.YOLO(str(judge.path), task="segment")
+        except Exception as error:  # ultralytics has no errors of its own
+            why = " ".join(str(error).split())[:300]
+            raise SpecError("UnsupportedModel", f"the model {judge.uri} cannot be loaded: {why}") from error
+        self._device = device
+
+    def look(self, seen: Sequence[Seen]) -> list[Detections]:
+        """Return what is seen in each picture."""
+        results = self._model.predict(
+            [np.ascontiguousarray(each.picture[..., ::-1]) for each in seen],  # arrays are taken for BGR
+            conf=LEAST_CONFIDENCE,
+            iou=SUPPRESSED,
+            max_det=MOST,
+            retina_masks=True,  # at the picture's own resolution
+            device=str(self._device),
+            verbose=False,
+        )
+        return [_detections(result, each) for result, each in zip(results, seen, strict=True)]
+
+
+def import_ultralytics() -> Any:  # untyped
+    """Import ultralytics, silenced; raise `SpecError` with reason `MissingExtra` where it is not installed."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+    os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # a home folder may not be writable in a pod
+    threads = torch.get_num_threads()
+    try:
+        ultralytics: Any = importlib.import_module("ultralytics")
+    except ModuleNotFoundError as error:
+        raise SpecError(
+            "MissingExtra",
+            f"spec.labeling.detector.type: yolo needs the package {error.name}, which is not installed here; install "
+            "the extra: diffugen-generator[yolo] (AGPL-3.0), or use another type of detector.",
+        ) from error
+    torch.set_num_threads(threads)
+    ultralytics.settings.update({"sync": False})
+    return ultralytics
+
+
+def _detections(result: Any, seen: Seen) -> Detections:
+    """Read one picture's result: masks pixel by pixel, since its polygons lose holes and join parts."""
+    height, width = seen.picture.shape[:2]
+    if result.masks is None:
+        return Detections((height, width), ())
+    masks = result.masks.data.cpu().numpy() > 0.5  # [n, height, width]
+    natives = [str(result.names[int(number)]) for number in result.boxes.cls.tolist()]
+    return Detections.of(masks, natives, result.boxes.conf.tolist())

@@ -1,0 +1,94 @@
+"""All that models saw in one picture, and the label that is decided from it. On a CPU, without torch.
+
+With one labeller its objects stand; with both, those that they agree on. How the picture looks, and what CLIP says
+of it, goes into the label as well, so that `quality` is decided from labels alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api.plan import Sample
+from diffugen_api.recipes import CLIP, DETECTOR
+from diffugen_api.weights import plain
+from diffugen_generator.failures import BadShard
+from diffugen_generator.labeling.agreement import Marked, agree
+from diffugen_generator.labeling.choosing import choose
+from diffugen_generator.labeling.clip_score import Score
+from diffugen_generator.labeling.decision import decide
+from diffugen_generator.labeling.detections import Detections
+from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.labeler import Witness
+from diffugen_generator.labeling.looks import looks_of
+from diffugen_generator.records import Instance, Label, MarkedInstance
+from diffugen_generator.shards import ShardHeader
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The evidence in one picture; what no labeller was asked for is absent."""
+
+    attention: Evidence | None = None
+    detections: Detections | None = None
+    clip: Score | None = None
+
+    def files(self, header: ShardHeader) -> dict[str, Witness]:
+        """Return what there is, by the evidence id that it is kept under."""
+        found = {
+            header.evidence_id: self.attention,
+            header.witnesses.get(DETECTOR, ""): self.detections,
+            header.witnesses.get(CLIP, ""): self.clip,
+        }
+        return {key: witness for key, witness in found.items() if key and witness is not None}
+
+    @classmethod
+    def read(cls, header: ShardHeader, read: Callable[[str], bytes | None]) -> Findings:
+        """Read what `header` asks for; `read` returns the file kept under an evidence id, or None where there is none.
+
+        Raises `BadShard` where a file is none of ours, and what `read` raises.
+        """
+        ids = header.witnesses
+        return cls(
+            attention=_loaded(Evidence.loads, header.evidence_id, read),
+            detections=_loaded(Detections.loads, ids.get(DETECTOR, ""), read),
+            clip=_loaded(Score.loads, ids.get(CLIP, ""), read),
+        )
+
+
+def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, header: ShardHeader) -> Label:
+    """Decide the label of a sample whose picture [height, width, 3] is `picture`."""
+    looks = looks_of(picture)
+    scores: Mapping[str, float] = {} if findings.clip is None else {CLIP: findings.clip.cosine}
+    instances, marked = _objects(sample, picture, findings, header)
+    kept = tuple(MarkedInstance(each.instance, each.by, each.reason, each.overlap) for each in marked)
+    return Label(sample.id, tuple(instances), marked=kept, looks=looks.row(), scores=scores)
+
+
+def _objects(
+    sample: Sample, picture: NDArray[np.uint8], findings: Findings, header: ShardHeader
+) -> tuple[list[Instance], list[Marked]]:
+    attended = detected = None
+    if header.attention is not None and findings.attention is not None:
+        attended = decide(findings.attention, picture, header.attention)
+    if header.detector is not None and findings.detections is not None:
+        detected = choose(findings.detections, header.detector, header.classes, plain(sample.text))
+    if attended is not None and detected is not None:
+        return agree(attended, detected, header.agreement)
+    return (attended if attended is not None else detected or []), []
+
+
+def _loaded(loads: Callable[[bytes], T], evidence_id: str, read: Callable[[str], bytes | None]) -> T | None:
+    data = read(evidence_id) if evidence_id else None
+    if data is None:
+        return None
+    try:
+        return loads(data)
+    except ValueError as error:
+        raise BadShard(f"evidence {evidence_id}: {error}; delete it and plan again") from error
