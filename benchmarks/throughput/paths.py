@@ -157,7 +157,7 @@ class Ways:
             with _timed(self.case) as timing:
                 run_shard(header, rows, store, studios=self.studios, measures=measures)
         parts = {part.value: round(seconds, 3) for part, seconds in measures.seconds.items() if part is not Part.LOAD}
-        return timing(len(rows), model_seconds=sum(spent()), parts=parts)
+        return timing(len(rows), model_seconds=spent(), parts=parts)
 
     def unlabelled(self) -> Timing:
         """The same, but nobody looks: as much as labels cost, this is faster."""
@@ -197,15 +197,15 @@ def _timed(case: Case) -> Iterator[Callable[..., Timing]]:
 
 
 @contextmanager
-def _networks(case: Case) -> Iterator[Callable[[], list[float]]]:
-    """Measure the networks' calls inside the block: seconds each; on a GPU by its own clock, without waiting for it."""
+def _networks(case: Case) -> Iterator[Callable[[], float]]:
+    """Measure for how long networks run inside the block; on a GPU by its own clock, without waiting for it."""
     calls: list[Any] = []
 
     def timing(work: Callable[..., Any]) -> Callable[..., Any]:
         def on_cpu(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
             result = work(*args, **kwargs)
-            calls.append(time.perf_counter() - began)
+            calls.append((began, time.perf_counter()))
             return result
 
         def on_gpu(*args: Any, **kwargs: Any) -> Any:
@@ -218,11 +218,22 @@ def _networks(case: Case) -> Iterator[Callable[[], list[float]]]:
 
         return on_gpu if case.device == "cuda" else on_cpu
 
-    def seconds() -> list[float]:
-        return [call if isinstance(call, float) else call[0].elapsed_time(call[1]) / 1000 for call in calls]
+    def seconds() -> float:
+        if case.device == "cuda":
+            return sum(began.elapsed_time(ended) / 1000 for began, ended in calls)
+        return _covered(calls)
 
     networks = (UNet2DConditionModel, "forward"), (AutoencoderKL, "encode"), (AutoencoderKL, "decode")
     with ExitStack() as patches:
         for kind, name in (*networks, (CLIPTextModel, "forward")):
             patches.enter_context(mock.patch.object(kind, name, timing(getattr(kind, name))))
         yield seconds
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the seconds in which at least one of `spans` lasted."""
+    covered, until = 0.0, float("-inf")
+    for began, ended in sorted(spans):
+        covered += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return covered
