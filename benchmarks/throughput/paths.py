@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from daam_style import HeatMaps, mask_of
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -20,6 +21,8 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.planning import plan
 from diffugen_generator.shards import ShardHeader, ShardRow, read_shard
@@ -161,11 +164,8 @@ class Ways:
 
     def unlabelled(self) -> Timing:
         """The same, but nobody looks: as much as labels cost, this is faster."""
-        import numpy as np  # noqa: PLC0415
 
-        from diffugen_generator.labeling.evidence import Evidence  # noqa: PLC0415
-
-        nothing = Evidence((), (), np.zeros((0, 1, 1), np.uint8))
+        nothing = Findings(attention=Evidence((), (), np.zeros((0, 1, 1), np.uint8)))
         with mock.patch.object(self.studio, "look", lambda samples, *_: [nothing] * len(samples)):
             return self.stage()
 

@@ -165,7 +165,9 @@ def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> N
     [
         ("scheduler/scheduler_config.json", {"_class_name": "os.system"}, "diffusers has no scheduler 'os.system'"),
         ("scheduler/scheduler_config.json", {"_class_name": "DPMSolverSDEScheduler"}, "draws noise that no seed"),
-        ("unet/config.json", {"time_cond_proj_dim": 8}, "guidance scale as an input"),
+        ("unet/config.json", {"in_channels": 8}, "takes 8 channels where its latents have 4"),
+        ("unet/config.json", {"cross_attention_dim": 768}, "width 768 where its text encoders write 32"),
+        ("unet/config.json", {"addition_embed_type": "image"}, "more conditions than a text"),
     ],
 )
 def test_what_cannot_be_drawn_with_is_refused(

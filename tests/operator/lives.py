@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from diffugen_api.contract import (
+    FINALIZER,
     LABEL_STAGE,
     LABEL_STEP,
     RETRY_ANNOTATION,
@@ -25,7 +26,16 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import names
 from diffugen_operator.conditions import find
 from diffugen_operator.decide import decide, refused
-from diffugen_operator.decisions import CreateJob, CreateOrder, Decision, DeleteJob, DeleteOrder, ResizeJob, SuspendJob
+from diffugen_operator.decisions import (
+    CreateJob,
+    CreateOrder,
+    Decision,
+    DeleteJob,
+    DeleteOrder,
+    ResizeJob,
+    SetFinalizer,
+    SuspendJob,
+)
 from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
 from diffugen_operator.progress import Shard
 from diffugen_operator.settings import Settings
@@ -132,6 +142,9 @@ class Life:
                     uid = f"uid-of-{action.name}"
                     self.jobs[action.name] = copy.deepcopy(manifest) | {"status": {}}
                     self.jobs[action.name]["metadata"] |= {"uid": uid, "creationTimestamp": self.now.isoformat()}
+                case SetFinalizer(present):
+                    assert decision.status == Dataset.read(self.raw, read_spec(self.raw)).status, "one or the other"
+                    self.raw["metadata"]["finalizers"] = [FINALIZER] if present else []
                 case CreateOrder(manifest):
                     self.orders.add(manifest["metadata"]["name"])
                 case DeleteOrder(name):

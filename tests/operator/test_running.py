@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import aiohttp
 import pytest
 
@@ -31,14 +33,14 @@ async def test_a_list_that_is_refused_is_waited_for_and_said_once(
     async def serves_datasets(_: Cluster) -> bool:
         return True
 
-    async def list_all(_: Cluster, resource: Resource) -> tuple[list[Object], int]:
+    async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
         unready.append(operator._not_ready())
         if faults:
             raise faults.pop()
-        return [], 1
+        yield [], 1
 
     monkeypatch.setattr(Cluster, "serves_datasets", serves_datasets)
-    monkeypatch.setattr(Cluster, "list_all", list_all)
+    monkeypatch.setattr(Cluster, "pages", pages)
     monkeypatch.setattr(running, "_POLL_SECONDS", 0.0)
 
     await operator._prepare([])

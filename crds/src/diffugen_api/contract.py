@@ -20,6 +20,8 @@ PLURAL = "labeleddatasets"
 KIND = "LabeledDataset"
 
 RETRY_ANNOTATION = f"{GROUP}/retry-requested-at"
+FINALIZER = f"{GROUP}/clean-up"
+"""Keeps a dataset with `deletionPolicy: Delete` until its objects in the store are deleted; no other has one."""
 
 LABEL_DATASET = f"{GROUP}/dataset"
 LABEL_STEP = f"{GROUP}/step"
@@ -37,6 +39,15 @@ ORDER_MOUNT = "/etc/diffugen"
 
 ENV_ORDER = "DIFFUGEN_ORDER"
 """Path of the work order inside the pod."""
+ENV_MODEL_CACHE = "DIFFUGEN_MODEL_CACHE"
+"""Folder in which fetched models are kept."""
+ENV_DEVICE = "DIFFUGEN_DEVICE"
+"""Where models run: cuda, cuda:1 or cpu; the GPU, if any, where absent."""
+ENV_DTYPE = "DIFFUGEN_DTYPE"
+"""`run.dtype`, where it is not the default."""
+ENV_BATCH_SIZE = "DIFFUGEN_BATCH_SIZE"
+"""`run.batchSize`, where it is set."""
+MODEL_CACHE_MOUNT = "/var/cache/diffugen"
 ENV_POD_IP = "DIFFUGEN_POD_IP"
 """The pod's own address, from the downward API; metrics are served there and nowhere else."""
 ENV_TERMINATION_LOG = "DIFFUGEN_TERMINATION_LOG"
@@ -65,11 +76,12 @@ below, so that `completedIndexes` remains a short string."""
 
 
 class Step(StrEnum):
-    """The steps of a run; each is one Job (a stage step is one Job for each stage)."""
+    """The steps of a run, and the clean-up after the last; each is one Job (a stage step: one for each stage)."""
 
     PLAN = "plan"
     STAGE = "stage"
     PUBLISH = "publish"
+    DELETE = "delete"
 
 
 class ExitCode(IntEnum):
@@ -123,6 +135,24 @@ class ShardCounts(Message):
     """Samples that were complete when the shard began, for example after a restart."""
 
 
+REASON_INCOMPLETE = "Incomplete"
+"""A publish step's reason where the store lacks what was planned: planning again finds what is missing."""
+
+
+class FormerRevision(Message):
+    """A revision that was published before, and is in the store still."""
+
+    folder: str
+    """Its folder's name, beside the present one's: the revision, and maybe a hash of what it was drawn with."""
+    published_at: str
+    samples: int
+
+    @property
+    def revision(self) -> str:
+        """The revision."""
+        return self.folder.partition("-")[0]
+
+
 class Published(Message):
     """The dataset that a publish step completed."""
 
@@ -135,6 +165,10 @@ class Published(Message):
     manifest_sha256: Annotated[str, Field(alias="manifestSHA256")]
     accepted_by_stage: dict[str, int] = Field(default_factory=dict)
     rejected_by_stage: dict[str, int] = Field(default_factory=dict)
+    published_at: str = ""
+    """When the pointer was moved to it."""
+    history: list[FormerRevision] = Field(default_factory=list)
+    """What was published before it and is kept, the latest first."""
 
 
 class Outcome(Message):

@@ -178,6 +178,14 @@ def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
     _work(Step.PUBLISH, order, store)
 
 
+@worker.command("delete")
+def worker_delete(order: OrderFile = None, store: StoreFolder = None) -> None:
+    """Delete all that the dataset has in the store."""
+    from diffugen_api.contract import Step  # noqa: PLC0415
+
+    _work(Step.DELETE, order, store)
+
+
 def _work(step: Any, order: Path | None, store: Path | None, stage: str = "") -> None:
     from diffugen_generator.endings import leave_at_once  # noqa: PLC0415
     from diffugen_generator.worker import work  # noqa: PLC0415

@@ -24,7 +24,7 @@ from diffugen_api.plan import SpecError, check_weights, revision_of
 from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
 from diffugen_generator.judges import judges_of
-from diffugen_generator.models import BUILTIN, resolve
+from diffugen_generator.models import BUCKET, HUB, resolve
 
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -137,8 +137,8 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         yield _fault_of(error)
         return
     for model, field in dict.fromkeys(model_of(dataset.spec.stages, stage) for stage in dataset.spec.stages):
-        # a folder is one in the pod; only the built-in models are everywhere
-        if model.startswith(BUILTIN) or not model.startswith("/"):
+        # a folder is one in the pod, and a place elsewhere is asked by the plan; what is built in is everywhere
+        if not model.startswith(("/", HUB, BUCKET)):
             try:
                 resolve(model, field=field)
             except SpecError as error:

@@ -29,13 +29,14 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, model_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, model_of, model_stage
+from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import judges_of
-from diffugen_generator.models import ModelFolder, resolve
+from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader
+from diffugen_generator.shards import Need, ShardHeader, TaughtWord
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -57,6 +58,7 @@ class StageInPlan:
     recipe: StageRecipe
     judges: Mapping[str, str]
     """SHA-256 of the models beside it that label, by kind."""
+    embeddings: tuple[TaughtWord, ...] = ()
 
 
 def plan(
@@ -108,8 +110,13 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         if stage.source is not None:
             raise SpecError("UnsupportedStage", f"spec.stages[{number}].{stage.kind}: only txt2img is drawn as yet.")
         uri, field = model_of(spec.stages, stage)
-        model = resolve(uri, field=field)
-        stages.append(StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=judges), judges))
+        pin = model_stage(spec.stages, stage).task.model_sha256
+        model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
+        check_kind(model, stage.kind, field)
+        words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
+        digests = {word.token: word.digest for word in words}
+        recipe = stage_recipe(spec, stage, model.digest, digests, judges=judges)
+        stages.append(StageInPlan(stage, model, recipe, judges, words))
     return stages
 
 
@@ -196,6 +203,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         label_id=each.recipe.label_id,
         attention=order.spec.labeling.attention,
         classes=tuple(order.spec.classes),
+        embeddings=each.embeddings,
         detector=order.spec.labeling.detector,
         agreement=order.spec.labeling.agreement,
         clip=order.spec.quality.clip_score,

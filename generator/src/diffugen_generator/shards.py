@@ -47,6 +47,26 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TaughtWord:
+    """A word of textual inversion that a stage's model is to know."""
+
+    token: str
+    uri: str
+    """Its file; of a repository, with the commit."""
+    digest: str
+    """SHA-256 of the file, in hex."""
+
+    def row(self) -> dict[str, str]:
+        """Return the word as JSON data."""
+        return {"token": self.token, "uri": self.uri, "digest": self.digest}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TaughtWord:
+        """Read what `row` wrote."""
+        return cls(row["token"], row["uri"], row["digest"])
+
+
+@dataclass(frozen=True, slots=True)
 class ShardHeader:
     """What all samples of a shard share: the file's first line."""
 
@@ -55,7 +75,7 @@ class ShardHeader:
     revision: str
     index: int
     model: str
-    """The model's URI, as the spec has it."""
+    """The model's URI, as the spec has it; of a repository, with the commit that its branch was at."""
     model_digest: str
     """SHA-256 of the model's files: the worker's model must have it, too."""
     drawing: Mapping[str, Any]
@@ -65,6 +85,7 @@ class ShardHeader:
     attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
+    embeddings: tuple[TaughtWord, ...] = ()
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
     clip: ClipScore | None = None
@@ -102,6 +123,7 @@ class ShardHeader:
             "clip": _json(self.clip),
             "witnesses": dict(self.witnesses),
             "judges": dict(self.judges),
+            **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
 
     @classmethod
@@ -119,6 +141,7 @@ class ShardHeader:
             label_id=line["labelId"],
             attention=_read(AttentionLabeling, line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
+            embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
             clip=_read(ClipScore, line["clip"]),

@@ -13,7 +13,16 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from diffugen_api.contract import LABEL_ATTEMPT, LABEL_QUEUE, LABEL_STAGE, LABEL_STEP, RETRY_ANNOTATION, Outcome, Step
+from diffugen_api.contract import (
+    FINALIZER,
+    LABEL_ATTEMPT,
+    LABEL_QUEUE,
+    LABEL_STAGE,
+    LABEL_STEP,
+    RETRY_ANNOTATION,
+    Outcome,
+    Step,
+)
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
@@ -75,11 +84,19 @@ class Dataset:
     name: str
     uid: str
     generation: int
+    version: str
+    """Its resourceVersion."""
     deleting: bool
+    finalizers: tuple[str, ...]
     retry_at: str
     """The retry annotation; empty where there is none."""
     wanted: Wanted | Unfit
     status: LabeledDatasetStatus
+
+    @property
+    def guarded(self) -> bool:
+        """Whether our finalizer keeps it."""
+        return FINALIZER in self.finalizers
 
     @classmethod
     def read(cls, raw: Raw, wanted: Wanted | Unfit) -> Self:
@@ -90,7 +107,9 @@ class Dataset:
             name=metadata["name"],
             uid=metadata["uid"],
             generation=metadata.get("generation", 0),
+            version=metadata["resourceVersion"],
             deleting="deletionTimestamp" in metadata,
+            finalizers=tuple(metadata.get("finalizers") or ()),
             retry_at=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, "")[:RETRY_LENGTH],
             wanted=wanted,
             status=LabeledDatasetStatus.model_validate(raw.get("status") or {}),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from diffugen_api.contract import LABEL_ATTEMPT, Step
+from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.cache import Cache, Object, Resource, owner_of
@@ -27,6 +27,7 @@ from diffugen_operator.decisions import (
     DeleteJob,
     DeleteOrder,
     ResizeJob,
+    SetFinalizer,
     SuspendJob,
 )
 from diffugen_operator.metrics import Metrics
@@ -37,7 +38,7 @@ from diffugen_operator.recording import Recorder
 from diffugen_operator.scraping import Scraper
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import dumped, is_halted, merge_patch
-from diffugen_operator.transitions import announcements, is_transition
+from diffugen_operator.transitions import announcements, images_between, is_transition
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,8 @@ class Reconciler:
     async def _apply(self, dataset: Dataset, action: Action) -> None:
         namespace = dataset.namespace
         match action:
+            case SetFinalizer(present):
+                await self._set_finalizer(dataset, present=present)
             case CreateOrder(manifest):
                 await self._create_order(dataset, manifest)
             case CreateJob(manifest):
@@ -158,6 +161,16 @@ class Reconciler:
                     self._cache.drop(Resource.JOBS, gone)
             case DeleteOrder(name):
                 await self._cluster.delete_order(namespace, name)
+
+    async def _set_finalizer(self, dataset: Dataset, *, present: bool) -> None:
+        others = [finalizer for finalizer in dataset.finalizers if finalizer != FINALIZER]
+        finalizers = [*others, FINALIZER] if present else others
+        key = Key(dataset.namespace, dataset.name)
+        changed = await self._cluster.set_finalizers(key, dataset.version, finalizers)
+        if dataset.deleting and not finalizers:  # That was what kept it.
+            self._cache.drop(Resource.DATASETS, changed)
+        else:
+            self._cache.put(Resource.DATASETS, changed)
 
     async def _create_order(self, dataset: Dataset, manifest: Object) -> None:
         try:
@@ -187,13 +200,15 @@ class Reconciler:
         if new == old:
             return decision.look_again
         wait = memory.written_at + self._settings.progress_interval - self._clock()
-        if wait > 0 and not is_transition(old, new):
+        transition = is_transition(old, new)
+        if wait > 0 and not transition:
             return min(wait, decision.look_again or wait)
         version = raw["metadata"]["resourceVersion"]
         patch = merge_patch(raw["status"], dumped(new))
         self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
         memory.written_at = self._clock()
-        self._metrics.status_writes.inc()
+        self._metrics.status_writes.labels("transition" if transition else "progress").inc()
+        self._metrics.images.inc(images_between(old, new))
         self._announce(dataset, decision)
         return decision.look_again
 
@@ -215,7 +230,9 @@ def _refusal(error: ApiError, reason: str) -> Exception:
     """Return what a refused creation ends in; `reason` is what it is called where it is refused for good."""
     if error.code not in (400, 403, 413, 422):
         return error
-    if not error.for_good:
+    if error.namespace_goes:
+        reason = reasons.NAMESPACE_TERMINATING
+    elif not error.for_good:
         reason = reasons.QUOTA_EXCEEDED if "exceeded quota" in error.message else error.reason or reason
     return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
 

@@ -63,6 +63,10 @@ class Settings:
     no_progress_after: float = 1800.0
     """A run in which nothing has moved for so long is called Stalled, until something moves; 0: never."""
 
+    clean_up_timeout: float = 1800.0
+    """How long the clean-up of a deleted dataset (`deletionPolicy: Delete`) may take, from its begin or the last retry,
+    before the resource is let go all the same, with an Event that says what is left."""
+
     backoff_base: float = 0.5
     """The pause after a failed reconcile; doubled with every failure that follows, with jitter."""
 
@@ -141,6 +145,7 @@ _TIMES = (
     "scrape_interval",
     "scrape_timeout",
     "progress_interval",
+    "clean_up_timeout",
     "backoff_base",
     "backoff_limit",
     "request_timeout",

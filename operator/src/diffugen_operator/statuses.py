@@ -19,8 +19,8 @@ from diffugen_operator.progress import eta_seconds
 
 STATUS_BYTES = 8000
 
-# Ever less room for (a stage's message, a condition's message), until the status fits.
-_ROOM = ((128, 1024), (64, 512), (24, 256), (0, 128), (0, 32))
+# Ever less room for (a stage's message, a condition's message, places of former revisions), until the status fits.
+_ROOM = ((128, 1024, True), (64, 512, True), (64, 512, False), (24, 256, False), (0, 128, False), (0, 32, False))
 
 
 def presented(
@@ -80,16 +80,19 @@ def _rate(pace: float) -> str:
 
 def fitted(status: LabeledDatasetStatus) -> LabeledDatasetStatus:
     """Return the status with its messages cut as far as its size demands."""
-    for stage_room, condition_room in _ROOM:
-        shortened = _shortened(status, stage_room, condition_room)
+    for stage_room, condition_room, places in _ROOM:
+        shortened = _shortened(status, stage_room, condition_room, places=places)
         if size_of(shortened) <= STATUS_BYTES:
             return shortened
-    # Sixteen stages of the longest names: labels find a stage's Job as well as its name does.
-    stages = [stage.model_copy(update={"job": ""}) for stage in shortened.stages]
+    # Sixteen stages of the longest names: labels find a stage's Job, and that Job says when it was.
+    gone = {"job": "", "start_time": None, "completion_time": None}
+    stages = [stage.model_copy(update=gone) for stage in shortened.stages]
     return shortened.model_copy(update={"stages": stages})
 
 
-def _shortened(status: LabeledDatasetStatus, stage_room: int, condition_room: int) -> LabeledDatasetStatus:
+def _shortened(
+    status: LabeledDatasetStatus, stage_room: int, condition_room: int, *, places: bool
+) -> LabeledDatasetStatus:
     stages = [
         stage.model_copy(update={"message": cut(stage.message, stage_room) if stage_room else ""})
         for stage in status.stages
@@ -98,7 +101,8 @@ def _shortened(status: LabeledDatasetStatus, stage_room: int, condition_room: in
         condition.model_copy(update={"message": cut(condition.message, condition_room)})
         for condition in status.conditions
     ]
-    return status.model_copy(update={"stages": stages, "conditions": conditions})
+    history = status.history if places else [entry.model_copy(update={"uri": ""}) for entry in status.history]
+    return status.model_copy(update={"stages": stages, "conditions": conditions, "history": history})
 
 
 def size_of(status: LabeledDatasetStatus) -> int:

@@ -30,7 +30,7 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     whole = _Whole(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
-    studios = Studios(device=device)
+    studios = Studios.of(order.spec, device=device)
     try:
         stages = [_draw(order, found, store, display, whole, studios=studios, stop=stop) for found in plans]
         with display.task("publishing", "samples") as advance:

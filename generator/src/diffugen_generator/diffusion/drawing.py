@@ -8,19 +8,24 @@ in fp32).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.texts import TextStates
+
+Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""What a model predicts for latents [b, c, h, w] at a step of its scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class DrawingSettings:
     """Pixels."""
     steps: int
     guidance: float
-    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read."""
+    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read.
+    A model that was distilled to read it as an input reads no negative text either."""
     negative: Prompt = ""
 
 
@@ -122,7 +128,11 @@ class Drawer:
     def _windows(self, order: Order, settings: DrawingSettings) -> int:
         """Return how many windows the longer of an order's two texts takes."""
         own = self._texts.windows(order.prompt)
-        return max(own, self._texts.windows(settings.negative)) if settings.guidance > 1 else own
+        return max(own, self._texts.windows(settings.negative)) if self._guided(settings) else own
+
+    def _guided(self, settings: DrawingSettings) -> bool:
+        """Return whether every step is done twice, with the negative text first."""
+        return settings.guidance > 1 and self._components.unet.config.time_cond_proj_dim is None
 
     def _sample_alike(
         self,
@@ -139,27 +149,47 @@ class Drawer:
         parts = self._components
         generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
         latents: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
-        texts = self._texts.of([order.prompt for order in padded], windows)  # [b, tokens, width]
-        guided = settings.guidance > 1
-        if guided:
-            negative = self._texts.of([settings.negative], windows).expand_as(texts)
-            texts = torch.cat([negative, texts])  # [2b, tokens, width], negative first
+        predict = self._predictor([order.prompt for order in padded], settings, windows)
         scheduler = parts.scheduler
         self._set_steps(settings.steps)
         latents = latents * scheduler.init_noise_sigma
         extra = {"generator": generators} if self._noisy else {}
         size = (int(latents.shape[2]), int(latents.shape[3]))
-        sampling = Sampling(places, padded, int(texts.shape[1]), size, guided, len(scheduler.timesteps))
+        tokens = windows * parts.tokenizer.limit
+        sampling = Sampling(places, padded, tokens, size, self._guided(settings), len(scheduler.timesteps))
         with watch.watching(sampling) if watch else nullcontext():
             for t in scheduler.timesteps:
-                doubled = torch.cat([latents, latents]) if guided else latents
-                scaled = scheduler.scale_model_input(doubled, t).to(parts.dtype)
-                predicted = parts.unet(scaled, t, encoder_hidden_states=texts, return_dict=False)[0].float()
-                if guided:
-                    without, with_text = predicted.chunk(2)
-                    predicted = without + settings.guidance * (with_text - without)
-                latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+                latents = scheduler.step(predict(latents, t), t, latents, **extra, return_dict=False)[0]
         return latents
+
+    def _predictor(self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int) -> Predictor:
+        """Return what the model predicts for latents [b, c, h, w] at a step, guided, in fp32."""
+        parts = self._components
+        texts, pooled = self._texts.of(prompts, windows), self._texts.pooled(prompts)  # [b, tokens, width], [b, width]
+        strength = parts.unet.config.time_cond_proj_dim
+        guided = self._guided(settings)
+        if guided:
+            nothing = parts.nothing_is_zero and not settings.negative
+            negative = self._texts.of([settings.negative], windows) * (not nothing)
+            pooled_negative = self._texts.pooled([settings.negative]) * (not nothing)
+            texts = torch.cat([negative.expand_as(texts), texts])  # [2b, tokens, width], negative first
+            pooled = torch.cat([pooled_negative.expand_as(pooled), pooled])
+        inputs: dict[str, Any] = {"encoder_hidden_states": texts}
+        if (added := self._texts.added(pooled, settings.height, settings.width)) is not None:
+            inputs["added_cond_kwargs"] = added
+        if strength is not None:
+            inputs["timestep_cond"] = _waves(settings.guidance - 1, int(strength)).to(texts).expand(len(texts), -1)
+
+        def predict(latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            doubled = torch.cat([latents, latents]) if guided else latents
+            scaled = parts.scheduler.scale_model_input(doubled, t).to(parts.dtype)
+            predicted: torch.Tensor = parts.unet(scaled, t, **inputs, return_dict=False)[0].float()
+            if not guided:
+                return predicted
+            without, with_text = predicted.chunk(2)
+            return without + settings.guidance * (with_text - without)
+
+        return predict
 
     def _set_steps(self, steps: int) -> None:
         scheduler = self._components.scheduler
@@ -185,8 +215,8 @@ class Drawer:
         """Turn latents [c, h, w] of one size into pictures [height, width, 3], sRGB."""
         vae = self._components.vae
         stacked = torch.stack(list(latents)).to(memory_format=torch.channels_last)  # [b, c, h, w]
-        unscaled = stacked / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-        decoded = vae.decode(unscaled.to(self._components.dtype), return_dict=False)[0].float()
+        scale, shift = latent_range(vae, stacked)
+        decoded = vae.decode((stacked / scale + shift).to(vae.dtype), return_dict=False)[0].float()
         levels = (decoded / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
@@ -196,7 +226,30 @@ def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]
     """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
     vae = components.vae
     levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
-    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(components.dtype, memory_format=torch.channels_last)
+    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(vae.dtype, memory_format=torch.channels_last)
     latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
-    shifted = latents - float(vae.config.shift_factor or 0.0)
-    return shifted * float(vae.config.scaling_factor)
+    scale, shift = latent_range(vae, latents)
+    return (latents - shift) * scale
+
+
+def latent_range(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and shift [1, c or 1, 1, 1] that bring a VAE's latents to unit variance: (z - shift) * scale."""
+
+    def each(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)
+
+    config = vae.config
+    scale, shift = each([config.scaling_factor]), each([config.shift_factor or 0.0])
+    if config.latents_mean is not None and config.latents_std is not None:
+        return scale / each(config.latents_std), each(config.latents_mean)
+    return scale, shift
+
+
+def _waves(value: float, width: int) -> torch.Tensor:
+    """Return a number as sines and cosines [1, width], as distilled models read the guidance scale.
+
+    Vaswani et al. 2017, by way of https://github.com/google-research/vdm (model_vdm.py, get_timestep_embedding).
+    """
+    half = width // 2
+    phases = 1000 * value * torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
+    return functional.pad(torch.cat([phases.sin(), phases.cos()]), (0, width % 2))[None]

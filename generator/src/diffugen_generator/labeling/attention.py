@@ -91,8 +91,15 @@ class Looker:
             cross_levels=levels,
             own_levels=levels if self._refine else (),
         ) as captured:
-            texts = self._texts.of([unweighted(each.prompt) for each in padded])
-            parts.unet(noised.to(parts.dtype), t, encoder_hidden_states=texts, return_dict=False)
+            prompts = [unweighted(each.prompt) for each in padded]
+            added = self._texts.added(self._texts.pooled(prompts), *padded[0].picture.shape[:2])
+            parts.unet(
+                noised.to(parts.dtype),
+                t,
+                encoder_hidden_states=self._texts.of(prompts),
+                added_cond_kwargs=added,
+                return_dict=False,
+            )
         if not captured.cross:
             raise SpecError(
                 "UnsupportedModel",

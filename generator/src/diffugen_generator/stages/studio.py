@@ -19,6 +19,7 @@ from diffugen_generator.diffusion.crew import Crew
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
@@ -52,11 +53,23 @@ log = logging.getLogger(__name__)
 class Studio:
     """One model, loaded for the samples of one shard."""
 
-    def __init__(self, model: ModelFolder, header: ShardHeader, *, device: str | None, batch: int | None) -> None:
-        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device)."""
+    def __init__(
+        self,
+        model: ModelFolder,
+        header: ShardHeader,
+        *,
+        device: str | None,
+        batch: int | None,
+        dtype: str = "auto",
+        embeddings: Sequence[Embedding] = (),
+    ) -> None:
+        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
+
+        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught.
+        """
         where = open_device(device)
         on_gpu = where.type == "cuda"
-        components = load(model, where, header.drawing["settings"].get("scheduler"))
+        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
         hands = 1
         if not on_gpu and components.parameters < FEW_PARAMETERS:
             hands = hands_of(os.environ)

@@ -1,0 +1,65 @@
+"""What goes by itself, and what has to be mended: a deadline, and pictures that vanish from the store."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.cluster.test_kills import slow_stage
+from tests.cluster.world import World
+
+
+def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(running: World) -> None:
+    slow = {"samplesPerShard": 8, "parallelism": 1}
+    long = slow_stage()
+    long["txt2img"]["steps"] = 400
+    running.apply(run={**slow, "activeDeadlineSeconds": 25}, stages=[long])
+
+    message = running.wait_stalled("DeadlineExceeded", seconds=120)
+
+    assert "spec.run.activeDeadlineSeconds: raise or remove it" in message
+    drawn = running.drawn_at()
+    running.apply(run=slow, stages=[long])
+    running.wait("going on", lambda d: d["status"]["attempt"] == 2 and d["status"].get("planned", False))
+    assert drawn.items() <= running.drawn_at().items()
+
+
+def test_pictures_that_vanish_before_they_are_published_are_drawn_again_by_themselves(running: World) -> None:
+    running.apply()
+    undisturbed = running.wait_ready()["status"]
+    drawn = running.drawn_at()
+    victims = sorted(drawn)[:3]
+    for key in victims:
+        running.store.remove_object(running.bucket, key)
+
+    running.apply(quality={"minInstances": 0, "minAreaFraction": 0.003})
+    status = running.wait_ready()["status"]
+
+    assert status["attempt"] == 3, "planned once more, and once was enough"
+    assert status["replans"] == 0
+    after = running.drawn_at()
+    assert after.keys() == drawn.keys()
+    assert {key for key in drawn if after[key] != drawn[key]} == set(victims)
+    assert status["dataset"]["samples"] == undisturbed["dataset"]["samples"] == 8
+
+
+def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None:
+    stop = threading.Event()
+
+    def thief() -> None:
+        while not stop.wait(0.05):
+            for key in running.keys("labels/"):
+                running.store.remove_object(running.bucket, running.root + key)
+
+    running.apply()
+    running.wait_ready()
+    thread = threading.Thread(target=thief, daemon=True)
+    thread.start()
+    try:
+        running.apply(quality={"minInstances": 0, "minAreaFraction": 0.003})
+        message = running.wait_stalled("Incomplete", seconds=180)
+    finally:
+        stop.set()
+        thread.join()
+
+    assert "planned anew 3 times" in message
+    assert running.get()["status"]["replans"] == 3
