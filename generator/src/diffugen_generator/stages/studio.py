@@ -25,6 +25,7 @@ from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
@@ -92,6 +93,7 @@ class Studio:
         self._refine = attention is not None and attention.refine
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._presence = PresenceCheck(components, texts, vocabulary)
         self._witnesses = Witnesses(header, where)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
@@ -128,11 +130,21 @@ class Studio:
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
         """
+        if missing := [sample for sample in samples if self._inline and sample.id not in self._watched]:
+            _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
         if self._inline:
-            if missing := [sample for sample in samples if sample.id not in self._watched]:
-                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
-            return [self._watched.pop(sample.id) for sample in samples]
-        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+            evidence = [self._watched.pop(sample.id) for sample in samples]
+        else:
+            evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+        if self._attention is None or self._attention.min_presence is None:
+            return evidence
+        presence = _in_parts(self._check, seen)
+        return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
+
+    def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
+        """Return how much the words of each picture's classes help to predict it."""
+        latents = self._looker.latents(seen)
+        return self._presence.of(list(latents), [each.prompt for each in seen], [each.seed for each in seen])
 
     def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
         latents = self._sample(samples, pad=pad)
