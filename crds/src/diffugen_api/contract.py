@@ -39,6 +39,15 @@ ORDER_MOUNT = "/etc/diffugen"
 
 ENV_ORDER = "DIFFUGEN_ORDER"
 """Path of the work order inside the pod."""
+ENV_MODEL_CACHE = "DIFFUGEN_MODEL_CACHE"
+"""Folder in which fetched models are kept."""
+ENV_DEVICE = "DIFFUGEN_DEVICE"
+"""Where models run: cuda, cuda:1 or cpu; the GPU, if any, where absent."""
+ENV_DTYPE = "DIFFUGEN_DTYPE"
+"""`run.dtype`, where it is not the default."""
+ENV_BATCH_SIZE = "DIFFUGEN_BATCH_SIZE"
+"""`run.batchSize`, where it is set."""
+MODEL_CACHE_MOUNT = "/var/cache/diffugen"
 ENV_POD_IP = "DIFFUGEN_POD_IP"
 """The pod's own address, from the downward API; metrics are served there and nowhere else."""
 ENV_TERMINATION_LOG = "DIFFUGEN_TERMINATION_LOG"
@@ -107,7 +116,12 @@ class StagePlan(Message):
 
     name: str
     total: int = Field(ge=0, description="Samples that the spec asks for.")
-    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already.")
+    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already, or skipped.")
+    skipped: int = Field(
+        default=0,
+        ge=0,
+        description="Of the reused ones, how many cannot be drawn: their source is rejected or has no label.",
+    )
     draw: int = Field(ge=0, description="Pictures to draw.")
     relabel: int = Field(ge=0, description="Pictures that exist but need new labels.")
     shards: int = Field(ge=0, description="Indexes of the stage's Job; 0 means that there is nothing to do.")
@@ -124,6 +138,13 @@ class ShardCounts(Message):
     labelled: int = 0
     reused: int = 0
     """Samples that were complete when the shard began, for example after a restart."""
+    skipped: int = 0
+    """Samples that cannot be drawn: their source is rejected, or lacks what is to be replaced in it."""
+
+    @property
+    def done(self) -> int:
+        """Samples that need nothing more."""
+        return self.labelled + self.reused + self.skipped
 
 
 REASON_INCOMPLETE = "Incomplete"

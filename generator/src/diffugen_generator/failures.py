@@ -100,3 +100,23 @@ class Interrupted(Failure):
     """SIGTERM: what was in hand is in the store, the rest is for the next try."""
 
     reason = "Interrupted"
+
+
+class ModelUnreachable(Failure):
+    """Where a model is kept does not answer, or broke off: worth another try."""
+
+    reason = "ModelUnreachable"
+
+
+class ModelRefused(Failure):
+    """A model may not be read with the credentials that there are."""
+
+    reason = "ModelCredentialsRefused"
+    exit_code = ExitCode.REFUSED
+
+
+class CacheUnusable(Failure):
+    """The model cache cannot be written to."""
+
+    reason = "ModelCacheUnusable"
+    exit_code = ExitCode.BAD_SPEC

@@ -136,6 +136,24 @@ class S3Store:
             for key in self._client.keys(self._bucket, self._root + prefix):
                 yield key[skip:]
 
+    def details(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Yield key, size in bytes and ETag of what begins with `prefix`."""
+        skip = len(self._root)
+        with self._failures("list"):
+            for each in self._client.list_objects(self._bucket, self._root + prefix, recursive=True):
+                if not each.is_dir:
+                    yield str(each.object_name)[skip:], int(each.size or 0), str(each.etag)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in pieces; raise `Missing` where there is none."""
+        with self._failures("read", key):
+            response = self._client.get_object(self._bucket, self._root + key)
+            try:
+                yield from response.stream(1 << 20)
+            finally:
+                response.close()
+                response.release_conn()
+
     def copy(self, source: str, target: str) -> None:
         """Have the store copy an object."""
         with self._failures("copy", source):
