@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffugen_api.contract import TERMINATION_MESSAGE_BYTES, Outcome, Published, ShardCounts, StagePlan
+from diffugen_api.contract import TERMINATION_MESSAGE_BYTES, FormerRevision, Outcome, Published, ShardCounts, StagePlan
 
 
 def test_an_outcome_survives_the_way_through_a_pod() -> None:
@@ -33,6 +33,31 @@ def test_the_longest_plan_fits_into_a_termination_message() -> None:
     ]
 
     assert len(Outcome(reason="Planned", plan=stages).dumps().encode()) <= TERMINATION_MESSAGE_BYTES
+
+
+def test_the_longest_publication_fits_into_a_termination_message() -> None:
+    stages = [f"{'x' * 28}{n:02d}" for n in range(16)]
+    former = FormerRevision(folder="0123456789-abcdef01", published_at="2026-11-22T12:00:00Z", samples=10**8)
+    published = Published(
+        uri="s3://" + "b" * 63 + "/" + "p" * 512 + "/" + "n" * 63 + "/" + "d" * 63 + "/revisions/0123456789-abcdef01",
+        revision="0123456789",
+        samples=10**8,
+        rejected=10**8,
+        instances=10**9,
+        manifest_sha256="0" * 64,
+        accepted_by_stage=dict.fromkeys(stages, 10**7),
+        rejected_by_stage=dict.fromkeys(stages, 10**7),
+        published_at="2026-11-22T12:00:00Z",
+        history=[former] * 10,
+    )
+
+    text = Outcome(ok=True, reason="Published", message="x" * 4000, published=published).dumps()
+
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    read = Outcome.loads(text)
+    assert read is not None
+    assert read.published == published
+    assert {entry.revision for entry in published.history} == {"0123456789"}
 
 
 @given(st.text(max_size=6000))

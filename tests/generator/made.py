@@ -26,6 +26,15 @@ from diffugen_generator.shards import Need, ShardHeader, ShardRow, read_shard
 from diffugen_generator.store import FolderStore, Store
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+SETTINGS = {
+    "unet/config.json": {"in_channels": 4, "cross_attention_dim": 32},
+    "vae/config.json": {"latent_channels": 4},
+    "text_encoder/config.json": {"hidden_size": 32, "max_position_embeddings": 20},
+    "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
+    "tokenizer/tokenizer_config.json": {"model_max_length": 20},
+    "tokenizer/vocab.json": {"a</w>": 0, "ball</w>": 1},
+}
+"""What a plan reads of a model."""
 
 
 def a_model(folder: Path, weights: str = "weights") -> str:
@@ -33,6 +42,8 @@ def a_model(folder: Path, weights: str = "weights") -> str:
     for component in COMPONENTS:
         (folder / component).mkdir(parents=True, exist_ok=True)
         (folder / component / "model.safetensors").write_text(weights)
+    for component, settings in SETTINGS.items():
+        (folder / component).write_text(json.dumps(settings))
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     return str(folder)
 

@@ -137,6 +137,8 @@ def test_the_pointer_says_where_everything_is(model: str, tmp_path: Path) -> Non
         "manifestSHA256": outcome.published.manifest_sha256,
         "dataset": f"revisions/{order.revision}/dataset.json",
         "publishedAt": "2026-01-02T03:04:05Z",
+        "samples": 4,
+        "history": [],
     }
     assert dataset_of(store)["sha256"]["manifest.jsonl.gz"] == outcome.published.manifest_sha256
     assert outcome.published.accepted_by_stage == {"base": 4}
@@ -196,6 +198,23 @@ def test_a_missing_picture_is_told(model: str, tmp_path: Path) -> None:
         publish(order, store)
 
     assert readable(store) is None
+
+
+def test_pictures_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    pictures = [key for key in store.list("samples/") if key.endswith(".png")][:2]
+    before = {key: store.read(key) for key in pictures}
+    for key in pictures:
+        (store.root / key).unlink()
+    with pytest.raises(Incomplete, match=r"the picture of sample [0-9a-f]{32} \(and 1 more\) is gone"):
+        publish(order, store)
+
+    plan(order, store)
+
+    assert work_off(order, store) == 2
+    assert {key: store.read(key) for key in pictures} == before
+    assert publish(order, store).ok
 
 
 def test_without_a_plan_nothing_is_published(model: str, tmp_path: Path) -> None:

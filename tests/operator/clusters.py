@@ -98,6 +98,7 @@ class PretendCluster(Cluster):
     async def delete_job(self, namespace: str, name: str, uid: str, *, wait: bool) -> None:
         self._asked("delete", "jobs")
         self.objects.pop(("jobs", name), None)
+        self._crash("after")
 
     async def patch_status(self, key: Key, version: str, patch: Any) -> Object:
         self._asked("patch", "status")
@@ -107,6 +108,21 @@ class PretendCluster(Cluster):
         written = self.put("labeleddatasets", there | {"status": _merged(there["status"], patch)})
         self._crash("after")
         return written
+
+    async def set_finalizers(self, key: Key, version: str, finalizers: Any) -> Object:
+        self._asked("patch", "finalizers")
+        there = self.objects["labeleddatasets", key.name]
+        if there["metadata"]["resourceVersion"] != version:
+            raise ApiError(409, "Conflict", "it has changed")
+        metadata = {**there["metadata"], "finalizers": list(finalizers)}
+        changed = self.put("labeleddatasets", there | {"metadata": metadata})
+        if "deletionTimestamp" in metadata and not finalizers:
+            del self.objects["labeleddatasets", key.name]
+        self._crash("after")
+        return changed
+
+    async def kueue_version(self) -> str:
+        raise ApiError(404, "NotFound", "the server could not find the requested resource")
 
     async def create_event(self, manifest: Object) -> None:
         self.events.append(manifest["reason"])

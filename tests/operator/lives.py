@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from diffugen_api.contract import (
+    FINALIZER,
     LABEL_STAGE,
     LABEL_STEP,
     RETRY_ANNOTATION,
@@ -25,9 +26,18 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import names
 from diffugen_operator.conditions import find
 from diffugen_operator.decide import decide, refused
-from diffugen_operator.decisions import CreateJob, CreateOrder, Decision, DeleteJob, DeleteOrder, ResizeJob, SuspendJob
+from diffugen_operator.decisions import (
+    CreateJob,
+    CreateOrder,
+    Decision,
+    DeleteJob,
+    DeleteOrder,
+    ResizeJob,
+    SetFinalizer,
+    SuspendJob,
+)
 from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
-from diffugen_operator.progress import Shard
+from diffugen_operator.progress import Pace, Shard
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import dumped
 
@@ -93,6 +103,8 @@ class Life:
         self.orders: set[str] = set()
         self.shards: dict[str, Shard] = {}
         self.pace: float | None = None
+        self.paces: dict[str, float] = {}
+        self.queue_words: dict[str, Trouble] = {}
         self.last: Decision | None = None
 
     # --- what the user does ---
@@ -118,7 +130,8 @@ class Life:
             jobs=tuple(Job.read(job) for job in self.jobs.values()),
             pods=tuple(Pod.read(pod) for pod in self.pods.values()),
             shards=self.shards,
-            pace=self.pace,
+            pace=Pace(self.pace, self.paces),
+            queue_words=self.queue_words,
         )
         return decide(dataset, observed, self.now, self.settings)
 
@@ -132,6 +145,9 @@ class Life:
                     uid = f"uid-of-{action.name}"
                     self.jobs[action.name] = copy.deepcopy(manifest) | {"status": {}}
                     self.jobs[action.name]["metadata"] |= {"uid": uid, "creationTimestamp": self.now.isoformat()}
+                case SetFinalizer(present):
+                    assert decision.status == Dataset.read(self.raw, read_spec(self.raw)).status, "one or the other"
+                    self.raw["metadata"]["finalizers"] = [FINALIZER] if present else []
                 case CreateOrder(manifest):
                     self.orders.add(manifest["metadata"]["name"])
                 case DeleteOrder(name):

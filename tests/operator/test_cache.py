@@ -48,7 +48,22 @@ def test_older_news_is_no_news() -> None:
     assert cache.put(DATASETS, a_dataset(5))
     assert not cache.put(DATASETS, a_dataset(5))
     assert not cache.put(DATASETS, a_dataset(4))
-    assert cache.put(DATASETS, a_dataset(6))
+    assert cache.put(DATASETS, a_dataset(6, generation=2))
+
+
+def test_what_decides_nothing_is_no_news() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=1))
+    counted = a_job(version=2) | {"status": {"active": 2, "ready": 1, "uncountedTerminatedPods": {"succeeded": ["x"]}}}
+    failed = a_job(version=3) | {"status": {"failed": 1}}
+    cache.put(PODS, a_pod(version=4))
+    tracked = a_pod(version=5)
+    tracked["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+
+    assert not cache.put(JOBS, counted)
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["metadata"]["resourceVersion"] == "2"
+    assert cache.put(JOBS, failed)
+    assert not cache.put(PODS, tracked)
 
 
 def test_children_are_found_by_their_owners() -> None:
@@ -80,7 +95,8 @@ def test_a_list_mends_what_a_watch_lost_and_spares_what_is_newer() -> None:
     cache.put(JOBS, a_job("gone", 3))
     cache.put(JOBS, a_job("new", 12))
 
-    cache.replace(JOBS, [a_job("listed", 5)], version=10)
+    cache.keep_listed(JOBS, "vision", cache.put_page(JOBS, [a_job("listed", 5)]), version=10)
+    cache.keep_listed(JOBS, "audio", set(), version=99)
 
     assert sorted(job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")) == ["listed", "new"]
 
@@ -99,8 +115,9 @@ def test_only_what_decides_is_kept() -> None:
 
 
 async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
+    seconds = 0.0
     cache = Cache()
-    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    queue = WorkQueue(clock=lambda: seconds, backoff_base=1, backoff_limit=1)
     inbox = Inbox(cache, queue)
 
     inbox.take(DATASETS, None, a_dataset())
@@ -113,5 +130,7 @@ async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
     assert queue.schedule.depth() == 0
 
     inbox.take(PODS, "DELETED", a_pod())
-    assert await queue.take() == KEY
     assert cache.pods_of("vision", "j") == []
+    assert queue.schedule.depth() == 0, "what pods say is waited for a moment"
+    seconds = 1.0
+    assert await queue.take() == KEY

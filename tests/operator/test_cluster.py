@@ -41,7 +41,8 @@ class ApiServer:
         self.asked.append((request.method, request.path, dict(request.query), body))
         self.headers.append(dict(request.headers))
         status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
-        return web.Response(status=status, text=json.dumps(answer), headers=headers)
+        end = "\n" if "watch" in request.query else ""
+        return web.Response(status=status, text=json.dumps(answer) + end, headers=headers)
 
 
 @pytest.fixture
@@ -86,12 +87,15 @@ def a_page(*names: str, version: int, more: str = "") -> dict[str, Any]:
 async def test_lists_come_in_pages_and_hold_only_what_is_ours(api: ApiServer, cluster: Cluster) -> None:
     api.will(a_page("a", "b", version=7, more="token")).will(a_page("c", version=7))
 
-    objects, version = await cluster.list_all(Resource.JOBS)
+    pages = [page async for page in cluster.pages(Resource.JOBS, "vision")]
 
-    assert ([obj["metadata"]["name"] for obj in objects], version) == (["a", "b", "c"], 7)
+    assert [([obj["metadata"]["name"] for obj in page], version) for page, version in pages] == [
+        (["a", "b"], 7),
+        (["c"], 7),
+    ]
     method, path, first, _ = api.asked[0]
     assert (method, path) == ("GET", "/apis/batch/v1/namespaces/vision/jobs")
-    assert first == {"limit": "500", "labelSelector": "app.kubernetes.io/managed-by=diffugen-operator"}
+    assert first == {"limit": "250", "labelSelector": "app.kubernetes.io/managed-by=diffugen-operator"}
     assert api.asked[1][2]["continue"] == "token"
 
 

@@ -193,3 +193,45 @@ def test_a_publication_whose_word_is_lost_is_made_again_from_the_plan_on() -> No
     life.plan_ends(a_plan("base", reused=24, shards=0)).settle()
     life.publish_ends().settle()
     assert life.ready()[0] == "True"
+
+
+def lost(life: Life) -> Life:
+    """What was drawn is not there when it is to be published."""
+    incomplete = Outcome(reason="Incomplete", message="sample 12 has no labels; plan again")
+    life.pod_ends("publish", 65, incomplete).job_fails("publish", "PodFailurePolicy")
+    return life.settle().stopped().settle()
+
+
+def again(life: Life) -> Life:
+    """The run gets to publishing once more."""
+    life.plan_ends(a_plan("base", reused=23, shards=1)).settle()
+    return life.job_completes("base").settle()
+
+
+def test_what_vanished_before_it_was_published_is_planned_again_by_itself() -> None:
+    life = lost(a_life().until_publishing())
+
+    assert (life.status.attempt, life.status.replans) == (2, 1)
+    assert life.job_names() == ["plan"]
+    again(life).publish_ends().settle()
+    assert life.ready()[0] == "True"
+    assert life.status.replans == 0, "the next run has all its tries"
+
+
+def test_what_vanishes_again_and_again_stalls() -> None:
+    life = lost(a_life().until_publishing())
+    for _ in range(3):
+        lost(again(life))
+
+    assert life.condition("Stalled") == (
+        "Incomplete",
+        "sample 12 has no labels; plan again. It was planned anew 3 times: something keeps deleting.",
+    )
+    assert (life.status.attempt, life.status.replans) == (4, 3)
+    assert life.ask_for_retry().settle().status.replans == 0
+
+
+def test_a_word_that_is_lost_takes_none_of_these_tries() -> None:
+    life = again(lost(a_life().until_publishing())).job_completes("publish").settle().stopped().settle()
+
+    assert (life.status.attempt, life.status.replans) == (3, 1)

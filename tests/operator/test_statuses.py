@@ -9,6 +9,7 @@ import pytest
 from diffugen_api.v1alpha1 import (
     Condition,
     DatasetStatus,
+    HistoryEntry,
     LabeledDatasetStatus,
     SampleCounts,
     ShardStatus,
@@ -47,8 +48,17 @@ def the_largest_status(message: str = LONGEST) -> LabeledDatasetStatus:
         )
         for number in range(16)
     ]
+    history = [
+        HistoryEntry(
+            revision="r" * 10,
+            uri="s3://" + "b" * 63 + "/" + "p" * 670,
+            published_at="2026-11-22T12:00:00Z",
+            samples=10**8,
+        )
+        for _ in range(10)
+    ]
     dataset = DatasetStatus(
-        uri="s3://" + "b" * 63 + "/" + "p" * 512,
+        uri="s3://" + "b" * 63 + "/" + "p" * 670,
         revision="r" * 10,
         samples=10**8,
         instances=10**9,
@@ -69,12 +79,21 @@ def the_largest_status(message: str = LONGEST) -> LabeledDatasetStatus:
         summary=summary,
         stages=stages,
         dataset=dataset,
+        history=history,
+        replans=3,
+        clean_up_start_time="2026-11-22T12:00:00Z",
     )
 
 
 @pytest.mark.parametrize("message", [LONGEST, "", "x" * 2000, "\U0001f600" * 2000])
 def test_sixteen_stages_of_the_longest_names_and_messages_fit(message: str) -> None:
     assert size_of(fitted(the_largest_status(message))) <= STATUS_BYTES
+
+
+def test_of_the_history_the_places_go_and_the_revisions_stay() -> None:
+    history = fitted(the_largest_status()).history
+
+    assert [(entry.revision, entry.uri, entry.samples) for entry in history] == [("r" * 10, "", 10**8)] * 10
 
 
 def test_what_fits_is_left_as_it_is() -> None:

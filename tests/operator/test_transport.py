@@ -14,6 +14,7 @@ from diffugen_operator.metrics import Metrics
 from diffugen_operator.queueing import WorkQueue
 from diffugen_operator.settings import Settings
 from diffugen_operator.transport import Inbox, kopf_settings, registry
+from tests.operator.lives import a_raw_dataset
 
 SOURCES = Path(diffugen_operator.__file__).parent
 
@@ -28,7 +29,7 @@ def test_there_are_event_handlers_and_a_login_and_nothing_that_keeps_state(handl
     watching = [(h.selector.group, h.selector.any_name) for h in handlers._watching.get_all_handlers()]
     kinds = (handlers._changing, handlers._spawning, handlers._webhooks, handlers._indexing)
 
-    assert sorted(name for _, name in watching if isinstance(name, str)) == ["jobs", "labeleddatasets", "pods"]
+    assert sorted(name for _, name in watching if isinstance(name, str)) == ["labeleddatasets"]
     assert [kind.get_all_handlers() for kind in kinds] == [[], [], [], []]
 
 
@@ -40,14 +41,22 @@ def test_no_source_file_uses_what_would_write_to_users_objects() -> None:
         assert not [word for word in forbidden if word in text], file
 
 
-def test_kopf_posts_no_events_and_watches_only_what_is_ours() -> None:
+def test_kopf_posts_no_events_and_looks_at_no_other_crds() -> None:
     settings = kopf_settings()
 
     assert settings.posting.enabled is False
     assert settings.scanning.disabled is True
-    selectors = {str(key): value for key, value in settings.watching.label_selectors.items()}
-    assert len(selectors) == 2
-    assert set(selectors.values()) == {"app.kubernetes.io/managed-by=diffugen-operator"}
+
+
+async def test_kopf_keeps_no_state_on_any_object() -> None:
+    persistence, body, patch = kopf_settings().persistence, kopf.Body(a_raw_dataset()), kopf.Patch()
+
+    essence = persistence.diffbase_storage.build(body=body)
+    persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)
+    persistence.progress_storage.touch(body=body, patch=patch, value="now")
+
+    assert dict(patch) == {}
+    assert persistence.diffbase_storage.fetch(body=body) is None
 
 
 PURE = (

@@ -113,6 +113,22 @@ class World:
         if seen:
             self.see(Resource.PODS, stored)
 
+    def delete(self) -> None:
+        """`kubectl delete`, of a dataset that a finalizer keeps."""
+        metadata = {**self.dataset["metadata"], "deletionTimestamp": "2026-11-22T12:00:00Z"}
+        self.see(Resource.DATASETS, self.cluster.put("labeleddatasets", self.dataset | {"metadata": metadata}))
+
+    def hear_of_deletions(self) -> None:
+        """The watch tells of the Jobs that are gone."""
+        for job in self.cache.jobs_of(KEY, "uid-of-shapes"):
+            if ("jobs", job["metadata"]["name"]) not in self.cluster.objects:
+                self.cache.drop(Resource.JOBS, job)
+
+    def clean_up_ends(self) -> None:
+        message = Outcome(ok=True, reason="Deleted").dumps()
+        self.pod_is("delete", "Succeeded", {"terminated": {"exitCode": 0, "message": message}})
+        self.job_is("delete", "Complete")
+
     def plan_ends(self, *, seen: bool = True) -> None:
         message = Outcome(reason="Planned", plan=[a_plan("base")]).dumps()
         self.pod_is("plan", "Succeeded", {"terminated": {"exitCode": 0, "message": message}}, seen=seen)

@@ -20,6 +20,8 @@ PLURAL = "labeleddatasets"
 KIND = "LabeledDataset"
 
 RETRY_ANNOTATION = f"{GROUP}/retry-requested-at"
+FINALIZER = f"{GROUP}/clean-up"
+"""Keeps a dataset with `deletionPolicy: Delete` until its objects in the store are deleted; no other has one."""
 
 LABEL_DATASET = f"{GROUP}/dataset"
 LABEL_STEP = f"{GROUP}/step"
@@ -37,6 +39,15 @@ ORDER_MOUNT = "/etc/diffugen"
 
 ENV_ORDER = "DIFFUGEN_ORDER"
 """Path of the work order inside the pod."""
+ENV_MODEL_CACHE = "DIFFUGEN_MODEL_CACHE"
+"""Folder in which fetched models are kept."""
+ENV_DEVICE = "DIFFUGEN_DEVICE"
+"""Where models run: cuda, cuda:1 or cpu; the GPU, if any, where absent."""
+ENV_DTYPE = "DIFFUGEN_DTYPE"
+"""`run.dtype`, where it is not the default."""
+ENV_BATCH_SIZE = "DIFFUGEN_BATCH_SIZE"
+"""`run.batchSize`, where it is set."""
+MODEL_CACHE_MOUNT = "/var/cache/diffugen"
 ENV_POD_IP = "DIFFUGEN_POD_IP"
 """The pod's own address, from the downward API; metrics are served there and nowhere else."""
 ENV_TERMINATION_LOG = "DIFFUGEN_TERMINATION_LOG"
@@ -65,11 +76,12 @@ below, so that `completedIndexes` remains a short string."""
 
 
 class Step(StrEnum):
-    """The steps of a run; each is one Job (a stage step is one Job for each stage)."""
+    """The steps of a run, and the clean-up after the last; each is one Job (a stage step: one for each stage)."""
 
     PLAN = "plan"
     STAGE = "stage"
     PUBLISH = "publish"
+    DELETE = "delete"
 
 
 class ExitCode(IntEnum):
@@ -104,7 +116,12 @@ class StagePlan(Message):
 
     name: str
     total: int = Field(ge=0, description="Samples that the spec asks for.")
-    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already.")
+    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already, or skipped.")
+    skipped: int = Field(
+        default=0,
+        ge=0,
+        description="Of the reused ones, how many cannot be drawn: their source is rejected or has no label.",
+    )
     draw: int = Field(ge=0, description="Pictures to draw.")
     relabel: int = Field(ge=0, description="Pictures that exist but need new labels.")
     shards: int = Field(ge=0, description="Indexes of the stage's Job; 0 means that there is nothing to do.")
@@ -121,6 +138,31 @@ class ShardCounts(Message):
     labelled: int = 0
     reused: int = 0
     """Samples that were complete when the shard began, for example after a restart."""
+    skipped: int = 0
+    """Samples that cannot be drawn: their source is rejected, or lacks what is to be replaced in it."""
+
+    @property
+    def done(self) -> int:
+        """Samples that need nothing more."""
+        return self.labelled + self.reused + self.skipped
+
+
+REASON_INCOMPLETE = "Incomplete"
+"""A publish step's reason where the store lacks what was planned: planning again finds what is missing."""
+
+
+class FormerRevision(Message):
+    """A revision that was published before, and is in the store still."""
+
+    folder: str
+    """Its folder's name, beside the present one's: the revision, and maybe a hash of what it was drawn with."""
+    published_at: str
+    samples: int
+
+    @property
+    def revision(self) -> str:
+        """The revision."""
+        return self.folder.partition("-")[0]
 
 
 class Published(Message):
@@ -135,6 +177,10 @@ class Published(Message):
     manifest_sha256: Annotated[str, Field(alias="manifestSHA256")]
     accepted_by_stage: dict[str, int] = Field(default_factory=dict)
     rejected_by_stage: dict[str, int] = Field(default_factory=dict)
+    published_at: str = ""
+    """When the pointer was moved to it."""
+    history: list[FormerRevision] = Field(default_factory=list)
+    """What was published before it and is kept, the latest first."""
 
 
 class Outcome(Message):

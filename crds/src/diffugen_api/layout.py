@@ -15,7 +15,15 @@ million objects over 256 listings.
 
 from __future__ import annotations
 
+import re
+
 CURRENT = "current.json"
+SAMPLES = "samples/"
+EVIDENCE = "evidence/"
+LABELS = "labels/"
+PLANS = "plans/"
+SHARD_REPORTS = "shards/"
+REVISIONS = "revisions/"
 
 
 def dataset_root(prefix: str, namespace: str, name: str) -> str:
@@ -96,3 +104,24 @@ def addresses(revision_folder_key: str) -> str:
 def dataset_card(revision_folder_key: str) -> str:
     """Return the key of a revision's dataset.json, written when the revision is complete."""
     return f"{revision_folder_key}dataset.json"
+
+
+_NAME = "[a-z0-9][-a-z0-9]*"
+_REVISION = "[0-9a-f]{10}"
+_ID = "[0-9a-f]{8,64}"
+
+_OURS = re.compile(
+    rf"current\.json"
+    rf"|samples/{_NAME}/[0-9a-f]{{2}}/{_ID}/[^/]+"
+    rf"|evidence/{_NAME}/{_ID}/[0-9a-f]{{2}}/{_ID}\.[^/]+"
+    rf"|labels/{_NAME}/{_ID}/[0-9a-f]{{2}}/{_ID}\.[^/]+"
+    rf"|plans/{_REVISION}/.+"
+    rf"|shards/{_REVISION}/.+"
+    rf"|revisions/{_REVISION}(-[0-9a-f]{{8}})?/.+",
+    re.DOTALL,
+)
+
+
+def is_ours(key: str) -> bool:
+    """Return whether a key is one that this layout gives; another dataset may lie below this one's root."""
+    return _OURS.fullmatch(key) is not None

@@ -18,5 +18,8 @@ class WorkOrder(Message):
     spec: LabeledDatasetSpec
 
     def dumps(self) -> str:
-        """Return the order as JSON, the same text for the same order."""
-        return self.model_dump_json(by_alias=True, exclude_none=True)
+        """Return the order as JSON, the same text for the same order.
+
+        Defaults are left out, so that a generator older than a field understands every order that does not use it.
+        """
+        return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)

@@ -25,6 +25,7 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_YOUNGER_ATTENTION: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 _YOUNGER_CLASS: Mapping[str, Any] = {"detectorClass": None}
 _YOUNGER_LABELING: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
@@ -48,6 +49,8 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     content["stages"] = [_stage_content(stage) for stage in data["stages"]]
     content["classes"] = [_without(_YOUNGER_CLASS, each) for each in data["classes"]]
     content["labeling"] = _without(_YOUNGER_LABELING, data["labeling"])
+    if attention := data["labeling"].get("attention"):
+        content["labeling"]["attention"] = _without(_YOUNGER_ATTENTION, attention)
     content["quality"] = _without(_YOUNGER_QUALITY, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
@@ -88,6 +91,8 @@ class StageRecipe:
     label_id: str
     witnesses: Mapping[str, str] = field(default_factory=dict)
     """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`."""
+    source: StageRecipe | None = None
+    """The recipe of the stage that this one draws from."""
 
     @property
     def extension(self) -> str:
@@ -106,13 +111,18 @@ def stage_recipe(
     stage: Stage,
     model_digest: str,
     embeddings: Mapping[str, str] | None = None,
+    *,
+    source: StageRecipe | None = None,
     judges: Mapping[str, str] | None = None,
 ) -> StageRecipe:
     """Return what all samples of a stage share.
 
-    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token; `judges` has
-    those of the models beside it, by `DETECTOR`, `MASKS` and `CLIP`, as far as the spec asks for them.
+    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token, `source` is
+    the recipe of the stage that it draws from; `judges` has the digests of the models beside it, by `DETECTOR`,
+    `MASKS` and `CLIP`, as far as the spec asks for them.
     """
+    if (source and source.stage) != stage.source:
+        raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
     settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
     drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
@@ -129,7 +139,7 @@ def stage_recipe(
     evidence_id = _attention_id(spec, model_digest)
     witnesses = _witnesses(spec, judges or {})
     label_id = _label_id(spec, evidence_id, witnesses)
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses)
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses, source)
 
 
 def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
@@ -140,7 +150,11 @@ def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
         {
             "version": EVIDENCE_VERSION,
             "model": model_digest,
-            "attention": {"capture": attention.capture, "refine": attention.refine},
+            "attention": {
+                "capture": attention.capture,
+                "refine": attention.refine,
+                **({} if attention.min_presence is None else {"presence": True}),
+            },
             "words": {c.name: list(c.words) for c in spec.classes},
             "background": sorted(attention.background),
         }
@@ -176,6 +190,8 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
     decided: dict[str, Any] = {"version": DECISION_VERSION}
     if attention is not None:
         decided |= {"evidence": evidence_id, "threshold": attention.threshold, "snap": attention.snap}
+        younger = {"ignoreBand": attention.ignore_band, "minPresence": attention.min_presence}
+        decided |= _without(_YOUNGER_ATTENTION, younger)
     if detector is not None:
         decided |= {
             "detections": witnesses[DETECTOR],

@@ -139,7 +139,7 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
 
         shown = []
         for dataset in _datasets(file):
-            count = count_distinct_samples(dataset.spec) * len(dataset.spec.stages)
+            count = count_distinct_samples(dataset.spec)
             shown.append({"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count})
             if not as_json:
                 samples = f"{count:,} sample{'' if count == 1 else 's'}"
@@ -176,6 +176,14 @@ def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
     from diffugen_api.contract import Step  # noqa: PLC0415
 
     _work(Step.PUBLISH, order, store)
+
+
+@worker.command("delete")
+def worker_delete(order: OrderFile = None, store: StoreFolder = None) -> None:
+    """Delete all that the dataset has in the store."""
+    from diffugen_api.contract import Step  # noqa: PLC0415
+
+    _work(Step.DELETE, order, store)
 
 
 def _work(step: Any, order: Path | None, store: Path | None, stage: str = "") -> None:

@@ -8,7 +8,7 @@ mend it).
 
 from __future__ import annotations
 
-from diffugen_api.contract import ExitCode
+from diffugen_api.contract import REASON_INCOMPLETE, ExitCode
 
 
 class Failure(Exception):  # noqa: N818 - the family's name, its members say what failed
@@ -85,11 +85,38 @@ class BadShard(Failure):
 class Incomplete(Failure):
     """A step found that the step before it has not finished: planning again finds what is missing."""
 
-    reason = "Incomplete"
+    reason = REASON_INCOMPLETE
     exit_code = ExitCode.BAD_SHARD
+
+
+class NotTheirs(Failure):
+    """What is to be deleted is, or may be, another dataset's."""
+
+    reason = "NotThisDataset"
+    exit_code = ExitCode.BAD_SPEC
 
 
 class Interrupted(Failure):
     """SIGTERM: what was in hand is in the store, the rest is for the next try."""
 
     reason = "Interrupted"
+
+
+class ModelUnreachable(Failure):
+    """Where a model is kept does not answer, or broke off: worth another try."""
+
+    reason = "ModelUnreachable"
+
+
+class ModelRefused(Failure):
+    """A model may not be read with the credentials that there are."""
+
+    reason = "ModelCredentialsRefused"
+    exit_code = ExitCode.REFUSED
+
+
+class CacheUnusable(Failure):
+    """The model cache cannot be written to."""
+
+    reason = "ModelCacheUnusable"
+    exit_code = ExitCode.BAD_SPEC

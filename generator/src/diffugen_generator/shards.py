@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass
+from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass, Quality
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store import Store
 
@@ -47,6 +47,54 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TaughtWord:
+    """A word of textual inversion that a stage's model is to know."""
+
+    token: str
+    uri: str
+    """Its file; of a repository, with the commit."""
+    digest: str
+    """SHA-256 of the file, in hex."""
+
+    def row(self) -> dict[str, str]:
+        """Return the word as JSON data."""
+        return {"token": self.token, "uri": self.uri, "digest": self.digest}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TaughtWord:
+        """Read what `row` wrote."""
+        return cls(row["token"], row["uri"], row["digest"])
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A stage that another one draws from, as far as its samples' fate is asked."""
+
+    stage: str
+    kind: str
+    label_id: str
+
+    def row(self) -> dict[str, str]:
+        """Return the origin as JSON data."""
+        return {"stage": self.stage, "kind": self.kind, "labelId": self.label_id}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Origin:
+        """Read what `row` wrote."""
+        return cls(row["stage"], row["kind"], row["labelId"])
+
+
+def origins_of(recipe: StageRecipe) -> tuple[Origin, ...]:
+    """Return the stages that a stage's samples come from, the nearest first."""
+    origins = []
+    source = recipe.source
+    while source is not None:
+        origins.append(Origin(source.stage, source.kind, source.label_id))
+        source = source.source
+    return tuple(origins)
+
+
+@dataclass(frozen=True, slots=True)
 class ShardHeader:
     """What all samples of a shard share: the file's first line."""
 
@@ -55,7 +103,7 @@ class ShardHeader:
     revision: str
     index: int
     model: str
-    """The model's URI, as the spec has it."""
+    """The model's URI, as the spec has it; of a repository, with the commit that its branch was at."""
     model_digest: str
     """SHA-256 of the model's files: the worker's model must have it, too."""
     drawing: Mapping[str, Any]
@@ -65,6 +113,11 @@ class ShardHeader:
     attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
+    origins: tuple[Origin, ...] = ()
+    """The stages that the samples come from, the nearest first; none for text alone."""
+    quality: Quality = field(default_factory=Quality)
+    """What the samples' sources have to be for anything to be drawn from them."""
+    embeddings: tuple[TaughtWord, ...] = ()
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
     clip: ClipScore | None = None
@@ -102,7 +155,14 @@ class ShardHeader:
             "clip": _json(self.clip),
             "witnesses": dict(self.witnesses),
             "judges": dict(self.judges),
+            **self._sources_json(),
+            **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
+
+    def _sources_json(self) -> dict[str, Any]:
+        if not self.origins:
+            return {}
+        return {"origins": [origin.row() for origin in self.origins], "quality": _json(self.quality)}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> ShardHeader:
@@ -119,6 +179,9 @@ class ShardHeader:
             label_id=line["labelId"],
             attention=_read(AttentionLabeling, line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
+            origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
+            quality=Quality.model_validate(line.get("quality", {})),
+            embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
             clip=_read(ClipScore, line["clip"]),

@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -57,8 +57,15 @@ class Store(Protocol):
         """Yield the keys that begin with `prefix`, at any depth, sorted by their UTF-8 bytes."""
         ...
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders right below `prefix` (which ends in a slash, or is empty), sorted."""
+        ...
+
     def copy(self, source: str, target: str) -> None:
         """Copy an object inside the store, without its bytes passing through here; raise `Missing`."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects, at most a thousand, in any order; one that is not there is no failure."""
 
 
 class FolderStore:
@@ -135,6 +142,27 @@ class FolderStore:
             except OSError:  # another file system, or one without links
                 shutil.copyfile(path, part)
             part.replace(goal)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders right below `prefix`, sorted."""
+        with self._failures("listed", prefix):
+            top = self._path(prefix.rstrip("/")) if prefix else self.root
+            with suppress(FileNotFoundError, NotADirectoryError):
+                yield from sorted(path.name for path in top.iterdir() if path.is_dir())
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete files, and the folders that are empty then."""
+        for key in keys:
+            path = self._path(key)
+            with self._failures("deleted", key):
+                path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.root.parent:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # others are in it, or it is gone
+                    break
 
     @contextmanager
     def _failures(self, verb: str, key: str = "") -> Iterator[None]:

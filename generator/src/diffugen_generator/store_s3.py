@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -136,10 +136,48 @@ class S3Store:
             for key in self._client.keys(self._bucket, self._root + prefix):
                 yield key[skip:]
 
+    def details(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Yield key, size in bytes and ETag of what begins with `prefix`."""
+        skip = len(self._root)
+        with self._failures("list"):
+            for each in self._client.list_objects(self._bucket, self._root + prefix, recursive=True):
+                if not each.is_dir:
+                    yield str(each.object_name)[skip:], int(each.size or 0), str(each.etag)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in pieces; raise `Missing` where there is none."""
+        with self._failures("read", key):
+            response = self._client.get_object(self._bucket, self._root + key)
+            try:
+                yield from response.stream(1 << 20)
+            finally:
+                response.close()
+                response.release_conn()
+
     def copy(self, source: str, target: str) -> None:
         """Have the store copy an object."""
         with self._failures("copy", source):
             self._client.copy(self._bucket, self._root + source, self._root + target)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders right below `prefix`, sorted; their objects are not listed."""
+        skip = len(self._root) + len(prefix)
+        with self._failures("list"):
+            for folder in self._client.folders(self._bucket, self._root + prefix):
+                yield folder[skip:].rstrip("/")
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects by one request; raise what kept the first of them."""
+        with self._failures("delete", keys[0] if keys else ""):
+            kept = self._client.delete(self._bucket, [self._root + key for key in keys])
+        if kept is None:
+            return
+        where = f"s3://{self._bucket}/{kept.name}"
+        if kept.code == "AccessDenied":  # so is an object that is locked
+            raise StoreRefused(f"{self._who()}: the credentials may not delete {where}; allow them to, or {_MEND}")
+        raise StoreUnreachable(
+            f"spec.output.s3.endpoint: {self._s3.endpoint} does not delete {where}: {kept.code} ({kept.message})"
+        )
 
     def _connect(self, retries: urllib3.Retry, read_seconds: float) -> LeanMinio:
         pool = urllib3.PoolManager(

@@ -108,6 +108,7 @@ def _stage(task: Task) -> Outcome:
     from diffugen_generator.metrics import ShardMetrics, done  # noqa: PLC0415 - a tenth of a second
     from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
     from diffugen_generator.stages.measuring import Measures  # noqa: PLC0415
+    from diffugen_generator.stages.studios import Studios  # noqa: PLC0415
 
     stages = [stage.name for stage in task.order.spec.stages]
     if task.stage not in stages:
@@ -135,9 +136,12 @@ def _stage(task: Task) -> Outcome:
         on_progress=on_progress,
         on_loading=lambda: LOG.info("%s, shard %d: loading the model %s", task.stage, index, header.model),
         stop=task.stop,
+        studios=Studios.of(task.order.spec, device=None, environ=task.environ),
         measures=measures,
     )
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
+    if counts.skipped:
+        message += f", {counts.skipped} skipped, as their source is rejected or has no label"
     return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
 
 
@@ -148,10 +152,20 @@ def _publish(task: Task) -> Outcome:
     return publish(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
 
 
+def _delete(task: Task) -> Outcome:
+    from diffugen_generator.deleting import delete  # noqa: PLC0415 - each step imports its own
+
+    def on_progress(count: int) -> None:
+        LOG.info("deleting: %s objects", f"{count:,}")
+
+    return delete(task.order, task.store, on_progress=on_progress, stop=task.stop.is_set)
+
+
 _STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
     Step.PLAN: _plan,
     Step.STAGE: _stage,
     Step.PUBLISH: _publish,
+    Step.DELETE: _delete,
 }
 
 

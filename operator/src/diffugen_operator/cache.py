@@ -4,7 +4,8 @@ Three sources, one rule: the higher resourceVersion wins. Our own writes go in a
 that follows never acts on less than what we did ourselves. A relist, every so often, mends what a watch
 lost.
 
-Only what decides is kept of an object: no managed fields, no pod specs.
+Only what decides is kept of an object: no managed fields, no pod specs, no counts of pods that come and go. What
+changes nothing of it is no news.
 """
 
 from __future__ import annotations
@@ -30,6 +31,15 @@ class Resource(StrEnum):
     DATASETS = "labeleddatasets"
     JOBS = "jobs"
     PODS = "pods"
+
+
+_NOISE_OF_METADATA = frozenset({"managedFields"})
+_NOISE = {
+    Resource.DATASETS: frozenset[str](),
+    Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods", "startTime"}),
+    Resource.PODS: frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "observedGeneration"}),
+}
+"""What of a status changes often and decides nothing."""
 
 
 class Cache:
@@ -82,10 +92,11 @@ class Cache:
         elif known is not None:
             self.drop(resource, known)
         kept = _reduced(resource, obj)
+        news = known is None or known["metadata"]["uid"] != kept["metadata"]["uid"] or _said(known) != _said(kept)
         self._objects[resource][name] = kept
         if (parent := _parent(resource, kept)) is not None:
             self._children[resource][parent][name[1]] = kept
-        return True
+        return news
 
     def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
         """Forget an object that is gone; one of the same name and another uid stays."""
@@ -100,14 +111,18 @@ class Cache:
             if not siblings:
                 del self._children[resource][parent]
 
-    def replace(self, resource: Resource, objects: Iterable[Mapping[str, Any]], version: int) -> None:
-        """Take in a whole list as of `version`: what it lacks, and what is not newer, is gone."""
+    def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]]) -> set[Name]:
+        """Take in a part of a list; returns the names in it."""
         listed = set()
         for obj in objects:
             listed.add(_name(obj))
             self.put(resource, obj)
+        return listed
+
+    def keep_listed(self, resource: Resource, namespace: str | None, listed: set[Name], version: int) -> None:
+        """Forget what a list of a namespace (None: of all) as of `version` lacks, unless it is newer."""
         for name, obj in list(self._objects[resource].items()):
-            if name not in listed and version_of(obj) <= version:
+            if namespace in (None, name[0]) and name not in listed and version_of(obj) <= version:
                 self.drop(resource, obj)
 
     def count(self, resource: Resource) -> int:
@@ -140,15 +155,27 @@ def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
     return obj["metadata"]["namespace"], owner["name"]
 
 
+def _said(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return what an object says apart from its version."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    return metadata, obj.get("spec") or {}, obj["status"]
+
+
 def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    metadata = _without(obj["metadata"], _NOISE_OF_METADATA)
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = {key: text for key, text in annotations.items() if key != _APPLIED}
-    kept: Object = {"metadata": metadata, "status": obj.get("status") or {}}
+    kept: Object = {"metadata": metadata, "status": _without(obj.get("status") or {}, _NOISE[resource])}
     if resource is Resource.DATASETS:
         kept["spec"] = obj.get("spec") or {}
     elif resource is Resource.JOBS:
         kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
     else:
+        # The Job controller's finalizer comes and goes; of a pod's annotations none is ours.
+        kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
         kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     return kept
+
+
+def _without(fields: Mapping[str, Any], noise: frozenset[str]) -> Object:
+    return {key: value for key, value in fields.items() if key not in noise}

@@ -1,4 +1,4 @@
-"""All requests to the API server: the one room from which the cluster is reached (kopf's watches apart).
+"""All requests to the API server: the one room from which the cluster is reached (kopf's watch apart).
 
 Nothing is retried here. A request that fails fails its reconcile, which comes up again after a pause and
 looks at everything anew.
@@ -19,8 +19,10 @@ from diffugen_operator.connection import Connection
 from diffugen_operator.queueing import Key
 from diffugen_operator.settings import Settings
 
-PAGE = 500
+PAGE = 250
+WATCH_SILENCE_SECONDS = 70.0
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+_KUEUE = "kueue.x-k8s.io"
 _ROOTS = {
     Resource.DATASETS: f"/apis/{GROUP}/{VERSION}",
     Resource.JOBS: "/apis/batch/v1",
@@ -47,6 +49,11 @@ class ApiError(Exception):
             return not any(words in self.message for words in passing)
         return self.code in (400, 413, 422)
 
+    @property
+    def namespace_goes(self) -> bool:
+        """Whether nothing can be created because the namespace is being deleted."""
+        return self.code == 403 and "is being terminated" in self.message
+
 
 class NotLeaderError(Exception):
     """Nothing is written, as another operator may lead by now."""
@@ -71,27 +78,40 @@ class Cluster:
             raise
         return any(resource["name"] == PLURAL for resource in listed["resources"])
 
-    async def list_all(self, resource: Resource) -> tuple[list[Object], int]:
-        """Return all objects of a kind that are ours to look at, and the version of the list."""
-        objects: list[Object] = []
-        versions = []
-        for namespace in self._settings.namespaces or (None,):
-            async for page in self._pages(resource, namespace):
-                objects += page["items"]
-                versions.append(int(page["metadata"]["resourceVersion"]))
-        return objects, min(versions)
+    @property
+    def namespaces(self) -> Sequence[str | None]:
+        """The namespaces that are served; None stands for all of them."""
+        return self._settings.namespaces or (None,)
 
-    async def _pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[Mapping[str, Any]]:
-        params = {"limit": str(PAGE)}
-        if resource is not Resource.DATASETS:
-            params["labelSelector"] = _OURS
+    async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        """Yield the objects of a kind that are ours to look at, page by page, with the version of the list."""
+        params = {"limit": str(PAGE), **_selection(resource)}
         while True:
             page = await self._request("GET", _path(resource, namespace), params=params)
-            yield page
+            yield page["items"], int(page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
                 return
             params["continue"] = token
+
+    async def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Object]]:
+        """Yield the type and the object of each change after `version`, until the API server ends the watch."""
+        params = {"watch": "true", "resourceVersion": str(version), "allowWatchBookmarks": "true"}
+        # Bookmarks come about once a minute: what is silent for longer is broken, whatever TCP says of it.
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._settings.request_timeout, sock_read=WATCH_SILENCE_SECONDS
+        )
+        session, url = self._connection.session, self._connection.server + _path(resource, namespace)
+        async with session.get(url, params={**params, **_selection(resource)}, timeout=timeout) as response:
+            if response.status >= 400:
+                raise _error(response.status, await response.read(), response.headers)
+            unread = b""
+            # Not line by line: aiohttp bounds a line's length, and an object may be longer.
+            async for chunk in response.content.iter_any():
+                *lines, unread = (unread + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    yield event["type"], event["object"]
 
     async def pods_of(self, namespace: str, job: str) -> list[Object]:
         """Return a Job's pods as the API server knows them now."""
@@ -140,6 +160,23 @@ class Cluster:
         """Merge into a dataset's status, if the dataset is still of this resourceVersion."""
         path = f"{_path(Resource.DATASETS, key.namespace, key.name)}/status"
         return await self._patch(path, {"metadata": {"resourceVersion": version}, "status": patch})
+
+    async def set_finalizers(self, key: Key, version: str, finalizers: Sequence[str]) -> Object:
+        """Replace a dataset's finalizers, if it is still of this resourceVersion; the last one's removal deletes it."""
+        metadata = {"resourceVersion": version, "finalizers": list(finalizers)}
+        return await self._patch(_path(Resource.DATASETS, key.namespace, key.name), {"metadata": metadata})
+
+    async def kueue_version(self) -> str:
+        """Return the version of Kueue's API that the cluster prefers. Raises ApiError 404 where there is no Kueue."""
+        group = await self._request("GET", f"/apis/{_KUEUE}")
+        return str(group["preferredVersion"]["version"])
+
+    async def workloads_of(self, version: str, namespace: str, job_uid: str) -> list[Object]:
+        """Return Kueue's Workloads of a Job."""
+        params = {"labelSelector": f"{_KUEUE}/job-uid={job_uid}"}
+        path = f"/apis/{_KUEUE}/{version}/namespaces/{namespace}/workloads"
+        items: list[Object] = (await self._request("GET", path, params=params))["items"]
+        return items
 
     async def create_event(self, manifest: Object) -> None:
         """Post an Event."""
@@ -224,6 +261,10 @@ class Cluster:
                 raise _error(response.status, text, response.headers)
             found: Object = json.loads(text) if text else {}
             return found
+
+
+def _selection(resource: Resource) -> dict[str, str]:
+    return {} if resource is Resource.DATASETS else {"labelSelector": _OURS}
 
 
 def _path(resource: Resource, namespace: str | None = None, name: str | None = None) -> str:

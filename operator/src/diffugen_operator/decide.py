@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from diffugen_api.contract import StagePlan
+from diffugen_api.contract import REASON_INCOMPLETE, StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
-from diffugen_operator import publishing, reasons, runs
+from diffugen_operator import deleting, publishing, reasons, runs
 from diffugen_operator.conditions import STALLED, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, SuspendJob, Turn
 from diffugen_operator.jobs import RunPlan
 from diffugen_operator.observed import Dataset, Observed, Trouble, Unfit, Wanted
 from diffugen_operator.planning import PLAN, planned
 from diffugen_operator.publishing import PUBLISH, published
+from diffugen_operator.runs import Again
 from diffugen_operator.settings import Settings
 from diffugen_operator.staging import stages_turn
 from diffugen_operator.stalling import stalls_at, watched
@@ -28,8 +29,10 @@ from diffugen_operator.waiting import PODS_DUE, START_DUE
 
 def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
     """Return what to do now, and the status to write once that is done."""
-    if dataset.deleting:  # Kubernetes collects the children by their owner references.
-        return Decision(status=dataset.status)
+    if dataset.deleting:
+        return deleting.farewell(dataset, observed, now, settings)
+    if (change := deleting.change_of_finalizer(dataset)) is not None:  # Before anything is written to the store.
+        return Decision(status=dataset.status, actions=[change], look_again=0)
     wanted = dataset.wanted
     if isinstance(wanted, Unfit):
         phase = Phase.stalled("", wanted.reason, wanted.message)
@@ -71,8 +74,8 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
 
     run = RunPlan(key=runs.run_key(dataset), spec=wanted.spec, settings=settings)
     turn = _turn(run, ledger, observed, now)
-    if turn is None:
-        return runs.started_over(dataset, wanted, now)
+    if isinstance(turn, Again):
+        return runs.started_over(dataset, wanted, turn, now)
     turn = watched(dataset, turn, observed, now, settings)
     phase = turn.phase or Phase.published(publishing.message(turn.ledger))
     return Decision(
@@ -100,23 +103,29 @@ def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings
     return max(1.0, (min(looks) - now).total_seconds()) if looks else None
 
 
-def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | None:
-    """Plan, stages, publish: each has its turn when the one before it is done. None: the run starts over."""
+def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | Again:
+    """Plan, stages, publish: each has its turn when the one before it is done; or why the run starts over."""
     stage_plans: Sequence[StagePlan] = ()
     if not ledger.planned:
         plan = look_at(PLAN, run, observed, now)
         if isinstance(plan, Lost):
-            return None
+            return Again.WORD_LOST
         if isinstance(plan, Doing):
             return Turn(ledger=ledger, actions=plan.actions, phase=plan.phase)
         ledger, stage_plans = planned(ledger, run.spec, plan.outcome), plan.outcome.plan or ()
     stages = replace(stages_turn(run, ledger, observed, now), plan=stage_plans)
-    if stages.phase is not None:
-        return stages
+    return stages if stages.phase is not None else _publish_turn(run, stages, observed, now)
+
+
+def _publish_turn(run: RunPlan, stages: Turn, observed: Observed, now: datetime) -> Turn | Again:
     ledger = stages.ledger
     publish = look_at(PUBLISH, run, observed, now)
     if isinstance(publish, Lost):
-        return None
+        return Again.WORD_LOST
+    if isinstance(publish, Doing) and publish.phase.reason == REASON_INCOMPLETE:
+        if ledger.replans < runs.MOST_REPLANS:
+            return Again.WORK_LOST
+        return replace(stages, phase=runs.with_replans(publish.phase))
     if isinstance(publish, Doing):
         return replace(stages, actions=publish.actions, phase=publish.phase)
     return replace(stages, ledger=published(ledger, publish.outcome, now))
@@ -129,6 +138,8 @@ def refused(dataset: Dataset, decision: Decision, trouble: Trouble, now: datetim
     refused again, so the run stalls, and the Jobs that it has by now are suspended. Otherwise it stands in line.
     """
     step = decision.status.summary.stage
+    if dataset.deleting and trouble.reason == reasons.NAMESPACE_TERMINATING:
+        return deleting.abandoned(dataset, "The namespace is being deleted too: no Job can be created in it.", now)
     if for_good:
         phase = Phase.stalled(step, trouble.reason, trouble.message)
         return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=0)

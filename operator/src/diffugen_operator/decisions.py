@@ -62,7 +62,14 @@ class DeleteJob:
     wait: bool
 
 
-Action = CreateOrder | DeleteOrder | CreateJob | SuspendJob | ResizeJob | DeleteJob
+@dataclass(frozen=True, slots=True)
+class SetFinalizer:
+    """Put our finalizer on the dataset, or take it off. The status is not written beside it: the object changes."""
+
+    present: bool
+
+
+Action = SetFinalizer | CreateOrder | DeleteOrder | CreateJob | SuspendJob | ResizeJob | DeleteJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

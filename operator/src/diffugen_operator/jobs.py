@@ -43,7 +43,13 @@ class RunPlan:
 def order(run: RunPlan) -> Manifest:
     """Return the immutable ConfigMap with the work order: what decides content and store, and the shard
     size."""
-    spec = run.spec.model_copy(update={"run": Run(samples_per_shard=run.spec.run.samples_per_shard), "suspend": False})
+    spec = run.spec.model_copy(
+        update={
+            "run": Run(samples_per_shard=run.spec.run.samples_per_shard),
+            "suspend": False,
+            "deletion_policy": "Retain",
+        }
+    )
     text = WorkOrder(namespace=run.key.namespace, name=run.key.name, revision=run.key.revision, spec=spec).dumps()
     return {
         "apiVersion": "v1",
@@ -54,6 +60,11 @@ def order(run: RunPlan) -> Manifest:
     }
 
 
+def clean_up_order(run: RunPlan) -> Manifest:
+    """Return the clean-up's ConfigMap."""
+    return _not_blocking(order(run))
+
+
 def plan_job(run: RunPlan) -> Manifest:
     """Return the Job of the plan step."""
     return _single(run, Step.PLAN)
@@ -62,6 +73,11 @@ def plan_job(run: RunPlan) -> Manifest:
 def publish_job(run: RunPlan) -> Manifest:
     """Return the Job of the publish step."""
     return _single(run, Step.PUBLISH)
+
+
+def delete_job(run: RunPlan) -> Manifest:
+    """Return the Job of the clean-up."""
+    return _not_blocking(_single(run, Step.DELETE))
 
 
 def stage_job(run: RunPlan, stage: StageStatus, parallelism: int) -> Manifest:
@@ -154,6 +170,15 @@ def _metadata(run: RunPlan, name: str, labels: Mapping[str, str]) -> Manifest:
         "labels": {**_common_labels(run), **labels},
         "ownerReferences": [owner],
     }
+
+
+def _not_blocking(manifest: Manifest) -> Manifest:
+    """Return a manifest whose object outlives a deletion in the foreground.
+
+    There, Kubernetes deletes at once what blocks its owner's deletion; this is what the owner is kept for.
+    """
+    owners = [{**owner, "blockOwnerDeletion": False} for owner in manifest["metadata"]["ownerReferences"]]
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": owners}}
 
 
 def _common_labels(run: RunPlan) -> dict[str, str]:

@@ -33,9 +33,20 @@ class Metrics:
             ["verb", "code"],
             registry=self._registry,
         )
-        self.status_writes = Counter("diffugen_operator_status_writes", "Status writes.", registry=self._registry)
+        self.status_writes = Counter(
+            "diffugen_operator_status_writes",
+            "Status writes by kind: transition, progress (nothing but new numbers or wordings).",
+            ["kind"],
+            registry=self._registry,
+        )
+        self.images = Counter(
+            "diffugen_operator_images_generated",
+            "Images that stages drew and labelled, as far as the statuses have told it since this process began.",
+            registry=self._registry,
+        )
         self._depth = self._gauge("diffugen_operator_queue_depth", "Datasets that wait for a reconcile.")
         self._age = self._gauge("diffugen_operator_queue_age_seconds", "How long the first of them has waited.")
+        self._events = self._gauge("diffugen_operator_events_waiting", "Kubernetes Events that are not posted yet.")
         self._leader = self._gauge("diffugen_operator_leader", "1 where this process leads, so reconciles and writes.")
         self._objects = Gauge(
             "diffugen_operator_objects", "Objects known, by resource.", ["resource"], registry=self._registry
@@ -55,6 +66,10 @@ class Metrics:
         """Read the queue's state from these whenever Prometheus asks."""
         self._depth.set_function(depth)
         self._age.set_function(age)
+
+    def watch_events(self, waiting: Callable[[], float]) -> None:
+        """Read from here, whenever Prometheus asks, how many Events are not posted yet."""
+        self._events.set_function(waiting)
 
     def watch_leader(self, leading: Callable[[], bool]) -> None:
         """Read whether this process leads from here whenever Prometheus asks."""

@@ -13,12 +13,21 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from diffugen_api.contract import LABEL_ATTEMPT, LABEL_QUEUE, LABEL_STAGE, LABEL_STEP, RETRY_ANNOTATION, Outcome, Step
+from diffugen_api.contract import (
+    FINALIZER,
+    LABEL_ATTEMPT,
+    LABEL_QUEUE,
+    LABEL_STAGE,
+    LABEL_STEP,
+    RETRY_ANNOTATION,
+    Outcome,
+    Step,
+)
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.names import CONTAINER
-from diffugen_operator.progress import Shard
+from diffugen_operator.progress import Pace, Shard
 
 Raw = Mapping[str, Any]
 """An API object as the API server sends it."""
@@ -75,11 +84,19 @@ class Dataset:
     name: str
     uid: str
     generation: int
+    version: str
+    """Its resourceVersion."""
     deleting: bool
+    finalizers: tuple[str, ...]
     retry_at: str
     """The retry annotation; empty where there is none."""
     wanted: Wanted | Unfit
     status: LabeledDatasetStatus
+
+    @property
+    def guarded(self) -> bool:
+        """Whether our finalizer keeps it."""
+        return FINALIZER in self.finalizers
 
     @classmethod
     def read(cls, raw: Raw, wanted: Wanted | Unfit) -> Self:
@@ -90,7 +107,9 @@ class Dataset:
             name=metadata["name"],
             uid=metadata["uid"],
             generation=metadata.get("generation", 0),
+            version=metadata["resourceVersion"],
             deleting="deletionTimestamp" in metadata,
+            finalizers=tuple(metadata.get("finalizers") or ()),
             retry_at=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, "")[:RETRY_LENGTH],
             wanted=wanted,
             status=LabeledDatasetStatus.model_validate(raw.get("status") or {}),
@@ -299,8 +318,9 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     shards: Mapping[str, Shard] = field(default_factory=dict)
     """What running pods say of their shards, by pod."""
-    pace: float | None = None
-    """Samples done in a second, over the last minute."""
+    pace: Pace = field(default_factory=Pace)
+    queue_words: Mapping[str, Trouble] = field(default_factory=dict)
+    """What Kueue says of the Jobs that wait in its queues, by Job, where it may be read."""
 
     def job(self, name: str) -> Job | None:
         """Return the Job of this name."""

@@ -21,6 +21,7 @@ PLAN = SinglePodStep(
     failed=reasons.PLAN_FAILED,
     manifest=jobs.plan_job,
     answers=lambda outcome: outcome.plan is not None,
+    order=jobs.order,
 )
 
 

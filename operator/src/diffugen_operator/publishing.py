@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from diffugen_api.contract import Outcome, Published, Step
-from diffugen_api.v1alpha1 import DatasetStatus, LabeledDatasetStatus, StageStatus
+from diffugen_api.v1alpha1 import DatasetStatus, HistoryEntry, LabeledDatasetStatus, StageStatus
 from diffugen_operator import jobs, reasons
 from diffugen_operator.observed import write_time
 from diffugen_operator.steps import SinglePodStep
@@ -32,10 +32,24 @@ def published(ledger: LabeledDatasetStatus, outcome: Outcome, now: datetime) -> 
         samples=result.samples,
         instances=result.instances,
         manifest_sha256=result.manifest_sha256,
-        published_at=write_time(now),
+        published_at=result.published_at or write_time(now),
     )
     stages = [_judged(stage, result) for stage in ledger.stages]
-    return ledger.model_copy(update={"dataset": dataset, "stages": stages})
+    update = {"dataset": dataset, "stages": stages, "history": _history(result), "replans": 0}
+    return ledger.model_copy(update=update)
+
+
+def _history(result: Published) -> list[HistoryEntry]:
+    beside = result.uri.rpartition("/")[0]
+    return [
+        HistoryEntry(
+            revision=former.revision,
+            uri=f"{beside}/{former.folder}",
+            published_at=former.published_at,
+            samples=former.samples,
+        )
+        for former in result.history
+    ]
 
 
 def message(ledger: LabeledDatasetStatus) -> str:

@@ -31,6 +31,13 @@ TRYING_AGAIN: Final = "TryingAgain"
 FORMER_JOB_STOPPING: Final = "FormerJobStopping"
 SUSPENDED: Final = "Suspended"
 
+# The dataset is deleted, and its objects in the store are to go.
+CLEANING_UP: Final = "CleaningUp"
+CLEANED_UP: Final = "CleanedUp"
+CLEAN_UP_FAILED: Final = "CleanUpFailed"
+CLEAN_UP_ABANDONED: Final = "CleanUpAbandoned"
+NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
+
 # Done.
 PUBLISHED: Final = "Published"
 

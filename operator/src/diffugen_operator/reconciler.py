@@ -10,9 +10,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
-from diffugen_api.contract import LABEL_ATTEMPT, Step
+from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.cache import Cache, Object, Resource, owner_of
@@ -27,19 +26,24 @@ from diffugen_operator.decisions import (
     DeleteJob,
     DeleteOrder,
     ResizeJob,
+    SetFinalizer,
     SuspendJob,
 )
+from diffugen_operator.kueue import Kueue
+from diffugen_operator.logs import concern
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, Unfit, Wanted, read_spec
-from diffugen_operator.progress import Meter, Shard
+from diffugen_operator.progress import Meters, Shard
 from diffugen_operator.queueing import Clock, Key
 from diffugen_operator.recording import Recorder
 from diffugen_operator.scraping import Scraper
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import dumped, is_halted, merge_patch
-from diffugen_operator.transitions import announcements, is_transition
+from diffugen_operator.transitions import announcements, images_between, is_transition
 
 logger = logging.getLogger(__name__)
+
+_QUEUE_LOOK_SECONDS = 30.0
 
 
 class RefusedError(Exception):
@@ -62,7 +66,7 @@ class _Memory:
     generation: int = -1
     uid: str = ""
     wanted: Wanted | Unfit | None = None
-    meter: Meter = field(default_factory=Meter)
+    meters: Meters = field(default_factory=Meters)
     attempt: int = 0
     shards: dict[str, Shard] = field(default_factory=dict)
     scraped_at: float = float("-inf")
@@ -86,6 +90,7 @@ class Reconciler:
     ) -> None:
         self._cache, self._cluster, self._scraper, self._recorder = cache, cluster, scraper, recorder
         self._metrics, self._settings, self._clock, self._now = metrics, settings, clock, now
+        self._kueue = Kueue(cluster, clock)
         self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -96,15 +101,18 @@ class Reconciler:
             return None
         memory = self._memories.setdefault(key, _Memory())
         dataset = Dataset.read(raw, self._wanted(raw, memory))
+        concern(dataset.wanted.revision if isinstance(dataset.wanted, Wanted) else dataset.status.revision)
         observed = await self._observe(key, dataset, memory)
         decision = decide(dataset, observed, self._now(), self._settings)
-        memory.meter.record(self._clock(), sum(stage.samples.done for stage in decision.status.stages))
+        memory.meters.record(self._clock(), {stage.name: stage.samples.done for stage in decision.status.stages})
         try:
             for action in decision.actions:
                 await self._apply(dataset, action)
         except RefusedError as refusal:
             decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
-        return await self._commit(key, raw, dataset, decision, memory)
+        look_again = await self._commit(key, raw, dataset, decision, memory)
+        # Kueue's words change without a change of the Job.
+        return min(look_again or _QUEUE_LOOK_SECONDS, _QUEUE_LOOK_SECONDS) if observed.queue_words else look_again
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
         """Read the spec, once for each generation: a large one takes milliseconds."""
@@ -124,14 +132,25 @@ class Reconciler:
                 known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
             pods += known
         shards = await self._shards(dataset, jobs, pods, memory)
-        return Observed(jobs=tuple(jobs), pods=tuple(pods), shards=shards, pace=memory.meter.pace())
+        return Observed(
+            jobs=tuple(jobs),
+            pods=tuple(pods),
+            shards=shards,
+            pace=memory.meters.pace(),
+            queue_words=await self._queue_words(key.namespace, jobs),
+        )
+
+    async def _queue_words(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
+        waiting = [job for job in jobs if job.queue and job.suspended and not job.finished]
+        words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in waiting}
+        return {name: said for name, said in words.items() if said is not None}
 
     async def _shards(self, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory) -> Mapping[str, Shard]:
         staging = {job.name for job in jobs if job.stage and not job.finished}
         asked = [pod for pod in pods if pod.job in staging and pod.running]
         resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
         if resting or memory.attempt != dataset.status.attempt:
-            memory.meter, memory.attempt = Meter(), dataset.status.attempt
+            memory.meters, memory.attempt = Meters(), dataset.status.attempt
         # A pod that does not answer this time is counted as before.
         memory.shards = {pod.name: memory.shards[pod.name] for pod in asked if pod.name in memory.shards}
         if asked and self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
@@ -142,6 +161,8 @@ class Reconciler:
     async def _apply(self, dataset: Dataset, action: Action) -> None:
         namespace = dataset.namespace
         match action:
+            case SetFinalizer(present):
+                await self._set_finalizer(dataset, present=present)
             case CreateOrder(manifest):
                 await self._create_order(dataset, manifest)
             case CreateJob(manifest):
@@ -158,6 +179,16 @@ class Reconciler:
                     self._cache.drop(Resource.JOBS, gone)
             case DeleteOrder(name):
                 await self._cluster.delete_order(namespace, name)
+
+    async def _set_finalizer(self, dataset: Dataset, *, present: bool) -> None:
+        others = [finalizer for finalizer in dataset.finalizers if finalizer != FINALIZER]
+        finalizers = [*others, FINALIZER] if present else others
+        key = Key(dataset.namespace, dataset.name)
+        changed = await self._cluster.set_finalizers(key, dataset.version, finalizers)
+        if dataset.deleting and not finalizers:  # That was what kept it.
+            self._cache.drop(Resource.DATASETS, changed)
+        else:
+            self._cache.put(Resource.DATASETS, changed)
 
     async def _create_order(self, dataset: Dataset, manifest: Object) -> None:
         try:
@@ -187,27 +218,24 @@ class Reconciler:
         if new == old:
             return decision.look_again
         wait = memory.written_at + self._settings.progress_interval - self._clock()
-        if wait > 0 and not is_transition(old, new):
+        transition = is_transition(old, new)
+        if wait > 0 and not transition:
             return min(wait, decision.look_again or wait)
         version = raw["metadata"]["resourceVersion"]
         patch = merge_patch(raw["status"], dumped(new))
         self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
         memory.written_at = self._clock()
-        self._metrics.status_writes.inc()
+        self._metrics.status_writes.labels("transition" if transition else "progress").inc()
+        self._metrics.images.inc(images_between(old, new))
         self._announce(dataset, decision)
         return decision.look_again
 
     def _announce(self, dataset: Dataset, decision: Decision) -> None:
         old, new = dataset.status, decision.status
-        context: dict[str, Any] = {
-            "dataset": f"{dataset.namespace}/{dataset.name}",
-            "revision": new.revision,
-            "attempt": new.attempt,
-        }
         dataset = replace(dataset, status=new)
         for announcement in announcements(old, new, decision.plan):
             level = logging.WARNING if announcement.warning else logging.INFO
-            logger.log(level, "%s: %s", announcement.reason, announcement.message, extra=context)
+            logger.log(level, "%s: %s", announcement.reason, announcement.message, extra={"attempt": new.attempt})
             self._recorder.announce(dataset, announcement, self._now())
 
 
@@ -215,7 +243,9 @@ def _refusal(error: ApiError, reason: str) -> Exception:
     """Return what a refused creation ends in; `reason` is what it is called where it is refused for good."""
     if error.code not in (400, 403, 413, 422):
         return error
-    if not error.for_good:
+    if error.namespace_goes:
+        reason = reasons.NAMESPACE_TERMINATING
+    elif not error.for_good:
         reason = reasons.QUOTA_EXCEEDED if "exceeded quota" in error.message else error.reason or reason
     return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
 

@@ -1,11 +1,12 @@
 """The process: what runs beside what, from start to stop.
 
-    kopf's watches ──> inbox ──> cache, queue ──> workers ──> reconciler ──> API server
-    resync ─────────────────────────┘                             └──> recorder (Events)
+    kopf (datasets) ─────┐
+    watches (Jobs, pods) ┴─> inbox ──> cache, queue ──> workers ──> reconciler ──> API server
+    resync ───────────────────────────────┘                             └──> recorder (Events)
 
-At the start everything is listed once before the first reconcile, so that nothing is decided on half of
-what there is. kopf then lists and watches on its own account; the first resync comes soon after, for what
-happened between the two.
+At the start everything is listed once before the first reconcile, so that nothing is decided on half of what there
+is. The watches of Jobs and pods go on from there; kopf lists the datasets on its own account, and the first resync
+comes soon after, for what happened between the two.
 
 Where there is a Lease, all this begins once this process holds it; a standby asks for the Lease and for nothing
 else. A process that loses it ends.
@@ -22,7 +23,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,10 +31,11 @@ import aiohttp
 import kopf
 
 from diffugen_operator import __version__
-from diffugen_operator.cache import Cache, Resource
+from diffugen_operator.cache import Cache, Name, Resource
 from diffugen_operator.cluster import ApiError, Cluster, NotLeaderError
 from diffugen_operator.connection import Connection
 from diffugen_operator.leasing import Election, LeaseLostError
+from diffugen_operator.logs import concerning
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.queueing import Key, WorkQueue
 from diffugen_operator.reconciler import ChildStoppingError, Reconciler
@@ -42,6 +44,7 @@ from diffugen_operator.scraping import Scraper
 from diffugen_operator.server import Server
 from diffugen_operator.settings import Settings
 from diffugen_operator.transport import Inbox, kopf_settings, registry
+from diffugen_operator.watching import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +92,11 @@ class Operator:
             clock=time.monotonic,
             now=lambda: datetime.now(UTC),
         )
+        self._inbox = Inbox(self._cache, self._queue)
+        self._versions: dict[Resource, Mapping[str | None, int]] = {}
         self._listed = False
         self._broken = False
+        self._metrics.watch_events(self._recorder.waiting)
         self._metrics.watch_leader(lambda: self._left() > 0)
         schedule = self._queue.schedule
         self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
@@ -104,7 +110,7 @@ class Operator:
             if await _unless_stopped(self._prepare(tasks)):
                 self._start(tasks)
                 await kopf.operator(
-                    registry=registry(Inbox(self._cache, self._queue), self._connection),
+                    registry=registry(self._inbox, self._connection),
                     settings=kopf_settings(),
                     standalone=True,
                     clusterwide=not self._settings.namespaces,
@@ -129,6 +135,16 @@ class Operator:
         logger.info("DiffuGen operator %s serves %s.", __version__, where)
         for number in range(self._settings.workers):
             self._watched(tasks, self._work(), f"worker {number}")
+        for resource in (Resource.JOBS, Resource.PODS):
+            for namespace, version in self._versions[resource].items():
+                watch = Watch(
+                    cluster=self._cluster,
+                    inbox=self._inbox,
+                    resource=resource,
+                    namespace=namespace,
+                    relist=self._list_and_look,
+                )
+                self._watched(tasks, watch.run(version), f"watch of {resource.value}")
         self._watched(tasks, self._resync(), "resync")
         self._watched(tasks, self._recorder.run(), "recorder")
 
@@ -167,7 +183,7 @@ class Operator:
 
     async def _work(self) -> None:
         while (key := await self._queue.take()) is not None:
-            with self._metrics.reconcile_seconds.time():
+            with concerning(str(key)), self._metrics.reconcile_seconds.time():
                 await self._reconcile(key)
 
     async def _reconcile(self, key: Key) -> None:
@@ -176,7 +192,7 @@ class Operator:
         except ChildStoppingError as stopping:
             self._metrics.reconciles.labels("waiting").inc()
             pause = self._queue.failed(key, at_least=1)
-            logger.info("%s; again in %.1f s.", stopping, pause, extra={"dataset": str(key)})
+            logger.info("%s; again in %.1f s.", stopping, pause)
         except ApiError as error:
             await self._failed(key, error)
         except Exception as error:
@@ -184,7 +200,7 @@ class Operator:
             pause = self._queue.failed(key)
             known = isinstance(error, REQUEST_ERRORS)
             message = "Reconciling failed: %r; again in %.1f s."
-            logger.warning(message, error, pause, extra={"dataset": str(key)}, exc_info=not known)
+            logger.warning(message, error, pause, exc_info=not known)
         else:
             self._metrics.reconciles.labels("ok").inc()
             self._queue.done(key)
@@ -201,7 +217,7 @@ class Operator:
         else:
             self._metrics.reconciles.labels("error").inc()
             pause = self._queue.failed(key, at_least=error.retry_after)
-        logger.info("%s; again in %.1f s.", error, pause, extra={"dataset": str(key)})
+        logger.info("%s; again in %.1f s.", error, pause)
 
     async def _refresh(self, key: Key) -> None:
         known = self._cache.dataset(key)
@@ -228,12 +244,29 @@ class Operator:
 
     async def _relist(self) -> bool:
         for resource in Resource:
-            objects, version = await self._cluster.list_all(resource)
-            self._cache.replace(resource, objects, version)
+            self._versions[resource] = await self._list(resource)
         for key in self._cache.datasets():
             self._queue.add(key)
         self._listed = True
         return True
+
+    async def _list(self, resource: Resource) -> Mapping[str | None, int]:
+        """List a kind anew; returns the version of each namespace's list."""
+        versions: dict[str | None, int] = {}
+        for namespace in self._cluster.namespaces:
+            listed: set[Name] = set()
+            async for objects, version in self._cluster.pages(resource, namespace):
+                listed |= self._cache.put_page(resource, objects)
+                versions.setdefault(namespace, version)
+            self._cache.keep_listed(resource, namespace, listed, versions[namespace])
+        return versions
+
+    async def _list_and_look(self, resource: Resource) -> Mapping[str | None, int]:
+        """List a kind anew, and put all datasets in line: what a watch missed may be any one's."""
+        versions = await self._list(resource)
+        for key in self._cache.datasets():
+            self._queue.add(key)
+        return versions
 
     async def _resync(self) -> None:
         pause = min(_FIRST_RESYNC_SECONDS, self._settings.resync_interval)
@@ -250,6 +283,9 @@ class Operator:
         longest = self._queue.schedule.longest_work(time.monotonic())
         if longest > self._settings.stuck_after:
             return f"a reconcile has taken {longest:.0f} s"
+        waited = self._queue.schedule.oldest_age(time.monotonic())
+        if waited > self._settings.stuck_after:
+            return f"the first in line has waited for {waited:.0f} s"
         return None
 
     def _not_ready(self) -> str | None:

@@ -11,11 +11,13 @@ the mend, and Jobs cannot be edited. While spec.suspend holds it, it waits with 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import Enum
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import names, reasons
-from diffugen_operator.conditions import READY, STALLED, Phase, find
+from diffugen_operator.conditions import READY, STALLED, Phase, find, sentence
 from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
 from diffugen_operator.names import RunKey
 from diffugen_operator.observed import Dataset, Job, Observed, Wanted, write_time
@@ -25,6 +27,17 @@ from diffugen_operator.waiting import hold_ups
 
 _STOPPING_SLACK = timedelta(seconds=60)
 """How much longer than their grace period the pods of a former run are waited for."""
+
+
+MOST_REPLANS = 3
+"""How often a run plans anew by itself when the store lacks, in the end, what was planned or drawn."""
+
+
+class Again(Enum):
+    """Why a run starts over by itself."""
+
+    WORD_LOST = "The result of a finished step was lost with its pod; planning again."
+    WORK_LOST = "Something vanished from the store between plan and publication; planning again."
 
 
 def run_key(dataset: Dataset) -> RunKey:
@@ -56,7 +69,7 @@ def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetim
         return "The dataset goes to another store."
     if wanted.spec.suspend and not _was_unfit(status):  # What is held is tried once more when it is let go.
         return None
-    return _why_once_more(dataset, observed, now)
+    return why_once_more(dataset, observed, now)
 
 
 def _was_unfit(status: LabeledDatasetStatus) -> bool:
@@ -64,7 +77,7 @@ def _was_unfit(status: LabeledDatasetStatus) -> bool:
     return condition is not None and condition.reason in (reasons.INVALID_SPEC, reasons.STORE_NOT_SET)
 
 
-def _why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str | None:
+def why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str | None:
     """Return why the same run is to be tried once more: an edit or a retry of what does not get on."""
     edited, asked = dataset.generation != dataset.status.observed_generation, retry_asked(dataset)
     if not edited and not asked:
@@ -78,10 +91,11 @@ def _why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str |
     return "A retry was asked for." if asked and stuck else None
 
 
-def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime) -> Decision:
+def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime, *, replans: int = 0) -> Decision:
     """Return the decision that begins a run: nothing but its entry in the ledger.
 
-    The former run's order goes with it, as its name can no longer be told afterwards.
+    The former run's order goes with it, as its name can no longer be told afterwards. `replans` counts how often it was
+    begun by itself, because what was planned was not there in the end.
     """
     former = dataset.status
     ledger = former.model_copy(
@@ -90,6 +104,7 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime) -> Decision
             "store": wanted.store,
             "attempt": former.attempt + 1,
             "planned": False,
+            "replans": replans,
             "stages": [],
             "last_progress_time": write_time(now),
             "last_handled_retry_at": dataset.retry_at or former.last_handled_retry_at,
@@ -100,9 +115,16 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime) -> Decision
     return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions, look_again=0)
 
 
-def started_over(dataset: Dataset, wanted: Wanted, now: datetime) -> Decision:
-    """Begin anew because a finished step left no word of what it did."""
-    return begin(dataset, wanted, "The result of a finished step was lost with its pod; planning again.", now)
+def started_over(dataset: Dataset, wanted: Wanted, again: Again, now: datetime) -> Decision:
+    """Begin anew because a step's word, or what was planned, is lost."""
+    replans = dataset.status.replans + (1 if again is Again.WORK_LOST else 0)
+    return begin(dataset, wanted, again.value, now, replans=replans)
+
+
+def with_replans(phase: Phase) -> Phase:
+    """Return the phase of a run that has been planned anew as often as it may."""
+    message = f"{sentence(phase.message)} It was planned anew {MOST_REPLANS} times: something keeps deleting."
+    return replace(phase, message=message)
 
 
 def delete_strays(dataset: Dataset, observed: Observed) -> list[Action]:

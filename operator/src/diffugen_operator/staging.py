@@ -1,11 +1,12 @@
-"""The stages: one Indexed Job for each that has work, independent ones side by side.
+"""The stages: one Indexed Job for each that has work, as soon as what it comes from is done.
 
-A stage that is recorded as Succeeded stays so, though its Job is long gone. When one fails, the others that
-are running are let finish (their pictures are kept), none is started, and then the run stalls.
+A stage that is recorded as Succeeded stays so, though its Job is long gone. When one fails, all that do not come from
+it are done first (their pictures are kept), and then the run stalls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from diffugen_operator.conditions import Phase, cut
 from diffugen_operator.decisions import Action, CreateJob, ResizeJob, SuspendJob, Turn
 from diffugen_operator.jobs import RunPlan, stage_job
 from diffugen_operator.observed import Job, Observed, Trouble, write_time
+from diffugen_operator.ordering import blocked, ready, sources
 from diffugen_operator.progress import Cut, parse_indexes, samples_done
 from diffugen_operator.sharing import shares
 from diffugen_operator.steps import deadline_message
@@ -44,8 +46,8 @@ class _Look:
 def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn:
     """Return what the stages want; no phase once all of them have succeeded."""
     looks = [_look(run, stage, observed, now) for stage in ledger.stages]
+    looks = _shared(run, looks, now)
     failed = next((look for look in looks if look.failure is not None), None)
-    looks = _shared(run, looks, now, start=failed is None)
     ledger = ledger.model_copy(update={"stages": [look.stage for look in looks]})
     # Who has to give up pods goes first.
     actions = sorted((action for look in looks for action in look.actions), key=lambda a: isinstance(a, CreateJob))
@@ -80,15 +82,28 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
     return _Look(stage, resume, phase, job=job)
 
 
-def _shared(run: RunPlan, looks: list[_Look], now: datetime, *, start: bool) -> list[_Look]:
+def _shared(run: RunPlan, looks: list[_Look], now: datetime) -> list[_Look]:
     """Start the stages for which there are pods, and give those under way their part of run.parallelism."""
     whole = run.spec.run.parallelism
     under_way = [look for look in looks if look.job is not None]
-    pending = [look for look in looks if look.stage.state == "Pending"] if start else []
-    begins = pending[: max(0, whole - len(under_way))]
-    sharing = [look for look in looks if look.job is not None or look in begins]
+    stages = [look.stage for look in looks]
+    comes_from = {stage.name: sources(stage) for stage in run.spec.stages}
+    begins = ready(stages, comes_from)[: max(0, whole - len(under_way))]
+    stopped = blocked(stages, comes_from)
+    sharing = [look for look in looks if look.job is not None or look.stage.name in begins]
     parts = dict(zip((look.stage.name for look in sharing), shares(whole, [s.needs for s in sharing]), strict=True))
-    return [_with_part(run, look, parts[look.stage.name], now) if look in sharing else look for look in looks]
+    return [
+        _with_part(run, look, parts[look.stage.name], now) if look in sharing else _waiting(look, stopped)
+        for look in looks
+    ]
+
+
+def _waiting(look: _Look, stopped: Mapping[str, str]) -> _Look:
+    stage = look.stage
+    if stage.state != "Pending":
+        return look
+    message = f"It comes from stage {stopped[stage.name]}, which failed." if stage.name in stopped else ""
+    return replace(look, stage=stage.model_copy(update={"message": message}))
 
 
 def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:

@@ -1,4 +1,4 @@
-"""The two steps that are one pod each: plan and publish.
+"""The steps that are one pod each: plan, publish and the clean-up.
 
 Each ends with a word of what it did (its termination message). That word is the only thing a step leaves in
 the cluster, so it has to be in the status before its Job is collected. Where it is lost, the run starts
@@ -15,7 +15,7 @@ from diffugen_api.contract import Outcome, Step
 from diffugen_operator import names, reasons
 from diffugen_operator.conditions import Phase, sentence
 from diffugen_operator.decisions import Action, CreateJob, CreateOrder, SuspendJob
-from diffugen_operator.jobs import Manifest, RunPlan, order
+from diffugen_operator.jobs import Manifest, RunPlan
 from diffugen_operator.observed import Job, Observed, Pod, Trouble
 from diffugen_operator.waiting import held_up, in_line, last_failure
 
@@ -35,6 +35,8 @@ class SinglePodStep:
     manifest: Callable[[RunPlan], Manifest]
     answers: Callable[[Outcome], bool]
     """Whether a pod's last word holds the step's result."""
+    order: Callable[[RunPlan], Manifest] | None = None
+    """The order that it brings along, as the first step of its run; all pods of a run read one order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,7 @@ def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime
     working = Phase.working(step.shown, step.working, step.message)
     job = observed.job(names.job_name(run.key, step.step))
     if job is None:
-        # All pods of a run read one order; the first step brings it along.
-        orders = (CreateOrder(order(run)),) if step.step is Step.PLAN else ()
+        orders = (CreateOrder(step.order(run)),) if step.order is not None else ()
         creation = CreateJob(step.manifest(run))
         queue = run.spec.run.queue_name
         phase = in_line(step.shown, creation.name, queue) if queue else working
@@ -105,5 +106,8 @@ def _failure(step: SinglePodStep, job: Job, pods: list[Pod]) -> Phase:
 
 def deadline_message(job: Job, last: Trouble | None) -> str:
     """Return what a Job says that ran longer than it may."""
-    message = f"Job {job.name} was active longer than spec.run.activeDeadlineSeconds."
+    message = (
+        f"Job {job.name} was active longer than spec.run.activeDeadlineSeconds: raise or remove it, and the run "
+        "goes on from what the store holds."
+    )
     return f"{message} Its last failure: {last.message}" if last is not None else message

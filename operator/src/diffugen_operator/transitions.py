@@ -29,6 +29,14 @@ def is_transition(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> bool:
     return _states(old) != _states(new)
 
 
+def images_between(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> int:
+    """Return how many images were drawn from `old` to `new`; deciding labels anew draws none."""
+    former = {stage.name: stage.samples.done for stage in old.stages} if old.attempt == new.attempt else {}
+    return sum(
+        max(0, stage.samples.done - former.get(stage.name, stage.samples.reused)) for stage in new.stages if stage.gpu
+    )
+
+
 def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
     return (
         (status.observed_generation, status.revision, status.store, status.attempt, status.planned),
@@ -44,9 +52,11 @@ def announcements(
     old: LabeledDatasetStatus, new: LabeledDatasetStatus, plan: Sequence[StagePlan] = ()
 ) -> Iterator[Announcement]:
     """Yield the Events that tell how `old` became `new`; `plan` is what the plan step found, if it has just ended."""
-    if new.attempt != old.attempt:
-        why = find(new.conditions, RECONCILING)
-        message = why.message if why is not None else ""
+    why = find(new.conditions, RECONCILING)
+    message = why.message if why is not None else ""
+    if new.clean_up_start_time is not None:
+        yield from _clean_up(old, new, message)
+    elif new.attempt != old.attempt:
         yield Announcement(reasons.RUN_STARTED, f"Attempt {new.attempt}, revision {new.revision}: {message}")
     if new.planned and not (old.planned and old.attempt == new.attempt):
         yield Announcement(reasons.PLANNED, _planned(plan))
@@ -54,6 +64,13 @@ def announcements(
     if new.dataset is not None and new.dataset != old.dataset:
         yield Announcement(reasons.PUBLISHED, publishing.message(new))
     yield from _conditions(old, new)
+
+
+def _clean_up(old: LabeledDatasetStatus, new: LabeledDatasetStatus, message: str) -> Iterator[Announcement]:
+    if new.attempt != old.attempt:
+        yield Announcement(reasons.CLEANING_UP, message)
+    elif new.summary.reason == reasons.CLEANED_UP != old.summary.reason:
+        yield Announcement(reasons.CLEANED_UP, message)
 
 
 def _planned(plan: Sequence[StagePlan]) -> str:
@@ -102,6 +119,8 @@ _ORDINARY = frozenset(
         reasons.FORMER_JOB_STOPPING,
         reasons.QUEUED,
         reasons.SUSPENDED,
+        reasons.CLEANING_UP,
+        reasons.CLEANED_UP,
     }
 )
 

@@ -1,4 +1,4 @@
-"""How the cluster's changes come in: kopf watches, and its events go to our cache and queue.
+"""How the datasets' changes come in: kopf watches, and its events go to our cache and queue.
 
 kopf is the transport, never the state: only `on.event` is used, which keeps nothing on any object. A change
 handler, a timer or a daemon would write annotations and finalizers into users' objects.
@@ -11,12 +11,13 @@ from typing import Any
 
 import kopf
 
-from diffugen_api.contract import GROUP, LABEL_MANAGED_BY, MANAGED_BY, PLURAL, VERSION
+from diffugen_api.contract import GROUP, PLURAL, VERSION
 from diffugen_operator.cache import Cache, Resource
 from diffugen_operator.connection import Connection
 from diffugen_operator.queueing import WorkQueue
 
-_OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+_SETTLING_SECONDS = 0.25
+"""How long to wait for what a pod says next."""
 
 
 class Inbox:
@@ -34,12 +35,14 @@ class Inbox:
         elif not self._cache.put(resource, obj):
             return
         key = key or self._cache.key_of(resource, obj)
-        if key is not None:
-            self._queue.add(key)
+        if key is None:
+            return
+        # A pod tells of itself three times while it starts, and its end comes before its Job's.
+        self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
 
 
 def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:
-    """Return kopf's handlers: a login, and an event handler for each resource."""
+    """Return kopf's handlers: a login, and an event handler for the datasets."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -50,24 +53,49 @@ def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:
     async def on_dataset(event: kopf.RawEvent, **_: Any) -> None:
         inbox.take(Resource.DATASETS, event["type"], dict(event["object"]))
 
-    @kopf.on.event("batch", "v1", "jobs", registry=handlers, labels={LABEL_MANAGED_BY: MANAGED_BY})
-    async def on_job(event: kopf.RawEvent, **_: Any) -> None:
-        inbox.take(Resource.JOBS, event["type"], dict(event["object"]))
-
-    @kopf.on.event("", "v1", "pods", registry=handlers, labels={LABEL_MANAGED_BY: MANAGED_BY})
-    async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
-        inbox.take(Resource.PODS, event["type"], dict(event["object"]))
-
     return handlers
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Compares nothing. kopf's own copies each object several times for every event: most of what an event costs."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        return {}
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps nothing: there are no handlers whose progress would have to be kept."""
+
+    def fetch(self, *, key: str, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, key: str, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        return None
+
+    def purge(self, *, key: str, body: kopf.Body, patch: kopf.Patch) -> None:
+        return None
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        return None
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def kopf_settings() -> kopf.OperatorSettings:
-    """Return how kopf is to watch: only what is ours, without Events of its own or a look at other CRDs."""
+    """Return how kopf is to watch: without Events of its own or a look at other CRDs."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.level = logging.CRITICAL
     settings.scanning.disabled = True
-    settings.watching.label_selectors["batch", "v1", "jobs"] = _OURS
-    settings.watching.label_selectors["", "v1", "pods"] = _OURS
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
+    settings.queueing.idle_timeout = 1.0  # a task and a queue for each object that has just changed
     settings.watching.chunk_size = 500
     return settings

@@ -29,6 +29,7 @@ from diffugen_api.v1alpha1.stages import (
 from diffugen_api.v1alpha1.status import (
     Condition,
     DatasetStatus,
+    HistoryEntry,
     LabeledDatasetStatus,
     SampleCounts,
     ShardStatus,
@@ -48,6 +49,7 @@ __all__ = [
     "Drawing",
     "Duplicates",
     "Embedding",
+    "HistoryEntry",
     "Image",
     "Img2Img",
     "Inpaint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -82,6 +82,17 @@ class LabeledDatasetSpec(Model):
     suspend: bool = Field(default=False, description="Stop the work and keep what is done; false goes on.")
     regenerate_token: str = Field(
         default="", max_length=253, description="Change it, to anything, to draw every picture anew."
+    )
+    deletion_policy: Literal["Retain", "Delete"] = Field(
+        default="Retain",
+        description="What becomes of the objects in the store when this resource is deleted. Retain leaves them, and "
+        "the resource goes at once; Delete keeps the resource, by a finalizer, until a Job has deleted them.",
+    )
+    revision_history_limit: int = Field(
+        default=3,
+        ge=1,
+        le=10,
+        description="How many formerly published revisions stay in the store beside the present one.",
     )
 
     @field_validator("classes")

@@ -62,6 +62,10 @@ class StageStatus(Model):
     gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
     samples: SampleCounts = Field(default_factory=SampleCounts)
     shards: ShardStatus = Field(default_factory=ShardStatus)
+    images_per_second: str = Field(
+        default="", max_length=16, description="The stage's pace over the last minute, while it runs."
+    )
+    eta_seconds: int | None = Field(default=None, description="Seconds left at this pace.")
     start_time: str | None = Field(default=None, max_length=32)
     completion_time: str | None = Field(default=None, max_length=32)
     message: str = Field(default="", max_length=128)
@@ -78,6 +82,19 @@ class DatasetStatus(Model):
     published_at: str = Field(max_length=32)
 
 
+class HistoryEntry(Model):
+    """A revision that was published before and is in the store still."""
+
+    revision: str = Field(max_length=63)
+    uri: str = Field(
+        default="",
+        max_length=1100,
+        description="Absent where the status would be too large: its folder lies beside that of the present revision.",
+    )
+    published_at: str = Field(max_length=32)
+    samples: int
+
+
 class LabeledDatasetStatus(Model):
     """What is, and how far it is."""
 
@@ -90,6 +107,12 @@ class LabeledDatasetStatus(Model):
     attempt: int = Field(default=0, description="Counts the runs: a new revision and a retry each begin one.")
     store: str = Field(default="", max_length=63, description="The store of this run, as a hash.")
     planned: bool = Field(default=False, description="Whether this attempt's plan is done.")
+    replans: int = Field(
+        default=0, description="How often it was planned anew by itself since something was published or asked for."
+    )
+    clean_up_start_time: str | None = Field(
+        default=None, max_length=32, description="When the clean-up of the store began, after deletion."
+    )
     last_handled_retry_at: str = Field(
         default="", max_length=64, description="The retry annotation that was last acted upon."
     )
@@ -108,3 +131,8 @@ class LabeledDatasetStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     dataset: DatasetStatus | None = None
+    history: list[HistoryEntry] = Field(
+        default_factory=list,
+        max_length=10,
+        description="What was published before and is in the store still, the latest first.",
+    )

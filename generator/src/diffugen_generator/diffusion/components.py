@@ -6,21 +6,50 @@ code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.devices import move
 from diffugen_generator.diffusion.schedulers import open_scheduler
 from diffugen_generator.diffusion.tokens import PromptTokenizer
-from diffugen_generator.models import ModelFolder
+from diffugen_generator.embeddings import Embedding
+from diffugen_generator.models import ModelFolder, settings_of
+from diffugen_generator.models.files import INDEX, PICKLED, variant_of
+
+_OF_TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
+
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+"""By their names in `run.dtype`."""
+
+EXTENDED = "StableDiffusionXLPipeline"
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """One of a pipeline's text encoders, with the tokenizer that it was trained with."""
+
+    tokenizer: PromptTokenizer
+    network: Any
+    """A transformers `CLIPTextModel`, or `CLIPTextModelWithProjection`."""
+    last: bool = True
+    """Whether the states behind the last layer are read; else those before it, as Stable Diffusion XL does."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +57,8 @@ class Components:
     """A Stable Diffusion pipeline, ready to draw."""
 
     model: ModelFolder
-    tokenizer: PromptTokenizer
-    text_encoder: CLIPTextModel
+    encoders: tuple[TextEncoder, ...]
+    """One; two for Stable Diffusion XL, whose states stand side by side."""
     unet: Any
     """A diffusers `UNet2DConditionModel`; diffusers ships no types, so to mypy its classes are nothing."""
     vae: Any
@@ -38,6 +67,23 @@ class Components:
     """A diffusers scheduler; its state belongs to one batch at a time."""
     device: torch.device
     dtype: torch.dtype
+    nothing_is_zero: bool = False
+    """Whether the absence of a negative text is zeros, and not the states of the empty text."""
+
+    @property
+    def tokenizer(self) -> PromptTokenizer:
+        """The first encoder's tokenizer; the others' split texts in the same way."""
+        return self.encoders[0].tokenizer
+
+    @property
+    def text_encoder(self) -> Any:
+        """The first text encoder."""
+        return self.encoders[0].network
+
+    @property
+    def extended(self) -> bool:
+        """Whether the UNet is told the pooled text and the picture's size, too, as Stable Diffusion XL's is."""
+        return bool(self.unet.config.addition_embed_type == "text_time")
 
     @property
     def parameters(self) -> int:
@@ -45,52 +91,90 @@ class Components:
         return sum(int(weights.numel()) for weights in self.unet.parameters())
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the UNet was made for inpainting: it is given a mask and what is around it, too."""
+        return int(self.unet.config.in_channels) != int(self.vae.config.latent_channels)
+
+    @property
     def reduction(self) -> int:
         """Pixels on a side of one latent cell: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
 
-def load(model: ModelFolder, device: torch.device, scheduler: str | None = None) -> Components:
-    """Load `model` for inference: bf16 on CUDA, fp32 on the CPU. Raises `SpecError` where it cannot work, and
-    `DeviceFailed` where the device cannot.
+def load(
+    model: ModelFolder,
+    device: torch.device,
+    scheduler: str | None = None,
+    *,
+    dtype: str = "auto",
+    embeddings: Sequence[Embedding] = (),
+) -> Components:
+    """Load `model` for inference. Raises `SpecError` where it cannot work, `DeviceFailed` where the device cannot.
 
-    `scheduler` is a name of `txt2img.scheduler`; the folder's own where absent.
+    Args:
+        model: a model with its weights.
+        device: where the networks go.
+        scheduler: a name of `txt2img.scheduler`; the folder's own where absent.
+        dtype: a name of `DTYPES`; `auto` is bf16 on CUDA and fp32 on the CPU.
+        embeddings: words that the text encoders are to know besides their own.
     """
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    auto = torch.bfloat16 if device.type == "cuda" else torch.float32
+    kind = DTYPES.get(dtype, auto)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
+    extended = model.pipeline == EXTENDED
+    # Stable Diffusion XL's decoder overflows in fp16, which its settings say (diffusers does the same)
     try:
-        text_encoder = _network(CLIPTextModel, model.path / "text_encoder", dtype)
-        unet = _network(UNet2DConditionModel, model.path / "unet", dtype)
-        vae = _network(AutoencoderKL, model.path / "vae", dtype)
+        networks = [_network(CLIPTextModel, model, "text_encoder", kind)]
+        if extended:
+            networks.append(_network(CLIPTextModelWithProjection, model, "text_encoder_2", kind))
+        unet = _network(UNet2DConditionModel, model, "unet", kind)
+        vae = _network(AutoencoderKL, model, "vae", kind)
+        if extended and kind is torch.float16 and vae.config.force_upcast:
+            vae = vae.to(torch.float32)
         steps = open_scheduler(model.path / "scheduler", scheduler)
-        _check(unet, vae, text_encoder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SpecError("UnsupportedModel", f"the model {model.uri} cannot be loaded: {error}") from error
-    text_encoder = move(text_encoder, device)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, UnpicklingError, SafetensorError) as error:
+        first, *_ = str(error).splitlines() or [""]
+        raise SpecError(
+            "UnsupportedModel",
+            f"the model {model.uri} cannot be loaded: {first}; save it anew with save_pretrained(), or name another "
+            "in the stage's field model.",
+        ) from error
+    tokenizers = [PromptTokenizer(model, name, embeddings) for name in ("tokenizer", "tokenizer_2")[: len(networks)]]
+    for number, (tokenizer, network) in enumerate(zip(tokenizers, networks, strict=True)):
+        _teach(network, tokenizer, [each.vectors[number] for each in embeddings])
+    encoders = tuple(
+        TextEncoder(tokenizer, move(network, device), last=not extended)
+        for tokenizer, network in zip(tokenizers, networks, strict=True)
+    )
     unet, vae = (move(network, device, memory_format=torch.channels_last) for network in (unet, vae))
-    return Components(model, PromptTokenizer(model), text_encoder, unet, vae, steps, device, dtype)
+    zero = extended and bool(settings_of(model.path / INDEX).get("force_zeros_for_empty_prompt", True))
+    return Components(model, encoders, unet, vae, steps, device, kind, zero)
 
 
-def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Load a network from the safetensors of `folder`; half precision where that is all there is."""
-    names = [file.name for file in folder.glob("*.safetensors")]
-    variant = "fp16" if names and all(".fp16." in name for name in names) else None
+def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np.float32]]) -> None:
+    """Append vectors [n, width] to what `network` knows; their ids are the tokenizer's."""
+    if not learnt:
+        return
+    known = network.get_input_embeddings().weight.data
+    rows = [torch.from_numpy(vectors).to(known) for vectors in learnt]
+    table = torch.cat([known[: tokenizer.first_learnt], *rows])
+    count, width = table.shape
+    network.set_input_embeddings(torch.nn.Embedding(count, width, _weight=table).requires_grad_(False))
+
+
+def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) -> Any:
+    """Load a network from the weights of the model that were chosen: of its one variant, pickled where pinned."""
+    names = [name for name in model.weights if name.startswith(f"{component}/")]
+    variant = variant_of(min(names)) if names else ""
+    safe = not any(name.endswith(PICKLED) for name in names)
     # without accelerate diffusers would fall back to this by itself, with a warning for each network
-    options = {} if kind is CLIPTextModel else {"low_cpu_mem_usage": find_spec("accelerate") is not None}
+    options = {} if kind in _OF_TRANSFORMERS else {"low_cpu_mem_usage": find_spec("accelerate") is not None}
     network = kind.from_pretrained(
-        folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True, **options
+        model.path / component,
+        dtype=dtype,
+        variant=variant or None,
+        use_safetensors=safe,  # pickles are read by torch's weights_only loader: no code
+        local_files_only=True,
+        **options,
     )
     return network.eval().requires_grad_(False)
-
-
-def _check(unet: Any, vae: Any, text_encoder: CLIPTextModel) -> None:
-    """Raise `ValueError` for pipelines of the right class that need inputs we do not give."""
-    latents, text = int(vae.config.latent_channels), int(text_encoder.config.hidden_size)
-    if unet.config.in_channels != latents:
-        raise ValueError(f"its UNet takes {unet.config.in_channels} channels where the latents have {latents}.")
-    if unet.config.cross_attention_dim != text:
-        raise ValueError(f"its UNet reads texts of width {unet.config.cross_attention_dim}, its encoder writes {text}.")
-    if unet.config.time_cond_proj_dim is not None:
-        raise ValueError("its UNet takes the guidance scale as an input (a distilled model), which is not supported.")
-    if unet.config.class_embed_type is not None or unet.config.addition_embed_type is not None:
-        raise ValueError("its UNet takes more conditions than a text, which is not supported.")

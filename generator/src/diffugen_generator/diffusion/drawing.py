@@ -8,19 +8,27 @@ in fp32).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt
 from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.covers import Ground
+from diffugen_generator.diffusion.latents import latent_range
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import Way, WayFrom
+
+Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""What a model predicts for latents [b, c, h, w] at a step of its scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,11 @@ class DrawingSettings:
     """Pixels."""
     steps: int
     guidance: float
-    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read."""
+    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read.
+    A model that was distilled to read it as an input reads no negative text either."""
     negative: Prompt = ""
+    strength: float = 1
+    """Part of the way that is drawn anew, in 0..1, where pictures are drawn from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,10 @@ class Order:
     prompt: Prompt
     seed: int
     """In 0..2**63-1."""
+    ground: Ground | None = None
+    """What it is drawn from; None for text alone. All orders of a batch have one, or none has."""
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What objects of a class are called in the prompt besides the class's own words; for whoever looks on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,8 @@ class Drawer:
         self, orders: Sequence[Order], settings: DrawingSettings, *, batch: int | None = None
     ) -> list[NDArray[np.uint8]]:
         """Draw `orders` at once: pictures [height, width, 3], sRGB; arguments as `sample`."""
-        return self.decode(self.sample(orders, settings, batch=batch))
+        drawn = self.decode(self.sample(orders, settings, batch=batch))
+        return [_put_back(order, picture) for order, picture in zip(orders, drawn, strict=True)]
 
     @torch.inference_mode()
     def sample(
@@ -122,7 +138,11 @@ class Drawer:
     def _windows(self, order: Order, settings: DrawingSettings) -> int:
         """Return how many windows the longer of an order's two texts takes."""
         own = self._texts.windows(order.prompt)
-        return max(own, self._texts.windows(settings.negative)) if settings.guidance > 1 else own
+        return max(own, self._texts.windows(settings.negative)) if self._guided(settings) else own
+
+    def _guided(self, settings: DrawingSettings) -> bool:
+        """Return whether every step is done twice, with the negative text first."""
+        return settings.guidance > 1 and self._components.unet.config.time_cond_proj_dim is None
 
     def _sample_alike(
         self,
@@ -138,28 +158,56 @@ class Drawer:
         padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
         parts = self._components
         generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
-        latents: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
-        texts = self._texts.of([order.prompt for order in padded], windows)  # [b, tokens, width]
-        guided = settings.guidance > 1
-        if guided:
-            negative = self._texts.of([settings.negative], windows).expand_as(texts)
-            texts = torch.cat([negative, texts])  # [2b, tokens, width], negative first
+        noise: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
         scheduler = parts.scheduler
         self._set_steps(settings.steps)
-        latents = latents * scheduler.init_noise_sigma
+        way = self._way(padded, noise, settings)
+        latents = way.start
         extra = {"generator": generators} if self._noisy else {}
         size = (int(latents.shape[2]), int(latents.shape[3]))
-        sampling = Sampling(places, padded, int(texts.shape[1]), size, guided, len(scheduler.timesteps))
+        predict = self._predictor([order.prompt for order in padded], settings, windows, way)
+        tokens = windows * parts.tokenizer.limit
+        sampling = Sampling(places, padded, tokens, size, self._guided(settings), len(way.timesteps))
         with watch.watching(sampling) if watch else nullcontext():
-            for t in scheduler.timesteps:
-                doubled = torch.cat([latents, latents]) if guided else latents
-                scaled = scheduler.scale_model_input(doubled, t).to(parts.dtype)
-                predicted = parts.unet(scaled, t, encoder_hidden_states=texts, return_dict=False)[0].float()
-                if guided:
-                    without, with_text = predicted.chunk(2)
-                    predicted = without + settings.guidance * (with_text - without)
-                latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+            for place, t in enumerate(way.timesteps):
+                stepped = scheduler.step(predict(latents, t), t, latents, **extra, return_dict=False)[0]
+                latents = way.kept(stepped, place)
         return latents
+
+    def _way(self, orders: Sequence[Order], noise: torch.Tensor, settings: DrawingSettings) -> Way:
+        grounds = [order.ground for order in orders if order.ground is not None]
+        if not grounds:
+            return Way(self._components.scheduler, noise)
+        return WayFrom(self._components, grounds, noise, steps=settings.steps, strength=settings.strength)
+
+    def _predictor(self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int, way: Way) -> Predictor:
+        """Return what the model predicts for latents [b, c, h, w] at a step, guided, in fp32."""
+        parts = self._components
+        texts, pooled = self._texts.of(prompts, windows), self._texts.pooled(prompts)  # [b, tokens, width], [b, width]
+        strength = parts.unet.config.time_cond_proj_dim
+        guided = self._guided(settings)
+        if guided:
+            nothing = parts.nothing_is_zero and not settings.negative
+            negative = self._texts.of([settings.negative], windows) * (not nothing)
+            pooled_negative = self._texts.pooled([settings.negative]) * (not nothing)
+            texts = torch.cat([negative.expand_as(texts), texts])  # [2b, tokens, width], negative first
+            pooled = torch.cat([pooled_negative.expand_as(pooled), pooled])
+        inputs: dict[str, Any] = {"encoder_hidden_states": texts}
+        if (added := self._texts.added(pooled, settings.height, settings.width)) is not None:
+            inputs["added_cond_kwargs"] = added
+        if strength is not None:
+            inputs["timestep_cond"] = _waves(settings.guidance - 1, int(strength)).to(texts).expand(len(texts), -1)
+
+        def predict(latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            doubled = torch.cat([latents, latents]) if guided else latents
+            scaled = way.shown(parts.scheduler.scale_model_input(doubled, t)).to(parts.dtype)
+            predicted: torch.Tensor = parts.unet(scaled, t, **inputs, return_dict=False)[0].float()
+            if not guided:
+                return predicted
+            without, with_text = predicted.chunk(2)
+            return without + settings.guidance * (with_text - without)
+
+        return predict
 
     def _set_steps(self, steps: int) -> None:
         scheduler = self._components.scheduler
@@ -173,7 +221,7 @@ class Drawer:
         """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""
         parts = self._components
         shape = (
-            int(parts.unet.config.in_channels),
+            int(parts.vae.config.latent_channels),
             settings.height // parts.reduction,
             settings.width // parts.reduction,
         )
@@ -185,18 +233,22 @@ class Drawer:
         """Turn latents [c, h, w] of one size into pictures [height, width, 3], sRGB."""
         vae = self._components.vae
         stacked = torch.stack(list(latents)).to(memory_format=torch.channels_last)  # [b, c, h, w]
-        unscaled = stacked / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-        decoded = vae.decode(unscaled.to(self._components.dtype), return_dict=False)[0].float()
+        scale, shift = latent_range(vae, stacked)
+        decoded = vae.decode((stacked / scale + shift).to(vae.dtype), return_dict=False)[0].float()
         levels = (decoded / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
-@torch.inference_mode()
-def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
-    vae = components.vae
-    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
-    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(components.dtype, memory_format=torch.channels_last)
-    latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
-    shifted = latents - float(vae.config.shift_factor or 0.0)
-    return shifted * float(vae.config.scaling_factor)
+def _put_back(order: Order, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what was drawn, with the ground where it shows."""
+    return drawn if order.ground is None else order.ground.put_back(drawn)
+
+
+def _waves(value: float, width: int) -> torch.Tensor:
+    """Return a number as sines and cosines [1, width], as distilled models read the guidance scale.
+
+    Vaswani et al. 2017, by way of https://github.com/google-research/vdm (model_vdm.py, get_timestep_embedding).
+    """
+    half = width // 2
+    phases = 1000 * value * torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
+    return functional.pad(torch.cat([phases.sin(), phases.cos()]), (0, width % 2))[None]

@@ -9,15 +9,18 @@ Needs transformers, but not torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transformers import CLIPTokenizer
 
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt, pieces_of
-from diffugen_generator.models import ModelFolder
-from diffugen_generator.prompt_limits import MARKS, token_limit
+from diffugen_generator.embeddings import Embedding
+from diffugen_generator.models import ModelFolder, settings_of
+from diffugen_generator.prompt_limits import MARKS, encoder_of, token_limit
 
 NO_PIECE = -1
 """The piece of marks and padding."""
@@ -39,58 +42,94 @@ class TokenizedPrompt:
     """[windows * limit]; which of the prompt's pieces each token is of."""
 
 
-class PromptTokenizer:
-    """A model's tokenizer, with the length of the windows that its text encoder reads."""
+class _Token(NamedTuple):
+    """One token of a prompt, without marks."""
 
-    def __init__(self, model: ModelFolder) -> None:
+    id: int
+    span: tuple[int, int]
+    """Its place in the prompt's plain text."""
+    piece: int
+    ends_word: bool
+
+
+class PromptTokenizer:
+    """A model's tokenizer, with the length of the windows that its text encoder reads, and the words it was taught."""
+
+    def __init__(self, model: ModelFolder, component: str = "tokenizer", embeddings: Sequence[Embedding] = ()) -> None:
         """Load the tokenizer from the model's folder; raise `SpecError` where it cannot be read."""
         try:
-            self._tokenizer = CLIPTokenizer.from_pretrained(model.path / "tokenizer", local_files_only=True)
+            self._tokenizer = CLIPTokenizer.from_pretrained(model.path / component, local_files_only=True)
+            settings = settings_of(model.path / encoder_of(component) / "config.json")
+            self.first_learnt = int(settings.get("vocab_size", len(self._tokenizer)))
+            """The first id that is none of the model's own words."""
         except (OSError, ValueError, KeyError) as error:
             raise SpecError("UnsupportedModel", f"the tokenizer of {model.uri} cannot be read: {error}") from None
-        self.limit = token_limit(model)
+        self.limit = token_limit(model, component)
         """Tokens of a window, marks included."""
+        self._learnt: dict[str, range] = {}
+        taken = self.first_learnt
+        for each in embeddings:
+            self._learnt[each.token.lower()] = range(taken, taken + each.count)
+            taken += each.count
+        self._words = _pattern_of(self._learnt)
+
+    @property
+    def end(self) -> int:
+        """The id of the mark behind the words of a window."""
+        return int(self._tokenizer.eos_token_id)
 
     def read(self, prompt: Prompt) -> TokenizedPrompt:
         """Tokenize `prompt`, padded to whole windows."""
         tokens = list(self._tokens(prompt))
-        start, end, filler = (
-            int(each)
-            for each in (
-                self._tokenizer.bos_token_id,
-                self._tokenizer.eos_token_id,
-                self._tokenizer.pad_token_id,
-            )
-        )
+        start, filler = int(self._tokenizer.bos_token_id), int(self._tokenizer.pad_token_id)
         nothing = ((0, 0), NO_PIECE)
         windows = list(self._windows(tokens))
         filled: list[tuple[int, int, tuple[int, int], int]] = []  # id, mask, span, piece
         for window in windows:
             filled.append((start, 1, *nothing))
-            filled += [(token, 1, span, piece) for token, span, piece in window]
-            filled.append((end, 1, *nothing))
+            filled += [(token.id, 1, token.span, token.piece) for token in window]
+            filled.append((self.end, 1, *nothing))
             filled += [(filler, 0, *nothing)] * (self.limit - MARKS - len(window))
         ids, mask, spans, pieces = zip(*filled, strict=True)
         return TokenizedPrompt(len(windows), ids, mask, spans, pieces)
 
-    def _tokens(self, prompt: Prompt) -> Iterator[tuple[int, tuple[int, int], int]]:
-        """Yield id, span and piece of each token, without marks; pieces are tokenized each by itself, as in compel."""
+    def _tokens(self, prompt: Prompt) -> Iterator[_Token]:
+        """Yield the tokens; pieces are tokenized each by itself, as in compel."""
         offset = 0
         for number, piece in enumerate(pieces_of(prompt)):
-            encoded = self._tokenizer(piece.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-            for token, (begin, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-                yield int(token), (offset + int(begin), offset + int(end)), number
+            done = 0
+            for match in self._words.finditer(piece.text) if self._learnt else ():
+                yield from self._plain(piece.text[done : match.start()], offset + done, number)
+                ids = self._learnt[match.group().lower()]
+                span = (offset + match.start(), offset + match.end())
+                yield from (_Token(each, span, number, each == ids[-1]) for each in ids)
+                done = match.end()
+            yield from self._plain(piece.text[done:], offset + done, number)
             offset += len(piece.text)
 
-    def _windows(
-        self, tokens: Sequence[tuple[int, tuple[int, int], int]]
-    ) -> Iterator[Sequence[tuple[int, tuple[int, int], int]]]:
+    def _plain(self, text: str, offset: int, piece: int) -> Iterator[_Token]:
+        """Yield the tokens of a text of the model's own words."""
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        names = self._tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+        for token, name, (begin, end) in zip(encoded["input_ids"], names, encoded["offset_mapping"], strict=True):
+            yield _Token(int(token), (offset + int(begin), offset + int(end)), piece, name.endswith(_END_OF_WORD))
+
+    def _windows(self, tokens: Sequence[_Token]) -> Iterator[Sequence[_Token]]:
         """Cut tokens into what fits between the marks, behind the last word that fits; at least one window."""
         room = self.limit - MARKS
         while len(tokens) > room:
-            names = self._tokenizer.convert_ids_to_tokens([token for token, _, _ in tokens[:room]])
-            ends = [at for at, name in enumerate(names, start=1) if name.endswith(_END_OF_WORD)]
+            ends = [at for at, token in enumerate(tokens[:room], start=1) if token.ends_word]
             cut = ends[-1] if ends else room
             yield tokens[:cut]
             tokens = tokens[cut:]
         yield tokens
+
+
+def _pattern_of(words: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds any of `words`, the longest first, in any case, and none within a longer word."""
+    before, behind = r"(?<!\w)", r"(?!\w)"
+    apart = [
+        before * word[0].isalnum() + re.escape(word) + behind * word[-1].isalnum()
+        for word in sorted(words, key=len, reverse=True)
+    ]
+    return re.compile("|".join(apart), re.IGNORECASE)

@@ -18,8 +18,9 @@ from torch.nn import functional
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import plain, unweighted
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.drawing import encode_pictures
+from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import blank_channels
 from diffugen_generator.labeling.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.labeler import Seen
@@ -79,8 +80,8 @@ class Looker:
         """Look at pictures whose prompts take equally many windows."""
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
-        named = [mentions(plain(each.prompt), self._vocabulary) for each in padded]
-        latents = self._latents(padded)  # [b, c, h, w]
+        named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in padded]
+        latents = self.latents(padded)  # [b, c, h, w]
         sizes = sizes_of(int(latents.shape[2]), int(latents.shape[3]))
         noised, t = self._noised(latents, padded)
         levels = list(self._weights)
@@ -91,8 +92,15 @@ class Looker:
             cross_levels=levels,
             own_levels=levels if self._refine else (),
         ) as captured:
-            texts = self._texts.of([unweighted(each.prompt) for each in padded])
-            parts.unet(noised.to(parts.dtype), t, encoder_hidden_states=texts, return_dict=False)
+            prompts = [unweighted(each.prompt) for each in padded]
+            added = self._texts.added(self._texts.pooled(prompts), *padded[0].picture.shape[:2])
+            parts.unet(
+                blank_channels(parts, noised).to(parts.dtype),
+                t,
+                encoder_hidden_states=self._texts.of(prompts),
+                added_cond_kwargs=added,
+                return_dict=False,
+            )
         if not captured.cross:
             raise SpecError(
                 "UnsupportedModel",
@@ -101,7 +109,8 @@ class Looker:
         maps = self._maps(captured, sizes).cpu()  # [b, columns, h, w]
         return [evidence_of(self._vocabulary, named[i], maps[i]) for i in range(len(seen))]
 
-    def _latents(self, seen: Sequence[Seen]) -> torch.Tensor:
+    @torch.inference_mode()
+    def latents(self, seen: Sequence[Seen]) -> torch.Tensor:
         """Return the pictures' latents [b, c, h, w]; those that are not at hand are encoded."""
         at_hand = {place: each.latents for place, each in enumerate(seen) if each.latents is not None}
         missing = [place for place in range(len(seen)) if place not in at_hand]

@@ -12,6 +12,7 @@ says by whom, and the other content goes to a folder of its own.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,14 +25,15 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, StageRecipe, address, count_samples
+from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
 from diffugen_api.v1alpha1 import normalised
-from diffugen_generator.failures import Incomplete, Interrupted, Missing
+from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
 from diffugen_generator.flow import Lane
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.coco import Coco
 from diffugen_generator.publishing.contact_sheet import ContactSheet
 from diffugen_generator.publishing.entries import entries_of, recipes_of
+from diffugen_generator.publishing.history import former_revisions, history_after, kept_folders, prune
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
 from diffugen_generator.publishing.release import Format, FormatMaker, Release
@@ -42,7 +44,9 @@ from diffugen_generator.store import JSON, Store
 PUBLISH_VERSION = 2
 """Raised when the same labels are written down differently."""
 
-_NOT_CONTENT = ("run", "suspend")
+LOG = logging.getLogger("diffugen")
+
+_NOT_CONTENT = ("run", "suspend", "deletionPolicy", "revisionHistoryLimit")
 """Fields of the spec that are left out of `dataset.json`: they may differ from try to try."""
 _WRITERS = 32
 """Copies and label files on their way at once."""
@@ -73,8 +77,12 @@ def publish(
         store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
         dataset = _fill(_Work(order, store, folder, plan, recipes), on_progress, stop)
     published = _published(store, folder, dataset)
-    _point(store, folder, published, clock)
-    return Outcome(ok=True, reason="Published", message=_sentence(published), published=published)
+    pointer = _point(store, folder, published, order.spec.revision_history_limit, clock)
+    published = published.model_copy(
+        update={"published_at": pointer["publishedAt"], "history": former_revisions(pointer)}
+    )
+    message = _sentence(published) + _pruned(store, pointer, stop)
+    return Outcome(ok=True, reason="Published", message=message, published=published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
             *(make(release) for name, make in _FORMATS.items() if name in order.spec.output.formats),
         ]
         sheet = ContactSheet(release, tally, order.name)
-        total = len(work.recipes) * count_samples(order.spec)
+        total = sum(most_samples(order.spec).values())
         for done, entry in enumerate(entries_of(order, work.recipes, work.store), start=1):
             for form in (*formats, sheet):
                 form.add(entry)
@@ -110,11 +118,14 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
             form.finish()
         if not tally.accepted:
             raise _nothing_accepted(tally, work.folder)
+        release.finish()
         sheet.finish()
         models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
         release.write("README.md", card(order, tally, models).encode(), "text/markdown")
-        lane.finish()
+        release.finish()
         dataset = _dataset(work, release, tally)
+        if _read_json(work.store, layout.addresses(work.folder)) is None:
+            raise Incomplete(f"{work.folder} was deleted while it was being filled; plan again")
         work.store.write(layout.dataset_card(work.folder), _document(dataset), JSON)
     return dataset
 
@@ -151,18 +162,35 @@ def _published(store: Store, folder: str, dataset: Mapping[str, Any]) -> Publish
     )
 
 
-def _point(store: Store, folder: str, published: Published, clock: Callable[[], datetime]) -> None:
-    """Move the pointer, unless it points there already: the time of publishing is that of the first try."""
+def _point(
+    store: Store, folder: str, published: Published, limit: int, clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    """Move the pointer and return it; its time is that of the first try, where it points there already."""
     pointer = {
         "revision": published.revision,
         "uri": published.uri,
         "manifestSHA256": published.manifest_sha256,
         "dataset": layout.dataset_card(folder),
+        "samples": published.samples,
     }
     current = _read_json(store, layout.CURRENT) or {}
-    if {key: current.get(key) for key in pointer} != pointer:
-        now = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        store.write(layout.CURRENT, _document(pointer | {"publishedAt": now}), JSON)
+    there = {key: current.get(key) for key in pointer} == pointer
+    now = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    pointer["publishedAt"] = current["publishedAt"] if there else now
+    pointer["history"] = history_after(pointer, current, limit)
+    if pointer != current:
+        store.write(layout.CURRENT, _document(pointer), JSON)
+    return pointer
+
+
+def _pruned(store: Store, pointer: Mapping[str, Any], stop: Callable[[], bool]) -> str:
+    """Delete what the pointer no longer names. The dataset is published: that it cannot be done is only told."""
+    try:
+        prune(store, kept_folders(pointer), stop=stop)
+    except StoreFailure as failure:
+        LOG.warning("former revisions stay for now: %s", failure)
+        return f"; former revisions could not be deleted: {failure}"
+    return ""
 
 
 def _folder(store: Store, revision: str, fingerprint: str) -> str:

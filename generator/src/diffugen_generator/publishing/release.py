@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from diffugen_api import layout
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.flow import Lane
@@ -32,6 +33,8 @@ class Release:
     spec: LabeledDatasetSpec
     open_files: ExitStack
     """Closes the local files, whatever becomes of the release."""
+    gone: dict[str, Entry] = field(default_factory=dict)
+    """Entries whose picture the store has lost, by the sample's id."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each index file, by its path in the folder."""
 
@@ -78,9 +81,23 @@ class Release:
         try:
             self.store.copy(entry.image, self.folder + path)
         except Missing:
+            self.report_gone(entry)
+
+    def report_gone(self, entry: Entry) -> None:
+        """Take note that an entry's picture is gone; without its recipe, the next plan has it drawn again."""
+        self.store.delete([layout.recipe(entry.stage, entry.sample.id)])
+        self.gone[entry.sample.id] = entry
+
+    def finish(self) -> None:
+        """Wait until all that was put or taken is in place; raise `Incomplete` where a picture is gone."""
+        self.lane.finish()
+        if self.gone:
+            first = min(self.gone)
+            more = f" (and {len(self.gone) - 1:,} more)" if len(self.gone) > 1 else ""
             raise Incomplete(
-                f"stage {entry.stage!r}: the picture of sample {entry.sample.id} is gone from the store; plan again"
-            ) from None
+                f"stage {self.gone[first].stage!r}: the picture of sample {first}{more} is gone from the store; "
+                "plan again"
+            )
 
 
 class Format(Protocol):

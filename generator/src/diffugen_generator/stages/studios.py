@@ -6,11 +6,15 @@ a time: the next is loaded when the last has gone, since two may not fit into a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diffugen_api.contract import ENV_BATCH_SIZE, ENV_DEVICE, ENV_DTYPE
 from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
+from diffugen_generator.embeddings import open_embeddings
 from diffugen_generator.models import resolve
 from diffugen_generator.shards import ShardHeader
 
@@ -21,11 +25,43 @@ if TYPE_CHECKING:
 class Studios:
     """Opens studios, and keeps the last one open."""
 
-    def __init__(self, *, device: str | None = None, batch_size: int | None = None) -> None:
-        """Open them on `device` (the GPU where there is one), for batches of `batch_size` (by the device)."""
+    def __init__(
+        self,
+        *,
+        device: str | None = None,
+        batch_size: int | None = None,
+        dtype: str = "auto",
+        s3: S3 | None = None,
+    ) -> None:
+        """Open them on `device` (the GPU where there is one), for batches of `batch_size` (by the device).
+
+        `dtype` is a value of `run.dtype`; `s3` the store whose endpoint and credentials `s3://` means.
+        """
         self._device = device
         self._batch_size = batch_size
+        self._dtype = dtype
+        self._s3 = s3
         self._open: tuple[ShardHeader, Studio] | None = None
+
+    @classmethod
+    def of(cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ) -> Studios:
+        """Return studios as `spec.run` wants them; the environment, in which a pod is told, goes before it."""
+        run = spec.run
+        dtype, batch = environ.get(ENV_DTYPE) or run.dtype, environ.get(ENV_BATCH_SIZE) or run.batch_size
+        try:
+            told = Run.model_validate({"dtype": dtype, "batchSize": int(batch) if batch else None})
+        except ValueError:
+            raise SpecError(
+                "InvalidSettings",
+                f"{ENV_DTYPE}={dtype} {ENV_BATCH_SIZE}={batch}: the first is auto, float32, float16 or bfloat16, the "
+                "second a number from 1 to 256; mend or unset them.",
+            ) from None
+        return cls(
+            device=device or environ.get(ENV_DEVICE) or None,
+            batch_size=told.batch_size,
+            dtype=told.dtype,
+            s3=spec.output.s3,
+        )
 
     def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> Studio:
         """Return a studio for the samples of `header`'s shard; `on_loading` is told before a model is loaded.
@@ -37,7 +73,8 @@ class Studios:
             return self._open[1]
         self._open = None
         on_loading()
-        model = resolve(header.model)
+        # pickles, too: the plan accepted them for this very digest
+        model = resolve(header.model, field=f"model of stage {header.stage}", s3=self._s3, pickled=True)
         if model.digest != header.model_digest:
             raise SpecError(
                 "ModelChanged",
@@ -46,6 +83,7 @@ class Studios:
             )
         from diffugen_generator.stages.studio import Studio  # noqa: PLC0415 - torch, only where a model has to run
 
-        studio = Studio(model, header, device=self._device, batch=self._batch_size)
+        words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
+        studio = Studio(model, header, device=self._device, batch=self._batch_size, dtype=self._dtype, embeddings=words)
         self._open = (alike, studio)
         return studio

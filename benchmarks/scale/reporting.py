@@ -1,0 +1,170 @@
+"""The figures beside their bounds: a table for people, JSON for comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scale.measuring import NICE, REST_SECONDS, WORK_SECONDS, Measured
+from rich.console import Console
+from rich.table import Table
+
+from devcluster.binaries import KUBERNETES_VERSION
+
+RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
+LINEAR_WITHIN = 1.25
+"""A dataset may cost this much more at the greatest number than at a tenth of it."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A figure and what it may be at most."""
+
+    name: str
+    what: str
+    value: float | None
+    most: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure is there and within its bound."""
+        return self.value is not None and self.value <= self.most
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures, and the circumstances."""
+
+    measured: Sequence[Measured]
+    bounds: Sequence[Bound]
+    circumstances: dict[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every figure is within its bound."""
+        return all(bound.holds for bound in self.bounds) and not any(m.fault for m in self.measured)
+
+
+def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: float) -> Report:
+    """Return the report on sizes in growing order; the last one is the one that has bounds."""
+    last, tenth = measured[-1], measured[-2]
+    resident = max(last.rss_mb, last.restart_rss_mb or 0)
+    bounds = (
+        Bound("apply_to_job_p95_s", "apply to first Job, p95, s", last.apply_to_job and last.apply_to_job.p95, 1.0),
+        Bound("rss_mb", "resident memory, peak, MB", round(resident, 1), 150.0),
+        Bound("writes_per_dataset", "writes for a dataset, beyond progress", _two(last.writes_per_dataset), 16.0),
+        Bound("restart_to_synced_s", "restart to synced, s", _two(last.restart_to_synced_s), 10.0),
+        Bound("writes_at_rest", f"writes in {REST_SECONDS:g} s at rest", last.writes_at_rest, 0.0),
+        Bound(
+            "cpu_growth",
+            f"CPU for a dataset, of {last.datasets:,} over of {tenth.datasets:,}",
+            _two(last.cpu_per_dataset / tenth.cpu_per_dataset) if tenth.cpu_s else None,
+            LINEAR_WITHIN,
+        ),
+    )
+    circumstances = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "arrivals_per_s": rate,
+        "jobs_per_dataset": 3,
+        "pods_work_s": WORK_SECONDS,
+        "took_s": round(seconds),
+        "machine": {
+            "cpus": os.cpu_count(),
+            "cpu": _cpu(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+            "load_before": round(load, 2),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "kubernetes": KUBERNETES_VERSION,
+            **{name: version(name) for name in ("diffugen-operator", "kopf", "aiohttp", "pydantic")},
+        },
+        "control_plane": (
+            "etcd (no fsync), kube-apiserver, kube-controller-manager and kube-scheduler (limits of their clients: 500 "
+            "requests a second, bursts of 1,000) on the same processors as the operator; pods are played; the last "
+            f"three run at nice {NICE}, as each has processors of its own elsewhere; one operator, no Lease"
+        ),
+    }
+    return Report(measured, bounds, circumstances)
+
+
+def show(found: Report, console: Console) -> None:
+    """Print the tables."""
+    last = found.measured[-1]
+    table = Table(title=f"{last.datasets:,} datasets of three Jobs, {found.circumstances['arrivals_per_s']:g} a second")
+    for column in ("figure", "measured", "bound", ""):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for bound in found.bounds:
+        value = "not measured" if bound.value is None else f"{bound.value:g}"
+        table.add_row(bound.what, value, f"<= {bound.most:g}", "" if bound.holds else "[bold red]missed")
+    console.print(table)
+
+    table = Table(title="Cost against number")
+    names = (
+        "datasets",
+        "ready",
+        "apply to Job p50/95/99",
+        "Job to status p50/95/99",
+        "drain s",
+        "CPU ms",
+        "writes",
+    )
+    for column in (*names, "RSS MB"):
+        table.add_column(column, justify="right")
+    for one in found.measured:
+        table.add_row(
+            f"{one.datasets:,}",
+            f"{one.ready:,}",
+            _quantiles(one.apply_to_job),
+            _quantiles(one.job_to_status),
+            f"{one.drain_s:.1f}",
+            f"{1000 * one.cpu_per_dataset:.1f}",
+            f"{one.writes_per_dataset:.2f}",
+            f"{one.rss_mb:.0f}",
+        )
+    console.print(table)
+    for one in found.measured:
+        if one.fault:
+            console.print(f"[bold red]{one.datasets:,} datasets: {one.fault}")
+
+
+def write(found: Report, path: Path) -> None:
+    """Write the figures as JSON."""
+    last = found.measured[-1]
+    data = {
+        "datasets": last.datasets,
+        **{bound.name: bound.value for bound in found.bounds},
+        "holds": found.holds,
+        "bounds": {bound.name: bound.most for bound in found.bounds},
+        **found.circumstances,
+        "sizes": [
+            asdict(one)
+            | {
+                "cpu_s_per_dataset": round(one.cpu_per_dataset, 4),
+                "writes_per_dataset": _two(one.writes_per_dataset),
+            }
+            for one in found.measured
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=2, default=str) + "\n")
+
+
+def _two(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _quantiles(found: Any) -> str:
+    return "" if found is None else f"{found.p50:.2f} / {found.p95:.2f} / {found.p99:.2f}"
+
+
+def _cpu() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0].partition(": ")[2] if names else platform.processor()

@@ -1,0 +1,155 @@
+"""What was fetched once, for all processes and pods that share a folder.
+
+An entry is a folder that is filled under another name and renamed when it is whole. Its mark, written last, names
+every file with its size: an entry without a mark, or with a file that is not as long as the mark says, is no entry, so
+nothing half-written is ever used, whatever a file system does about renames. A lock lets one process fill an entry
+while the others wait; whoever comes after one that was killed goes on with what it left. Where a file system has no
+locks, each process fills a folder of its own: that costs a second download, and is right, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from diffugen_api.addressing import canonical
+from diffugen_api.contract import ENV_MODEL_CACHE
+from diffugen_generator.failures import CacheUnusable
+from diffugen_generator.models.digests import FileDigest
+
+_MARK: Final = ".complete.json"
+_LOOK_AGAIN = 0.2
+"""Seconds between two tries to get the lock."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+
+log = logging.getLogger(__name__)
+
+Fill = Callable[[Path], Mapping[str, FileDigest]]
+"""Fills a folder, which may hold what a former try left; returns the digest of every file that counts."""
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the cache: `$DIFFUGEN_MODEL_CACHE`, else `~/.cache/diffugen`."""
+    return Path(environ.get(ENV_MODEL_CACHE) or Path.home() / ".cache" / "diffugen").absolute()
+
+
+def entry(identity: object, fill: Fill, root: Path | None = None) -> tuple[Path, dict[str, FileDigest]]:
+    """Return the folder of an entry and the digests of its files, filled if it is not there.
+
+    `identity` is JSON data that says what the entry holds; the same identity is the same content, for ever.
+    Raises `CacheUnusable` where the cache cannot be written to, and what `fill` raises.
+    """
+    folder = _folder(identity, root)
+    if (files := _complete(folder)) is not None:
+        return folder, files
+    try:
+        with _part_of(folder) as part:
+            if (files := _complete(folder)) is not None:  # another process was faster
+                return folder, files
+            files = dict(fill(part))
+            _finish(part, folder, files)
+    except PermissionError as error:
+        raise CacheUnusable(
+            f"the model cache {folder.parent} cannot be written to ({error.strerror}): let the pods' user write to "
+            f"spec.run.modelCache (fsGroup in run.podTemplate), or set {ENV_MODEL_CACHE} to another folder"
+        ) from error
+    return folder, files
+
+
+def found(identity: object, root: Path | None = None) -> tuple[Path, dict[str, FileDigest]] | None:
+    """Return an entry that is there, and whole."""
+    folder = _folder(identity, root)
+    files = _complete(folder)
+    return None if files is None else (folder, files)
+
+
+def _folder(identity: object, root: Path | None) -> Path:
+    return (root or cache_folder()) / "models" / hashlib.sha256(canonical(identity)).hexdigest()[:32]
+
+
+def _complete(folder: Path) -> dict[str, FileDigest] | None:
+    """Return the files of a whole entry; None where there is none."""
+    try:
+        marked = json.loads((folder / _MARK).read_bytes())
+        files = {name: FileDigest(int(size), str(sha256)) for name, (size, sha256) in marked["files"].items()}
+        whole = all((folder / name).stat().st_size == size for name, (size, _) in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return files if whole else None
+
+
+@contextmanager
+def _part_of(folder: Path) -> Iterator[Path]:
+    """Hold the entry's lock, if there are locks; yield the folder that is to be filled."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if _locked(lock):
+            part = folder.with_name(f".{folder.name}.part")
+            part.mkdir(exist_ok=True)
+            yield part
+            return
+        own = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
+        own.mkdir()
+        try:
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+    finally:
+        os.close(lock)  # lets go of it, as the process's end does
+
+
+def _locked(lock: int) -> bool:
+    """Wait for the lock, however long its holder lives; return whether the file system has locks at all."""
+    told = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return False
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+        else:
+            return True
+        if not told:
+            log.info("another process is fetching the model; waiting for it")
+            told = True
+        time.sleep(_LOOK_AGAIN)
+
+
+def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:
+    for left in sorted(part.rglob("*"), reverse=True):
+        if left.is_dir() and not any(left.iterdir()):
+            left.rmdir()
+        elif left.is_file() and left.relative_to(part).as_posix() not in files:
+            left.unlink()
+    for name in files:
+        _sync(part / name)
+    mark = part / _MARK
+    mark.write_bytes(canonical({"files": {name: list(digest) for name, digest in files.items()}}))
+    _sync(mark)
+    if folder.exists():  # one that somebody shortened or half removed
+        shutil.rmtree(folder)
+    try:
+        part.rename(folder)
+    except OSError:
+        if _complete(folder) is None:
+            raise
+
+
+def _sync(path: Path) -> None:
+    """Have a file on the disk before what says that it is there."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -1,0 +1,48 @@
+"""A model's digest: the SHA-256 over names, sizes and SHA-256s of the files that are read.
+
+Hubs state the SHA-256 of large files, so the digest of a model is known without its weights, and is the same for the
+same files wherever they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+_CHUNK = 1 << 20
+
+
+class FileDigest(NamedTuple):
+    """One file's content."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """In hex."""
+
+
+def digest_of(files: Mapping[str, FileDigest]) -> str:
+    """Return the digest of a model with these files, in hex."""
+    whole = hashlib.sha256()
+    for name, (size, sha256) in sorted(files.items()):
+        encoded = name.encode()
+        whole.update(len(encoded).to_bytes(8, "big") + encoded + size.to_bytes(8, "big") + bytes.fromhex(sha256))
+    return whole.hexdigest()
+
+
+def hashed(path: Path) -> FileDigest:
+    """Return the digest of a local file; one that did not change since is not read again."""
+    status = path.stat()
+    return FileDigest(status.st_size, _sha256(path, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=512)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    whole = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            whole.update(chunk)
+    return whole.hexdigest()

@@ -1,0 +1,103 @@
+"""What of a model's folder is read: its settings, its tokenizers, and one set of weights for each network.
+
+Decided by names alone, so that it is the same for a folder, a repository and a bucket. Where a network has several
+sets of weights the plain one is taken, else that in half precision. Pickled weights may run code when loaded, so they
+are taken only where the model's digest is given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+INDEX: Final = "model_index.json"
+
+_ONE_ENCODER: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+_TWO_ENCODERS: Final = (*_ONE_ENCODER, "text_encoder_2", "tokenizer_2")
+PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "StableDiffusionPipeline": _ONE_ENCODER,
+    "StableDiffusionInpaintPipeline": _ONE_ENCODER,
+    "StableDiffusionXLPipeline": _TWO_ENCODERS,
+    "LatentConsistencyModelPipeline": _ONE_ENCODER,
+}
+"""Values of `_class_name` in model_index.json that can be drawn with, and the components of each that are read; a
+safety checker or a feature extractor is not."""
+
+SAFE: Final = ".safetensors"
+PICKLED: Final = (".bin", ".ckpt", ".pt", ".pth")
+_SETTINGS: Final = (".json", ".txt")
+_WITHOUT_WEIGHTS: Final = frozenset({"scheduler", "tokenizer", "tokenizer_2"})
+_VARIANT = re.compile(r"\.(?P<variant>\w+)(?:\.safetensors|\.bin|-\d{5}-of-\d{5}\.\w+)$")
+_OTHER_SETTINGS = re.compile(r"(\.index(\.\w+)?\.json|flax\w*|openvino\w*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of a model is read."""
+
+    names: tuple[str, ...]
+    """Sorted; relative to the model's folder."""
+    weights: frozenset[str]
+    """Those of them that are weights."""
+    safe: bool
+    """Whether none of these is pickled."""
+    pipeline: str
+    """One of `PIPELINES`."""
+
+
+def choose(names: Collection[str], index: bytes | None) -> Choice:
+    """Return what is read of a model with files `names` and the model_index.json `index`.
+
+    Raises `ValueError` where it cannot be drawn with; its text ends a sentence about the model. Pickled weights are
+    taken where a network has no others.
+    """
+    if index is None:
+        raise ValueError(f"is no diffusers folder: it has no {INDEX}.")
+    components = PIPELINES.get(pipeline := str(settings_from(index, INDEX).get("_class_name")))
+    if components is None:
+        raise ValueError(f"is a {pipeline}; what can be drawn with is: {', '.join(PIPELINES)}.")
+    chosen, weights = {INDEX}, set[str]()
+    for component in components:
+        within = {name for name in names if name.startswith(f"{component}/") and name.count("/") == 1}
+        if not within:
+            raise ValueError(f"lacks its folder {component}/.")
+        chosen |= {name for name in within if name.endswith(_SETTINGS) and not _OTHER_SETTINGS.search(name)}
+        if component not in _WITHOUT_WEIGHTS:
+            weights |= _weights(component, within)
+    safe = not any(name.endswith(PICKLED) for name in weights)
+    return Choice(tuple(sorted(chosen | weights)), frozenset(weights), safe, pipeline)
+
+
+def settings_from(content: bytes, what: str) -> dict[str, Any]:
+    """Return a JSON object; raise `ValueError` where it is broken."""
+    try:
+        settings = json.loads(content)
+    except ValueError:
+        raise ValueError(f"has a {what} that is not JSON.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"has a {what} that is no JSON object.")  # noqa: TRY004
+    return settings
+
+
+def _weights(component: str, within: Collection[str]) -> set[str]:
+    """Return one set of weights, with the index of its parts where it is in parts."""
+    safe = {name for name in within if name.endswith(SAFE)}
+    unsafe = {name for name in within if name.endswith(PICKLED)}
+    if not (found := safe or unsafe):
+        raise ValueError(f"has no weights in {component}/.")
+    by_variant: dict[str, set[str]] = {}
+    for name in found:
+        by_variant.setdefault(variant_of(name), set()).add(name)
+    variant = next((each for each in ("", "fp16") if each in by_variant), min(by_variant))
+    indexes = {name for name in within if name.endswith(".index.json" if not variant else f".index.{variant}.json")}
+    in_parts = any("-of-" in name for name in by_variant[variant])
+    return by_variant[variant] | {name for name in indexes if in_parts and (SAFE in name) is bool(safe)}
+
+
+def variant_of(name: str) -> str:
+    """Return the variant that a file of weights is of: `fp16`; empty for the plain one."""
+    match = _VARIANT.search(name)
+    return match["variant"] if match else ""

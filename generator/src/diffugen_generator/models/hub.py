@@ -1,0 +1,163 @@
+"""Models of the Hugging Face hub, or of a mirror that speaks its API: `hf://ORG/NAME@REVISION`.
+
+A branch or tag is resolved to its commit once, by the plan; what follows names the commit. The hub states size and
+digest of every file, so a model is planned with after some kilobytes of settings, and every file that is fetched is
+checked. `$HF_TOKEN` and `$HF_ENDPOINT` mean what they mean elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.failures import ModelRefused, ModelUnreachable
+from diffugen_generator.models.digests import FileDigest, hashed
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+HUB: Final = "hf://"
+_ENDPOINT = "https://huggingface.co"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_URI = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>refs/pr/\d+|[^/\s]+))?(?:/(?P<path>\S+))?")
+
+T = TypeVar("T")
+
+
+class Repository:
+    """One repository of the hub at one commit."""
+
+    def __init__(self, uri: str, field: str) -> None:
+        """Name the repository; nothing is asked yet. Raises `SpecError` where `uri` names none."""
+        match = _URI.fullmatch(uri)
+        if match is None:
+            raise SpecError(
+                "UnknownModel", f"{field}: {uri!r} names no repository; write hf://ORG/NAME or hf://ORG/NAME@REVISION."
+            )
+        self._repo, self._revision = match["repo"], (match["revision"] or "main").replace("%2F", "/")
+        self.path = match["path"] or ""
+        """What follows the repository: a file in it; empty for the whole."""
+        self._field = field
+        self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or _ENDPOINT
+
+    @property
+    def uri(self) -> str:
+        """The repository, at its commit."""
+        return f"{HUB}{self._repo}@{self.commit}{self.path and '/' + self.path}"
+
+    @property
+    def identity(self) -> list[str]:
+        """What the repository holds: the same content for ever."""
+        return ["hf", self._repo, self.commit]
+
+    @property
+    def commit(self) -> str:
+        """The commit that the revision names."""
+        if _COMMIT.fullmatch(self._revision):
+            return self._revision
+        return str(self._info.sha)
+
+    def names(self) -> Collection[str]:
+        """Return the names of its files."""
+        return [file.rfilename for file in self._info.siblings or []]
+
+    def digest(self, name: str) -> FileDigest | None:
+        """Return what the hub states of a large file; None of others."""
+        (file,) = (each for each in self._info.siblings or [] if each.rfilename == name)
+        return FileDigest(file.lfs.size, file.lfs.sha256) if file.lfs else None
+
+    def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
+        """Fetch files into a folder, and go on with what is there already; return their digests."""
+        return {name: self._fetch(name, folder) for name in names}
+
+    def _fetch(self, name: str, folder: Path) -> FileDigest:
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - half a second, only for such models
+
+        for last in (False, True):
+            path = self._asked(
+                lambda: hf_hub_download(
+                    self._repo,
+                    name,
+                    revision=self.commit,
+                    local_dir=folder,
+                    endpoint=self._endpoint,
+                    token=_token(),
+                )
+            )
+            digest = hashed(Path(path))
+            if self._is_right(name, Path(path), digest):
+                return digest
+            Path(path).unlink()
+            shutil.rmtree(folder / ".cache", ignore_errors=True)
+            if last:
+                break
+        raise ModelUnreachable(f"{self._field}: {name} of {self.uri} arrived damaged, twice; try again")
+
+    def _is_right(self, name: str, path: Path, digest: FileDigest) -> bool:
+        (file,) = (each for each in self._info.siblings or [] if each.rfilename == name)
+        if file.lfs:
+            return digest == (file.lfs.size, file.lfs.sha256)
+        blob = b"blob %d\0" % digest.size + path.read_bytes()  # git's name of a file's content
+        return file.blob_id in {None, hashlib.sha1(blob, usedforsecurity=False).hexdigest()}
+
+    @cached_property
+    def _info(self) -> ModelInfo:
+        from huggingface_hub import HfApi  # noqa: PLC0415 - half a second, only for such models
+
+        api = HfApi(endpoint=self._endpoint, token=_token())
+        return self._asked(lambda: api.model_info(self._repo, revision=self._revision, files_metadata=True, timeout=15))
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """Return the hub's answer; raise what its refusal means."""
+        import httpx  # noqa: PLC0415 - what the hub's client speaks through
+        from huggingface_hub import errors  # noqa: PLC0415
+
+        where = f"{self._endpoint}/{self._repo}"
+        try:
+            return ask()
+        except errors.GatedRepoError as error:
+            raise ModelRefused(
+                f"{self._field}: {where} is gated; accept its terms there and give the pods your token as HF_TOKEN"
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise SpecError(
+                "UnknownModel", f"{self._field}: {where} has no revision {self._revision!r}; name one that it has."
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise SpecError(
+                "UnknownModel",
+                f"{self._field}: there is no repository {where}, or it is private; mend its name, or give the pods a "
+                "token that may read it as HF_TOKEN.",
+            ) from error
+        except errors.EntryNotFoundError as error:
+            raise SpecError(
+                "UnknownModel", f"{self._field}: {where} has no such file at {self._revision!r}; mend its name."
+            ) from error
+        except errors.HfHubHTTPError as error:
+            status = error.response.status_code
+            if status in {401, 403}:
+                raise ModelRefused(
+                    f"{self._field}: {where} refuses access (HTTP {status}); give the pods a token that may read it "
+                    "as HF_TOKEN"
+                ) from error
+            raise ModelUnreachable(f"{self._field}: {where} answers HTTP {status}; try again later") from error
+        except errors.HFValidationError as error:
+            raise SpecError("UnknownModel", f"{self._field}: {self._repo!r} is no repository's name: {error}") from None
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+                raise  # of the disk
+            raise ModelUnreachable(
+                f"{self._field}: {self._endpoint} does not answer ({type(error).__name__}); where it cannot be reached "
+                "set HF_ENDPOINT to a mirror, or name a folder or s3:// instead"
+            ) from error
+
+
+def _token() -> str | bool:
+    return os.environ.get("HF_TOKEN") or False
