@@ -102,7 +102,9 @@ def test_bug_8_a_detection_gets_the_datasets_class_and_not_the_detectors_number(
 def test_bug_15_files_are_written_with_classes_splits_and_boxes_the_right_way_round(tmp_path: Path) -> None:
     wide = np.zeros((64, 64), np.bool_)
     wide[30:38, 4:60] = True
-    order = an_order(a_model(tmp_path / "model"))
+    prompts = {"templates": ["a {object}"], "variables": {"object": ["ball", "star"]}, "samplesPerPrompt": 20}
+    thirds = {"splits": {"train": 0.34, "val": 0.33, "test": 0.33}}
+    order = an_order(a_model(tmp_path / "model"), prompts=prompts, output=thirds)
     store = FolderStore(tmp_path / "store")
     plan(order, store)
     label_all(order, store, np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), wide, blank=False)
