@@ -10,7 +10,7 @@ NAME ?= dev
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test verify generate format cluster-binaries cluster-up cluster-down bench-plan bench-scale lock clean
+.PHONY: help venv demo test verify generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan bench-scale lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ cluster-down: venv ## Stop it and leave nothing behind
 
 bench-plan: venv ## Measure a million-sample plan
 	$(BIN)/python benchmarks/plan.py
+
+bench-labels: venv ## Measure what labels are worth (about twenty minutes on two cores)
+	$(BIN)/python -m benchmarks.labels
 
 bench-scale: venv ## Measure the operator with 1,000 datasets (about six minutes)
 	$(BIN)/devcluster binaries
