@@ -56,7 +56,7 @@ class ShardMetrics:
         self._done.set(done(counts))
         self._drawn.inc(max(0, counts.drawn - self._counts.drawn))
         self._meter.update(done(counts), counts.total)
-        for state in ("drawn", "seen", "labelled", "reused"):
+        for state in ("drawn", "seen", "labelled", "reused", "skipped"):
             self._states.labels(state).set(getattr(counts, state))
         self._states.labels("missing").set(counts.total - done(counts))
         self._counts = counts
@@ -108,4 +108,4 @@ def gpu_memory() -> dict[str, int]:
 
 def done(counts: ShardCounts) -> int:
     """Return how many samples of a shard are done."""
-    return counts.labelled + counts.reused
+    return counts.done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.covers import Ground
+from diffugen_generator.diffusion.crew import Crew
 from diffugen_generator.diffusion.devices import open_device
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
@@ -33,12 +35,16 @@ from diffugen_generator.stages.witnesses import Witnesses
 GPU_BATCH = 16
 """Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
 CPU_BATCH = 4
+SMALL_BATCH = 8
+"""Pictures at once on each thread, where a small model is drawn with on several."""
 
 FEW_PARAMETERS = 20_000_000
-"""Below this a UNet is drawn with on one thread, unless the environment says how many."""
+"""Below this, operations of a UNet run on one thread on a CPU, and whole batches side by side."""
+MOST_HANDS = 4
+"""Batches side by side."""
 ENV_THREADS = "OMP_NUM_THREADS"
 # The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
-# ten times as long as one.
+# ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -65,13 +71,15 @@ class Studio:
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
-        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
+        hands = 1
+        if not on_gpu and components.parameters < FEW_PARAMETERS:
+            hands = hands_of(os.environ)
+            torch.set_num_threads(1)
+        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if hands == 1 else SMALL_BATCH * hands)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
-        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
-        if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
-            torch.set_num_threads(1)
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -84,7 +92,7 @@ class Studio:
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
         self._refine = attention is not None and attention.refine
-        self._drawer = Drawer(components, texts)
+        self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
         self._witnesses = Witnesses(header, where)
@@ -93,10 +101,16 @@ class Studio:
         self._watched: dict[str, Evidence] = {}
         """What was seen while they were drawn, by sample."""
 
-    def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
-        """Return the samples' pictures, [height, width, 3] sRGB each."""
-        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(samples)), samples)
-        self._latents = {sample.id: latents for sample, (_, latents) in zip(samples, drawn, strict=True)}
+    def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
+        """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+        tasks = _tasks(samples, grounds)
+        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(tasks)), tasks)
+        # where there is a cover, the picture has more in it than what was drawn
+        self._latents = {
+            sample.id: latents
+            for (sample, ground), (_, latents) in zip(tasks, drawn, strict=True)
+            if ground is None or ground.cover is None
+        }
         return [picture for picture, _ in drawn]
 
     def look(
@@ -104,29 +118,39 @@ class Studio:
         samples: Sequence[Sample],
         pictures: Sequence[NDArray[np.uint8]],
         before: Sequence[Findings] = (),
+        grounds: Sequence[Ground] = (),
     ) -> list[Findings]:
-        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked."""
+        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked.
+
+        `grounds` are what they were drawn from; they are needed where `draws_to_look`.
+        """
         found = list(before) or [Findings()] * len(samples)
         seen = [
-            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None))
+            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None), each.words)
             for each, picture in zip(samples, pictures, strict=True)
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
-            evidence = self._attended([samples[i] for i in missing], [seen[i] for i in missing])
+            tasks = _tasks(samples, grounds)
+            evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
         return self._witnesses.complete(seen, found)
 
-    def _attended(self, samples: Sequence[Sample], seen: Sequence[Seen]) -> list[Evidence]:
+    @property
+    def draws_to_look(self) -> bool:
+        """Whether a picture from the store has to be drawn once more to be looked at."""
+        return self._inline
+
+    def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
         """Return what the model that draws attends to in pictures.
 
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
         """
-        if missing := [sample for sample in samples if self._inline and sample.id not in self._watched]:
+        if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
             _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
         if self._inline:
-            evidence = [self._watched.pop(sample.id) for sample in samples]
+            evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
         else:
             evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
         if self._attention is None or self._attention.min_presence is None:
@@ -137,26 +161,37 @@ class Studio:
     def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
         """Return how much the words of each picture's classes help to predict it."""
         latents = self._looker.latents(seen)
-        return self._presence.of(list(latents), [each.prompt for each in seen], [each.seed for each in seen])
+        prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
+        return self._presence.of(list(latents), prompts, seeds, words)
 
-    def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
-        latents = self._sample(samples, pad=pad)
-        return list(zip(self._drawer.decode(latents), latents, strict=True))
+    def _draw(self, tasks: Sequence[_Task], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(tasks, pad=pad)
+        drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
+        return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
 
-    def _sample(self, samples: Sequence[Sample], *, pad: bool) -> list[torch.Tensor]:
+    def _sample(self, tasks: Sequence[_Task], *, pad: bool) -> list[torch.Tensor]:
         """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
-        orders = [Order(sample.text, sample.seed) for sample in samples]
+        orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
         batch = self._padded_to if pad else None
         if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
         watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
         latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
-        self._watched.update({sample.id: watcher.evidence[place] for place, sample in enumerate(samples)})
+        self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
         return latents
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
         """Return the batch to pad to; none for a part of a batch that was too large."""
         return self._padded_to if len(some) == len(whole) else None
+
+
+_Task = tuple[Sample, Ground | None]
+"""A sample, and what it is drawn from."""
+
+
+def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
+    under: Sequence[Ground | None] = grounds or [None] * len(samples)
+    return list(zip(samples, under, strict=True))
 
 
 def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
@@ -172,6 +207,13 @@ def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> lis
     return _in_parts(work, items[:half]) + _in_parts(work, items[half:])
 
 
+def hands_of(environ: Mapping[str, str]) -> int:
+    """Return how many batches of a small model to draw side by side: as many as threads are asked for, or cores."""
+    asked = environ.get(ENV_THREADS, "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_HANDS, int(asked) if asked.isdecimal() else cores))
+
+
 def settings_of(header: ShardHeader) -> DrawingSettings:
     """Return the drawing settings that a shard's samples share."""
     negative = tuple(Piece(text, float(weight)) for text, weight in header.drawing.get("negativeWeights", ()))
@@ -182,4 +224,5 @@ def settings_of(header: ShardHeader) -> DrawingSettings:
         steps=int(settings["steps"]),
         guidance=float(settings["guidanceScale"]),
         negative=negative or str(header.drawing["negative"]),
+        strength=float(settings.get("strength", 1)),
     )
