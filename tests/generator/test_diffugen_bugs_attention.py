@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.builtin import scenes
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order, encode_pictures
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.decision import decide
