@@ -51,6 +51,11 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
         return structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions)
     if schema.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True}
+    if "anyOf" in schema and schema["anyOf"][-1].get("const"):
+        # A number or one word: only an untyped field may hold either; each bound is asked of its own kind of value.
+        number, word = schema["anyOf"]
+        out = {k: v for k, v in number.items() if k in {"minimum", "maximum"}} | {"pattern": f"^{word['const']}$"}
+        return {"description": schema["description"], **out, "x-kubernetes-preserve-unknown-fields": True}
     if "anyOf" in schema:
         # Optional[X]: an absent field and null are the same to the API server, which drops nulls.
         (variant,) = (v for v in schema["anyOf"] if v.get("type") != "null")
@@ -183,6 +188,8 @@ def _type(shape: Mapping[str, Any]) -> str:
         return f"map of {_type(shape['additionalProperties'])}"
     if "enum" in shape:
         return " \\| ".join(f"`{value}`" for value in shape["enum"])
+    if "minimum" in shape and "pattern" in shape:
+        return f"number \\| `{shape['pattern'].strip('^$')}`"
     return str(shape.get("type", "integer or string"))
 
 

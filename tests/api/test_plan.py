@@ -133,6 +133,19 @@ def addresses(spec: LabeledDatasetSpec) -> tuple[str, str]:
     return recipe.evidence_id, recipe.label_id
 
 
+@pytest.mark.parametrize("younger", [{"ignoreBand": 0}, {"minPresence": None}, {"capture": "posthoc"}])
+def test_younger_settings_of_attention_at_their_defaults_change_no_address(younger: dict[str, Any]) -> None:
+    assert addresses(with_attention(**younger)) == addresses(a_spec())
+    assert revision_of(with_attention(**younger)) == revision_of(a_spec())
+
+
+@pytest.mark.parametrize("decision", [{"threshold": "auto"}, {"ignoreBand": 0.1}])
+def test_how_the_band_and_the_threshold_are_set_changes_labels_alone(decision: dict[str, Any]) -> None:
+    before, after = addresses(a_spec()), addresses(with_attention(**decision))
+    assert before[:-1] == after[:-1]
+    assert before[-1] != after[-1]
+
+
 def test_a_threshold_changes_the_labels_and_not_the_evidence() -> None:
     (evidence, label), (evidence_after, label_after) = (
         addresses(a_spec()),

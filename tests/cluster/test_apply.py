@@ -70,6 +70,16 @@ def refusals() -> list[Any]:
             id="a replacement of no class",
         ),
         pytest.param(
+            {"labeling": {"attention": {"threshold": 0.99}}},
+            ["spec.labeling.attention.threshold", "should be less than or equal to 0.95"],
+            id="a threshold above its range",
+        ),
+        pytest.param(
+            {"labeling": {"attention": {"threshold": "otsu"}}},
+            ["spec.labeling.attention.threshold", "^auto$"],
+            id="a threshold that is neither a number nor auto",
+        ),
+        pytest.param(
             {"prompts": {"variables": {"2nd": ["a"]}}},
             ["spec.prompts.variables", "a variable's name is letters, digits and _"],
             id="a variable that no template can name",
@@ -98,6 +108,13 @@ def test_a_chain_of_sixteen_stages_is_taken_in_any_order(world: World) -> None:
 
 def test_splits_may_be_whole_numbers(world: World) -> None:
     world.apply(output={"splits": {"train": 1, "val": 0, "test": 0}}, suspend=True)
+
+
+@pytest.mark.parametrize("threshold", ["auto", 0.5])
+def test_a_threshold_is_a_number_or_auto(world: World, threshold: str | float) -> None:
+    world.apply(labeling={"attention": {"threshold": threshold}}, suspend=True)
+
+    assert world.get()["spec"]["labeling"]["attention"]["threshold"] == threshold
 
 
 def test_the_api_server_writes_no_defaults_into_the_spec(world: World) -> None:

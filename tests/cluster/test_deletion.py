@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from tests.cluster.test_kills import drawing, planning, publishing, slow_stage
 from tests.cluster.world import Json, World
 
 SLOWLY = {"run": {"samplesPerShard": 2, "parallelism": 2}, "stages": [slow_stage()]}
+QUICKLY = {"prompts": {"templates": ["a red {object}"], "samplesPerPrompt": 1}}
 DELETE = {"deletionPolicy": "Delete"}
 
 
@@ -38,7 +38,7 @@ def events(world: World) -> set[str]:
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
 @pytest.mark.parametrize("phase", [planning, drawing, publishing], ids=lambda p: str(p.__name__))
 def test_deleted_at_work(running: World, phase: Callable[[World], bool], policy: str) -> None:
-    running.apply(**SLOWLY, deletionPolicy=policy)
+    running.apply(**(SLOWLY if phase is drawing else QUICKLY), deletionPolicy=policy)
     dataset = running.wait(phase.__name__, lambda _: phase(running))
     assert dataset["metadata"].get("finalizers", []) == (["diffugen.dev/clean-up"] if policy == "Delete" else [])
 
@@ -68,15 +68,24 @@ def wait_until(seen: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def test_deleted_at_rest_the_store_is_emptied_and_what_others_put_there_stays(running: World) -> None:
-    running.apply(**DELETE)
+    running.apply(**DELETE, **QUICKLY)
     running.wait_ready()
     assert running.get()["metadata"]["finalizers"] == ["diffugen.dev/clean-up"]
     running.write("notes.txt", b"mine")
 
-    delete(running, "--cascade=foreground")  # as Argo CD does it
-    wait_gone(running)
+    # In the foreground, as Argo CD does it; and kubectl waits for the end.
+    running.kubectl("delete", "lds", "shapes", "-n", running.namespace, "--cascade=foreground", "--timeout=90s")
 
+    assert gone(running)
     assert running.keys() == ["notes.txt"]
+    denied = [
+        f"{e['verb']} {e['requestURI']}"
+        for e in running.cluster.audit_events()
+        if e["user"]["username"] == "operator"
+        and e.get("responseStatus", {}).get("code") == 403
+        and f"/namespaces/{running.namespace}/" in e["requestURI"]
+    ]
+    assert denied == [], "its rights are enough"
 
 
 def test_deleted_while_suspended_or_stalled_or_without_the_operator(running: World) -> None:
@@ -94,7 +103,7 @@ def test_deleted_while_suspended_or_stalled_or_without_the_operator(running: Wor
     wait_gone(running)
     assert running.keys() == []
 
-    running.apply(**DELETE)
+    running.apply(**DELETE, **QUICKLY)
     running.wait_ready()
     running.operator.kill()
     delete(running)
@@ -109,29 +118,23 @@ def test_the_policy_is_a_field_like_any_other(running: World) -> None:
     def finalizers(wanted: list[str]) -> Callable[[Json], bool]:
         return lambda dataset: dataset["metadata"].get("finalizers", []) == wanted
 
-    running.apply()
+    running.apply(**QUICKLY)
     running.wait("accepted", lambda d: d["status"]["observedGeneration"] == 1)
     assert "finalizers" not in running.get()["metadata"]
-    running.apply(**DELETE)
+    running.apply(**QUICKLY, **DELETE)
     running.wait("kept", finalizers(["diffugen.dev/clean-up"]))
-    running.apply()
+    running.apply(**QUICKLY)
     running.wait("let go", finalizers([]))
-
+    running.apply(**QUICKLY, **DELETE)
     assert running.wait_ready()["status"]["attempt"] == 1
 
-
-def test_what_is_not_this_datasets_is_not_deleted_and_retain_lets_go(running: World) -> None:
-    running.apply(**DELETE)
-    running.wait_ready()
+    # What is not this dataset's is not deleted; and Retain, even then, lets go at once.
     running.write("plans/0123456789/plan.json", b'{"namespace": "vision", "name": "other"}')
     before = running.keys()
-
     delete(running)
     message = running.wait_stalled("NotThisDataset")
-
     assert "vision/other" in message
     assert "spec.deletionPolicy: Retain lets the resource go at once" in message
-    assert running.keys() == before
     running.kubectl("patch", "lds", "shapes", "-n", running.namespace, "--type=merge", "-p", RETAIN)
     wait_gone(running)
     assert running.keys() == before
@@ -148,79 +151,46 @@ def test_a_clean_up_that_cannot_be_is_given_up_in_time_and_said(world: World) ->
         world.wait("planning", lambda _: bool(world.jobs("plan")))
         delete(world)
         began = time.monotonic()
-        seen = world.wait("given up", lambda d: d["status"]["summary"]["reason"] == "CleanUpAbandoned", seconds=30)
-        message = world.condition("Stalled", seen)["message"]
-        assert "It did not end within 6 s." in message
-        assert f"s3://{world.bucket}/datasets/{world.namespace}/shapes" in message
-        wait_gone(world, 10)
-        assert 5 < time.monotonic() - began < 30
+        wait_gone(world, 60)
+        assert time.monotonic() - began > 5
         wait_until(lambda: "CleanUpAbandoned" in events(world), 10)
+        (said,) = [e["message"] for e in world.items("events") if e["reason"] == "CleanUpAbandoned"]
+        assert "It did not end within 6 s." in said
+        assert f"s3://{world.bucket}/datasets/{world.namespace}/shapes" in said
     finally:
         world.operator.end()
         world.kubectl("delete", "namespace", world.namespace, "--wait=false")
 
 
 def test_a_namespace_goes_with_all_that_is_in_it(running: World) -> None:
-    running.apply(**DELETE)
-    running.wait("drawing", lambda _: drawing(running))
+    running.apply(**DELETE, **QUICKLY)
+    running.wait_ready()
 
     running.kubectl("delete", "namespace", running.namespace, "--wait=false")
 
     def namespaces() -> Any:
         return running.kubectl("get", "namespaces", "-o", "name")
 
-    wait_until(lambda: f"namespace/{running.namespace}\n" not in namespaces(), 90)
+    wait_until(lambda: f"namespace/{running.namespace}\n" not in namespaces(), 120)
     assert "CleanUpAbandoned" in running.operator.log.read_text()
     running.kubectl("create", "namespace", running.namespace)  # the fixture deletes it once more
 
 
-def test_no_finalizer_of_kopf_and_no_wish_that_the_rights_do_not_grant(running: World) -> None:
-    running.apply(**DELETE)
-    running.wait_ready()
-    delete(running)
-    wait_gone(running)
-
-    denied = [
-        f"{e['verb']} {e['requestURI']}"
-        for e in running.cluster.audit_events()
-        if e["user"]["username"] == "operator"
-        and e.get("responseStatus", {}).get("code") == 403
-        and f"/namespaces/{running.namespace}/" in e["requestURI"]
-    ]
-    assert denied == []
-
-
 def test_a_dataset_made_anew_under_its_name_takes_what_the_store_holds(running: World) -> None:
-    running.apply(revisionHistoryLimit=2)
+    running.apply(**QUICKLY)
     running.wait_ready()
-    running.apply(revisionHistoryLimit=2, quality={"minInstances": 1})
+    running.apply(**QUICKLY, quality={"minAreaFraction": 0.003})
     first = running.wait_ready()
     drawn = running.drawn_at()
     delete(running)
     wait_gone(running)
 
-    running.apply(revisionHistoryLimit=2, quality={"minInstances": 1})
+    running.apply(**QUICKLY, quality={"minAreaFraction": 0.003})
     second = running.wait_ready()
 
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
     assert running.drawn_at() == drawn, "nothing was drawn anew"
     assert running.jobs("stage") == [], "nor asked for"
-    assert second["status"]["stages"][0]["samples"]["reused"] == 8
+    assert second["status"]["stages"][0]["samples"]["reused"] == 2
     assert second["status"]["dataset"] == first["status"]["dataset"], "published when it was"
     assert second["status"]["history"] == first["status"]["history"] != []
-
-
-def test_kubectl_wait_for_delete_comes_back(running: World) -> None:
-    running.apply(**DELETE)
-    running.wait_ready()
-
-    done = subprocess.run(
-        ["kubectl", f"--kubeconfig={running.cluster.kubeconfig}", "delete", "lds", "shapes", "-n", running.namespace],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=True,
-    )
-
-    assert "deleted" in done.stdout
-    assert running.keys() == []

@@ -17,6 +17,7 @@ from minio.credentials.providers import StaticProvider
 from devcluster import Cluster
 from devcluster.cluster import MinioAccess
 from diffugen_api.v1alpha1 import S3
+from diffugen_generator.clearing import clear
 from diffugen_generator.failures import (
     BucketMissing,
     Missing,
@@ -124,6 +125,22 @@ def test_more_keys_than_a_listing_holds_come_sorted(store: S3Store) -> None:
     assert list(store.list("labels/base/y/")) == []
 
 
+def test_folders_and_deletions_by_the_thousand(store: S3Store) -> None:
+    ids = [f"{number:04d}" for number in range(1200)]
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda i: store.write(f"plans/{i}/a b+c.json", b""), ids))
+    store.write("plans.json", b"")
+
+    assert list(store.folders("plans/")) == ids
+    assert list(store.folders("")) == ["plans"]
+    assert list(store.folders("nothing/")) == []
+
+    assert clear(store, store.list("plans/")) == 1200
+    store.delete(["never/there"])
+
+    assert list(store.list("")) == ["plans.json"]
+
+
 def test_a_missing_bucket_names_the_field(access: MinioAccess) -> None:
     with pytest.raises(BucketMissing, match=r"spec.output.s3.bucket: .* has no bucket 'nothing'; create it") as failure:
         store_in(access, "nothing").check()
@@ -189,6 +206,8 @@ def test_credentials_without_the_right_to_write(access: MinioAccess, bucket: str
     anonymous.check()
     with pytest.raises(StoreRefused, match="may not write .*/sets/a"):
         anonymous.write("a", b"")
+    with pytest.raises(StoreRefused, match="may not delete .*/sets/a; allow them to"):
+        anonymous.delete(["a"])
 
 
 class Anonymous(StaticProvider):

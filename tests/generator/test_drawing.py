@@ -222,3 +222,21 @@ def test_the_built_in_model_draws_the_same_picture_in_any_batch(shapes_model: Mo
 
     assert apart(together, [drawer.draw([order], settings)[0] for order in orders]) <= 2
     assert apart(together, drawer.draw(orders[::-1], settings)[::-1]) <= 2
+
+
+def test_a_crew_draws_what_one_drawer_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+    from diffugen_generator.diffusion.crew import Crew
+
+    components = load(tiny_model, torch.device("cpu"))
+    crew = Crew(components, TextStates(components), hands=3)
+
+    assert apart(crew.decode(crew.sample(ORDERS, SETTINGS)), drawn) <= 2
+    assert apart(crew.decode(crew.sample(ORDERS[:1], SETTINGS)), drawn[:1]) <= 2
+
+
+@pytest.mark.parametrize(("threads", "hands"), [("1", 1), ("3", 3), ("64", 4)])
+def test_whoever_says_how_many_threads_says_how_many_batches(threads: str, hands: int) -> None:
+    from diffugen_generator.stages.studio import hands_of
+
+    assert hands_of({"OMP_NUM_THREADS": threads}) == hands
+    assert 1 <= hands_of({}) <= 4

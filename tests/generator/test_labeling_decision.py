@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.labeling.decision import decide
+from diffugen_generator.labeling.decision import decide, decision_of
 from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.records import Instance, Label, Rle, dumps, loads
+from diffugen_generator.records import Instance, Label, Rle, dumps, dumps_label, loads
 
 RAW = AttentionLabeling(threshold=0.5, snap=False)
 SNAP = AttentionLabeling(threshold=0.4, snap=True)
@@ -169,6 +169,42 @@ def test_a_picture_of_512_pixels_takes_a_fraction_of_a_second() -> None:
     decide(evidence, picture, SNAP)
 
     assert time.thread_time() - started < 0.6
+
+
+@pytest.mark.parametrize("fade", [0.4, 0.55, 0.7])
+def test_an_automatic_threshold_finds_the_border_wherever_the_map_has_it(fade: float) -> None:
+    ball = disc(30, 30, 13)
+    rows, columns = np.mgrid[:64, :64]
+    slope = fade - (np.hypot(columns - 30, rows - 30) - 13) / 20  # `fade` is the map's value on the border
+    maps = np.clip(255 * slope, 0, 255).astype(np.uint8)[None]
+    picture = painted((ball, (200, 60, 60)), noise=3.0)
+
+    def quality(threshold: float | str) -> float:
+        settings = AttentionLabeling.model_validate({"threshold": threshold, "snap": False})
+        (found,) = decide(Evidence(("ball",), (), maps), picture, settings)
+        return overlap(found.segmentation.mask(), ball)
+
+    assert quality("auto") > 0.9
+    assert quality("auto") >= quality(0.4) - 0.02
+
+
+def test_what_is_near_the_threshold_is_ignored_where_that_is_asked_for() -> None:
+    ball, star = disc(16, 32, 10), disc(47, 32, 10)
+    evidence = seen(ball=ball, star=star)
+
+    none = decision_of(evidence, GREY, RAW)
+    some = decision_of(evidence, GREY, RAW.model_copy(update={"ignore_band": 0.3}))
+
+    assert none.ignored == []
+    assert some.instances == none.instances
+    assert [region.class_name for region in some.ignored] == ["ball", "star"]
+    for region, instance, whole in zip(some.ignored, some.instances, (ball, star), strict=True):
+        band, mask = region.segmentation.mask(), instance.segmentation.mask()
+        assert band.any()
+        assert not (band & mask).any()
+        assert not (whole & ~mask & ~band).any(), "what the label misses of the object is in the band"
+    label = Label("ab" * 16, tuple(some.instances), ignored=tuple(some.ignored))
+    assert loads(dumps_label(label)).ignored == label.ignored
 
 
 def test_evidence_keeps_its_bytes() -> None:

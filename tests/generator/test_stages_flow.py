@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.planning import plan
 from diffugen_generator.shards import ShardHeader
@@ -48,8 +49,9 @@ class Sketcher:
             self.drawing_again.set()
         return [np.full((self.side, self.side, 3), sample.seed % 251, np.uint8) for sample in samples]
 
-    def look(self, samples: Sequence[Sample], pictures: Sequence[NDArray[np.uint8]]) -> list[Evidence]:
-        return [Evidence((), (), np.zeros((0, 16, 16), np.uint8)) for _ in samples]
+    def look(self, samples: Sequence[Sample], pictures: object, before: object = ()) -> list[Findings]:
+        nothing = Evidence((), (), np.zeros((0, 16, 16), np.uint8))
+        return [Findings(attention=nothing) for _ in samples]
 
 
 class OneStudio(Studios):

@@ -80,6 +80,28 @@ def test_copying_what_is_missing_names_it(store: FolderStore) -> None:
     assert list(store.list("")) == []
 
 
+def test_folders_are_named_without_what_lies_in_them(store: FolderStore) -> None:
+    for key in ("plans/b/x/y", "plans/a/z", "plans/file", "other/c/z"):
+        store.write(key, b"")
+
+    assert list(store.folders("plans/")) == ["a", "b"]
+    assert list(store.folders("")) == ["other", "plans"]
+    assert list(store.folders("nothing/")) == []
+
+
+def test_what_is_deleted_is_gone_with_the_folders_that_it_leaves_empty(store: FolderStore) -> None:
+    for key in ("a/b/c", "a/d", "e/f/g"):
+        store.write(key, b"")
+
+    store.delete(["a/b/c", "e/f/g", "never/there"])
+    store.delete([])
+
+    assert list(store.list("")) == ["a/d"]
+    assert sorted(path.name for path in store.root.iterdir()) == ["a"]
+    store.delete(["a/d"])
+    assert not store.root.exists()
+
+
 def test_a_failed_write_leaves_what_was_there(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("a", b"old")
 

@@ -38,6 +38,21 @@ PHASES = {
     "stalled, edited, not seen yet": (lambda: a_life(output={}).settle().edit(seed=7), "InProgress"),
     "nothing has moved for long": (lambda: turned(a_life().until_drawing().later(1800)), "Failed"),
     "in Kueue's queue": (lambda: a_life(run={"queueName": "gpus"}).settle(), "InProgress"),
+    "deleted, its store being cleaned up": (
+        lambda: a_life(deletionPolicy="Delete").until_drawing().delete().settle(),
+        "Terminating",
+    ),
+    "planned anew by itself": (
+        lambda: (
+            a_life()
+            .until_publishing()
+            .pod_ends("publish", 65, Outcome(reason="Incomplete"))
+            .job_fails("publish", "PodFailurePolicy")
+            .settle()
+        ),
+        "InProgress",
+    ),
+    "given its finalizer, not seen further yet": (lambda: turned(a_life(deletionPolicy="Delete")), "InProgress"),
     "being deleted": (lambda: a_life().until_drawing().delete(), "Terminating"),
 }
 

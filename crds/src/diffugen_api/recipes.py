@@ -25,6 +25,7 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_YOUNGER_ATTENTION: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 _YOUNGER_CLASS: Mapping[str, Any] = {"detectorClass": None}
 _YOUNGER_LABELING: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
@@ -48,6 +49,8 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     content["stages"] = [_stage_content(stage) for stage in data["stages"]]
     content["classes"] = [_without(_YOUNGER_CLASS, each) for each in data["classes"]]
     content["labeling"] = _without(_YOUNGER_LABELING, data["labeling"])
+    if attention := data["labeling"].get("attention"):
+        content["labeling"]["attention"] = _without(_YOUNGER_ATTENTION, attention)
     content["quality"] = _without(_YOUNGER_QUALITY, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
@@ -140,7 +143,11 @@ def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
         {
             "version": EVIDENCE_VERSION,
             "model": model_digest,
-            "attention": {"capture": attention.capture, "refine": attention.refine},
+            "attention": {
+                "capture": attention.capture,
+                "refine": attention.refine,
+                **({} if attention.min_presence is None else {"presence": True}),
+            },
             "words": {c.name: list(c.words) for c in spec.classes},
             "background": sorted(attention.background),
         }
@@ -176,6 +183,8 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
     decided: dict[str, Any] = {"version": DECISION_VERSION}
     if attention is not None:
         decided |= {"evidence": evidence_id, "threshold": attention.threshold, "snap": attention.snap}
+        younger = {"ignoreBand": attention.ignore_band, "minPresence": attention.min_presence}
+        decided |= _without(_YOUNGER_ATTENTION, younger)
     if detector is not None:
         decided |= {
             "detections": witnesses[DETECTOR],

@@ -97,6 +97,25 @@ class MarkedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Pixels of no object that may be a class's: neither object nor background, to be ignored in training."""
+
+    class_name: str
+    segmentation: Rle
+
+    def row(self) -> dict[str, Any]:
+        """Return the region as JSON data."""
+        size, counts = self.segmentation.size, self.segmentation.counts
+        return {"class": self.class_name, "segmentation": {"size": list(size), "counts": counts}}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Region:
+        """Read what `row` wrote."""
+        rows, columns = row["segmentation"]["size"]
+        return cls(str(row["class"]), Rle((int(rows), int(columns)), str(row["segmentation"]["counts"])))
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """The labels of one sample, and all else that `quality` asks about its picture."""
 
@@ -107,16 +126,23 @@ class Label:
     """How the picture looks: `deviation` and `hash` (`labeling.looks`)."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """What models say of the whole picture: `clip`."""
+    ignored: tuple[Region, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Return the label as JSON data; what is empty is left out, but for instances."""
         return {
             "id": self.id,
             "instances": [instance.row() for instance in self.instances],
+            **ignore_rows(self.ignored),
             **({"marked": [each.row() for each in self.marked]} if self.marked else {}),
             **({"looks": dict(self.looks)} if self.looks else {}),
             **({"scores": rounded(self.scores)} if self.scores else {}),
         }
+
+
+def ignore_rows(ignored: Sequence[Region]) -> dict[str, Any]:
+    """Return the entry for what is to be ignored; nothing where there is nothing."""
+    return {"ignore": [region.row() for region in ignored]} if ignored else {}
 
 
 def rounded(scores: Mapping[str, float]) -> dict[str, float]:
@@ -144,6 +170,7 @@ def loads(data: bytes) -> Label:
             tuple(MarkedInstance.from_row(row) for row in content.get("marked", ())),
             dict(content.get("looks", {})),
             dict(content.get("scores", {})),
+            tuple(Region.from_row(row) for row in content.get("ignore", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a label file: {error}") from error

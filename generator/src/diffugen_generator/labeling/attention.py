@@ -80,7 +80,7 @@ class Looker:
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
         named = [mentions(plain(each.prompt), self._vocabulary) for each in padded]
-        latents = self._latents(padded)  # [b, c, h, w]
+        latents = self.latents(padded)  # [b, c, h, w]
         sizes = sizes_of(int(latents.shape[2]), int(latents.shape[3]))
         noised, t = self._noised(latents, padded)
         levels = list(self._weights)
@@ -108,7 +108,8 @@ class Looker:
         maps = self._maps(captured, sizes).cpu()  # [b, columns, h, w]
         return [evidence_of(self._vocabulary, named[i], maps[i]) for i in range(len(seen))]
 
-    def _latents(self, seen: Sequence[Seen]) -> torch.Tensor:
+    @torch.inference_mode()
+    def latents(self, seen: Sequence[Seen]) -> torch.Tensor:
         """Return the pictures' latents [b, c, h, w]; those that are not at hand are encoded."""
         at_hand = {place: each.latents for place, each in enumerate(seen) if each.latents is not None}
         missing = [place for place in range(len(seen)) if place not in at_hand]

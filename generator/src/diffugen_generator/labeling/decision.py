@@ -9,6 +9,9 @@ the prompt does not name has no map, and so never a label.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,8 @@ from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.instances import instances_of
 from diffugen_generator.labeling.snapping import snapped
-from diffugen_generator.records import Instance
+from diffugen_generator.labeling.thresholds import thresholds_of
+from diffugen_generator.records import Instance, Region, Rle
 
 BELOW, ABOVE = 0.25, 0.3
 """How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly,
@@ -30,19 +34,50 @@ NOTHING = -1
 """The owner of a pixel that is in no object."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a picture's labels say."""
+
+    instances: list[Instance]
+    """Class by class, the largest first."""
+    ignored: list[Region]
+    """For each class the pixels that are neither its objects nor background, where `ignoreBand` asks for them."""
+
+
 def decide(evidence: Evidence, image: NDArray[np.uint8], settings: AttentionLabeling) -> list[Instance]:
-    """Return the objects of a picture, class by class, the largest first.
+    """Return the objects of a picture, class by class, the largest first; arguments as `decision_of`."""
+    return decision_of(evidence, image, settings).instances
+
+
+def decision_of(evidence: Evidence, image: NDArray[np.uint8], settings: AttentionLabeling) -> Decision:
+    """Return the objects of a picture, and what is to be ignored in it.
 
     Args:
         evidence: the maps of the words that the picture's prompt names.
         image: the picture, [height, width, 3] sRGB.
-        settings: `threshold` and `snap` are read here; all else went into the evidence.
+        settings: `threshold`, `snap`, `ignoreBand` and `minPresence` are read here; all else went into the evidence.
     """
+    evidence = present(evidence, settings)
     if not evidence.classes:
-        return []
+        return Decision([], [])
     maps = enlarged(evidence.maps, image.shape[0], image.shape[1])  # [words, height, width] in 0..1
     owners = owners_of(maps, len(evidence.classes), image, settings)
-    return instances_of(owners, maps, evidence.classes)
+    instances = instances_of(owners, maps, evidence.classes)
+    return Decision(instances, ignored_of(owners, maps, evidence.classes, image, settings))
+
+
+def present(evidence: Evidence, settings: AttentionLabeling) -> Evidence:
+    """Return the evidence without the classes that are not present enough; their words do not compete, either."""
+    if settings.min_presence is None or not evidence.presence:
+        return evidence
+    kept = [index for index, share in enumerate(evidence.presence) if share >= settings.min_presence]
+    rows = [*kept, *range(len(evidence.classes), len(evidence.maps))]
+    return Evidence(
+        tuple(evidence.classes[index] for index in kept),
+        evidence.background,
+        evidence.maps[rows],
+        tuple(evidence.presence[index] for index in kept),
+    )
 
 
 def owners_of(
@@ -53,16 +88,15 @@ def owners_of(
     `maps` [words, height, width] are in 0..1, the first `classes` of them those of classes, the others
     background.
     """
-    top = min(MOST, settings.threshold + ABOVE)
-    bottom = max(LEAST, settings.threshold - BELOW)
     winner = maps[:classes].argmax(axis=0)
     value = maps[:classes].max(axis=0)
+    threshold = thresholds(maps, classes, image, settings)  # [classes]
     behind = maps[classes:].max(axis=0, initial=0.0)
-    certain = value >= top
-    likely = (value >= settings.threshold) & (certain | (value >= behind))
+    certain = value >= np.minimum(MOST, threshold + ABOVE).astype(np.float32)[winner]
+    likely = (value >= threshold.astype(np.float32)[winner]) & (certain | (value >= behind))
     if not settings.snap:
         return np.where(likely, winner, NOTHING).astype(np.int32)
-    uncertain = (value >= bottom) & ~certain
+    uncertain = (value >= np.maximum(LEAST, threshold - BELOW).astype(np.float32)[winner]) & ~certain
     owners = np.full(value.shape, NOTHING, np.int32)
     standing = np.zeros(value.shape, np.float32)
     for index in range(classes):
@@ -73,6 +107,33 @@ def owners_of(
         owners[takes] = index
         standing[takes] = maps[index][takes]
     return owners
+
+
+def thresholds(
+    maps: NDArray[np.float32], classes: int, image: NDArray[np.uint8], settings: AttentionLabeling
+) -> NDArray[np.float64]:
+    """Return the threshold of each class [classes]; arguments as `owners_of`."""
+    if settings.threshold == "auto":
+        return thresholds_of(maps[:classes], maps[:classes].argmax(axis=0), image).astype(np.float64)
+    return np.full(classes, settings.threshold)
+
+
+def ignored_of(
+    owners: NDArray[np.int32],
+    maps: NDArray[np.float32],
+    classes: Sequence[str],
+    image: NDArray[np.uint8],
+    settings: AttentionLabeling,
+) -> list[Region]:
+    """Return, class by class, the pixels of no object in the band below the threshold (Dataset Diffusion's 255)."""
+    if not settings.ignore_band:
+        return []
+    count = len(classes)
+    winner, value = maps[:count].argmax(axis=0), maps[:count].max(axis=0)
+    bottom = thresholds(maps, count, image, settings)[winner] - settings.ignore_band
+    band = (owners == NOTHING) & (value >= bottom) & (value >= maps[count:].max(axis=0, initial=0.0))
+    regions = [(name, band & (winner == index)) for index, name in enumerate(classes)]
+    return [Region(name, Rle.of(mask)) for name, mask in regions if mask.any()]
 
 
 def enlarged(maps: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:

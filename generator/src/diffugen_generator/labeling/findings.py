@@ -20,7 +20,7 @@ from diffugen_generator.failures import BadShard
 from diffugen_generator.labeling.agreement import Marked, agree
 from diffugen_generator.labeling.choosing import choose
 from diffugen_generator.labeling.clip_score import Score
-from diffugen_generator.labeling.decision import decide
+from diffugen_generator.labeling.decision import Decision, decision_of
 from diffugen_generator.labeling.detections import Detections
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.labeler import Witness
@@ -66,17 +66,20 @@ def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, hea
     """Decide the label of a sample whose picture [height, width, 3] is `picture`."""
     looks = looks_of(picture)
     scores: Mapping[str, float] = {} if findings.clip is None else {CLIP: findings.clip.cosine}
-    instances, marked = _objects(sample, picture, findings, header)
+    attended = None
+    if header.attention is not None and findings.attention is not None:
+        attended = decision_of(findings.attention, picture, header.attention)
+    instances, marked = _objects(sample, findings, header, attended)
+    ignored = tuple(attended.ignored) if attended is not None else ()
     kept = tuple(MarkedInstance(each.instance, each.by, each.reason, each.overlap) for each in marked)
-    return Label(sample.id, tuple(instances), marked=kept, looks=looks.row(), scores=scores)
+    return Label(sample.id, tuple(instances), marked=kept, looks=looks.row(), scores=scores, ignored=ignored)
 
 
 def _objects(
-    sample: Sample, picture: NDArray[np.uint8], findings: Findings, header: ShardHeader
+    sample: Sample, findings: Findings, header: ShardHeader, decided: Decision | None
 ) -> tuple[list[Instance], list[Marked]]:
-    attended = detected = None
-    if header.attention is not None and findings.attention is not None:
-        attended = decide(findings.attention, picture, header.attention)
+    attended = None if decided is None else decided.instances
+    detected = None
     if header.detector is not None and findings.detections is not None:
         detected = choose(findings.detections, header.detector, header.classes, plain(sample.text))
     if attended is not None and detected is not None:

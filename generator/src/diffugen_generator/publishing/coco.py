@@ -1,6 +1,8 @@
 """COCO: `coco/annotations/instances_<split>.json`, and the pictures in `coco/<split>/`.
 
-Masks are RLE, as in the label files, with `iscrowd` 0: nothing is lost, holes included. Category ids are the
+Masks are RLE, as in the label files, with `iscrowd` 0: nothing is lost, holes included. What is to be ignored (see
+`ignoreBand`) is an annotation of its class with `iscrowd` 1: COCO's evaluation counts neither hits nor misses there,
+and trainers leave such annotations out of their targets. Category ids are the
 class ids plus one: COCO's own begin at 1, and torchvision's detectors take category 0 for the background. Image
 and annotation ids count from 1 in each split.
 """
@@ -10,9 +12,11 @@ from __future__ import annotations
 import json
 from typing import IO, Any
 
+from pycocotools import mask as coco_mask
+
 from diffugen_generator.publishing.entries import Entry
 from diffugen_generator.publishing.release import Release
-from diffugen_generator.records import Instance
+from diffugen_generator.records import Instance, Region
 from diffugen_generator.store import JSON
 
 
@@ -68,6 +72,9 @@ class _Split:
         for instance in entry.verdict.instances:
             self._annotation_count += 1
             _append(self._annotations, self._annotation(instance), first=self._annotation_count == 1)
+        for region in entry.label.ignored:
+            self._annotation_count += 1
+            _append(self._annotations, self._crowd(region), first=self._annotation_count == 1)
 
     def _annotation(self, instance: Instance) -> dict[str, Any]:
         return {
@@ -76,6 +83,18 @@ class _Split:
             "category_id": category_id(self._release.class_ids[instance.class_name]),
             "iscrowd": 0,
             **{name: part for name, part in instance.row().items() if name != "class"},
+        }
+
+    def _crowd(self, region: Region) -> dict[str, Any]:
+        encoded = {"size": list(region.segmentation.size), "counts": region.segmentation.counts}
+        return {
+            "id": self._annotation_count,
+            "image_id": self._image_count,
+            "category_id": category_id(self._release.class_ids[region.class_name]),
+            "iscrowd": 1,
+            "bbox": [float(side) for side in coco_mask.toBbox(encoded)],
+            "area": int(coco_mask.area(encoded)),
+            "segmentation": encoded,
         }
 
     def finish(self) -> None:

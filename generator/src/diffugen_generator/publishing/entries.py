@@ -70,6 +70,7 @@ class Entry:
             "reason": self.verdict.reason,
             "dropped": self.verdict.dropped,
             "instances": [instance.row() for instance in self.verdict.instances],
+            **records.ignore_rows(self.label.ignored),
             **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
             **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),
             **({"looks": dict(self.label.looks)} if self.label.looks else {}),

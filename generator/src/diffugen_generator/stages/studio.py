@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.crew import Crew
 from diffugen_generator.diffusion.devices import open_device
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
@@ -24,6 +25,7 @@ from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import ShardHeader
@@ -32,12 +34,16 @@ from diffugen_generator.stages.witnesses import Witnesses
 GPU_BATCH = 16
 """Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
 CPU_BATCH = 4
+SMALL_BATCH = 8
+"""Pictures at once on each thread, where a small model is drawn with on several."""
 
 FEW_PARAMETERS = 20_000_000
-"""Below this a UNet is drawn with on one thread, unless the environment says how many."""
+"""Below this, operations of a UNet run on one thread on a CPU, and whole batches side by side."""
+MOST_HANDS = 4
+"""Batches side by side."""
 ENV_THREADS = "OMP_NUM_THREADS"
 # The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
-# ten times as long as one.
+# ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -64,13 +70,15 @@ class Studio:
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
-        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
+        hands = 1
+        if not on_gpu and components.parameters < FEW_PARAMETERS:
+            hands = hands_of(os.environ)
+            torch.set_num_threads(1)
+        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if hands == 1 else SMALL_BATCH * hands)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         self._padded_to = self.batch if on_gpu else None
-        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
-        if not on_gpu and components.parameters < FEW_PARAMETERS and ENV_THREADS not in os.environ:
-            torch.set_num_threads(1)
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -83,8 +91,9 @@ class Studio:
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
         self._refine = attention is not None and attention.refine
-        self._drawer = Drawer(components, texts)
+        self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._presence = PresenceCheck(components, texts, vocabulary)
         self._witnesses = Witnesses(header, where)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
@@ -121,11 +130,21 @@ class Studio:
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
         """
+        if missing := [sample for sample in samples if self._inline and sample.id not in self._watched]:
+            _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
         if self._inline:
-            if missing := [sample for sample in samples if sample.id not in self._watched]:
-                _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
-            return [self._watched.pop(sample.id) for sample in samples]
-        return _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+            evidence = [self._watched.pop(sample.id) for sample in samples]
+        else:
+            evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+        if self._attention is None or self._attention.min_presence is None:
+            return evidence
+        presence = _in_parts(self._check, seen)
+        return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
+
+    def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
+        """Return how much the words of each picture's classes help to predict it."""
+        latents = self._looker.latents(seen)
+        return self._presence.of(list(latents), [each.prompt for each in seen], [each.seed for each in seen])
 
     def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
         latents = self._sample(samples, pad=pad)
@@ -158,6 +177,13 @@ def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> lis
     torch.cuda.empty_cache()
     half = len(items) // 2
     return _in_parts(work, items[:half]) + _in_parts(work, items[half:])
+
+
+def hands_of(environ: Mapping[str, str]) -> int:
+    """Return how many batches of a small model to draw side by side: as many as threads are asked for, or cores."""
+    asked = environ.get(ENV_THREADS, "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_HANDS, int(asked) if asked.isdecimal() else cores))
 
 
 def settings_of(header: ShardHeader) -> DrawingSettings:

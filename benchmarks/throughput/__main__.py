@@ -1,0 +1,181 @@
+"""How fast the stage is: against diffusers' pipeline one by one and batched, and against labels as DAAM has them.
+
+Same model, steps, guidance, prompts and seeds, in one process; the ways take turns, so that whatever else the machine
+does hits them alike, and the median repetition counts. The pipelines only draw, into memory; the stage also encodes,
+labels and stores. On the CPU: the built-in model, and a pipeline of Stable Diffusion 1.5's layers with random weights,
+at its own 25 steps with guidance and at a size that a CPU bears. Where there is a GPU, the latter is drawn on it, at
+512 x 512 in bf16.
+
+Run: python benchmarks/throughput [--only NAME] [--side PIXELS] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from paths import Case, Timing, Ways
+from random_models import write_sd15
+from rich.console import Console
+from rich.table import Table
+
+from diffugen_generator.models import resolve
+
+RESULTS = Path(__file__).parent.parent / "results" / "throughput.json"
+SMALL, LARGE = "builtin://shapes", "SD 1.5 shape"
+OVERHEAD, SPEEDUP = 0.03, 4.0
+WALL = {SMALL: 1.10, LARGE: 1.05}
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def small() -> Case:
+    model = resolve(SMALL)
+    return Case(SMALL, model, "cpu", side=64, batch=16, batched=32, single=8, repetitions=3, guidance=3.0)
+
+
+def large(folder: Path) -> Case:
+    with console.status("writing the random model"):
+        write_sd15(folder, resolve(SMALL))
+    model = resolve(str(folder))
+    if torch.cuda.is_available():
+        return Case(LARGE, model, "cuda", side=512, batch=16, batched=64, single=8, repetitions=3)
+    return Case(LARGE, model, "cpu", side=128, batch=4, batched=4, single=1, repetitions=1)
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Let the ways of one case take turns, after one turn with few steps that does not count."""
+    if case.device == "cpu" and case.name == SMALL:
+        torch.set_num_threads(1)  # as the stage does for so small a model
+    warm = Ways(replace(case, steps=2, batched=case.batch, single=1))
+    for way in warm.all().values():
+        way()
+    del warm
+    gc.collect()
+    ways = Ways(case)
+    timings: dict[str, list[Timing]] = {name: [] for name in ways.all()}
+    for turn in range(case.repetitions):
+        for name, way in ways.all().items():
+            with console.status(f"{case.name}: {name}, turn {turn + 1} of {case.repetitions}"):
+                timings[name].append(way())
+            last = timings[name][-1]
+            console.print(f"[dim]{case.name}: {name}: {last.pictures} pictures in {last.seconds:.1f} s[/]")
+    return report_of(case, timings)
+
+
+def report_of(case: Case, timings: dict[str, list[Timing]]) -> dict[str, Any]:
+    rates = {name: _median(each.pictures / each.seconds for each in some) for name, some in timings.items()}
+    cpu = {name: _median(each.cpu_seconds / each.pictures for each in some) for name, some in timings.items()}
+    stage = timings["stage with labels"]
+    labelled, plain = rates["stage with labels"], rates["stage without labels"]
+    return {
+        "case": case.name,
+        "device": torch.cuda.get_device_name() if case.device == "cuda" else "cpu",
+        "side": case.side,
+        "steps": case.steps,
+        "guidance": case.guidance,
+        "batch": case.batch,
+        "dtype": str(case.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "repetitions": case.repetitions,
+        "imagesPerSecond": {name: round(rate, 4) for name, rate in rates.items()},
+        "cpuSecondsPerImage": {name: round(seconds, 3) for name, seconds in cpu.items()},
+        "label_overhead_fraction": round(_median(each.parts["look"] / each.seconds for each in stage), 4),
+        "label_overhead_by_difference": round(1 - labelled / plain, 4),
+        "speedup_over_daam": round(labelled / rates["DAAM-style labels"], 2),
+        "speedup_over_loop": round(labelled / rates["pipeline, one by one"], 2),
+        "wall_over_model_time": round(_median(each.seconds / each.model_seconds for each in stage), 3),
+        "stage_parts": stage[-1].parts,
+        "timings": {name: [asdict(each) for each in some] for name, some in timings.items()},
+    }
+
+
+def _median(values: Any) -> float:
+    return float(statistics.median(values))
+
+
+def show(report: dict[str, Any]) -> None:
+    size = f"{report['side']} x {report['side']}, {report['steps']} steps, guidance {report['guidance']:g}"
+    table = Table(title=f"{report['case']}, {size}, {report['device']}", box=None)
+    for column in ("way", "images/s", "of the stage", "CPU s an image"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    whole = report["imagesPerSecond"]["stage with labels"]
+    for name, rate in report["imagesPerSecond"].items():
+        table.add_row(name, f"{rate:.3f}", f"{rate / whole:.2f}", f"{report['cpuSecondsPerImage'][name]:.2f}")
+    console.print(table)
+    wall = WALL[report["case"]]
+    speedup = f"{report['speedup_over_daam']:.1f} times the DAAM-style path"
+    speedup += f" (at least {SPEEDUP:g})" if report["case"] == SMALL or report["device"] != "cpu" else ""
+    overhead = f"labels take {report['label_overhead_fraction']:.1%} of the stage's time"
+    overhead += f" (at most {OVERHEAD:.0%})" if report["case"] == LARGE else ""
+    console.print(
+        f"{speedup}; {overhead}; wall {report['wall_over_model_time']:.3f} of model time (at most {wall:g})\n"
+    )
+
+
+def summary_of(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures that are asked after: the labels' cost for the large shape, the others for each case."""
+    by_case = {report["case"]: report for report in reports}
+    large_or_small = by_case.get(LARGE) or by_case[SMALL]
+    return {
+        "label_overhead_fraction": large_or_small["label_overhead_fraction"],
+        "speedup_over_daam": {name: report["speedup_over_daam"] for name, report in by_case.items()},
+        "wall_over_model_time": {name: report["wall_over_model_time"] for name, report in by_case.items()},
+    }
+
+
+def machine() -> dict[str, Any]:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": names[0].split(": ", 1)[1] if names else platform.processor(),
+        "cpus": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "loadAverage": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "diffugen-generator")},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", choices=["small", "large"], help="measure one case; the other's figures are kept")
+    parser.add_argument("--side", type=int, help="pixels of the large case's pictures")
+    parser.add_argument("--quick", action="store_true", help="one repetition with two steps: does it run?")
+    asked = parser.parse_args()
+    began = machine()
+    kept = json.loads(RESULTS.read_text())["cases"] if asked.only and RESULTS.exists() else []
+    reports = {each["case"]: each for each in kept}
+    with tempfile.TemporaryDirectory() as temporary:
+        makers = {"small": small, "large": lambda: large(Path(temporary) / "sd15")}
+        for name in [asked.only] if asked.only else makers:
+            case = makers[name]()
+            if asked.side and name == "large":
+                case = replace(case, side=asked.side)
+            if asked.quick:
+                case = replace(case, repetitions=1, steps=2, batched=case.batch, single=1)
+            report = measure(case) | {"measuredAt": datetime.now(UTC).isoformat(timespec="seconds"), "machine": began}
+            reports[case.name] = report
+            show(report)
+            gc.collect()
+    if not asked.quick:
+        RESULTS.parent.mkdir(exist_ok=True)
+        cases = list(reports.values())
+        RESULTS.write_text(json.dumps({**summary_of(cases), "machine": began, "cases": cases}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Several batches at once on a CPU: for models so small that one batch cannot keep the cores busy.
+
+The threads inside an operation wait for one another after each, which costs a small model more than they bring. Whole
+batches side by side, each on one thread, wait for nothing: the networks are shared and only read, and each thread has
+a drawer with a scheduler of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order, Watch
+from diffugen_generator.diffusion.texts import TextStates
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Crew:
+    """Drawers that share a model; together they do what one `Drawer` does."""
+
+    def __init__(self, components: Components, texts: TextStates, hands: int = 1) -> None:
+        """Draw with `components` in `hands` threads."""
+        own = [
+            components,
+            *(replace(components, scheduler=copy.deepcopy(components.scheduler)) for _ in range(1, hands)),
+        ]
+        self._drawers = [Drawer(each, texts) for each in own]
+        self._texts = texts
+        self._pool = ThreadPoolExecutor(hands, "draw") if hands > 1 else None
+
+    def sample(
+        self,
+        orders: Sequence[Order],
+        settings: DrawingSettings,
+        *,
+        batch: int | None = None,
+        watch: Watch | None = None,
+    ) -> list[torch.Tensor]:
+        """Return the latents of `orders`, as `Drawer.sample`; who is watched draws alone."""
+        first = self._drawers[0]
+        if self._pool is None or watch is not None:
+            return first.sample(orders, settings, batch=batch, watch=watch)
+        for prompt in dict.fromkeys([settings.negative, *(order.prompt for order in orders)]):
+            self._texts.windows(prompt)  # encoded once, before several ask for it
+        return self._shared(lambda drawer, some: drawer.sample(some, settings), orders)
+
+    def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
+        """Turn latents into pictures, as `Drawer.decode`."""
+        return self._shared(lambda drawer, some: drawer.decode(some), latents)
+
+    def _shared(self, work: Callable[[Drawer, Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
+        """Let each drawer do `work` on its share of `items`, one after the other in their order."""
+        if self._pool is None:
+            return work(self._drawers[0], items)
+        size = -(-len(items) // len(self._drawers))
+        shares = [items[start : start + size] for start in range(0, len(items), size)]
+        done = [self._pool.submit(work, drawer, some) for drawer, some in zip(self._drawers, shares, strict=False)]
+        return [item for future in done for item in future.result()]
