@@ -21,7 +21,7 @@ from diffugen_generator import records
 from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.flow import in_order
-from diffugen_generator.planning import digests_of, judges_in
+from diffugen_generator.planning import digests_of, judges_in, words_in
 from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.records import Label, rounded
 from diffugen_generator.store import Store
@@ -80,9 +80,12 @@ class Entry:
 
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
-    digests, judges = digests_of(plan_summary), judges_in(plan_summary)
+    digests, words, judges = digests_of(plan_summary), words_in(plan_summary), judges_in(plan_summary)
     try:
-        return [stage_recipe(spec, stage, digests[stage.name], judges=judges[stage.name]) for stage in spec.stages]
+        return [
+            stage_recipe(spec, stage, digests[stage.name], words[stage.name], judges=judges[stage.name])
+            for stage in spec.stages
+        ]
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
 
