@@ -50,7 +50,7 @@ class OperatorProcess:
         self._command = [
             str(Path(sys.executable).with_name("diffugen-operator")),
             f"--kubeconfig={kubeconfig}",
-            f"--namespace={namespace}",
+            f"--namespace={namespace}" if namespace else "--all-namespaces",
         ]
         self.log = log
         self.environment = environment or {}

@@ -14,8 +14,11 @@ WORDS = ("a", "and", "on", "ball", "red", "star", "blue", "snow", "traffic", "li
 MAX_TOKENS = 20
 
 
-def write_pipeline(folder: Path, *, sample_size: int = 16) -> Path:
-    """Write a pipeline of random weights: latents of 1/4, attention at both levels of the UNet, 20 tokens."""
+def write_pipeline(folder: Path, *, sample_size: int = 16, channels: int = 4) -> Path:
+    """Write a pipeline of random weights: latents of 1/4, attention at both levels of the UNet, 20 tokens.
+
+    With 9 channels its UNet is one made for inpainting.
+    """
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -24,6 +27,7 @@ def write_pipeline(folder: Path, *, sample_size: int = 16) -> Path:
     tokenizer = _tokenizer()
     unet = UNet2DConditionModel(
         sample_size=sample_size,
+        in_channels=channels,
         block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
@@ -107,6 +111,12 @@ def tiny_model(tiny_folder: Path) -> ModelFolder:
 def large_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """A pipeline whose UNet says that it was trained at 64 latent cells, as Stable Diffusion's are."""
     return resolve(str(write_pipeline(tmp_path_factory.mktemp("models") / "large", sample_size=64)))
+
+
+@pytest.fixture(scope="session")
+def inpainting_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A pipeline whose UNet is given a mask and what is around it."""
+    return resolve(str(write_pipeline(tmp_path_factory.mktemp("models") / "inpainting", channels=9)))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator import records
 from diffugen_generator.builtin import scenes
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import encode_pictures
+from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.decision import decide
 from diffugen_generator.labeling.evidence import Evidence

@@ -105,7 +105,7 @@ def test_a_shard_leaves_pictures_recipes_evidence_labels_and_a_report(
 
     assert len(list(drawn.list(""))) == 4 * 6 + 1
     report = json.loads(drawn.read(layout.shard_report("0123456789", "base", 0)))
-    assert report["counts"] == {"total": 6, "drawn": 6, "seen": 6, "labelled": 6, "reused": 0}
+    assert report["counts"] == {"total": 6, "drawn": 6, "seen": 6, "labelled": 6, "reused": 0, "skipped": 0}
     for row in rows:
         sample = row.sample
         file = drawn.read(layout.image("base", sample.id, "png"))

@@ -116,7 +116,12 @@ class StagePlan(Message):
 
     name: str
     total: int = Field(ge=0, description="Samples that the spec asks for.")
-    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already.")
+    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already, or skipped.")
+    skipped: int = Field(
+        default=0,
+        ge=0,
+        description="Of the reused ones, how many cannot be drawn: their source is rejected or has no label.",
+    )
     draw: int = Field(ge=0, description="Pictures to draw.")
     relabel: int = Field(ge=0, description="Pictures that exist but need new labels.")
     shards: int = Field(ge=0, description="Indexes of the stage's Job; 0 means that there is nothing to do.")
@@ -133,6 +138,13 @@ class ShardCounts(Message):
     labelled: int = 0
     reused: int = 0
     """Samples that were complete when the shard began, for example after a restart."""
+    skipped: int = 0
+    """Samples that cannot be drawn: their source is rejected, or lacks what is to be replaced in it."""
+
+    @property
+    def done(self) -> int:
+        """Samples that need nothing more."""
+        return self.labelled + self.reused + self.skipped
 
 
 REASON_INCOMPLETE = "Incomplete"

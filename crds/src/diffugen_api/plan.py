@@ -2,7 +2,8 @@
 
 Three addresses, each a hash over the canonical JSON of all that decides the thing, and of nothing else:
 
-- *sample id*: the picture. Prompts, seed, size, format, steps, guidance, model (the digest of its weights).
+- *sample id*: the picture. Prompts, seed, size, format, steps, guidance, model (the digest of its weights); the sample
+  that it is drawn from, and the label id that its mask is taken from.
 - *evidence id*: what a model saw in it. The model, how it looked, the words of the classes.
 - *label id*: what was decided. The evidence, and the thresholds applied to it.
 
@@ -17,184 +18,137 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from diffugen_api.addressing import address, canonical
-from diffugen_api.combining import UnequalLengthsError, check, combinations, count
+from diffugen_api.combining import count
 from diffugen_api.contract import MAX_SHARDS
+from diffugen_api.derivation import Draft, Redrawing, Replacing
 from diffugen_api.errors import SpecError
+from diffugen_api.families import families_of
+from diffugen_api.prompting import check_weights, names_of, prompts_of, templates_of
 from diffugen_api.reading import read_prompt
 from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
-from diffugen_api.templates import Template, TemplateError
-from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_api.weights import Piece, Prompt
+from diffugen_api.samples import Sample, Source, weights_row
+from diffugen_api.v1alpha1 import Img2Img, LabeledDatasetSpec, Txt2Img
+from diffugen_api.weights import Prompt
 
 __all__ = [
-    "Sample", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
-    "count_samples", "names_of", "revision_of", "samples_of", "samples_per_shard", "split_of", "stage_recipe",
-    "store_of", "templates_of",
+    "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
+    "count_samples", "has_samples", "most_samples", "names_of", "revision_of", "samples_of", "samples_per_shard",
+    "split_of", "stage_recipe", "store_of", "templates_of",
 ]  # fmt: skip
-
-OBJECT_VARIABLE = "object"
 
 MAX_COMPARED = 1_000_000
 """Prompts that are written out to count the equal ones: some seconds' work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture to draw.
-
-    `seed` is in 0..2**63-1. `variables` are those that its template names.
-    """
-
-    id: str
-    prompt: str
-    seed: int
-    template: int
-    variables: Mapping[str, str]
-    pieces: tuple[Piece, ...] = ()
-    """What the prompt was read into, where it has weights or escapes."""
-
-    @property
-    def text(self) -> Prompt:
-        """The prompt as it is drawn."""
-        return self.pieces or self.prompt
-
-    def row(self) -> dict[str, Any]:
-        """Return the sample as a line of a shard."""
-        return {
-            "id": self.id,
-            "prompt": self.prompt,
-            "seed": self.seed,
-            "template": self.template,
-            "variables": dict(self.variables),
-            **_weights(self.pieces),
-        }
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Sample:
-        """Read a line of a shard."""
-        pieces = tuple(Piece(text, float(weight)) for text, weight in row.get("weights", ()))
-        return cls(row["id"], row["prompt"], row["seed"], row["template"], row["variables"], pieces)
-
-
-def _weights(pieces: tuple[Piece, ...]) -> dict[str, Any]:
-    """Return a recipe's entry for the pieces of its prompt; nothing for a plain one, whose address is older."""
-    return {"weights": [list(piece) for piece in pieces]} if pieces else {}
-
-
-def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
-    """Parse and check the templates and variables; raise `SpecError` naming the field at fault."""
-    variables = spec.prompts.variables
-    templates = []
-    for number, text in enumerate(spec.prompts.templates):
-        where = f"spec.prompts.templates[{number}]"
-        try:
-            template = Template.parse(text)
-        except TemplateError as error:
-            raise SpecError("InvalidTemplate", f"{where}: {error}.") from None
-        if missing := [field for field in template.fields if field not in variables]:
-            raise SpecError(
-                "UnknownVariable",
-                f"{where}: no variable is called {missing[0]!r}; add it to spec.prompts.variables"
-                + (f" (there are: {', '.join(sorted(variables))})." if variables else "."),
-            )
-        try:
-            check(names_of(template), variables, spec.prompts.combine)
-        except UnequalLengthsError as unequal:
-            lengths = [len(variables[name]) for name in (unequal.first, unequal.other)]
-            raise SpecError(
-                "UnequalVariables",
-                f"spec.prompts.variables.{unequal.other}: combine: zip takes it in step with {unequal.first} in "
-                f"{where}, and it has {lengths[1]} values where {unequal.first} has {lengths[0]}; give both as many.",
-            ) from None
-        templates.append(template)
-    known = {word.lower() for c in spec.classes for word in c.words}
-    for number, value in enumerate(variables.get(OBJECT_VARIABLE, [])):
-        if value.lower() not in known:
-            raise SpecError(
-                "UnknownClass",
-                f"spec.prompts.variables.{OBJECT_VARIABLE}[{number}]: {value!r} is no class; add it to "
-                f"spec.classes, or as a synonym of one (classes: {', '.join(c.name for c in spec.classes)}).",
-            )
-    return templates
-
-
-def check_weights(spec: LabeledDatasetSpec) -> None:
-    """Raise `SpecError` naming the field where weights cannot be read; every template is tried with every value."""
-    first = {name: values[0] for name, values in spec.prompts.variables.items()}
-    for number, template in enumerate(templates_of(spec)):
-        changes = [{name: value} for name in names_of(template) for value in spec.prompts.variables[name]]
-        for change in changes or [{}]:
-            read_prompt(spec, template.render({**first, **change}), f"spec.prompts.templates[{number}]")
-    read_prompt(spec, spec.prompts.negative, "spec.prompts.negative")
-
-
-def names_of(template: Template) -> tuple[str, ...]:
-    """Return the variables that a template names, each once."""
-    return tuple(dict.fromkeys(template.fields))
-
-
 def count_samples(spec: LabeledDatasetSpec) -> int:
-    """Return how many samples each stage asks for, before equal prompts are drawn only once."""
+    """Return how many samples each txt2img stage asks for, before equal prompts are drawn only once."""
     asked = spec.prompts
     prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in templates_of(spec))
     return prompts * asked.samples_per_prompt
 
 
-def count_distinct_samples(spec: LabeledDatasetSpec) -> int:
-    """Return how many samples each stage has, equal prompts drawn once.
+def most_samples(spec: LabeledDatasetSpec) -> dict[str, int]:
+    """Return how many samples each stage has at most, at once.
 
-    It takes as long as writing all prompts; of more than `MAX_COMPARED` it is what the spec asks for.
+    Raises `SpecError` naming the field of a stage that cannot work.
     """
-    if (asked := count_samples(spec)) > MAX_COMPARED * spec.prompts.samples_per_prompt:
-        return asked
-    return sum(1 for _ in _prompts(spec)) * spec.prompts.samples_per_prompt
+    return {stage: sum(family.most for family in families) for stage, families in families_of(spec).items()}
+
+
+def count_distinct_samples(spec: LabeledDatasetSpec, stage: str | None = None) -> int:
+    """Return how many samples a stage has, or all of them together, equal prompts drawn once.
+
+    It takes as long as writing all prompts; for stages of more than `MAX_COMPARED` it is `most_samples`.
+    """
+    most = most_samples(spec)
+    wanted = [each for each in most if stage in {None, each}]
+    each_prompt = spec.prompts.samples_per_prompt
+    if any(most[name] > MAX_COMPARED * each_prompt for name in wanted):
+        return sum(most[name] for name in wanted)
+    return sum(sum(1 for _ in _drafts(spec, name)) for name in wanted) * each_prompt
+
+
+def has_samples(spec: LabeledDatasetSpec, stage: str) -> bool:
+    """Return whether a stage has any sample."""
+    return next(_drafts(spec, stage), None) is not None
 
 
 def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
-    """Yield the stage's samples, template by template, in the order in which the variables are written.
+    """Yield the stage's samples in the order of its source's, and those of text alone as the prompts are written.
 
     Equal prompts (two templates may render alike) yield their samples once. A sample's seed derives from the
-    spec's seed, the stage, the prompt and its number among the prompt's samples, so adding prompts, or more
-    samples for each, leaves the others as they are.
+    spec's seed, the stage, the prompt and its number among the prompt's samples, or its source's seed, so adding
+    prompts, or more samples for each, leaves the others as they are.
     """
+    yield from (made.sample for made in _made(spec, recipe))
+
+
+class _Made(NamedTuple):
+    sample: Sample
+    draft: Draft
+
+
+def _made(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[_Made]:
     prefix = hashlib.sha256(canonical(recipe.drawing))
     origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
-    for number, variables, prompt in _prompts(spec):
+
+    def made(
+        draft: Draft, number: int, counted: Sequence[Any], source: Source | None, mask: dict[str, str]
+    ) -> Iterator[_Made]:
+        prompt = draft.prompt
         text = read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
         pieces = text if isinstance(text, tuple) else ()
-        for index in range(spec.prompts.samples_per_prompt):
-            seed = _seed(origin, prompt, index)
+        variables, words = dict(draft.variables), dict(draft.words)
+        for each in counted:
+            seed = _seed(origin, prompt, each)
             own = prefix.copy()
-            own.update(canonical({"prompt": prompt, "seed": seed, **_weights(pieces)}))
-            yield Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces)
+            own.update(canonical({"prompt": prompt, "seed": seed, **weights_row(pieces), **mask}))
+            sample = Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces, source, words)
+            yield _Made(sample, draft)
+
+    if recipe.source is None:
+        numbers = range(spec.prompts.samples_per_prompt)
+        for filled in prompts_of(spec):
+            yield from made(Draft(filled.template, filled.variables, {}), filled.number, numbers, None, {})
+        return
+    changing = _changing(spec, recipe.stage)
+    for old, source in _made(spec, recipe.source):
+        for draft in changing.of(source, old.text):
+            mask: dict[str, str] = {"source": old.id}
+            counted: list[Any] = [old.seed]
+            if draft.replaced:
+                mask |= {"replaced": draft.replaced, "label": recipe.source.label_id}
+                counted.append(draft.replaced)
+            yield from made(draft, old.template, [counted], Source(old.id, draft.replaced, old.source), mask)
 
 
-def _prompts(spec: LabeledDatasetSpec) -> Iterator[tuple[int, Mapping[str, str], str]]:
-    """Yield each prompt once: its template's number, the values that fill it, and its text."""
-    seen: set[bytes] = set()
-    for number, template in enumerate(templates_of(spec)):
-        for variables in _combinations(spec, template):
-            prompt = template.render(variables)
-            fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]
-            if fingerprint not in seen:
-                seen.add(fingerprint)
-                yield number, variables, prompt
+def _drafts(spec: LabeledDatasetSpec, stage: str) -> Iterator[tuple[Draft, Prompt]]:
+    """Yield a stage's prompts, each for one of the samples that it has for each number."""
+    source = next(each.source for each in spec.stages if each.name == stage)
+    if source is None:
+        for filled in prompts_of(spec):
+            field = f"spec.prompts.templates[{filled.number}]"
+            yield Draft(filled.template, filled.variables, {}), read_prompt(spec, filled.prompt, field)
+        return
+    changing = _changing(spec, stage)
+    for old, read in _drafts(spec, source):
+        for draft in changing.of(old, read):
+            yield draft, read_prompt(spec, draft.prompt, f"stage {stage}")
 
 
-def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:
-    """Yield the values with which a template is filled; which ones a sample has depends on the template's own text."""
-    asked = spec.prompts
-    origin = canonical(["combinations", spec.seed, template.text])
-    return combinations(names_of(template), asked.variables, asked.combine, sample=asked.sample, origin=origin)
+def _changing(spec: LabeledDatasetSpec, stage: str) -> Redrawing | Replacing:
+    number, task = next((number, each.task) for number, each in enumerate(spec.stages) if each.name == stage)
+    if isinstance(task, Txt2Img):
+        raise TypeError(f"stage {stage!r} draws from text alone")
+    return Redrawing(task) if isinstance(task, Img2Img) else Replacing(spec, task, f"spec.stages[{number}].inpaint")
 
 
-def _seed(origin: bytes, prompt: str, index: int) -> int:
-    digest = hashlib.sha256(origin + canonical([prompt, index])).digest()
+def _seed(origin: bytes, prompt: str, number: Any) -> int:
+    digest = hashlib.sha256(origin + canonical([prompt, number])).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -206,6 +160,7 @@ def samples_per_shard(spec: LabeledDatasetSpec, missing: int) -> int:
 def split_of(spec: LabeledDatasetSpec, sample_id: str) -> str:
     """Return the split of a sample: train, val or test, by its id alone.
 
+    Pictures that are drawn from one another belong into one split, so ask for a sample's root.
     Uses the digest of the id, not the id, as ids are also what the store's folders are spread by.
     """
     splits = spec.output.splits

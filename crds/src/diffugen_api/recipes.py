@@ -91,6 +91,8 @@ class StageRecipe:
     label_id: str
     witnesses: Mapping[str, str] = field(default_factory=dict)
     """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`."""
+    source: StageRecipe | None = None
+    """The recipe of the stage that this one draws from."""
 
     @property
     def extension(self) -> str:
@@ -109,13 +111,18 @@ def stage_recipe(
     stage: Stage,
     model_digest: str,
     embeddings: Mapping[str, str] | None = None,
+    *,
+    source: StageRecipe | None = None,
     judges: Mapping[str, str] | None = None,
 ) -> StageRecipe:
     """Return what all samples of a stage share.
 
-    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token; `judges` has
-    those of the models beside it, by `DETECTOR`, `MASKS` and `CLIP`, as far as the spec asks for them.
+    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token, `source` is
+    the recipe of the stage that it draws from; `judges` has the digests of the models beside it, by `DETECTOR`,
+    `MASKS` and `CLIP`, as far as the spec asks for them.
     """
+    if (source and source.stage) != stage.source:
+        raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
     settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
     drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
@@ -132,7 +139,7 @@ def stage_recipe(
     evidence_id = _attention_id(spec, model_digest)
     witnesses = _witnesses(spec, judges or {})
     label_id = _label_id(spec, evidence_id, witnesses)
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses)
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses, source)
 
 
 def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:

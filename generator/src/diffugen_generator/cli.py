@@ -139,7 +139,7 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
 
         shown = []
         for dataset in _datasets(file):
-            count = count_distinct_samples(dataset.spec) * len(dataset.spec.stages)
+            count = count_distinct_samples(dataset.spec)
             shown.append({"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count})
             if not as_json:
                 samples = f"{count:,} sample{'' if count == 1 else 's'}"

@@ -20,11 +20,11 @@ from pydantic_core import ErrorDetails
 
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, check_weights, revision_of
+from diffugen_api.plan import SpecError, check_weights, most_samples, revision_of
 from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
 from diffugen_generator.judges import judges_of
-from diffugen_generator.models import BUCKET, HUB, resolve
+from diffugen_generator.models import BUCKET, HUB, check_kind, resolve
 
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -133,14 +133,16 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     """Yield what is wrong although every field by itself is right."""
     try:
         check_weights(dataset.spec)
+        most_samples(dataset.spec)
     except SpecError as error:
         yield _fault_of(error)
         return
-    for model, field in dict.fromkeys(model_of(dataset.spec.stages, stage) for stage in dataset.spec.stages):
+    stages = dataset.spec.stages
+    for (model, field), kind in {model_of(stages, stage): stage.kind for stage in stages}.items():
         # a folder is one in the pod, and a place elsewhere is asked by the plan; what is built in is everywhere
         if not model.startswith(("/", HUB, BUCKET)):
             try:
-                resolve(model, field=field)
+                check_kind(resolve(model, field=field), kind, field)
             except SpecError as error:
                 yield _fault_of(error)
     yield from _judge_faults(dataset)

@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -56,7 +57,7 @@ class ShardMetrics:
         self._done.set(done(counts))
         self._drawn.inc(max(0, counts.drawn - self._counts.drawn))
         self._meter.update(done(counts), counts.total)
-        for state in ("drawn", "seen", "labelled", "reused"):
+        for state in ("drawn", "seen", "labelled", "reused", "skipped"):
             self._states.labels(state).set(getattr(counts, state))
         self._states.labels("missing").set(counts.total - done(counts))
         self._counts = counts
@@ -95,17 +96,18 @@ def gpu_memory() -> dict[str, int]:
 
     Nothing where there is no GPU, or none is in use yet.
     """
-    torch = sys.modules.get("torch")  # whoever uses a GPU has imported it
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")  # whoever uses a GPU has imported it; another thread may be about to
+    cuda: Any = getattr(torch, "cuda", None)
+    if not hasattr(cuda, "is_initialized") or not cuda.is_available() or not cuda.is_initialized():
         return {}
     return {
-        "allocated": torch.cuda.memory_allocated(),
-        "reserved": torch.cuda.memory_reserved(),
-        "peak": torch.cuda.max_memory_reserved(),
-        "total": torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory,
+        "allocated": cuda.memory_allocated(),
+        "reserved": cuda.memory_reserved(),
+        "peak": cuda.max_memory_reserved(),
+        "total": cuda.get_device_properties(cuda.current_device()).total_memory,
     }
 
 
 def done(counts: ShardCounts) -> int:
     """Return how many samples of a shard are done."""
-    return counts.labelled + counts.reused
+    return counts.done

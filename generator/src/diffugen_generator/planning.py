@@ -1,9 +1,12 @@
 """The plan step: finds what is missing, before any GPU is asked for, and writes it down as shards.
 
-For each stage: the model is found, the spec expanded, every sample looked up in what the store holds, and
-what is missing written to `plans/<revision>/<stage>/`. `plan.json` comes last: with it the plan stands. One
-pass, in constant memory but for the ids that the store holds and the prompts' fingerprints; a shard is on
+For each stage, in the order of the graph: the model is found, the spec expanded, every sample looked up in what the
+store holds, and what is missing written to `plans/<revision>/<stage>/`. `plan.json` comes last: with it the plan
+stands. One pass, in constant memory but for the ids that the store holds and the prompts' fingerprints; a shard is on
 its way to the store as soon as it is full.
+
+Whether a sample can be drawn at all may depend on its source's labels. Where those are all there the plan decides it,
+so that a stage whose last samples are skipped has nothing to do; where not, the worker does.
 
 Access is checked by the work itself: listing shows whether the store can be read, and
 `plans/<revision>/spec.json`, written first, whether it can be written to. No permission is needed that the
@@ -12,7 +15,7 @@ run would not need anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,23 +23,27 @@ from diffugen_api import layout
 from diffugen_api.contract import Outcome, StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import (
+    Sample,
     SpecError,
     StageRecipe,
     canonical,
     check_weights,
-    count_samples,
+    count_distinct_samples,
+    has_samples,
+    most_samples,
     samples_of,
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, model_of, model_stage
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
 from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.flow import in_order
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader, TaughtWord
+from diffugen_generator.shards import Need, ShardHeader, TaughtWord, origins_of
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -44,6 +51,11 @@ MAX_SAMPLES = 5_000_000
 
 _LOOK_EVERY = 5000
 """Samples between two reports of progress and two looks at `stop`."""
+
+_READERS = 32
+"""Sources' labels being read at once."""
+_WINDOW = 256
+"""Samples whose sources are read ahead."""
 
 Progress = Callable[[int, int], None]
 """Called with how many samples were looked at, of all stages, and how many there are."""
@@ -73,11 +85,12 @@ def plan(
     store.check()
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     size = _shard_size(order.spec)
-    watch = _Watch(len(stages) * count_samples(order.spec), on_progress, stop)
-    plans = []
+    watch = _Watch(sum(most_samples(order.spec).values()), on_progress, stop)
+    found: dict[str, StagePlan] = {}
     for each in stages:
         with ShardWriter(store, _header(order, each), size) as shards:
-            plans.append(_look_at(order.spec, each, Holdings(store, each.recipe), shards, watch))
+            found[each.stage.name] = _look_at(_decided(order.spec, each, store, found), each, shards, watch)
+    plans = [found[stage.name] for stage in order.spec.stages]
     watch.finish()
     store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
     return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
@@ -89,46 +102,71 @@ def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progres
     if store is not None:
         store.check()
     size = _shard_size(order.spec)
-    watch = _Watch(len(stages) * count_samples(order.spec), on_progress, lambda: False)
-    plans = [_look_at(order.spec, each, Holdings(store, each.recipe), ShardCounter(size), watch) for each in stages]
+    watch = _Watch(sum(most_samples(order.spec).values()), on_progress, lambda: False)
+    found: dict[str, StagePlan] = {}
+    for each in stages:
+        samples = _decided(order.spec, each, store, found)
+        found[each.stage.name] = _look_at(samples, each, ShardCounter(size), watch)
     watch.finish()
-    return plans
+    return [found[stage.name] for stage in order.spec.stages]
 
 
 def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
-    """Find every stage's model; raise `SpecError` naming the field where the spec cannot be planned."""
-    if (count := count_samples(spec)) > MAX_SAMPLES:
-        raise SpecError(
-            "TooManySamples",
-            f"spec.prompts: templates, variables and samplesPerPrompt ask for {count:,} pictures a stage; "
-            f"{MAX_SAMPLES:,} are the most: ask for fewer, or split the dataset.",
-        )
+    """Return the stages in the order of the graph, each with its model.
+
+    Raises `SpecError` naming the field where the spec cannot be planned.
+    """
+    for number, stage in enumerate(spec.stages):
+        _check_count(spec, stage, f"spec.stages[{number}].{stage.kind}")
     check_weights(spec)
     judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
-    stages = []
-    for number, stage in enumerate(spec.stages):
-        if stage.source is not None:
-            raise SpecError("UnsupportedStage", f"spec.stages[{number}].{stage.kind}: only txt2img is drawn as yet.")
+    stages: dict[str, StageInPlan] = {}
+    for stage in in_graph_order(spec.stages):
         uri, field = model_of(spec.stages, stage)
         pin = model_stage(spec.stages, stage).task.model_sha256
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
         check_kind(model, stage.kind, field)
         words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
         digests = {word.token: word.digest for word in words}
-        recipe = stage_recipe(spec, stage, model.digest, digests, judges=judges)
-        stages.append(StageInPlan(stage, model, recipe, judges, words))
-    return stages
+        source = stages[stage.source].recipe if stage.source is not None else None
+        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=judges)
+        stages[stage.name] = StageInPlan(stage, model, recipe, judges, words)
+    return list(stages.values())
+
+
+def _check_count(spec: LabeledDatasetSpec, stage: Stage, field: str) -> None:
+    """Raise `SpecError` where a stage asks for more pictures than can be done, or for none."""
+    count = most_samples(spec)[stage.name]
+    if count > MAX_SAMPLES and stage.source is not None:
+        count = count_distinct_samples(spec, stage.name)  # what came before is a bound
+    if count > MAX_SAMPLES:
+        asking = f"{field}: it asks"
+        if stage.source is None:
+            asking = "spec.prompts: templates, variables and samplesPerPrompt ask"
+        raise SpecError(
+            "TooManySamples",
+            f"{asking} for {count:,} pictures a stage; {MAX_SAMPLES:,} are the most: ask for fewer, or split the "
+            "dataset.",
+        )
+    if stage.source is not None and not has_samples(spec, stage.name):
+        raise SpecError(
+            "NothingToDraw",
+            f"{field}: every combination is that of the source, stage {stage.source!r}: name other values.",
+        )
 
 
 def sentence(plans: list[StagePlan]) -> str:
     """Return a plan in one sentence."""
     total, reused = sum(s.total for s in plans), sum(s.reused for s in plans)
     if total == reused:
-        return f"all {total:,} samples are there already"
-    draw, relabel, shards = (sum(getattr(s, part) for s in plans) for part in ("draw", "relabel", "shards"))
+        skipped = sum(s.skipped for s in plans)
+        but = f", but for {skipped:,} whose source is rejected or has no label" if skipped else ""
+        return f"all {total:,} samples are there already{but}"
+    parts = ("draw", "relabel", "shards", "skipped")
+    draw, relabel, shards, skipped = (sum(getattr(s, part) for s in plans) for part in parts)
     return (
-        f"{total:,} samples: {draw:,} to draw, {relabel:,} to label anew, {reused:,} there already; "
-        f"{shards:,} shard{'' if shards == 1 else 's'}"
+        f"{total:,} samples: {draw:,} to draw, {relabel:,} to label anew, {reused - skipped:,} there already"
+        f"{f', {skipped:,} skipped' if skipped else ''}; {shards:,} shard{'' if shards == 1 else 's'}"
     )
 
 
@@ -173,11 +211,16 @@ class _Watch:
             self.on_progress(self.looked, self.looked)
 
 
-def _look_at(spec: LabeledDatasetSpec, each: StageInPlan, holdings: Holdings, shards: Sink, watch: _Watch) -> StagePlan:
-    total, needs = 0, dict.fromkeys(Need, 0)
-    for sample in samples_of(spec, each.recipe):
-        need = holdings.need(sample.id)
-        if need is not None:
+_Decided = tuple[Sample, Need | None, str]
+"""A sample, what it lacks, and why it is skipped, where that can be told."""
+
+
+def _look_at(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, watch: _Watch) -> StagePlan:
+    total, skipped, needs = 0, 0, dict.fromkeys(Need, 0)
+    for sample, need, refusal in samples:
+        if refusal:
+            skipped += 1
+        elif need is not None:
             needs[need] += 1
             shards.add(sample, need)
         total += 1
@@ -188,14 +231,38 @@ def _look_at(spec: LabeledDatasetSpec, each: StageInPlan, holdings: Holdings, sh
         reused=total - sum(needs.values()),
         draw=needs[Need.DRAW],
         relabel=needs[Need.SEE] + needs[Need.LABEL],
+        skipped=skipped,
         shards=shards.finish(),
         gpu=any(count for need, count in needs.items() if need.gpu),
     )
 
 
+def _decided(
+    spec: LabeledDatasetSpec, each: StageInPlan, store: Store | None, found: Mapping[str, StagePlan]
+) -> Iterator[_Decided]:
+    """Yield the stage's samples; `found` is what was found of the stages before it."""
+    holdings = Holdings(store, each.recipe)
+    looked = ((sample, holdings.need(sample.id)) for sample in samples_of(spec, each.recipe))
+    origins = origins_of(each.recipe)
+    if store is None or not origins or any(found[o.stage].draw + found[o.stage].relabel for o in origins):
+        yield from ((sample, need, "") for sample, need in looked)
+        return
+    from diffugen_generator.sources import Sources  # noqa: PLC0415 - numpy and COCO, only where labels are read
+
+    sources = Sources(store, origins, (spec.image.height, spec.image.width), spec.quality)
+
+    def decide(look: tuple[Sample, Need | None]) -> _Decided:
+        sample, need = look
+        if need is not Need.DRAW or sample.source is None:
+            return sample, need, ""
+        return sample, need, sources.refusal(sample.source)
+
+    yield from in_order(decide, looked, workers=_READERS, window=_WINDOW)
+
+
 def _shard_size(spec: LabeledDatasetSpec) -> int:
     # by all samples, not by the missing ones: those are known only when the first shards are long written
-    return samples_per_shard(spec, count_samples(spec))
+    return samples_per_shard(spec, max(most_samples(spec).values()))
 
 
 def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
@@ -211,6 +278,8 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         label_id=each.recipe.label_id,
         attention=order.spec.labeling.attention,
         classes=tuple(order.spec.classes),
+        origins=origins_of(each.recipe),
+        quality=order.spec.quality,
         embeddings=each.embeddings,
         detector=order.spec.labeling.detector,
         agreement=order.spec.labeling.agreement,
@@ -221,6 +290,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
 
 
 def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]) -> dict[str, Any]:
+    by_name = {each.stage.name: each for each in stages}
     return {
         "namespace": order.namespace,
         "name": order.name,
@@ -235,7 +305,8 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
                 **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
-            for each, found in zip(stages, plans, strict=True)
+            for found in plans
+            for each in [by_name[found.name]]
         ],
     }
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass
+from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass, Quality
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store import Store
 
@@ -67,6 +67,34 @@ class TaughtWord:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """A stage that another one draws from, as far as its samples' fate is asked."""
+
+    stage: str
+    kind: str
+    label_id: str
+
+    def row(self) -> dict[str, str]:
+        """Return the origin as JSON data."""
+        return {"stage": self.stage, "kind": self.kind, "labelId": self.label_id}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Origin:
+        """Read what `row` wrote."""
+        return cls(row["stage"], row["kind"], row["labelId"])
+
+
+def origins_of(recipe: StageRecipe) -> tuple[Origin, ...]:
+    """Return the stages that a stage's samples come from, the nearest first."""
+    origins = []
+    source = recipe.source
+    while source is not None:
+        origins.append(Origin(source.stage, source.kind, source.label_id))
+        source = source.source
+    return tuple(origins)
+
+
+@dataclass(frozen=True, slots=True)
 class ShardHeader:
     """What all samples of a shard share: the file's first line."""
 
@@ -85,6 +113,10 @@ class ShardHeader:
     attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
     """In the order of the spec, which gives the class ids."""
+    origins: tuple[Origin, ...] = ()
+    """The stages that the samples come from, the nearest first; none for text alone."""
+    quality: Quality = field(default_factory=Quality)
+    """What the samples' sources have to be for anything to be drawn from them."""
     embeddings: tuple[TaughtWord, ...] = ()
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
@@ -123,8 +155,14 @@ class ShardHeader:
             "clip": _json(self.clip),
             "witnesses": dict(self.witnesses),
             "judges": dict(self.judges),
+            **self._sources_json(),
             **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
+
+    def _sources_json(self) -> dict[str, Any]:
+        if not self.origins:
+            return {}
+        return {"origins": [origin.row() for origin in self.origins], "quality": _json(self.quality)}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> ShardHeader:
@@ -141,6 +179,8 @@ class ShardHeader:
             label_id=line["labelId"],
             attention=_read(AttentionLabeling, line["attention"]),
             classes=tuple(ObjectClass.model_validate(c) for c in line["classes"]),
+            origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
+            quality=Quality.model_validate(line.get("quality", {})),
             embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),

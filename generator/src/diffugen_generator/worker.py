@@ -140,6 +140,8 @@ def _stage(task: Task) -> Outcome:
         measures=measures,
     )
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
+    if counts.skipped:
+        message += f", {counts.skipped} skipped, as their source is rejected or has no label"
     return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
 
 

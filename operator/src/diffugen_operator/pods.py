@@ -36,8 +36,8 @@ def pod_template(
 ) -> dict[str, Any]:
     """Return the pod template of a step, with the user's overlay on it.
 
-    Steps that read `models` share the cache of them, if there is one. A pod that runs no model asks for no GPU, whatever the overlay says, and our labels always stand: by
-    them the pods are found again.
+    Steps that read `models` share the cache of them, if there is one. A pod that runs no model asks for no GPU,
+    whatever the overlay says, and our labels always stand: by them the pods are found again.
     """
     run = spec.run
     generated = _generated(spec, settings, command=command, order=order, gpu=gpu)

@@ -22,7 +22,8 @@ class StageResult:
         return {
             "name": self.plan.name,
             "samples": self.plan.total,
-            "reused": self.plan.reused + self.counts.reused,
+            "reused": self.plan.reused - self.plan.skipped + self.counts.reused,
+            "skipped": self.plan.skipped + self.counts.skipped,
             "drawn": self.counts.drawn,
             "labelled": self.counts.labelled,
             "shards": self.plan.shards,

@@ -12,6 +12,7 @@ from threading import Event
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
+from diffugen_api.v1alpha1 import in_graph_order
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.results import RunResult, StageResult
 from diffugen_generator.failures import Interrupted
@@ -32,7 +33,12 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
     whole = _Whole(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
     studios = Studios.of(order.spec, device=device)
     try:
-        stages = [_draw(order, found, store, display, whole, studios=studios, stop=stop) for found in plans]
+        by_name = {found.name: found for found in plans}
+        done = {
+            stage.name: _draw(order, by_name[stage.name], store, display, whole, studios=studios, stop=stop)
+            for stage in in_graph_order(order.spec.stages)
+        }
+        stages = [done[found.name] for found in plans]
         with display.task("publishing", "samples") as advance:
             published = publish(order, store, on_progress=advance, stop=stop.is_set).published
     except Interrupted:
@@ -79,10 +85,10 @@ def _draw(
         advance(0, missing)
         for index in range(found.shards):
             header, rows = read_shard(store, layout.shard(order.revision, found.name, index))
-            before = counts.labelled + counts.reused
+            before = counts.done
 
             def on_progress(now: ShardCounts, before: int = before) -> None:
-                done = before + now.labelled + now.reused
+                done = before + now.done
                 whole.done = before_all + done
                 advance(done, missing)
 

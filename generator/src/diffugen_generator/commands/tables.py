@@ -24,14 +24,16 @@ def show_plan(
     """Print what a plan found; `looked` says whether it looked into a store."""
     console.print(f"[bold]{dataset.name}[/]  revision {revision}", highlight=False)
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for column in ("stage", "kind", "model"):
+    graph = any(stage.source is not None for stage in dataset.spec.stages)
+    for column in ("stage", "kind", *(("from",) if graph else ()), "model"):
         table.add_column(column)
     for column in ("samples", "reused", "to draw", "to relabel", "shards"):
         table.add_column(column, justify="right")
     for stage, found in zip(dataset.spec.stages, plans, strict=True):
         reused, relabel = (f"{count:,}" if looked else "-" for count in (found.reused, found.relabel))
         row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
-        table.add_row(stage.name, stage.kind, model_of(dataset.spec.stages, stage)[0], *row)
+        source = (stage.source or "",) if graph else ()
+        table.add_row(stage.name, stage.kind, *source, model_of(dataset.spec.stages, stage)[0], *row)
     console.print(table)
     if not looked:
         hint = "no store was looked into, so all is to draw; --store DIR counts what a folder holds already"
@@ -51,11 +53,13 @@ def show_run(console: Console, result: RunResult) -> None:
     """Print what a run did, what is in the dataset, and where it is."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("stage")
-    for column in ("samples", "reused", "drawn", "labelled", "time"):
+    graph = any(stage.source is not None for stage in result.order.spec.stages)
+    parts = ("samples", "reused", "drawn", "labelled", *(("skipped",) if graph else ()))
+    for column in (*parts, "time"):
         table.add_column(column, justify="right")
     for stage in result.stages:
         row = stage.row()
-        counts = (f"{row[part]:,}" for part in ("samples", "reused", "drawn", "labelled"))
+        counts = (f"{row[part]:,}" for part in parts)
         table.add_row(stage.plan.name, *counts, duration(stage.seconds))
     console.print()
     console.print(table)

@@ -91,6 +91,11 @@ class Components:
         return sum(int(weights.numel()) for weights in self.unet.parameters())
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the UNet was made for inpainting: it is given a mask and what is around it, too."""
+        return int(self.unet.config.in_channels) != int(self.vae.config.latent_channels)
+
+    @property
     def reduction(self) -> int:
         """Pixels on a side of one latent cell: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +22,10 @@ from torch.nn import functional
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt
 from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.covers import Ground
+from diffugen_generator.diffusion.latents import latent_range
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import Way, WayFrom
 
 Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """What a model predicts for latents [b, c, h, w] at a step of its scheduler."""
@@ -41,6 +44,8 @@ class DrawingSettings:
     """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read.
     A model that was distilled to read it as an input reads no negative text either."""
     negative: Prompt = ""
+    strength: float = 1
+    """Part of the way that is drawn anew, in 0..1, where pictures are drawn from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,10 @@ class Order:
     prompt: Prompt
     seed: int
     """In 0..2**63-1."""
+    ground: Ground | None = None
+    """What it is drawn from; None for text alone. All orders of a batch have one, or none has."""
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What objects of a class are called in the prompt besides the class's own words; for whoever looks on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,8 @@ class Drawer:
         self, orders: Sequence[Order], settings: DrawingSettings, *, batch: int | None = None
     ) -> list[NDArray[np.uint8]]:
         """Draw `orders` at once: pictures [height, width, 3], sRGB; arguments as `sample`."""
-        return self.decode(self.sample(orders, settings, batch=batch))
+        drawn = self.decode(self.sample(orders, settings, batch=batch))
+        return [_put_back(order, picture) for order, picture in zip(orders, drawn, strict=True)]
 
     @torch.inference_mode()
     def sample(
@@ -148,21 +158,29 @@ class Drawer:
         padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
         parts = self._components
         generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
-        latents: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
-        predict = self._predictor([order.prompt for order in padded], settings, windows)
+        noise: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
         scheduler = parts.scheduler
         self._set_steps(settings.steps)
-        latents = latents * scheduler.init_noise_sigma
+        way = self._way(padded, noise, settings)
+        latents = way.start
         extra = {"generator": generators} if self._noisy else {}
         size = (int(latents.shape[2]), int(latents.shape[3]))
+        predict = self._predictor([order.prompt for order in padded], settings, windows, way)
         tokens = windows * parts.tokenizer.limit
-        sampling = Sampling(places, padded, tokens, size, self._guided(settings), len(scheduler.timesteps))
+        sampling = Sampling(places, padded, tokens, size, self._guided(settings), len(way.timesteps))
         with watch.watching(sampling) if watch else nullcontext():
-            for t in scheduler.timesteps:
-                latents = scheduler.step(predict(latents, t), t, latents, **extra, return_dict=False)[0]
+            for place, t in enumerate(way.timesteps):
+                stepped = scheduler.step(predict(latents, t), t, latents, **extra, return_dict=False)[0]
+                latents = way.kept(stepped, place)
         return latents
 
-    def _predictor(self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int) -> Predictor:
+    def _way(self, orders: Sequence[Order], noise: torch.Tensor, settings: DrawingSettings) -> Way:
+        grounds = [order.ground for order in orders if order.ground is not None]
+        if not grounds:
+            return Way(self._components.scheduler, noise)
+        return WayFrom(self._components, grounds, noise, steps=settings.steps, strength=settings.strength)
+
+    def _predictor(self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int, way: Way) -> Predictor:
         """Return what the model predicts for latents [b, c, h, w] at a step, guided, in fp32."""
         parts = self._components
         texts, pooled = self._texts.of(prompts, windows), self._texts.pooled(prompts)  # [b, tokens, width], [b, width]
@@ -182,7 +200,7 @@ class Drawer:
 
         def predict(latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             doubled = torch.cat([latents, latents]) if guided else latents
-            scaled = parts.scheduler.scale_model_input(doubled, t).to(parts.dtype)
+            scaled = way.shown(parts.scheduler.scale_model_input(doubled, t)).to(parts.dtype)
             predicted: torch.Tensor = parts.unet(scaled, t, **inputs, return_dict=False)[0].float()
             if not guided:
                 return predicted
@@ -203,7 +221,7 @@ class Drawer:
         """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""
         parts = self._components
         shape = (
-            int(parts.unet.config.in_channels),
+            int(parts.vae.config.latent_channels),
             settings.height // parts.reduction,
             settings.width // parts.reduction,
         )
@@ -221,28 +239,9 @@ class Drawer:
         return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
-@torch.inference_mode()
-def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
-    vae = components.vae
-    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
-    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(vae.dtype, memory_format=torch.channels_last)
-    latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
-    scale, shift = latent_range(vae, latents)
-    return (latents - shift) * scale
-
-
-def latent_range(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scale and shift [1, c or 1, 1, 1] that bring a VAE's latents to unit variance: (z - shift) * scale."""
-
-    def each(values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)
-
-    config = vae.config
-    scale, shift = each([config.scaling_factor]), each([config.shift_factor or 0.0])
-    if config.latents_mean is not None and config.latents_std is not None:
-        return scale / each(config.latents_std), each(config.latents_mean)
-    return scale, shift
+def _put_back(order: Order, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what was drawn, with the ground where it shows."""
+    return drawn if order.ground is None else order.ground.put_back(drawn)
 
 
 def _waves(value: float, width: int) -> torch.Tensor:

@@ -18,8 +18,9 @@ from torch.nn import functional
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import plain, unweighted
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.drawing import encode_pictures
+from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import blank_channels
 from diffugen_generator.labeling.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.labeler import Seen
@@ -79,7 +80,7 @@ class Looker:
         """Look at pictures whose prompts take equally many windows."""
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
-        named = [mentions(plain(each.prompt), self._vocabulary) for each in padded]
+        named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in padded]
         latents = self.latents(padded)  # [b, c, h, w]
         sizes = sizes_of(int(latents.shape[2]), int(latents.shape[3]))
         noised, t = self._noised(latents, padded)
@@ -94,7 +95,7 @@ class Looker:
             prompts = [unweighted(each.prompt) for each in padded]
             added = self._texts.added(self._texts.pooled(prompts), *padded[0].picture.shape[:2])
             parts.unet(
-                noised.to(parts.dtype),
+                blank_channels(parts, noised).to(parts.dtype),
                 t,
                 encoder_hidden_states=self._texts.of(prompts),
                 added_cond_kwargs=added,

@@ -41,7 +41,7 @@ class Watcher:
         """Read the attention of one batch while it is drawn."""
         parts = self._components
         read = [parts.tokenizer.read(each.prompt) for each in sampling.orders]
-        named = [mentions(plain(each.prompt), self._vocabulary) for each in sampling.orders]
+        named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in sampling.orders]
         columns, groups = token_columns(read, named, sampling.tokens)
         with summing(
             parts.unet,

@@ -6,8 +6,8 @@ is decided apart, from what all of them left (`findings`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -29,6 +29,8 @@ class Seen:
     latents: Any = None
     """What the picture was drawn from, a tensor [c, h, w] scaled, where that is still at hand; the picture is encoded
     where not."""
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What objects of a class are called in this prompt besides the class's own words."""
 
 
 class Witness(Protocol):

@@ -8,7 +8,7 @@ the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -18,6 +18,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt, plain
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.ways import blank_channels
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT: Final = (0.2, 0.4)
@@ -40,7 +41,11 @@ class PresenceCheck:
 
     @torch.inference_mode()
     def of(
-        self, latents: Sequence[torch.Tensor], prompts: Sequence[Prompt], seeds: Sequence[int]
+        self,
+        latents: Sequence[torch.Tensor],
+        prompts: Sequence[Prompt],
+        seeds: Sequence[int],
+        words: Sequence[Mapping[str, Sequence[str]]] = (),
     ) -> list[tuple[float, ...]]:
         """Return, for each picture, the relative drop of the error for each class that its prompt names.
 
@@ -48,24 +53,26 @@ class PresenceCheck:
             latents: [c, h, w] scaled, of one size.
             prompts: what the pictures are supposed to show.
             seeds: the samples' seeds; the noise derives from them.
+            words: what objects of a class are called in each prompt besides the class's own words.
         """
+        called = words or [{}] * len(prompts)
+        without = [self.without(plain(prompt), own) for prompt, own in zip(prompts, called, strict=True)]
         rows: list[tuple[int, str]] = []  # the picture, and the text that it is predicted with
         for place, prompt in enumerate(prompts):
-            rows += [(place, text) for text in (plain(prompt), *self.without(plain(prompt)))]
+            rows += [(place, text) for text in (plain(prompt), *without[place])]
         windows = [self._texts.windows(plain(prompt)) for prompt in prompts]
         errors = torch.stack([self._errors(latents, rows, seeds, windows, at=at) for at in NOISE_AT])  # [t, rows]
         found, row = [], 0
-        for prompt in prompts:
-            count = len(self.without(plain(prompt)))
+        for count in map(len, without):
             own, others = errors[:, row], errors[:, row + 1 : row + 1 + count]
             drops = ((others - own[:, None]) / others.clamp_min(1e-12)).mean(dim=0)
             found.append(tuple(float(each) for each in drops))
             row += 1 + count
         return found
 
-    def without(self, prompt: str) -> list[str]:
+    def without(self, prompt: str, words: Mapping[str, Sequence[str]] | None = None) -> list[str]:
         """Return the prompt without each of its classes in turn, in the order of the evidence."""
-        named = [mention for mention in mentions(prompt, self._vocabulary) if not mention.background]
+        named = [each for each in mentions(prompt, self._vocabulary.called(words or {})) if not each.background]
         texts = []
         for name in self._vocabulary.classes:
             places = [(mention.begin, mention.end) for mention in named if mention.name == name]
@@ -121,7 +128,9 @@ class PresenceCheck:
         times = torch.full((len(some),), step, device=parts.device)
         noised = self._forward.add_noise(clean, noise, times).to(parts.dtype)
         texts = self._texts.of([text for _, text in some], windows)
-        predicted = parts.unet(noised, times, encoder_hidden_states=texts, return_dict=False)[0].float()
+        predicted = parts.unet(blank_channels(parts, noised), times, encoder_hidden_states=texts, return_dict=False)[
+            0
+        ].float()
         error: torch.Tensor = (predicted - self._target(clean, noise, times)).square().mean(dim=(1, 2, 3)).cpu()
         return error
 

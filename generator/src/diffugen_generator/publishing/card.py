@@ -78,7 +78,7 @@ def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]]) -> s
         "",
         "## Models",
         "",
-        *_table(["stage", "model", "SHA-256", "steps", "guidance"], _model_rows(order, models)),
+        *_table(["stage", "kind", "model", "SHA-256", "steps", "guidance"], _model_rows(order, models)),
         "",
         "## Licence",
         "",
@@ -110,6 +110,7 @@ def _model_rows(order: WorkOrder, models: Sequence[tuple[str, str]]) -> list[lis
     return [
         [
             stage.name,
+            f"{stage.kind} from {stage.source}" if stage.source else stage.kind,
             f"`{model}`",
             f"`{digest[:16]}…`",
             str(stage.task.steps),

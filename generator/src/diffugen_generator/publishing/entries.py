@@ -16,7 +16,7 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_recipe
-from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator import records
 from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.failures import Incomplete, Missing
@@ -24,6 +24,8 @@ from diffugen_generator.flow import in_order
 from diffugen_generator.planning import digests_of, judges_in, words_in
 from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.records import Label, rounded
+from diffugen_generator.shards import origins_of
+from diffugen_generator.sources import Sources
 from diffugen_generator.store import Store
 
 _READERS = 32
@@ -41,7 +43,7 @@ class Entry:
     split: str
     """train, val or test."""
     image: str
-    """The picture's key in the store."""
+    """The picture's key in the store; empty where none was drawn, as its source would not do."""
     extension: str
     width: int
     height: int
@@ -70,6 +72,7 @@ class Entry:
             "reason": self.verdict.reason,
             "dropped": self.verdict.dropped,
             "instances": [instance.row() for instance in self.verdict.instances],
+            **_source_row(self.sample),
             **records.ignore_rows(self.label.ignored),
             **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
             **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),
@@ -78,16 +81,24 @@ class Entry:
         }
 
 
+def _source_row(sample: Sample) -> dict[str, Any]:
+    """Return what a line of the manifest says of the sample that a picture was drawn from."""
+    if sample.source is None:
+        return {}
+    return {"source": sample.source.id, **({"replaced": sample.source.replaced} if sample.source.replaced else {})}
+
+
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
     digests, words, judges = digests_of(plan_summary), words_in(plan_summary), judges_in(plan_summary)
+    recipes: dict[str, StageRecipe] = {}
     try:
-        return [
-            stage_recipe(spec, stage, digests[stage.name], words[stage.name], judges=judges[stage.name])
-            for stage in spec.stages
-        ]
+        for stage in in_graph_order(spec.stages):
+            name, source = stage.name, recipes[stage.source] if stage.source is not None else None
+            recipes[name] = stage_recipe(spec, stage, digests[name], words[name], source=source, judges=judges[name])
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
+    return [recipes[stage.name] for stage in spec.stages]
 
 
 def entries_of(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
@@ -114,13 +125,34 @@ def entries_of(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> It
 
 def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
     """Yield the dataset's entries, each judged by itself."""
-    lines: Iterator[Callable[[], Entry]] = chain.from_iterable(
-        (partial(_entry, spec, recipe, sample, store) for sample in samples_of(spec, recipe)) for recipe in recipes
-    )
+    lines: Iterator[Callable[[], Entry]] = chain.from_iterable(_lines(spec, recipe, store) for recipe in recipes)
     yield from in_order(lambda line: line(), lines, workers=_READERS, window=_WINDOW)
 
 
-def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, store: Store) -> Entry:
+def _lines(spec: LabeledDatasetSpec, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], Entry]]:
+    sources = Sources(store, origins_of(recipe), (spec.image.height, spec.image.width), spec.quality)
+    return (partial(_entry, spec, recipe, sources, sample, store) for sample in samples_of(spec, recipe))
+
+
+def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, sample: Sample, store: Store) -> Entry:
+    refusal = sources.refusal(sample.source) if sample.source is not None else ""
+    image = layout.image(recipe.stage, sample.id, recipe.extension)
+    size = (spec.image.height, spec.image.width)
+    label = Label(sample.id, ()) if refusal else _label(recipe, sample, store)
+    return Entry(
+        sample=sample,
+        stage=recipe.stage,
+        split=split_of(spec, sample.root),
+        image="" if refusal else image,
+        extension=recipe.extension,
+        width=spec.image.width,
+        height=spec.image.height,
+        verdict=Verdict((), refusal) if refusal else judge(label, size, spec.quality),
+        label=label,
+    )
+
+
+def _label(recipe: StageRecipe, sample: Sample, store: Store) -> Label:
     key = layout.label(recipe.stage, recipe.label_id, sample.id)
     try:
         label = records.loads(store.read(key))
@@ -130,15 +162,4 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sample: Sample, store:
         ) from None
     except ValueError as error:
         raise Incomplete(f"{key} is broken ({error}); delete it and plan again") from error
-    width, height = spec.image.width, spec.image.height
-    return Entry(
-        sample=sample,
-        stage=recipe.stage,
-        split=split_of(spec, sample.id),
-        image=layout.image(recipe.stage, sample.id, recipe.extension),
-        extension=recipe.extension,
-        width=width,
-        height=height,
-        verdict=judge(label, (height, width), spec.quality),
-        label=label,
-    )
+    return label

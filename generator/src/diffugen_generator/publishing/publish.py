@@ -25,7 +25,7 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, StageRecipe, address, count_samples
+from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
 from diffugen_api.v1alpha1 import normalised
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
 from diffugen_generator.flow import Lane
@@ -106,7 +106,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
             *(make(release) for name, make in _FORMATS.items() if name in order.spec.output.formats),
         ]
         sheet = ContactSheet(release, tally, order.name)
-        total = len(work.recipes) * count_samples(order.spec)
+        total = sum(most_samples(order.spec).values())
         for done, entry in enumerate(entries_of(order, work.recipes, work.store), start=1):
             for form in (*formats, sheet):
                 form.add(entry)

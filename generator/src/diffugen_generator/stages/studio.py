@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.crew import Crew
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, Order
@@ -100,10 +101,16 @@ class Studio:
         self._watched: dict[str, Evidence] = {}
         """What was seen while they were drawn, by sample."""
 
-    def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
-        """Return the samples' pictures, [height, width, 3] sRGB each."""
-        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(samples)), samples)
-        self._latents = {sample.id: latents for sample, (_, latents) in zip(samples, drawn, strict=True)}
+    def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
+        """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+        tasks = _tasks(samples, grounds)
+        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(tasks)), tasks)
+        # where there is a cover, the picture has more in it than what was drawn
+        self._latents = {
+            sample.id: latents
+            for (sample, ground), (_, latents) in zip(tasks, drawn, strict=True)
+            if ground is None or ground.cover is None
+        }
         return [picture for picture, _ in drawn]
 
     def look(
@@ -111,29 +118,39 @@ class Studio:
         samples: Sequence[Sample],
         pictures: Sequence[NDArray[np.uint8]],
         before: Sequence[Findings] = (),
+        grounds: Sequence[Ground] = (),
     ) -> list[Findings]:
-        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked."""
+        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked.
+
+        `grounds` are what they were drawn from; they are needed where `draws_to_look`.
+        """
         found = list(before) or [Findings()] * len(samples)
         seen = [
-            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None))
+            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None), each.words)
             for each, picture in zip(samples, pictures, strict=True)
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
-            evidence = self._attended([samples[i] for i in missing], [seen[i] for i in missing])
+            tasks = _tasks(samples, grounds)
+            evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
         return self._witnesses.complete(seen, found)
 
-    def _attended(self, samples: Sequence[Sample], seen: Sequence[Seen]) -> list[Evidence]:
+    @property
+    def draws_to_look(self) -> bool:
+        """Whether a picture from the store has to be drawn once more to be looked at."""
+        return self._inline
+
+    def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
         """Return what the model that draws attends to in pictures.
 
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
         """
-        if missing := [sample for sample in samples if self._inline and sample.id not in self._watched]:
+        if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
             _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
         if self._inline:
-            evidence = [self._watched.pop(sample.id) for sample in samples]
+            evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
         else:
             evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
         if self._attention is None or self._attention.min_presence is None:
@@ -144,26 +161,37 @@ class Studio:
     def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
         """Return how much the words of each picture's classes help to predict it."""
         latents = self._looker.latents(seen)
-        return self._presence.of(list(latents), [each.prompt for each in seen], [each.seed for each in seen])
+        prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
+        return self._presence.of(list(latents), prompts, seeds, words)
 
-    def _draw(self, samples: Sequence[Sample], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
-        latents = self._sample(samples, pad=pad)
-        return list(zip(self._drawer.decode(latents), latents, strict=True))
+    def _draw(self, tasks: Sequence[_Task], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(tasks, pad=pad)
+        drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
+        return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
 
-    def _sample(self, samples: Sequence[Sample], *, pad: bool) -> list[torch.Tensor]:
+    def _sample(self, tasks: Sequence[_Task], *, pad: bool) -> list[torch.Tensor]:
         """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
-        orders = [Order(sample.text, sample.seed) for sample in samples]
+        orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
         batch = self._padded_to if pad else None
         if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
         watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
         latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
-        self._watched.update({sample.id: watcher.evidence[place] for place, sample in enumerate(samples)})
+        self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
         return latents
 
     def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
         """Return the batch to pad to; none for a part of a batch that was too large."""
         return self._padded_to if len(some) == len(whole) else None
+
+
+_Task = tuple[Sample, Ground | None]
+"""A sample, and what it is drawn from."""
+
+
+def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
+    under: Sequence[Ground | None] = grounds or [None] * len(samples)
+    return list(zip(samples, under, strict=True))
 
 
 def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
@@ -196,4 +224,5 @@ def settings_of(header: ShardHeader) -> DrawingSettings:
         steps=int(settings["steps"]),
         guidance=float(settings["guidanceScale"]),
         negative=negative or str(header.drawing["negative"]),
+        strength=float(settings.get("strength", 1)),
     )

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, canonical
+from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages import pictures
+from diffugen_generator.stages.grounding import Grounding
 from diffugen_generator.stages.keeping import JSON, Keeper
 from diffugen_generator.stages.measuring import Measures, Part
 from diffugen_generator.stages.studios import Studios
@@ -92,6 +94,7 @@ class _Work:
         self._header = header
         self._store = store
         self._keeper = Keeper(header, store)
+        self._grounding = Grounding(header, store)
         self._on_progress = on_progress
         self._on_loading = on_loading
         self._stop = stop
@@ -99,6 +102,7 @@ class _Work:
         self._lock = Lock()
         self._counts = ShardCounts()
         self._digests: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
 
     def run(self, rows: Sequence[ShardRow], studios: Studios) -> ShardCounts:
         self._counts = ShardCounts(total=len(rows))
@@ -109,6 +113,8 @@ class _Work:
             for sample in needs[Need.LABEL]:
                 self._go_on()
                 uploads.submit(self._label_stored, sample)
+            if self._header.origins:
+                needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
             if needs[Need.SEE] or needs[Need.DRAW]:
                 with self._measures.timed(Part.LOAD):
                     studio = studios.open(self._header, self._on_loading)
@@ -132,6 +138,15 @@ class _Work:
             self._note(row.sample, self._keeper.picture_file(row.sample))
         return need
 
+    def _standing(self, samples: Sequence[Sample], uploads: Uploads) -> list[Sample]:
+        """Return the samples whose sources will do; the others are skipped, with the reason."""
+        asked = [uploads.ask(self._grounding.refusal, sample) for sample in samples]
+        refusals = [answer.result() for answer in asked]
+        self._skipped = {sample.id: why for sample, why in zip(samples, refusals, strict=True) if why}
+        if self._skipped:
+            self._count(skipped=len(self._skipped))
+        return [sample for sample in samples if sample.id not in self._skipped]
+
     def _see(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
         """Look at stored pictures; those of the next batch are read meanwhile."""
 
@@ -145,18 +160,23 @@ class _Work:
             self._go_on()
             here = [picture.result() for picture, _ in coming]
             before = [found.result() for _, found in coming]
+            under = [ground.result() for ground in self._fetch_grounds(batch, uploads)] if studio.draws_to_look else []
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
             with self._measures.timed(Part.LOOK):
-                seen = studio.look(batch, here, before)
+                seen = studio.look(batch, here, before, under)
             for sample, picture, findings in zip(batch, here, seen, strict=True):
                 uploads.submit(self._keep_seen, sample, picture, findings)
 
     def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
-        """Draw pictures and look at them."""
-        for batch in _batches(samples, studio.batch):
+        """Draw pictures and look at them; what those of the next batch are drawn from is read meanwhile."""
+        batches = list(_batches(samples, studio.batch))
+        coming = self._fetch_grounds(batches[0], uploads) if batches else []
+        for number, batch in enumerate(batches):
             self._go_on()
+            grounds = [ground.result() for ground in coming]
+            coming = self._fetch_grounds(batches[number + 1], uploads) if number + 1 < len(batches) else []
             with self._measures.timed(Part.DRAW):
-                drawn = studio.draw(batch)
+                drawn = studio.draw(batch, grounds)
             if self._keeper.format in pictures.LOSSLESS:
                 files: list[bytes | None] = [None] * len(drawn)
             else:  # borders are snapped to the colours that are stored
@@ -168,6 +188,10 @@ class _Work:
                 seen = studio.look(batch, drawn)
             for sample, picture, file, findings in zip(batch, drawn, files, seen, strict=True):
                 uploads.submit(self._keep_drawn, sample, picture, file, findings)
+
+    def _fetch_grounds(self, batch: Sequence[Sample], uploads: Uploads) -> list[Future[Ground]]:
+        """Return what will be read of the samples' sources; nothing for those of text alone."""
+        return [uploads.ask(self._grounding.ground, sample) for sample in batch if sample.source is not None]
 
     def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
         if file is None:
@@ -198,7 +222,7 @@ class _Work:
     def _go_on(self) -> None:
         if self._stop.is_set():
             counts = self._counts
-            raise Interrupted(f"stopped with {counts.labelled + counts.reused} of {counts.total} samples done")
+            raise Interrupted(f"stopped with {counts.done} of {counts.total} samples done")
 
     def _note(self, sample: Sample, file: bytes) -> None:
         with self._lock:
@@ -219,6 +243,8 @@ class _Work:
             "counts": self._counts.model_dump(by_alias=True),
             "images": self._digests,
         }
+        if self._skipped:
+            report["skipped"] = self._skipped
         key = layout.shard_report(header.revision, header.stage, header.index)
         self._store.write(key, canonical(report) + b"\n", JSON)
 

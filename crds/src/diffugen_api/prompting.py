@@ -1,0 +1,114 @@
+"""A spec's prompts: its templates, and each filled with its variables. Lazy: a million prompts in constant memory,
+but for their fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from diffugen_api.addressing import canonical
+from diffugen_api.combining import UnequalLengthsError, check, combinations
+from diffugen_api.errors import SpecError
+from diffugen_api.reading import read_prompt
+from diffugen_api.templates import Template, TemplateError
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+
+OBJECT_VARIABLE = "object"
+
+
+class Filled(NamedTuple):
+    """A template with its values in it."""
+
+    number: int
+    """Which of `spec.prompts.templates` it is."""
+    template: Template
+    variables: Mapping[str, str]
+    prompt: str
+
+
+def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
+    """Parse and check the templates and variables; raise `SpecError` naming the field at fault."""
+    variables = spec.prompts.variables
+    templates = []
+    for number, text in enumerate(spec.prompts.templates):
+        where = f"spec.prompts.templates[{number}]"
+        template = parsed(text, where)
+        if missing := [field for field in template.fields if field not in variables]:
+            raise SpecError(
+                "UnknownVariable",
+                f"{where}: no variable is called {missing[0]!r}; add it to spec.prompts.variables"
+                + (f" (there are: {', '.join(sorted(variables))})." if variables else "."),
+            )
+        try:
+            check(names_of(template), variables, spec.prompts.combine)
+        except UnequalLengthsError as unequal:
+            lengths = [len(variables[name]) for name in (unequal.first, unequal.other)]
+            raise SpecError(
+                "UnequalVariables",
+                f"spec.prompts.variables.{unequal.other}: combine: zip takes it in step with {unequal.first} in "
+                f"{where}, and it has {lengths[1]} values where {unequal.first} has {lengths[0]}; give both as many.",
+            ) from None
+        templates.append(template)
+    check_objects(spec, variables, "spec.prompts.variables")
+    return templates
+
+
+def parsed(text: str, field: str) -> Template:
+    """Read a template of `field`; raise `SpecError`."""
+    try:
+        return Template.parse(text)
+    except TemplateError as error:
+        raise SpecError("InvalidTemplate", f"{field}: {error}.") from None
+
+
+def check_objects(spec: LabeledDatasetSpec, variables: Mapping[str, list[str]], field: str) -> None:
+    """Raise `SpecError` where a value of `object` among the variables of `field` is no class."""
+    known = {word.lower() for c in spec.classes for word in c.words}
+    for number, value in enumerate(variables.get(OBJECT_VARIABLE, [])):
+        if value.lower() not in known:
+            raise SpecError(
+                "UnknownClass",
+                f"{field}.{OBJECT_VARIABLE}[{number}]: {value!r} is no class; add it to "
+                f"spec.classes, or as a synonym of one (classes: {', '.join(c.name for c in spec.classes)}).",
+            )
+
+
+def check_weights(spec: LabeledDatasetSpec) -> None:
+    """Raise `SpecError` naming the field where weights cannot be read; every template is tried with every value."""
+    for number, template in enumerate(templates_of(spec)):
+        for prompt in tried(template, spec.prompts.variables):
+            read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
+    read_prompt(spec, spec.prompts.negative, "spec.prompts.negative")
+
+
+def tried(template: Template, values: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yield prompts in which every value of every field stands once."""
+    first = {name: given[0] for name, given in values.items() if given}
+    changes = [{name: value} for name in names_of(template) for value in values[name]]
+    for change in changes or [{}]:
+        yield template.render({**first, **change})
+
+
+def names_of(template: Template) -> tuple[str, ...]:
+    """Return the variables that a template names, each once."""
+    return tuple(dict.fromkeys(template.fields))
+
+
+def prompts_of(spec: LabeledDatasetSpec) -> Iterator[Filled]:
+    """Yield each prompt once, template by template, in the order in which the variables are written."""
+    seen: set[bytes] = set()
+    for number, template in enumerate(templates_of(spec)):
+        for variables in _combinations(spec, template):
+            prompt = template.render(variables)
+            fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]
+            if fingerprint not in seen:
+                seen.add(fingerprint)
+                yield Filled(number, template, variables, prompt)
+
+
+def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:
+    """Yield the values with which a template is filled; which ones a sample has depends on the template's own text."""
+    asked = spec.prompts
+    origin = canonical(["combinations", spec.seed, template.text])
+    return combinations(names_of(template), asked.variables, asked.combine, sample=asked.sample, origin=origin)

@@ -1,0 +1,101 @@
+"""Samples: one picture to draw each, and how they stand in shards and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffugen_api.weights import Piece, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The sample whose picture another one is drawn from."""
+
+    id: str
+    replaced: str = ""
+    """The class whose labelled objects are replaced in it; empty where all of the picture is drawn again."""
+    source: Source | None = None
+    """What it was drawn from itself."""
+
+    def line(self) -> Iterator[Source]:
+        """Yield this source, that one's source, and so on."""
+        here: Source | None = self
+        while here is not None:
+            yield here
+            here = here.source
+
+    def row(self) -> dict[str, Any]:
+        """Return the source as JSON data; what is empty is left out."""
+        own = {"id": self.id, "replaced": self.replaced, "source": self.source and self.source.row()}
+        return {name: value for name, value in own.items() if value}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Source:
+        """Read what `row` wrote."""
+        source = row.get("source")
+        return cls(row["id"], row.get("replaced", ""), None if source is None else cls.from_row(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture to draw.
+
+    `seed` is in 0..2**63-1. `variables` are those that its template names; `template` is the number of the one in
+    `spec.prompts` that it comes from.
+    """
+
+    id: str
+    prompt: str
+    seed: int
+    template: int
+    variables: Mapping[str, str]
+    pieces: tuple[Piece, ...] = ()
+    """What the prompt was read into, where it has weights or escapes."""
+    source: Source | None = None
+    """What it is drawn from; None for text alone."""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What objects of a class are called in this prompt besides the class's own words: what replaced them."""
+
+    @property
+    def text(self) -> Prompt:
+        """The prompt as it is drawn."""
+        return self.pieces or self.prompt
+
+    @property
+    def root(self) -> str:
+        """The id of the sample of text alone that this one comes from; its own where it is one."""
+        return self.id if self.source is None else [source.id for source in self.source.line()][-1]
+
+    def row(self) -> dict[str, Any]:
+        """Return the sample as a line of a shard."""
+        return {
+            "id": self.id,
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "template": self.template,
+            "variables": dict(self.variables),
+            **weights_row(self.pieces),
+            **({"source": self.source.row()} if self.source is not None else {}),
+            **({"words": {name: list(words) for name, words in self.words.items()}} if self.words else {}),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Sample:
+        """Read a line of a shard."""
+        return cls(
+            row["id"],
+            row["prompt"],
+            row["seed"],
+            row["template"],
+            row["variables"],
+            tuple(Piece(text, float(weight)) for text, weight in row.get("weights", ())),
+            Source.from_row(row["source"]) if "source" in row else None,
+            {name: tuple(words) for name, words in row.get("words", {}).items()},
+        )
+
+
+def weights_row(pieces: tuple[Piece, ...]) -> dict[str, Any]:
+    """Return a recipe's entry for the pieces of its prompt; nothing for a plain one, whose address is older."""
+    return {"weights": [list(piece) for piece in pieces]} if pieces else {}

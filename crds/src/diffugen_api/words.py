@@ -1,0 +1,60 @@
+"""Which of a dataset's words a prompt names, and where: no other class gets a label in its picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What to look for."""
+
+    classes: Mapping[str, Sequence[str]]
+    """The words of each class; a term of two classes is the first one's."""
+    background: Sequence[str] = field(default=())
+    """Words for what is not an object."""
+
+    def called(self, words: Mapping[str, Sequence[str]]) -> Vocabulary:
+        """Return the vocabulary of a prompt in which objects of a class are called `words` besides."""
+        if not words:
+            return self
+        return replace(self, classes={name: (*words.get(name, ()), *own) for name, own in self.classes.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One place where a prompt names a class or a background word."""
+
+    name: str
+    """The class's name, or the background word."""
+    background: bool
+    begin: int
+    end: int
+    """The place in the prompt: characters `begin` to `end`, the latter excluded."""
+
+
+def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
+    """Return where `prompt` names classes and background words, from left to right, without overlaps.
+
+    Whole words, any case, any white space between the words of a term. The longer term wins: a prompt with
+    "sports car" does not name the class "car" there, if "sports car" is a term too. The same term in two
+    classes is the first's.
+    """
+    terms = [(word, name, False) for name, words in vocabulary.classes.items() for word in words]
+    terms += [(word, word, True) for word in vocabulary.background]
+    found: list[Mention] = []
+    for word, name, background in sorted(terms, key=lambda term: -len(term[0])):  # stable: first class first
+        for match in _pattern(word).finditer(prompt):
+            begin, end = match.span()
+            if all(end <= other.begin or other.end <= begin for other in found):
+                found.append(Mention(name, background, begin, end))
+    return sorted(found, key=lambda mention: mention.begin)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(word: str) -> re.Pattern[str]:
+    pieces = r"\s+".join(re.escape(piece) for piece in word.split())
+    return re.compile(rf"(?<!\w){pieces}(?!\w)", re.IGNORECASE)

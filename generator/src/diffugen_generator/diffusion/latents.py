@@ -1,0 +1,36 @@
+"""Pictures as a model's latents, scaled as its UNet sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffugen_generator.diffusion.components import Components
+
+
+@torch.inference_mode()
+def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
+    vae = components.vae
+    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
+    scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(vae.dtype, memory_format=torch.channels_last)
+    latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
+    scale, shift = latent_range(vae, latents)
+    return (latents - shift) * scale
+
+
+def latent_range(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and shift [1, c or 1, 1, 1] that bring a VAE's latents to unit variance: (z - shift) * scale."""
+
+    def each(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)
+
+    config = vae.config
+    scale, shift = each([config.scaling_factor]), each([config.shift_factor or 0.0])
+    if config.latents_mean is not None and config.latents_std is not None:
+        return scale / each(config.latents_std), each(config.latents_mean)
+    return scale, shift
