@@ -16,7 +16,7 @@ run would not need anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffugen_api import layout
@@ -43,7 +43,7 @@ from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader, TaughtWord, origins_of
+from diffugen_generator.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -318,3 +318,15 @@ def _json(model: LabeledDatasetSpec | StagePlan) -> dict[str, Any]:
 
 def _document(value: Any) -> bytes:
     return canonical(value) + b"\n"
+
+
+def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
+    """Write the plan of a stage whose `total` pictures the store has from elsewhere; return what they share.
+
+    Raises `SpecError` where the model cannot be had.
+    """
+    [stage] = stages_of(order.spec)
+    found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
+    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
+    return replace(_header(order, stage), kind=GIVEN)
