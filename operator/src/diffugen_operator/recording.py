@@ -49,18 +49,25 @@ class Recorder:
         """Post what is announced, for ever."""
         while True:
             dataset, manifest = await self._queue.get()
-            with concerning(f"{dataset.namespace}/{dataset.name}", dataset.status.revision):
-                await self._tried(manifest)
-            self._queue.task_done()
+            try:
+                with concerning(f"{dataset.namespace}/{dataset.name}", dataset.status.revision):
+                    while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server says how long
+                        await asyncio.sleep(pause)
+            finally:
+                self._queue.task_done()
 
-    async def _tried(self, manifest: dict[str, Any]) -> None:
+    async def _posted(self, manifest: dict[str, Any]) -> float:
+        """Post an Event; returns after how many seconds to try again, where the API server says so."""
         try:
             await self._post(manifest)
         except ApiError as error:
+            if error.retry_after:
+                return error.retry_after
             if error.code != 409:
                 logger.warning("The Event %s was refused: %s", manifest["reason"], error)
         except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
             logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
+        return 0
 
     def waiting(self) -> int:
         """Return how many Events are not posted yet."""

@@ -216,7 +216,7 @@ class Operator:
             pause = self._queue.failed(key, at_least=_CONFLICT_SECONDS)
         else:
             self._metrics.reconciles.labels("error").inc()
-            pause = self._queue.failed(key, at_least=error.retry_after)
+            pause = self._queue.failed(key, at_least=error.retry_after, firm=error.retry_after > 0)
         logger.info("%s; again in %.1f s.", error, pause)
 
     async def _refresh(self, key: Key) -> None:
