@@ -23,6 +23,11 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """Make a namespace with a bucket and an operator (not yet started) that looks after it alone."""
+    return worlds_of(cluster, tmp_path_factory)
+
+
+def worlds_of(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
+    """Return what makes such namespaces on this cluster."""
     cluster.apply_file(CRD)
     if RBAC.exists():
         cluster.apply_file(RBAC)

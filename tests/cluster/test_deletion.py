@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -162,18 +161,19 @@ def test_a_clean_up_that_cannot_be_is_given_up_in_time_and_said(world: World) ->
         world.kubectl("delete", "namespace", world.namespace, "--wait=false")
 
 
-def test_a_namespace_goes_with_all_that_is_in_it(running: World) -> None:
-    running.apply(**DELETE, **QUICKLY)
-    running.wait_ready()
+def test_a_namespace_goes_with_all_that_is_in_it(world: World) -> None:
+    world.operator.environment = {"DIFFUGEN_TERMINATION_GRACE": "3"}
+    world.operator.start()
+    try:
+        world.apply(**DELETE, **QUICKLY)
+        world.wait("planning", lambda _: bool(world.jobs("plan")))
 
-    running.kubectl("delete", "namespace", running.namespace, "--wait=false")
+        world.kubectl("delete", "namespace", world.namespace, "--wait=false")
 
-    def namespaces() -> Any:
-        return running.kubectl("get", "namespaces", "-o", "name")
-
-    wait_until(lambda: f"namespace/{running.namespace}\n" not in namespaces(), 120)
-    assert "CleanUpAbandoned" in running.operator.log.read_text()
-    running.kubectl("create", "namespace", running.namespace)  # the fixture deletes it once more
+        wait_until(lambda: f"namespace/{world.namespace}\n" not in world.kubectl("get", "ns", "-o", "name"), 120)
+        assert "CleanUpAbandoned" in world.operator.log.read_text()
+    finally:
+        world.operator.end()
 
 
 def test_a_dataset_made_anew_under_its_name_takes_what_the_store_holds(running: World) -> None:

@@ -12,7 +12,7 @@ def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(runn
     slow = {"samplesPerShard": 8, "parallelism": 1}
     long = slow_stage()
     long["txt2img"]["steps"] = 400
-    running.apply(run={**slow, "activeDeadlineSeconds": 25}, stages=[long])
+    running.apply(run={**slow, "activeDeadlineSeconds": 12}, stages=[long])
 
     message = running.wait_stalled("DeadlineExceeded", seconds=120)
 
@@ -50,12 +50,13 @@ def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None
             for key in running.keys("labels/"):
                 running.store.remove_object(running.bucket, running.root + key)
 
-    running.apply()
+    few = {"templates": ["a red {object}"], "samplesPerPrompt": 1}
+    running.apply(prompts=few)
     running.wait_ready()
     thread = threading.Thread(target=thief, daemon=True)
     thread.start()
     try:
-        running.apply(quality={"minInstances": 0, "minAreaFraction": 0.003})
+        running.apply(prompts=few, quality={"minInstances": 0, "minAreaFraction": 0.003})
         message = running.wait_stalled("Incomplete", seconds=180)
     finally:
         stop.set()
@@ -63,3 +64,27 @@ def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None
 
     assert "planned anew 3 times" in message
     assert running.get()["status"]["replans"] == 3
+
+
+def test_a_failed_stage_lets_the_others_finish_and_a_retry_does_the_rest(running: World) -> None:
+    drawing = {"model": "builtin://shapes", "steps": 4, "guidanceScale": 3}
+    running.apply(
+        prompts={"templates": ["a red {object}"], "samplesPerPrompt": 1},
+        stages=[{"name": name, "txt2img": drawing} for name in ("base", "other")],
+        run={"parallelism": 1},
+    )
+    running.wait("planning", lambda _: bool(running.jobs("plan")))
+    running.operator.kill()
+    running.wait("planned", lambda _: any(job["status"].get("succeeded") for job in running.jobs("plan")))
+    (shard,) = [key for key in running.keys("plans/") if "/base/" in key]
+    running.store.remove_object(running.bucket, running.root + shard)
+    running.operator.start()
+
+    message = running.wait_stalled("ShardsFailed")
+
+    assert "the plan has no shard 0 of stage 'base'" in message
+    assert [stage["state"] for stage in running.get()["status"]["stages"]] == ["Failed", "Succeeded"]
+    assert running.jobs("publish") == []
+    running.annotate("diffugen.dev/retry-requested-at=2026-01-01T00:00:00Z")
+    stages = running.wait_ready()["status"]["stages"]
+    assert [stage["samples"]["reused"] for stage in stages] == [0, 2]

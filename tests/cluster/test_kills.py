@@ -94,9 +94,9 @@ def slow_stage() -> Json:
     return {"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 60, "guidanceScale": 3}}
 
 
-def kill_worker(world: World) -> int:
-    """SIGKILL the process of the stage's pod, found by the environment that only it has."""
-    (pod,) = [p for p in world.pods("stage") if p["status"]["phase"] == "Running"]
+def kill_worker(world: World, name: str = "") -> int:
+    """SIGKILL the process of the stage's pod (of this name), found by the environment that only it has."""
+    (pod,) = [p for p in world.pods("stage") if p["metadata"]["name"] == name or (not name and is_running(p))]
     address = pod["status"]["podIP"]
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -110,3 +110,7 @@ def kill_worker(world: World) -> int:
             os.kill(int(entry), signal.SIGKILL)
             return int(entry)
     raise AssertionError("no process of the pod was found")
+
+
+def is_running(pod: Json) -> bool:
+    return bool(pod["status"]["phase"] == "Running")

@@ -41,6 +41,39 @@ def merged(base: Json, changes: Mapping[str, Any]) -> Json:
     return out
 
 
+def a_manifest(namespace: str, endpoint: str, bucket: str, **changes: Any) -> Json:
+    """Return a small dataset: four prompts, two pictures each, in shards of four; `changes` to its spec."""
+    spec: Json = {
+        "classes": [{"name": "ball"}, {"name": "star"}],
+        "image": {"width": 64, "height": 64},
+        "prompts": {
+            "templates": [
+                "a red {object} on snow",
+                "a blue {object} on sand",
+            ],
+            "variables": {"object": ["ball", "star"]},
+            "samplesPerPrompt": 2,
+        },
+        "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 4, "guidanceScale": 3}}],
+        "quality": {"minInstances": 0},
+        "output": {
+            "s3": {
+                "endpoint": endpoint,
+                "bucket": bucket,
+                "prefix": "datasets",
+                "secretRef": {"name": "store"},
+            },
+        },
+        "run": {"samplesPerShard": 4, "parallelism": 2},
+    }
+    return {
+        "apiVersion": "diffugen.dev/v1alpha1",
+        "kind": "LabeledDataset",
+        "metadata": {"name": "shapes", "namespace": namespace},
+        "spec": merged(spec, changes),
+    }
+
+
 class OperatorProcess:
     """The operator, as a process of its own: it can be killed."""
 
@@ -50,7 +83,7 @@ class OperatorProcess:
         self._command = [
             str(Path(sys.executable).with_name("diffugen-operator")),
             f"--kubeconfig={kubeconfig}",
-            f"--namespace={namespace}",
+            f"--namespace={namespace}" if namespace else "--all-namespaces",
         ]
         self.log = log
         self.environment = environment or {}
@@ -118,36 +151,8 @@ class World:
     # --- what a user writes ---
 
     def manifest(self, **changes: Any) -> Json:
-        """Return a small dataset: four prompts, two pictures each, in shards of four; `changes` to its spec."""
-        spec: Json = {
-            "classes": [{"name": "ball"}, {"name": "star"}],
-            "image": {"width": 64, "height": 64},
-            "prompts": {
-                "templates": [
-                    "a red {object} on snow",
-                    "a blue {object} on sand",
-                ],
-                "variables": {"object": ["ball", "star"]},
-                "samplesPerPrompt": 2,
-            },
-            "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 4, "guidanceScale": 3}}],
-            "quality": {"minInstances": 0},
-            "output": {
-                "s3": {
-                    "endpoint": self.cluster.minio.endpoint,
-                    "bucket": self.bucket,
-                    "prefix": "datasets",
-                    "secretRef": {"name": "store"},
-                },
-            },
-            "run": {"samplesPerShard": 4, "parallelism": 2},
-        }
-        return {
-            "apiVersion": "diffugen.dev/v1alpha1",
-            "kind": "LabeledDataset",
-            "metadata": {"name": "shapes", "namespace": self.namespace},
-            "spec": merged(spec, changes),
-        }
+        """Return a small dataset of this namespace, which goes to its bucket; `changes` to its spec."""
+        return a_manifest(self.namespace, self.cluster.minio.endpoint, self.bucket, **changes)
 
     def secret(self, name: str, access_key: str, secret_key: str) -> None:
         data = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}

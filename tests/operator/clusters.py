@@ -121,6 +121,9 @@ class PretendCluster(Cluster):
         self._crash("after")
         return changed
 
+    async def kueue_version(self) -> str:
+        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
     async def create_event(self, manifest: Object) -> None:
         self.events.append(manifest["reason"])
 

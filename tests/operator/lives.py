@@ -37,7 +37,7 @@ from diffugen_operator.decisions import (
     SuspendJob,
 )
 from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
-from diffugen_operator.progress import Shard
+from diffugen_operator.progress import Pace, Shard
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import dumped
 
@@ -103,6 +103,8 @@ class Life:
         self.orders: set[str] = set()
         self.shards: dict[str, Shard] = {}
         self.pace: float | None = None
+        self.paces: dict[str, float] = {}
+        self.queue_words: dict[str, Trouble] = {}
         self.last: Decision | None = None
 
     # --- what the user does ---
@@ -128,7 +130,8 @@ class Life:
             jobs=tuple(Job.read(job) for job in self.jobs.values()),
             pods=tuple(Pod.read(pod) for pod in self.pods.values()),
             shards=self.shards,
-            pace=self.pace,
+            pace=Pace(self.pace, self.paces),
+            queue_words=self.queue_words,
         )
         return decide(dataset, observed, self.now, self.settings)
 

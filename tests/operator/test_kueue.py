@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from diffugen_operator.cluster import ApiError
 from diffugen_operator.decisions import CreateJob, DeleteJob
+from diffugen_operator.kueue import Kueue, words_of
+from diffugen_operator.observed import Trouble
+from tests.operator.clusters import PretendCluster
 from tests.operator.lives import Life, a_life, a_plan
 
 QUEUE = {"queueName": "gpus", "parallelism": 4}
@@ -58,6 +62,81 @@ def test_every_job_waits_in_the_queue(life: Life, what: str) -> None:
     assert life.shown()[2] == "Queued"
     assert life.condition("Suspended") is None
     assert list(life.later(3600).turn().actions) == []
+
+
+def test_kueues_own_words_are_told_where_they_can_be_read() -> None:
+    life = planning()
+    job = life.job("plan")["metadata"]["name"]
+    life.queue_words[job] = Trouble(reason="Preempted", message="Preempted for a workload of higher priority")
+    life.settle()
+
+    said = f"Job {job} waits in Kueue's queue gpus: Preempted for a workload of higher priority."
+    assert life.condition("Queued") == ("Preempted", said)
+    assert life.shown()[2] == "Queued"
+
+
+PENDING = {
+    "type": "QuotaReserved",
+    "status": "False",
+    "reason": "Pending",
+    "message": "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100",
+}
+EVICTED = {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "Preempted by another."}
+ADMITTED = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": "Quota reserved"}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ([], None),
+        ([PENDING], Trouble(reason="Pending", message=PENDING["message"])),
+        ([PENDING, EVICTED], Trouble(reason="Preempted", message=f"Preempted by another. {PENDING['message']}")),
+        ([PENDING, EVICTED | {"status": "False"}], Trouble(reason="Pending", message=PENDING["message"])),
+        ([ADMITTED], None),
+    ],
+)
+def test_a_workload_says_what_took_its_quota_and_what_it_waits_for(
+    conditions: list[dict[str, str]], said: Trouble | None
+) -> None:
+    assert words_of({"status": {"conditions": conditions}}) == said
+
+
+class Workloads(PretendCluster):
+    """A Kueue that answers, is closed to us, or is not there."""
+
+    def __init__(self, refusal: ApiError | None) -> None:
+        super().__init__()
+        self.refusal, self.asked = refusal, 0
+
+    async def kueue_version(self) -> str:
+        return "v1beta1"
+
+    async def workloads_of(self, version: str, namespace: str, job_uid: str) -> list[dict[str, Any]]:
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return [{"status": {"conditions": [PENDING]}}] if job_uid == "known" else []
+
+
+async def test_words_are_read_by_the_jobs_uid() -> None:
+    kueue = Kueue(Workloads(None), lambda: 0.0)
+
+    assert await kueue.words_about("vision", "known") == Trouble(reason="Pending", message=PENDING["message"])
+    assert await kueue.words_about("vision", "unknown") is None
+
+
+@pytest.mark.parametrize("code", [403, 404])
+async def test_without_kueue_or_the_right_to_read_it_nothing_is_said_and_it_is_left_alone(code: int) -> None:
+    seconds = 0.0
+    workloads = Workloads(ApiError(code, "", "no"))
+    kueue = Kueue(workloads, lambda: seconds)
+
+    assert [await kueue.words_about("vision", "known") for _ in range(3)] == [None, None, None]
+    assert workloads.asked == 1
+    assert not kueue.readable
+
+    seconds, workloads.refusal = 601.0, None
+    assert await kueue.words_about("vision", "known") is not None
 
 
 def test_it_is_queued_from_the_first_status_on() -> None:

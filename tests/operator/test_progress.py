@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_operator.progress import Cut, Meter, Shard, eta_seconds, parse_indexes, samples_done
+from diffugen_operator.progress import Cut, Meter, Meters, Shard, eta_seconds, parse_indexes, samples_done
 from tests.operator.lives import a_life, a_plan, spec_data
 
 
@@ -72,6 +72,32 @@ def test_percent_rate_and_time_left_are_of_the_whole_run() -> None:
 
     summary = life.status.summary
     assert (summary.percent, summary.images_per_second, summary.eta_seconds) == (33, "3.1", 128)
+
+
+def test_each_running_stage_has_a_rate_and_a_time_left_of_its_own() -> None:
+    plans = a_plan("fast", total=40, shards=4), a_plan("slow", total=40, shards=4)
+    life = a_life("fast", "slow", run={"samplesPerShard": 10, "parallelism": 4}).until_drawing(*plans)
+    life.job_status("fast", completedIndexes="0-1").job_status("slow", completedIndexes="0")
+    life.pace, life.paces = 2.5, {"fast": 2.0, "slow": 0.5}
+    life.settle()
+
+    assert [(stage.images_per_second, stage.eta_seconds) for stage in life.status.stages] == [("2.0", 10), ("0.5", 60)]
+
+    life.job_completes("fast").settle()
+    assert [(stage.images_per_second, stage.eta_seconds) for stage in life.status.stages] == [("", None), ("0.5", 60)]
+
+    life.edit(suspend=True).settle()
+    assert [(stage.images_per_second, stage.eta_seconds) for stage in life.status.stages] == [("", None), ("", None)]
+
+
+def test_stages_are_measured_side_by_side() -> None:
+    meters = Meters()
+    for second in range(0, 60, 5):
+        meters.record(second, {"fast": 2 * second, "slow": second, "waits": 0})
+
+    pace = meters.pace()
+    assert pace.whole == pytest.approx(3.0)
+    assert pace.stages == {"fast": pytest.approx(2.0), "slow": pytest.approx(1.0)}
 
 
 def test_the_pace_is_measured_over_the_last_minute() -> None:

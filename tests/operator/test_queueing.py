@@ -174,3 +174,33 @@ async def test_a_closed_queue_gives_out_nothing_and_lets_its_workers_go() -> Non
     queue.close()
 
     assert await asyncio.wait_for(waiting, 1) is None
+
+
+def test_an_event_does_not_shorten_a_pause_that_the_api_server_asked_for() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0)
+    schedule.take(0)
+    schedule.failed(A, 0, at_least=5, firm=True)
+
+    schedule.add(A, 1)
+    schedule.add_later(A, 2)
+
+    assert schedule.take(4.9) is None
+    assert schedule.take(5) == A
+    schedule.done(A, 6)
+    schedule.add(A, 6)
+    assert schedule.take(6) == A, "it was of that failure alone"
+
+
+def test_an_event_shortens_a_longer_back_off_to_what_the_api_server_asked_for() -> None:
+    schedule = a_schedule()
+    for _ in range(5):
+        schedule.add(A, 0)
+        schedule.take(0)
+        schedule.failed(A, 0)
+    schedule.take(16)
+    assert schedule.failed(A, 16, at_least=5, firm=True) == 32
+
+    schedule.add(A, 17)
+
+    assert schedule.next_due() == 21

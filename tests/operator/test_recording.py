@@ -67,3 +67,21 @@ async def test_an_event_that_cannot_be_posted_is_let_go(trouble: Exception) -> N
     running.cancel()
 
     assert posted == ["Planned", "Published"]
+
+
+async def test_an_event_waits_as_long_as_the_api_server_asks_for() -> None:
+    posted: list[float] = []
+
+    async def post(manifest: dict[str, Any]) -> None:
+        posted.append(asyncio.get_running_loop().time())
+        if len(posted) == 1:
+            raise ApiError(429, "TooManyRequests", "", retry_after=0.2)
+
+    recorder = Recorder(post, instance="test")
+    recorder.announce(a_dataset(), PLANNED, NOW)
+    running = asyncio.create_task(recorder.run())
+    await asyncio.wait_for(recorder.flush(), 5)
+    running.cancel()
+
+    first, second = posted
+    assert second - first >= 0.2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -10,10 +13,72 @@ import pytest
 from diffugen_operator import running
 from diffugen_operator.cache import Object, Resource
 from diffugen_operator.cluster import ApiError, Cluster
+from diffugen_operator.logs import configure
+from diffugen_operator.queueing import Key
+from diffugen_operator.reconciler import Reconciler
 from diffugen_operator.running import Operator
 from diffugen_operator.settings import Settings
+from tests.operator.lives import a_raw_dataset
 
 FORBIDDEN = ApiError(403, "Forbidden", 'User "operator" cannot list resource "labeleddatasets"')
+
+
+async def test_a_queue_that_hangs_fails_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, hangs = Operator(Settings(workers=1, stuck_after=0.2)), asyncio.Event()
+
+    async def reconcile(_: Reconciler, key: Key) -> None:
+        await hangs.wait()
+
+    monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+    operator._queue.add(Key("vision", "hangs"))
+    worker = asyncio.create_task(operator._work())
+    await asyncio.sleep(0.05)
+    assert operator._stuck() is None
+
+    await asyncio.sleep(0.3)
+    assert (operator._stuck() or "").startswith("a reconcile has taken")
+
+    hangs.set()
+    await asyncio.sleep(0.05)
+    assert operator._stuck() is None, "it went on"
+    worker.cancel()
+
+
+async def test_a_line_that_nobody_takes_from_fails_liveness() -> None:
+    operator = Operator(Settings(stuck_after=0.2))
+    operator._queue.add(Key("vision", "waits"))
+    assert operator._stuck() is None
+
+    await asyncio.sleep(0.3)
+
+    assert (operator._stuck() or "").startswith("the first in line has waited")
+
+
+async def test_lines_about_a_dataset_have_its_name_and_revision_whoever_writes_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator = Operator(Settings())
+    operator._cache.put(Resource.DATASETS, a_raw_dataset())
+    operator._queue.add(Key("vision", "shapes"))
+
+    async def refuse(*_: object) -> Object:
+        raise ApiError(500, "InternalError", "etcd is away")
+
+    monkeypatch.setattr(Cluster, "patch_status", refuse)
+    configure(log_format="json", level="INFO")
+    try:
+        worker = asyncio.create_task(operator._work())
+        await asyncio.sleep(0.1)
+        worker.cancel()
+        logging.getLogger("elsewhere").warning("of nobody")
+    finally:
+        logging.getLogger().handlers[:] = []
+
+    failed, other = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert "etcd is away" in failed["message"]
+    assert failed["dataset"] == "vision/shapes"
+    assert len(failed["revision"]) >= 8
+    assert "dataset" not in other
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+import urllib.request
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -47,6 +51,32 @@ async def test_a_reconcile_that_hangs_fails_liveness(url: str, health: Health) -
     assert await get(f"{url}/livez") == (200, "ok\n")
     health.stuck = "a reconcile has taken 400 s"
     assert (await get(f"{url}/livez"))[0] == 503
+
+
+def test_a_loop_that_hangs_answers_nobody() -> None:
+    loop, server = asyncio.new_event_loop(), Server(live=lambda: None, ready=lambda: None, page=lambda: b"")
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        port = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result(10)
+        assert livez(port, timeout=10) == 200
+
+        loop.call_soon_threadsafe(time.sleep, 2.0)
+        with pytest.raises(OSError, match="timed out"):
+            livez(port, timeout=0.5)
+
+        assert livez(port, timeout=10) == 200, "it goes on"
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def livez(port: int, timeout: float) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=timeout) as answer:
+        status: int = answer.status
+        return status
 
 
 async def test_metrics_are_served_without_a_dataset_in_any_label(url: str) -> None:

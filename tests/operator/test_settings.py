@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from diffugen_operator.main import main
-from diffugen_operator.settings import Settings, described
+from diffugen_operator.settings import Settings, described, table
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 def test_the_flag_wins_over_the_environment() -> None:
@@ -69,6 +72,10 @@ def test_two_variables_that_say_different_things_are_refused() -> None:
 
 def test_every_setting_is_explained() -> None:
     assert {field.name for field in fields(Settings)} == set(described())
+
+
+def test_the_documentation_has_every_setting_as_it_is() -> None:
+    assert table() in OPERATIONS.read_text(), f"docs/operations.md should have this table:\n{table()}"
 
 
 def test_the_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,7 +202,7 @@ def yolo_classes(file: Path) -> tuple[str, ...]:
             with archive.open(inside) as stream:
                 reader = _Inert(stream)
                 content = reader.load()
-        model = content.get("model") or content.get("ema")
+        model = content["model"] if content["model"] is not None else content["ema"]
         names = model.__dict__["names"]
         found = tuple(str(names[key]) for key in sorted(names))
     except (zipfile.BadZipFile, StopIteration, pickle.UnpicklingError, AttributeError, KeyError, TypeError) as error:

@@ -22,6 +22,7 @@ from diffugen_operator.settings import Settings
 PAGE = 250
 WATCH_SILENCE_SECONDS = 70.0
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+_KUEUE = "kueue.x-k8s.io"
 _ROOTS = {
     Resource.DATASETS: f"/apis/{GROUP}/{VERSION}",
     Resource.JOBS: "/apis/batch/v1",
@@ -164,6 +165,18 @@ class Cluster:
         """Replace a dataset's finalizers, if it is still of this resourceVersion; the last one's removal deletes it."""
         metadata = {"resourceVersion": version, "finalizers": list(finalizers)}
         return await self._patch(_path(Resource.DATASETS, key.namespace, key.name), {"metadata": metadata})
+
+    async def kueue_version(self) -> str:
+        """Return the version of Kueue's API that the cluster prefers. Raises ApiError 404 where there is no Kueue."""
+        group = await self._request("GET", f"/apis/{_KUEUE}")
+        return str(group["preferredVersion"]["version"])
+
+    async def workloads_of(self, version: str, namespace: str, job_uid: str) -> list[Object]:
+        """Return Kueue's Workloads of a Job."""
+        params = {"labelSelector": f"{_KUEUE}/job-uid={job_uid}"}
+        path = f"/apis/{_KUEUE}/{version}/namespaces/{namespace}/workloads"
+        items: list[Object] = (await self._request("GET", path, params=params))["items"]
+        return items
 
     async def create_event(self, manifest: Object) -> None:
         """Post an Event."""

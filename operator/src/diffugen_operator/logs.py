@@ -4,9 +4,35 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 _QUIET = {"kopf": logging.WARNING, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
+
+
+_concerned: ContextVar[Mapping[str, object]] = ContextVar("_concerned", default={})  # noqa: B039  (never changed)
+
+
+@contextmanager
+def concerning(dataset: str, revision: str = "") -> Iterator[None]:
+    """Give every line that is logged within the block this dataset (namespace/name) and its revision."""
+    token = _concerned.set({"dataset": dataset, "revision": revision})
+    try:
+        yield
+    finally:
+        _concerned.reset(token)
+
+
+def concern(revision: str) -> None:
+    """Name the revision for the rest of the block, once it is known."""
+    _concerned.set({**_concerned.get(), "revision": revision})
+
+
+def _field(record: logging.LogRecord, name: str) -> object:
+    found: object = getattr(record, name, None)
+    return _concerned.get().get(name) if found is None else found
 
 
 class JsonFormatter(logging.Formatter):
@@ -14,14 +40,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
-        data = {
+        data: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         for name in ("dataset", "revision", "attempt"):
-            if (value := getattr(record, name, None)) is not None:
+            if (value := _field(record, name)) is not None:
                 data[name] = value
         if record.exc_info:
             data["exception"] = self.formatException(record.exc_info)
@@ -33,7 +59,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line."""
-        dataset = getattr(record, "dataset", None)
+        dataset = _field(record, "dataset")
         line = super().format(record)
         return line.replace("] ", f"] {dataset}: ", 1) if dataset else line
 

@@ -16,7 +16,7 @@ from diffugen_operator import __version__
 from diffugen_operator.logs import configure
 from diffugen_operator.running import Operator
 from diffugen_operator.server import ListenError
-from diffugen_operator.settings import ENV_PREFIX, Settings, described
+from diffugen_operator.settings import ENV_PREFIX, Settings, described, shown
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,10 +64,6 @@ def _parser() -> argparse.ArgumentParser:
             *names,
             dest=field.name,
             metavar="VALUE",
-            help=f"{explained[field.name]} [{_shown(field.default)}]".replace("%", "%%"),
+            help=f"{explained[field.name]} [{shown(field.default)}]".replace("%", "%%"),
         )
     return parser
-
-
-def _shown(default: object) -> str:
-    return ",".join(default) if isinstance(default, tuple) else str(default)

@@ -27,7 +27,7 @@ from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.names import CONTAINER
-from diffugen_operator.progress import Shard
+from diffugen_operator.progress import Pace, Shard
 
 Raw = Mapping[str, Any]
 """An API object as the API server sends it."""
@@ -318,8 +318,9 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     shards: Mapping[str, Shard] = field(default_factory=dict)
     """What running pods say of their shards, by pod."""
-    pace: float | None = None
-    """Samples done in a second, over the last minute."""
+    pace: Pace = field(default_factory=Pace)
+    queue_words: Mapping[str, Trouble] = field(default_factory=dict)
+    """What Kueue says of the Jobs that wait in its queues, by Job, where it may be read."""
 
     def job(self, name: str) -> Job | None:
         """Return the Job of this name."""

@@ -8,7 +8,7 @@ within a run.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -75,7 +75,7 @@ def samples_done(cut: Cut, completed: str, running: Iterable[Shard]) -> int:
 
 @dataclass(slots=True)
 class Meter:
-    """Measures one dataset's pace from what it was seen to have done, when."""
+    """Measures a pace from what was seen to be done, when."""
 
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -95,6 +95,35 @@ class Meter:
             return None
         (start, first), (end, last) = self._seen[0], self._seen[-1]
         return (last - first) / (end - start) if end > start and last > first else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Samples done in a second, over the last minute."""
+
+    whole: float | None = None
+    """Of the whole run; None where it is not known."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Of each stage whose pace is known."""
+
+
+@dataclass(slots=True)
+class Meters:
+    """Measures a run's pace, and that of each of its stages."""
+
+    _whole: Meter = field(default_factory=Meter)
+    _stages: dict[str, Meter] = field(default_factory=dict)
+
+    def record(self, now: float, done: Mapping[str, int]) -> None:
+        """Take down how many samples of each stage are done at `now`."""
+        self._whole.record(now, sum(done.values()))
+        for stage, samples in done.items():
+            self._stages.setdefault(stage, Meter()).record(now, samples)
+
+    def pace(self) -> Pace:
+        """Return the pace as far as it can be told."""
+        paces = ((stage, meter.pace()) for stage, meter in self._stages.items())
+        return Pace(self._whole.pace(), {stage: pace for stage, pace in paces if pace is not None})
 
 
 def eta_seconds(remaining: int, pace: float | None) -> int | None:

@@ -43,17 +43,22 @@ class Schedule:
         self._working: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
+        self._not_before: dict[Key, float] = {}
 
     def add(self, key: Key, now: float) -> None:
         """Put the key in line."""
+        if self._not_before.get(key, now) > now:
+            return self.add_later(key, now)
         self._later.pop(key, None)
         if key in self._working:
             self._again.add(key)
         else:
             self._ready.setdefault(key, now)
+        return None
 
     def add_later(self, key: Key, when: float) -> None:
         """Put the key in line at `when`, unless it comes up before."""
+        when = max(when, self._not_before.get(key, when))
         if key in self._ready or key in self._again or self._later.get(key, when + 1) <= when:
             return
         self._later[key] = when
@@ -71,10 +76,14 @@ class Schedule:
     def done(self, key: Key, now: float) -> None:
         """Give the key back: it succeeded."""
         self._failures.pop(key, None)
+        self._not_before.pop(key, None)
         self._give_back(key, now)
 
-    def failed(self, key: Key, now: float, *, at_least: float = 0) -> float:
-        """Give the key back: it failed, and comes up again after a pause, which is returned."""
+    def failed(self, key: Key, now: float, *, at_least: float = 0, firm: bool = False) -> float:
+        """Give the key back: it failed, and comes up again after a pause, which is returned.
+
+        Whatever is heard of the key may shorten the pause; where it is `firm`, down to `at_least` and no further.
+        """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = min(self._limit, self._base * 2.0 ** min(failures - 1, 32)) * (0.5 + self._jitter() / 2)
         pause = max(pause, at_least)
@@ -82,6 +91,8 @@ class Schedule:
         self._again.discard(key)
         self._working.pop(key, None)
         self._later.pop(key, None)
+        if firm:
+            self._not_before[key] = now + at_least
         self.add_later(key, now + pause)
         return pause
 
@@ -167,8 +178,8 @@ class WorkQueue:
         self.schedule.done(key, self._clock())
         self._news.set()
 
-    def failed(self, key: Key, *, at_least: float = 0) -> float:
-        """Give the key back: it failed; returns the pause."""
-        pause = self.schedule.failed(key, self._clock(), at_least=at_least)
+    def failed(self, key: Key, *, at_least: float = 0, firm: bool = False) -> float:
+        """Give the key back: it failed; returns the pause, of which `at_least` is kept if it is `firm`."""
+        pause = self.schedule.failed(key, self._clock(), at_least=at_least, firm=firm)
         self._news.set()
         return pause

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
@@ -30,9 +29,11 @@ from diffugen_operator.decisions import (
     SetFinalizer,
     SuspendJob,
 )
+from diffugen_operator.kueue import Kueue
+from diffugen_operator.logs import concern
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, Unfit, Wanted, read_spec
-from diffugen_operator.progress import Meter, Shard
+from diffugen_operator.progress import Meters, Shard
 from diffugen_operator.queueing import Clock, Key
 from diffugen_operator.recording import Recorder
 from diffugen_operator.scraping import Scraper
@@ -41,6 +42,8 @@ from diffugen_operator.statuses import dumped, is_halted, merge_patch
 from diffugen_operator.transitions import announcements, images_between, is_transition
 
 logger = logging.getLogger(__name__)
+
+_QUEUE_LOOK_SECONDS = 30.0
 
 
 class RefusedError(Exception):
@@ -63,7 +66,7 @@ class _Memory:
     generation: int = -1
     uid: str = ""
     wanted: Wanted | Unfit | None = None
-    meter: Meter = field(default_factory=Meter)
+    meters: Meters = field(default_factory=Meters)
     attempt: int = 0
     shards: dict[str, Shard] = field(default_factory=dict)
     scraped_at: float = float("-inf")
@@ -87,6 +90,7 @@ class Reconciler:
     ) -> None:
         self._cache, self._cluster, self._scraper, self._recorder = cache, cluster, scraper, recorder
         self._metrics, self._settings, self._clock, self._now = metrics, settings, clock, now
+        self._kueue = Kueue(cluster, clock)
         self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -97,15 +101,22 @@ class Reconciler:
             return None
         memory = self._memories.setdefault(key, _Memory())
         dataset = Dataset.read(raw, self._wanted(raw, memory))
+        concern(dataset.wanted.revision if isinstance(dataset.wanted, Wanted) else dataset.status.revision)
         observed = await self._observe(key, dataset, memory)
         decision = decide(dataset, observed, self._now(), self._settings)
-        memory.meter.record(self._clock(), sum(stage.samples.done for stage in decision.status.stages))
+        memory.meters.record(self._clock(), {stage.name: stage.samples.done for stage in decision.status.stages})
         try:
             for action in decision.actions:
                 await self._apply(dataset, action)
         except RefusedError as refusal:
             decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
-        return await self._commit(key, raw, dataset, decision, memory)
+        look_again = await self._commit(key, raw, dataset, decision, memory)
+        if look_again is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
+            memory.wanted = None
+        if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
+            # Kueue's words come and change without a change of the Job.
+            return min(look_again or _QUEUE_LOOK_SECONDS, _QUEUE_LOOK_SECONDS)
+        return look_again
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
         """Read the spec, once for each generation: a large one takes milliseconds."""
@@ -125,14 +136,24 @@ class Reconciler:
                 known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
             pods += known
         shards = await self._shards(dataset, jobs, pods, memory)
-        return Observed(jobs=tuple(jobs), pods=tuple(pods), shards=shards, pace=memory.meter.pace())
+        return Observed(
+            jobs=tuple(jobs),
+            pods=tuple(pods),
+            shards=shards,
+            pace=memory.meters.pace(),
+            queue_words=await self._queue_words(key.namespace, jobs),
+        )
+
+    async def _queue_words(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
+        words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
+        return {name: said for name, said in words.items() if said is not None}
 
     async def _shards(self, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory) -> Mapping[str, Shard]:
         staging = {job.name for job in jobs if job.stage and not job.finished}
         asked = [pod for pod in pods if pod.job in staging and pod.running]
         resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
         if resting or memory.attempt != dataset.status.attempt:
-            memory.meter, memory.attempt = Meter(), dataset.status.attempt
+            memory.meters, memory.attempt = Meters(), dataset.status.attempt
         # A pod that does not answer this time is counted as before.
         memory.shards = {pod.name: memory.shards[pod.name] for pod in asked if pod.name in memory.shards}
         if asked and self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
@@ -214,15 +235,10 @@ class Reconciler:
 
     def _announce(self, dataset: Dataset, decision: Decision) -> None:
         old, new = dataset.status, decision.status
-        context: dict[str, Any] = {
-            "dataset": f"{dataset.namespace}/{dataset.name}",
-            "revision": new.revision,
-            "attempt": new.attempt,
-        }
         dataset = replace(dataset, status=new)
         for announcement in announcements(old, new, decision.plan):
             level = logging.WARNING if announcement.warning else logging.INFO
-            logger.log(level, "%s: %s", announcement.reason, announcement.message, extra=context)
+            logger.log(level, "%s: %s", announcement.reason, announcement.message, extra={"attempt": new.attempt})
             self._recorder.announce(dataset, announcement, self._now())
 
 
@@ -235,6 +251,10 @@ def _refusal(error: ApiError, reason: str) -> Exception:
     elif not error.for_good:
         reason = reasons.QUOTA_EXCEEDED if "exceeded quota" in error.message else error.reason or reason
     return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
+
+
+def _waits_in_queue(job: Job) -> bool:
+    return bool(job.queue) and job.suspended and not job.finished
 
 
 def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:

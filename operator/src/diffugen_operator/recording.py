@@ -17,6 +17,7 @@ import aiohttp
 from diffugen_api.contract import GROUP, KIND, VERSION
 from diffugen_operator.cluster import ApiError, NotLeaderError
 from diffugen_operator.conditions import cut
+from diffugen_operator.logs import concerning
 from diffugen_operator.observed import Dataset
 from diffugen_operator.transitions import Announcement
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 REPORTER = f"{GROUP}/operator"
 NOTE_LENGTH = 1024
-_BACKLOG = 1000
+_BACKLOG = 5000
 
 Post = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -35,28 +36,38 @@ class Recorder:
     def __init__(self, post: Post, *, instance: str) -> None:
         self._post = post
         self._instance = instance
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_BACKLOG)
+        self._queue: asyncio.Queue[tuple[Dataset, dict[str, Any]]] = asyncio.Queue(_BACKLOG)
 
     def announce(self, dataset: Dataset, announcement: Announcement, now: datetime) -> None:
-        """Put an announcement in line; it is dropped where a thousand wait already."""
+        """Put an announcement in line; it is dropped where too many wait already."""
         try:
-            self._queue.put_nowait(event(dataset, announcement, now, self._instance))
+            self._queue.put_nowait((dataset, event(dataset, announcement, now, self._instance)))
         except asyncio.QueueFull:
             logger.warning("Too many Events wait to be posted; %s is dropped.", announcement.reason)
 
     async def run(self) -> None:
         """Post what is announced, for ever."""
         while True:
-            manifest = await self._queue.get()
+            dataset, manifest = await self._queue.get()
             try:
-                await self._post(manifest)
-            except ApiError as error:
-                if error.code != 409:
-                    logger.warning("The Event %s was refused: %s", manifest["reason"], error)
-            except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
+                with concerning(f"{dataset.namespace}/{dataset.name}", dataset.status.revision):
+                    while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server says how long
+                        await asyncio.sleep(pause)
             finally:
                 self._queue.task_done()
+
+    async def _posted(self, manifest: dict[str, Any]) -> float:
+        """Post an Event; returns after how many seconds to try again, where the API server says so."""
+        try:
+            await self._post(manifest)
+        except ApiError as error:
+            if error.retry_after:
+                return error.retry_after
+            if error.code != 409:
+                logger.warning("The Event %s was refused: %s", manifest["reason"], error)
+        except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
+        return 0
 
     def waiting(self) -> int:
         """Return how many Events are not posted yet."""

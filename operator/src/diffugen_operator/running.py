@@ -35,6 +35,7 @@ from diffugen_operator.cache import Cache, Name, Resource
 from diffugen_operator.cluster import ApiError, Cluster, NotLeaderError
 from diffugen_operator.connection import Connection
 from diffugen_operator.leasing import Election, LeaseLostError
+from diffugen_operator.logs import concerning
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.queueing import Key, WorkQueue
 from diffugen_operator.reconciler import ChildStoppingError, Reconciler
@@ -182,7 +183,7 @@ class Operator:
 
     async def _work(self) -> None:
         while (key := await self._queue.take()) is not None:
-            with self._metrics.reconcile_seconds.time():
+            with concerning(str(key)), self._metrics.reconcile_seconds.time():
                 await self._reconcile(key)
 
     async def _reconcile(self, key: Key) -> None:
@@ -191,7 +192,7 @@ class Operator:
         except ChildStoppingError as stopping:
             self._metrics.reconciles.labels("waiting").inc()
             pause = self._queue.failed(key, at_least=1)
-            logger.info("%s; again in %.1f s.", stopping, pause, extra={"dataset": str(key)})
+            logger.info("%s; again in %.1f s.", stopping, pause)
         except ApiError as error:
             await self._failed(key, error)
         except Exception as error:
@@ -199,7 +200,7 @@ class Operator:
             pause = self._queue.failed(key)
             known = isinstance(error, REQUEST_ERRORS)
             message = "Reconciling failed: %r; again in %.1f s."
-            logger.warning(message, error, pause, extra={"dataset": str(key)}, exc_info=not known)
+            logger.warning(message, error, pause, exc_info=not known)
         else:
             self._metrics.reconciles.labels("ok").inc()
             self._queue.done(key)
@@ -215,8 +216,8 @@ class Operator:
             pause = self._queue.failed(key, at_least=_CONFLICT_SECONDS)
         else:
             self._metrics.reconciles.labels("error").inc()
-            pause = self._queue.failed(key, at_least=error.retry_after)
-        logger.info("%s; again in %.1f s.", error, pause, extra={"dataset": str(key)})
+            pause = self._queue.failed(key, at_least=error.retry_after, firm=error.retry_after > 0)
+        logger.info("%s; again in %.1f s.", error, pause)
 
     async def _refresh(self, key: Key) -> None:
         known = self._cache.dataset(key)
@@ -282,6 +283,9 @@ class Operator:
         longest = self._queue.schedule.longest_work(time.monotonic())
         if longest > self._settings.stuck_after:
             return f"a reconcile has taken {longest:.0f} s"
+        waited = self._queue.schedule.oldest_age(time.monotonic())
+        if waited > self._settings.stuck_after:
+            return f"the first in line has waited for {waited:.0f} s"
         return None
 
     def _not_ready(self) -> str | None:

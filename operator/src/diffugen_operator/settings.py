@@ -101,7 +101,7 @@ class Settings:
     """The port of /livez, /readyz and /metrics; 0 takes a free one, which is logged."""
 
     stuck_after: float = 300.0
-    """A reconcile that takes longer makes /livez fail."""
+    """A reconcile that takes longer, or a dataset that waits longer for one, makes /livez fail."""
 
     log_format: str = "text"
     """text, or json: one object a line."""
@@ -189,6 +189,21 @@ def described() -> dict[str, str]:
     text = inspect.getsource(Settings)
     found = re.findall(r'^    (\w+): [^\n]+\n    """(.*?)"""', text, re.MULTILINE | re.DOTALL)
     return {name: " ".join(words.split()) for name, words in found}
+
+
+def table() -> str:
+    """Return all settings as a Markdown table: flag, environment variable, default, meaning."""
+    explained, rows = described(), ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |"]
+    for field in fields(Settings):
+        flag, default = f"`--{field.name.replace('_', '-')}`", shown(field.default).replace(__version__, "VERSION")
+        variable = f"`{ENV_PREFIX}{field.name.upper()}`"
+        rows.append(f"| {flag} | {variable} | {f'`{default}`' if default else ''} | {explained[field.name]} |")
+    return "\n".join(rows)
+
+
+def shown(default: object) -> str:
+    """Return a default as one would write it."""
+    return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
 def _parse(text: str, kind: Any) -> Any:

@@ -15,7 +15,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus, Summary
 from diffugen_operator import reasons
 from diffugen_operator.conditions import STALLED, Kind, Phase, conditions_of, cut, find
 from diffugen_operator.observed import Dataset, Wanted
-from diffugen_operator.progress import eta_seconds
+from diffugen_operator.progress import Pace, eta_seconds
 
 STATUS_BYTES = 8000
 
@@ -29,7 +29,7 @@ def presented(
     phase: Phase,
     *,
     now: datetime,
-    pace: float | None = None,
+    pace: Pace | None = None,
 ) -> LabeledDatasetStatus:
     """Return the ledger with conditions and summary as the phase wants them, within the size."""
     suspended = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.suspend
@@ -43,7 +43,8 @@ def presented(
                 former=dataset.status.conditions,
                 now=now,
             ),
-            "summary": _summary(ledger.stages, phase, pace),
+            "summary": _summary(ledger.stages, phase, pace.whole if pace is not None else None),
+            "stages": [_paced(stage, phase, pace or Pace()) for stage in ledger.stages],
         }
     )
     return fitted(status)
@@ -74,6 +75,13 @@ def _summary(stages: list[StageStatus], phase: Phase, pace: float | None) -> Sum
     )
 
 
+def _paced(stage: StageStatus, phase: Phase, pace: Pace) -> StageStatus:
+    running = phase.kind is Kind.WORKING and stage.state == "Running"
+    own = pace.stages.get(stage.name) if running else None
+    left = eta_seconds(stage.samples.total - stage.samples.done, own)
+    return stage.model_copy(update={"images_per_second": _rate(own) if own else "", "eta_seconds": left})
+
+
 def _rate(pace: float) -> str:
     return f"{pace:.0f}" if pace >= 100 else f"{pace:.2g}" if pace < 1 else f"{pace:.1f}"
 
@@ -85,7 +93,7 @@ def fitted(status: LabeledDatasetStatus) -> LabeledDatasetStatus:
         if size_of(shortened) <= STATUS_BYTES:
             return shortened
     # Sixteen stages of the longest names: labels find a stage's Job, and that Job says when it was.
-    gone = {"job": "", "start_time": None, "completion_time": None}
+    gone = {"job": "", "start_time": None, "completion_time": None, "images_per_second": "", "eta_seconds": None}
     stages = [stage.model_copy(update=gone) for stage in shortened.stages]
     return shortened.model_copy(update={"stages": stages})
 

@@ -26,7 +26,7 @@ _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCo
 def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     """Return the phase of a Job whose pods do not get on, or None where they do."""
     if job.queue and job.suspended:
-        return in_line(step, job.name, job.queue)
+        return in_line(step, job.name, job.queue, observed.queue_words.get(job.name))
     return None if job.failing else _held_up_by_pods(step, job, observed, now)
 
 
@@ -76,8 +76,11 @@ def _not_starting(pod: str) -> str:
     )
 
 
-def in_line(step: str, job: str, queue: str) -> Phase:
-    """Return the phase of a Job that Kueue keeps waiting."""
+def in_line(step: str, job: str, queue: str, said: Trouble | None = None) -> Phase:
+    """Return the phase of a Job that Kueue keeps waiting; `said` is why, where Kueue's own words can be read."""
+    if said is not None:
+        message = sentence(f"Job {job} waits in Kueue's queue {queue}: {said.message}")
+        return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=said.reason, message=message))
     message = f"Job {job} waits in Kueue's queue {queue}: it is not admitted yet, or was put back in line."
     return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.NOT_ADMITTED, message=message))
 

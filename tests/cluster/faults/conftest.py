@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster.faults.runs import TINY
-from tests.cluster.world import Json, World
+from tests.cluster.world import a_manifest
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6))
 
@@ -21,12 +25,14 @@ def seed() -> int:
     return SEED
 
 
-@pytest.fixture(scope="module")
-def undisturbed(new_world: Callable[[str], World]) -> Json:
-    """The dataset that all runs here have to end with: its status, where nothing came in between."""
-    world = new_world("calm")
-    world.operator.start()
-    world.apply(**TINY)
-    status: Json = world.wait_ready()["status"]
-    world.operator.end()
-    return status
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The manifest's digest that all runs here have to end with: as one makes it that no cluster is needed for."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    manifest, store = folder / "shapes.yaml", folder / "store"
+    manifest.write_text(yaml.safe_dump(a_manifest("calm", "http://127.0.0.1:9", "calm", **TINY)))
+    command = [str(Path(sys.executable).with_name("diffugen")), "run", str(manifest), f"--store={store}", "--json"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (pointer,) = store.rglob("current.json")
+    digest: str = json.loads(pointer.read_text())["manifestSHA256"]
+    return digest

@@ -65,11 +65,11 @@ def created_jobs(world: World) -> Counter[str]:
     )
 
 
-def assert_ended_right(world: World, undisturbed: Json, *, attempts: int = 1) -> None:
+def assert_ended_right(world: World, undisturbed: str, *, attempts: int = 1) -> None:
     """One Job for each step and attempt, nothing left over, and the undisturbed run's content to the byte."""
     dataset = world.get()
     status = dataset["status"]
-    assert status["dataset"]["manifestSHA256"] == undisturbed["dataset"]["manifestSHA256"]
+    assert status["dataset"]["manifestSHA256"] == undisturbed
     assert status["attempt"] == attempts
     created = created_jobs(world)
     assert set(created.values()) == {1}, f"created more than once: {created}"

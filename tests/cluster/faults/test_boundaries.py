@@ -71,7 +71,7 @@ def is_drawing(dataset: Json) -> bool:
 
 @pytest.mark.parametrize(("name", "attempts"), [("straight", 1), ("eventful", 2), ("random", 1)])
 def test_one_job_for_each_step_and_attempt_no_orphan_and_the_same_content(
-    survivors: dict[str, World], undisturbed: Json, name: str, attempts: int
+    survivors: dict[str, World], undisturbed: str, name: str, attempts: int
 ) -> None:
     assert_ended_right(survivors[name], undisturbed, attempts=attempts)
 

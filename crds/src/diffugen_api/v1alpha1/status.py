@@ -62,6 +62,10 @@ class StageStatus(Model):
     gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
     samples: SampleCounts = Field(default_factory=SampleCounts)
     shards: ShardStatus = Field(default_factory=ShardStatus)
+    images_per_second: str = Field(
+        default="", max_length=16, description="The stage's pace over the last minute, while it runs."
+    )
+    eta_seconds: int | None = Field(default=None, description="Seconds left at this pace.")
     start_time: str | None = Field(default=None, max_length=32)
     completion_time: str | None = Field(default=None, max_length=32)
     message: str = Field(default="", max_length=128)

@@ -1,0 +1,53 @@
+"""A node is lost while it draws: it comes back, or it is gone for good and another node takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from devcluster import Cluster
+from tests.cluster.conftest import RUNNING, worlds_of
+from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
+from tests.cluster.faults.test_pods import told
+from tests.cluster.world import World
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Two nodes with a GPU each, which are missed soon, and whose pods are evicted soon then."""
+    with Cluster.start(gpus=1, nodes=2, node_monitor_grace_s=8, unreachable_toleration_s=2) as cluster:
+        former = request.config.stash.get(RUNNING, None)
+        request.config.stash[RUNNING] = cluster
+        yield cluster
+        del request.config.stash[RUNNING]
+        if former is not None:
+            request.config.stash[RUNNING] = former
+
+
+@pytest.fixture(scope="module")
+def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
+    """A namespace on this cluster."""
+    return worlds_of(cluster, tmp_path_factory)
+
+
+@pytest.mark.parametrize("comes_back", [True, False], ids=["it comes back", "it is gone for good"])
+def test_a_node_is_lost_while_it_draws(running: World, undisturbed: str, comes_back: bool) -> None:
+    running.apply(**TINY)
+    seen(running, "drawing on both", lambda _: len(nodes_that_draw(running)) == 2)
+
+    running.cluster.nodes[1].kill()
+    message = told(running, "NodeLost")
+    assert "Node node-1 does not answer" in message
+    assert "`kubectl delete node node-1`" in message
+
+    if comes_back:
+        running.cluster.nodes[1].start()
+    else:
+        running.kubectl("delete", "node", "node-1")
+    seen(running, "Ready", is_ready)
+    assert_ended_right(running, undisturbed)
+
+
+def nodes_that_draw(world: World) -> set[str]:
+    return {pod["spec"]["nodeName"] for pod in world.pods("stage") if pod["status"]["phase"] == "Running"}
