@@ -175,6 +175,14 @@ def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
 
 
+def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the digests of each stage's embeddings by their tokens, as `plan.json` says them."""
+    return {
+        stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
+        for stage in summary["stages"]
+    }
+
+
 def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
     return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
@@ -294,6 +302,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
                 **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for found in plans

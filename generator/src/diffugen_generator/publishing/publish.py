@@ -138,6 +138,10 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
     return dataset
 
 
+_OF_STAGES = ("name", "model", "modelDigest", "embeddings", "evidenceId", "labelId")
+"""What of a stage in the plan is kept with the dataset."""
+
+
 def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
     order = work.order
     return {
@@ -147,10 +151,7 @@ def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
         **tally.row(),
         "formats": list(order.spec.output.formats),
         "classIds": release.class_ids,
-        "stages": [
-            {key: stage[key] for key in ("name", "model", "modelDigest", "evidenceId", "labelId")}
-            for stage in work.plan["stages"]
-        ],
+        "stages": [{key: stage[key] for key in _OF_STAGES if key in stage} for stage in work.plan["stages"]],
         "sha256": dict(sorted(release.files.items())),
         "spec": {field: value for field, value in normalised(order.spec).items() if field not in _NOT_CONTENT},
         "generator": {"diffugen": version("diffugen-generator"), "publish": PUBLISH_VERSION},
