@@ -16,7 +16,7 @@ run would not need anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffugen_api import layout
@@ -43,7 +43,7 @@ from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader, TaughtWord, origins_of
+from diffugen_generator.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -175,6 +175,14 @@ def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
 
 
+def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the digests of each stage's embeddings by their tokens, as `plan.json` says them."""
+    return {
+        stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
+        for stage in summary["stages"]
+    }
+
+
 def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
     return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
@@ -294,6 +302,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
                 **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for found in plans
@@ -309,3 +318,15 @@ def _json(model: LabeledDatasetSpec | StagePlan) -> dict[str, Any]:
 
 def _document(value: Any) -> bytes:
     return canonical(value) + b"\n"
+
+
+def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
+    """Write the plan of a stage whose `total` pictures the store has from elsewhere; return what they share.
+
+    Raises `SpecError` where the model cannot be had.
+    """
+    [stage] = stages_of(order.spec)
+    found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
+    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
+    return replace(_header(order, stage), kind=GIVEN)

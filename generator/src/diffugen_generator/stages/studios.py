@@ -16,7 +16,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
 from diffugen_generator.embeddings import open_embeddings
 from diffugen_generator.models import resolve
-from diffugen_generator.shards import ShardHeader
+from diffugen_generator.shards import GIVEN, ShardHeader
 
 if TYPE_CHECKING:
     from diffugen_generator.stages.studio import Studio
@@ -69,6 +69,8 @@ class Studios:
         Raises `SpecError` where the model is not the one that was planned with, or cannot be drawn with.
         """
         alike = replace(header, index=0)
+        if header.kind == GIVEN:  # pictures that are only looked at may differ in size and format
+            alike = replace(alike, drawing={**header.drawing, "image": None})
         if self._open is not None and self._open[0] == alike:
             return self._open[1]
         self._open = None
