@@ -23,8 +23,10 @@ from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import UnknownDevice
 from diffugen_generator.models import ModelFolder, resolve
-from diffugen_generator.planning import stages_of
+from diffugen_generator.planning import plan, stages_of
+from diffugen_generator.stages import run_shard
 from diffugen_generator.stages.studios import Studios
+from diffugen_generator.store import FolderStore
 from tests.generator.made import an_order, planned_shards, spec_data
 
 REPOSITORY = Path(__file__).parents[2]
@@ -67,9 +69,6 @@ def test_bug_14_noise_comes_from_the_cpu_wherever_the_model_is(
 
 
 def test_bug_14_the_device_is_the_one_that_was_asked_for(tiny_model: ModelFolder, tmp_path: Path) -> None:
-    from diffugen_generator.planning import plan
-    from diffugen_generator.store import FolderStore
-
     order = an_order(tiny_model.uri)
     plan(order, store := FolderStore(tmp_path))
     header, _ = next(planned_shards(order, store))
@@ -112,6 +111,47 @@ def test_bug_17_a_taught_word_is_one_in_stages_of_every_kind(
     assert [(field, each.uri) for field, each in replaced.items()] == [
         (f"spec.stages[2].{kind}.embeddings[0]", own["uri"])
     ]
+    first, second, third = (stage.recipe.drawing["embeddings"] for stage in stages_of(spec))
+    assert first == second != third
+    assert first.keys() == third.keys() == {"<piano>"}
+
+
+def test_bug_17_img2img_draws_with_the_word_that_its_source_was_taught(tiny_folder: Path, tmp_path: Path) -> None:
+    def drawn(seed: int) -> tuple[Any, Any]:
+        word = tmp_path / f"{seed}.safetensors"
+        save_file({"<x>": torch.randn(2, 32, generator=torch.Generator().manual_seed(seed))}, word)
+        spec = spec_data(
+            str(tiny_folder),
+            classes=[{"name": "ball", "synonyms": ["<piano>"]}],
+            prompts={"templates": ["a {color} <piano>"], "variables": {"color": ["red"]}},
+            quality={"minInstances": 0},
+            stages=[
+                {
+                    "name": "base",
+                    "txt2img": {
+                        "model": str(tiny_folder),
+                        "steps": 2,
+                        "embeddings": [{"uri": str(word), "token": "<piano>"}],
+                    },
+                },
+                {"name": "later", "img2img": {"from": "base", "variables": {"color": ["blue"]}, "steps": 2}},
+            ],
+        )
+        order = an_order(str(tiny_folder), **spec)
+        store = FolderStore(tmp_path / f"store-{seed}")
+        plan(order, store)
+        headers = []
+        for header, rows in planned_shards(order, store):
+            run_shard(header, rows, store)
+            headers.append(header)
+        assert [[word.token for word in header.embeddings] for header in headers] == [["<piano>"], ["<piano>"]]
+        base, later = (next(store.root.glob(f"samples/{name}/*/*/image.png")) for name in ("base", "later"))
+        return base.read_bytes(), later.read_bytes()
+
+    one, other = drawn(1), drawn(2)
+
+    assert one[0] != other[0]
+    assert one[1] != other[1]
 
 
 def test_bug_17_a_word_that_cannot_be_taught_is_told_before_anything_is_drawn(
