@@ -10,8 +10,8 @@ NAME ?= dev
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test verify generate format cluster-binaries cluster-up cluster-down bench-plan bench-scale \
-  bench-throughput lock clean
+.PHONY: help venv demo test verify generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
+  bench-scale bench-throughput lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ cluster-down: venv ## Stop it and leave nothing behind
 
 bench-plan: venv ## Measure a million-sample plan
 	$(BIN)/python benchmarks/plan.py
+
+bench-labels: venv ## Measure what labels are worth (about twenty minutes on two cores)
+	$(BIN)/python -m benchmarks.labels
 
 bench-throughput: venv ## Measure pictures a second against diffusers' pipeline and DAAM-style labels (CPU: some ten minutes)
 	$(BIN)/python benchmarks/throughput

@@ -15,6 +15,8 @@ from benchmarks.scale.operating import NotInTimeError, OperatorProcess, cpu_seco
 from devcluster import Cluster
 from devcluster.kubeapi import ApiError, KubeApi
 
+GOGC = "400"
+"""How seldom the control plane's processes collect garbage: small heaps, busy as no small cluster is."""
 DRAIN_SECONDS = 240.0
 """The longest that is waited for all datasets to be Ready, from the last arrival on."""
 REST_SECONDS = 60.0

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale.measuring import NICE, REST_SECONDS, WORK_SECONDS, Measured
+from benchmarks.scale.measuring import GOGC, NICE, REST_SECONDS, WORK_SECONDS, Measured
 from rich.console import Console
 from rich.table import Table
 
@@ -64,7 +64,7 @@ def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: f
         Bound("writes_at_rest", f"writes in {REST_SECONDS:g} s at rest", last.writes_at_rest, 0.0),
         Bound(
             "cpu_growth",
-            f"CPU for a dataset, of {last.datasets:,} over of {tenth.datasets:,}",
+            f"CPU for one of {last.datasets:,} against one of {tenth.datasets:,}",
             _two(last.cpu_per_dataset / tenth.cpu_per_dataset) if tenth.cpu_s else None,
             LINEAR_WITHIN,
         ),
@@ -89,7 +89,8 @@ def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: f
         "control_plane": (
             "etcd (no fsync), kube-apiserver, kube-controller-manager and kube-scheduler (limits of their clients: 500 "
             "requests a second, bursts of 1,000) on the same processors as the operator; pods are played; the last "
-            f"three run at nice {NICE}, as each has processors of its own elsewhere; one operator, no Lease"
+            f"three run at nice {NICE}, as each has processors of its own elsewhere; GOGC={GOGC} for the control "
+            "plane; one operator, no Lease"
         ),
     }
     return Report(measured, bounds, circumstances)

@@ -64,27 +64,3 @@ def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None
 
     assert "planned anew 3 times" in message
     assert running.get()["status"]["replans"] == 3
-
-
-def test_a_failed_stage_lets_the_others_finish_and_a_retry_does_the_rest(running: World) -> None:
-    drawing = {"model": "builtin://shapes", "steps": 4, "guidanceScale": 3}
-    running.apply(
-        prompts={"templates": ["a red {object}"], "samplesPerPrompt": 1},
-        stages=[{"name": name, "txt2img": drawing} for name in ("base", "other")],
-        run={"parallelism": 1},
-    )
-    running.wait("planning", lambda _: bool(running.jobs("plan")))
-    running.operator.kill()
-    running.wait("planned", lambda _: any(job["status"].get("succeeded") for job in running.jobs("plan")))
-    (shard,) = [key for key in running.keys("plans/") if "/base/" in key]
-    running.store.remove_object(running.bucket, running.root + shard)
-    running.operator.start()
-
-    message = running.wait_stalled("ShardsFailed")
-
-    assert "the plan has no shard 0 of stage 'base'" in message
-    assert [stage["state"] for stage in running.get()["status"]["stages"]] == ["Failed", "Succeeded"]
-    assert running.jobs("publish") == []
-    running.annotate("diffugen.dev/retry-requested-at=2026-01-01T00:00:00Z")
-    stages = running.wait_ready()["status"]["stages"]
-    assert [stage["samples"]["reused"] for stage in stages] == [0, 2]

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from tests.cluster.test_edits import wait_until
-from tests.cluster.world import Json, World
+from tests.cluster.world import ROOT, Json, World
 
 QUEUED = {"run": {"samplesPerShard": 2, "parallelism": 2, "queueName": "gpus"}}
 TOLERATION = {"key": "flavor", "value": "spot", "operator": "Equal", "effect": "NoSchedule"}
@@ -85,3 +85,51 @@ def touched(world: World) -> list[str]:
         and event["objectRef"]["resource"] == "jobs"
         and event["verb"] != "create"
     ]
+
+
+WORKLOADS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {
+        "name": "workloads.kueue.x-k8s.io",
+        # Groups that end so are kept for those who were reviewed; this one was.
+        "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/enhancements/pull/1111"},
+    },
+    "spec": {
+        "group": "kueue.x-k8s.io",
+        "scope": "Namespaced",
+        "names": {"plural": "workloads", "singular": "workload", "kind": "Workload"},
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
+INSUFFICIENT = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100"
+
+
+def test_kueues_own_words_are_shown_where_they_may_be_read(running: World) -> None:
+    cluster = running.cluster
+    cluster.apply(WORKLOADS)
+    try:
+        wait_until(lambda: "workloads" in cluster.kubectl("api-resources", "--api-group=kueue.x-k8s.io", "-o", "name"))
+        cluster.apply_file(ROOT / "operator" / "rbac-kueue.yaml")
+        running.apply(**QUEUED)
+        plan = waits(running, "plan")
+
+        pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": INSUFFICIENT}
+        labels = {"kueue.x-k8s.io/job-uid": plan["metadata"]["uid"]}
+        metadata = {"name": "job-plan", "namespace": running.namespace, "labels": labels}
+        kind = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "Workload"}
+        cluster.apply({**kind, "metadata": metadata, "status": {"conditions": [pending]}})
+        running.annotate("look=now")
+
+        queued = running.wait("told", lambda d: running.condition("Queued", d)["reason"] == "Pending")
+        assert INSUFFICIENT in running.condition("Queued", queued)["message"]
+    finally:
+        cluster.kubectl("delete", "-f", str(ROOT / "operator" / "rbac-kueue.yaml"))
+        cluster.kubectl("delete", "crd", "workloads.kueue.x-k8s.io")

@@ -158,7 +158,7 @@ def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     shown = json.loads(ended.stdout)
     assert shown["stages"] == [
-        {"name": "base", "total": 24, "reused": 16, "draw": 8, "relabel": 0, "shards": 1, "gpu": True}
+        {"name": "base", "total": 24, "reused": 16, "skipped": 0, "draw": 8, "relabel": 0, "shards": 1, "gpu": True}
     ]
     assert shown["prompts"] == ["a red ball on snow"]
 

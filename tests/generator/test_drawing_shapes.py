@@ -11,11 +11,14 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from diffugen_api.plan import SpecError
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.models import ModelFolder, resolve
+from diffugen_generator.stages.studios import Studios
+from tests.generator.made import an_order
 from tests.generator.pipelines import SHAPES, write_shape
 
 SETTINGS = DrawingSettings(width=96, height=64, steps=3, guidance=5.0, negative="a star")
@@ -126,3 +129,28 @@ def test_a_model_that_reads_the_guidance_scale_is_given_it(folders: dict[str, Pa
     )
 
     assert not torch.allclose(weak, strong, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "float16", "bfloat16"])
+def test_numbers_are_of_the_type_that_was_asked_for(folders: dict[str, Path], dtype: str) -> None:
+    model = resolve(str(folders["xl"]))
+    wanted = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
+
+    components = load(model, CPU, dtype=dtype)
+    (picture,) = Drawer(components, TextStates(components)).draw(ORDERS[:1], SETTINGS)
+
+    assert {network.dtype for network in (components.unet, *(each.network for each in components.encoders))} == {wanted}
+    assert components.vae.dtype == (torch.float32 if dtype == "float16" else wanted)  # it overflows in fp16
+    (exact,) = drawer_of(model).draw(ORDERS[:1], SETTINGS)
+    assert np.abs(picture.astype(int) - exact).mean() < 4
+
+
+def test_the_environment_says_what_a_pod_is_told() -> None:
+    spec = an_order("builtin://shapes", run={"dtype": "float16", "batchSize": 3}).spec
+
+    told = Studios.of(spec, device=None, environ={"DIFFUGEN_DTYPE": "bfloat16", "DIFFUGEN_BATCH_SIZE": "7"})
+    own = Studios.of(spec, device=None, environ={})
+
+    assert (told._dtype, told._batch_size, own._dtype, own._batch_size) == ("bfloat16", 7, "float16", 3)
+    with pytest.raises(SpecError, match="DIFFUGEN_BATCH_SIZE=0: .* a number from 1 to 256"):
+        Studios.of(spec, device=None, environ={"DIFFUGEN_BATCH_SIZE": "0"})

@@ -15,6 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
+from diffugen_api import layout
 from diffugen_api.plan import SpecError, samples_of
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import load
@@ -23,10 +24,15 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.diffusion.tokens import PromptTokenizer
 from diffugen_generator.embeddings import Embedding, open_embedding
 from diffugen_generator.embeddings.tensors import read_tensors
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
 from diffugen_generator.models import ModelFolder, resolve
-from diffugen_generator.planning import stages_of
-from tests.generator.made import an_order
+from diffugen_generator.planning import plan, stages_of
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.reading import dataset_of
+from diffugen_generator.stages import run_shard
+from diffugen_generator.store import FolderStore
+from tests.generator.made import an_order, manifest_lines, planned_shards
 from tests.generator.pipelines import write_shape
 
 CPU = torch.device("cpu")
@@ -269,6 +275,45 @@ def test_the_files_content_is_part_of_a_pictures_address(tiny_folder: Path, tmp_
     assert ids() == before
     saved({"<x>": VECTORS + 1}, path)
     assert not set(ids()) & set(before)
+
+
+def test_a_dataset_with_words_is_drawn_labelled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
+    path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
+    model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
+    order = an_order(
+        str(tiny_folder),
+        classes=[{"name": "ball", "synonyms": ["<x>"]}],
+        prompts={"templates": ["a red <x>", "a ball"]},
+        quality={"minInstances": 0},
+        stages=[{"name": "base", "txt2img": model}],
+    )
+    store = FolderStore(tmp_path / "store")
+
+    plan(order, store)
+    for header, rows in planned_shards(order, store):
+        run_shard(header, rows, store)
+    published = publish(order, store).published
+
+    assert published is not None
+    dataset = dataset_of(store)
+    assert dataset["stages"][0]["embeddings"][0]["token"] == "<x>"
+    for line in manifest_lines(store, published.revision):
+        evidence = store.read(layout.evidence("base", dataset["stages"][0]["evidenceId"], line["id"]))
+        assert Evidence.loads(evidence).classes == ("ball",)  # by its name, and by the word
+
+
+def test_a_file_that_changed_since_the_plan_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
+    model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
+    order = an_order(str(tiny_folder), stages=[{"name": "base", "txt2img": model}])
+    store = FolderStore(tmp_path / "store")
+    plan(order, store)
+    saved({"<x>": VECTORS + 1}, path)
+
+    header, rows = next(planned_shards(order, store))
+    with pytest.raises(SpecError, match=r"embeddings\[0\] of stage base: .* in the plan; .* or plan again") as caught:
+        run_shard(header, rows, store)
+    assert caught.value.reason == "ModelChanged"
 
 
 def test_bytes_that_are_no_archive_do_not_crash_the_reader(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.models import builtin_names, resolve
+from tests.generator.pipelines import write_shape
 
 
 def test_a_folder_is_found_by_its_absolute_path(tiny_folder: Path) -> None:
@@ -83,3 +84,56 @@ def test_a_broken_folder_is_refused(own_model: Path, spoil, words: str) -> None:
 def test_what_is_built_in_resolves() -> None:
     for name in builtin_names():
         assert resolve(f"builtin://{name}").path.name == name
+
+
+def test_the_digest_covers_the_weights_that_are_taken_and_no_other_set(own_model: Path) -> None:
+    before = resolve(str(own_model))
+    weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
+
+    for other in ("fp16.safetensors", "non_ema.safetensors"):
+        (weights.parent / f"diffusion_pytorch_model.{other}").write_bytes(b"other")
+    assert resolve(str(own_model)).digest == before.digest
+
+    weights.unlink()
+    assert resolve(str(own_model)).weights - before.weights == {"unet/diffusion_pytorch_model.fp16.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("unet/config.json", {"in_channels": 8}, "takes 8 channels where its latents have 4"),
+        ("unet/config.json", {"cross_attention_dim": 768}, "reads texts of width 768 where its text encoders write 32"),
+        ("unet/config.json", {"addition_embed_type": "image"}, "takes more conditions than a text"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, "takes more conditions than a text"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_without_loading_them(
+    own_model: Path, part: str, change: dict[str, object], words: str
+) -> None:
+    config = own_model / part
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+
+    with pytest.raises(SpecError, match=words) as caught:
+        resolve(str(own_model))
+
+    assert caught.value.reason == "UnsupportedModel"
+
+
+def test_a_refiner_is_no_model_to_draw_with(tmp_path: Path) -> None:
+    folder = write_shape(tmp_path / "xl", "xl")
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"projection_class_embeddings_input_dim": 64}))
+
+    with pytest.raises(SpecError, match="takes 64 further inputs where there are 72: it is a refiner"):
+        resolve(str(folder))
+
+
+def test_a_model_of_another_digest_than_was_pinned_is_refused(own_model: Path) -> None:
+    field = "spec.stages[0].txt2img.model"
+
+    with pytest.raises(
+        SpecError, match=r"^spec\.stages\[0\]\.txt2img\.modelSHA256: .* and not ffff.*leave the field out"
+    ):
+        resolve(str(own_model), field=field, pin="f" * 64)
+
+    assert resolve(str(own_model), pin=resolve(str(own_model)).digest)

@@ -55,3 +55,36 @@ def test_the_bounds_themselves_are_allowed() -> None:
     quality = Quality(min_area_fraction=0.01, max_area_fraction=0.01)
 
     assert judged([square(10)], quality).accepted
+
+
+def at(x: int, y: int) -> Instance:
+    mask = np.zeros((100, 100), np.bool_)
+    mask[y : y + 20, x : x + 20] = True
+    return an_instance("square", mask)
+
+
+@pytest.mark.parametrize(
+    ("distance", "standing"), [(0, [0, 1, 2, 3]), (1, [1, 2, 3]), (2, [2, 3]), (10, [2, 3]), (11, [3])]
+)
+def test_objects_near_the_border_are_dropped(distance: int, standing: list[int]) -> None:
+    objects = [at(40, 80), at(1, 40), at(40, 10), at(40, 40)]
+
+    verdict = judged(objects, Quality(min_border_distance=distance))
+
+    assert list(verdict.instances) == [objects[number] for number in standing]
+    assert verdict.dropped == ({"WithinMinBorderDistance": 4 - len(standing)} if len(standing) < 4 else {})
+
+
+@pytest.mark.parametrize(("deviation", "reason"), [(0.0, "BlankPicture"), (0.9, "BlankPicture"), (1.0, "")])
+def test_a_blank_picture_is_rejected_whatever_is_labelled_in_it(deviation: float, reason: str) -> None:
+    label = Label("0" * 32, (square(30),), looks={"deviation": deviation, "hash": "0" * 16})
+
+    assert judge(label, (100, 100), Quality()).reason == reason
+
+
+@pytest.mark.parametrize(("least", "reason"), [(0.2, ""), (0.3, "BelowClipScore")])
+def test_a_picture_that_does_not_fit_its_prompt_is_rejected(least: float, reason: str) -> None:
+    label = Label("0" * 32, (square(30),), scores={"clip": 0.25})
+    quality = Quality.model_validate({"clipScore": {"model": "/models/clip", "min": least}})
+
+    assert judge(label, (100, 100), quality).reason == reason

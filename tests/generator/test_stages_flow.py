@@ -43,7 +43,7 @@ class Sketcher:
         self.draws = 0
         self.drawing_again = Event()
 
-    def draw(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
+    def draw(self, samples: Sequence[Sample], grounds: object = ()) -> list[NDArray[np.uint8]]:
         self.draws += 1
         if self.draws > 1:
             self.drawing_again.set()

@@ -150,6 +150,30 @@ def test_pods_are_as_the_restricted_pod_security_standard_wants_them() -> None:
     assert {volume["name"] for volume in pod["volumes"]} == {"order", "tmp"}
 
 
+def test_the_steps_that_read_models_share_their_cache_and_stay_restricted() -> None:
+    run = a_run(run={"modelCache": {"persistentVolumeClaim": "models"}})
+
+    for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1)):
+        pod, container = pod_of(job), generator_of(job)
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "models")
+        assert {"name": "models", "persistentVolumeClaim": {"claimName": "models"}} in pod["volumes"]
+        assert {"name": "DIFFUGEN_MODEL_CACHE", "value": mount["mountPath"]} in container["env"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["fsGroup"] == 65532
+    assert "persistentVolumeClaim" not in json.dumps(jobs.publish_job(run))
+
+
+def test_numbers_and_batch_are_told_where_they_are_asked_for() -> None:
+    def said(run: dict[str, Any]) -> dict[str, str]:
+        env = generator_of(jobs.stage_job(a_run(run=run), a_stage(), 1))["env"]
+        return {
+            each["name"]: each["value"] for each in env if each["name"] in {"DIFFUGEN_DTYPE", "DIFFUGEN_BATCH_SIZE"}
+        }
+
+    assert said({}) == {}
+    assert said({"dtype": "float16", "batchSize": 8}) == {"DIFFUGEN_DTYPE": "float16", "DIFFUGEN_BATCH_SIZE": "8"}
+
+
 def test_pods_hold_store_credentials_by_reference_and_no_kubernetes_token() -> None:
     pod = pod_of(jobs.plan_job(a_run()))
     env = {variable["name"]: variable for variable in pod["containers"][0]["env"]}

@@ -133,6 +133,7 @@ async def test_without_kueue_or_the_right_to_read_it_nothing_is_said_and_it_is_l
 
     assert [await kueue.words_about("vision", "known") for _ in range(3)] == [None, None, None]
     assert workloads.asked == 1
+    assert not kueue.readable
 
     seconds, workloads.refusal = 601.0, None
     assert await kueue.words_about("vision", "known") is not None

@@ -295,3 +295,33 @@ async def test_events_follow_the_write() -> None:
     await world.turn()
 
     assert world.recorder.waiting() == 1
+
+
+async def test_a_job_in_kueues_queue_is_looked_at_again_while_kueue_can_be_asked() -> None:
+    world = World(run={"queueName": "gpus"})
+    pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "no quota"}
+    workloads: list[dict[str, Any]] = []
+
+    async def version() -> str:
+        return "v1beta1"
+
+    async def workloads_of(version: str, namespace: str, job_uid: str) -> list[dict[str, Any]]:
+        return workloads
+
+    world.cluster.kueue_version = version  # type: ignore[method-assign]  # a Kueue for this test
+    world.cluster.workloads_of = workloads_of  # type: ignore[method-assign]  # likewise
+    await world.turn(3)
+    assert await world.turn() == 30, "Kueue may say something without a change of the Job"
+
+    workloads.append({"status": {"conditions": [pending]}})
+    world.seconds += 30
+    await world.turn()
+    queued = next(c for c in world.dataset["status"]["conditions"] if c["type"] == "Queued")
+    assert (queued["reason"], queued["message"].endswith("queue gpus: no quota.")) == ("Pending", True)
+
+
+async def test_without_kueue_a_queued_job_is_waited_for_by_events_alone() -> None:
+    world = World(run={"queueName": "gpus"})
+    await world.turn(3)
+
+    assert await world.turn() is None

@@ -136,7 +136,7 @@ def test_a_run_whose_pod_does_not_start_begins_anew_with_a_retry() -> None:
     [
         pytest.param(a_life().until_planning().pod_waits("plan", "ImagePullBackOff"), id="an image"),
         pytest.param(a_life().until_planning().pod_waits("plan", "CreateContainerConfigError"), id="a Secret"),
-        pytest.param(a_life().until_planning().later(60), id="pod security"),
+        pytest.param(a_life().until_planning().later(61), id="pod security"),
         pytest.param(a_life().until_planning().pod_starts("plan").later(121), id="a volume"),
         pytest.param(a_life().until_drawing().pod_unschedulable("base", "no such node"), id="a node selector"),
     ],

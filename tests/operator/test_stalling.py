@@ -38,7 +38,7 @@ def hanging() -> Life:
             id="an image that cannot be pulled",
         ),
         pytest.param(
-            lambda: a_life().until_planning().later(31).settle(), "kubectl describe job", id="pods that never come"
+            lambda: a_life().until_planning().later(61).settle(), "kubectl describe job", id="pods that never come"
         ),
     ],
 )
@@ -46,10 +46,10 @@ def test_it_stalls_after_half_an_hour_and_says_what_was_at_work(life: Callable[[
     played = life()
     since = played.status.last_progress_time
     assert since is not None
-    played.later(HALF_AN_HOUR - 60).settle()
+    played.later(HALF_AN_HOUR - 120).settle()
     assert played.condition("Stalled") is None
 
-    played.later(60).settle()
+    played.later(120).settle()
 
     stalled = played.condition("Stalled")
     assert stalled is not None

@@ -175,7 +175,7 @@ def hold_ups() -> list[object]:
             id="no node with a free GPU",
         ),
         pytest.param(
-            lambda: a_life().until_planning().later(31),
+            lambda: a_life().until_planning().later(61),
             ("PodsNotCreated", "kubectl describe job shapes-plan-"),
             id="pods that the API server does not let in",
         ),
@@ -210,7 +210,7 @@ def test_pods_that_do_not_come_are_looked_for_when_they_are_due() -> None:
     life = a_life()
     life.turn()
 
-    assert life.turn().look_again == 31
+    assert life.turn().look_again == 61
 
 
 def test_pods_that_do_not_start_are_looked_at_when_they_are_due_and_then_left_alone() -> None:

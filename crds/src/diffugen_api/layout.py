@@ -2,7 +2,7 @@
 
     <prefix>/<namespace>/<name>/
       samples/<stage>/<id[:2]>/<id>/image.png, recipe.json   drawn once; recipe.json, the commit, last
-      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       what a model saw: class maps
+      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       what a model saw: class maps, detections
       labels/<stage>/<label id>/<id[:2]>/<id>.json           what was decided: instances
       plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
       shards/<revision>/<stage>/<index>.json                 what it did

@@ -150,6 +150,51 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
     _guarded(do, debug=debug, as_json=as_json)
 
 
+@app.command()
+def label(  # noqa: PLR0917 - a command's options
+    source: Annotated[str, typer.Argument(metavar="DIR", help="Pictures: a folder, or s3://BUCKET/PREFIX.")],
+    store: Annotated[str, typer.Option("--store", help="Where the dataset goes: a folder, or s3://BUCKET/PREFIX.")],
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", metavar="FILE", help="A manifest: its classes, labelling, quality, formats and model."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", metavar="NAME[=WORD,…]", help="What to look for; once for each.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The diffusion model that looks: builtin://NAME, hf://…, a folder.")] = "",
+    detector: Annotated[str, typer.Option(help="An instance segmenter that labels, alone or beside --model.")] = "",
+    formats: Annotated[list[str] | None, typer.Option("--format", help="coco, yolo; both where absent.")] = None,
+    name: Annotated[str, typer.Option(help="The dataset's name.")] = "labelled",
+    endpoint: Annotated[
+        str, typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False)
+    ] = "",
+    device: Annotated[
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Label pictures that you have, and publish them as a dataset. A text file beside a picture is its caption."""
+
+    def do() -> None:
+        from diffugen_generator.commands.labelling import label as label_here  # noqa: PLC0415
+        from diffugen_generator.commands.labelling import spec_of  # noqa: PLC0415
+        from diffugen_generator.commands.places import source_at, store_at  # noqa: PLC0415
+        from diffugen_generator.commands.tables import show_labelled  # noqa: PLC0415
+
+        manifest = _datasets(like)[0].spec if like is not None else None
+        spec = spec_of(classes=classes or (), model=model, detector=detector, formats=formats or (), like=manifest)
+        given, kept = source_at(source, endpoint), store_at(store, endpoint, name)
+        display = _display(quiet=False)
+        result = label_here(name, spec, given, kept, display, device=device, stop=_stop_on_interrupt())
+        if as_json:
+            _print_json([result.row()])
+        else:
+            show_labelled(_console(), result)
+
+    _guarded(do, debug=debug, as_json=as_json)
+
+
 @worker.command("plan")
 def worker_plan(order: OrderFile = None, store: StoreFolder = None) -> None:
     """Find what is missing and write it down as shards."""

@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -95,14 +96,15 @@ def gpu_memory() -> dict[str, int]:
 
     Nothing where there is no GPU, or none is in use yet.
     """
-    torch = sys.modules.get("torch")  # whoever uses a GPU has imported it
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")  # whoever uses a GPU has imported it; another thread may be about to
+    cuda: Any = getattr(torch, "cuda", None)
+    if not hasattr(cuda, "is_initialized") or not cuda.is_available() or not cuda.is_initialized():
         return {}
     return {
-        "allocated": torch.cuda.memory_allocated(),
-        "reserved": torch.cuda.memory_reserved(),
-        "peak": torch.cuda.max_memory_reserved(),
-        "total": torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory,
+        "allocated": cuda.memory_allocated(),
+        "reserved": cuda.memory_reserved(),
+        "peak": cuda.max_memory_reserved(),
+        "total": cuda.get_device_properties(cuda.current_device()).total_memory,
     }
 
 

@@ -16,7 +16,7 @@ run would not need anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffugen_api import layout
@@ -43,7 +43,7 @@ from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import judges_of
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.shards import Need, ShardHeader, TaughtWord, origins_of
+from diffugen_generator.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
 from diffugen_generator.store import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -116,8 +116,9 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
 
     Raises `SpecError` naming the field where the spec cannot be planned.
     """
+    most = most_samples(spec)
     for number, stage in enumerate(spec.stages):
-        _check_count(spec, stage, f"spec.stages[{number}].{stage.kind}")
+        _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
     check_weights(spec)
     judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
     stages: dict[str, StageInPlan] = {}
@@ -134,9 +135,8 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     return list(stages.values())
 
 
-def _check_count(spec: LabeledDatasetSpec, stage: Stage, field: str) -> None:
-    """Raise `SpecError` where a stage asks for more pictures than can be done, or for none."""
-    count = most_samples(spec)[stage.name]
+def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str) -> None:
+    """Raise `SpecError` where a stage, which has `count` pictures at most, has more than can be done, or none."""
     if count > MAX_SAMPLES and stage.source is not None:
         count = count_distinct_samples(spec, stage.name)  # what came before is a bound
     if count > MAX_SAMPLES:
@@ -173,6 +173,14 @@ def sentence(plans: list[StagePlan]) -> str:
 def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
+
+
+def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the digests of each stage's embeddings by their tokens, as `plan.json` says them."""
+    return {
+        stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
+        for stage in summary["stages"]
+    }
 
 
 def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
@@ -294,6 +302,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "modelDigest": each.model.digest,
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
+                **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
                 **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
             }
             for found in plans
@@ -309,3 +318,15 @@ def _json(model: LabeledDatasetSpec | StagePlan) -> dict[str, Any]:
 
 def _document(value: Any) -> bytes:
     return canonical(value) + b"\n"
+
+
+def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
+    """Write the plan of a stage whose `total` pictures the store has from elsewhere; return what they share.
+
+    Raises `SpecError` where the model cannot be had.
+    """
+    [stage] = stages_of(order.spec)
+    found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
+    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
+    return replace(_header(order, stage), kind=GIVEN)

@@ -26,6 +26,9 @@ M = TypeVar("M", bound=BaseModel)
 
 CONTENT_TYPE = "application/gzip"
 
+GIVEN = "given"
+"""The kind of a shard whose pictures come from elsewhere; they are seen at a size that suits the model."""
+
 _LEVEL = 3
 """Shards are read once; 3 is a third larger than 9 and ten times faster to write."""
 

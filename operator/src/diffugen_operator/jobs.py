@@ -130,6 +130,7 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
                 labels={**_common_labels(run), **labels},
                 order=names.order_name(run.key),
                 gpu=gpu,
+                models=step in {Step.PLAN, Step.STAGE},
             ),
         },
     }

@@ -29,9 +29,14 @@ class Kueue:
         self._version = ""
         self._again_at = float("-inf")
 
+    @property
+    def readable(self) -> bool:
+        """Whether Kueue was there, and open to us, when it was last asked."""
+        return self._clock() >= self._again_at
+
     async def words_about(self, namespace: str, job_uid: str) -> Trouble | None:
         """Return why the Job of this uid waits, in Kueue's words; None where that cannot be told."""
-        if self._clock() < self._again_at:
+        if not self.readable:
             return None
         try:
             self._version = self._version or await self._cluster.kueue_version()

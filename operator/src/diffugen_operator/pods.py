@@ -16,6 +16,9 @@ from diffugen_operator.overlays import overlaid
 from diffugen_operator.settings import Settings
 
 ORDER_VOLUME = "order"
+CACHE_VOLUME = "models"
+CACHE_GROUP = 65532
+"""The group that the model cache belongs to: "nonroot" by custom."""
 
 _LIGHT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
 """For pods that run no model: enough to be scheduled honestly, no limit to be killed by."""
@@ -29,14 +32,18 @@ def pod_template(
     labels: Mapping[str, str],
     order: str,
     gpu: bool,
+    models: bool = True,
 ) -> dict[str, Any]:
     """Return the pod template of a step, with the user's overlay on it.
 
-    A pod that runs no model asks for no GPU, whatever the overlay says, and our labels always stand: by
-    them the pods are found again.
+    Steps that read `models` share the cache of them, if there is one. A pod that runs no model asks for no GPU,
+    whatever the overlay says, and our labels always stand: by them the pods are found again.
     """
     run = spec.run
-    template = overlaid(_generated(spec, settings, command=command, order=order, gpu=gpu), run.pod_template)
+    generated = _generated(spec, settings, command=command, order=order, gpu=gpu)
+    if models and run.model_cache is not None:
+        _add_cache(generated["spec"], run.model_cache.persistent_volume_claim)
+    template = overlaid(generated, run.pod_template)
     if not gpu:
         template["spec"] = _without_extended_resources(template.get("spec"))
     return overlaid(template, {"metadata": {"labels": dict(labels)}})
@@ -80,6 +87,15 @@ def _generated(
     }
 
 
+def _add_cache(pod: dict[str, Any], claim: str) -> None:
+    (container,) = pod["containers"]
+    container["env"].append({"name": contract.ENV_MODEL_CACHE, "value": contract.MODEL_CACHE_MOUNT})
+    container["volumeMounts"].append({"name": CACHE_VOLUME, "mountPath": contract.MODEL_CACHE_MOUNT})
+    pod["volumes"].append({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})
+    # A new volume is root's, as a rule; a group of its own lets a pod of any other user write to it.
+    pod["securityContext"] |= {"fsGroup": CACHE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
+
+
 def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:
     env: list[dict[str, Any]] = [
         {"name": contract.ENV_ORDER, "value": f"{contract.ORDER_MOUNT}/{contract.ORDER_KEY}"},
@@ -94,6 +110,10 @@ def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:
             _from_secret(contract.ENV_SECRET_KEY, secret),
             _from_secret(contract.ENV_SESSION_TOKEN, secret, optional=True),
         ]
+    if spec.run.dtype != "auto":
+        env.append({"name": contract.ENV_DTYPE, "value": spec.run.dtype})
+    if spec.run.batch_size is not None:
+        env.append({"name": contract.ENV_BATCH_SIZE, "value": str(spec.run.batch_size)})
     return env
 
 

@@ -111,8 +111,12 @@ class Reconciler:
         except RefusedError as refusal:
             decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
         look_again = await self._commit(key, raw, dataset, decision, memory)
-        # Kueue's words change without a change of the Job.
-        return min(look_again or _QUEUE_LOOK_SECONDS, _QUEUE_LOOK_SECONDS) if observed.queue_words else look_again
+        if look_again is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
+            memory.wanted = None
+        if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
+            # Kueue's words come and change without a change of the Job.
+            return min(look_again or _QUEUE_LOOK_SECONDS, _QUEUE_LOOK_SECONDS)
+        return look_again
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
         """Read the spec, once for each generation: a large one takes milliseconds."""
@@ -141,8 +145,7 @@ class Reconciler:
         )
 
     async def _queue_words(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
-        waiting = [job for job in jobs if job.queue and job.suspended and not job.finished]
-        words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in waiting}
+        words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
         return {name: said for name, said in words.items() if said is not None}
 
     async def _shards(self, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory) -> Mapping[str, Shard]:
@@ -248,6 +251,10 @@ def _refusal(error: ApiError, reason: str) -> Exception:
     elif not error.for_good:
         reason = reasons.QUOTA_EXCEEDED if "exceeded quota" in error.message else error.reason or reason
     return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
+
+
+def _waits_in_queue(job: Job) -> bool:
+    return bool(job.queue) and job.suspended and not job.finished
 
 
 def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:

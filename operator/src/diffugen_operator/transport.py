@@ -96,6 +96,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
-    settings.queueing.idle_timeout = 1.0  # a task and a queue for each object that has just changed
+    # A task for each object that has just changed: not for all at once when everything is listed, and none for long.
+    settings.queueing.worker_limit = 50
+    settings.queueing.idle_timeout = 0.05
     settings.watching.chunk_size = 500
     return settings

@@ -13,7 +13,7 @@ from diffugen_operator import reasons
 from diffugen_operator.conditions import Phase, cut, sentence
 from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Trouble
 
-PODS_DUE = timedelta(seconds=30)
+PODS_DUE = timedelta(seconds=60)
 """How long after its Job's creation a first pod should be there."""
 
 START_DUE = timedelta(minutes=2)

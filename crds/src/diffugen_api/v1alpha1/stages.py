@@ -94,7 +94,7 @@ class Inpaint(Drawing):
         default="all", description="Which labelled objects of the class are replaced."
     )
     dilation: float = Field(
-        default=0.03,
+        default=0.05,
         ge=0,
         le=0.5,
         description="How far the mask reaches beyond the label, as a fraction of the picture's shorter side.",

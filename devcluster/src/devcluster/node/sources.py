@@ -7,6 +7,7 @@ import base64
 import re
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 
 from devcluster.kubeapi import ApiError, JsonObject, KubeApi
 
@@ -66,6 +67,17 @@ class Sources:
         path = f"/api/v1/namespaces/{self._namespace}/serviceaccounts/{service_account}/token"
         review = await self._api.create(path, {"spec": spec})
         return str(review["status"]["token"])
+
+    async def claimed(self, claim: str) -> Path:
+        """The directory of a bound PersistentVolumeClaim; volumes are `hostPath` ones."""
+        found = await self._read("persistentvolumeclaims", claim, optional=False)
+        volume = found["spec"].get("volumeName")
+        if not volume or found.get("status", {}).get("phase") != "Bound":
+            raise MissingError(f'persistentvolumeclaim "{claim}" is not bound')
+        directory = (await self._api.get(f"/api/v1/persistentvolumes/{volume}"))["spec"].get("hostPath")
+        if directory is None:
+            raise MissingError(f'this node has no persistent volumes but of kind hostPath, and "{volume}" is none')
+        return Path(directory["path"])
 
     async def _read(self, plural: str, name: str, *, optional: bool) -> JsonObject:
         try:

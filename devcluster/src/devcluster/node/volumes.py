@@ -40,6 +40,8 @@ async def _fill(volume: JsonObject, target: Path, pod: JsonObject, sources: Sour
         return target
     if "hostPath" in volume:
         return Path(volume["hostPath"]["path"])
+    if "persistentVolumeClaim" in volume:
+        return await sources.claimed(volume["persistentVolumeClaim"]["claimName"])
     if "projected" in volume:
         mode = volume["projected"].get("defaultMode", _DEFAULT_MODE)
         for source in volume["projected"].get("sources") or []:

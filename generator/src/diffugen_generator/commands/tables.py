@@ -10,6 +10,7 @@ from rich.table import Table
 from diffugen_api.contract import StagePlan
 from diffugen_api.plan import templates_of
 from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
+from diffugen_generator.commands.labelling import Labelled
 from diffugen_generator.commands.results import RunResult
 from diffugen_generator.manifests import InvalidManifest
 from diffugen_generator.progress import duration
@@ -71,6 +72,29 @@ def show_run(console: Console, result: RunResult) -> None:
         soft_wrap=True,
     )
     for name, where in (("dataset", published.uri), ("look at", result.contact_sheet)):
+        console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
+
+
+def show_labelled(console: Console, result: Labelled) -> None:
+    """Print what was found in a folder of pictures, what was labelled in them, and where it is."""
+    counts, published = result.run.stages[0].counts, result.run.published
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("class", "objects"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, objects in result.run.classes.items():
+        table.add_row(name, f"{objects:,}")
+    console.print()
+    console.print(table)
+    skipped = ", ".join(f"{reason} {count:,}" for reason, count in result.skipped.items()) or "none"
+    console.print(
+        f"\n{counts.total:,} pictures: {counts.seen:,} looked at, {counts.labelled - counts.seen:,} decided anew, "
+        f"{counts.reused:,} there already; files skipped: {skipped}\n"
+        f"[bold]{published.samples:,}[/] published ({_counts(result.run.splits)}), {published.rejected:,} rejected, "
+        f"[bold]{published.instances:,}[/] objects, {duration(result.run.seconds)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, where in (("dataset", published.uri), ("look at", result.run.contact_sheet)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
 
 

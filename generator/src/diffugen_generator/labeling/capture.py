@@ -201,5 +201,9 @@ def attended_by_head(query: torch.Tensor, key: torch.Tensor, values: torch.Tenso
         key: [b, heads, n, d].
         values: [b, n, columns].
     """
-    shared = values.float().unsqueeze(1).expand(-1, query.shape[1], -1, -1)  # [b, heads, n, columns]
-    return functional.scaled_dot_product_attention(query.float(), key.float(), shared)
+    query, key, values = query.float(), key.float(), values.float()
+    width, columns = query.shape[-1], values.shape[-1]
+    # Values as wide as the keys: with any other width torch takes the path that makes the whole matrix.
+    padded = functional.pad(values, (0, -columns % width)).unsqueeze(1).expand(-1, query.shape[1], -1, -1)
+    parts = [functional.scaled_dot_product_attention(query, key, part) for part in torch.split(padded, width, dim=-1)]
+    return torch.cat(parts, dim=-1)[..., :columns]

@@ -127,10 +127,15 @@ class PresenceCheck:
         ).to(parts.device)
         times = torch.full((len(some),), step, device=parts.device)
         noised = self._forward.add_noise(clean, noise, times).to(parts.dtype)
-        texts = self._texts.of([text for _, text in some], windows)
-        predicted = parts.unet(blank_channels(parts, noised), times, encoder_hidden_states=texts, return_dict=False)[
-            0
-        ].float()
+        texts = [text for _, text in some]
+        height, width = (int(side) * parts.reduction for side in clean.shape[2:])
+        predicted = parts.unet(
+            blank_channels(parts, noised),
+            times,
+            encoder_hidden_states=self._texts.of(texts, windows),
+            added_cond_kwargs=self._texts.added(self._texts.pooled(texts), height, width),
+            return_dict=False,
+        )[0].float()
         error: torch.Tensor = (predicted - self._target(clean, noise, times)).square().mean(dim=(1, 2, 3)).cpu()
         return error
 

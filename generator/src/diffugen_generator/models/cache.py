@@ -140,6 +140,8 @@ def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:
     mark = part / _MARK
     mark.write_bytes(canonical({"files": {name: list(digest) for name, digest in files.items()}}))
     _sync(mark)
+    if _complete(folder) is not None:  # without locks: another process was faster, and may be reading it
+        return
     if folder.exists():  # one that somebody shortened or half removed
         shutil.rmtree(folder)
     try:

@@ -27,6 +27,8 @@ HUB: Final = "hf://"
 _ENDPOINT = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>refs/pr/\d+|[^/\s]+))?(?:/(?P<path>\S+))?")
+_TRANSPORTS = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
+"""What the hub's client speaks through, by its version; its errors are known by where they are from."""
 
 T = TypeVar("T")
 
@@ -116,7 +118,6 @@ class Repository:
 
     def _asked(self, ask: Callable[[], T]) -> T:
         """Return the hub's answer; raise what its refusal means."""
-        import httpx  # noqa: PLC0415 - what the hub's client speaks through
         from huggingface_hub import errors  # noqa: PLC0415
 
         where = f"{self._endpoint}/{self._repo}"
@@ -136,6 +137,8 @@ class Repository:
                 f"{self._field}: there is no repository {where}, or it is private; mend its name, or give the pods a "
                 "token that may read it as HF_TOKEN.",
             ) from error
+        except errors.LocalEntryNotFoundError as error:  # the client's word for an answer that never came
+            raise self._unreachable(error) from error
         except errors.EntryNotFoundError as error:
             raise SpecError(
                 "UnknownModel", f"{self._field}: {where} has no such file at {self._revision!r}; mend its name."
@@ -150,13 +153,17 @@ class Repository:
             raise ModelUnreachable(f"{self._field}: {where} answers HTTP {status}; try again later") from error
         except errors.HFValidationError as error:
             raise SpecError("UnknownModel", f"{self._field}: {self._repo!r} is no repository's name: {error}") from None
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-                raise  # of the disk
-            raise ModelUnreachable(
-                f"{self._field}: {self._endpoint} does not answer ({type(error).__name__}); where it cannot be reached "
-                "set HF_ENDPOINT to a mirror, or name a folder or s3:// instead"
-            ) from error
+        except Exception as error:
+            family, *_ = type(error).__module__.split(".")
+            if family not in _TRANSPORTS and not isinstance(error, ConnectionError | TimeoutError):
+                raise
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> ModelUnreachable:
+        return ModelUnreachable(
+            f"{self._field}: {self._endpoint} does not answer ({type(error).__name__}); where it cannot be reached "
+            "set HF_ENDPOINT to a mirror, or name a folder or s3:// instead"
+        )
 
 
 def _token() -> str | bool:

@@ -13,6 +13,10 @@ _ORIGIN = """\
 Nobody photographed these pictures: a diffusion model drew them from the prompts below, and its own
 cross-attention gave the labels. Both can be wrong; the score of each label is in the manifest."""
 
+_GIVEN = """\
+These pictures were there already: a model looked at each, and what it saw gave the labels. They can be wrong; the
+score of each label is in the manifest, and so is the reason of every file that was skipped."""
+
 _MANIFEST = """\
 `manifest.jsonl.gz` has a line for every sample, accepted or rejected: prompt, variables, seed, scores and masks,
 and the key of the picture in the store. `dataset.json` has the counts, the spec and the SHA-256 of every index
@@ -43,22 +47,22 @@ yolo segment train data=yolo/data.yaml model=yolo11n-seg.pt
 """
 
 
-def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]]) -> str:
-    """Return the dataset card; `models` are each stage's model and its digest."""
+def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]], *, drawn: bool = True) -> str:
+    """Return the dataset card; `models` are each stage's model and its digest, and drew the pictures if `drawn`."""
     spec, counts = order.spec, tally.row()
     splits = tally.release.splits
     lines = [
         f"# {order.name}",
         "",
         (
-            f"{counts['samples']:,} synthetic pictures, {spec.image.width}x{spec.image.height}, with "
+            f"{counts['samples']:,} {_kind(order) if drawn else 'pictures'}, with "
             f"{counts['instances']:,} labelled objects of {_count(len(spec.classes), 'class', 'classes')}. "
             f"Revision `{order.revision}`."
         ),
         "",
         f"![{order.name}]({CONTACT_SHEET})",
         "",
-        _ORIGIN,
+        _ORIGIN if drawn else _GIVEN,
         "",
         "## Contents",
         "",
@@ -97,6 +101,10 @@ def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]]) -> s
 
 _SHOWN = 20
 """Templates, and values of a variable, that the card shows."""
+
+
+def _kind(order: WorkOrder) -> str:
+    return f"synthetic pictures, {order.spec.image.width}x{order.spec.image.height}"
 
 
 def _class_rows(tally: Tally, splits: Sequence[str]) -> list[list[str]]:

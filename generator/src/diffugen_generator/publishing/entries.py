@@ -21,7 +21,7 @@ from diffugen_generator import records
 from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.flow import in_order
-from diffugen_generator.planning import digests_of, judges_in
+from diffugen_generator.planning import digests_of, judges_in, words_in
 from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.records import Label, rounded
 from diffugen_generator.shards import origins_of
@@ -90,12 +90,12 @@ def _source_row(sample: Sample) -> dict[str, Any]:
 
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
-    digests, judges = digests_of(plan_summary), judges_in(plan_summary)
+    digests, words, judges = digests_of(plan_summary), words_in(plan_summary), judges_in(plan_summary)
     recipes: dict[str, StageRecipe] = {}
     try:
         for stage in in_graph_order(spec.stages):
             name, source = stage.name, recipes[stage.source] if stage.source is not None else None
-            recipes[name] = stage_recipe(spec, stage, digests[name], source=source, judges=judges[name])
+            recipes[name] = stage_recipe(spec, stage, digests[name], words[name], source=source, judges=judges[name])
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
     return [recipes[stage.name] for stage in spec.stages]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from diffugen_generator.flow import Lane
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.coco import Coco
 from diffugen_generator.publishing.contact_sheet import ContactSheet
-from diffugen_generator.publishing.entries import entries_of, recipes_of
+from diffugen_generator.publishing.entries import Entry, entries_of, recipes_of
 from diffugen_generator.publishing.history import former_revisions, history_after, kept_folders, prune
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
@@ -64,8 +64,13 @@ def publish(
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    entries: Callable[[list[StageRecipe]], Iterable[Entry]] | None = None,
+    drawn: bool = True,
 ) -> Outcome:
-    """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted."""
+    """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted.
+
+    `entries` gives others than those that the spec asks for; `drawn` says whether the pictures come from a model.
+    """
     plan = _read_json(store, layout.plan_summary(order.revision))
     if plan is None:
         raise Incomplete(f"there is no plan of revision {order.revision}; plan first")
@@ -75,7 +80,8 @@ def publish(
     dataset = _read_json(store, layout.dataset_card(folder))
     if dataset is None:
         store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
-        dataset = _fill(_Work(order, store, folder, plan, recipes), on_progress, stop)
+        published_entries = entries(recipes) if entries is not None else entries_of(order, recipes, store)
+        dataset = _fill(_Work(order, store, folder, plan, recipes, published_entries, drawn), on_progress, stop)
     published = _published(store, folder, dataset)
     pointer = _point(store, folder, published, order.spec.revision_history_limit, clock)
     published = published.model_copy(
@@ -92,6 +98,8 @@ class _Work:
     folder: str
     plan: Mapping[str, Any]
     recipes: list[StageRecipe]
+    entries: Iterable[Entry]
+    drawn: bool
 
 
 def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         ]
         sheet = ContactSheet(release, tally, order.name)
         total = sum(most_samples(order.spec).values())
-        for done, entry in enumerate(entries_of(order, work.recipes, work.store), start=1):
+        for done, entry in enumerate(work.entries, start=1):
             for form in (*formats, sheet):
                 form.add(entry)
             if on_progress:
@@ -121,13 +129,17 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         release.finish()
         sheet.finish()
         models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
-        release.write("README.md", card(order, tally, models).encode(), "text/markdown")
+        release.write("README.md", card(order, tally, models, drawn=work.drawn).encode(), "text/markdown")
         release.finish()
         dataset = _dataset(work, release, tally)
         if _read_json(work.store, layout.addresses(work.folder)) is None:
             raise Incomplete(f"{work.folder} was deleted while it was being filled; plan again")
         work.store.write(layout.dataset_card(work.folder), _document(dataset), JSON)
     return dataset
+
+
+_OF_STAGES = ("name", "model", "modelDigest", "embeddings", "evidenceId", "labelId")
+"""What of a stage in the plan is kept with the dataset."""
 
 
 def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
@@ -139,10 +151,7 @@ def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
         **tally.row(),
         "formats": list(order.spec.output.formats),
         "classIds": release.class_ids,
-        "stages": [
-            {key: stage[key] for key in ("name", "model", "modelDigest", "evidenceId", "labelId")}
-            for stage in work.plan["stages"]
-        ],
+        "stages": [{key: stage[key] for key in _OF_STAGES if key in stage} for stage in work.plan["stages"]],
         "sha256": dict(sorted(release.files.items())),
         "spec": {field: value for field, value in normalised(order.spec).items() if field not in _NOT_CONTENT},
         "generator": {"diffugen": version("diffugen-generator"), "publish": PUBLISH_VERSION},

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
+from diffugen_api.v1alpha1 import S3
 from diffugen_api.weights import Piece
-from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.crew import Crew
 from diffugen_generator.diffusion.devices import open_device
@@ -29,7 +30,7 @@ from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
-from diffugen_generator.shards import ShardHeader
+from diffugen_generator.shards import GIVEN, ShardHeader
 from diffugen_generator.stages.witnesses import Witnesses
 
 GPU_BATCH = 16
@@ -64,10 +65,12 @@ class Studio:
         batch: int | None,
         dtype: str = "auto",
         embeddings: Sequence[Embedding] = (),
+        s3: S3 | None = None,
     ) -> None:
         """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
 
-        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught.
+        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught; `s3` is the
+        store that `s3://` means in the names of detectors.
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
@@ -91,11 +94,12 @@ class Studio:
         self._vocabulary = vocabulary
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
+        self._given = header.kind == GIVEN
         self._refine = attention is not None and attention.refine
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
-        self._witnesses = Witnesses(header, where)
+        self._witnesses = Witnesses(header, where, s3)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
@@ -212,6 +216,12 @@ def hands_of(environ: Mapping[str, str]) -> int:
     asked = environ.get(ENV_THREADS, "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_HANDS, int(asked) if asked.isdecimal() else cores))
+
+
+def trained_side(components: Components) -> int:
+    """Return the side in pixels of the square pictures that a model was trained on."""
+    side = components.unet.config.sample_size
+    return (side if isinstance(side, int) else min(side)) * components.reduction
 
 
 def settings_of(header: ShardHeader) -> DrawingSettings:

@@ -16,7 +16,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
 from diffugen_generator.embeddings import open_embeddings
 from diffugen_generator.models import resolve
-from diffugen_generator.shards import ShardHeader
+from diffugen_generator.shards import GIVEN, ShardHeader
 
 if TYPE_CHECKING:
     from diffugen_generator.stages.studio import Studio
@@ -69,6 +69,8 @@ class Studios:
         Raises `SpecError` where the model is not the one that was planned with, or cannot be drawn with.
         """
         alike = replace(header, index=0)
+        if header.kind == GIVEN:  # pictures that are only looked at may differ in size and format
+            alike = replace(alike, drawing={**header.drawing, "image": None})
         if self._open is not None and self._open[0] == alike:
             return self._open[1]
         self._open = None
@@ -84,6 +86,14 @@ class Studios:
         from diffugen_generator.stages.studio import Studio  # noqa: PLC0415 - torch, only where a model has to run
 
         words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
-        studio = Studio(model, header, device=self._device, batch=self._batch_size, dtype=self._dtype, embeddings=words)
+        studio = Studio(
+            model,
+            header,
+            device=self._device,
+            batch=self._batch_size,
+            dtype=self._dtype,
+            embeddings=words,
+            s3=self._s3,
+        )
         self._open = (alike, studio)
         return studio

@@ -9,11 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
@@ -48,15 +51,16 @@ class Yolo:
 
     def look(self, seen: Sequence[Seen]) -> list[Detections]:
         """Return what is seen in each picture."""
-        results = self._model.predict(
-            [np.ascontiguousarray(each.picture[..., ::-1]) for each in seen],  # arrays are taken for BGR
-            conf=LEAST_CONFIDENCE,
-            iou=SUPPRESSED,
-            max_det=MOST,
-            retina_masks=True,  # at the picture's own resolution
-            device=str(self._device),
-            verbose=False,
-        )
+        with _own_threads():
+            results = self._model.predict(
+                [np.ascontiguousarray(each.picture[..., ::-1]) for each in seen],  # arrays are taken for BGR
+                conf=LEAST_CONFIDENCE,
+                iou=SUPPRESSED,
+                max_det=MOST,
+                retina_masks=True,  # at the picture's own resolution
+                device=str(self._device),
+                verbose=False,
+            )
         return [_detections(result, each) for result, each in zip(results, seen, strict=True)]
 
 
@@ -66,18 +70,39 @@ def import_ultralytics() -> Any:  # untyped
         os.environ.setdefault(name, value)
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # a home folder may not be writable in a pod
-    threads = torch.get_num_threads()
     try:
-        ultralytics: Any = importlib.import_module("ultralytics")
+        with _own_threads(), _own_functions():
+            ultralytics: Any = importlib.import_module("ultralytics")
     except ModuleNotFoundError as error:
         raise SpecError(
             "MissingExtra",
             f"spec.labeling.detector.type: yolo needs the package {error.name}, which is not installed here; install "
             "the extra: diffugen-generator[yolo] (AGPL-3.0), or use another type of detector.",
         ) from error
-    torch.set_num_threads(threads)
     ultralytics.settings.update({"sync": False})
     return ultralytics
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Keep the number of torch's threads, which ultralytics sets for the whole process, as it was."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _own_functions() -> Iterator[None]:
+    """Keep what ultralytics replaces for the whole process when it is imported, such as Pillow's way to open files."""
+    opens, saves, threads, prints = Image.open, torch.save, cv2.getNumThreads(), np.get_printoptions()
+    try:
+        yield
+    finally:
+        Image.open, torch.save = opens, saves
+        cv2.setNumThreads(threads)
+        np.set_printoptions(**prints)
 
 
 def _detections(result: Any, seen: Seen) -> Detections:

@@ -1,0 +1,140 @@
+"""The pictures that everything is measured on: drawn by the project's own plan and stage, into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api import layout
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import Sample, revision_of, samples_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator import records
+from diffugen_generator.builtin import oracle, scenes
+from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.planning import plan, stages_of
+from diffugen_generator.records import Instance
+from diffugen_generator.shards import read_shard
+from diffugen_generator.stages import pictures, run_shard
+from diffugen_generator.store import FolderStore
+
+MODEL = "builtin://shapes"
+STAGE = "base"
+BATCH = 16
+"""Pictures drawn at once."""
+PROMPTS = 2 * len(scenes.CLASSES) * len(scenes.COLOURS) * len(scenes.BACKGROUNDS)
+"""192: every object on every background, once alone and once beside another."""
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One picture that shows what its prompt asks for, by the colour oracle."""
+
+    sample: Sample
+    picture: NDArray[np.uint8]
+    """[64, 64, 3] sRGB."""
+    truth: Mapping[str, Mask]
+    """The oracle's mask [64, 64] of each class that the prompt names."""
+    colours: Mapping[str, str]
+    """The colour word of each of these classes."""
+    evidence: Evidence | None
+    """What attention showed, where attention was asked."""
+    instances: tuple[Instance, ...]
+    """The labels that the stage itself decided on."""
+
+
+def order_of(count: int, labeling: Mapping[str, Any]) -> WorkOrder:
+    """Return the order for at least `count` pictures, one and two objects in equal parts, labelled by `labeling`.
+
+    The pictures do not depend on `labeling`, and those of a smaller order are the first of each prompt of a larger.
+    """
+    rng = np.random.default_rng(9)
+    kinds, colours = list(scenes.CLASSES), list(scenes.COLOURS)
+    first = list(product(kinds, colours, scenes.BACKGROUNDS))
+    second = [
+        (str(rng.choice([k for k in kinds if k != kind])), str(rng.choice([c for c in colours if c != colour])))
+        for kind, colour, _ in first
+    ]
+    spec = LabeledDatasetSpec.model_validate(
+        {
+            "classes": [{"name": name} for name in kinds],
+            "image": {"width": scenes.SIZE, "height": scenes.SIZE},
+            "prompts": {
+                "templates": [
+                    "a {colour} {object} on {place}",
+                    "a {colour} {object} and a {colour2} {object2} on {place}",
+                ],
+                "variables": {
+                    "object": [kind for kind, _, _ in first],
+                    "colour": [colour for _, colour, _ in first],
+                    "place": [place for _, _, place in first],
+                    "object2": [kind for kind, _ in second],
+                    "colour2": [colour for _, colour in second],
+                },
+                "combine": "zip",
+                "samplesPerPrompt": -(-count // PROMPTS),
+            },
+            "stages": [{"name": STAGE, "txt2img": {"model": MODEL, "steps": 20, "guidanceScale": 3}}],
+            "labeling": dict(labeling),
+            "run": {"samplesPerShard": 5000},
+        }
+    )
+    return WorkOrder(namespace="benchmarks", name="labels", revision=revision_of(spec), spec=spec)
+
+
+def work_off(order: WorkOrder, store: FolderStore, on_progress: Callable[[int, int], None]) -> None:
+    """Plan, and do all that the plan finds missing, on the CPU; tell how many samples are done, and of how many."""
+    outcome = plan(order, store)
+    assert outcome.plan is not None
+    for stage in outcome.plan:
+        for index in range(stage.shards):
+            header, rows = read_shard(store, layout.shard(order.revision, stage.name, index))
+            run_shard(
+                header,
+                rows,
+                store,
+                device="cpu",
+                batch_size=BATCH,
+                on_progress=lambda counts: on_progress(counts.labelled + counts.reused, counts.total),
+            )
+
+
+def drawn_of(order: WorkOrder, store: FolderStore) -> Iterator[Drawn]:
+    """Yield the order's pictures that the model drew right, with what the store holds of each."""
+    (stage,) = stages_of(order.spec)
+    recipe = stage.recipe
+    for sample in samples_of(order.spec, recipe):
+        picture = pictures.decode(store.read(layout.image(STAGE, sample.id, recipe.extension)))
+        colours = {sample.variables["object"]: sample.variables["colour"]}
+        if "object2" in sample.variables:
+            colours[sample.variables["object2"]] = sample.variables["colour2"]
+        if not oracle.shows(picture, colours.values()):
+            continue
+        masks = {found.colour: found.mask for found in oracle.objects_of(picture)}
+        label = records.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
+        yield Drawn(
+            sample=sample,
+            picture=picture,
+            truth={kind: masks[colour] for kind, colour in colours.items()},
+            colours=colours,
+            evidence=_evidence(store, recipe.evidence_id, sample.id),
+            instances=label.instances,
+        )
+
+
+def _evidence(store: FolderStore, evidence_id: str, sample_id: str) -> Evidence | None:
+    return Evidence.loads(store.read(layout.evidence(STAGE, evidence_id, sample_id))) if evidence_id else None
+
+
+def folder_store(folder: Path) -> FolderStore:
+    """Return the working folder as a store."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FolderStore(folder)

@@ -1,0 +1,124 @@
+"""Measure `builtin://shapes-segmenter` on generated pictures against the colour oracle, and on drawn ones.
+
+    python generator/training/measure_segmenter.py --pictures 200 --json measured.json --sheet samples.png
+
+Pictures come from `builtin://shapes`, prompts from scenes drawn at random; those that do not show what was asked for
+(the oracle tells) are left out. An object that is not found counts as an overlap of 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from measure_shapes import drawn_prompts, overlap
+from numpy.typing import NDArray
+
+from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
+from diffugen_generator.builtin import SHAPES_PIPELINE, oracle, scenes
+from diffugen_generator.judges import detectors_of
+from diffugen_generator.labeling.choosing import choose
+from diffugen_generator.labeling.detectors.opening import open_detector
+from diffugen_generator.labeling.labeler import Seen
+
+Masks = dict[str, NDArray[np.bool_]]
+TINTS = {"ball": (255, 60, 120), "square": (0, 190, 255), "triangle": (255, 190, 0), "star": (110, 255, 0)}
+
+
+def generated(count: int, objects: int, seed: int) -> tuple[NDArray[np.uint8], list[Masks]]:
+    """Right pictures [n, 64, 64, 3] of `count` prompts, and the oracle's mask of each class in them."""
+    pipeline = StableDiffusionPipeline.from_pretrained(SHAPES_PIPELINE, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    words = drawn_prompts(count, objects, seed)
+    pictures, there = [], []
+    for start in range(0, count, 16):
+        part = words[start : start + 16]
+        drawn = pipeline(
+            [scenes.full_caption(each) for each in part],
+            num_inference_steps=20,
+            guidance_scale=3.0,
+            generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(part))],
+            output_type="np",
+        ).images
+        for picture, each in zip((drawn * 255).round().astype(np.uint8), part, strict=True):
+            kinds = dict(each.objects)
+            if oracle.shows(picture, kinds):
+                pictures.append(picture)
+                there.append({kinds[one.colour]: one.mask for one in oracle.objects_of(picture)})
+    return np.stack(pictures), there
+
+
+def measure(pictures: NDArray[np.uint8], there: list[Masks]) -> tuple[dict[str, Any], list[Masks]]:
+    """Figures, and the masks that were found."""
+    settings = DetectorLabeling(type="transformers", model="builtin://shapes-segmenter", confidence=0.5)
+    classes = [ObjectClass(name=name) for name in scenes.CLASSES]
+    detector = open_detector(settings, detectors_of(settings), classes, torch.device("cpu"))
+    found: list[Masks] = []
+    for start in range(0, len(pictures), 16):
+        for seen in detector.look([Seen(picture, "", 0) for picture in pictures[start : start + 16]]):
+            instances = choose(seen, settings, classes, "")
+            found.append({each.class_name: each.segmentation.mask() for each in reversed(instances)})  # the best last
+    overlaps = [
+        overlap(masks[name], mask) if name in masks else 0.0
+        for masks, objects in zip(found, there, strict=True)
+        for name, mask in objects.items()
+    ]
+    absent = [name in masks for masks, objects in zip(found, there, strict=True) for name in set(TINTS) - set(objects)]
+    figures = {
+        "pictures": len(pictures),
+        "objects": len(overlaps),
+        "miou": float(np.mean(overlaps)),
+        "miou_lowest_tenth": float(np.percentile(overlaps, 10)),
+        "missed": float(np.mean([value < 0.5 for value in overlaps])),
+        "false_label_rate": float(np.mean(absent)),
+    }
+    return figures, found
+
+
+def overlaid(picture: NDArray[np.uint8], masks: Masks, scale: int = 3) -> NDArray[np.uint8]:
+    """`picture` enlarged, with the outline of each mask in its class's tint."""
+    size = (picture.shape[1] * scale, picture.shape[0] * scale)
+    large = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+    for name, mask in masks.items():
+        grown = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        cv2.drawContours(large, cv2.findContours(grown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0], -1, TINTS[name], 2)
+    return np.asarray(large)
+
+
+def main() -> None:
+    """Measure pictures of one object, of two, and drawn ones; print a line each."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--pictures", type=int, default=200, help="prompts for each number of objects")
+    arguments.add_argument("--seed", type=int, default=2000)
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--sheet", type=Path)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    table, tiles = {}, []
+    for objects in (1, 2):
+        pictures, there = generated(options.pictures, objects, options.seed)
+        table[f"generated_{objects}"], found = measure(pictures, there)
+        tiles += [overlaid(picture, masks) for picture, masks in zip(pictures[:16], found, strict=False)]
+    drawn = scenes.draw(options.pictures, np.random.default_rng(options.seed))
+    exact = [
+        {scenes.CLASSES[k]: mask for k, mask in zip(kinds, masks, strict=True) if k != scenes.NOTHING}
+        for kinds, masks in zip(drawn.classes, drawn.masks, strict=True)
+    ]
+    table["drawn"], _ = measure(drawn.images, exact)
+    for name, figures in table.items():
+        print(name, ", ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"seed": options.seed, **table}, indent=2) + "\n")
+    if options.sheet:
+        rows = [np.concatenate(tiles[start : start + 8], axis=1) for start in range(0, len(tiles) // 8 * 8, 8)]
+        cv2.imwrite(str(options.sheet), np.concatenate(rows)[..., ::-1])
+
+
+if __name__ == "__main__":
+    main()

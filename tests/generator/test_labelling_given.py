@@ -1,0 +1,222 @@
+"""`diffugen label`: labels for pictures that somebody has already."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.builtin import scenes
+from diffugen_generator.cli import app
+from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.commands.labelling import Labelled, label, spec_of
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.labeling.fitting import fitted
+from diffugen_generator.models import ModelFolder
+from diffugen_generator.records import Instance
+from diffugen_generator.store import FolderStore
+from tests.generator.made import everything_in
+
+
+def write(path: Path, picture: np.ndarray, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four good pictures of three sizes and two formats, and files that are odd each in its own way."""
+    drawn = scenes.draw(4, np.random.default_rng(5)).images
+    folder = tmp_path / "mine"
+    write(folder / "a.png", drawn[0])
+    write(folder / "b.png", drawn[1])
+    write(folder / "deep" / "c.jpg", np.asarray(Image.fromarray(drawn[2]).resize((150, 90))), quality=95)
+    write(folder / "d.png", np.asarray(Image.fromarray(drawn[3]).resize((75, 131))))
+    write(folder / "gray.png", drawn[0][..., 0])
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    write(folder / "rotated.jpg", drawn[1], exif=rotated)
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    (folder / "empty.jpg").touch()
+    write(folder / "animated.gif", drawn[0])
+    write(folder / "tiny.png", drawn[0][:8, :8])
+    (folder / "z-again.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "notes.md").write_text("no picture")
+    return folder
+
+
+def labelled(
+    model: ModelFolder, folder: Path, store: FolderStore, *classes: str, stop: Event | None = None
+) -> Labelled:
+    spec = spec_of(classes=classes or scenes.CLASSES, model=model.uri)
+    display = PlainDisplay(Console(file=io.StringIO()))
+    return label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=stop or Event())
+
+
+def manifest(store: FolderStore) -> dict[str, dict]:
+    revision = json.loads(store.read("current.json"))["revision"]
+    lines = gzip.decompress(store.read(f"revisions/{revision}/manifest.jsonl.gz")).splitlines()
+    return {row["variables"]["file"]: row for row in map(json.loads, lines)}
+
+
+def test_a_folder_with_odd_files_is_labelled_and_each_of_them_told(
+    tiny_model: ModelFolder, folder: Path, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "out")
+    before = everything_in(folder)
+
+    result = labelled(tiny_model, folder, store)
+
+    rows = manifest(store)
+    skipped = {name: row["reason"] for name, row in rows.items() if not row["image"]}
+    assert skipped == {
+        "animated.gif": "UnsupportedFormat",
+        "broken.png": "Unreadable",
+        "empty.jpg": "Unreadable",
+        "gray.png": "NotRGB",
+        "rotated.jpg": "RotatedByExif",
+        "tiny.png": "UnsupportedSize",
+        "z-again.png": "RepeatedFile",
+    }
+    assert dict(result.skipped) == {reason: list(skipped.values()).count(reason) for reason in skipped.values()}
+    assert set(rows) - set(skipped) == {"a.png", "b.png", "d.png", "deep/c.jpg"}
+    sizes = {name: (rows[name]["width"], rows[name]["height"]) for name in ("a.png", "d.png", "deep/c.jpg")}
+    assert sizes == {"a.png": (64, 64), "d.png": (75, 131), "deep/c.jpg": (150, 90)}
+    for name, row in rows.items():
+        assert all(each["segmentation"]["size"] == [row["height"], row["width"]] for each in row["instances"])
+        if name not in skipped:
+            assert store.read(row["image"]) == before[name]  # the very file
+    assert everything_in(folder) == before
+    revision = json.loads(store.read("current.json"))["revision"]
+    assert store.exists(f"revisions/{revision}/contact-sheet.png")
+    assert "These pictures were there already" in store.read(f"revisions/{revision}/README.md").decode()
+
+
+def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "out")
+    first = labelled(tiny_model, folder, store)
+    current = store.read("current.json")
+    write(folder / "new.png", scenes.draw(1, np.random.default_rng(9)).images[0])
+
+    second = labelled(tiny_model, folder, store)
+
+    counts = [each.run.stages[0].counts for each in (first, second)]
+    assert [(each.seen, each.reused) for each in counts] == [(4, 0), (1, 4)]
+    assert store.read("current.json") != current
+    (folder / "new.png").unlink()
+    labelled(tiny_model, folder, store)
+    assert json.loads(store.read("current.json"))["manifestSHA256"] == json.loads(current)["manifestSHA256"]
+
+
+def test_a_run_that_is_stopped_goes_on(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+    stop = Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        labelled(tiny_model, folder, FolderStore(tmp_path / "out"), stop=stop)
+
+    assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 4
+
+
+def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+    (folder / "a.txt").write_text("a red star\n on snow")
+    store = FolderStore(tmp_path / "out")
+
+    labelled(tiny_model, folder, store)
+
+    rows = manifest(store)
+    assert rows["a.png"]["prompt"] == "a red star on snow"
+    assert {each["class"] for each in rows["a.png"]["instances"]} <= {"star"}
+    assert rows["b.png"]["prompt"] == "a photo of a ball and a square and a triangle and a star"
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"model": "builtin://shapes"}, 0.75),
+        ({"detector": "builtin://shapes-segmenter"}, 0.85),
+    ],
+)
+def test_drawn_scenes_are_labelled(
+    shapes_model: ModelFolder, tmp_path: Path, options: dict[str, str], least: float
+) -> None:
+    drawn = scenes.draw(24, np.random.default_rng(11))
+    for number, picture in enumerate(drawn.images):
+        large = Image.fromarray(picture).resize((96, 96), Image.Resampling.BICUBIC)
+        write(tmp_path / "mine" / f"{number:03d}.png", np.asarray(large))
+        named = [scenes.CLASSES[k] for k, m in zip(drawn.classes[number], drawn.masks[number], strict=True) if m.any()]
+        (tmp_path / "mine" / f"{number:03d}.txt").write_text(" and ".join(f"a {name}" for name in named))
+    store = FolderStore(tmp_path / "out")
+    display = PlainDisplay(Console(file=io.StringIO()))
+
+    spec = spec_of(classes=scenes.CLASSES, **options)
+    label("mine", spec, FolderStore(tmp_path / "mine"), store, display, device="cpu", stop=Event())
+
+    rows = manifest(store)
+    overlaps = []
+    for number in range(24):
+        found = [Instance.from_row(row) for row in rows[f"{number:03d}.png"]["instances"]]
+        for kind, mask in zip(drawn.classes[number], drawn.masks[number], strict=True):
+            if mask.any():
+                true = np.asarray(Image.fromarray(mask).resize((96, 96), Image.Resampling.NEAREST))
+                mine = [each.segmentation.mask() for each in found if each.class_name == scenes.CLASSES[kind]]
+                seen = np.any(mine, axis=0) if mine else np.zeros_like(true)
+                overlaps.append((seen & true).sum() / max(1, (seen | true).sum()))
+    assert np.mean(overlaps) > least
+
+
+@pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
+def test_pictures_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert fitted(np.zeros((*size, 3), np.uint8), 64).shape == (*expected, 3)
+
+
+def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
+    from tests.generator.made import an_order
+
+    like = an_order("builtin://shapes", labeling={"attention": {"threshold": 0.6}}, quality={"minInstances": 0}).spec
+
+    spec = spec_of(classes=["pickup=truck, ute"], formats=["coco"], like=like)
+
+    assert [(each.name, each.synonyms) for each in spec.classes] == [("pickup", ["truck", "ute"])]
+    assert (spec.labeling.attention.threshold, spec.quality.min_instances) == (0.6, 0)
+    assert spec.output.formats == ["coco"]
+    assert spec.stages[0].txt2img.model == "builtin://shapes"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "builtin://shapes"}, "--class: say what to look for"),
+        ({"classes": ["car"]}, "--model: name what looks"),
+        ({"classes": ["car", "car"], "model": "m"}, "class"),
+        ({"classes": ["car"], "model": "m", "formats": ["voc?"]}, "output.formats"),
+    ],
+)
+def test_what_is_missing_is_told(options: dict, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        spec_of(**options)
+
+
+def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path: Path) -> None:
+    options = ["--store", str(tmp_path / "out"), "--model", str(tiny_folder), "--device", "cpu"]
+    given = ["--class", "ball", "--class", "star=sun"]
+
+    done = CliRunner().invoke(app, ["label", str(folder), *options, *given])
+
+    assert done.exit_code == 0, done.output
+    assert "files skipped: NotRGB 1" in done.output
+    assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
+    nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
+    assert nothing.exit_code == 64
+    assert "there is no folder" in nothing.output
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "none was found" in CliRunner().invoke(app, ["label", str(empty), *options, *given]).output

@@ -1,0 +1,95 @@
+"""Bad models and words: `diffugen run` ends with 64 and one sentence that names field and mend, and draws nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from diffugen_generator.cli import app
+from tests.generator.test_cli import a_manifest
+
+MODEL = "spec.stages[0].txt2img.model"
+WORD = "spec.stages[0].txt2img.embeddings[0]"
+
+
+def changed(file: str, **settings: Any) -> Callable[[Path], dict[str, Any]]:
+    def change(model: Path) -> dict[str, Any]:
+        path = model / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+        return {}
+
+    return change
+
+
+def cut(model: Path) -> dict[str, Any]:
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    return {}
+
+
+def without_weights(model: Path) -> dict[str, Any]:
+    (model / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    return {}
+
+
+def pickled(model: Path) -> dict[str, Any]:
+    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    return {}
+
+
+def word(token: str = "<x>", width: int = 32, spoil: bytes | None = None) -> Callable[[Path], dict[str, Any]]:
+    def add(model: Path) -> dict[str, Any]:
+        path = model.parent / "x.safetensors"
+        save_file({"<x>": torch.zeros(1, width)}, path)
+        if spoil is not None:
+            path.write_bytes(spoil)
+        return {"embeddings": [{"uri": str(path), "token": token}]}
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field", "words"),
+    [
+        (lambda m: shutil.rmtree(m) or {}, MODEL, "there is no folder .*; mount the model's diffusers folder there"),
+        (lambda m: (m / "model_index.json").unlink() or {}, MODEL, "it has no model_index.json"),
+        (changed("model_index.json", _class_name="FluxPipeline"), MODEL, "is a FluxPipeline; what can be drawn"),
+        (changed("unet/config.json", cross_attention_dim=768), MODEL, "width 768 .* 32: .*; save it anew|save it anew"),
+        (without_weights, MODEL, "has no weights in vae/"),
+        (pickled, MODEL, r"only pickled weights in vae/.*save it anew .*\.modelSHA256 to [0-9a-f]{64}"),
+        (lambda _: {"modelSHA256": "0" * 64}, "txt2img.modelSHA256", "and not 0000.*leave the field out"),
+        (lambda _: {"scheduler": "magic"}, "spec.stages[0].txt2img.scheduler", "'magic' is not one of 'ddim'"),
+        (word("ball"), f"{WORD}.token", "is a word that the model knows already; write another"),
+        (word("two words"), f"{WORD}.token", "does not match"),
+        (word(width=768), f"{WORD}.uri", "vectors of 768 numbers where .* reads 32; give one"),
+        (word(spoil=b"nonsense"), f"{WORD}.uri", "cannot be read; give a whole"),
+        (lambda _: {"embeddings": [{"uri": "/none.pt", "token": "<x>"}]}, f"{WORD}.uri", "no file '/none.pt'; give"),
+        (cut, "the model", "cannot be loaded: .*; save it anew"),
+        (changed("scheduler/scheduler_config.json", _class_name="os.system"), "the model", "no scheduler 'os.system'"),
+    ],
+)  # fmt: skip
+def test_bad_models_and_words_end_with_one_sentence_and_64(
+    own_model: Path, tmp_path: Path, spoil: Callable[[Path], dict[str, Any]], field: str, words: str
+) -> None:
+    settings = spoil(own_model)
+    stage = {"name": "base", "txt2img": {"model": str(own_model), "steps": 1, **settings}}
+    manifest = a_manifest(tmp_path, str(own_model), stages=[stage])
+
+    ended = CliRunner(env={"COLUMNS": "1000"}).invoke(app, ["run", str(manifest), "--store", str(tmp_path / "out")])
+
+    said = " ".join(ended.stderr.split())
+    assert ended.exit_code == 64, said
+    assert field in said
+    assert re.search(words, said), said
+    assert not list((tmp_path / "out").rglob("image.*"))
