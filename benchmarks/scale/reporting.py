@@ -64,7 +64,7 @@ def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: f
         Bound("writes_at_rest", f"writes in {REST_SECONDS:g} s at rest", last.writes_at_rest, 0.0),
         Bound(
             "cpu_growth",
-            f"CPU for a dataset, of {last.datasets:,} over of {tenth.datasets:,}",
+            f"CPU for one of {last.datasets:,} against one of {tenth.datasets:,}",
             _two(last.cpu_per_dataset / tenth.cpu_per_dataset) if tenth.cpu_s else None,
             LINEAR_WITHIN,
         ),

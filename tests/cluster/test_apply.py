@@ -33,6 +33,21 @@ def refusals() -> list[Any]:
             ["spec.stages", "stage names must be unique: rename or remove the duplicates"],
             id="two stages of one name",
         ),
+        pytest.param(
+            {"labeling": {}},
+            ["spec.labeling", "labeling names no labeller: give attention: {}, or a detector, or both"],
+            id="no labeller",
+        ),
+        pytest.param(
+            {"labeling": {"detector": {"type": "open-vocabulary", "model": "/models/owl"}}},
+            ["spec.labeling.detector", "maskModel goes with type open-vocabulary"],
+            id="boxes without masks",
+        ),
+        pytest.param(
+            {"labeling": {"detector": {"type": "yolo", "model": "/models/m.pt"}}},
+            ["spec.labeling.detector", "pin it by sha256"],
+            id="a pickle without a pin",
+        ),
         pytest.param({"colour": "red"}, ['unknown field "spec.colour"'], id="unknown field"),
         pytest.param(
             {"stages": [{"name": "base", "txt2img": {"model": "m", "stepz": 3}}]},

@@ -1,6 +1,7 @@
 """The bucket store against a real MinIO: what the protocol promises, and every way of being unreadable."""
 
 import http.server
+import io
 import itertools
 import json
 import socket
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from minio.credentials.providers import StaticProvider
 
@@ -349,3 +351,32 @@ def test_a_bucket_and_a_folder_hold_the_same(store: S3Store, tmp_path: Path) -> 
 
     assert list(store.list("")) == list(folder.list(""))
     assert dataset_of(store) == dataset_of(folder)
+
+
+def test_pictures_in_a_bucket_are_labelled_into_another(
+    access: MinioAccess, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from diffugen_generator.builtin import scenes
+    from diffugen_generator.cli import app
+    from tests.generator.made import png
+
+    client, target = access.client(), f"{bucket}-labelled"
+    client.make_bucket(target)
+    for number, picture in enumerate(scenes.draw(3, np.random.default_rng(2)).images):
+        data = png(picture)
+        client.put_object(bucket, f"mine/{number}.png", io.BytesIO(data), len(data))
+    client.put_object(bucket, "mine/broken.png", io.BytesIO(b"no"), 2)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", access.secret_key)
+    options = ["--model", "builtin://shapes", "--device", "cpu", "--json", "--endpoint", access.endpoint]
+    options += [part for name in scenes.CLASSES for part in ("--class", name)]
+
+    done = CliRunner().invoke(app, ["label", f"s3://{bucket}/mine", "--store", f"s3://{target}/sets", *options])
+
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["stages"][0]["labelled"], told["skipped"]) == (3, {"Unreadable": 1})
+    names = {each.object_name for each in client.list_objects(target, "sets/default/labelled/", recursive=True)}
+    assert "sets/default/labelled/current.json" in names

@@ -7,7 +7,9 @@ from tests.cluster.world import IMAGE, World
 
 
 def test_a_newer_operator_keeps_the_jobs_of_the_former_one(running: World) -> None:
-    running.apply(run={"samplesPerShard": 2, "parallelism": 1}, stages=[slow_stage()])
+    running.apply(
+        prompts={"templates": ["a red {object}"]}, run={"samplesPerShard": 2, "parallelism": 1}, stages=[slow_stage()]
+    )
     running.wait("drawing", lambda _: bool(running.drawn_at()))
     former = {job["metadata"]["uid"]: job["spec"]["template"] for job in running.jobs()}
     pods = {pod["metadata"]["uid"] for pod in running.pods("stage") if pod["status"]["phase"] == "Running"}

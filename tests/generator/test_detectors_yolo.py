@@ -151,7 +151,9 @@ from diffugen_generator.judges import detectors_of
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.labeler import Seen
 settings = DetectorLabeling(type="yolo", model={settings.model!r}, sha256={settings.sha256!r})
+from PIL import Image
 torch.set_num_threads(3)
+before = Image.open, torch.save
 detector = open_detector(settings, detectors_of(settings), [], torch.device("cpu"))
 detector.look([Seen(np.zeros((64, 64, 3), np.uint8), "", 0)])
 import ultralytics
@@ -160,6 +162,7 @@ from ultralytics.utils.events import events
 assert SAFE_LOAD, "weights are unpickled without a list of allowed classes"
 assert ultralytics.settings["sync"] is False and not events.enabled
 assert torch.get_num_threads() == 3, "the library changes the threads of all torch"
+assert (Image.open, torch.save) == before, "the library replaces functions of others"
 """
     environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path)}
     environment.pop("ULTRALYTICS_SAFE_LOAD", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator import judges, models
 from diffugen_generator.judges import detectors_of, judges_of
+from diffugen_generator.models.digests import FileDigest, hashed
 from tests.generator.made import spec_data
 
 
@@ -186,3 +189,55 @@ def test_a_detector_is_found_without_the_spec_around_it(tmp_path: Path) -> None:
 
     assert spec.labeling.detector is not None
     assert detectors_of(spec.labeling.detector) == judges_of(spec)
+
+
+class Elsewhere:
+    """A repository that is a folder here, and counts what is fetched from it."""
+
+    uri = "hf://org/name@0000"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fetched: list[str] = []
+        self.identity = ["test", str(folder)]
+
+    def names(self) -> list[str]:
+        return [file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()]
+
+    def fetch(self, names: list[str], into: Path) -> dict[str, FileDigest]:
+        self.fetched += names
+        return {name: hashed(Path(shutil.copy(self.folder / name, into / name))) for name in names}
+
+
+def test_a_model_of_a_hub_is_fetched_once_without_what_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "there"
+    a_folder(here)
+    (here / "pytorch_model.bin").write_text("pickle")
+    (here / "onnx").mkdir()
+    (here / "onnx" / "model.safetensors").write_text("another")
+    elsewhere = Elsewhere(here)
+    monkeypatch.setattr(models, "_remote", lambda *_: elsewhere)
+    monkeypatch.setenv("DIFFUGEN_MODEL_CACHE", str(tmp_path / "cache"))
+
+    spec = spec_of({"type": "transformers", "model": "hf://org/name@main"})
+    first, again = judges_of(spec)["detector"], judges_of(spec)["detector"]
+
+    assert sorted(elsewhere.fetched) == ["config.json", "model.safetensors"]
+    assert first == again
+    assert first.digest == judges_of(spec_of({"type": "transformers", "model": str(here)}))["detector"].digest
+
+
+def test_a_yolo_file_of_a_hub_is_fetched_and_held_to_its_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.pt"
+    digest = a_pickle(file, {"model": SegmentationModel()})
+    asked: list[str] = []
+    monkeypatch.setattr(judges, "open_file", lambda uri, **_: (asked.append(uri), file, digest))
+    spec = yolo(file, digest).model_dump(by_alias=True, mode="json")
+    spec["labeling"]["detector"]["model"] = "hf://org/name@main/m.pt"
+
+    judge = judges_of(LabeledDatasetSpec.model_validate(spec))["detector"]
+
+    assert asked == ["hf://org/name@main/m.pt"]
+    assert (judge.path, judge.digest) == (file, digest)

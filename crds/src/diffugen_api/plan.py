@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from diffugen_api.addressing import address, canonical
@@ -116,8 +116,14 @@ def _made(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[_Made]:
             yield from made(Draft(filled.template, filled.variables, {}), filled.number, numbers, None, {})
         return
     changing = _changing(spec, recipe.stage)
+    alone = spec.prompts.samples_per_prompt == 1
+    last: Draft | None = None
+    drafts: Iterable[Draft] = ()
     for old, source in _made(spec, recipe.source):
-        for draft in changing.of(source, old.text):
+        if source is not last:  # sources of one prompt come one after the other
+            last, drafts = source, changing.of(source, old.text)
+            drafts = drafts if alone else list(drafts)
+        for draft in drafts:
             mask: dict[str, str] = {"source": old.id}
             counted: list[Any] = [old.seed]
             if draft.replaced:

@@ -162,6 +162,7 @@ def label(  # noqa: PLR0917 - a command's options
         list[str] | None, typer.Option("--class", metavar="NAME[=WORD,…]", help="What to look for; once for each.")
     ] = None,
     model: Annotated[str, typer.Option(help="The diffusion model that looks: builtin://NAME, hf://…, a folder.")] = "",
+    detector: Annotated[str, typer.Option(help="An instance segmenter that labels, alone or beside --model.")] = "",
     formats: Annotated[list[str] | None, typer.Option("--format", help="coco, yolo; both where absent.")] = None,
     name: Annotated[str, typer.Option(help="The dataset's name.")] = "labelled",
     endpoint: Annotated[
@@ -182,7 +183,7 @@ def label(  # noqa: PLR0917 - a command's options
         from diffugen_generator.commands.tables import show_labelled  # noqa: PLC0415
 
         manifest = _datasets(like)[0].spec if like is not None else None
-        spec = spec_of(classes=classes or (), model=model, formats=formats or (), like=manifest)
+        spec = spec_of(classes=classes or (), model=model, detector=detector, formats=formats or (), like=manifest)
         given, kept = source_at(source, endpoint), store_at(store, endpoint, name)
         display = _display(quiet=False)
         result = label_here(name, spec, given, kept, display, device=device, stop=_stop_on_interrupt())

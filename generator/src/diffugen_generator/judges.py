@@ -19,8 +19,8 @@ from typing import IO, Any, Final
 
 from diffugen_api.errors import SpecError
 from diffugen_api.recipes import CLIP, DETECTOR, MASKS
-from diffugen_api.v1alpha1 import ClipScore, DetectorLabeling, LabeledDatasetSpec, ObjectClass
-from diffugen_generator.models import BUILTIN
+from diffugen_api.v1alpha1 import S3, ClipScore, DetectorLabeling, LabeledDatasetSpec, ObjectClass
+from diffugen_generator.models import BUCKET, BUILTIN, HUB, open_file, open_folder
 
 SEGMENTERS: Final = ("eomt", "mask2former", "maskformer", "rf_detr")
 """Values of `model_type` that label by themselves."""
@@ -57,29 +57,32 @@ def judges_of(spec: LabeledDatasetSpec) -> dict[str, Judge]:
     Raises `SpecError` naming the field: `UnknownModel`, `UnsupportedModel`, or `UnknownDetectorClass` where the
     detector does not know a class.
     """
-    clip = spec.quality.clip_score
-    found = {} if spec.labeling.detector is None else detectors_of(spec.labeling.detector)
+    clip, s3 = spec.quality.clip_score, spec.output.s3
+    found = {} if spec.labeling.detector is None else detectors_of(spec.labeling.detector, s3)
     if found:
         _check_classes(spec.classes, found[DETECTOR])
     if clip is not None:
-        found[CLIP] = clip_of(clip)
+        found[CLIP] = clip_of(clip, s3)
     return found
 
 
-def clip_of(clip: ClipScore) -> Judge:
-    """Find a CLIP model; raise `SpecError` naming the field."""
-    return _folder(clip.model, CLIPS, "spec.quality.clipScore.model")
+def clip_of(clip: ClipScore, s3: S3 | None = None) -> Judge:
+    """Find a CLIP model; raise `SpecError` naming the field. `s3` is the store that `s3://` means."""
+    return _folder(clip.model, CLIPS, "spec.quality.clipScore.model", s3)
 
 
-def detectors_of(detector: DetectorLabeling) -> dict[str, Judge]:
-    """Find the models of a detector, by `DETECTOR` and `MASKS`; raise `SpecError` naming the field."""
+def detectors_of(detector: DetectorLabeling, s3: S3 | None = None) -> dict[str, Judge]:
+    """Find the models of a detector, by `DETECTOR` and `MASKS`; raise `SpecError` naming the field.
+
+    `s3` is the store that `s3://` means.
+    """
     if detector.type == "yolo":
-        return {DETECTOR: _pinned_file(detector.model, detector.sha256)}
+        return {DETECTOR: _pinned_file(detector.model, detector.sha256, s3)}
     if detector.type == "transformers" or detector.mask_model is None:
-        return {DETECTOR: _folder(detector.model, SEGMENTERS, f"{_FIELD}.model")}
+        return {DETECTOR: _folder(detector.model, SEGMENTERS, f"{_FIELD}.model", s3)}
     return {
-        DETECTOR: _folder(detector.model, BOX_FINDERS, f"{_FIELD}.model"),
-        MASKS: _folder(detector.mask_model, MASK_MAKERS, f"{_FIELD}.maskModel"),
+        DETECTOR: _folder(detector.model, BOX_FINDERS, f"{_FIELD}.model", s3),
+        MASKS: _folder(detector.mask_model, MASK_MAKERS, f"{_FIELD}.maskModel", s3),
     }
 
 
@@ -105,15 +108,16 @@ def _check_classes(classes: Sequence[ObjectClass], judge: Judge) -> None:
         )
 
 
-def _folder(uri: str, families: Sequence[str], field: str) -> Judge:
-    path = _path(uri, field)
+def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None) -> Judge:
+    remote = uri.startswith((HUB, BUCKET))
+    path = open_folder(uri, field=field, endings=_READ, s3=s3) if remote else _path(uri, field)
     if not path.is_dir():
         raise SpecError("UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's folder there.")
     try:
         config = _checked(path, families)
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
-    files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix in _READ)
+    files = sorted(file for file in path.glob("[!.]*") if file.is_file() and file.suffix in _READ)
     return Judge(
         uri, path, _digest(files), str(config["model_type"]), _classes(config) if families is SEGMENTERS else ()
     )
@@ -132,9 +136,10 @@ def _checked(path: Path, families: Sequence[str]) -> dict[str, Any]:
     raise ValueError("has no weights; save them as safetensors.")
 
 
-def _pinned_file(uri: str, sha256: str | None) -> Judge:
+def _pinned_file(uri: str, sha256: str | None, s3: S3 | None) -> Judge:
     field = f"{_FIELD}.model"
-    path = _path(uri, field)
+    remote = uri.startswith((HUB, BUCKET)) and uri.endswith(".pt")
+    path = open_file(uri, field=field, s3=s3)[1] if remote else _path(uri, field)
     if path.suffix != ".pt" or not path.is_file():
         raise SpecError("UnknownModel", f"{field}: there is no .pt file {uri!r}; mount the model there.")
     with path.open("rb") as stream:
@@ -159,7 +164,11 @@ def _path(uri: str, field: str) -> Path:
         return _BUILTIN_FOLDER / uri.removeprefix(BUILTIN)
     path = Path(uri)
     if "://" in uri or not path.is_absolute():
-        raise SpecError("UnknownModel", f"{field}: {uri!r} is neither {BUILTIN}NAME (there are: {names}) nor a path.")
+        raise SpecError(
+            "UnknownModel",
+            f"{field}: {uri!r} is neither {BUILTIN}NAME (there are: {names}), {HUB}ORG/NAME@REVISION, "
+            f"{BUCKET}BUCKET/FOLDER nor an absolute path.",
+        )
     return path
 
 

@@ -151,7 +151,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
 def _judge_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     """Yield what is wrong with the models that label, as far as they are everywhere."""
     detector = dataset.spec.labeling.detector
-    if detector is not None and not detector.model.startswith("/"):
+    if detector is not None and not detector.model.startswith(("/", HUB, BUCKET)):
         try:
             judges_of(dataset.spec)
         except SpecError as error:

@@ -116,8 +116,9 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
 
     Raises `SpecError` naming the field where the spec cannot be planned.
     """
+    most = most_samples(spec)
     for number, stage in enumerate(spec.stages):
-        _check_count(spec, stage, f"spec.stages[{number}].{stage.kind}")
+        _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
     check_weights(spec)
     judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
     stages: dict[str, StageInPlan] = {}
@@ -134,9 +135,8 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     return list(stages.values())
 
 
-def _check_count(spec: LabeledDatasetSpec, stage: Stage, field: str) -> None:
-    """Raise `SpecError` where a stage asks for more pictures than can be done, or for none."""
-    count = most_samples(spec)[stage.name]
+def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str) -> None:
+    """Raise `SpecError` where a stage, which has `count` pictures at most, has more than can be done, or none."""
     if count > MAX_SAMPLES and stage.source is not None:
         count = count_distinct_samples(spec, stage.name)  # what came before is a bound
     if count > MAX_SAMPLES:

@@ -78,8 +78,8 @@ class DetectorLabeling(Model):
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="builtin://shapes-segmenter, the path of a folder with safetensors weights, or for yolo of a .pt "
-        "file.",
+        description="builtin://shapes-segmenter, or a folder with safetensors weights: hf://ORG/NAME@REVISION, "
+        "s3://BUCKET/FOLDER or a path; for yolo a .pt file: a path, s3://BUCKET/FILE or hf://ORG/NAME@REVISION/FILE.",
     )
     sha256: str | None = Field(
         default=None,

@@ -27,7 +27,8 @@ class ClipScore(Model):
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="A CLIP model with a processor: the path of a folder with safetensors weights.",
+        description="A CLIP model with a processor, in safetensors: hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or the "
+        "path of a folder.",
     )
     min: float = Field(
         default=0.2,

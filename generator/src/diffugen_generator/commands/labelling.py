@@ -35,6 +35,9 @@ from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.store import Store
 
+UNUSED = "builtin://shapes"
+"""The model of the one stage where a detector alone labels: a stage has one, and this is the smallest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -58,6 +61,7 @@ def spec_of(
     *,
     classes: Sequence[str] = (),
     model: str = "",
+    detector: str = "",
     formats: Sequence[str] = (),
     like: LabeledDatasetSpec | None = None,
 ) -> LabeledDatasetSpec:
@@ -65,7 +69,8 @@ def spec_of(
 
     Args:
         classes: `NAME` or `NAME=WORD,WORD`, with further words for the class.
-        model: the diffusion model that looks at the pictures.
+        model: the diffusion model that looks at the pictures, for labels from its attention.
+        detector: an instance segmenter of transformers that labels them instead, or beside it where both are named.
         formats: coco, yolo.
         like: a dataset whose classes, labelling, quality, formats and splits are taken where nothing else is said.
 
@@ -82,10 +87,19 @@ def spec_of(
         data["classes"] = [_class(each) for each in classes]
     if formats:
         data["output"]["formats"] = list(formats)
+    if detector:
+        attention = data.get("labeling", {}).get("attention") if model else None
+        data["labeling"] = {"detector": {"type": "transformers", "model": detector}, "attention": attention}
+        if model and attention is None:
+            data["labeling"]["attention"] = {}
+        model = model or UNUSED
     if not data.get("classes"):
         raise SpecError("NoClasses", '--class: say what to look for: --class car --class "pickup=truck,ute".')
     if not model:
-        raise SpecError("NoModel", "--model: name the model that looks at the pictures, for example builtin://shapes.")
+        raise SpecError(
+            "NoModel",
+            "--model: name the model that looks at the pictures, for example builtin://shapes, or --detector.",
+        )
     names = [each["name"] for each in data["classes"]]
     data["prompts"] = {"templates": [_prompt(names)], "syntax": "none"}
     data["stages"] = [{"name": STAGE, "txt2img": {"model": model}}]

@@ -158,6 +158,17 @@ def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) 
     return remote.uri, folder / name, files[name].sha256
 
 
+def open_folder(uri: str, *, field: str, endings: tuple[str, ...], s3: S3 | None = None) -> Path:
+    """Return where the top files of `hf://ORG/NAME@REVISION` or `s3://BUCKET/FOLDER` are here.
+
+    Only those whose names have one of `endings` are fetched, once. Raises as `resolve` does.
+    """
+    remote = _remote(uri, field, s3)
+    names = sorted(name for name in remote.names() if "/" not in name and name.endswith(endings))
+    folder, _ = cache.entry(["folder", remote.identity, names], lambda part: remote.fetch(names, part))
+    return folder
+
+
 def check_kind(model: ModelFolder, kind: str, field: str) -> None:
     """Raise `SpecError` where a stage of `kind` cannot draw with a model that was made for inpainting."""
     if kind != "inpaint" and made_for_inpainting(model):

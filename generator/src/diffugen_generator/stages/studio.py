@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
+from diffugen_api.v1alpha1 import S3
 from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.covers import Ground
@@ -64,10 +65,12 @@ class Studio:
         batch: int | None,
         dtype: str = "auto",
         embeddings: Sequence[Embedding] = (),
+        s3: S3 | None = None,
     ) -> None:
         """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
 
-        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught.
+        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught; `s3` is the
+        store that `s3://` means in the names of detectors.
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
@@ -96,7 +99,7 @@ class Studio:
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
-        self._witnesses = Witnesses(header, where)
+        self._witnesses = Witnesses(header, where, s3)
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}

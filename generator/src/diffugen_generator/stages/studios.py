@@ -86,6 +86,14 @@ class Studios:
         from diffugen_generator.stages.studio import Studio  # noqa: PLC0415 - torch, only where a model has to run
 
         words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
-        studio = Studio(model, header, device=self._device, batch=self._batch_size, dtype=self._dtype, embeddings=words)
+        studio = Studio(
+            model,
+            header,
+            device=self._device,
+            batch=self._batch_size,
+            dtype=self._dtype,
+            embeddings=words,
+            s3=self._s3,
+        )
         self._open = (alike, studio)
         return studio

@@ -10,6 +10,7 @@ import torch
 
 from diffugen_api.plan import SpecError
 from diffugen_api.recipes import CLIP, DETECTOR
+from diffugen_api.v1alpha1 import S3
 from diffugen_generator.judges import Judge, clip_of, detectors_of
 from diffugen_generator.labeling.clip_score import Score
 from diffugen_generator.labeling.detections import Detections
@@ -22,8 +23,9 @@ from diffugen_generator.shards import ShardHeader
 class Witnesses:
     """A detector and a CLIP model, as far as a shard asks for them."""
 
-    def __init__(self, header: ShardHeader, device: torch.device) -> None:
-        """Open nothing yet; later, on `device`."""
+    def __init__(self, header: ShardHeader, device: torch.device, s3: S3 | None = None) -> None:
+        """Open nothing yet; later, on `device`. `s3` is the store that `s3://` means."""
+        self._s3 = s3
         self._header = header
         self._device = device
 
@@ -46,14 +48,14 @@ class Witnesses:
         if header.detector is None:
             raise AssertionError("a shard with detections to make names a detector")
         return open_detector(
-            header.detector, self._checked(detectors_of(header.detector)), header.classes, self._device
+            header.detector, self._checked(detectors_of(header.detector, self._s3)), header.classes, self._device
         )
 
     @cached_property
     def _clip(self) -> Labeler[Score]:
         if self._header.clip is None:
             raise AssertionError("a shard with CLIP scores to make names a CLIP model")
-        return open_clip(self._checked({CLIP: clip_of(self._header.clip)})[CLIP], self._device)
+        return open_clip(self._checked({CLIP: clip_of(self._header.clip, self._s3)})[CLIP], self._device)
 
     def _checked(self, judges: dict[str, Judge]) -> dict[str, Judge]:
         for kind, judge in judges.items():

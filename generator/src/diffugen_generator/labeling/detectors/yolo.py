@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
@@ -69,7 +71,7 @@ def import_ultralytics() -> Any:  # untyped
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # a home folder may not be writable in a pod
     try:
-        with _own_threads():
+        with _own_threads(), _own_functions():
             ultralytics: Any = importlib.import_module("ultralytics")
     except ModuleNotFoundError as error:
         raise SpecError(
@@ -89,6 +91,18 @@ def _own_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _own_functions() -> Iterator[None]:
+    """Keep what ultralytics replaces for the whole process when it is imported, such as Pillow's way to open files."""
+    opens, saves, threads, prints = Image.open, torch.save, cv2.getNumThreads(), np.get_printoptions()
+    try:
+        yield
+    finally:
+        Image.open, torch.save = opens, saves
+        cv2.setNumThreads(threads)
+        np.set_printoptions(**prints)
 
 
 def _detections(result: Any, seen: Seen) -> Detections:

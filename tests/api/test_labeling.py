@@ -1,0 +1,100 @@
+"""Labellers in a spec: at least one, each with what it needs; and which addresses their fields are part of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from diffugen_api.plan import revision_of, stage_recipe
+from diffugen_api.recipes import CLIP, DETECTOR, MASKS
+from diffugen_api.v1alpha1 import Labeling
+from tests.api.specs import a_spec
+
+JUDGES = {DETECTOR: "d" * 64, MASKS: "m" * 64, CLIP: "c" * 64}
+SEGMENTER = {"type": "transformers", "model": "builtin://shapes-segmenter"}
+FINDER = {"type": "open-vocabulary", "model": "/models/owl", "maskModel": "/models/sam"}
+
+
+@pytest.mark.parametrize(
+    ("labeling", "message"),
+    [
+        ({}, "labeling names no labeller"),
+        ({"agreement": 0.5}, "labeling names no labeller"),
+        ({"detector": {**SEGMENTER, "maskModel": "/models/sam"}}, "maskModel goes with type open-vocabulary"),
+        ({"detector": {"type": "open-vocabulary", "model": "/models/owl"}}, "maskModel goes with type open-vocab"),
+        ({"detector": {"type": "yolo", "model": "/models/m.pt"}}, "pin it by sha256"),
+        ({"detector": {**SEGMENTER, "confidence": 0.01}}, "greater than or equal to 0.05"),
+    ],
+)
+def test_what_a_labeller_lacks_is_told(labeling: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Labeling.model_validate(labeling)
+
+
+def test_attention_labels_where_nothing_is_said_and_not_where_a_detector_does_alone() -> None:
+    assert a_spec().labeling.attention is not None
+    assert a_spec(labeling={"detector": SEGMENTER}).labeling.attention is None
+
+
+def ids(labeling: dict[str, Any] | None = None, judges: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    spec = a_spec(**({"labeling": labeling} if labeling else {}), **changes)
+    recipe = stage_recipe(spec, spec.stages[0], "f" * 64, judges={**JUDGES, **(judges or {})})
+    return {"evidence": recipe.evidence_id, "witnesses": dict(recipe.witnesses), "label": recipe.label_id}
+
+
+BOTH = {"attention": {}, "detector": SEGMENTER}
+
+
+def test_fields_at_their_defaults_are_in_no_address() -> None:
+    said = {"attention": {}, "agreement": 0.5}
+    quality = {"minBorderDistance": 0}
+
+    assert ids(said, quality=quality) == ids()
+    assert revision_of(a_spec(labeling=said, quality=quality)) == revision_of(a_spec())
+
+
+def test_a_detector_leaves_the_evidence_of_attention_where_it_is() -> None:
+    both = ids(BOTH)
+
+    assert both["evidence"] == ids()["evidence"]
+    assert both["label"] != ids()["label"]
+    assert both["witnesses"] == ids({"detector": SEGMENTER})["witnesses"]
+    assert ids({"detector": SEGMENTER})["evidence"] == ""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"detector": {**SEGMENTER, "confidence": 0.5}}, {"detector": {**SEGMENTER, "iou": 0.5}}, {"agreement": 0.9}],
+)
+def test_thresholds_change_labels_alone(changed: dict[str, Any]) -> None:
+    one, other = ids(BOTH), ids({**BOTH, **changed})
+
+    assert (one["evidence"], one["witnesses"]) == (other["evidence"], other["witnesses"])
+    assert one["label"] != other["label"]
+
+
+@pytest.mark.parametrize("kind", [DETECTOR, MASKS])
+def test_other_weights_see_anew(kind: str) -> None:
+    assert ids({"detector": FINDER})["witnesses"] != ids({"detector": FINDER}, {kind: "0" * 64})["witnesses"]
+
+
+def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_is_there() -> None:
+    more = [{"name": "ball", "synonyms": ["sphere"]}, {"name": "star"}]
+    fewer = [{"name": "ball"}, {"name": "star"}]
+    prompts = {"templates": ["a ball"]}
+
+    def witnesses(detector: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, str]:
+        return dict(ids({"detector": detector}, classes=classes, prompts=prompts)["witnesses"])
+
+    assert witnesses(FINDER, more) != witnesses(FINDER, fewer)
+    assert witnesses(SEGMENTER, more) == witnesses(SEGMENTER, fewer)
+
+
+def test_a_clip_score_is_evidence_and_its_least_value_is_in_no_address() -> None:
+    one, other = (ids(quality={"clipScore": {"model": "/models/clip", "min": least}}) for least in (0.1, 0.3))
+
+    assert one == other
+    assert set(one["witnesses"]) == {CLIP}
+    assert one["label"] != ids()["label"]
