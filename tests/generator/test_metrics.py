@@ -46,7 +46,7 @@ def test_a_scrape_tells_samples_speed_seconds_and_queue(tiny_model: ModelFolder,
 
     last = scraped()
     states = {label: last[name, label] for name, label in last if name == "diffugen_shard_samples_by_state"}
-    assert states == {"drawn": 6, "seen": 6, "labelled": 6, "reused": 0, "missing": 0}
+    assert states == {"drawn": 6, "seen": 6, "labelled": 6, "reused": 0, "skipped": 0, "missing": 0}
     assert (last["diffugen_shard_samples", ""], last["diffugen_shard_samples_done", ""]) == (6, 6)
     assert last["diffugen_images_drawn_total", ""] == 6
     assert last["diffugen_images_per_second", ""] > 0
