@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tests.cluster.world import Json, OperatorProcess, World
@@ -70,7 +70,9 @@ def created_jobs(world: World) -> Counter[str]:
     )
 
 
-def assert_ended_right(world: World, undisturbed: str, *, attempts: int = 1) -> None:
+def assert_ended_right(
+    world: World, undisturbed: str, *, attempts: int = 1, steps: Sequence[str] = ("plan", "publish", "stage")
+) -> None:
     """One Job for each step and attempt, nothing left over, and the undisturbed run's content to the byte."""
     dataset = world.get()
     status = dataset["status"]
@@ -80,7 +82,7 @@ def assert_ended_right(world: World, undisturbed: str, *, attempts: int = 1) -> 
     assert set(created.values()) == {1}, f"created more than once: {created}"
     jobs = world.jobs()
     assert {job["metadata"]["name"] for job in jobs} <= set(created)
-    assert sorted(_labels(jobs, "step")) == ["plan", "publish", "stage"], "one Job for each step"
+    assert sorted(_labels(jobs, "step")) == list(steps), "one Job for each step"
     assert set(_labels(jobs, "attempt")) == {str(attempts)}, "none of a former attempt is left"
     orders = [c for c in world.items("configmaps") if "diffugen.dev/attempt" in (c["metadata"].get("labels") or {})]
     assert _labels(orders, "attempt") == [str(attempts)]
