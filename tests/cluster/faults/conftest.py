@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.faults.runs import TINY
+from tests.cluster.faults.runs import SEED, TINY
 from tests.cluster.world import a_manifest
-
-SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6))
 
 
 @pytest.fixture(autouse=True)

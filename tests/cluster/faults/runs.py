@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sys
 import time
 from collections import Counter
@@ -9,6 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.cluster.world import Json, OperatorProcess, World
+
+SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6))
+"""What all chance derives from."""
 
 TINY: Json = {"prompts": {"samplesPerPrompt": 1}, "run": {"samplesPerShard": 2, "parallelism": 2}}
 """Four pictures in two shards."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.cluster.faults.runs import TINY, MortalOperator, assert_ended_right, is_ready, seen
+from tests.cluster.faults.runs import SEED, TINY, MortalOperator, assert_ended_right, is_ready, seen
 from tests.cluster.world import Json, World
 
 SLOW = {
@@ -26,8 +26,6 @@ def survivors(
     new_world: Callable[[str], World], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, World]]:
     """The three, when all of them are Ready."""
-    from tests.cluster.faults.conftest import SEED
-
     folder = tmp_path_factory.mktemp("crashes")
     worlds = {name: new_world(name) for name in ("straight", "eventful", "random")}
     for name, world in worlds.items():

@@ -1,0 +1,85 @@
+"""A proxy before MinIO that is whatever a store in trouble is."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from aiohttp import web
+
+from tests.cluster.faults.proxies import CutError, Proxy
+
+
+class Mood(Enum):
+    """How the store is."""
+
+    WELL = "well"
+    SLOW = "slow"
+    ILL = "ill"
+    FORBIDDING = "forbidding"
+    SHORT = "cutting uploads short"
+    STOPPED = "stopped"
+
+
+_ERROR = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>{code}</Code><Message>{message}</Message><Resource>/</Resource><RequestId>1</RequestId></Error>"""
+
+
+class StoreProxy(Proxy):
+    """A store that can be put into a mood.
+
+    `before_publish`: the mood that it falls into by itself when all of the stage's shards have told what they did, so
+    that the publish step meets it from its first request on.
+    """
+
+    def __init__(self, target: str, *, shards: int) -> None:
+        super().__init__(target)
+        self.mood, self.before_publish = Mood.WELL, Mood.WELL
+        self._awaited = shards
+        self.troubled = 0
+        """How many requests have met with trouble in this mood."""
+        self.spells: list[tuple[str, int]] = []
+
+    def fall(self, mood: Mood) -> None:
+        """Be so from now on."""
+        if mood is not self.mood and self.mood is not Mood.WELL:
+            self.spells.append((self.mood.value, self.troubled))
+        if mood is not self.mood:
+            self.mood, self.troubled = mood, 0
+        if mood is Mood.STOPPED:
+            self.refuse()
+        else:
+            self.listen()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Pass it on, in this mood."""
+        if self.mood is not Mood.WELL:
+            return await self._troubled(request)
+        answer = await self.passed_on(request, await request.read())
+        if request.method == "PUT" and "/shards/" in request.path and answer.status == 200:
+            self._awaited -= 1
+            if self._awaited == 0 and self.before_publish is not Mood.WELL:
+                self.mood, self.troubled = self.before_publish, 0
+        return answer
+
+    async def _troubled(self, request: web.Request) -> web.StreamResponse:
+        if self.mood is not Mood.SHORT:
+            self.troubled += 1
+        match self.mood:
+            case Mood.SLOW:
+                await asyncio.sleep(0.7)
+            case Mood.ILL:
+                return _refusal(503, "SlowDown", "Please reduce your request rate.")
+            case Mood.FORBIDDING:
+                return _refusal(403, "AccessDenied", "Access Denied.")
+            case Mood.STOPPED:  # a connection that was open before
+                raise CutError
+            case Mood.SHORT if request.method == "PUT":
+                self.troubled += 1
+                await request.content.read(max(1, (request.content_length or 2) // 2))
+                raise CutError
+        return await self.passed_on(request, await request.read())
+
+
+def _refusal(status: int, code: str, message: str) -> web.Response:
+    return web.Response(status=status, text=_ERROR.format(code=code, message=message), content_type="application/xml")

@@ -1,0 +1,112 @@
+"""A store that is stopped, slow, ill, forbidding, or cuts uploads short, in each phase of a run: plan, stage, publish.
+
+Five datasets side by side, each with a store of its own temper: it is in its mood when a phase begins, until that has
+been felt. All but one recover by themselves; a store that forbids is a person's to mend, and the status says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+
+from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
+from tests.cluster.faults.store_proxy import Mood, StoreProxy
+from tests.cluster.world import Json, World, merged
+
+FELT = 3
+"""How many requests meet with trouble before a mood passes, where the status does not tell of it."""
+
+
+@pytest.fixture(scope="module")
+def survivors(new_world: Callable[[str], World]) -> Iterator[dict[Mood, tuple[World, StoreProxy]]]:
+    """The worlds and their stores, when all datasets are Ready."""
+    moods = [mood for mood in Mood if mood is not Mood.WELL]
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        found: dict[Mood, tuple[World, StoreProxy]] = {}
+        for mood in moods:
+            world = new_world(mood.name.lower())
+            found[mood] = world, stack.enter_context(StoreProxy(world.cluster.minio.endpoint, shards=2))
+            world.operator.start()
+            stack.callback(world.operator.end)
+        lives = [pool.submit(forbidden if m is Mood.FORBIDDING else recovered, *found[m], m) for m in moods]
+        for life in lives:
+            life.result()
+        yield found
+        for world, _ in found.values():
+            world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+
+
+def recovered(world: World, store: StoreProxy, mood: Mood) -> None:
+    """Live through the mood in each phase; nobody does anything about it."""
+
+    def felt(step: str, dataset: Json) -> bool:
+        if mood in {Mood.STOPPED, Mood.ILL}:
+            return dataset.get("status", {}).get("summary", {}).get("stage") == step and is_told(world, dataset)
+        return store.troubled >= FELT
+
+    store.before_publish = mood
+    begins = {"planning": applied_with(world, store, mood), "base": planned, "publishing": published_next(store)}
+    for step, begun in begins.items():
+        seen(world, f"at {step}", begun)
+        store.fall(mood)
+        seen(world, f"feeling at {step} a store that is {mood.value}", partial(felt, step))
+        store.fall(Mood.WELL)
+    seen(world, "Ready", is_ready)
+
+
+def forbidden(world: World, store: StoreProxy, mood: Mood) -> None:
+    """Mend the store in each phase, and ask for a retry."""
+    store.before_publish = mood
+    for number, begun in enumerate((applied_with(world, store, mood), planned, published_next(store)), start=1):
+        seen(world, "in the next phase", begun)
+        store.fall(mood)
+        message = world.wait_stalled("StoreCredentialsRefused", seconds=240)
+        assert "spec.output.s3" in message
+        assert "allow them to, or put right ones into the Secret of spec.output.s3.secretRef" in message
+        store.fall(Mood.WELL)
+        world.annotate(f"diffugen.dev/retry-requested-at={number}")
+        seen(world, "tried again", lambda dataset, n=number: dataset["status"]["attempt"] == n + 1)
+    seen(world, "Ready", is_ready)
+
+
+def applied_with(world: World, store: StoreProxy, mood: Mood) -> Callable[[Json], bool]:
+    store.fall(mood)
+    world.apply(**merged(TINY, {"output": {"s3": {"endpoint": store.url}}}))
+    return lambda _: True
+
+
+def planned(dataset: Json) -> bool:
+    return bool(dataset["status"].get("planned"))
+
+
+def published_next(store: StoreProxy) -> Callable[[Json], bool]:
+    return lambda _: store.mood is store.before_publish
+
+
+def is_told(world: World, dataset: Json) -> bool:
+    return bool(world.condition("Ready", dataset)["reason"] == "StoreUnreachable")
+
+
+@pytest.mark.parametrize("mood", [Mood.STOPPED, Mood.SLOW, Mood.ILL, Mood.SHORT], ids=lambda mood: mood.value)
+def test_the_run_recovers_by_itself_and_ends_right(
+    survivors: dict[Mood, tuple[World, StoreProxy]], undisturbed: str, mood: Mood
+) -> None:
+    world, store = survivors[mood]
+
+    assert [told for told, _ in store.spells] == [mood.value] * 3, "one in each phase"
+    if mood is not Mood.STOPPED:  # a port on which nobody listens counts nothing
+        assert all(troubled >= 1 for _, troubled in store.spells)
+    assert_ended_right(world, undisturbed)
+
+
+def test_what_is_forbidden_is_told_with_what_to_do_and_goes_on_after_a_retry(
+    survivors: dict[Mood, tuple[World, StoreProxy]], undisturbed: str
+) -> None:
+    world, store = survivors[Mood.FORBIDDING]
+
+    assert len(store.spells) == 3
+    assert_ended_right(world, undisturbed, attempts=4)
