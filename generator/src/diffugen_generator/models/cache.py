@@ -7,7 +7,7 @@ while the others wait; whoever comes after one that was killed goes on with what
 locks, each process fills a folder of its own: that costs a second download, and is right, too.
 """
 
-from __future__ import errno
+from __future__ import annotations
 
 import errno
 import fcntl
