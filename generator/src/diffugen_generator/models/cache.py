@@ -39,6 +39,10 @@ Fill = Callable[[Path], Mapping[str, FileDigest]]
 """Fills a folder, which may hold what a former try left; returns the digest of every file that counts."""
 
 
+_UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT})
+"""What a file system answers that will not take the cache; anything else is the download's own trouble."""
+
+
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the cache: `$DIFFUGEN_MODEL_CACHE`, else `~/.cache/diffugen`."""
     return Path(environ.get(ENV_MODEL_CACHE) or Path.home() / ".cache" / "diffugen").absolute()
@@ -59,10 +63,12 @@ def entry(identity: object, fill: Fill, root: Path | None = None) -> tuple[Path,
                 return folder, files
             files = dict(fill(part))
             _finish(part, folder, files)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in _UNUSABLE:
+            raise
         raise CacheUnusable(
-            f"the model cache {folder.parent} cannot be written to ({error.strerror}): let the pods' user write to "
-            f"spec.run.modelCache (fsGroup in run.podTemplate), or set {ENV_MODEL_CACHE} to another folder"
+            f"the model cache {folder.parent} cannot be written to ({error.strerror}): make room, let the pods' user "
+            f"write to spec.run.modelCache (fsGroup in run.podTemplate), or set {ENV_MODEL_CACHE} to another folder"
         ) from error
     return folder, files
 
