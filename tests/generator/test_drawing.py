@@ -198,18 +198,19 @@ def test_broken_weights_are_refused(own_model: Path) -> None:
         load(resolve(str(own_model)), torch.device("cpu"))
 
 
-def test_each_text_is_encoded_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     components: Components = load(tiny_model, torch.device("cpu"))
     texts = TextStates(components)
     encoded: list[str] = []
     encode = texts._encode
-    monkeypatch.setattr(texts, "_encode", lambda text: (encoded.append(text), encode(text))[1])
+    monkeypatch.setattr(texts, "_encode", lambda new: (encoded.extend(new), encode(new))[1])
 
     states = texts.of(["a ball", "a star", "a ball"])
     texts.of(["a star"])
 
     assert encoded == ["a ball", "a star"]
     assert torch.equal(states[0], states[2])
+    torch.testing.assert_close(states[1], TextStates(components).of(["a star"])[0])
 
 
 def test_the_built_in_model_draws_the_same_picture_in_any_batch(shapes_model: ModelFolder) -> None:

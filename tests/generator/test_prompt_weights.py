@@ -24,7 +24,8 @@ def components(tiny_model: ModelFolder) -> Components:
     """The tiny model with a text encoder of the shape of Stable Diffusion 1's (but for its depth), random weights."""
     torch.manual_seed(5)
     parts = load(tiny_model, torch.device("cpu"))
-    own = parts.text_encoder.config
+    (first,) = parts.encoders
+    own = first.network.config
     config = CLIPTextConfig(
         vocab_size=own.vocab_size,
         hidden_size=768,
@@ -39,7 +40,7 @@ def components(tiny_model: ModelFolder) -> Components:
     )
     encoder = CLIPTextModel(config).eval().requires_grad_(False)
     parts.tokenizer.limit = 77
-    return replace(parts, text_encoder=encoder)
+    return replace(parts, encoders=(replace(first, network=encoder),))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def oracle(tiny_model: ModelFolder, components: Components) -> Compel:
     tokenizer = CLIPTokenizer.from_pretrained(tiny_model.path / "tokenizer", model_max_length=77)
     return Compel(
         tokenizer,
-        components.text_encoder,
+        components.encoders[0].network,
         truncate_long_prompts=False,
         split_long_text_mode=SplitLongTextMode.WORDS,
     )
@@ -91,11 +92,12 @@ def test_texts_of_unequal_length_are_filled_up_as_compel_does(components: Compon
 
 
 def test_a_model_that_masks_its_padding_keeps_doing_so(components: Components) -> None:
-    config = type(components.text_encoder.config).from_dict(components.text_encoder.config.to_dict())
+    (own,) = components.encoders
+    config = type(own.network.config).from_dict(own.network.config.to_dict())
     config.use_attention_mask = True
     masking = CLIPTextModel(config).eval()
-    masking.load_state_dict(components.text_encoder.state_dict())
-    texts = TextStates(replace(components, text_encoder=masking))
+    masking.load_state_dict(own.network.state_dict())
+    texts = TextStates(replace(components, encoders=(replace(own, network=masking),)))
 
     assert texts.of([read("a (red)0.5 ball")]).isfinite().all()
 

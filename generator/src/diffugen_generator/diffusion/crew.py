@@ -50,8 +50,7 @@ class Crew:
         first = self._drawers[0]
         if self._pool is None or watch is not None:
             return first.sample(orders, settings, batch=batch, watch=watch)
-        for prompt in dict.fromkeys([settings.negative, *(order.prompt for order in orders)]):
-            self._texts.windows(prompt)  # encoded once, before several ask for it
+        self._texts.read([settings.negative, *(order.prompt for order in orders)])  # once, before several ask for it
         return self._shared(lambda drawer, some: drawer.sample(some, settings), orders)
 
     def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
