@@ -2,30 +2,25 @@
 
 import ipaddress
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
 from devcluster import Cluster
 from devcluster.cluster import ClusterError
-from devcluster.layout import StateDirectory
 from devcluster.node.paths import PathMap
+from tests.cluster.pods import (
+    Json,
+    eventually,
+    mentions,
+    named,
+    pod,
+    pod_spec,
+    shell,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
-
-Json = dict[str, Any]
-T = TypeVar("T")
-
-RESTRICTED_POD = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
-RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 _numbers = itertools.count()
 
@@ -41,64 +36,12 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def shell(script: str, **fields: object) -> Json:
-    return {
-        "name": "main",
-        "image": "diffugen/test",
-        "command": ["sh", "-c", script],
-        "securityContext": RESTRICTED_CONTAINER,
-        **fields,
-    }
-
-
-def pod_spec(container: Json, **fields: object) -> Json:
-    return {"restartPolicy": "Never", "securityContext": RESTRICTED_POD, "containers": [container], **fields}
-
-
-def pod(namespace: str, container: Json, **fields: object) -> Json:
-    meta = {"name": "pod", "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_spec(container, **fields)}
-
-
-def named(namespace: str, kind: str, name: str, **content: object) -> Json:
-    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, **content}
-
-
-def eventually(look: Callable[[], T], *, within_s: float = 30) -> T:
-    """What `look` finds, once it finds something."""
-    end = time.monotonic() + within_s
-    while True:
-        try:
-            found = look()
-            problem: Exception = AssertionError(f"found {found!r}")
-        except (ClusterError, LookupError, AssertionError) as error:
-            found, problem = None, error
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise problem
-        time.sleep(0.1)
-
-
 def state_of(cluster: Cluster, namespace: str, kind: str) -> Json:
     """The `kind` of state that the test's pod is in; fails when it is in another."""
     status = cluster.get("pod", "pod", "-n", namespace)["status"]
     state: Json = status["containerStatuses"][0]["state"]
     assert kind in state, state
     return dict(state[kind])
-
-
-def mentions(text: str) -> list[int]:
-    """The processes whose environment or command line contain `text`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if text.encode() in told:
-            found.append(int(entry.name))
-    return found
 
 
 def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str) -> None:
@@ -391,51 +334,3 @@ def test_pods_of_a_lost_node_are_evicted() -> None:
 
 def running_pods(cluster: Cluster) -> list[Json]:
     return [item for item in cluster.get("pods")["items"] if item["status"]["phase"] == "Running"]
-
-
-OWNER = """
-import sys
-from devcluster import Cluster
-cluster = Cluster.start()
-print(cluster.directory.path, flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def owner() -> Iterator[subprocess.Popen[str]]:
-    """Another process, with a cluster of its own."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        process.kill()
-
-
-def test_nothing_outlives_a_killed_owner(cluster: Cluster, owner: subprocess.Popen[str]) -> None:
-    assert owner.stdout is not None
-    directory = StateDirectory(Path(owner.stdout.readline().strip()))
-    mark = directory.path.name
-    other = Cluster(directory)
-    assert other.server != cluster.server
-    other.apply(pod("default", shell("sleep 60 & wait", env=[{"name": "MARK", "value": mark}])))
-    other.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=15s")
-    assert len(mentions(mark)) >= 10, "guard, supervisor, six processes, a shell and what it forked"
-
-    owner.kill()
-
-    eventually(lambda: not mentions(mark) and not directory.path.exists(), within_s=20)
-    assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
-
-
-@pytest.mark.parametrize("victim", ["supervisor", "guard"])
-def test_nothing_outlives_a_killed_supervisor(victim: str) -> None:
-    running = Cluster.start(nodes=0)
-    directory = running.directory.path
-    supervisor = json.loads((directory / "cluster.json").read_text())["supervisor_pid"]
-    guard = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
-
-    os.kill(supervisor if victim == "supervisor" else guard, signal.SIGKILL)
-
-    eventually(lambda: not mentions(directory.name) and not directory.exists(), within_s=20)
-    running.stop()

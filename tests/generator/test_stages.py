@@ -346,19 +346,6 @@ def test_prompts_longer_than_a_window_are_drawn_and_labelled(tiny_model: ModelFo
     assert (counts.drawn, counts.labelled) == (2, 2)
 
 
-def test_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStore) -> None:
-    prompts = {"templates": ["a red ball", "a red (ball:1.4)"], "negative": "[snow]"}
-    header, rows = shard_of(spec_of(tiny_model, prompts=prompts), tiny_model)
-
-    run_shard(header, rows, store, device="cpu")
-
-    recipes = [json.loads(store.read(layout.recipe("base", row.sample.id))) for row in rows]
-    assert [recipe.get("weights") for recipe in recipes] == [None, [["a red ", 1.0], ["ball", 1.4]]]
-    assert recipes[0]["drawing"]["negativeWeights"] == [["snow", 0.909091]]
-    seen = [store.read(layout.evidence("base", header.evidence_id, row.sample.id)) for row in rows]
-    assert [Evidence.loads(each).classes for each in seen] == [("ball",)] * 2
-
-
 def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: FolderStore) -> None:
     spec = spec_of(tiny_model, labeling={"attention": {"threshold": 0.6}})
     header, rows = shard_of(spec, tiny_model, Need.LABEL)
