@@ -23,7 +23,7 @@ from diffugen_generator.builtin import scenes
 from diffugen_generator.planning import plan
 from diffugen_generator.records import Instance, Rle
 from diffugen_generator.shards import Need, ShardHeader, ShardRow, read_shard
-from diffugen_generator.store import FolderStore, Store
+from diffugen_generator.store import BINARY, FolderStore, Store
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SETTINGS = {
@@ -132,3 +132,19 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 def manifest_lines(store: Store, revision: str) -> list[dict[str, Any]]:
     data = gzip.decompress(store.read(f"revisions/{revision}/manifest.jsonl.gz"))
     return [json.loads(line) for line in data.splitlines()]
+
+
+class DyingStore(FolderStore):
+    """A store whose writer dies at its n-th write."""
+
+    def __init__(self, root: Path, writes: int) -> None:
+        super().__init__(root)
+        self.left = writes
+        self.written: list[str] = []
+
+    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ConnectionError("the store is gone")
+        super().write(key, data, content_type)
+        self.written.append(key)

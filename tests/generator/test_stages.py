@@ -23,7 +23,8 @@ from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import Need, ShardHeader, ShardRow, encode_shard
 from diffugen_generator.stages import pictures, run_shard
-from diffugen_generator.store import BINARY, FolderStore
+from diffugen_generator.store import FolderStore
+from tests.generator.made import DyingStore
 
 
 def spec_of(model: ModelFolder, **changes: object) -> LabeledDatasetSpec:
@@ -60,22 +61,6 @@ def shard_of(spec: LabeledDatasetSpec, model: ModelFolder, do: Need = Need.DRAW)
 
 def contents(store: FolderStore) -> dict[str, bytes]:
     return {key: store.read(key) for key in store.list("")}
-
-
-class DyingStore(FolderStore):
-    """A store whose writer dies at its n-th write."""
-
-    def __init__(self, root: Path, writes: int) -> None:
-        super().__init__(root)
-        self.left = writes
-        self.written: list[str] = []
-
-    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise ConnectionError("the store is gone")
-        super().write(key, data, content_type)
-        self.written.append(key)
 
 
 @pytest.fixture
@@ -344,6 +329,19 @@ def test_prompts_longer_than_a_window_are_drawn_and_labelled(tiny_model: ModelFo
     counts = run_shard(*shard_of(spec, tiny_model), store, device="cpu")
 
     assert (counts.drawn, counts.labelled) == (2, 2)
+
+
+def test_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStore) -> None:
+    prompts = {"templates": ["a red ball", "a red (ball:1.4)"], "negative": "[snow]"}
+    header, rows = shard_of(spec_of(tiny_model, prompts=prompts), tiny_model)
+
+    run_shard(header, rows, store, device="cpu")
+
+    recipes = [json.loads(store.read(layout.recipe("base", row.sample.id))) for row in rows]
+    assert [recipe.get("weights") for recipe in recipes] == [None, [["a red ", 1.0], ["ball", 1.4]]]
+    assert recipes[0]["drawing"]["negativeWeights"] == [["snow", 0.909091]]
+    seen = [store.read(layout.evidence("base", header.evidence_id, row.sample.id)) for row in rows]
+    assert [Evidence.loads(each).classes for each in seen] == [("ball",)] * 2
 
 
 def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: FolderStore) -> None:
