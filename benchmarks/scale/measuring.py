@@ -20,7 +20,7 @@ GOGC = "400"
 DRAIN_SECONDS = 240.0
 """The longest that is waited for all datasets to be Ready, from the last arrival on."""
 REST_SECONDS = 60.0
-NICE = 5
+NICE = 10
 """What has processors of its own on a real cluster, and here shares two with the operator, lets it go before."""
 WORK_SECONDS = 3.0
 """How long the pods of a dataset work, one after the other."""

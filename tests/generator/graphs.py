@@ -86,10 +86,10 @@ def draw_all(order: WorkOrder, store: Store, *, batch: int = 4) -> dict[str, Sha
     return {stage.name: draw(order, store, stage.name, batch=batch) for stage in in_graph_order(order.spec.stages)}
 
 
-def draw_base(order: WorkOrder, store: Store, masks: dict[str, NDArray[np.bool_] | None]) -> None:
+def draw_base(order: WorkOrder, store: Store, masks: dict[str, NDArray[np.bool_] | None], *, batch: int = 4) -> None:
     """Plan, draw `base`, and label its samples by hand: by the object of their prompt, nothing where that has None."""
     plan(order, store)
-    draw(order, store, "base")
+    draw(order, store, "base", batch=batch)
     ((header, rows),) = shards_of(order, store, "base")
     for row in rows:
         label(store, header, row.sample, masks[row.sample.variables["object"]])

@@ -18,7 +18,8 @@ from diffugen_api.plan import SpecError
 from diffugen_generator.builtin import scenes
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
-from diffugen_generator.commands.labelling import Labelled, label, spec_of
+from diffugen_generator.commands.labelling import label, spec_of
+from diffugen_generator.commands.results import Labelled
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.labeling.fitting import fitted
 from diffugen_generator.models import ModelFolder
@@ -195,7 +196,7 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     ("options", "words"),
     [
         ({"model": "builtin://shapes"}, "--class: say what to look for"),
-        ({"classes": ["car"]}, "--model: name what looks"),
+        ({"classes": ["car"]}, "--model: name the model that looks"),
         ({"classes": ["car", "car"], "model": "m"}, "class"),
         ({"classes": ["car"], "model": "m", "formats": ["voc?"]}, "output.formats"),
     ],

@@ -3,6 +3,7 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,9 +196,9 @@ def test_a_publisher_whose_folder_was_pruned_meanwhile_publishes_nothing(
     plan(order, store)
     found = module.card
 
-    def pruned_meanwhile(*arguments: object) -> str:
+    def pruned_meanwhile(*arguments: Any, **named: Any) -> str:
         prune(store, [former.revision])
-        return found(*arguments)  # type: ignore[arg-type]  # as they came
+        return found(*arguments, **named)
 
     monkeypatch.setattr(module, "card", pruned_meanwhile)
     with pytest.raises(Incomplete, match="deleted while it was being filled"):

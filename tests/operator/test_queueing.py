@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from diffugen_operator.queueing import Key, Schedule, WorkQueue
+from diffugen_operator.queueing import URGENT_TURNS, Key, Schedule, WorkQueue
 
 A, B, C = Key("ns", "a"), Key("ns", "b"), Key("ns", "c")
 
@@ -33,6 +33,51 @@ def test_a_key_that_is_worked_on_waits_until_that_is_done() -> None:
     assert schedule.take(2) == A
     schedule.done(A, 3)
     assert schedule.take(3) is None
+
+
+def test_urgent_keys_come_first_and_a_key_that_waits_may_become_one() -> None:
+    schedule = a_schedule()
+    for key in (A, B):
+        schedule.add(key, 0)
+    schedule.add(C, 1, urgent=True)
+    schedule.add(B, 2, urgent=True)
+    schedule.add(C, 2)
+
+    assert (schedule.depth(), schedule.oldest_age(3)) == (3, 3)
+    assert [schedule.take(3) for _ in range(4)] == [C, B, A, None]
+
+
+def test_what_became_urgent_while_it_was_worked_on_is_urgent_after() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0)
+    schedule.take(0)
+    schedule.add(B, 1)
+    schedule.add(A, 1, urgent=True)
+    schedule.add(A, 1)
+    schedule.done(A, 2)
+
+    assert [schedule.take(2), schedule.take(2)] == [A, B]
+
+
+def test_urgent_keys_leave_others_a_turn() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0)
+    urgent = [Key("new", str(number)) for number in range(URGENT_TURNS + 1)]
+    for key in urgent:
+        schedule.add(key, 0, urgent=True)
+
+    assert [schedule.take(0) for _ in range(URGENT_TURNS + 2)] == [*urgent[:-1], A, urgent[-1]]
+
+
+def test_a_pause_that_is_firm_holds_for_urgent_keys_too() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0)
+    schedule.take(0)
+    schedule.failed(A, 0, at_least=5, firm=True)
+    schedule.add(A, 1, urgent=True)
+
+    assert schedule.take(4) is None
+    assert schedule.take(5) == A
 
 
 def test_a_key_for_later_comes_when_it_is_due() -> None:

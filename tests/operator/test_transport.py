@@ -8,7 +8,7 @@ import kopf
 import pytest
 
 import diffugen_operator
-from diffugen_operator.cache import Cache
+from diffugen_operator.cache import Cache, Resource
 from diffugen_operator.connection import Connection
 from diffugen_operator.metrics import Metrics
 from diffugen_operator.queueing import WorkQueue
@@ -46,6 +46,18 @@ def test_kopf_posts_no_events_and_looks_at_no_other_crds() -> None:
 
     assert settings.posting.enabled is False
     assert settings.scanning.disabled is True
+
+
+def test_what_is_asked_for_comes_before_what_is_under_way() -> None:
+    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    inbox = Inbox(Cache(), queue)
+    for name, seen in (("under-way", 1), ("new", -1)):
+        dataset = a_raw_dataset()
+        dataset["metadata"] |= {"name": name, "uid": name, "generation": 1}
+        dataset["status"] = dataset.get("status", {}) | {"observedGeneration": seen}
+        inbox.take(Resource.DATASETS, "ADDED", dataset)
+
+    assert [queue.schedule.take(0).name, queue.schedule.take(0).name] == ["new", "under-way"]
 
 
 async def test_kopf_keeps_no_state_on_any_object() -> None:

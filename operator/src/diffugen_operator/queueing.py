@@ -5,6 +5,9 @@ A name that is being worked on is not given to a second worker: it waits until t
 comes up again. Names can be put in for later (progress, back-off); what comes up earlier replaces what
 would come later.
 
+There are two lines. What people have just asked for stands in the urgent one, which is served first, so that a new
+dataset's first Job does not wait for the progress of a thousand others; every few turns the usual line has one.
+
 `Schedule` is all of the rules and none of the waiting; `WorkQueue` adds the waiting.
 """
 
@@ -17,6 +20,9 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
+
+URGENT_TURNS = 8
+"""Urgent keys in a row while others wait."""
 
 Clock = Callable[[], float]
 """Seconds that never go back; time.monotonic, unless a test says otherwise."""
@@ -38,38 +44,45 @@ class Schedule:
     def __init__(self, *, backoff_base: float, backoff_limit: float, jitter: Callable[[], float]) -> None:
         self._base, self._limit, self._jitter = backoff_base, backoff_limit, jitter
         self._ready: OrderedDict[Key, float] = OrderedDict()  # and since when
+        self._urgent: OrderedDict[Key, float] = OrderedDict()
+        self._urgent_turns = 0
         self._later: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
         self._working: dict[Key, float] = {}
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}  # and whether it is urgent
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
 
-    def add(self, key: Key, now: float) -> None:
-        """Put the key in line."""
+    def add(self, key: Key, now: float, *, urgent: bool = False) -> None:
+        """Put the key in line; one that is there already keeps its time and may become urgent."""
         if self._not_before.get(key, now) > now:
             return self.add_later(key, now)
         self._later.pop(key, None)
         if key in self._working:
-            self._again.add(key)
-        else:
+            self._again[key] = urgent or self._again.get(key, False)
+        elif urgent:
+            self._urgent.setdefault(key, self._ready.pop(key, now))
+        elif key not in self._urgent:
             self._ready.setdefault(key, now)
         return None
 
     def add_later(self, key: Key, when: float) -> None:
         """Put the key in line at `when`, unless it comes up before."""
         when = max(when, self._not_before.get(key, when))
-        if key in self._ready or key in self._again or self._later.get(key, when + 1) <= when:
+        in_line = key in self._ready or key in self._urgent or key in self._again
+        if in_line or self._later.get(key, when + 1) <= when:
             return
         self._later[key] = when
         heapq.heappush(self._heap, (when, key))
 
     def take(self, now: float) -> Key | None:
-        """Take the key that has waited longest; None where none is due."""
+        """Take the key that has waited longest, urgent ones first; None where none is due."""
         self._promote(now)
-        if not self._ready:
+        if not self._ready and not self._urgent:
             return None
-        key, _ = self._ready.popitem(last=False)
+        urgent = bool(self._urgent) and not (self._ready and self._urgent_turns >= URGENT_TURNS)
+        self._urgent_turns = self._urgent_turns + 1 if urgent else 0
+        key, _ = (self._urgent if urgent else self._ready).popitem(last=False)
         self._working[key] = now
         return key
 
@@ -88,7 +101,7 @@ class Schedule:
         pause = min(self._limit, self._base * 2.0 ** min(failures - 1, 32)) * (0.5 + self._jitter() / 2)
         pause = max(pause, at_least)
         # An event that came meanwhile may be of our own making; it does not shorten the pause.
-        self._again.discard(key)
+        self._again.pop(key, None)
         self._working.pop(key, None)
         self._later.pop(key, None)
         if firm:
@@ -104,11 +117,12 @@ class Schedule:
 
     def depth(self) -> int:
         """Return how many keys stand in line."""
-        return len(self._ready)
+        return len(self._ready) + len(self._urgent)
 
     def oldest_age(self, now: float) -> float:
-        """Return how long the first in line has waited."""
-        return now - next(iter(self._ready.values())) if self._ready else 0.0
+        """Return how long the one that waits longest has waited."""
+        first = [next(iter(line.values())) for line in (self._ready, self._urgent) if line]
+        return now - min(first) if first else 0.0
 
     def longest_work(self, now: float) -> float:
         """Return how long the longest work under way has taken."""
@@ -116,9 +130,8 @@ class Schedule:
 
     def _give_back(self, key: Key, now: float) -> None:
         self._working.pop(key, None)
-        if key in self._again:
-            self._again.discard(key)
-            self.add(key, now)
+        if (urgent := self._again.pop(key, None)) is not None:
+            self.add(key, now, urgent=urgent)
 
     def _promote(self, now: float) -> None:
         while (due := self.next_due()) is not None and due <= now:
@@ -142,9 +155,9 @@ class WorkQueue:
         self._closed = False
         self.schedule = Schedule(backoff_base=backoff_base, backoff_limit=backoff_limit, jitter=jitter)
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, urgent: bool = False) -> None:
         """Put the key in line."""
-        self.schedule.add(key, self._clock())
+        self.schedule.add(key, self._clock(), urgent=urgent)
         self._news.set()
 
     def add_after(self, key: Key, delay: float) -> None:

@@ -204,7 +204,9 @@ class Operator:
         else:
             self._metrics.reconciles.labels("ok").inc()
             self._queue.done(key)
-            if look_again is not None:
+            if look_again == 0:  # What was asked for has only been entered.
+                self._queue.add(key, urgent=True)
+            elif look_again is not None:
                 self._queue.add_after(key, look_again)
 
     async def _failed(self, key: Key, error: ApiError) -> None:

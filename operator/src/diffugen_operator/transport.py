@@ -33,12 +33,21 @@ class Inbox:
         if kind == "DELETED":
             self._cache.drop(resource, obj)
         elif not self._cache.put(resource, obj):
-            return
+            return None
         key = key or self._cache.key_of(resource, obj)
         if key is None:
-            return
+            return None
+        if resource is Resource.DATASETS and _asks(obj):
+            return self._queue.add(key, urgent=True)
         # A pod tells of itself three times while it starts, and its end comes before its Job's.
         self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
+        return None
+
+
+def _asks(dataset: dict[str, Any]) -> bool:
+    """Tell whether somebody has asked for something that was not looked at yet."""
+    metadata, status = dataset["metadata"], dataset.get("status") or {}
+    return bool(metadata.get("generation") != status.get("observedGeneration"))
 
 
 def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:

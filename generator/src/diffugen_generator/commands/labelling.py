@@ -10,8 +10,8 @@ a second run looks at.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -25,7 +25,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator import records
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.given import STAGE, Given, Intake
-from diffugen_generator.commands.results import RunResult, StageResult
+from diffugen_generator.commands.results import Labelled, RunResult, StageResult
 from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.planning import plan_given
 from diffugen_generator.publishing.entries import Entry
@@ -37,19 +37,6 @@ from diffugen_generator.store import Store
 
 UNUSED = "builtin://shapes"
 """The model of the one stage where a detector alone labels: a stage has one, and this is the smallest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """What `label` did."""
-
-    run: RunResult
-    skipped: Mapping[str, int]
-    """Files that were skipped, by reason."""
-
-    def row(self) -> dict[str, Any]:
-        """Return the result as JSON data."""
-        return {**self.run.row(), "skipped": dict(self.skipped)}
 
 
 def prompt_of(spec: LabeledDatasetSpec) -> str:

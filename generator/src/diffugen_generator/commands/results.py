@@ -1,7 +1,8 @@
-"""What `diffugen run` did, for tables and for machines."""
+"""What `diffugen run` and `diffugen label` did, for tables and for machines."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,3 +64,16 @@ class RunResult:
             "contactSheet": self.contact_sheet,
             "seconds": round(self.seconds, 1),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What `label` did."""
+
+    run: RunResult
+    skipped: Mapping[str, int]
+    """Files that were skipped, by reason."""
+
+    def row(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {**self.run.row(), "skipped": dict(self.skipped)}

@@ -10,8 +10,7 @@ from rich.table import Table
 from diffugen_api.contract import StagePlan
 from diffugen_api.plan import templates_of
 from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
-from diffugen_generator.commands.labelling import Labelled
-from diffugen_generator.commands.results import RunResult
+from diffugen_generator.commands.results import Labelled, RunResult
 from diffugen_generator.manifests import InvalidManifest
 from diffugen_generator.progress import duration
 
