@@ -1,8 +1,9 @@
-"""A proxy before MinIO that is whatever a store in trouble is."""
+"""Proxies before MinIO: one that is whatever a store in trouble is, and one that lets workers wait."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from enum import Enum
 
 from aiohttp import web
@@ -79,6 +80,31 @@ class StoreProxy(Proxy):
                 await request.content.read(max(1, (request.content_length or 2) // 2))
                 raise CutError
         return await self.passed_on(request, await request.read())
+
+
+class HoldingStore(Proxy):
+    """A store that leaves some requests unanswered until they are let go: whoever asks stands still at a known place.
+
+    A request is called by its method and the end of its key: "GET 00000.jsonl.gz".
+    """
+
+    def __init__(self, target: str, *, held: Iterable[str]) -> None:
+        super().__init__(target)
+        self._gates = {request: asyncio.Event() for request in held}
+        self.asked: set[str] = set()
+        """Those that have come."""
+
+    def let_go(self, request: str) -> None:
+        """Answer it, and all like it from now on."""
+        self._loop.call_soon_threadsafe(self._gates[request].set)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Pass it on when it may go."""
+        name = f"{request.method} {request.path.rsplit('/', 1)[-1]}"
+        if name in self._gates:
+            self.asked.add(name)
+            await self._gates[name].wait()
+        return await super().answer(request)
 
 
 def _refusal(status: int, code: str, message: str) -> web.Response:

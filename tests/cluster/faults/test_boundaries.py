@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from devcluster import Cluster
+from tests.cluster.conftest import RUNNING, worlds_of
 from tests.cluster.faults.runs import SEED, TINY, MortalOperator, assert_ended_right, is_ready, seen
 from tests.cluster.world import Json, World
 
@@ -19,6 +21,24 @@ SLOW = {
     "prompts": {"samplesPerPrompt": 16},
 }
 """A first spec that is not done before it is edited."""
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """One with a GPU for every pod: an edit, such as a resumption, of a run whose pods wait for a node begins anew."""
+    with Cluster.start(gpus=6) as cluster:
+        former = request.config.stash.get(RUNNING, None)
+        request.config.stash[RUNNING] = cluster
+        yield cluster
+        del request.config.stash[RUNNING]
+        if former is not None:
+            request.config.stash[RUNNING] = former
+
+
+@pytest.fixture(scope="module")
+def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
+    """A namespace on this cluster."""
+    return worlds_of(cluster, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

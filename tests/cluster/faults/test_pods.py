@@ -7,9 +7,16 @@ too little memory; then its pods are evicted, deleted and killed while they draw
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
-from tests.cluster.test_kills import kill_worker
+from tests.cluster.faults.store_proxy import HoldingStore
+from tests.cluster.pods import eventually
+from tests.cluster.test_kills import is_running
 from tests.cluster.world import Json, World, merged
 
 
@@ -36,17 +43,35 @@ def test_what_keeps_pods_from_their_work_is_told_with_what_to_do(running: World,
 
 
 def test_pods_that_are_evicted_deleted_and_killed_cost_no_second_job(running: World, undisturbed: str) -> None:
-    running.apply(**merged(TINY, {"run": {"samplesPerShard": 1}}))
+    # Where each shard's pod stands still until its blow falls: before its first picture, or after its last.
+    places = ["GET 00000.jsonl.gz", "GET 00001.jsonl.gz", "GET 00002.jsonl.gz", "PUT 00003.json"]
+    blows: list[Callable[[World, Json], None]] = [evict, delete, kill, kill]
+    with HoldingStore(running.cluster.minio.endpoint, held=places) as store:
+        output = {"s3": {"endpoint": store.url}}
+        running.apply(**merged(TINY, {"run": {"samplesPerShard": 1}, "output": output}))
 
-    for index, blow in {"0": evict, "1": delete, "2": kill_worker}.items():
-        seen(running, f"a pod of shard {index}", lambda _, i=index: pod_of(running, i))
-        blow(running, pod_of(running, index))
+        struck: list[Json] = []
+        for index, (place, blow) in enumerate(zip(places, blows, strict=True)):
+            seen(running, f"shard {index} at {place}", lambda _, at=place: at in store.asked)
+            seen(running, f"a running pod of shard {index}", lambda _, i=index: is_running(*pods_of(running, i)))
+            (pod,) = pods_of(running, index)
+            drawn = running.drawn_at()
+            blow(running, pod)
+            store.let_go(place)
+            seen(running, f"the end of shard {index}'s pod", lambda _, p=pod: has_failed(running, p))
+            struck.append(pod)
 
-    seen(running, "Ready", is_ready)
+        seen(running, "Ready", is_ready)
     assert_ended_right(running, undisturbed)
+    for index, former in enumerate(struck):
+        last = [pod for pod in pods_of(running, index) if pod["metadata"]["name"] != former["metadata"]["name"]]
+        assert [pod["status"]["phase"] for pod in last] == ["Succeeded"], "one other pod in its place"
+    now = running.drawn_at()
+    assert drawn
+    assert {key: now[key] for key in drawn} == drawn, "what was drawn stayed"
     (job,) = running.jobs("stage")
     assert job["status"]["succeeded"] == 4
-    assert job["status"]["failed"] >= 3, "each blow ended a pod"
+    assert job["status"]["failed"] == 2, "the killed ones: that a pod is sent away is not held against its shard"
 
 
 def told(world: World, reason: str) -> str:
@@ -59,22 +84,51 @@ def told(world: World, reason: str) -> str:
     return message
 
 
-def pod_of(world: World, index: str) -> str:
-    """Return the name of the pod that draws this shard, if one does."""
-    for pod in world.pods("stage"):
-        its = pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]
-        if its == index and pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
-            return str(pod["metadata"]["name"])
-    return ""
+def pods_of(world: World, index: int) -> list[Json]:
+    """Return the pods of this shard."""
+    label = "batch.kubernetes.io/job-completion-index"
+    return [pod for pod in world.pods("stage") if pod["metadata"]["labels"][label] == str(index)]
 
 
-def evict(world: World, name: str) -> None:
+def has_failed(world: World, pod: Json) -> bool:
+    """Whether this pod has ended, its shard undone; one that was sent away is gone then."""
+    phases = {each["metadata"]["uid"]: each["status"]["phase"] for each in world.pods("stage")}
+    return phases.get(pod["metadata"]["uid"], "Failed") == "Failed"
+
+
+def evict(world: World, pod: Json) -> None:
     """As `kubectl drain` does it: the pod becomes a DisruptionTarget."""
-    namespace = world.namespace
+    name, namespace = pod["metadata"]["name"], world.namespace
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
     path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
-    world.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+    with told_to_end(pod):
+        world.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
 
 
-def delete(world: World, name: str) -> None:
-    world.kubectl("delete", "pod", name, "-n", world.namespace, "--wait=false")
+def delete(world: World, pod: Json) -> None:
+    with told_to_end(pod):
+        world.kubectl("delete", "pod", pod["metadata"]["name"], "-n", world.namespace, "--wait=false")
+
+
+def kill(_: World, pod: Json) -> None:
+    os.kill(process_of(pod), signal.SIGKILL)
+
+
+@contextmanager
+def told_to_end(pod: Json) -> Iterator[None]:
+    """Wait until the pod's process has its SIGTERM; it is stopped meanwhile, as only then the signal can be seen."""
+    process = process_of(pod)
+
+    def is_pending() -> bool:
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        return bool(int(fields["ShdPnd"], 16) & 1 << signal.SIGTERM - 1)
+
+    os.kill(process, signal.SIGSTOP)
+    yield
+    eventually(is_pending)
+    os.kill(process, signal.SIGCONT)
+
+
+def process_of(pod: Json) -> int:
+    """Return the process that plays the pod's container."""
+    return int(pod["status"]["containerStatuses"][0]["containerID"].removeprefix("process://"))
