@@ -178,6 +178,7 @@ def main() -> int:
     torch.set_num_threads(1)
     load, began = os.getloadavg()[0], time.monotonic()
     say = Console(stderr=True).log
+    there = options.folder is not None and options.folder.is_dir() and any(options.folder.iterdir())
     with tempfile.TemporaryDirectory() as temporary:
         store = folder_store(options.folder or Path(temporary))
         figures = measure(store, options.pictures, options.train, say)
@@ -189,7 +190,7 @@ def main() -> int:
             key: {"bound": f"{sign} {bound}", "holds": holds(figures, key)} for key, (sign, bound) in BOUNDS.items()
         },
         "took_s": round(time.monotonic() - began),
-        "pictures_were_there": options.folder is not None,
+        "pictures_were_there": there,
         "machine": machine(load),
         "versions": {
             "python": platform.python_version(),
