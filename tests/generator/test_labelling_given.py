@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -22,7 +23,10 @@ from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.labelling import label, spec_of
 from diffugen_generator.commands.results import Labelled
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.fitting import fitted
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.records import Instance
 from diffugen_generator.store import FolderStore
@@ -186,6 +190,28 @@ def test_drawn_scenes_are_labelled(
                 seen = np.any(mine, axis=0) if mine else np.zeros_like(true)
                 overlaps.append((seen & true).sum() / max(1, (seen | true).sum()))
     assert np.mean(overlaps) > least
+
+
+def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    look = Looker.look
+
+    def spied(self: Looker, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
+        shown.extend(each.picture.shape for each in seen)
+        return look(self, seen, batch=batch)
+
+    monkeypatch.setattr(Looker, "look", spied)
+    drawn = scenes.draw(1, np.random.default_rng(5)).images[0]
+    write(tmp_path / "mine" / "photo.jpg", np.asarray(Image.fromarray(drawn).resize((1200, 600))))
+
+    labelled(tiny_model, tmp_path / "mine", store := FolderStore(tmp_path / "out"))
+
+    assert shown == [(48, 88, 3)]
+    (row,) = manifest(store).values()
+    assert (row["height"], row["width"]) == (600, 1200)
+    assert all(each["segmentation"]["size"] == [600, 1200] for each in row["instances"])
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])

@@ -23,6 +23,7 @@ from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.fitting import fitted
 from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.presence import PresenceCheck
@@ -89,7 +90,7 @@ class Studio:
         self._vocabulary = vocabulary
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
-        self._given = header.kind == GIVEN
+        self._fit = trained_side(components) if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
@@ -130,7 +131,7 @@ class Studio:
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
             tasks = _tasks(samples, grounds)
-            evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
+            evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
         return self._witnessing.each(self._complete, list(zip(seen, found, strict=True)))
@@ -139,6 +140,10 @@ class Studio:
     def draws_to_look(self) -> bool:
         """Whether a picture from the store has to be drawn once more to be looked at."""
         return self._inline
+
+    def _fitted(self, seen: Seen) -> Seen:
+        """Return what attention is shown: a picture from elsewhere at a size that suits the model."""
+        return seen if self._fit is None else replace(seen, picture=fitted(seen.picture, self._fit))
 
     def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
         """Return what the model that draws attends to in pictures.
