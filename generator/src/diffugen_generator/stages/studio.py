@@ -30,6 +30,7 @@ from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import GIVEN, ShardHeader
+from diffugen_generator.stages.onlookers import Bystanders, seen_of
 from diffugen_generator.stages.portions import CPU_BATCH, GPU_BATCH, Portions
 from diffugen_generator.stages.witnesses import Witnesses
 
@@ -78,7 +79,6 @@ class Studio:
         self._drawing = Portions("draw", padded_to=one_shape)
         self._looking = Portions("look at", padded_to=one_shape)
         self._checking = Portions("check the words of")
-        self._witnessing = Portions("show the other models")
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -95,7 +95,7 @@ class Studio:
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
-        self._witnesses = Witnesses(header, where, s3)
+        self._bystanders = Bystanders(Witnesses(header, where, s3))
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
@@ -126,7 +126,7 @@ class Studio:
         """
         found = list(before) or [Findings()] * len(samples)
         seen = [
-            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None), each.words)
+            seen_of(each, picture, self._latents.pop(each.id, None))
             for each, picture in zip(samples, pictures, strict=True)
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
@@ -134,7 +134,7 @@ class Studio:
             evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
-        return self._witnessing.each(self._complete, list(zip(seen, found, strict=True)))
+        return self._bystanders.complete(seen, found)
 
     @property
     def draws_to_look(self) -> bool:
@@ -161,11 +161,6 @@ class Studio:
             return evidence
         presence = self._checking.each(self._check, seen)
         return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
-
-    def _complete(self, pairs: Sequence[tuple[Seen, Findings]]) -> list[Findings]:
-        """Return what is found in pictures, with what the models beside this one say of them."""
-        seen, found = zip(*pairs, strict=True)
-        return self._witnesses.complete(seen, found)
 
     def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
         """Return how much the words of each picture's classes help to predict it."""
