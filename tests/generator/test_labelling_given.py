@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -35,7 +36,7 @@ def write(path: Path, picture: np.ndarray, **options: object) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four good pictures of three sizes and two formats, and files that are odd each in its own way."""
+    """Four upright RGB pictures of three sizes and two formats, two others, and files that cannot be labelled."""
     drawn = scenes.draw(4, np.random.default_rng(5)).images
     folder = tmp_path / "mine"
     write(folder / "a.png", drawn[0])
@@ -45,10 +46,11 @@ def folder(tmp_path: Path) -> Path:
     write(folder / "gray.png", drawn[0][..., 0])
     rotated = Image.Exif()
     rotated[0x0112] = 6
-    write(folder / "rotated.jpg", drawn[1], exif=rotated)
+    write(folder / "rotated.jpg", drawn[1][:48], exif=rotated)
     (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:200])
     (folder / "empty.jpg").touch()
-    write(folder / "animated.gif", drawn[0])
+    Image.fromarray(drawn[0]).save(folder / "animated.gif", save_all=True, append_images=[Image.fromarray(drawn[1])])
+    (folder / "phone.heic").write_bytes(b"what Pillow cannot read")
     write(folder / "tiny.png", drawn[0][:8, :8])
     (folder / "z-again.png").write_bytes((folder / "a.png").read_bytes())
     (folder / "notes.md").write_text("no picture")
@@ -83,21 +85,33 @@ def test_a_folder_with_odd_files_is_labelled_and_each_of_them_told(
         "animated.gif": "UnsupportedFormat",
         "broken.png": "Unreadable",
         "empty.jpg": "Unreadable",
-        "gray.png": "NotRGB",
-        "rotated.jpg": "RotatedByExif",
+        "phone.heic": "UnsupportedFormat",
         "tiny.png": "UnsupportedSize",
         "z-again.png": "RepeatedFile",
     }
     assert dict(result.skipped) == {reason: list(skipped.values()).count(reason) for reason in skipped.values()}
-    assert set(rows) - set(skipped) == {"a.png", "b.png", "d.png", "deep/c.jpg"}
+    assert set(rows) - set(skipped) == {"a.png", "b.png", "d.png", "deep/c.jpg", "gray.png", "rotated.jpg"}
     sizes = {name: (rows[name]["width"], rows[name]["height"]) for name in ("a.png", "d.png", "deep/c.jpg")}
     assert sizes == {"a.png": (64, 64), "d.png": (75, 131), "deep/c.jpg": (150, 90)}
+    assert result.converted == 2
+    assert {name: row["given"].get("converted") for name, row in rows.items() if name not in skipped} == {
+        **dict.fromkeys(("a.png", "b.png", "d.png", "deep/c.jpg")),
+        "gray.png": {"format": "png", "mode": "L", "orientation": 1},
+        "rotated.jpg": {"format": "jpeg", "mode": "RGB", "orientation": 6},
+    }
+    assert (rows["rotated.jpg"]["width"], rows["rotated.jpg"]["height"]) == (48, 64)
     for name, row in rows.items():
         assert all(each["segmentation"]["size"] == [row["height"], row["width"]] for each in row["instances"])
-        if name not in skipped:
+        if name in skipped:
+            continue
+        assert row["given"]["file"] == name
+        assert row["given"]["sha256"] == hashlib.sha256(before[name]).hexdigest()
+        if "converted" not in row["given"]:
             assert store.read(row["image"]) == before[name]  # the very file
     assert everything_in(folder) == before
     revision = json.loads(store.read("current.json"))["revision"]
+    annotations = json.loads(store.read(f"revisions/{revision}/coco/annotations/instances_train.json"))
+    assert all(image["given"] == rows[image["given"]["file"]]["given"] for image in annotations["images"])
     assert store.exists(f"revisions/{revision}/contact-sheet.png")
     assert "These pictures were there already" in store.read(f"revisions/{revision}/README.md").decode()
 
@@ -111,7 +125,7 @@ def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: P
     second = labelled(tiny_model, folder, store)
 
     counts = [each.run.stages[0].counts for each in (first, second)]
-    assert [(each.seen, each.reused) for each in counts] == [(4, 0), (1, 4)]
+    assert [(each.seen, each.reused) for each in counts] == [(6, 0), (1, 6)]
     assert store.read("current.json") != current
     (folder / "new.png").unlink()
     labelled(tiny_model, folder, store)
@@ -124,7 +138,7 @@ def test_a_run_that_is_stopped_goes_on(tiny_model: ModelFolder, folder: Path, tm
     with pytest.raises(Interrupted):
         labelled(tiny_model, folder, FolderStore(tmp_path / "out"), stop=stop)
 
-    assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 4
+    assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 6
 
 
 def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
@@ -213,7 +227,7 @@ def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path:
     done = CliRunner().invoke(app, ["label", str(folder), *options, *given])
 
     assert done.exit_code == 0, done.output
-    assert "files skipped: NotRGB 1" in done.output
+    assert "2 converted to upright RGB; files skipped: RepeatedFile 1" in done.output
     assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
     nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
     assert nothing.exit_code == 64

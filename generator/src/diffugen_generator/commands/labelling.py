@@ -154,7 +154,7 @@ def label(
         classes,
         dataset["splits"],
     )
-    return Labelled(result, _counted(given))
+    return Labelled(result, _counted(given), sum(bool(each.converted) for each in wanted))
 
 
 def _prompt(names: Sequence[str]) -> str:
@@ -242,6 +242,7 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: S
         height=given.height,
         verdict=Verdict((), given.reason) if given.reason else judge(found, size, spec.quality),
         label=found,
+        given=given.row(),
     )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,11 +29,9 @@ from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import GIVEN, ShardHeader
+from diffugen_generator.stages.portions import CPU_BATCH, GPU_BATCH, Portions
 from diffugen_generator.stages.witnesses import Witnesses
 
-GPU_BATCH = 16
-"""Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
-CPU_BATCH = 4
 SMALL_BATCH = 8
 """Pictures at once on each thread, where a small model is drawn with on several."""
 
@@ -46,11 +42,6 @@ MOST_HANDS = 4
 ENV_THREADS = "OMP_NUM_THREADS"
 # The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
 # ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
-
-S = TypeVar("S")
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 class Studio:
@@ -82,7 +73,11 @@ class Studio:
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if hands == 1 else SMALL_BATCH * hands)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
-        self._padded_to = self.batch if on_gpu else None
+        one_shape = self.batch if on_gpu else None
+        self._drawing = Portions("draw", padded_to=one_shape)
+        self._looking = Portions("look at", padded_to=one_shape)
+        self._checking = Portions("check the words of")
+        self._witnessing = Portions("show the other models")
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -109,7 +104,7 @@ class Studio:
         """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
         self._witnesses.open()  # what is drawn is looked at by all of them: one that cannot be loaded is told before
         tasks = _tasks(samples, grounds)
-        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(tasks)), tasks)
+        drawn = self._drawing.each(self._draw, tasks)
         # where there is a cover, the picture has more in it than what was drawn
         self._latents = {
             sample.id: latents
@@ -139,7 +134,7 @@ class Studio:
             evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
-        return self._witnesses.complete(seen, found)
+        return self._witnessing.each(self._complete, list(zip(seen, found, strict=True)))
 
     @property
     def draws_to_look(self) -> bool:
@@ -153,15 +148,20 @@ class Studio:
         again for it.
         """
         if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
-            _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            self._drawing.each(self._sample, missing)
         if self._inline:
             evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
         else:
-            evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+            evidence = self._looking.each(lambda some: self._looker.look(some, batch=self._looking.padded_to), seen)
         if self._attention is None or self._attention.min_presence is None:
             return evidence
-        presence = _in_parts(self._check, seen)
+        presence = self._checking.each(self._check, seen)
         return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
+
+    def _complete(self, pairs: Sequence[tuple[Seen, Findings]]) -> list[Findings]:
+        """Return what is found in pictures, with what the models beside this one say of them."""
+        seen, found = zip(*pairs, strict=True)
+        return self._witnesses.complete(seen, found)
 
     def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
         """Return how much the words of each picture's classes help to predict it."""
@@ -169,25 +169,21 @@ class Studio:
         prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
         return self._presence.of(list(latents), prompts, seeds, words)
 
-    def _draw(self, tasks: Sequence[_Task], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
-        latents = self._sample(tasks, pad=pad)
+    def _draw(self, tasks: Sequence[_Task]) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(tasks)
         drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
         return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
 
-    def _sample(self, tasks: Sequence[_Task], *, pad: bool) -> list[torch.Tensor]:
+    def _sample(self, tasks: Sequence[_Task]) -> list[torch.Tensor]:
         """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
         orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
-        batch = self._padded_to if pad else None
+        batch = self._drawing.padded_to
         if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
         watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
         latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
         self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
         return latents
-
-    def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
-        """Return the batch to pad to; none for a part of a batch that was too large."""
-        return self._padded_to if len(some) == len(whole) else None
 
 
 _Task = tuple[Sample, Ground | None]
@@ -197,19 +193,6 @@ _Task = tuple[Sample, Ground | None]
 def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
     under: Sequence[Ground | None] = grounds or [None] * len(samples)
     return list(zip(samples, under, strict=True))
-
-
-def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
-    """Do `work` on all `items` at once, or on halves where memory does not reach."""
-    try:
-        return work(items)
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-        log.warning("memory does not reach for %d pictures at once; halving", len(items))
-    torch.cuda.empty_cache()
-    half = len(items) // 2
-    return _in_parts(work, items[:half]) + _in_parts(work, items[half:])
 
 
 def hands_of(environ: Mapping[str, str]) -> int:
