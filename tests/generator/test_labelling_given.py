@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -22,11 +23,16 @@ from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.labelling import label, spec_of
 from diffugen_generator.commands.results import Labelled
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.fitting import fitted
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.records import Instance
 from diffugen_generator.store import FolderStore
-from tests.generator.made import everything_in
+from tests.generator.made import an_order, everything_in
+
+DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 
 
 def write(path: Path, picture: np.ndarray, **options: object) -> None:
@@ -188,14 +194,57 @@ def test_drawn_scenes_are_labelled(
     assert np.mean(overlaps) > least
 
 
+def test_a_detector_alone_needs_no_model_that_draws(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model that draws is looked for")
+
+    for place in ("planning.resolve", "stages.studios.resolve", "models.resolve"):
+        monkeypatch.setattr(f"diffugen_generator.{place}", refuse)
+    spec = spec_of(classes=["ball", "star"], detector="builtin://shapes-segmenter")
+    store = FolderStore(tmp_path / "out")
+    display = PlainDisplay(Console(file=(told := io.StringIO())))
+
+    done = label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=Event())
+
+    assert done.run.stages[0].counts.seen == 6
+    assert f"publishing (pictures): {len(manifest(store))}/{len(manifest(store))} (100 %)" in told.getvalue()
+    card = store.read(f"{done.run.published.uri.removeprefix(store.uri)[1:]}/README.md").decode()
+    assert "a detector gave the labels" in card
+    assert "| `builtin://shapes-segmenter` |" in card
+    assert "attention" not in card
+    assert "txt2img" not in card
+
+
+def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    look = Looker.look
+
+    def spied(self: Looker, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
+        shown.extend(each.picture.shape for each in seen)
+        return look(self, seen, batch=batch)
+
+    monkeypatch.setattr(Looker, "look", spied)
+    drawn = scenes.draw(1, np.random.default_rng(5)).images[0]
+    write(tmp_path / "mine" / "photo.jpg", np.asarray(Image.fromarray(drawn).resize((1200, 600))))
+
+    labelled(tiny_model, tmp_path / "mine", store := FolderStore(tmp_path / "out"))
+
+    assert shown == [(48, 88, 3)]
+    (row,) = manifest(store).values()
+    assert (row["height"], row["width"]) == (600, 1200)
+    assert all(each["segmentation"]["size"] == [600, 1200] for each in row["instances"])
+
+
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
 def test_pictures_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fitted(np.zeros((*size, 3), np.uint8), 64).shape == (*expected, 3)
 
 
 def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
-    from tests.generator.made import an_order
-
     like = an_order("builtin://shapes", labeling={"attention": {"threshold": 0.6}}, quality={"minInstances": 0}).spec
 
     spec = spec_of(classes=["pickup=truck, ute"], formats=["coco"], like=like)
@@ -204,6 +253,25 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     assert (spec.labeling.attention.threshold, spec.quality.min_instances) == (0.6, 0)
     assert spec.output.formats == ["coco"]
     assert spec.stages[0].txt2img.model == "builtin://shapes"
+
+
+@pytest.mark.parametrize(
+    ("labelling", "options", "labellers"),
+    [
+        ({"detector": DETECTOR}, {}, (False, True)),
+        ({"detector": DETECTOR}, {"model": "builtin://shapes"}, (True, True)),
+        ({"attention": {}}, {"detector": DETECTOR["model"]}, (True, True)),
+        ({"attention": {}}, {}, (True, False)),
+    ],
+)
+def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
+    labelling: dict, options: dict[str, str], labellers: tuple[bool, bool]
+) -> None:
+    like = an_order("builtin://shapes", labeling=labelling).spec
+
+    labeling = spec_of(like=like, **options).labeling
+
+    assert (labeling.attention is not None, labeling.detector is not None) == labellers
 
 
 @pytest.mark.parametrize(

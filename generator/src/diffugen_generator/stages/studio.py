@@ -23,12 +23,14 @@ from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.fitting import fitted
 from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import GIVEN, ShardHeader
+from diffugen_generator.stages.onlookers import Bystanders, seen_of
 from diffugen_generator.stages.portions import CPU_BATCH, GPU_BATCH, Portions
 from diffugen_generator.stages.witnesses import Witnesses
 
@@ -77,7 +79,6 @@ class Studio:
         self._drawing = Portions("draw", padded_to=one_shape)
         self._looking = Portions("look at", padded_to=one_shape)
         self._checking = Portions("check the words of")
-        self._witnessing = Portions("show the other models")
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -89,12 +90,12 @@ class Studio:
         self._vocabulary = vocabulary
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
-        self._given = header.kind == GIVEN
+        self._fit = trained_side(components) if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
-        self._witnesses = Witnesses(header, where, s3)
+        self._bystanders = Bystanders(Witnesses(header, where, s3))
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
@@ -126,20 +127,24 @@ class Studio:
         """
         found = list(before) or [Findings()] * len(samples)
         seen = [
-            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None), each.words)
+            seen_of(each, picture, self._latents.pop(each.id, None))
             for each, picture in zip(samples, pictures, strict=True)
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
             tasks = _tasks(samples, grounds)
-            evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
+            evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
-        return self._witnessing.each(self._complete, list(zip(seen, found, strict=True)))
+        return self._bystanders.complete(seen, found)
 
     @property
     def draws_to_look(self) -> bool:
         """Whether a picture from the store has to be drawn once more to be looked at."""
         return self._inline
+
+    def _fitted(self, seen: Seen) -> Seen:
+        """Return what attention is shown: a picture from elsewhere at a size that suits the model."""
+        return seen if self._fit is None else replace(seen, picture=fitted(seen.picture, self._fit))
 
     def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
         """Return what the model that draws attends to in pictures.
@@ -157,11 +162,6 @@ class Studio:
             return evidence
         presence = self._checking.each(self._check, seen)
         return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
-
-    def _complete(self, pairs: Sequence[tuple[Seen, Findings]]) -> list[Findings]:
-        """Return what is found in pictures, with what the models beside this one say of them."""
-        seen, found = zip(*pairs, strict=True)
-        return self._witnesses.complete(seen, found)
 
     def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
         """Return how much the words of each picture's classes help to predict it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from diffugen_api.errors import SpecError
 from diffugen_generator.judges import Judge
@@ -15,6 +16,7 @@ def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transfo
 
     Raises `SpecError` where the files do not make one, weights that are missing or left over included.
     """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:
         model, told = auto.from_pretrained(
             judge.path,
