@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -21,11 +23,16 @@ from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.labelling import label, spec_of
 from diffugen_generator.commands.results import Labelled
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.fitting import fitted
+from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.records import Instance
 from diffugen_generator.store import FolderStore
-from tests.generator.made import everything_in
+from tests.generator.made import an_order, everything_in
+
+DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 
 
 def write(path: Path, picture: np.ndarray, **options: object) -> None:
@@ -35,7 +42,7 @@ def write(path: Path, picture: np.ndarray, **options: object) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four good pictures of three sizes and two formats, and files that are odd each in its own way."""
+    """Four upright RGB pictures of three sizes and two formats, two others, and files that cannot be labelled."""
     drawn = scenes.draw(4, np.random.default_rng(5)).images
     folder = tmp_path / "mine"
     write(folder / "a.png", drawn[0])
@@ -45,10 +52,11 @@ def folder(tmp_path: Path) -> Path:
     write(folder / "gray.png", drawn[0][..., 0])
     rotated = Image.Exif()
     rotated[0x0112] = 6
-    write(folder / "rotated.jpg", drawn[1], exif=rotated)
+    write(folder / "rotated.jpg", drawn[1][:48], exif=rotated)
     (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:200])
     (folder / "empty.jpg").touch()
-    write(folder / "animated.gif", drawn[0])
+    Image.fromarray(drawn[0]).save(folder / "animated.gif", save_all=True, append_images=[Image.fromarray(drawn[1])])
+    (folder / "phone.heic").write_bytes(b"what Pillow cannot read")
     write(folder / "tiny.png", drawn[0][:8, :8])
     (folder / "z-again.png").write_bytes((folder / "a.png").read_bytes())
     (folder / "notes.md").write_text("no picture")
@@ -83,21 +91,33 @@ def test_a_folder_with_odd_files_is_labelled_and_each_of_them_told(
         "animated.gif": "UnsupportedFormat",
         "broken.png": "Unreadable",
         "empty.jpg": "Unreadable",
-        "gray.png": "NotRGB",
-        "rotated.jpg": "RotatedByExif",
+        "phone.heic": "UnsupportedFormat",
         "tiny.png": "UnsupportedSize",
         "z-again.png": "RepeatedFile",
     }
     assert dict(result.skipped) == {reason: list(skipped.values()).count(reason) for reason in skipped.values()}
-    assert set(rows) - set(skipped) == {"a.png", "b.png", "d.png", "deep/c.jpg"}
+    assert set(rows) - set(skipped) == {"a.png", "b.png", "d.png", "deep/c.jpg", "gray.png", "rotated.jpg"}
     sizes = {name: (rows[name]["width"], rows[name]["height"]) for name in ("a.png", "d.png", "deep/c.jpg")}
     assert sizes == {"a.png": (64, 64), "d.png": (75, 131), "deep/c.jpg": (150, 90)}
+    assert result.converted == 2
+    assert {name: row["given"].get("converted") for name, row in rows.items() if name not in skipped} == {
+        **dict.fromkeys(("a.png", "b.png", "d.png", "deep/c.jpg")),
+        "gray.png": {"format": "png", "mode": "L", "orientation": 1},
+        "rotated.jpg": {"format": "jpeg", "mode": "RGB", "orientation": 6},
+    }
+    assert (rows["rotated.jpg"]["width"], rows["rotated.jpg"]["height"]) == (48, 64)
     for name, row in rows.items():
         assert all(each["segmentation"]["size"] == [row["height"], row["width"]] for each in row["instances"])
-        if name not in skipped:
+        if name in skipped:
+            continue
+        assert row["given"]["file"] == name
+        assert row["given"]["sha256"] == hashlib.sha256(before[name]).hexdigest()
+        if "converted" not in row["given"]:
             assert store.read(row["image"]) == before[name]  # the very file
     assert everything_in(folder) == before
     revision = json.loads(store.read("current.json"))["revision"]
+    annotations = json.loads(store.read(f"revisions/{revision}/coco/annotations/instances_train.json"))
+    assert all(image["given"] == rows[image["given"]["file"]]["given"] for image in annotations["images"])
     assert store.exists(f"revisions/{revision}/contact-sheet.png")
     assert "These pictures were there already" in store.read(f"revisions/{revision}/README.md").decode()
 
@@ -111,7 +131,7 @@ def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: P
     second = labelled(tiny_model, folder, store)
 
     counts = [each.run.stages[0].counts for each in (first, second)]
-    assert [(each.seen, each.reused) for each in counts] == [(4, 0), (1, 4)]
+    assert [(each.seen, each.reused) for each in counts] == [(6, 0), (1, 6)]
     assert store.read("current.json") != current
     (folder / "new.png").unlink()
     labelled(tiny_model, folder, store)
@@ -124,7 +144,7 @@ def test_a_run_that_is_stopped_goes_on(tiny_model: ModelFolder, folder: Path, tm
     with pytest.raises(Interrupted):
         labelled(tiny_model, folder, FolderStore(tmp_path / "out"), stop=stop)
 
-    assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 4
+    assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 6
 
 
 def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
@@ -174,14 +194,57 @@ def test_drawn_scenes_are_labelled(
     assert np.mean(overlaps) > least
 
 
+def test_a_detector_alone_needs_no_model_that_draws(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model that draws is looked for")
+
+    for place in ("planning.resolve", "stages.studios.resolve", "models.resolve"):
+        monkeypatch.setattr(f"diffugen_generator.{place}", refuse)
+    spec = spec_of(classes=["ball", "star"], detector="builtin://shapes-segmenter")
+    store = FolderStore(tmp_path / "out")
+    display = PlainDisplay(Console(file=(told := io.StringIO())))
+
+    done = label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=Event())
+
+    assert done.run.stages[0].counts.seen == 6
+    assert f"publishing (pictures): {len(manifest(store))}/{len(manifest(store))} (100 %)" in told.getvalue()
+    card = store.read(f"{done.run.published.uri.removeprefix(store.uri)[1:]}/README.md").decode()
+    assert "a detector gave the labels" in card
+    assert "| `builtin://shapes-segmenter` |" in card
+    assert "attention" not in card
+    assert "txt2img" not in card
+
+
+def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    look = Looker.look
+
+    def spied(self: Looker, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
+        shown.extend(each.picture.shape for each in seen)
+        return look(self, seen, batch=batch)
+
+    monkeypatch.setattr(Looker, "look", spied)
+    drawn = scenes.draw(1, np.random.default_rng(5)).images[0]
+    write(tmp_path / "mine" / "photo.jpg", np.asarray(Image.fromarray(drawn).resize((1200, 600))))
+
+    labelled(tiny_model, tmp_path / "mine", store := FolderStore(tmp_path / "out"))
+
+    assert shown == [(48, 88, 3)]
+    (row,) = manifest(store).values()
+    assert (row["height"], row["width"]) == (600, 1200)
+    assert all(each["segmentation"]["size"] == [600, 1200] for each in row["instances"])
+
+
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
 def test_pictures_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fitted(np.zeros((*size, 3), np.uint8), 64).shape == (*expected, 3)
 
 
 def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
-    from tests.generator.made import an_order
-
     like = an_order("builtin://shapes", labeling={"attention": {"threshold": 0.6}}, quality={"minInstances": 0}).spec
 
     spec = spec_of(classes=["pickup=truck, ute"], formats=["coco"], like=like)
@@ -190,6 +253,25 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     assert (spec.labeling.attention.threshold, spec.quality.min_instances) == (0.6, 0)
     assert spec.output.formats == ["coco"]
     assert spec.stages[0].txt2img.model == "builtin://shapes"
+
+
+@pytest.mark.parametrize(
+    ("labelling", "options", "labellers"),
+    [
+        ({"detector": DETECTOR}, {}, (False, True)),
+        ({"detector": DETECTOR}, {"model": "builtin://shapes"}, (True, True)),
+        ({"attention": {}}, {"detector": DETECTOR["model"]}, (True, True)),
+        ({"attention": {}}, {}, (True, False)),
+    ],
+)
+def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
+    labelling: dict, options: dict[str, str], labellers: tuple[bool, bool]
+) -> None:
+    like = an_order("builtin://shapes", labeling=labelling).spec
+
+    labeling = spec_of(like=like, **options).labeling
+
+    assert (labeling.attention is not None, labeling.detector is not None) == labellers
 
 
 @pytest.mark.parametrize(
@@ -213,7 +295,7 @@ def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path:
     done = CliRunner().invoke(app, ["label", str(folder), *options, *given])
 
     assert done.exit_code == 0, done.output
-    assert "files skipped: NotRGB 1" in done.output
+    assert "2 converted to upright RGB; files skipped: RepeatedFile 1" in done.output
     assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
     nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
     assert nothing.exit_code == 64

@@ -362,7 +362,7 @@ def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: Fold
         run_shard(header, rows, copied)
 
 
-def test_a_batch_that_memory_does_not_hold_is_halved(
+def test_a_batch_that_memory_does_not_hold_is_halved_for_the_rest_of_the_shard(
     tiny_model: ModelFolder,
     drawn: FolderStore,
     store: FolderStore,
@@ -372,21 +372,34 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     import torch
 
     from diffugen_generator.diffusion.drawing import Drawer
+    from diffugen_generator.labeling.attention import Looker
 
-    whole = Drawer.sample
-    tried: list[int] = []
+    sample, look = Drawer.sample, Looker.look
+    drawing: list[int] = []
+    looking: list[int] = []
 
-    def short_of_memory(self, orders, settings, *, batch=None, watch=None):
-        tried.append(len(orders))
+    def sample_at_most_two(self, orders, settings, *, batch=None, watch=None):
+        drawing.append(len(orders))
         if len(orders) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, orders, settings, batch=batch, watch=watch)
+        return sample(self, orders, settings, batch=batch, watch=watch)
 
-    monkeypatch.setattr(Drawer, "sample", short_of_memory)
+    def look_at_most_three(self, seen, *, batch=None):
+        looking.append(len(seen))
+        if len(seen) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return look(self, seen, batch=batch)
 
-    counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=6, device="cpu")
+    monkeypatch.setattr(Drawer, "sample", sample_at_most_two)
+    monkeypatch.setattr(Looker, "look", look_at_most_three)
 
-    assert tried == [6, 3, 1, 2, 3, 1, 2]
-    assert caplog.messages[0] == "memory does not reach for 6 pictures at once; halving"
+    counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=4, device="cpu")
+
+    assert drawing == [4, 2, 2, 2]  # a batch of four, and one of two
+    assert looking == [4, 2, 2, 2]
+    assert caplog.messages == [
+        "memory does not reach to draw 4 pictures at once; 2 from now on",
+        "memory does not reach to look at 4 pictures at once; 2 from now on",
+    ]
     assert counts.drawn == 6
     assert list(store.list("")) == list(drawn.list(""))

@@ -121,12 +121,12 @@ def test_what_they_do_not_agree_on_is_marked_and_not_published(both: tuple[WorkO
     assert all(line["instances"] == [] for line in lines)
 
 
-def test_a_detector_that_is_added_looks_at_stored_pictures_and_attention_is_not_asked_again(
+def test_a_detector_that_is_added_looks_at_stored_pictures_and_the_model_that_drew_them_is_not_loaded(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FolderStore(tmp_path)
     done(order_of(model, {"attention": {}}), store)
-    monkeypatch.setattr("diffugen_generator.labeling.attention.Looker.look", None)
+    monkeypatch.setattr("diffugen_generator.stages.studios.Studios.open", None)
 
     order = order_of(model, {"attention": {}, "detector": DETECTOR})
     found = done(order, store)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from diffugen_api import layout
@@ -284,6 +285,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         detector=order.spec.labeling.detector,
         agreement=order.spec.labeling.agreement,
         clip=order.spec.quality.clip_score,
+        safety=order.spec.quality.safety,
         witnesses=each.recipe.witnesses,
         judges=each.judges,
     )
@@ -323,10 +325,18 @@ def _document(value: Any) -> bytes:
 def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
     """Write the plan of a stage whose `total` pictures the store has from elsewhere; return what they share.
 
-    Raises `SpecError` where the model cannot be had.
+    Where no attention is asked for, the stage's model is not looked for. Raises `SpecError` where one cannot be had.
     """
-    [stage] = stages_of(order.spec)
+    [stage] = stages_of(order.spec) if order.spec.labeling.attention is not None else [_unasked(order.spec)]
     found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
     return replace(_header(order, stage), kind=GIVEN)
+
+
+def _unasked(spec: LabeledDatasetSpec) -> StageInPlan:
+    """Return a stage of pictures from elsewhere that its model does not look at."""
+    [stage] = spec.stages
+    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
+    model = ModelFolder(model_of(spec.stages, stage)[0], Path(), digest="")
+    return StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=judges), judges)

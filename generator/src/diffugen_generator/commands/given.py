@@ -1,23 +1,21 @@
-"""Pictures that somebody has already, taken into a dataset's store: each file checked, hashed and copied as it is.
+"""Pictures that somebody has already, taken into a dataset's store: each file checked, hashed and copied.
 
 A picture's id is a hash of its file's bytes and of the text that it is read with, so a second run finds it there, and
-its labels too. A file that cannot be labelled so that every reader sees the same (it is broken, rotated by its EXIF
-tag, or not RGB) is told with its reason, and ends nothing.
+its labels too. What is not an upright RGB picture is kept as one (`uprights`). A file that cannot be labelled is told
+with its reason, and ends nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Final
-
-from PIL import Image, UnidentifiedImageError
+from typing import Any, Final
 
 from diffugen_api import layout
 from diffugen_api.plan import Sample, address, canonical
+from diffugen_generator.commands.uprights import CONVERSION_VERSION, UNREADABLE, UNSUPPORTED, UnusableError, upright
 from diffugen_generator.failures import Missing
 from diffugen_generator.flow import in_order
 from diffugen_generator.stages.pictures import CONTENT_TYPES
@@ -25,21 +23,14 @@ from diffugen_generator.store import JSON, Store
 
 STAGE: Final = "given"
 """The one stage of a dataset of given pictures."""
-ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"})
+_NOT_READ: Final = frozenset({".heic", ".heif"})
+"""Pictures that Pillow cannot read."""
+ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}) | _NOT_READ
 """What is taken for a picture, by its name; other files are passed over."""
-LEAST = 16
-"""Pixels of the shorter side."""
-MOST = 64_000_000
-"""Pixels of a picture: 64 megapixels, 200 MB while it is looked at."""
-
-UNREADABLE, NOT_RGB, ROTATED = "Unreadable", "NotRGB", "RotatedByExif"
-UNSUPPORTED, BAD_SIZE, REPEATED = "UnsupportedFormat", "UnsupportedSize", "RepeatedFile"
+REPEATED: Final = "RepeatedFile"
 
 _READERS = 16
 _WINDOW = 64
-_ORIENTATION = 0x0112
-"""EXIF's tag; 1 is upright."""
-_UPRIGHT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +44,25 @@ class Given:
     height: int = 0
     reason: str = ""
     """Why the file is skipped, in CamelCase."""
+    sha256: str = ""
+    """Of the file, in hex."""
+    converted: Mapping[str, Any] = field(default_factory=dict)
+    """What the file was, where the picture is kept as another (`Upright.converted`)."""
 
     @property
     def file(self) -> str:
         """The file's path below what was asked for."""
         return self.sample.variables["file"]
+
+    def row(self) -> dict[str, Any]:
+        """Return what a line of the manifest says of the file; nothing of one that is skipped."""
+        if self.reason:
+            return {}
+        return {
+            "file": self.file,
+            "sha256": self.sha256,
+            **({"converted": dict(self.converted)} if self.converted else {}),
+        }
 
 
 @dataclass
@@ -83,23 +88,28 @@ class Intake:
                 yield given
 
     def _take(self, name: str) -> Given:
+        if PurePosixPath(name).suffix.lower() in _NOT_READ:
+            return self._skipped(name, UNSUPPORTED)
         try:
             data = self.source.read(name)
+            kept = upright(data)
         except Missing:
             return self._skipped(name, UNREADABLE)
-        found = _reason_or_kind(data)
-        if isinstance(found, str):
-            return self._skipped(name, found)
-        image_format, width, height = found
+        except UnusableError as unusable:
+            return self._skipped(name, unusable.reason)
         prompt = self._caption(name) or self.prompt
         digest = hashlib.sha256(data).hexdigest()
-        sample_id = address({"file": digest, "prompt": prompt}, 32)
+        decided: dict[str, Any] = {"file": digest, "prompt": prompt}
+        if kept.converted:
+            decided["converted"] = CONVERSION_VERSION
+        sample_id = address(decided, 32)
         sample = Sample(sample_id, prompt, int(sample_id[:15], 16), 0, {"file": name})
         recipe = layout.recipe(STAGE, sample_id)
         if not self.store.exists(recipe):
-            self.store.write(layout.image(STAGE, sample_id, image_format), data, CONTENT_TYPES[image_format])
-            self.store.write(recipe, canonical({"sha256": digest, "prompt": prompt}) + b"\n", JSON)
-        return Given(sample, image_format, width, height)
+            self.store.write(layout.image(STAGE, sample_id, kept.format), kept.file(), CONTENT_TYPES[kept.format])
+            content = {"sha256": digest, "prompt": prompt, **({"converted": kept.converted} if kept.converted else {})}
+            self.store.write(recipe, canonical(content) + b"\n", JSON)
+        return Given(sample, kept.format, kept.width, kept.height, sha256=digest, converted=kept.converted)
 
     def _caption(self, name: str) -> str:
         """Return the text beside a picture: `cat.txt` beside `cat.png`; empty where there is none."""
@@ -112,23 +122,3 @@ class Intake:
     @staticmethod
     def _skipped(name: str, reason: str) -> Given:
         return Given(Sample(address({"skipped": name}, 32), "", 0, 0, {"file": name}), reason=reason)
-
-
-def _reason_or_kind(data: bytes) -> str | tuple[str, int, int]:
-    """Return why a file is skipped, or its format, width and height."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            kind, (width, height), mode = (image.format or "").lower(), image.size, image.mode
-            orientation = image.getexif().get(_ORIENTATION, _UPRIGHT)
-            if kind not in CONTENT_TYPES or getattr(image, "n_frames", 1) > 1:
-                return UNSUPPORTED
-            if width * height > MOST or min(width, height) < LEAST:
-                return BAD_SIZE
-            if mode != "RGB":
-                return NOT_RGB
-            if orientation != _UPRIGHT:
-                return ROTATED
-            image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError):
-        return UNREADABLE
-    return kind, width, height

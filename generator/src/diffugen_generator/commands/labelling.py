@@ -35,8 +35,8 @@ from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.store import Store
 
-UNUSED = "builtin://shapes"
-"""The model of the one stage where a detector alone labels: a stage has one, and this is the smallest."""
+NO_MODEL = "none"
+"""The model of the one stage where a detector alone labels: a stage names one, and this is never looked for."""
 
 
 def prompt_of(spec: LabeledDatasetSpec) -> str:
@@ -62,13 +62,15 @@ def spec_of(
         like: a dataset whose classes, labelling, quality, formats and splits are taken where nothing else is said.
 
     Raises:
-        SpecError: there are no classes or no model, a value is not valid, or `inline` is asked for.
+        SpecError: there are no classes, neither model nor detector, a value is not valid, or `inline` is asked for.
     """
     data: dict[str, Any] = {"output": {}}
     if like is not None:
         content = like.model_dump(mode="json", by_alias=True)
         data = {field: content[field] for field in ("classes", "labeling", "quality", "seed")}
         data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3")}
+        if model and data["labeling"]["attention"] is None:
+            data["labeling"]["attention"] = {}
         model = model or next((each.txt2img.model for each in like.stages if each.txt2img is not None), "")
     if classes:
         data["classes"] = [_class(each) for each in classes]
@@ -79,7 +81,7 @@ def spec_of(
         data["labeling"] = {"detector": {"type": "transformers", "model": detector}, "attention": attention}
         if model and attention is None:
             data["labeling"]["attention"] = {}
-        model = model or UNUSED
+        model = model or NO_MODEL
     if not data.get("classes"):
         raise SpecError("NoClasses", '--class: say what to look for: --class car --class "pickup=truck,ute".')
     if not model:
@@ -140,6 +142,7 @@ def label(
             stop=stop.is_set,
             entries=lambda recipes: _entries(spec, recipes[0], given, store),
             drawn=False,
+            total=len(given),
         ).published
     if published is None:
         raise AssertionError("a publish step that ends well has published")
@@ -154,7 +157,7 @@ def label(
         classes,
         dataset["splits"],
     )
-    return Labelled(result, _counted(given))
+    return Labelled(result, _counted(given), sum(bool(each.converted) for each in wanted))
 
 
 def _prompt(names: Sequence[str]) -> str:
@@ -242,6 +245,7 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: S
         height=given.height,
         verdict=Verdict((), given.reason) if given.reason else judge(found, size, spec.quality),
         label=found,
+        given=given.row(),
     )
 
 

@@ -73,7 +73,9 @@ class Labelled:
     run: RunResult
     skipped: Mapping[str, int]
     """Files that were skipped, by reason."""
+    converted: int
+    """Pictures that are kept as another file, since theirs is not an upright RGB one."""
 
     def row(self) -> dict[str, Any]:
         """Return the result as JSON data."""
-        return {**self.run.row(), "skipped": dict(self.skipped)}
+        return {**self.run.row(), "skipped": dict(self.skipped), "converted": self.converted}

@@ -87,7 +87,7 @@ def show_labelled(console: Console, result: Labelled) -> None:
     skipped = ", ".join(f"{reason} {count:,}" for reason, count in result.skipped.items()) or "none"
     console.print(
         f"\n{counts.total:,} pictures: {counts.seen:,} looked at, {counts.labelled - counts.seen:,} decided anew, "
-        f"{counts.reused:,} there already; files skipped: {skipped}\n"
+        f"{counts.reused:,} there already; {result.converted:,} converted to upright RGB; files skipped: {skipped}\n"
         f"[bold]{published.samples:,}[/] published ({_counts(result.run.splits)}), {published.rejected:,} rejected, "
         f"[bold]{published.instances:,}[/] objects, {duration(result.run.seconds)}",
         highlight=False,

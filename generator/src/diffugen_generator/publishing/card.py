@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffugen_api.orders import WorkOrder
+from diffugen_api.recipes import CLIP, DETECTOR, MASKS
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.publishing.contact_sheet import PATH as CONTACT_SHEET
 from diffugen_generator.publishing.tally import Tally
 
 _ORIGIN = """\
-Nobody photographed these pictures: a diffusion model drew them from the prompts below, and its own
-cross-attention gave the labels. Both can be wrong; the score of each label is in the manifest."""
+Nobody photographed these pictures: a diffusion model drew them from the prompts below, and {labeller}
+gave the labels. Both can be wrong; the score of each label is in the manifest."""
 
 _GIVEN = """\
-These pictures were there already: a model looked at each, and what it saw gave the labels. They can be wrong; the
-score of each label is in the manifest, and so is the reason of every file that was skipped."""
+These pictures were there already: {labeller} gave the labels. They can be wrong; the
+score of each label is in the manifest, and so are the file that each picture was and the reason of every file that was
+skipped."""
+
+_LICENCE = "The pictures are products of the models above: what their licences say of outputs holds for this dataset."
+_GIVEN_LICENCE = "The pictures keep the licences that they had. The labels are products of the models above."
 
 _MANIFEST = """\
 `manifest.jsonl.gz` has a line for every sample, accepted or rejected: prompt, variables, seed, scores and masks,
@@ -47,8 +53,19 @@ yolo segment train data=yolo/data.yaml model=yolo11n-seg.pt
 """
 
 
-def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]], *, drawn: bool = True) -> str:
-    """Return the dataset card; `models` are each stage's model and its digest, and drew the pictures if `drawn`."""
+def card(
+    order: WorkOrder,
+    tally: Tally,
+    models: Sequence[tuple[str, str]],
+    judges: Mapping[str, str],
+    *,
+    drawn: bool = True,
+) -> str:
+    """Return the dataset card.
+
+    `models` are each stage's model and its digest, `judges` the digests of those beside them, by kind; `drawn` says
+    whether the pictures come from a model.
+    """
     spec, counts = order.spec, tally.row()
     splits = tally.release.splits
     lines = [
@@ -62,7 +79,7 @@ def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]], *, d
         "",
         f"![{order.name}]({CONTACT_SHEET})",
         "",
-        _ORIGIN if drawn else _GIVEN,
+        (_ORIGIN if drawn else _GIVEN).format(labeller=_labeller(spec)),
         "",
         "## Contents",
         "",
@@ -72,21 +89,16 @@ def card(order: WorkOrder, tally: Tally, models: Sequence[tuple[str, str]], *, d
         "",
         _rejections(tally),
         "",
-        "## Prompts",
-        "",
-        *(f"- `{_code(template)}`" for template in spec.prompts.templates[:_SHOWN]),
-        *_more(len(spec.prompts.templates)),
-        "",
-        *(f"- `{name}`: {_values(values)}" for name, values in spec.prompts.variables.items()),
-        *([f"- negative prompt: `{_code(spec.prompts.negative)}`"] if spec.prompts.negative else []),
-        "",
+        *(_prompts(spec) if drawn else _reading(spec)),
         "## Models",
         "",
-        *_table(["stage", "kind", "model", "SHA-256", "steps", "guidance"], _model_rows(order, models)),
+        *_table(
+            ["stage", "kind", "model", "SHA-256", "steps", "guidance"], _model_rows(order, models, judges, drawn=drawn)
+        ),
         "",
         "## Licence",
         "",
-        "The pictures are products of the models above: what their licences say of outputs holds for this dataset.",
+        _LICENCE if drawn else _GIVEN_LICENCE,
         "",
         "## Loading",
         "",
@@ -114,18 +126,59 @@ def _class_rows(tally: Tally, splits: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def _model_rows(order: WorkOrder, models: Sequence[tuple[str, str]]) -> list[list[str]]:
+def _labeller(spec: LabeledDatasetSpec) -> str:
+    by = []
+    if spec.labeling.attention is not None:
+        by.append("the cross-attention of a diffusion model")
+    if spec.labeling.detector is not None:
+        by.append("a detector")
+    return " and ".join(by)
+
+
+def _prompts(spec: LabeledDatasetSpec) -> list[str]:
+    prompts = spec.prompts
     return [
-        [
-            stage.name,
-            f"{stage.kind} from {stage.source}" if stage.source else stage.kind,
-            f"`{model}`",
-            f"`{digest[:16]}…`",
-            str(stage.task.steps),
-            f"{stage.task.guidance_scale:g}",
-        ]
-        for stage, (model, digest) in zip(order.spec.stages, models, strict=True)
+        "## Prompts",
+        "",
+        *(f"- `{_code(template)}`" for template in prompts.templates[:_SHOWN]),
+        *_more(len(prompts.templates)),
+        "",
+        *(f"- `{name}`: {_values(values)}" for name, values in prompts.variables.items()),
+        *([f"- negative prompt: `{_code(prompts.negative)}`"] if prompts.negative else []),
+        "",
     ]
+
+
+def _reading(spec: LabeledDatasetSpec) -> list[str]:
+    """Return what given pictures were read with; a detector reads nothing."""
+    if spec.labeling.attention is None:
+        return []
+    (prompt,) = spec.prompts.templates
+    return ["## Captions", "", f"Pictures without a caption were read as `{_code(prompt)}`.", ""]
+
+
+def _model_rows(
+    order: WorkOrder, models: Sequence[tuple[str, str]], judges: Mapping[str, str], *, drawn: bool
+) -> list[list[str]]:
+    """Return a row for each model that drew, or looked."""
+    spec = order.spec
+    rows = []
+    for stage, (model, digest) in zip(spec.stages, models, strict=True):
+        if drawn:
+            kind = f"{stage.kind} from {stage.source}" if stage.source else stage.kind
+            task = stage.task
+            rows.append([stage.name, kind, *_named(model, digest), str(task.steps), f"{task.guidance_scale:g}"])
+        elif spec.labeling.attention is not None:
+            rows.append([stage.name, "attention", *_named(model, digest), "", ""])
+    beside = {CLIP: spec.quality.clip_score and spec.quality.clip_score.model}
+    if (detector := spec.labeling.detector) is not None:
+        beside |= {DETECTOR: detector.model, MASKS: detector.mask_model}
+    rows += [["", kind, *_named(uri, judges[kind]), "", ""] for kind, uri in beside.items() if uri and kind in judges]
+    return rows
+
+
+def _named(model: str, digest: str) -> tuple[str, str]:
+    return f"`{model}`", f"`{digest[:16]}…`"
 
 
 def _rejections(tally: Tally) -> str:

@@ -67,6 +67,7 @@ class _Split:
             "prompt": entry.sample.prompt,
             "seed": entry.sample.seed,
             "stage": entry.stage,
+            **({"given": dict(entry.given)} if entry.given else {}),
         }
         _append(self._images, image, first=self._image_count == 1)
         for instance in entry.verdict.instances:

@@ -8,7 +8,7 @@ dataset (but for the fingerprints of prompts in `samples_of`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -49,6 +49,8 @@ class Entry:
     height: int
     verdict: Verdict
     label: Label
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Of a picture that was there already: `file`, `sha256`, and `converted` if it is kept as another."""
 
     @property
     def file_name(self) -> str:
@@ -73,6 +75,7 @@ class Entry:
             "dropped": self.verdict.dropped,
             "instances": [instance.row() for instance in self.verdict.instances],
             **_source_row(self.sample),
+            **({"given": dict(self.given)} if self.given else {}),
             **records.ignore_rows(self.label.ignored),
             **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
             **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),

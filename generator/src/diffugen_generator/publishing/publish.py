@@ -29,6 +29,7 @@ from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
 from diffugen_api.v1alpha1 import normalised
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
 from diffugen_generator.flow import Lane
+from diffugen_generator.planning import judges_in
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.coco import Coco
 from diffugen_generator.publishing.contact_sheet import ContactSheet
@@ -66,10 +67,12 @@ def publish(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     entries: Callable[[list[StageRecipe]], Iterable[Entry]] | None = None,
     drawn: bool = True,
+    total: int | None = None,
 ) -> Outcome:
     """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted.
 
-    `entries` gives others than those that the spec asks for; `drawn` says whether the pictures come from a model.
+    `entries` gives others than those that the spec asks for, and `total` says how many; `drawn` says whether the
+    pictures come from a model.
     """
     plan = _read_json(store, layout.plan_summary(order.revision))
     if plan is None:
@@ -81,7 +84,9 @@ def publish(
     if dataset is None:
         store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
         published_entries = entries(recipes) if entries is not None else entries_of(order, recipes, store)
-        dataset = _fill(_Work(order, store, folder, plan, recipes, published_entries, drawn), on_progress, stop)
+        expected = sum(most_samples(order.spec).values()) if total is None else total
+        work = _Work(order, store, folder, plan, recipes, published_entries, expected, drawn)
+        dataset = _fill(work, on_progress, stop)
     published = _published(store, folder, dataset)
     pointer = _point(store, folder, published, order.spec.revision_history_limit, clock)
     published = published.model_copy(
@@ -99,6 +104,8 @@ class _Work:
     plan: Mapping[str, Any]
     recipes: list[StageRecipe]
     entries: Iterable[Entry]
+    expected: int
+    """How many entries there are, at most."""
     drawn: bool
 
 
@@ -114,12 +121,11 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
             *(make(release) for name, make in _FORMATS.items() if name in order.spec.output.formats),
         ]
         sheet = ContactSheet(release, tally, order.name)
-        total = sum(most_samples(order.spec).values())
         for done, entry in enumerate(work.entries, start=1):
             for form in (*formats, sheet):
                 form.add(entry)
             if on_progress:
-                on_progress(done, max(done, total))
+                on_progress(done, max(done, work.expected))
             if stop():
                 raise Interrupted("publishing was stopped; the next try does it again")
         for form in formats:
@@ -129,7 +135,8 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         release.finish()
         sheet.finish()
         models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
-        release.write("README.md", card(order, tally, models, drawn=work.drawn).encode(), "text/markdown")
+        judges = {kind: digest for found in judges_in(work.plan).values() for kind, digest in found.items()}
+        release.write("README.md", card(order, tally, models, judges, drawn=work.drawn).encode(), "text/markdown")
         release.finish()
         dataset = _dataset(work, release, tally)
         if _read_json(work.store, layout.addresses(work.folder)) is None:

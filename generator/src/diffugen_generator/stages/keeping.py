@@ -47,6 +47,11 @@ class Keeper:
             return Need.LABEL
         return Need.SEE
 
+    def lacks_attention(self, sample: Sample) -> bool:
+        """Return whether the model that draws has yet to be asked what it sees in a sample's picture."""
+        evidence_id = self._header.evidence_id
+        return bool(evidence_id) and not self._store.exists(layout.evidence(self._stage, evidence_id, sample.id))
+
     def picture_file(self, sample: Sample) -> bytes:
         """Return the stored file of a sample's picture; raise `Incomplete` where there is none."""
         try:

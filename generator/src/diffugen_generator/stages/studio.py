@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,17 +23,17 @@ from diffugen_generator.embeddings import Embedding
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.fitting import fitted
 from diffugen_generator.labeling.inline import Watcher
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.shards import GIVEN, ShardHeader
+from diffugen_generator.stages.onlookers import Bystanders, seen_of
+from diffugen_generator.stages.portions import CPU_BATCH, GPU_BATCH, Portions
 from diffugen_generator.stages.witnesses import Witnesses
 
-GPU_BATCH = 16
-"""Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
-CPU_BATCH = 4
 SMALL_BATCH = 8
 """Pictures at once on each thread, where a small model is drawn with on several."""
 
@@ -46,11 +44,6 @@ MOST_HANDS = 4
 ENV_THREADS = "OMP_NUM_THREADS"
 # The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
 # ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
-
-S = TypeVar("S")
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 class Studio:
@@ -82,7 +75,10 @@ class Studio:
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if hands == 1 else SMALL_BATCH * hands)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
-        self._padded_to = self.batch if on_gpu else None
+        one_shape = self.batch if on_gpu else None
+        self._drawing = Portions("draw", padded_to=one_shape)
+        self._looking = Portions("look at", padded_to=one_shape)
+        self._checking = Portions("check the words of")
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -94,12 +90,12 @@ class Studio:
         self._vocabulary = vocabulary
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
-        self._given = header.kind == GIVEN
+        self._fit = trained_side(components) if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
         self._drawer = Crew(components, texts, hands)
         self._looker = Looker(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
-        self._witnesses = Witnesses(header, where, s3)
+        self._bystanders = Bystanders(Witnesses(header, where, s3))
         self._latents: dict[str, torch.Tensor] = {}
         """What the pictures of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
@@ -107,8 +103,9 @@ class Studio:
 
     def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+        self._bystanders.open()  # what is drawn is looked at by all of them: one that cannot be loaded is told before
         tasks = _tasks(samples, grounds)
-        drawn = _in_parts(lambda some: self._draw(some, pad=len(some) == len(tasks)), tasks)
+        drawn = self._drawing.each(self._draw, tasks)
         # where there is a cover, the picture has more in it than what was drawn
         self._latents = {
             sample.id: latents
@@ -130,20 +127,24 @@ class Studio:
         """
         found = list(before) or [Findings()] * len(samples)
         seen = [
-            Seen(picture, each.text, each.seed, self._latents.pop(each.id, None), each.words)
+            seen_of(each, picture, self._latents.pop(each.id, None))
             for each, picture in zip(samples, pictures, strict=True)
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
             tasks = _tasks(samples, grounds)
-            evidence = self._attended([tasks[i] for i in missing], [seen[i] for i in missing])
+            evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
-        return self._witnesses.complete(seen, found)
+        return self._bystanders.complete(seen, found)
 
     @property
     def draws_to_look(self) -> bool:
         """Whether a picture from the store has to be drawn once more to be looked at."""
         return self._inline
+
+    def _fitted(self, seen: Seen) -> Seen:
+        """Return what attention is shown: a picture from elsewhere at a size that suits the model."""
+        return seen if self._fit is None else replace(seen, picture=fitted(seen.picture, self._fit))
 
     def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
         """Return what the model that draws attends to in pictures.
@@ -152,14 +153,14 @@ class Studio:
         again for it.
         """
         if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
-            _in_parts(lambda some: self._sample(some, pad=len(some) == len(missing)), missing)
+            self._drawing.each(self._sample, missing)
         if self._inline:
             evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
         else:
-            evidence = _in_parts(lambda some: self._looker.look(some, batch=self._pad(some, seen)), seen)
+            evidence = self._looking.each(lambda some: self._looker.look(some, batch=self._looking.padded_to), seen)
         if self._attention is None or self._attention.min_presence is None:
             return evidence
-        presence = _in_parts(self._check, seen)
+        presence = self._checking.each(self._check, seen)
         return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
 
     def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
@@ -168,25 +169,21 @@ class Studio:
         prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
         return self._presence.of(list(latents), prompts, seeds, words)
 
-    def _draw(self, tasks: Sequence[_Task], *, pad: bool) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
-        latents = self._sample(tasks, pad=pad)
+    def _draw(self, tasks: Sequence[_Task]) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(tasks)
         drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
         return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
 
-    def _sample(self, tasks: Sequence[_Task], *, pad: bool) -> list[torch.Tensor]:
+    def _sample(self, tasks: Sequence[_Task]) -> list[torch.Tensor]:
         """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
         orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
-        batch = self._padded_to if pad else None
+        batch = self._drawing.padded_to
         if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
         watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
         latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
         self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
         return latents
-
-    def _pad(self, some: Sequence[S], whole: Sequence[S]) -> int | None:
-        """Return the batch to pad to; none for a part of a batch that was too large."""
-        return self._padded_to if len(some) == len(whole) else None
 
 
 _Task = tuple[Sample, Ground | None]
@@ -196,19 +193,6 @@ _Task = tuple[Sample, Ground | None]
 def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
     under: Sequence[Ground | None] = grounds or [None] * len(samples)
     return list(zip(samples, under, strict=True))
-
-
-def _in_parts(work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
-    """Do `work` on all `items` at once, or on halves where memory does not reach."""
-    try:
-        return work(items)
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-        log.warning("memory does not reach for %d pictures at once; halving", len(items))
-    torch.cuda.empty_cache()
-    half = len(items) // 2
-    return _in_parts(work, items[:half]) + _in_parts(work, items[half:])
 
 
 def hands_of(environ: Mapping[str, str]) -> int:

@@ -19,6 +19,7 @@ from diffugen_generator.models import resolve
 from diffugen_generator.shards import GIVEN, ShardHeader
 
 if TYPE_CHECKING:
+    from diffugen_generator.stages.onlookers import Onlooker
     from diffugen_generator.stages.studio import Studio
 
 
@@ -42,6 +43,7 @@ class Studios:
         self._dtype = dtype
         self._s3 = s3
         self._open: tuple[ShardHeader, Studio] | None = None
+        self._onlooker: tuple[ShardHeader, Onlooker] | None = None
 
     @classmethod
     def of(cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ) -> Studios:
@@ -68,12 +70,10 @@ class Studios:
 
         Raises `SpecError` where the model is not the one that was planned with, or cannot be drawn with.
         """
-        alike = replace(header, index=0)
-        if header.kind == GIVEN:  # pictures that are only looked at may differ in size and format
-            alike = replace(alike, drawing={**header.drawing, "image": None})
+        alike = _alike(header)
         if self._open is not None and self._open[0] == alike:
             return self._open[1]
-        self._open = None
+        self._open = self._onlooker = None
         on_loading()
         # pickles, too: the plan accepted them for this very digest
         model = resolve(header.model, field=f"model of stage {header.stage}", s3=self._s3, pickled=True)
@@ -97,3 +97,29 @@ class Studios:
         )
         self._open = (alike, studio)
         return studio
+
+    def onlooker(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> Onlooker | Studio:
+        """Return who looks at pictures for `header`'s shard where the model that draws is not asked; it is not loaded.
+
+        A studio that is open for the like does it, too. `on_loading` is told before models are loaded.
+        """
+        alike = _alike(header)
+        if self._open is not None and self._open[0] == alike:
+            return self._open[1]
+        if self._onlooker is not None and self._onlooker[0] == alike:
+            return self._onlooker[1]
+        self._open = self._onlooker = None
+        on_loading()
+        from diffugen_generator.stages.onlookers import Onlooker  # noqa: PLC0415 - torch, only where a model has to run
+
+        onlooker = Onlooker(header, device=self._device, batch=self._batch_size, s3=self._s3)
+        self._onlooker = (alike, onlooker)
+        return onlooker
+
+
+def _alike(header: ShardHeader) -> ShardHeader:
+    """Return what shards have in common that the same models can serve."""
+    alike = replace(header, index=0)
+    if header.kind == GIVEN:  # pictures that are only looked at may differ in size and format
+        alike = replace(alike, drawing={**header.drawing, "image": None})
+    return alike

@@ -34,6 +34,7 @@ from diffugen_generator.stages.uploading import Uploads
 from diffugen_generator.store import Store
 
 if TYPE_CHECKING:
+    from diffugen_generator.stages.onlookers import Onlooker
     from diffugen_generator.stages.studio import Studio
 
 Progress = Callable[[ShardCounts], None]
@@ -115,13 +116,24 @@ class _Work:
                 uploads.submit(self._label_stored, sample)
             if self._header.origins:
                 needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
-            if needs[Need.SEE] or needs[Need.DRAW]:
+            if needs[Need.SEE]:
+                with self._measures.timed(Part.LOAD):
+                    who = self._who_sees(needs, studios, uploads)
+                self._see(needs[Need.SEE], who, uploads)
+            if needs[Need.DRAW]:
                 with self._measures.timed(Part.LOAD):
                     studio = studios.open(self._header, self._on_loading)
-                self._see(needs[Need.SEE], studio, uploads)
                 self._draw(needs[Need.DRAW], studio, uploads)
         self._report()
         return self._counts
+
+    def _who_sees(self, needs: dict[Need, list[Sample]], studios: Studios, uploads: Uploads) -> Studio | Onlooker:
+        """Return who looks at stored pictures: the model that draws is loaded only if it is needed."""
+        asked = [uploads.ask(self._keeper.lacks_attention, sample) for sample in needs[Need.SEE]]
+        lacking = [answer.result() for answer in asked]
+        if needs[Need.DRAW] or any(lacking):
+            return studios.open(self._header, self._on_loading)
+        return studios.onlooker(self._header, self._on_loading)
 
     def _needs(self, rows: Sequence[ShardRow], uploads: Uploads) -> dict[Need, list[Sample]]:
         """Ask the store what each sample still needs; complete ones are left out."""
@@ -147,7 +159,7 @@ class _Work:
             self._count(skipped=len(self._skipped))
         return [sample for sample in samples if sample.id not in self._skipped]
 
-    def _see(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
+    def _see(self, samples: Sequence[Sample], studio: Studio | Onlooker, uploads: Uploads) -> None:
         """Look at stored pictures; those of the next batch are read meanwhile."""
 
         def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from diffugen_api.errors import SpecError
 from diffugen_generator.judges import Judge
@@ -15,9 +16,11 @@ def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transfo
 
     Raises `SpecError` where the files do not make one, weights that are missing or left over included.
     """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:
         model, told = auto.from_pretrained(
             judge.path,
+            variant=judge.variant or None,
             dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
@@ -34,11 +37,14 @@ def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transfo
 def load_part(auto: Any, judge: Judge) -> Any:
     """Load a processor or tokenizer by one of transformers' auto classes."""
     try:
-        return auto.from_pretrained(judge.path, local_files_only=True, trust_remote_code=False)
+        return auto.from_pretrained(judge.processor, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _unsupported(judge, str(error)) from error
 
 
 def _unsupported(judge: Judge, why: str) -> SpecError:
     line = " ".join(why.split())[:300]
-    return SpecError("UnsupportedModel", f"the model {judge.uri} cannot be loaded as a {judge.family}: {line}")
+    return SpecError(
+        "UnsupportedModel",
+        f"{judge.field}: the model {judge.uri} cannot be loaded as a {judge.family}: {line}; save it anew, whole.",
+    )

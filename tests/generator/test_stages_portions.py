@@ -1,0 +1,67 @@
+"""How many pictures a model works on at once, where memory is short."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from diffugen_generator.stages.portions import Portions
+
+
+class Card:
+    """Works on `most` pictures at once, padding included."""
+
+    def __init__(self, most: int, portions: Portions) -> None:
+        self.most, self.portions = most, portions
+        self.tried: list[int] = []
+
+    def work(self, some: Sequence[int]) -> list[int]:
+        self.tried.append(max(len(some), self.portions.padded_to or 0))
+        if self.tried[-1] > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [each * each for each in some]
+
+
+def test_what_fits_is_done_at_once() -> None:
+    portions = Portions("draw", padded_to=8)
+    card = Card(8, portions)
+
+    assert portions.each(card.work, range(5)) == [0, 1, 4, 9, 16]
+    assert portions.each(card.work, []) == []
+
+    assert card.tried == [8]
+
+
+@pytest.mark.parametrize(
+    ("padded_to", "tried"),
+    [
+        (None, [10, 5, 3, 3, 3, 1, 3, 3, 3, 1]),
+        (16, [16, 8, 4, *[2] * 10]),
+    ],
+)
+def test_what_memory_holds_is_learnt_once(
+    padded_to: int | None, tried: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    portions = Portions("draw", padded_to=padded_to)
+    card = Card(3, portions)
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert portions.each(card.work, range(10)) == [each * each for each in range(10)]
+
+    assert card.tried == tried
+    assert len(caplog.messages) == sum(each > 3 for each in tried)
+    assert portions.padded_to == (padded_to and 2)
+
+
+def test_memory_that_does_not_hold_one_is_an_error() -> None:
+    portions = Portions("draw", padded_to=4)
+    card = Card(0, portions)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        portions.each(card.work, range(3))
+
+    assert card.tried == [4, 2, 1]
