@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from diffugen_api.plan import revision_of, stage_recipe
-from diffugen_api.recipes import CLIP, DETECTOR, MASKS
+from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
 from diffugen_api.v1alpha1 import Labeling
 from tests.api.specs import a_spec
 
-JUDGES = {DETECTOR: "d" * 64, MASKS: "m" * 64, CLIP: "c" * 64}
+JUDGES = {DETECTOR: "d" * 64, MASKS: "m" * 64, CLIP: "c" * 64, SAFETY: "e" * 64}
 SEGMENTER = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 FINDER = {"type": "open-vocabulary", "model": "/models/owl", "maskModel": "/models/sam"}
 
@@ -98,3 +98,21 @@ def test_a_clip_score_is_evidence_and_its_least_value_is_in_no_address() -> None
     assert one == other
     assert set(one["witnesses"]) == {CLIP}
     assert one["label"] != ids()["label"]
+
+
+def test_a_safety_checker_is_evidence_and_its_limit_is_in_no_address() -> None:
+    one, other = (ids(quality={"safety": {"model": "/models/checker", "max": most}}) for most in (0, 0.05))
+
+    assert one == other
+    assert set(one["witnesses"]) == {SAFETY}
+    assert one["evidence"] == ids()["evidence"]
+    assert one["label"] != ids()["label"]
+    assert ids(quality={"safety": {"model": "/models/checker"}}, judges={SAFETY: "0" * 64}) != one
+
+
+def test_without_a_safety_checker_all_is_as_it_was() -> None:
+    clip = {"clipScore": {"model": "/models/clip"}}
+
+    assert ids(quality={**clip, "safety": None}) == ids(quality=clip)
+    assert revision_of(a_spec(quality={"safety": None})) == revision_of(a_spec())
+    assert revision_of(a_spec(quality={"safety": {"model": "/m"}})) != revision_of(a_spec())

@@ -20,11 +20,12 @@ from PIL import Image
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.builtin import scenes
-from diffugen_generator.judges import detectors_of, yolo_classes
+from diffugen_generator.judges import detectors_of
 from diffugen_generator.labeling.choosing import choose
 from diffugen_generator.labeling.detections import Detections
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.pickled_classes import yolo_classes
 from tests.generator.yolo_weights import weights
 
 SHAPES = [ObjectClass(name=name) for name in scenes.CLASSES]
@@ -150,6 +151,7 @@ from diffugen_api.v1alpha1 import DetectorLabeling
 from diffugen_generator.judges import detectors_of
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.pickled_classes import yolo_classes
 settings = DetectorLabeling(type="yolo", model={settings.model!r}, sha256={settings.sha256!r})
 from PIL import Image
 torch.set_num_threads(3)

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
+import re
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator import judges, models
+from diffugen_generator import judges
 from diffugen_generator.judges import detectors_of, judges_of
-from diffugen_generator.models.digests import FileDigest, hashed
+from tests.generator.hubs import Hub, a_hub
 from tests.generator.made import spec_data
+
+
+def weights_of(text: str) -> bytes:
+    """Return a safetensors file that holds a text."""
+    return save({"text": np.frombuffer(text.encode(), np.uint8)})
 
 
 def a_folder(folder: Path, family: str = "mask2former", weights: str = "model.safetensors", **config: Any) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     names = {str(number): name for number, name in enumerate(["ball", "square", "triangle", "star"])}
     (folder / "config.json").write_text(json.dumps({"model_type": family, "id2label": names, **config}))
-    (folder / weights).write_text("weights")
+    (folder / weights).write_bytes(weights_of("weights"))
     return str(folder)
 
 
@@ -64,7 +72,7 @@ def test_the_built_in_segmenter_is_found() -> None:
 @pytest.mark.parametrize(
     ("model", "reason", "message"),
     [
-        ("builtin://nothing", "UnknownModel", "no model is built in as 'builtin://nothing'; builtin are: shapes-seg"),
+        ("builtin://nothing", "UnknownModel", "no model is built in as 'nothing'; builtin are: shapes-seg"),
         ("/no/such/folder", "UnknownModel", "there is no folder '/no/such/folder'"),
         ("relative", "UnknownModel", "is neither builtin://NAME"),
     ],
@@ -92,6 +100,27 @@ def test_models_that_cannot_be_used(tmp_path: Path, made: dict[str, str], messag
     assert message in str(error)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            weights_of("weights")[:-1],
+            "has a file model.safetensors of .* bytes whose header tells of .*; copy it anew.",
+        ),
+        (b"weights", "has a file model.safetensors whose header cannot be read: it is broken; copy it anew."),
+    ],
+)
+def test_weights_that_are_not_whole_are_found_without_loading_them(
+    tmp_path: Path, weights: bytes, message: str
+) -> None:
+    model = a_folder(tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").write_bytes(weights)
+
+    error = refusal(spec_of({"type": "transformers", "model": model}))
+
+    assert re.fullmatch(f"spec.labeling.detector.model: '{model}' {message}", str(error))
+
+
 def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
     def digest() -> str:
         return judges_of(spec_of({"type": "transformers", "model": str(tmp_path / "m")}))["detector"].digest
@@ -100,7 +129,7 @@ def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
     first = digest()
     (tmp_path / "m" / "README.md").write_text("words")
     assert digest() == first
-    (tmp_path / "m" / "model.safetensors").write_text("other weights")
+    (tmp_path / "m" / "model.safetensors").write_bytes(weights_of("other weights"))
     assert digest() != first
 
 
@@ -191,42 +220,105 @@ def test_a_detector_is_found_without_the_spec_around_it(tmp_path: Path) -> None:
     assert detectors_of(spec.labeling.detector) == judges_of(spec)
 
 
-class Elsewhere:
-    """A repository that is a folder here, and counts what is fetched from it."""
-
-    uri = "hf://org/name@0000"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.fetched: list[str] = []
-        self.identity = ["test", str(folder)]
-
-    def names(self) -> list[str]:
-        return [file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()]
-
-    def fetch(self, names: list[str], into: Path) -> dict[str, FileDigest]:
-        self.fetched += names
-        return {name: hashed(Path(shutil.copy(self.folder / name, into / name))) for name in names}
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DIFFUGEN_MODEL_CACHE", raising=False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with a_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
 
 
-def test_a_model_of_a_hub_is_fetched_once_without_what_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_plan_fetches_configurations_of_a_hub_and_who_looks_the_weights_of_the_same_digest(
+    hub: Hub, tmp_path: Path
 ) -> None:
-    here = tmp_path / "there"
-    a_folder(here)
-    (here / "pytorch_model.bin").write_text("pickle")
-    (here / "onnx").mkdir()
-    (here / "onnx" / "model.safetensors").write_text("another")
-    elsewhere = Elsewhere(here)
-    monkeypatch.setattr(models, "_remote", lambda *_: elsewhere)
-    monkeypatch.setenv("DIFFUGEN_MODEL_CACHE", str(tmp_path / "cache"))
-
+    a_folder(tmp_path / "there")
+    (tmp_path / "there" / "pytorch_model.bin").write_text("pickle")
+    (tmp_path / "there" / "model.fp16.safetensors").write_text("a second copy")
+    (tmp_path / "there" / "onnx").mkdir()
+    (tmp_path / "there" / "onnx" / "model.safetensors").write_text("another")
+    hub.publish("org/name", tmp_path / "there")
     spec = spec_of({"type": "transformers", "model": "hf://org/name@main"})
-    first, again = judges_of(spec)["detector"], judges_of(spec)["detector"]
+    assert spec.labeling.detector is not None
 
-    assert sorted(elsewhere.fetched) == ["config.json", "model.safetensors"]
-    assert first == again
-    assert first.digest == judges_of(spec_of({"type": "transformers", "model": str(here)}))["detector"].digest
+    planned = judges_of(spec)["detector"]
+    assert hub.fetched() == ["config.json"]
+    again = judges_of(spec)["detector"]
+    assert hub.fetched() == ["config.json"]
+    found = detectors_of(spec.labeling.detector)["detector"]
+
+    assert planned == again
+    assert sorted({*hub.fetched()}) == ["config.json", "model.safetensors"]
+    assert (found.path / "model.safetensors").read_bytes() == weights_of("weights")
+    here = judges_of(spec_of({"type": "transformers", "model": str(tmp_path / "there")}))["detector"]
+    assert {planned.digest, found.digest} == {here.digest}
+    assert judges_of(spec)["detector"].path == found.path
+
+
+def a_checker(folder: Path, processor: Path | None = None, weights: str = "model.safetensors") -> Path:
+    """A folder that passes for a safety checker until somebody loads it."""
+    a_folder(folder, "clip", weights, architectures=["StableDiffusionSafetyChecker"])
+    (processor or folder).mkdir(exist_ok=True)
+    ((processor or folder) / "preprocessor_config.json").write_text("{}")
+    return folder
+
+
+def safety(model: str | Path) -> LabeledDatasetSpec:
+    quality = {"safety": {"model": str(model)}}
+    return LabeledDatasetSpec.model_validate(spec_data("builtin://shapes", quality=quality))
+
+
+def test_a_safety_checker_is_the_same_in_a_folder_of_its_own_in_a_pipelines_and_on_a_hub(
+    hub: Hub, tmp_path: Path
+) -> None:
+    alone = a_checker(tmp_path / "alone")
+    (alone / "README.md").write_text("words")
+    within = a_checker(tmp_path / "pipeline" / "safety_checker", tmp_path / "pipeline" / "feature_extractor")
+    (tmp_path / "pipeline" / "model_index.json").write_text("{}")
+    hub.publish("org/pipeline", tmp_path / "pipeline")
+
+    one, other, remote = (judges_of(safety(m))["safety"] for m in (alone, tmp_path / "pipeline", "hf://org/pipeline"))
+
+    assert one.family == "stable-diffusion-safety-checker"
+    assert one.digest == other.digest == remote.digest
+    assert (one.path, one.processor) == (alone, alone)
+    assert (other.path, other.processor) == (within, tmp_path / "pipeline" / "feature_extractor")
+    assert sorted(hub.fetched()) == ["feature_extractor/preprocessor_config.json", "safety_checker/config.json"]
+
+
+def lacking(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (a_checker(folder) / name).unlink()
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: f / "none", "there is no folder "),
+        (lacking("config.json"), "has no config.json."),
+        (lacking("model.safetensors"), "has no weights; save them as safetensors."),
+        (lacking("preprocessor_config.json"), "has no preprocessor_config.json; put the one that came with the check"),
+        (lambda f: a_folder(f, "clip"), "is a clip; what can be used here is: stable-diffusion-safety-checker."),
+        (lambda f: a_checker(f, weights="pytorch_model.bin"), "has only pickled weights, which may run code"),
+    ],
+)
+def test_what_is_no_safety_checker_is_refused(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+    error = refusal(safety(str(make(tmp_path / "m"))))
+
+    assert str(error).startswith("spec.quality.safety.model: ")
+    assert message in str(error)
+
+
+def test_a_safety_checker_is_no_clip_model(tmp_path: Path) -> None:
+    quality = {"clipScore": {"model": str(a_checker(tmp_path / "m"))}}
+
+    error = refusal(LabeledDatasetSpec.model_validate(spec_data("builtin://shapes", quality=quality)))
+
+    assert "is a stable-diffusion-safety-checker; what can be used here is: clip." in str(error)
 
 
 def test_a_yolo_file_of_a_hub_is_fetched_and_held_to_its_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

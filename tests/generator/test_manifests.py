@@ -188,6 +188,15 @@ def test_a_pods_model_folder_need_not_be_here(tmp_path: Path) -> None:
     assert read_datasets(written(tmp_path, manifest(stages=stages)))
 
 
+def test_a_pods_folders_of_models_that_look_need_not_be_here_either(tmp_path: Path) -> None:
+    labeling = {"detector": {"type": "transformers", "model": "builtin://shapes-segmenter"}}
+    there = {"clipScore": {"model": "/models/clip"}, "safety": {"model": "/models/checker"}}
+
+    assert read_datasets(written(tmp_path, manifest(labeling=labeling, quality=there)))
+    [fault] = faults_of(tmp_path, manifest(quality={"safety": {"model": "checker"}}))
+    assert fault.startswith("spec.quality.safety.model: 'checker' is neither builtin://NAME")
+
+
 @pytest.mark.parametrize("name", ["Shapes", "my dataset", "-a", 5])
 def test_names_are_those_of_kubernetes(tmp_path: Path, name: object) -> None:
     document = manifest()

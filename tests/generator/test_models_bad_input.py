@@ -53,7 +53,9 @@ def pickled(model: Path) -> dict[str, Any]:
     return {}
 
 
-def word(token: str = "<x>", width: int = 32, spoil: bytes | None = None, short: int = 0) -> Callable[[Path], dict[str, Any]]:
+def word(
+    token: str = "<x>", width: int = 32, spoil: bytes | None = None, short: int = 0
+) -> Callable[[Path], dict[str, Any]]:
     def add(model: Path) -> dict[str, Any]:
         path = model.parent / "x.safetensors"
         save_file({"<x>": torch.zeros(1, width)}, path)

@@ -88,3 +88,17 @@ def test_a_picture_that_does_not_fit_its_prompt_is_rejected(least: float, reason
     quality = Quality.model_validate({"clipScore": {"model": "/models/clip", "min": least}})
 
     assert judge(label, (100, 100), quality).reason == reason
+
+
+@pytest.mark.parametrize(("most", "reason"), [(-0.01, "Unsafe"), (0, "Unsafe"), (0.004, "Unsafe"), (0.005, "")])
+def test_a_picture_that_a_safety_checker_flags_is_rejected(most: float, reason: str) -> None:
+    label = Label("0" * 32, (square(30),), scores={"safety": 0.005})
+    quality = Quality.model_validate({"safety": {"model": "/models/checker", "max": most}})
+
+    assert judge(label, (100, 100), quality).reason == reason
+
+
+def test_a_picture_at_the_threshold_of_a_concept_is_not_flagged() -> None:
+    label = Label("0" * 32, (square(30),), scores={"safety": 0.0})
+
+    assert judge(label, (100, 100), Quality.model_validate({"safety": {"model": "/models/checker"}})).accepted

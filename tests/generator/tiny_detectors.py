@@ -217,3 +217,19 @@ def clip(folder: Path) -> Path:
     )
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return write(folder, CLIPModel(config), CLIPProcessor(images, tokenizer))
+
+
+def safety_checker(folder: Path, seed: int = 0) -> Path:
+    """With random concepts, each of a threshold that no picture reaches."""
+    import torch
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    torch.manual_seed(seed)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, projection_dim=16)
+    checker = StableDiffusionSafetyChecker(config)
+    for embeds in (checker.concept_embeds, checker.special_care_embeds):
+        embeds.data.normal_()
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return write(folder, checker, images)

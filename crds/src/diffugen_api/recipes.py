@@ -18,6 +18,8 @@ DETECTION_VERSION = 1
 """Raised when a detector's answers are read differently."""
 CLIP_VERSION = 1
 """Raised when a CLIP model is asked differently."""
+SAFETY_VERSION = 1
+"""Raised when a safety checker is read differently."""
 DECISION_VERSION = 1
 """Raised when the same evidence and thresholds lead to other labels."""
 
@@ -29,7 +31,7 @@ _YOUNGER_ATTENTION: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
 _YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 _YOUNGER_CLASS: Mapping[str, Any] = {"detectorClass": None}
 _YOUNGER_LABELING: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
-_YOUNGER_QUALITY: Mapping[str, Any] = {"minBorderDistance": 0, "duplicates": None, "clipScore": None}
+_YOUNGER_QUALITY: Mapping[str, Any] = {"minBorderDistance": 0, "duplicates": None, "clipScore": None, "safety": None}
 """Fields of the manifest that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
 _YOUNGER: Mapping[str, Mapping[str, Any]] = {"txt2img": _YOUNGER_TXT2IMG}
@@ -74,8 +76,8 @@ def store_of(spec: LabeledDatasetSpec) -> str:
     return address(where, 10)
 
 
-DETECTOR, MASKS, CLIP = "detector", "masks", "clip"
-"""Models beside the one that draws, as their digests are keyed; detector and clip are kinds of evidence, too."""
+DETECTOR, MASKS, CLIP, SAFETY = "detector", "masks", "clip", "safety"
+"""Models beside the one that draws, as their digests are keyed; all but masks are kinds of evidence, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class StageRecipe:
     """Of the attention maps; empty where attention labels nothing."""
     label_id: str
     witnesses: Mapping[str, str] = field(default_factory=dict)
-    """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`."""
+    """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`, `SAFETY`."""
     source: StageRecipe | None = None
     """The recipe of the stage that this one draws from."""
 
@@ -119,7 +121,7 @@ def stage_recipe(
 
     `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token, `source` is
     the recipe of the stage that it draws from; `judges` has the digests of the models beside it, by `DETECTOR`,
-    `MASKS` and `CLIP`, as far as the spec asks for them.
+    `MASKS`, `CLIP` and `SAFETY`, as far as the spec asks for them.
     """
     if (source and source.stage) != stage.source:
         raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
@@ -170,6 +172,8 @@ def _witnesses(spec: LabeledDatasetSpec, judges: Mapping[str, str]) -> dict[str,
         found[DETECTOR] = address(seen)
     if spec.quality.clip_score is not None:
         found[CLIP] = address({"version": CLIP_VERSION, "clip": judges[CLIP]})
+    if spec.quality.safety is not None:
+        found[SAFETY] = address({"version": SAFETY_VERSION, "safety": judges[SAFETY]})
     return found
 
 
@@ -201,6 +205,5 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
         }
     if attention is not None and detector is not None:
         decided["agreement"] = spec.labeling.agreement
-    if CLIP in witnesses:
-        decided["clip"] = witnesses[CLIP]
+    decided |= {kind: witnesses[kind] for kind in (CLIP, SAFETY) if kind in witnesses}
     return address(decided)

@@ -139,23 +139,20 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         return
     stages = dataset.spec.stages
     for (model, field), kind in {model_of(stages, stage): stage.kind for stage in stages}.items():
-        # a folder is one in the pod, and a place elsewhere is asked by the plan; what is built in is everywhere
-        if not model.startswith(("/", HUB, BUCKET)):
+        if _is_everywhere(model):
             try:
                 check_kind(resolve(model, field=field), kind, field)
             except SpecError as error:
                 yield _fault_of(error)
-    yield from _judge_faults(dataset)
+    try:
+        judges_of(dataset.spec, _is_everywhere)
+    except SpecError as error:
+        yield _fault_of(error)
 
 
-def _judge_faults(dataset: LabeledDataset) -> Iterator[Fault]:
-    """Yield what is wrong with the models that label, as far as they are everywhere."""
-    detector = dataset.spec.labeling.detector
-    if detector is not None and not detector.model.startswith(("/", HUB, BUCKET)):
-        try:
-            judges_of(dataset.spec)
-        except SpecError as error:
-            yield _fault_of(error)
+def _is_everywhere(model: str) -> bool:
+    """Return whether a model is where this runs: a folder is one in the pod, and a place elsewhere the plan asks."""
+    return not model.startswith(("/", HUB, BUCKET))
 
 
 def _fault_of(error: SpecError) -> Fault:

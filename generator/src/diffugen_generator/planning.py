@@ -285,6 +285,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         detector=order.spec.labeling.detector,
         agreement=order.spec.labeling.agreement,
         clip=order.spec.quality.clip_score,
+        safety=order.spec.quality.safety,
         witnesses=each.recipe.witnesses,
         judges=each.judges,
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from diffugen_api.recipes import CLIP
+from diffugen_api.recipes import CLIP, SAFETY
 from diffugen_api.v1alpha1 import Quality
 from diffugen_generator.labeling.looks import BLANK
 from diffugen_generator.records import Instance, Label
@@ -21,6 +21,8 @@ BLANK_PICTURE = "BlankPicture"
 """A picture's reason: it has one colour, as where a safety filter blackened it."""
 POOR_FIT = "BelowClipScore"
 """A picture's reason: CLIP finds that it does not fit its prompt."""
+UNSAFE = "Unsafe"
+"""A picture's reason: a safety checker flags it."""
 DUPLICATE = "Duplicate"
 """A picture's reason: another, that stands, looks alike."""
 TOO_SMALL = "BelowMinAreaFraction"
@@ -68,6 +70,8 @@ def judge(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
 def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], standing: int, quality: Quality) -> str:
     if looks and float(looks["deviation"]) < BLANK:
         return BLANK_PICTURE
+    if quality.safety is not None and scores[SAFETY] > quality.safety.max:
+        return UNSAFE
     if quality.clip_score is not None and scores[CLIP] < quality.clip_score.min:
         return POOR_FIT
     return TOO_FEW if standing < quality.min_instances else ""

@@ -125,7 +125,7 @@ class Label:
     looks: Mapping[str, Any] = field(default_factory=dict)
     """How the picture looks: `deviation` and `hash` (`labeling.looks`)."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """What models say of the whole picture: `clip`."""
+    """What models say of the whole picture: `clip`, `safety`."""
     ignored: tuple[Region, ...] = ()
 
     def row(self) -> dict[str, Any]:

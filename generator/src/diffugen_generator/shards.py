@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass, Quality
+from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass, Quality, Safety
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store import Store
 
@@ -124,6 +124,7 @@ class ShardHeader:
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
     clip: ClipScore | None = None
+    safety: Safety | None = None
     witnesses: Mapping[str, str] = field(default_factory=dict)
     """Evidence ids of what other models say of the pictures, by kind (`StageRecipe.witnesses`)."""
     judges: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +157,7 @@ class ShardHeader:
             "detector": _json(self.detector),
             "agreement": self.agreement,
             "clip": _json(self.clip),
+            "safety": _json(self.safety),
             "witnesses": dict(self.witnesses),
             "judges": dict(self.judges),
             **self._sources_json(),
@@ -188,6 +190,7 @@ class ShardHeader:
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
             clip=_read(ClipScore, line["clip"]),
+            safety=_read(Safety, line.get("safety")),
             witnesses=line["witnesses"],
             judges=line["judges"],
         )

@@ -10,7 +10,7 @@ from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, 
 from diffugen_api.v1alpha1.models import Drawing, Embedding
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
-from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality
+from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality, Safety
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
@@ -64,6 +64,7 @@ __all__ = [
     "Quality",
     "Resources",
     "Run",
+    "Safety",
     "SampleCounts",
     "Scheduler",
     "SecretRef",

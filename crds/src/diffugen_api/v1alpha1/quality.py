@@ -38,6 +38,26 @@ class ClipScore(Model):
     )
 
 
+class Safety(Model):
+    """Pictures that a safety checker flags: rejected, never blackened."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=512,
+        description="A checker as Stable Diffusion has it (StableDiffusionSafetyChecker), in safetensors, with its "
+        "preprocessor_config.json: hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or the path of a folder. The folder of a "
+        "pipeline that has safety_checker/ and feature_extractor/ is one, too.",
+    )
+    max: float = Field(
+        default=0,
+        ge=-1,
+        le=1,
+        description="How far a picture may be above the threshold of one of the checker's concepts: cosine of the "
+        "embeddings less the threshold. 0 rejects what diffusers would blacken, less rejects more. Changing it runs no "
+        "model.",
+    )
+
+
 class Quality(Model):
     """Which pictures are good enough. Rejected ones stay in the manifest, with the reason."""
 
@@ -73,6 +93,7 @@ class Quality(Model):
     )
     duplicates: Duplicates | None = Field(default=None)
     clip_score: ClipScore | None = Field(default=None)
+    safety: Safety | None = Field(default=None)
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Quality:

@@ -1,12 +1,12 @@
 """All that models saw in one picture, and the label that is decided from it. On a CPU, without torch.
 
-With one labeller its objects stand; with both, those that they agree on. How the picture looks, and what CLIP says
-of it, goes into the label as well, so that `quality` is decided from labels alone.
+With one labeller its objects stand; with both, those that they agree on. How the picture looks, and what CLIP
+and a safety checker say of it, goes into the label as well, so that `quality` is decided from labels alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
-from diffugen_api.recipes import CLIP, DETECTOR
+from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
 from diffugen_api.weights import plain
 from diffugen_generator.failures import BadShard
 from diffugen_generator.labeling.agreement import Marked, agree
 from diffugen_generator.labeling.choosing import choose
-from diffugen_generator.labeling.clip_score import Score
 from diffugen_generator.labeling.decision import Decision, decision_of
 from diffugen_generator.labeling.detections import Detections
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.labeler import Witness
 from diffugen_generator.labeling.looks import looks_of
+from diffugen_generator.labeling.scores import Fit, Margin
 from diffugen_generator.records import Instance, Label, MarkedInstance
 from diffugen_generator.shards import ShardHeader
 
@@ -37,7 +37,8 @@ class Findings:
 
     attention: Evidence | None = None
     detections: Detections | None = None
-    clip: Score | None = None
+    clip: Fit | None = None
+    safety: Margin | None = None
 
     def files(self, header: ShardHeader) -> dict[str, Witness]:
         """Return what there is, by the evidence id that it is kept under."""
@@ -45,6 +46,7 @@ class Findings:
             header.evidence_id: self.attention,
             header.witnesses.get(DETECTOR, ""): self.detections,
             header.witnesses.get(CLIP, ""): self.clip,
+            header.witnesses.get(SAFETY, ""): self.safety,
         }
         return {key: witness for key, witness in found.items() if key and witness is not None}
 
@@ -58,14 +60,16 @@ class Findings:
         return cls(
             attention=_loaded(Evidence.loads, header.evidence_id, read),
             detections=_loaded(Detections.loads, ids.get(DETECTOR, ""), read),
-            clip=_loaded(Score.loads, ids.get(CLIP, ""), read),
+            clip=_loaded(Fit.loads, ids.get(CLIP, ""), read),
+            safety=_loaded(Margin.loads, ids.get(SAFETY, ""), read),
         )
 
 
 def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, header: ShardHeader) -> Label:
     """Decide the label of a sample whose picture [height, width, 3] is `picture`."""
     looks = looks_of(picture)
-    scores: Mapping[str, float] = {} if findings.clip is None else {CLIP: findings.clip.cosine}
+    told = {CLIP: findings.clip, SAFETY: findings.safety}
+    scores = {kind: score.value for kind, score in told.items() if score is not None}
     attended = None
     if header.attention is not None and findings.attention is not None:
         attended = decision_of(findings.attention, picture, header.attention)

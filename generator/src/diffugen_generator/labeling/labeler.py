@@ -1,7 +1,7 @@
 """What all labellers have in common: they are shown pictures, and leave evidence. Without torch.
 
-Attention (`attention.Looker`), detectors and CLIP each look at a picture and say what they saw; what is made of it
-is decided apart, from what all of them left (`findings`).
+Attention (`attention.Looker`), detectors, CLIP and safety checkers each look at a picture and say what they saw; what
+is made of it is decided apart, from what all of them left (`findings`).
 """
 
 from __future__ import annotations

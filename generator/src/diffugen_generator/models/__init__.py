@@ -7,14 +7,11 @@ the folder lies. Plans need no weights of models from elsewhere; whoever draws h
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any
 
-from diffugen_api.addressing import canonical
-from diffugen_api.contract import ENV_MODEL_CACHE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.models import cache
@@ -22,19 +19,15 @@ from diffugen_generator.models.architecture import check_architecture, takes_a_m
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import INDEX, PICKLED, PIPELINES, Choice, choose, settings_from
 from diffugen_generator.models.headers import check_whole
+from diffugen_generator.models.places import BUCKET, BUILTIN, BUILTIN_FOLDER, HUB, path_of
+from diffugen_generator.models.remotes import Remote, held, remote_of
 
 __all__ = [
     "BUCKET", "BUILTIN", "HUB", "PIPELINES", "ModelFolder", "builtin_names", "check_kind", "made_for_inpainting",
     "open_file", "resolve", "settings_of",
 ]  # fmt: skip
 
-BUILTIN: Final = "builtin://"
-HUB: Final = "hf://"
-BUCKET: Final = "s3://"
 _FIELD = "spec.stages[].txt2img.model"
-_TOLD: Final = "weights.json"
-"""Where settings were fetched alone: the digests of the weights."""
-_BUILTIN_FOLDER = Path(__file__).parent.parent / "builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +46,9 @@ class ModelFolder:
     """The files of its weights, relative to `path`."""
 
 
-class Remote(Protocol):
-    """A folder that is somewhere else."""
-
-    @property
-    def uri(self) -> str:
-        """Where it is, for ever the same content if its place has versions."""
-        ...
-
-    @property
-    def identity(self) -> object:
-        """What it holds, as JSON data: the same content for ever."""
-        ...
-
-    def names(self) -> Collection[str]:
-        """Return the names of its files."""
-        ...
-
-    def digest(self, name: str) -> FileDigest | None:
-        """Return a file's digest if it can be told without keeping the file."""
-        ...
-
-    def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
-        """Fetch files, checked; go on with what `folder` has already."""
-        ...
-
-
 def builtin_names() -> list[str]:
     """Return the names of the models that ship with the generator."""
-    return sorted(index.parent.name for index in _BUILTIN_FOLDER.glob(f"*/{INDEX}"))
+    return sorted(index.parent.name for index in BUILTIN_FOLDER.glob(f"*/{INDEX}"))
 
 
 def resolve(
@@ -109,7 +76,7 @@ def resolve(
         Failure: where it is kept does not answer, or refuses.
     """
     if uri.startswith((HUB, BUCKET)):
-        found, safe = _resolve_remote(_remote(uri, field, s3), field, weights=weights)
+        found, safe = _resolve_remote(remote_of(uri, field, s3), field, weights=weights)
     else:
         found, safe = _resolve_folder(uri, field)
     pin_field = f"{field.removesuffix('model')}modelSHA256"
@@ -159,17 +126,6 @@ def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) 
     return remote.uri, folder / name, files[name].sha256
 
 
-def open_folder(uri: str, *, field: str, endings: tuple[str, ...], s3: S3 | None = None) -> Path:
-    """Return where the top files of `hf://ORG/NAME@REVISION` or `s3://BUCKET/FOLDER` are here.
-
-    Only those whose names have one of `endings` are fetched, once. Raises as `resolve` does.
-    """
-    remote = _remote(uri, field, s3)
-    names = sorted(name for name in remote.names() if "/" not in name and name.endswith(endings))
-    folder, _ = cache.entry(["folder", remote.identity, names], lambda part: remote.fetch(names, part))
-    return folder
-
-
 def check_kind(model: ModelFolder, kind: str, field: str) -> None:
     """Raise `SpecError` where a stage of `kind` cannot draw with a model that was made for inpainting."""
     if kind != "inpaint" and made_for_inpainting(model):
@@ -194,21 +150,6 @@ def settings_of(path: Path) -> dict[str, Any]:
     return settings_from(content, f"{path.name} in {path.parent.name}/")
 
 
-def _remote(uri: str, field: str, s3: S3 | None) -> Remote:
-    if uri.startswith(HUB):
-        from diffugen_generator.models.hub import Repository  # noqa: PLC0415 - few models are from there
-
-        repository = Repository(uri, field)
-        if repository.path:
-            raise SpecError(
-                "UnknownModel", f"{field}: {uri!r} names a file; write hf://ORG/NAME@REVISION, the whole repository."
-            )
-        return repository
-    from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
-
-    return BucketFolder(uri, field, s3)
-
-
 def _resolve_folder(uri: str, field: str) -> tuple[ModelFolder, bool]:
     path = _folder_of(uri, field)
     names = [file.relative_to(path).as_posix() for file in path.glob("*/*") if file.is_file()]
@@ -218,38 +159,10 @@ def _resolve_folder(uri: str, field: str) -> tuple[ModelFolder, bool]:
 
 
 def _resolve_remote(remote: Remote, field: str, *, weights: bool) -> tuple[ModelFolder, bool]:
-    # a volume that outlives the pod is filled by the plan; elsewhere a plan fetches no weights
-    whole = weights or (ENV_MODEL_CACHE in os.environ and remote.uri.startswith(BUCKET))
-    identity = ["model", remote.identity]
-    if (there := cache.found(identity)) is None and not whole:
-        return _described(remote, field)
+    def choose(part: Path) -> Choice:
+        return _choice_of(remote, field, part)
 
-    def fill(part: Path) -> Mapping[str, FileDigest]:
-        return remote.fetch(_choice_of(remote, field, part).names, part)
-
-    folder, files = there or cache.entry(identity, fill)
-    choice = _chosen(remote.uri, field, list(files), (folder / INDEX).read_bytes())
-    return _found(remote.uri, field, folder, choice, files), choice.safe
-
-
-def _described(remote: Remote, field: str) -> tuple[ModelFolder, bool]:
-    """Return a model that is elsewhere with its settings alone, its weights' digests as its place tells them."""
-
-    def fill(part: Path) -> Mapping[str, FileDigest]:
-        choice = _choice_of(remote, field, part)
-        files = dict(remote.fetch([name for name in choice.names if name not in choice.weights], part))
-        told = {}
-        for name in sorted(choice.weights):
-            if (digest := remote.digest(name)) is None:
-                files |= remote.fetch([name], part)  # small enough for the hub to keep it with the settings
-            else:
-                told[name] = list(digest)
-        (part / _TOLD).write_bytes(canonical(told))
-        return {**files, _TOLD: hashed(part / _TOLD)}
-
-    folder, files = cache.entry(["settings", remote.identity], fill)
-    weights = {name: FileDigest(*digest) for name, digest in settings_of(folder / _TOLD).items()}
-    files = {name: digest for name, digest in files.items() if name != _TOLD} | weights
+    folder, files = held(remote, "model", [remote.identity], choose, weights=weights)
     choice = _chosen(remote.uri, field, list(files), (folder / INDEX).read_bytes())
     return _found(remote.uri, field, folder, choice, files), choice.safe
 
@@ -281,21 +194,7 @@ def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str,
 
 
 def _folder_of(uri: str, field: str) -> Path:
-    if uri.startswith(BUILTIN):
-        name = uri.removeprefix(BUILTIN)
-        if name not in builtin_names():
-            raise SpecError(
-                "UnknownModel",
-                f"{field}: no model is built in as {name!r}; builtin are: {', '.join(builtin_names())}.",
-            )
-        return _BUILTIN_FOLDER / name
-    path = Path(uri)
-    if "://" in uri or not path.is_absolute():
-        raise SpecError(
-            "UnknownModel",
-            f"{field}: {uri!r} is neither {BUILTIN}NAME, {HUB}ORG/NAME, {BUCKET}BUCKET/FOLDER nor the absolute path of "
-            f"a diffusers folder; builtin are: {', '.join(builtin_names())}.",
-        )
+    path = path_of(uri, field, builtin=builtin_names(), what="a diffusers folder")
     if not path.is_dir():
         raise SpecError(
             "UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there."

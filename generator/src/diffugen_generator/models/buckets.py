@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
@@ -21,7 +20,6 @@ from diffugen_generator.models.digests import FileDigest
 from diffugen_generator.models.headers import Head
 from diffugen_generator.store_s3 import S3Store
 
-BUCKET: Final = "s3://"
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<path>[^\s?#]+)")
 _AWS = "https://s3.amazonaws.com"
 

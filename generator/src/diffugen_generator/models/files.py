@@ -88,13 +88,22 @@ def _weights(component: str, within: Collection[str]) -> set[str]:
     unsafe = {name for name in within if name.endswith(PICKLED)}
     if not (found := safe or unsafe):
         raise ValueError(f"has no weights in {component}/.")
+    return one_set(found, within)
+
+
+def one_set(found: Collection[str], within: Collection[str]) -> set[str]:
+    """Return the plain set of the weights `found`, else that in half precision, with the index of its parts.
+
+    They are all safetensors or all pickled; `within` are all files of their folder.
+    """
     by_variant: dict[str, set[str]] = {}
     for name in found:
         by_variant.setdefault(variant_of(name), set()).add(name)
     variant = next((each for each in ("", "fp16") if each in by_variant), min(by_variant))
     indexes = {name for name in within if name.endswith(".index.json" if not variant else f".index.{variant}.json")}
     in_parts = any("-of-" in name for name in by_variant[variant])
-    return by_variant[variant] | {name for name in indexes if in_parts and (SAFE in name) is bool(safe)}
+    safe = all(name.endswith(SAFE) for name in found)
+    return by_variant[variant] | {name for name in indexes if in_parts and (SAFE in name) is safe}
 
 
 def variant_of(name: str) -> str:

@@ -14,16 +14,16 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
 from diffugen_generator.models.digests import FileDigest, hashed
+from diffugen_generator.models.places import HUB
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-HUB: Final = "hf://"
 _ENDPOINT = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>refs/pr/\d+|[^/\s]+))?(?:/(?P<path>\S+))?")

@@ -1,6 +1,7 @@
 """Models that look and do not draw, where nothing is to be drawn and the model that draws has said all it has to say.
 
-A detector or CLIP alone needs neither a UNet nor the library that runs it: nothing of either is loaded here.
+A detector or CLIP alone needs neither a UNet nor the library that runs it: nothing of either is loaded here. A safety
+checker is of that library, too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Bystanders:
         """Show pictures to `witnesses`."""
         self._witnesses = witnesses
         self._portions = Portions("show the other models")
+
+    def open(self) -> None:
+        """Load them; raise `SpecError` where one cannot be."""
+        self._witnesses.open()
 
     def complete(self, seen: Sequence[Seen], found: Sequence[Findings]) -> list[Findings]:
         """Return `found` with what these models say of the pictures `seen`, as far as it lacks that."""

@@ -103,6 +103,7 @@ class Studio:
 
     def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
         """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+        self._bystanders.open()  # what is drawn is looked at by all of them: one that cannot be loaded is told before
         tasks = _tasks(samples, grounds)
         drawn = self._drawing.each(self._draw, tasks)
         # where there is a cover, the picture has more in it than what was drawn

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from typing import Any
 
 import torch
 
 from diffugen_api.plan import SpecError
-from diffugen_api.recipes import CLIP, DETECTOR
+from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.judges import Judge, clip_of, detectors_of
-from diffugen_generator.labeling.clip_score import Score
-from diffugen_generator.labeling.detections import Detections
-from diffugen_generator.labeling.detectors.opening import open_clip, open_detector
+from diffugen_generator.judges import Judge, clip_of, detectors_of, safety_of
+from diffugen_generator.labeling.detectors.opening import open_clip, open_detector, open_safety_checker
 from diffugen_generator.labeling.findings import Findings
-from diffugen_generator.labeling.labeler import Labeler, Seen, W_co
+from diffugen_generator.labeling.labeler import Labeler, Seen, Witness
 from diffugen_generator.shards import ShardHeader
+
+_FIELDS: Mapping[str, str] = {DETECTOR: "detections", CLIP: "clip", SAFETY: "safety"}
+"""Where findings keep what each kind saw."""
 
 
 class Witnesses:
-    """A detector and a CLIP model, as far as a shard asks for them."""
+    """A detector, a CLIP model and a safety checker, as far as a shard asks for them."""
 
     def __init__(self, header: ShardHeader, device: torch.device, s3: S3 | None = None) -> None:
         """Open nothing yet; later, on `device`. `s3` is the store that `s3://` means."""
         self._s3 = s3
         self._header = header
         self._device = device
+        self._open: dict[str, Labeler[Witness]] = {}
+
+    def open(self) -> None:
+        """Load all that the shard asks for; raise `SpecError` where one cannot be."""
+        for kind in self._header.witnesses:
+            self._labeler(kind)
 
     def complete(self, seen: Sequence[Seen], found: Sequence[Findings]) -> list[Findings]:
         """Return `found` with what it lacks of the pictures `seen`."""
         whole = list(found)
-        if DETECTOR in self._header.witnesses:
-            lacking = [place for place, each in enumerate(whole) if each.detections is None]
-            for place, detections in _looked(lambda: self._detector, seen, lacking):
-                whole[place] = replace(whole[place], detections=detections)
-        if CLIP in self._header.witnesses:
-            lacking = [place for place, each in enumerate(whole) if each.clip is None]
-            for place, score in _looked(lambda: self._clip, seen, lacking):
-                whole[place] = replace(whole[place], clip=score)
+        for kind in self._header.witnesses:
+            field = _FIELDS[kind]
+            if lacking := [place for place, each in enumerate(whole) if getattr(each, field) is None]:
+                told = self._labeler(kind).look([seen[place] for place in lacking])
+                for place, witness in zip(lacking, told, strict=True):
+                    more: dict[str, Any] = {field: witness}
+                    whole[place] = replace(whole[place], **more)
         return whole
 
-    @cached_property
-    def _detector(self) -> Labeler[Detections]:
+    def _labeler(self, kind: str) -> Labeler[Witness]:
+        if kind not in self._open:
+            openers: dict[str, Callable[[], Labeler[Witness]]] = {
+                DETECTOR: self._detector,
+                CLIP: self._clip,
+                SAFETY: self._safety,
+            }
+            self._open[kind] = openers[kind]()
+        return self._open[kind]
+
+    def _detector(self) -> Labeler[Witness]:
         header = self._header
         if header.detector is None:
             raise AssertionError("a shard with detections to make names a detector")
@@ -51,11 +66,16 @@ class Witnesses:
             header.detector, self._checked(detectors_of(header.detector, self._s3)), header.classes, self._device
         )
 
-    @cached_property
-    def _clip(self) -> Labeler[Score]:
+    def _clip(self) -> Labeler[Witness]:
         if self._header.clip is None:
             raise AssertionError("a shard with CLIP scores to make names a CLIP model")
         return open_clip(self._checked({CLIP: clip_of(self._header.clip, self._s3)})[CLIP], self._device)
+
+    def _safety(self) -> Labeler[Witness]:
+        if self._header.safety is None:
+            raise AssertionError("a shard with pictures to check names a safety checker")
+        judges = self._checked({SAFETY: safety_of(self._header.safety, self._s3)})
+        return open_safety_checker(judges[SAFETY], self._device)
 
     def _checked(self, judges: dict[str, Judge]) -> dict[str, Judge]:
         for kind, judge in judges.items():
@@ -67,11 +87,3 @@ class Witnesses:
                     "plan; give plan and stages the same model, or plan again.",
                 )
         return judges
-
-
-def _looked(
-    labeler: Callable[[], Labeler[W_co]], seen: Sequence[Seen], places: Sequence[int]
-) -> list[tuple[int, W_co]]:
-    if not places:
-        return []
-    return list(zip(places, labeler().look([seen[place] for place in places]), strict=True))

@@ -1,1 +1,4 @@
-"""Detectors and CLIP, each a `Labeler`: torch is imported here, and ultralytics where a manifest asks for it."""
+"""Detectors, CLIP and safety checkers, each a `Labeler`.
+
+Torch is imported here, and ultralytics where a manifest asks for it.
+"""

@@ -11,9 +11,9 @@ from transformers import AutoModel, AutoProcessor
 
 from diffugen_api.weights import plain
 from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.clip_score import Score
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.scores import Fit
 
 
 class Clip:
@@ -27,7 +27,7 @@ class Clip:
         self._device = device
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[Seen]) -> list[Score]:
+    def look(self, seen: Sequence[Seen]) -> list[Fit]:
         """Return the score of each picture."""
         inputs = self._processor(
             images=[Image.fromarray(each.picture) for each in seen],
@@ -39,4 +39,4 @@ class Clip:
         ).to(self._device)
         out = self._model(**inputs)
         cosines = functional.cosine_similarity(out.image_embeds, out.text_embeds, dim=1)  # [b]
-        return [Score(float(cosine)) for cosine in cosines]
+        return [Fit(float(cosine)) for cosine in cosines]

@@ -20,6 +20,7 @@ def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transfo
     try:
         model, told = auto.from_pretrained(
             judge.path,
+            variant=judge.variant or None,
             dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
@@ -36,11 +37,14 @@ def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transfo
 def load_part(auto: Any, judge: Judge) -> Any:
     """Load a processor or tokenizer by one of transformers' auto classes."""
     try:
-        return auto.from_pretrained(judge.path, local_files_only=True, trust_remote_code=False)
+        return auto.from_pretrained(judge.processor, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _unsupported(judge, str(error)) from error
 
 
 def _unsupported(judge: Judge, why: str) -> SpecError:
     line = " ".join(why.split())[:300]
-    return SpecError("UnsupportedModel", f"the model {judge.uri} cannot be loaded as a {judge.family}: {line}")
+    return SpecError(
+        "UnsupportedModel",
+        f"{judge.field}: the model {judge.uri} cannot be loaded as a {judge.family}: {line}; save it anew, whole.",
+    )

@@ -9,9 +9,9 @@ import torch
 from diffugen_api.recipes import DETECTOR, MASKS, detector_words
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.clip_score import Score
 from diffugen_generator.labeling.detections import Detections
 from diffugen_generator.labeling.labeler import Labeler
+from diffugen_generator.labeling.scores import Fit, Margin
 
 
 def open_detector(
@@ -35,8 +35,15 @@ def open_detector(
     return Segmenter(judges[DETECTOR], device)
 
 
-def open_clip(judge: Judge, device: torch.device) -> Labeler[Score]:
+def open_clip(judge: Judge, device: torch.device) -> Labeler[Fit]:
     """Load a CLIP model; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
     from diffugen_generator.labeling.detectors.clip import Clip  # noqa: PLC0415
 
     return Clip(judge, device)
+
+
+def open_safety_checker(judge: Judge, device: torch.device) -> Labeler[Margin]:
+    """Load a safety checker; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
+    from diffugen_generator.labeling.detectors.safety import SafetyChecker  # noqa: PLC0415
+
+    return SafetyChecker(judge, device)

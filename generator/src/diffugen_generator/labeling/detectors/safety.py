@@ -1,0 +1,65 @@
+"""Whether a picture is unsafe, by the checker that Stable Diffusion has: what it measures, not the picture it blackens.
+
+The checker knows concepts as embeddings, each with a threshold of its own; a picture that is near enough to one of
+the few that want special care is held to all the others a little more strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+from transformers import CLIPImageProcessor
+
+from diffugen_generator.judges import Judge
+from diffugen_generator.labeling.detectors.loading import load_model, load_part
+from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.scores import Margin
+
+_DIGITS = 3
+"""Decimals to which diffusers rounds what it compares with 0."""
+_STRICTER = np.float32(0.01)
+"""What special care adds to the margins."""
+
+
+class SafetyChecker:
+    """A safety checker on one device."""
+
+    def __init__(self, judge: Judge, device: torch.device) -> None:
+        """Load the checker; raise `SpecError` where it cannot be."""
+        self._model = load_model(StableDiffusionSafetyChecker, judge, device)
+        self._processor = load_part(CLIPImageProcessor, judge)
+        self._device = device
+
+    @torch.inference_mode()
+    def look(self, seen: Sequence[Seen]) -> list[Margin]:
+        """Return the margin of each picture."""
+        inputs = self._processor(images=[Image.fromarray(each.picture) for each in seen], return_tensors="pt")
+        pooled = self._model.vision_model(inputs.pixel_values.to(self._device))[1]
+        embeds = self._model.visual_projection(pooled)  # [b, d]
+        special = _above(embeds, self._model.special_care_embeds, self._model.special_care_embeds_weights)
+        concepts = _above(embeds, self._model.concept_embeds, self._model.concept_embeds_weights)
+        return [Margin(float(margin)) for margin in margins(special, concepts)]
+
+
+def margins(special: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far each picture is beyond the concept that it exceeds most: [b], to three digits.
+
+    `special` [b, m] and `concepts` [b, n] are cosines less thresholds. Above 0 is what diffusers flags: it takes these
+    very differences in float32, and rounds before it compares.
+    """
+    care = (np.round(special, _DIGITS) > 0).any(axis=1)  # [b]
+    adjusted = concepts + np.where(care, _STRICTER, np.float32(0))[:, None]
+    return np.asarray(np.round(np.round(adjusted, _DIGITS).max(axis=1).astype(np.float64), _DIGITS))
+
+
+def _above(embeds: torch.Tensor, known: Any, thresholds: Any) -> NDArray[np.float32]:
+    """Return the cosines of `embeds` [b, d] and `known` [n, d], less `thresholds` [n]: [b, n]."""
+    cosines = torch.mm(functional.normalize(embeds), functional.normalize(known).t()).cpu().numpy()
+    return np.asarray(cosines - thresholds.cpu().numpy(), np.float32)

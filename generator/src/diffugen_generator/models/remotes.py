@@ -1,0 +1,127 @@
+"""Models that are somewhere else: known by their settings and digests alone, or fetched whole, once.
+
+Plans need no weights; whoever draws or looks has them in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from diffugen_api.addressing import canonical
+from diffugen_api.contract import ENV_MODEL_CACHE
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.models import cache
+from diffugen_generator.models.digests import FileDigest, hashed
+from diffugen_generator.models.places import BUCKET, HUB
+
+_TOLD: Final = "weights.json"
+"""Where settings were fetched alone: the digests of the weights."""
+
+
+class Remote(Protocol):
+    """A folder that is somewhere else."""
+
+    @property
+    def uri(self) -> str:
+        """Where it is, for ever the same content if its place has versions."""
+        ...
+
+    @property
+    def identity(self) -> object:
+        """What it holds, as JSON data: the same content for ever."""
+        ...
+
+    def names(self) -> Collection[str]:
+        """Return the names of its files."""
+        ...
+
+    def digest(self, name: str) -> FileDigest | None:
+        """Return a file's digest if it can be told without keeping the file."""
+        ...
+
+    def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
+        """Fetch files, checked; go on with what `folder` has already."""
+        ...
+
+
+class Wanted(Protocol):
+    """What of a folder is read."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The files, relative to the folder."""
+        ...
+
+    @property
+    def weights(self) -> Collection[str]:
+        """Those of them that are weights."""
+        ...
+
+
+def remote_of(uri: str, field: str, s3: S3 | None) -> Remote:
+    """Return the folder that `hf://ORG/NAME@REVISION` or `s3://BUCKET/FOLDER` names; raise `SpecError` naming `field`.
+
+    `s3` is the store whose endpoint, region and credentials `s3://` means.
+    """
+    if uri.startswith(HUB):
+        from diffugen_generator.models.hub import Repository  # noqa: PLC0415 - few models are from there
+
+        repository = Repository(uri, field)
+        if repository.path:
+            raise SpecError(
+                "UnknownModel", f"{field}: {uri!r} names a file; write hf://ORG/NAME@REVISION, the whole repository."
+            )
+        return repository
+    from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
+
+    return BucketFolder(uri, field, s3)
+
+
+def held(
+    remote: Remote, kind: str, identity: list[object], choose: Callable[[Path], Wanted], *, weights: bool
+) -> tuple[Path, dict[str, FileDigest]]:
+    """Return a folder here with what is read of a remote one, and the digest of every file that is read.
+
+    Args:
+        remote: the folder elsewhere.
+        kind: of cache entries that hold all of it.
+        identity: what is read, as JSON data: the same content for ever.
+        choose: says what is read; it may fetch what it needs for that into the folder that it is given.
+        weights: fetch the weights, too; without, their digests are told, and they stay where they are.
+    """
+    # a volume that outlives the pod is filled by the plan; elsewhere a plan fetches no weights
+    whole = weights or (ENV_MODEL_CACHE in os.environ and remote.uri.startswith(BUCKET))
+    if (there := cache.found([kind, *identity])) is None and not whole:
+        return _described(remote, identity, choose)
+
+    def fill(part: Path) -> Mapping[str, FileDigest]:
+        return remote.fetch(choose(part).names, part)
+
+    return there or cache.entry([kind, *identity], fill)
+
+
+def _described(
+    remote: Remote, identity: list[object], choose: Callable[[Path], Wanted]
+) -> tuple[Path, dict[str, FileDigest]]:
+    """Return a folder of the settings alone, and all digests, the weights' as their place tells them."""
+
+    def fill(part: Path) -> Mapping[str, FileDigest]:
+        wanted = choose(part)
+        files = dict(remote.fetch([name for name in wanted.names if name not in wanted.weights], part))
+        told = {}
+        for name in sorted(wanted.weights):
+            if (digest := remote.digest(name)) is None:
+                files |= remote.fetch([name], part)  # small enough for the hub to keep it with the settings
+            else:
+                told[name] = list(digest)
+        (part / _TOLD).write_bytes(canonical(told))
+        return {**files, _TOLD: hashed(part / _TOLD)}
+
+    folder, files = cache.entry(["settings", *identity], fill)
+    told = {name: FileDigest(*digest) for name, digest in json.loads((folder / _TOLD).read_bytes()).items()}
+    return folder, {name: digest for name, digest in files.items() if name != _TOLD} | told
