@@ -42,7 +42,7 @@ class Head:
     def _wanted(self) -> int:
         if len(self._kept) < _LENGTH:
             return _LENGTH
-        return _LENGTH + min(struct.unpack_from("<Q", self._kept)[0], _LARGEST)
+        return _LENGTH + min(int.from_bytes(self._kept[:_LENGTH], "little"), _LARGEST)
 
 
 def check_whole(folder: Path, names: Iterable[str]) -> None:
