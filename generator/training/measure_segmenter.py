@@ -16,12 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from measure_shapes import drawn_prompts, overlap
 from numpy.typing import NDArray
+from right_pictures import right_pictures
 
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
-from diffugen_generator.builtin import SHAPES_PIPELINE, oracle, scenes
+from diffugen_generator.builtin import scenes
 from diffugen_generator.judges import detectors_of
 from diffugen_generator.labeling.choosing import choose
 from diffugen_generator.labeling.detectors.opening import open_detector
@@ -33,25 +33,8 @@ TINTS = {"ball": (255, 60, 120), "square": (0, 190, 255), "triangle": (255, 190,
 
 def generated(count: int, objects: int, seed: int) -> tuple[NDArray[np.uint8], list[Masks]]:
     """Right pictures [n, 64, 64, 3] of `count` prompts, and the oracle's mask of each class in them."""
-    pipeline = StableDiffusionPipeline.from_pretrained(SHAPES_PIPELINE, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    words = drawn_prompts(count, objects, seed)
-    pictures, there = [], []
-    for start in range(0, count, 16):
-        part = words[start : start + 16]
-        drawn = pipeline(
-            [scenes.full_caption(each) for each in part],
-            num_inference_steps=20,
-            guidance_scale=3.0,
-            generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(part))],
-            output_type="np",
-        ).images
-        for picture, each in zip((drawn * 255).round().astype(np.uint8), part, strict=True):
-            kinds = dict(each.objects)
-            if oracle.shows(picture, kinds):
-                pictures.append(picture)
-                there.append({kinds[one.colour]: one.mask for one in oracle.objects_of(picture)})
-    return np.stack(pictures), there
+    right = [each for some in right_pictures(drawn_prompts(count, objects, seed), seed) for each in some]
+    return np.stack([each.picture for each in right]), [dict(each.objects) for each in right]
 
 
 def measure(pictures: NDArray[np.uint8], there: list[Masks]) -> tuple[dict[str, Any], list[Masks]]:

@@ -23,6 +23,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from measure_shapes import drawn_prompts
 from numpy.typing import NDArray
+from right_pictures import BATCH, right_pictures
 from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
@@ -30,7 +31,7 @@ from transformers import (
     SwinConfig,
 )
 
-from diffugen_generator.builtin import SHAPES_PIPELINE, oracle, scenes
+from diffugen_generator.builtin import SHAPES_PIPELINE, scenes
 
 SEED = 7_070_707
 """Of drawn and generated training pictures alike; measurements use seeds below a million."""
@@ -91,29 +92,15 @@ def generate_data(file: Path) -> None:
     """Generate pictures of one and of two objects; those that show what was asked get the oracle's masks."""
     if file.exists():
         return
-    pipeline = StableDiffusionPipeline.from_pretrained(SHAPES_PIPELINE, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
     words = [*drawn_prompts(GENERATED * 2 // 5, 1, SEED), *drawn_prompts(GENERATED * 3 // 5, 2, SEED)]
     images, masks, classes = [], [], []
-    for start in range(0, len(words), 16):
-        part = words[start : start + 16]
-        pictures = pipeline(
-            [scenes.full_caption(each) for each in part],
-            num_inference_steps=20,
-            guidance_scale=3.0,
-            generator=[torch.Generator().manual_seed(SEED + start + i) for i in range(len(part))],
-            output_type="np",
-        ).images
-        for picture, each in zip((pictures * 255).round().astype(np.uint8), part, strict=True):
-            kinds = {colour: scenes.CLASSES.index(kind) for colour, kind in each.objects}
-            if not oracle.shows(picture, kinds):
-                continue
-            found = oracle.objects_of(picture)
+    for batch, some in enumerate(right_pictures(words, SEED), 1):
+        for picture, objects in some:
+            blank = 2 - len(objects)
             images.append(picture)
-            blank = [np.zeros(picture.shape[:2], np.bool_)] * (2 - len(found))
-            masks.append(np.stack([*(one.mask for one in found), *blank]))
-            classes.append([*(kinds[one.colour] for one in found), *[scenes.NOTHING] * len(blank)])
-        print(f"generated {min(start + 16, len(words))}/{len(words)}, {len(images)} of them right", flush=True)
+            masks.append(np.stack([*(mask for _, mask in objects), *[np.zeros(picture.shape[:2], np.bool_)] * blank]))
+            classes.append([*(scenes.CLASSES.index(name) for name, _ in objects), *[scenes.NOTHING] * blank])
+        print(f"generated {min(batch * BATCH, len(words))}/{len(words)}, {len(images)} of them right", flush=True)
     Data(np.stack(images), np.stack(masks), np.array(classes, np.int64)).save(file)
 
 

@@ -2,22 +2,34 @@
 
 import secrets
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from devcluster import Cluster
 from tests.cluster.world import CRD, RBAC, OperatorProcess, World
 
-RUNNING = pytest.StashKey[Cluster]()
+RUNNING = pytest.StashKey[Cluster | None]()
+
+
+@contextmanager
+def reported(config: pytest.Config, **arguments: Any) -> Iterator[Cluster]:
+    """Start a cluster, as `Cluster.start`; while it runs, its state is in the reports of failures."""
+    former = config.stash.get(RUNNING, None)
+    with Cluster.start(**arguments) as running:
+        config.stash[RUNNING] = running
+        try:
+            yield running
+        finally:
+            config.stash[RUNNING] = former
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A control plane, MinIO and a node with two pretended GPUs."""
-    with Cluster.start(gpus=2) as running:
-        request.config.stash[RUNNING] = running
+    with reported(request.config, gpus=2) as running:
         yield running
-        del request.config.stash[RUNNING]
 
 
 @pytest.fixture(scope="session")

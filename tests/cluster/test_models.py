@@ -14,8 +14,10 @@ import pytest
 from devcluster import Cluster
 from devcluster.cluster import MinioAccess
 from diffugen_api.plan import SpecError
-from diffugen_api.v1alpha1 import S3
+from diffugen_api.recipes import DETECTOR
+from diffugen_api.v1alpha1 import S3, DetectorLabeling
 from diffugen_generator.failures import BucketMissing, StoreRefused
+from diffugen_generator.judges import detectors_of
 from diffugen_generator.models import open_file, resolve
 from tests.cluster.world import World
 
@@ -86,6 +88,24 @@ def test_the_volume_of_a_cluster_is_filled_by_the_plan(s3: S3, monkeypatch: pyte
     planned = resolve(f"s3://{s3.bucket}/models/shapes", s3=s3, weights=False)
 
     assert planned == resolve(f"s3://{s3.bucket}/models/shapes", s3=s3)
+
+
+def test_a_detector_in_a_bucket_is_planned_with_without_its_weights(
+    s3: S3, access: MinioAccess, tmp_path: Path
+) -> None:
+    here = DetectorLabeling(type="transformers", model="builtin://shapes-segmenter")
+    upload(access, s3.bucket, "models/segmenter", detectors_of(here)[DETECTOR].path)
+    there = DetectorLabeling(type="transformers", model=f"s3://{s3.bucket}/models/segmenter")
+
+    planned = detectors_of(there, s3, weights=False)[DETECTOR]
+    kept = [file.name for file in (tmp_path / "home").rglob("*") if file.is_file() and not file.name.startswith(".")]
+    found = detectors_of(there, s3)[DETECTOR]
+
+    assert planned.digest == found.digest == detectors_of(here)[DETECTOR].digest
+    assert planned.classes == found.classes
+    assert "config.json" in kept
+    assert "model.safetensors" not in kept
+    assert (found.path / "model.safetensors").is_file()
 
 
 def test_without_a_store_the_environment_says_where(

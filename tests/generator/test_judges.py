@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
@@ -19,11 +22,16 @@ from tests.generator.hubs import Hub, a_hub
 from tests.generator.made import spec_data
 
 
+def weights_of(text: str) -> bytes:
+    """Return a safetensors file that holds a text."""
+    return save({"text": np.frombuffer(text.encode(), np.uint8)})
+
+
 def a_folder(folder: Path, family: str = "mask2former", weights: str = "model.safetensors", **config: Any) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     names = {str(number): name for number, name in enumerate(["ball", "square", "triangle", "star"])}
     (folder / "config.json").write_text(json.dumps({"model_type": family, "id2label": names, **config}))
-    (folder / weights).write_text("weights")
+    (folder / weights).write_bytes(weights_of("weights"))
     return str(folder)
 
 
@@ -92,6 +100,27 @@ def test_models_that_cannot_be_used(tmp_path: Path, made: dict[str, str], messag
     assert message in str(error)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            weights_of("weights")[:-1],
+            "has a file model.safetensors of .* bytes whose header tells of .*; copy it anew.",
+        ),
+        (b"weights", "has a file model.safetensors whose header cannot be read: it is broken; copy it anew."),
+    ],
+)
+def test_weights_that_are_not_whole_are_found_without_loading_them(
+    tmp_path: Path, weights: bytes, message: str
+) -> None:
+    model = a_folder(tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").write_bytes(weights)
+
+    error = refusal(spec_of({"type": "transformers", "model": model}))
+
+    assert re.fullmatch(f"spec.labeling.detector.model: '{model}' {message}", str(error))
+
+
 def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
     def digest() -> str:
         return judges_of(spec_of({"type": "transformers", "model": str(tmp_path / "m")}))["detector"].digest
@@ -100,7 +129,7 @@ def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
     first = digest()
     (tmp_path / "m" / "README.md").write_text("words")
     assert digest() == first
-    (tmp_path / "m" / "model.safetensors").write_text("other weights")
+    (tmp_path / "m" / "model.safetensors").write_bytes(weights_of("other weights"))
     assert digest() != first
 
 
@@ -221,7 +250,7 @@ def test_a_plan_fetches_configurations_of_a_hub_and_who_looks_the_weights_of_the
 
     assert planned == again
     assert sorted({*hub.fetched()}) == ["config.json", "model.safetensors"]
-    assert (found.path / "model.safetensors").read_text() == "weights"
+    assert (found.path / "model.safetensors").read_bytes() == weights_of("weights")
     here = judges_of(spec_of({"type": "transformers", "model": str(tmp_path / "there")}))["detector"]
     assert {planned.digest, found.digest} == {here.digest}
     assert judges_of(spec)["detector"].path == found.path

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.models import builtin_names, resolve
@@ -91,7 +93,7 @@ def test_the_digest_covers_the_weights_that_are_taken_and_no_other_set(own_model
     weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
 
     for other in ("fp16.safetensors", "non_ema.safetensors"):
-        (weights.parent / f"diffusion_pytorch_model.{other}").write_bytes(b"other")
+        save_file({"other": np.zeros(3, np.float16)}, weights.parent / f"diffusion_pytorch_model.{other}")
     assert resolve(str(own_model)).digest == before.digest
 
     weights.unlink()

@@ -30,10 +30,15 @@ def changed(file: str, **settings: Any) -> Callable[[Path], dict[str, Any]]:
     return change
 
 
-def cut(model: Path) -> dict[str, Any]:
-    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    return {}
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], dict[str, Any]]:
+    def spoil(model: Path) -> dict[str, Any]:
+        (model / UNET).write_bytes(change((model / UNET).read_bytes()))
+        return {}
+
+    return spoil
 
 
 def without_weights(model: Path) -> dict[str, Any]:
@@ -48,10 +53,13 @@ def pickled(model: Path) -> dict[str, Any]:
     return {}
 
 
-def word(token: str = "<x>", width: int = 32, spoil: bytes | None = None) -> Callable[[Path], dict[str, Any]]:
+def word(
+    token: str = "<x>", width: int = 32, spoil: bytes | None = None, short: int = 0
+) -> Callable[[Path], dict[str, Any]]:
     def add(model: Path) -> dict[str, Any]:
         path = model.parent / "x.safetensors"
         save_file({"<x>": torch.zeros(1, width)}, path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size - short])
         if spoil is not None:
             path.write_bytes(spoil)
         return {"embeddings": [{"uri": str(path), "token": token}]}
@@ -73,9 +81,14 @@ def word(token: str = "<x>", width: int = 32, spoil: bytes | None = None) -> Cal
         (word("ball"), f"{WORD}.token", "is a word that the model knows already; write another"),
         (word("two words"), f"{WORD}.token", "does not match"),
         (word(width=768), f"{WORD}.uri", "vectors of 768 numbers where .* reads 32; give one"),
+        (word(short=1), f"{WORD}.uri", "cannot be read; give a whole"),
         (word(spoil=b"nonsense"), f"{WORD}.uri", "cannot be read; give a whole"),
         (lambda _: {"embeddings": [{"uri": "/none.pt", "token": "<x>"}]}, f"{WORD}.uri", "no file '/none.pt'; give"),
-        (cut, "the model", "cannot be loaded: .*; save it anew"),
+        (weights(lambda whole: whole[:-1]), MODEL, f"{UNET} of [0-9,]+ bytes whose header .*; copy it anew"),
+        (weights(lambda whole: whole + b"x"), MODEL, f"{UNET} of [0-9,]+ bytes whose header .*; copy it anew"),
+        (weights(lambda whole: whole[:1000]), MODEL, f"{UNET} whose header cannot be read: .*; copy it anew"),
+        (weights(lambda _: b""), MODEL, f"{UNET} whose header cannot be read: .*; copy it anew"),
+        (weights(lambda _: b"version https://git-lfs"), MODEL, f"in place of {UNET}; fetch .*lfs pull"),
         (changed("scheduler/scheduler_config.json", _class_name="os.system"), "the model", "no scheduler 'os.system'"),
     ],
 )  # fmt: skip

@@ -199,6 +199,23 @@ def test_a_clip_score_is_evidence_and_its_least_value_is_not(model: str, tmp_pat
         publish(order, store)
 
 
+def test_a_safety_checker_that_is_added_takes_a_gpu_for_itself_alone_and_another_limit_none(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    safety = {"model": str(tiny_detectors.safety_checker(tmp_path / "checker"))}
+    store = FolderStore(tmp_path / "store")
+    done(order_of(model, {"attention": {}}), store)
+    monkeypatch.setattr("diffugen_generator.labeling.attention.Looker.look", None)
+
+    order = order_of(model, {"attention": {}}, safety=safety)
+    found = done(order, store)
+
+    assert (found.draw, found.relabel, found.gpu) == (0, 4, True)
+    assert all(set(label.scores) == {"safety"} for label in labels(store, order))
+    (edited,) = plan(order_of(model, {"attention": {}}, safety={**safety, "max": 0.1}), store).plan or []
+    assert (edited.reused, edited.shards, edited.gpu) == (4, 0, False)
+
+
 def test_broken_evidence_is_told(model: str, tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     done(order_of(model, {"detector": DETECTOR}), store)

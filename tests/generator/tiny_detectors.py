@@ -21,6 +21,21 @@ def write(folder: Path, model: Any, *parts: Any) -> Path:
     return folder
 
 
+def swin(features: list[str]) -> Any:
+    """The settings of a backbone with four levels, of which `features` are read."""
+    from transformers import SwinConfig
+
+    return SwinConfig(
+        image_size=64,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=2,
+        out_features=features,
+    )
+
+
 def mask2former(folder: Path, names: dict[int, str] = CLASSES) -> Path:
     """With a processor that keeps the picture's shape and pads it: to a shorter side of 48, to multiples of 32."""
     import torch
@@ -28,21 +43,11 @@ def mask2former(folder: Path, names: dict[int, str] = CLASSES) -> Path:
         Mask2FormerConfig,
         Mask2FormerForUniversalSegmentation,
         Mask2FormerImageProcessor,
-        SwinConfig,
     )
 
     torch.manual_seed(0)
-    backbone = SwinConfig(
-        image_size=64,
-        patch_size=4,
-        embed_dim=8,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 2, 2],
-        window_size=2,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
     config = Mask2FormerConfig(
-        backbone_config=backbone,
+        backbone_config=swin(["stage1", "stage2", "stage3", "stage4"]),
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
@@ -101,7 +106,6 @@ def grounding_dino(folder: Path) -> Path:
         GroundingDinoForObjectDetection,
         GroundingDinoImageProcessor,
         GroundingDinoProcessor,
-        SwinConfig,
     )
 
     torch.manual_seed(0)
@@ -109,15 +113,7 @@ def grounding_dino(folder: Path) -> Path:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "ball", "square", "star", "grand", "piano", "?"]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(vocabulary)})
     config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            patch_size=4,
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 2, 2],
-            window_size=2,
-            out_features=["stage2", "stage3", "stage4"],
-        ),
+        backbone_config=swin(["stage2", "stage3", "stage4"]),
         text_config={
             "model_type": "bert",
             "vocab_size": len(vocabulary),

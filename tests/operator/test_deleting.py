@@ -158,6 +158,25 @@ def test_after_a_retry_or_an_edit_it_is_tried_once_more_with_all_its_time(mend: 
     assert life.job_names() == ["delete"]
 
 
+@pytest.mark.parametrize(
+    ("edit", "attempt"),
+    [
+        ({"run": {"podTemplate": {"spec": {"nodeSelector": {"zone": "b"}}}}}, 3),
+        (
+            {"run": {"queueName": "gpus", "activeDeadlineSeconds": 60, "parallelism": 4}},
+            2,
+        ),  # none of it is a clean-up's
+        ({"output": {}}, 2),
+    ],
+)
+def test_one_whose_pod_waits_for_a_node_begins_once_more_with_an_edit_that_its_job_cannot_take_up(
+    edit: dict[str, Any], attempt: int
+) -> None:
+    life = a_guarded_life().until_published().delete().settle().pod_unschedulable("delete", "0/3 nodes").settle()
+
+    assert life.edit(**edit).settle().status.attempt == attempt
+
+
 def test_retain_lets_it_go_at_once() -> None:
     life = a_failed_clean_up()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,6 +222,15 @@ def test_labels_by_which_pods_are_found_stand_against_the_overlay() -> None:
 def test_a_deadline_is_each_jobs_own() -> None:
     assert jobs.plan_job(a_run(run={"activeDeadlineSeconds": 60}))["spec"]["activeDeadlineSeconds"] == 60
     assert "activeDeadlineSeconds" not in jobs.plan_job(a_run())["spec"]
+
+
+def test_a_job_says_how_it_was_made_alike_for_whichever_operator_made_it() -> None:
+    newer = Settings(generator_image="heavy:2", light_image="light:2", termination_grace=9, job_ttl=9)
+    run = a_run(run={"image": "mine:1", "parallelism": 3})
+
+    for made in (run, replace(run, settings=newer), replace(run, spec=a_run(run={"image": "mine:1"}).spec)):
+        assert jobs.plan_job(made)["metadata"]["annotations"] == {"diffugen.dev/setup": "1a328dadd2"}
+        assert "annotations" not in jobs.plan_job(made)["spec"]["template"]["metadata"]
 
 
 def test_the_order_says_what_and_where_and_nothing_of_how() -> None:

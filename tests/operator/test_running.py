@@ -113,3 +113,20 @@ async def test_a_list_that_is_refused_is_waited_for_and_said_once(
     assert set(unready) == {"not everything is listed yet"}
     assert operator._not_ready() is None
     assert [words in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_an_api_server_that_says_when_to_come_again_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, pauses = [ApiError(429, "TooManyRequests", "later", retry_after=7), ApiError(500, "", "")], list[float]()
+
+    async def question() -> bool:
+        if busy:
+            raise busy.pop(0)
+        return True
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await Operator(Settings())._there(question)
+
+    assert pauses == [7, 2]

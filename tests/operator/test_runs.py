@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from diffugen_api.contract import Outcome
+from diffugen_operator.decisions import SuspendJob
+from diffugen_operator.settings import Settings
 from tests.operator.lives import Life, a_life, a_plan, spec_data
 
 OTHER_PROMPTS = {"prompts": {"templates": ["the {object}"], "variables": {"object": ["ball", "star"]}}}
 OTHER_STORE = {"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "elsewhere"}}}
+OTHER_SECRET = {"s3": spec_data()["output"]["s3"] | {"secretRef": {"name": "other"}}}
 UNREACHABLE = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
 
 
@@ -149,6 +154,97 @@ def test_an_edit_of_what_holds_a_run_up_begins_it_once_more(life: Life) -> None:
 
     assert life.status.attempt == 2
     assert life.job("plan")["spec"]["template"]["spec"]["priorityClassName"] == "high"
+
+
+def waiting_for_a_node(**changes: Any) -> Life:
+    return a_life(**changes).until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
+
+
+@pytest.mark.parametrize(
+    ("edit", "attempts"),
+    [
+        pytest.param({"run": {"podTemplate": {"spec": {"nodeSelector": {"zone": "b"}}}}}, 2, id="a node selector"),
+        pytest.param({"run": {"resources": {"limits": {"nvidia.com/gpu": 2}}}}, 2, id="resources"),
+        pytest.param({"run": {"image": "mine:2"}}, 2, id="the image"),
+        pytest.param({"output": OTHER_SECRET}, 2, id="the Secret"),
+        pytest.param({"run": {"modelCache": {"persistentVolumeClaim": "models"}}}, 2, id="a volume"),
+        pytest.param({"run": {"queueName": "gpus"}}, 2, id="a queue"),
+        pytest.param({"run": {"activeDeadlineSeconds": 60}}, 2, id="a deadline"),
+        pytest.param({"run": {"samplesPerShard": 8}}, 2, id="the size of shards, which its order says"),
+        pytest.param({"run": {"parallelism": 8}}, 1, id="more pods, which its Job is told"),
+        pytest.param({"revisionHistoryLimit": 1}, 1, id="what is kept after it"),
+        pytest.param({"deletionPolicy": "Delete"}, 1, id="what becomes of it"),
+        pytest.param({"run": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, 1, id="a default, written out"),
+        pytest.param({"suspend": False}, 1, id="nothing"),
+    ],
+)
+def test_a_run_that_is_held_up_begins_once_more_with_an_edit_that_its_jobs_cannot_take_up(
+    edit: dict[str, Any], attempts: int
+) -> None:
+    assert waiting_for_a_node().edit(**edit).settle().status.attempt == attempts
+
+
+def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_anew_though_the_status_was_not_written() -> None:
+    life = a_life().until_drawing().edit(suspend=True).settle().edit(suspend=False)
+    lost = life.raw["status"]
+    assert life.turn().actions == [SuspendJob(life.job("base")["metadata"]["name"], suspend=False)]
+    life.raw["status"] = lost
+
+    life.pod_unschedulable("base", "0/3 nodes are available.").settle()
+
+    assert life.status.attempt == 1
+    assert life.condition("Queued") == ("Unschedulable", "0/3 nodes are available.")
+    assert life.status.observed_generation == 3
+
+
+def test_an_edit_that_came_before_the_trouble_was_seen_is_taken_up_when_it_is() -> None:
+    life = a_life(run={"image": "mine:1"}).until_planning().edit(run={"image": "mine:2"}).settle()
+    assert life.status.attempt == 1, "its pod may be about to start"
+
+    life.pod_waits("plan", "ErrImagePull").settle().stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+def test_an_edit_while_suspended_is_taken_up_when_the_run_is_let_go() -> None:
+    life = a_life().until_drawing().edit(suspend=True).settle()
+
+    life.edit(run={"image": "mine:2"}).settle()
+    assert life.status.attempt == 1
+    life.edit(suspend=False).settle().stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+def test_a_queued_job_whose_size_was_edited_stands_in_line_anew_as_only_kueue_may_resize_it() -> None:
+    life = a_life(run={"queueName": "gpus", "parallelism": 8}).until_planning()
+
+    life.edit(run={"queueName": "gpus", "parallelism": 2}).settle()
+
+    assert life.status.attempt == 2
+
+
+def of_a_former_operator(life: Life) -> Life:
+    """Its Jobs do not say how they were made."""
+    for job in life.jobs.values():
+        del job["metadata"]["annotations"]
+    return life
+
+
+def test_an_upgrade_begins_nothing_anew_whatever_holds_a_run_up() -> None:
+    newer = Settings(generator_image="generator:2", light_image="light:2", termination_grace=9)
+    for life in (waiting_for_a_node(), of_a_former_operator(waiting_for_a_node())):
+        life.settings = newer
+
+        assert life.settle().status.attempt == 1
+
+
+def test_a_former_operators_run_begins_once_more_with_any_edit_where_it_is_held_up() -> None:
+    assert of_a_former_operator(waiting_for_a_node()).edit(revisionHistoryLimit=1).settle().status.attempt == 2
+    suspended = of_a_former_operator(a_life().until_drawing()).edit(suspend=True).settle()
+    assert suspended.edit(suspend=False).settle().status.attempt == 1, "it is not"
 
 
 def test_an_edit_of_how_a_run_runs_that_gets_on_is_for_its_later_jobs() -> None:

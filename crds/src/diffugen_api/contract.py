@@ -30,6 +30,8 @@ LABEL_REVISION = f"{GROUP}/revision"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 """Kueue's own label, on Jobs: the LocalQueue in which they wait."""
+ANNOTATION_SETUP = f"{GROUP}/setup"
+"""On Jobs: a hash over what of the spec they have for good."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "diffugen-operator"
 

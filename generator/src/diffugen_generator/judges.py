@@ -18,6 +18,7 @@ from diffugen_api.v1alpha1 import S3, ClipScore, DetectorLabeling, LabeledDatase
 from diffugen_generator.models import open_file
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import PICKLED, SAFE, one_set, settings_from, variant_of
+from diffugen_generator.models.headers import check_whole
 from diffugen_generator.models.places import BUCKET, BUILTIN_FOLDER, HUB, path_of
 from diffugen_generator.models.remotes import held, remote_of
 from diffugen_generator.pickled_classes import yolo_classes
@@ -151,6 +152,10 @@ def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, wei
         raise _unsupported(uri, field, f"is a {family}; what can be used here is: {', '.join(families)}.")
     if parts.lacks:
         raise _unsupported(uri, field, parts.lacks)
+    try:
+        check_whole(path, parts.weights)
+    except ValueError as error:
+        raise _unsupported(uri, field, str(error)) from None
     return Judge(
         uri,
         field,

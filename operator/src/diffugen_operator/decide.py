@@ -158,11 +158,7 @@ def _stopping(
 
 def _suspensions(dataset: Dataset, observed: Observed) -> list[Action]:
     """Return what stops the present run's pods, and keeps what they have done."""
-    jobs = [
-        job
-        for job in observed.jobs
-        if job.attempt == dataset.status.attempt and not job.finished and job.deleting_since is None
-    ]
+    jobs = observed.under_way(dataset.status.attempt)
     # A queued Job's `suspend` is Kueue's, who would set it back. Without the Job, neither pods nor quota are held;
     # it is created anew afterwards, and its workers go on from what the store holds.
     deletions = [DeleteJob(job.name, job.uid, wait=True) for job in jobs if job.queue]

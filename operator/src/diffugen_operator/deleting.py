@@ -60,7 +60,8 @@ def farewell(dataset: Dataset, observed: Observed, now: datetime, settings: Sett
         return Decision(status=status, actions=[SetFinalizer(present=False)])
     if status.clean_up_start_time is None:
         return _begin(dataset, "The dataset was deleted, and spec.deletionPolicy is Delete.", now)
-    if (why := runs.why_once_more(dataset, observed, now)) is not None:
+    spec = _for_clean_up(dataset.wanted.spec) if isinstance(dataset.wanted, Wanted) else None
+    if (why := runs.why_once_more(dataset, spec, observed, now)) is not None:
         return _begin(dataset, why, now)
     due = read_time(status.clean_up_start_time) + timedelta(seconds=settings.clean_up_timeout)
     if now >= due:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffugen_api import contract
+from diffugen_api.addressing import address
 from diffugen_api.contract import ExitCode, Step
 from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, StageStatus
@@ -38,6 +39,19 @@ class RunPlan:
     key: RunKey
     spec: LabeledDatasetSpec
     settings: Settings
+
+
+def setup_of(spec: LabeledDatasetSpec) -> str:
+    """Return a hash over what a run's Jobs and order have of a spec for good, besides its revision and its store.
+
+    Neither defaults nor the operator's settings are in it: a newer operator comes to the same hash.
+    """
+    run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if spec.run.queue_name is None:  # Then a Job can be resized; a queued one is Kueue's.
+        run.pop("parallelism", None)
+    s3 = spec.output.s3
+    secret = s3.secret_ref.name if s3 is not None and s3.secret_ref is not None else ""
+    return address({"run": run, "secret": secret}, 10)
 
 
 def order(run: RunPlan) -> Manifest:
@@ -111,12 +125,13 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
     labels = _labels(run, step, stage)
     deadline = run.spec.run.active_deadline_seconds
     queue = run.spec.run.queue_name
+    metadata = _metadata(
+        run, names.job_name(run.key, step, stage), {**labels, **({contract.LABEL_QUEUE: queue} if queue else {})}
+    )
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(
-            run, names.job_name(run.key, step, stage), {**labels, **({contract.LABEL_QUEUE: queue} if queue else {})}
-        ),
+        "metadata": {**metadata, "annotations": {contract.ANNOTATION_SETUP: setup_of(run.spec)}},
         "spec": {
             **spec,
             # Kueue says when: it sets `suspend`, and takes `parallelism` and the pod template for its own.

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from diffugen_api.contract import (
+    ANNOTATION_SETUP,
     FINALIZER,
     LABEL_ATTEMPT,
     LABEL_QUEUE,
@@ -137,6 +138,8 @@ class Job:
     deleting_since: datetime | None
     queue: str
     """The Kueue queue in which it was created; Kueue alone suspends, resumes and resizes it then."""
+    setup: str
+    """What it has of the spec, as a hash (`jobs.setup_of`); empty where its creator did not say."""
     suspended: bool
     parallelism: int
     failed_pods: int
@@ -172,6 +175,7 @@ class Job:
             created_at=read_time(created_at) if created_at else None,
             deleting_since=read_time(deleted_at) if deleted_at else None,
             queue=labels.get(LABEL_QUEUE, ""),
+            setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
             suspended=bool(spec.get("suspend")),
             parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
             failed_pods=status.get("failed") or 0,
@@ -325,6 +329,10 @@ class Observed:
     def job(self, name: str) -> Job | None:
         """Return the Job of this name."""
         return next((job for job in self.jobs if job.name == name), None)
+
+    def under_way(self, attempt: int) -> list[Job]:
+        """Return an attempt's Jobs that are neither finished nor being deleted."""
+        return [job for job in self.jobs if job.attempt == attempt and not job.finished and job.deleting_since is None]
 
     def pods_of(self, job: Job) -> list[Pod]:
         """Return a Job's pods."""

@@ -56,7 +56,8 @@ class Schedule:
     def add(self, key: Key, now: float, *, urgent: bool = False) -> None:
         """Put the key in line; one that is there already keeps its time and may become urgent."""
         if self._not_before.get(key, now) > now:
-            return self.add_later(key, now)
+            self.add_later(key, now)
+            return
         self._later.pop(key, None)
         if key in self._working:
             self._again[key] = urgent or self._again.get(key, False)
@@ -64,7 +65,6 @@ class Schedule:
             self._urgent.setdefault(key, self._ready.pop(key, now))
         elif key not in self._urgent:
             self._ready.setdefault(key, now)
-        return None
 
     def add_later(self, key: Key, when: float) -> None:
         """Put the key in line at `when`, unless it comes up before."""
@@ -161,12 +161,12 @@ class WorkQueue:
         self._news.set()
 
     def add_after(self, key: Key, delay: float) -> None:
-        """Put the key in line after `delay` seconds."""
-        if delay <= 0:
-            return self.add(key)
-        self.schedule.add_later(key, self._clock() + delay)
+        """Put the key in line after `delay` seconds; at once where there are none."""
+        if delay > 0:
+            self.schedule.add_later(key, self._clock() + delay)
+        else:
+            self.schedule.add(key, self._clock())
         self._news.set()
-        return None
 
     def close(self) -> None:
         """Give out nothing any more."""

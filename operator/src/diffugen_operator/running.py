@@ -233,16 +233,19 @@ class Operator:
         """Ask again and again until the answer is yes: what is missing may be installed after the operator."""
         told = ""
         while True:
+            pause = _POLL_SECONDS
             try:
                 if await question():
                     return
                 news = "The CRD is not installed yet; waiting for it."
+            except ApiError as error:
+                news, pause = _why_not(error), max(pause, error.retry_after)
             except REQUEST_ERRORS as error:
                 news = _why_not(error)
             if news != told:
                 logger.warning(news)
                 told = news
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
 
     async def _relist(self) -> bool:
         for resource in Resource:

@@ -5,8 +5,14 @@ anything is created: attempts only grow, so no two runs ever share a Job's name,
 edited there and back again.
 
 A run begins when another content is wanted or another store. It begins once more, on what the store holds by
-then, when it is stalled or held up, and a retry is asked for or the spec is edited at all: the edit may be
-the mend, and Jobs cannot be edited. While spec.suspend holds it, it waits with that.
+then,
+
+- when it is stalled, and a retry is asked for or the spec is edited at all: the edit may be the mend;
+- when Jobs of it are held up or suspended that would be made otherwise from the spec by now, as Jobs cannot be
+  edited; those that get on are left to it;
+- when it is held up by more than a line for a node, and a retry is asked for.
+
+While spec.suspend holds it, it waits with that.
 """
 
 from __future__ import annotations
@@ -15,15 +21,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from diffugen_api.v1alpha1 import LabeledDatasetStatus
-from diffugen_operator import names, reasons
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
+from diffugen_operator import jobs, names, reasons
 from diffugen_operator.conditions import READY, STALLED, Phase, find, sentence
 from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
 from diffugen_operator.names import RunKey
 from diffugen_operator.observed import Dataset, Job, Observed, Wanted, write_time
 from diffugen_operator.settings import Settings
 from diffugen_operator.statuses import is_stalled, presented
-from diffugen_operator.waiting import hold_ups
+from diffugen_operator.waiting import held_up
 
 _STOPPING_SLACK = timedelta(seconds=60)
 """How much longer than their grace period the pods of a former run are waited for."""
@@ -31,6 +37,10 @@ _STOPPING_SLACK = timedelta(seconds=60)
 
 MOST_REPLANS = 3
 """How often a run plans anew by itself when the store lacks, in the end, what was planned or drawn."""
+
+
+_OUTDATED = "The spec was edited, and Jobs that wait were made from the former one."
+_ASKED = "A retry was asked for."
 
 
 class Again(Enum):
@@ -69,7 +79,7 @@ def why_begin(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetim
         return "The dataset goes to another store."
     if wanted.spec.suspend and not _was_unfit(status):  # What is held is tried once more when it is let go.
         return None
-    return why_once_more(dataset, observed, now)
+    return why_once_more(dataset, wanted.spec, observed, now)
 
 
 def _was_unfit(status: LabeledDatasetStatus) -> bool:
@@ -77,18 +87,26 @@ def _was_unfit(status: LabeledDatasetStatus) -> bool:
     return condition is not None and condition.reason in (reasons.INVALID_SPEC, reasons.STORE_NOT_SET)
 
 
-def why_once_more(dataset: Dataset, observed: Observed, now: datetime) -> str | None:
-    """Return why the same run is to be tried once more: an edit or a retry of what does not get on."""
+def why_once_more(dataset: Dataset, spec: LabeledDatasetSpec | None, observed: Observed, now: datetime) -> str | None:
+    """Return why the same run is to be tried once more, as a sentence; None where it goes on.
+
+    `spec` is what its next Job would be made from; None where nothing can be.
+    """
     edited, asked = dataset.generation != dataset.status.observed_generation, retry_asked(dataset)
-    if not edited and not asked:
-        return None
-    stalled = is_stalled(dataset.status)
-    held_up = stalled or hold_ups(dataset, observed, now)
-    if edited and held_up:
-        return f"The spec was edited while the run was {'stalled' if stalled else 'held up'}."
+    if is_stalled(dataset.status):
+        if edited:
+            return "The spec was edited while the run was stalled."
+        return _ASKED if asked else None
+    under_way = observed.under_way(dataset.status.attempt)
+    held = [(job, phase) for job in under_way if (phase := held_up("", job, observed, now)) is not None]
+    idle = [job for job, _ in held] + [job for job in under_way if job.suspended]
+    if spec is not None and any(job.setup not in ("", jobs.setup_of(spec)) for job in idle):
+        return _OUTDATED
+    if edited and any(not job.setup for job, _ in held):  # Of a former operator: any edit may be the mend.
+        return _OUTDATED
     # Pods in line for a node lose their place by a retry and gain nothing.
-    stuck = stalled or [phase for phase in hold_ups(dataset, observed, now) if phase.queued is None]
-    return "A retry was asked for." if asked and stuck else None
+    stuck = [job for job, phase in held if phase.queued is None]
+    return _ASKED if asked and stuck else None
 
 
 def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime, *, replans: int = 0) -> Decision:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
 from diffugen_operator.conditions import Phase, cut, sentence
-from diffugen_operator.observed import Dataset, Ended, Job, Observed, Pod, Trouble
+from diffugen_operator.observed import Ended, Job, Observed, Pod, Trouble
 
 PODS_DUE = timedelta(seconds=60)
 """How long after its Job's creation a first pod should be there."""
@@ -83,16 +83,6 @@ def in_line(step: str, job: str, queue: str, said: Trouble | None = None) -> Pha
         return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=said.reason, message=message))
     message = f"Job {job} waits in Kueue's queue {queue}: it is not admitted yet, or was put back in line."
     return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.NOT_ADMITTED, message=message))
-
-
-def hold_ups(dataset: Dataset, observed: Observed, now: datetime) -> list[Phase]:
-    """Return what holds up the unfinished Jobs of the present run."""
-    phases = [
-        held_up("", job, observed, now)
-        for job in observed.jobs
-        if job.attempt == dataset.status.attempt and not job.finished
-    ]
-    return [phase for phase in phases if phase is not None]
 
 
 def last_failure(pods: Sequence[Pod]) -> Trouble | None:

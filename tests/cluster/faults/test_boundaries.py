@@ -1,20 +1,20 @@
 """SIGKILL of the operator at every action boundary of a whole run: before and after each of its writes.
 
-Three datasets side by side, each with an operator of its own that is started again whenever it has died: a run from
-nothing to Ready; one that is suspended, resumed and edited on its way; and one whose operator dies at random.
+Four datasets side by side, each with an operator of its own that is started again whenever it has died: a run from
+nothing to Ready; one that is suspended, resumed and edited on its way; one whose pods wait for a node meanwhile; and
+one whose operator dies at random.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-from devcluster import Cluster
-from tests.cluster.conftest import RUNNING, worlds_of
 from tests.cluster.faults.runs import SEED, TINY, MortalOperator, assert_ended_right, is_ready, seen
-from tests.cluster.world import Json, World
+from tests.cluster.world import Json, World, merged
 
 SLOW = {
     "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 60, "guidanceScale": 3}}],
@@ -23,31 +23,17 @@ SLOW = {
 """A first spec that is not done before it is edited."""
 
 
-@pytest.fixture(scope="module")
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """One with a GPU for every pod: an edit, such as a resumption, of a run whose pods wait for a node begins anew."""
-    with Cluster.start(gpus=6) as cluster:
-        former = request.config.stash.get(RUNNING, None)
-        request.config.stash[RUNNING] = cluster
-        yield cluster
-        del request.config.stash[RUNNING]
-        if former is not None:
-            request.config.stash[RUNNING] = former
-
-
-@pytest.fixture(scope="module")
-def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
-    """A namespace on this cluster."""
-    return worlds_of(cluster, tmp_path_factory)
+NOWHERE = merged(TINY, {"run": {"podTemplate": {"spec": {"nodeSelector": {"room": "none"}}}}})
+"""A spec whose pods no node takes."""
 
 
 @pytest.fixture(scope="module")
 def survivors(
     new_world: Callable[[str], World], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, World]]:
-    """The three, when all of them are Ready."""
+    """The four, when all of them are Ready."""
     folder = tmp_path_factory.mktemp("crashes")
-    worlds = {name: new_world(name) for name in ("straight", "eventful", "random")}
+    worlds = {name: new_world(name) for name in LIVES}
     for name, world in worlds.items():
         odds = 0.25 if name == "random" else 0
         world.operator = MortalOperator(world.operator, folder / name, odds=odds, seed=SEED)
@@ -78,7 +64,24 @@ def eventful(world: World) -> None:
     seen(world, "Ready", is_ready)
 
 
-LIVES = {"straight": straight, "eventful": eventful, "random": straight}
+def waiting(world: World) -> None:
+    world.apply(**NOWHERE)
+    seen(world, "in line for a node", partial(is_in_line, world))
+    world.apply(**NOWHERE, suspend=True)
+    seen(world, "suspended", lambda dataset: world.condition("Suspended", dataset)["status"] == "True")
+    world.apply(**NOWHERE)
+    resumed = seen(world, "in line again", partial(is_in_line, world))
+    assert resumed["status"]["attempt"] == 1, "its Job was made of this very spec"
+    world.apply(**TINY)
+    seen(world, "Ready", is_ready)
+
+
+LIVES = {"straight": straight, "eventful": eventful, "waiting": waiting, "random": straight}
+
+
+def is_in_line(world: World, dataset: Json) -> bool:
+    queued = world.condition("Queued", dataset)
+    return queued["status"] == "True" and queued["observedGeneration"] == dataset["metadata"]["generation"]
 
 
 def is_drawing(dataset: Json) -> bool:
@@ -87,7 +90,7 @@ def is_drawing(dataset: Json) -> bool:
     return seen and status["summary"]["reason"] == "Drawing"
 
 
-@pytest.mark.parametrize(("name", "attempts"), [("straight", 1), ("eventful", 2), ("random", 1)])
+@pytest.mark.parametrize(("name", "attempts"), [("straight", 1), ("eventful", 2), ("waiting", 2), ("random", 1)])
 def test_one_job_for_each_step_and_attempt_no_orphan_and_the_same_content(
     survivors: dict[str, World], undisturbed: str, name: str, attempts: int
 ) -> None:
@@ -109,6 +112,12 @@ def test_it_died_while_suspending_resuming_and_stopping_a_former_run(survivors: 
     for moment in ("before", "after"):
         kinds = {kind(death) for death in deaths if death.startswith(moment)}
         assert {"PATCH jobs", "DELETE jobs", "DELETE configmaps"} <= kinds
+
+
+def test_it_died_while_resuming_what_then_waited_for_a_node(survivors: dict[str, World]) -> None:
+    deaths = [death for death in deaths_of(survivors["waiting"]) if kind(death) == "PATCH jobs"]
+
+    assert [death.split(" ")[0] for death in deaths] == ["before", "after"] * 2, "to suspend, and to resume"
 
 
 def test_it_died_at_random(survivors: dict[str, World]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from devcluster import Cluster
-from tests.cluster.conftest import RUNNING, worlds_of
+from tests.cluster.conftest import reported, worlds_of
 from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
 from tests.cluster.faults.test_pods import told
 from tests.cluster.world import World
@@ -16,13 +16,9 @@ from tests.cluster.world import World
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Two nodes with a GPU each, which are missed soon, and whose pods are evicted soon then."""
-    with Cluster.start(gpus=1, nodes=2, node_monitor_grace_s=8, unreachable_toleration_s=2) as cluster:
-        former = request.config.stash.get(RUNNING, None)
-        request.config.stash[RUNNING] = cluster
+    missed_soon = {"node_monitor_grace_s": 8, "unreachable_toleration_s": 2}
+    with reported(request.config, gpus=1, nodes=2, **missed_soon) as cluster:
         yield cluster
-        del request.config.stash[RUNNING]
-        if former is not None:
-            request.config.stash[RUNNING] = former
 
 
 @pytest.fixture(scope="module")

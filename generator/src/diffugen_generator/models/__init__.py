@@ -18,6 +18,7 @@ from diffugen_generator.models import cache
 from diffugen_generator.models.architecture import check_architecture, takes_a_mask
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import INDEX, PICKLED, PIPELINES, Choice, choose, settings_from
+from diffugen_generator.models.headers import check_whole
 from diffugen_generator.models.places import BUCKET, BUILTIN, BUILTIN_FOLDER, HUB, path_of
 from diffugen_generator.models.remotes import Remote, held, remote_of
 
@@ -184,6 +185,7 @@ def _chosen(uri: str, field: str, names: Collection[str], index: bytes | None) -
 
 def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str, FileDigest]) -> ModelFolder:
     try:
+        check_whole(path, choice.weights)
         check_architecture(path, choice.pipeline)
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None

@@ -17,6 +17,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.failures import Missing
 from diffugen_generator.models.digests import FileDigest
+from diffugen_generator.models.headers import Head
 from diffugen_generator.store_s3 import S3Store
 
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<path>[^\s?#]+)")
@@ -57,11 +58,16 @@ class BucketFolder:
         return list(self._entries)
 
     def digest(self, name: str) -> FileDigest | None:
-        """Read an object once, without keeping it, and return its digest."""
-        whole, size = hashlib.sha256(), 0
+        """Read an object once, without keeping it, and return its digest; raise `SpecError` where it is not whole."""
+        whole, size, head = hashlib.sha256(), 0, Head()
         for chunk in self._store.stream(name):
             whole.update(chunk)
             size += len(chunk)
+            head.take(chunk)
+        try:
+            head.check(name, size)
+        except ValueError as error:
+            raise SpecError("UnsupportedModel", f"{self._field}: {self.uri!r} {error}") from None
         return FileDigest(size, whole.hexdigest())
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:

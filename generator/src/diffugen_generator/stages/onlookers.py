@@ -1,6 +1,7 @@
 """Models that look and do not draw, where nothing is to be drawn and the model that draws has said all it has to say.
 
-A detector, CLIP or a safety checker alone needs neither a UNet nor the library that runs it: nothing of either is loaded here.
+A detector or CLIP alone needs neither a UNet nor the library that runs it: nothing of either is loaded here. A safety
+checker is of that library, too.
 """
 
 from __future__ import annotations
