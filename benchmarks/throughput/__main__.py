@@ -2,9 +2,9 @@
 
 Same model, steps, guidance, prompts and seeds, in one process; the ways take turns, so that whatever else the machine
 does hits them alike, and the median repetition counts. The pipelines only draw, into memory, with as many threads as
-torch takes by itself; the stage also encodes, labels and stores. On the CPU: the built-in model, and a pipeline of Stable Diffusion 1.5's layers with random weights,
-at its own 25 steps with guidance and at a size that a CPU bears. Where there is a GPU, the latter is drawn on it, at
-512 x 512 in bf16.
+torch takes by itself; the stage also encodes, labels and stores. On the CPU: the built-in model, and a pipeline of
+Stable Diffusion 1.5's layers with random weights, at its own 25 steps with guidance and at a size that a CPU bears.
+Where there is a GPU, the latter is drawn on it, at 512 x 512 in bf16.
 
 Run: python benchmarks/throughput [--only NAME] [--side PIXELS] [--quick]
 """
