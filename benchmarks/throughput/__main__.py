@@ -1,10 +1,10 @@
 """How fast the stage is: against diffusers' pipeline one by one and batched, and against labels as DAAM has them.
 
 Same model, steps, guidance, prompts and seeds, in one process; the ways take turns, so that whatever else the machine
-does hits them alike, and the median repetition counts. The pipelines only draw, into memory; the stage also encodes,
-labels and stores. On the CPU: the built-in model, and a pipeline of Stable Diffusion 1.5's layers with random weights,
-at its own 25 steps with guidance and at a size that a CPU bears. Where there is a GPU, the latter is drawn on it, at
-512 x 512 in bf16.
+does hits them alike, and the median repetition counts. The pipelines only draw, into memory, with as many threads as
+torch takes by itself; the stage also encodes, labels and stores. On the CPU: the built-in model, and a pipeline of
+Stable Diffusion 1.5's layers with random weights, at its own 25 steps with guidance and at a size that a CPU bears.
+Where there is a GPU, the latter is drawn on it, at 512 x 512 in bf16.
 
 Run: python benchmarks/throughput [--only NAME] [--side PIXELS] [--quick]
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paths import Case, Timing, Ways
+from paths import THREADS, Case, Timing, Ways
 from random_models import write_sd15
 from rich.console import Console
 from rich.table import Table
@@ -58,8 +58,7 @@ def large(folder: Path) -> Case:
 
 def measure(case: Case) -> dict[str, Any]:
     """Let the ways of one case take turns, after one turn with few steps that does not count."""
-    if case.device == "cpu" and case.name == SMALL:
-        torch.set_num_threads(1)  # as the stage does for so small a model
+    torch.set_num_threads(THREADS)  # a stage before may have set its own
     warm = Ways(replace(case, steps=2, batched=case.batch, single=1))
     for way in warm.all().values():
         way()
@@ -89,7 +88,7 @@ def report_of(case: Case, timings: dict[str, list[Timing]]) -> dict[str, Any]:
         "guidance": case.guidance,
         "batch": case.batch,
         "dtype": str(case.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
+        "threads": THREADS,
         "repetitions": case.repetitions,
         "imagesPerSecond": {name: round(rate, 4) for name, rate in rates.items()},
         "cpuSecondsPerImage": {name: round(seconds, 3) for name, seconds in cpu.items()},

