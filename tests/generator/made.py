@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
@@ -37,11 +38,16 @@ SETTINGS = {
 """What a plan reads of a model."""
 
 
+def weights_of(text: str) -> bytes:
+    """Return a file of safetensors that holds a text."""
+    return save({"text": np.frombuffer(text.encode(), np.uint8)})
+
+
 def a_model(folder: Path, weights: str = "weights") -> str:
     """A folder that passes for a model until somebody loads it; return its path."""
     for component in COMPONENTS:
         (folder / component).mkdir(parents=True, exist_ok=True)
-        (folder / component / "model.safetensors").write_text(weights)
+        (folder / component / "model.safetensors").write_bytes(weights_of(weights))
     for component, settings in SETTINGS.items():
         (folder / component).write_text(json.dumps(settings))
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))

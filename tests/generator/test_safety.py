@@ -234,9 +234,7 @@ def test_a_preprocessor_of_another_size_is_told(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
     CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}).save_pretrained(folder)
 
-    with pytest.raises(
-        SpecError, match=r"^spec\.quality\.safety\.model: .* makes pictures of 48x48, and it takes 32x32"
-    ):
+    with pytest.raises(SpecError, match="^spec.quality.safety.model: .* makes pictures of 48x48, and it takes 32x32"):
         checker_in(folder)
 
 
