@@ -107,6 +107,25 @@ def test_validate_names_every_fault(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (
+            {"templates": ["a ball {n}"], "variables": {"n": [str(n) for n in range(60)]}, "samplesPerPrompt": 100_000},
+            "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 pictures a stage; 5,000,000 ",
+        ),
+        ({"templates": ["a (ball:-1)"]}, "✘ spec.prompts.templates[0]: "),
+    ],
+)
+def test_validate_refuses_what_the_plan_refuses_without_a_store(
+    tmp_path: Path, prompts: dict[str, Any], said: str
+) -> None:
+    ended = diffugen("validate", a_manifest(tmp_path, "builtin://shapes", prompts=prompts))
+
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert ended.stderr.startswith(said)
+
+
 def test_validate_counts_equal_prompts_once(tmp_path: Path) -> None:
     file = a_manifest(tmp_path, "builtin://shapes", prompts={"templates": ["a ball", "a ball"]})
 

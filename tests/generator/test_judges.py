@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
@@ -21,12 +19,7 @@ from diffugen_generator.judges import detectors_of, judges_of
 from diffugen_generator.planning import plan
 from diffugen_generator.store import FolderStore
 from tests.generator.hubs import Hub, a_hub
-from tests.generator.made import a_model, an_order, planned_shards, spec_data
-
-
-def weights_of(text: str) -> bytes:
-    """Return a safetensors file that holds a text."""
-    return save({"text": np.frombuffer(text.encode(), np.uint8)})
+from tests.generator.made import a_model, an_order, planned_shards, spec_data, weights_of
 
 
 def a_folder(folder: Path, family: str = "mask2former", weights: str = "model.safetensors", **config: Any) -> str:

@@ -118,9 +118,7 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
 
     Raises `SpecError` naming the field where the spec cannot be planned.
     """
-    most = most_samples(spec)
-    for number, stage in enumerate(spec.stages):
-        _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
+    check_counts(spec)
     check_weights(spec)
     judges = judges_of(spec)
     seen = _digests(judges)
@@ -136,6 +134,13 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=seen)
         stages[stage.name] = StageInPlan(stage, model, recipe, judges, words)
     return list(stages.values())
+
+
+def check_counts(spec: LabeledDatasetSpec) -> None:
+    """Raise `SpecError` where a stage has more pictures than can be done, or none; they are counted, not expanded."""
+    most = most_samples(spec)
+    for number, stage in enumerate(spec.stages):
+        _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
 
 
 def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str) -> None:
