@@ -16,8 +16,10 @@ from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator import judges
 from diffugen_generator.judges import detectors_of, judges_of
+from diffugen_generator.planning import plan
+from diffugen_generator.store import FolderStore
 from tests.generator.hubs import Hub, a_hub
-from tests.generator.made import spec_data, weights_of
+from tests.generator.made import a_model, an_order, planned_shards, spec_data, weights_of
 
 
 def a_folder(folder: Path, family: str = "mask2former", weights: str = "model.safetensors", **config: Any) -> str:
@@ -278,6 +280,21 @@ def test_a_safety_checker_is_the_same_in_a_folder_of_its_own_in_a_pipelines_and_
     assert (one.path, one.processor) == (alone, alone)
     assert (other.path, other.processor) == (within, tmp_path / "pipeline" / "feature_extractor")
     assert sorted(hub.fetched()) == ["feature_extractor/preprocessor_config.json", "safety_checker/config.json"]
+
+
+def test_what_was_planned_looks_though_the_branch_moved(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.publish("org/name", Path(a_folder(tmp_path / "there")))
+    detector = {"type": "transformers", "model": "hf://org/name"}
+    order = an_order(a_model(tmp_path / "model"), labeling={"detector": detector})
+    store = FolderStore(tmp_path / "store")
+    plan(order, store)
+    hub.publish("org/name", Path(a_folder(tmp_path / "later", weights="other.safetensors")))
+
+    [(header, _)] = planned_shards(order, store)
+
+    assert header.detector is not None
+    assert header.detector.model == f"hf://org/name@{commit}"
+    assert detectors_of(header.detector)["detector"].digest == header.judges["detector"]
 
 
 def lacking(name: str) -> Callable[[Path], Path]:

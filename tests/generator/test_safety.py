@@ -20,6 +20,7 @@ from transformers import CLIPImageProcessor
 from typer.testing import CliRunner
 
 from diffugen_api import layout
+from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Safety
 from diffugen_generator import records
 from diffugen_generator.builtin import scenes
@@ -227,6 +228,14 @@ def test_a_checker_that_cannot_be_loaded_is_told_before_anything_is_drawn(tmp_pa
     assert "spec.quality.safety.model: the model" in told
     assert "weights are missing: concept_embeds; save it anew, whole." in told
     assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_preprocessor_of_another_size_is_told(tmp_path: Path) -> None:
+    folder = tiny_detectors.safety_checker(tmp_path)
+    CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}).save_pretrained(folder)
+
+    with pytest.raises(SpecError, match="^spec.quality.safety.model: .* makes pictures of 48x48, and it takes 32x32"):
+        checker_in(folder)
 
 
 @pytest.mark.usefixtures("shapes_model")

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from diffugen_api.errors import SpecError
 from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
@@ -31,6 +31,8 @@ CLIPS: Final = ("clip",)
 CHECKERS: Final = ("stable-diffusion-safety-checker",)
 """Of CLIP's `model_type`, too; they are told by `architectures`."""
 
+M = TypeVar("M", DetectorLabeling, ClipScore, Safety)
+
 _FIELD = "spec.labeling.detector"
 _CHECKER = "StableDiffusionSafetyChecker"
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -44,6 +46,7 @@ class Judge:
     """A model that was found and can be loaded."""
 
     uri: str
+    """Of a repository: with the commit that its branch was at."""
     field: str
     """The field of the manifest that names it."""
     path: Path
@@ -105,6 +108,15 @@ def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: b
     }
 
 
+def settled(settings: M | None, judges: Mapping[str, Judge], **kinds: str) -> M | None:
+    """Return settings that name models as they were found: of a repository, the commit that its branch was at.
+
+    `kinds` says for each field that names a model which of `judges` it is.
+    """
+    found = {field: judges[kind].uri for field, kind in kinds.items() if kind in judges}
+    return settings and settings.model_copy(update=found)
+
+
 def builtin_detectors() -> list[str]:
     """Return the names of the detectors that ship with the generator."""
     return sorted(config.parent.name for config in BUILTIN_FOLDER.glob(f"*/{_CONFIG}"))
@@ -143,7 +155,7 @@ class _Parts:
 
 
 def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, weights: bool) -> Judge:
-    path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
+    uri, path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
     try:
         config = settings_from((path / parts.folder / _CONFIG).read_bytes(), _CONFIG)
     except ValueError as error:
@@ -170,20 +182,20 @@ def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, wei
 
 def _found(
     uri: str, field: str, s3: S3 | None, *, checker: bool, weights: bool
-) -> tuple[Path, _Parts, Mapping[str, FileDigest]]:
-    """Return a folder here, what is read of it, and the digests of that."""
+) -> tuple[str, Path, _Parts, Mapping[str, FileDigest]]:
+    """Return the URI, of a repository with its commit; a folder here, what is read of it, and the digests of that."""
     if uri.startswith((HUB, BUCKET)):
         remote = remote_of(uri, field, s3)
         parts = _parts_of(uri, field, remote.names(), checker=checker)
         identity = [remote.identity, list(parts.names)]
         path, files = held(remote, "folder", identity, lambda _: parts, weights=weights)
-        return path, parts, files
+        return remote.uri, path, parts, files
     path = path_of(uri, field, builtin=builtin_detectors(), what="a folder")
     if not path.is_dir():
         raise SpecError("UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's folder there.")
     names = [file.relative_to(path).as_posix() for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file()]
     parts = _parts_of(uri, field, names, checker=checker)
-    return path, parts, {name: hashed(path / name) for name in parts.names}
+    return uri, path, parts, {name: hashed(path / name) for name in parts.names}
 
 
 def _parts_of(uri: str, field: str, names: Collection[str], *, checker: bool) -> _Parts:
@@ -224,7 +236,7 @@ def _pinned_file(uri: str, sha256: str | None, s3: S3 | None) -> Judge:
     field = f"{_FIELD}.model"
     remote = uri.startswith((HUB, BUCKET)) and uri.endswith(".pt")
     if remote:
-        path = open_file(uri, field=field, s3=s3)[1]
+        uri, path, _ = open_file(uri, field=field, s3=s3)
     else:
         path = path_of(uri, field, builtin=builtin_detectors(), what="a .pt file")
     if path.suffix != ".pt" or not path.is_file():

@@ -36,12 +36,13 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
+from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
 from diffugen_generator.embeddings import find_embeddings
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.flow import in_order
 from diffugen_generator.holdings import Holdings
-from diffugen_generator.judges import judges_of
+from diffugen_generator.judges import Judge, judges_of, settled
 from diffugen_generator.models import ModelFolder, check_kind, resolve
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
@@ -69,8 +70,8 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
-    judges: Mapping[str, str]
-    """SHA-256 of the models beside it that label, by kind."""
+    judges: Mapping[str, Judge]
+    """The models beside it that look, by kind."""
     embeddings: tuple[TaughtWord, ...] = ()
 
 
@@ -119,7 +120,8 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     """
     check_counts(spec)
     check_weights(spec)
-    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
+    judges = judges_of(spec)
+    seen = _digests(judges)
     stages: dict[str, StageInPlan] = {}
     for stage in in_graph_order(spec.stages):
         uri, field = model_of(spec.stages, stage)
@@ -129,7 +131,7 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None
-        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=judges)
+        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=seen)
         stages[stage.name] = StageInPlan(stage, model, recipe, judges, words)
     return list(stages.values())
 
@@ -287,12 +289,12 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
         embeddings=each.embeddings,
-        detector=order.spec.labeling.detector,
+        detector=settled(order.spec.labeling.detector, each.judges, model=DETECTOR, mask_model=MASKS),
         agreement=order.spec.labeling.agreement,
-        clip=order.spec.quality.clip_score,
-        safety=order.spec.quality.safety,
+        clip=settled(order.spec.quality.clip_score, each.judges, model=CLIP),
+        safety=settled(order.spec.quality.safety, each.judges, model=SAFETY),
         witnesses=each.recipe.witnesses,
-        judges=each.judges,
+        judges=_digests(each.judges),
     )
 
 
@@ -310,7 +312,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
                 **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
-                **({"witnesses": dict(each.recipe.witnesses), "judges": dict(each.judges)} if each.judges else {}),
+                **({"witnesses": dict(each.recipe.witnesses), "judges": _digests(each.judges)} if each.judges else {}),
             }
             for found in plans
             for each in [by_name[found.name]]
@@ -342,6 +344,10 @@ def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
 def _unasked(spec: LabeledDatasetSpec) -> StageInPlan:
     """Return a stage of pictures from elsewhere that its model does not look at."""
     [stage] = spec.stages
-    judges = {kind: judge.digest for kind, judge in judges_of(spec).items()}
+    judges = judges_of(spec)
     model = ModelFolder(model_of(spec.stages, stage)[0], Path(), digest="")
-    return StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=judges), judges)
+    return StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=_digests(judges)), judges)
+
+
+def _digests(judges: Mapping[str, Judge]) -> dict[str, str]:
+    return {kind: judge.digest for kind, judge in judges.items()}

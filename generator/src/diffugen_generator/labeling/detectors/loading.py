@@ -28,9 +28,9 @@ def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transfo
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise _unsupported(judge, str(error)) from error
+        raise unsupported(judge, str(error)) from error
     if missing := sorted(told["missing_keys"]):
-        raise _unsupported(judge, f"weights are missing: {', '.join(missing[:3])}")
+        raise unsupported(judge, f"weights are missing: {', '.join(missing[:3])}")
     return model.to(device).eval()
 
 
@@ -39,10 +39,11 @@ def load_part(auto: Any, judge: Judge) -> Any:
     try:
         return auto.from_pretrained(judge.processor, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise _unsupported(judge, str(error)) from error
+        raise unsupported(judge, str(error)) from error
 
 
-def _unsupported(judge: Judge, why: str) -> SpecError:
+def unsupported(judge: Judge, why: str) -> SpecError:
+    """Return what is told of a model that cannot be loaded."""
     line = " ".join(why.split())[:300]
     return SpecError(
         "UnsupportedModel",

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import CLIPImageProcessor
 
 from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.detectors.loading import load_model, load_part
+from diffugen_generator.labeling.detectors.loading import load_model, load_part, unsupported
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.scores import Margin
 
@@ -36,6 +36,12 @@ class SafetyChecker:
         self._model = load_model(StableDiffusionSafetyChecker, judge, device)
         self._processor = load_part(CLIPImageProcessor, judge)
         self._device = device
+        side = self._model.config.vision_config.image_size
+        if (made := dict(self._processor.crop_size)) != {"height": side, "width": side}:
+            raise unsupported(
+                judge,
+                f"its preprocessor makes pictures of {made['width']}x{made['height']}, and it takes {side}x{side}",
+            )
 
     @torch.inference_mode()
     def look(self, seen: Sequence[Seen]) -> list[Margin]:
