@@ -115,8 +115,8 @@ def test_validate_refuses_more_than_a_plan_would_take(tmp_path: Path) -> None:
 
     assert (ended.returncode, ended.stdout) == (64, "")
     assert ended.stderr == (
-        "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 pictures a stage; 5,000,000 are the "
-        "most: ask for fewer, or split the dataset.\n"
+        "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 pictures a stage; 5,000,000 are "
+        "the most: ask for fewer, or split the dataset.\n"
     )
 
 
