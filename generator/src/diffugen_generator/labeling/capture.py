@@ -8,6 +8,7 @@ al. 2023 and others call it fused), so a layer leaves [b, cells, columns] whatev
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -111,25 +112,12 @@ def cells_of(hidden_states: torch.Tensor) -> int:
     return int(hidden_states.shape[1] if hidden_states.ndim == 3 else hidden_states.shape[2:].numel())
 
 
-class _Reading:
-    """A processor that delegates to `original`, and leaves what it saw in `captured`."""
+class Onlooking(ABC):
+    """A processor that is shown what a layer is given, and leaves the attending to the `original` one."""
 
-    def __init__(
-        self,
-        original: Any,
-        *,
-        captured: Captured,
-        columns: torch.Tensor,
-        level_of: dict[int, int],
-        cross_levels: frozenset[int],
-        own_levels: frozenset[int],
-    ) -> None:
+    def __init__(self, original: Any) -> None:
+        """Delegate to `original`."""
         self._original = original
-        self._captured = captured
-        self._columns = columns
-        self._level_of = level_of
-        self._cross_levels = cross_levels
-        self._own_levels = own_levels
 
     def __call__(
         self,
@@ -141,6 +129,52 @@ class _Reading:
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
+        """Attend as the original does, [b, cells, channels] or [b, channels, h, w]."""
+        self.see(attn, hidden_states, encoder_hidden_states, temb)
+        output: torch.Tensor = self._original(
+            attn, hidden_states, encoder_hidden_states, attention_mask, *times_of(temb, args), **kwargs
+        )
+        return output
+
+    @abstractmethod
+    def see(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        temb: torch.Tensor | None,
+    ) -> None:
+        """Read what the layer is given: cells, texts (none for self-attention), and the time's embedding."""
+
+
+class _Reading(Onlooking):
+    """Leaves what it saw in `captured`."""
+
+    def __init__(
+        self,
+        original: Any,
+        *,
+        captured: Captured,
+        columns: torch.Tensor,
+        level_of: dict[int, int],
+        cross_levels: frozenset[int],
+        own_levels: frozenset[int],
+    ) -> None:
+        super().__init__(original)
+        self._captured = captured
+        self._columns = columns
+        self._level_of = level_of
+        self._cross_levels = cross_levels
+        self._own_levels = own_levels
+
+    def see(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        temb: torch.Tensor | None,
+    ) -> None:
+        """Keep what is asked for at this layer's level."""
         level = self._level_of.get(cells_of(hidden_states), -1)
         if encoder_hidden_states is not None and level in self._cross_levels:
             query, key = queries_and_keys(attn, hidden_states, encoder_hidden_states, temb)
@@ -149,10 +183,6 @@ class _Reading:
         elif encoder_hidden_states is None and level in self._own_levels:
             kept = self._captured.own.setdefault(level, [])
             kept.append(queries_and_keys(attn, hidden_states, None, temb))
-        output: torch.Tensor = self._original(
-            attn, hidden_states, encoder_hidden_states, attention_mask, *times_of(temb, args), **kwargs
-        )
-        return output
 
 
 def times_of(temb: torch.Tensor | None, args: tuple[Any, ...]) -> tuple[Any, ...]:

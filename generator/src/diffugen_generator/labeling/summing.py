@@ -18,12 +18,12 @@ from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
 from diffugen_generator.labeling.capture import (
+    Onlooking,
     attended_by_head,
     cells_of,
     levels_by_cells,
     queries_and_keys,
     sizes_of,
-    times_of,
     wrapped,
 )
 
@@ -100,8 +100,8 @@ def summing(
         yield summed
 
 
-class _Summing:
-    """A processor that delegates to `original`, and adds what it saw to `summed`."""
+class _Summing(Onlooking):
+    """Adds what it saw to `summed`."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class _Summing:
         own_level: int | None,
         passes: int,
     ) -> None:
-        self._original = original
+        super().__init__(original)
         self._name = name
         self._summed = summed
         self._columns = columns
@@ -124,16 +124,14 @@ class _Summing:
         self._own_level = own_level
         self._left = passes
 
-    def __call__(
+    def see(
         self,
         attn: Attention,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        temb: torch.Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> torch.Tensor:
+        encoder_hidden_states: torch.Tensor | None,
+        temb: torch.Tensor | None,
+    ) -> None:
+        """Add what this pass shows at this layer."""
         self._left -= 1
         level = self._level_of.get(cells_of(hidden_states), LEFT_OUT)
         if encoder_hidden_states is None:
@@ -144,10 +142,6 @@ class _Summing:
             rows, texts = self._conditional(hidden_states), self._conditional(encoder_hidden_states)
             query, key = queries_and_keys(attn, rows, texts, self._maybe(temb))
             self._summed.add(self._name, level, attended_by_head(query, key, self._columns))
-        output: torch.Tensor = self._original(
-            attn, hidden_states, encoder_hidden_states, attention_mask, *times_of(temb, args), **kwargs
-        )
-        return output
 
     def _conditional(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of the prompts themselves, which follow those of the negative texts."""
