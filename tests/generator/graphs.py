@@ -75,8 +75,7 @@ def draw(order: WorkOrder, store: Store, stage: str, *, batch: int = 4) -> Shard
     total = ShardCounts()
     studios = Studios(device="cpu", batch_size=batch)
     for header, rows in shards_of(order, store, stage):
-        done = run_shard(header, rows, store, studios=studios)
-        total = ShardCounts(**{name: getattr(total, name) + getattr(done, name) for name in ShardCounts.model_fields})
+        total += run_shard(header, rows, store, studios=studios)
     return total
 
 

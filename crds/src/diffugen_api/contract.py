@@ -148,6 +148,10 @@ class ShardCounts(Message):
         """Samples that need nothing more."""
         return self.labelled + self.reused + self.skipped
 
+    def __add__(self, other: ShardCounts) -> ShardCounts:
+        """Return the counts of two shards together."""
+        return ShardCounts(**{name: getattr(self, name) + getattr(other, name) for name in ShardCounts.model_fields})
+
 
 REASON_INCOMPLETE = "Incomplete"
 """A publish step's reason where the store lacks what was planned: planning again finds what is missing."""

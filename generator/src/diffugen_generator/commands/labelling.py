@@ -26,6 +26,7 @@ from diffugen_generator import records
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.given import STAGE, Given, Intake
 from diffugen_generator.commands.results import Labelled, RunResult, StageResult
+from diffugen_generator.commands.shards import work_off
 from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.planning import plan_given
 from diffugen_generator.publishing.entries import Entry
@@ -33,6 +34,7 @@ from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.reading import dataset_of
 from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.stages.studios import Studios
 from diffugen_generator.store import Store
 
 NO_MODEL = "none"
@@ -185,34 +187,22 @@ def _look(
     stop: Event,
 ) -> ShardCounts:
     """Look at the pictures, those of one size and format together."""
-    from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
-    from diffugen_generator.stages.studios import Studios  # noqa: PLC0415
-
     alike: dict[tuple[int, int, str], list[ShardRow]] = {}
     for each in given:
         alike.setdefault((each.width, each.height, each.format), []).append(ShardRow(each.sample, Need.SEE))
-    studios = Studios.of(spec, device=device)
-    whole = ShardCounts()
+    shards = []
+    for index, ((width, height, kind), rows) in enumerate(sorted(alike.items())):
+        image = {**header.drawing["image"], "width": width, "height": height, "format": kind}
+        shards.append((replace(header, index=index, drawing={**header.drawing, "image": image}), rows))
     with display.task("labelling", "pictures") as advance:
-        for index, ((width, height, kind), rows) in enumerate(sorted(alike.items())):
-            before = whole.labelled + whole.reused
-
-            def on_progress(now: ShardCounts, before: int = before) -> None:
-                advance(before + now.labelled + now.reused, len(given))
-
-            image = {**header.drawing["image"], "width": width, "height": height, "format": kind}
-            done = run_shard(
-                replace(header, index=index, drawing={**header.drawing, "image": image}),
-                rows,
-                store,
-                on_progress=on_progress,
-                on_loading=lambda: advance.busy("loading the model"),
-                stop=stop,
-                studios=studios,
-            )
-            counts = {name: getattr(whole, name) + getattr(done, name) for name in ShardCounts.model_fields}
-            whole = ShardCounts(**counts)
-    return whole
+        return work_off(
+            shards,
+            store,
+            advance,
+            on_done=lambda done: advance(done, len(given)),
+            studios=Studios.of(spec, device=device),
+            stop=stop,
+        )
 
 
 def _entries(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store) -> Iterator[Entry]:

@@ -15,6 +15,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import in_graph_order
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.results import RunResult, StageResult
+from diffugen_generator.commands.shards import work_off
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.planning import plan
 from diffugen_generator.publishing.publish import publish
@@ -74,36 +75,17 @@ def _draw(
 ) -> StageResult:
     """Do the shards of one stage, one after the other."""
     began = time.monotonic()
-    counts = ShardCounts()
     if not found.shards:
-        return StageResult(found, counts, 0)
-    from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
-
+        return StageResult(found, ShardCounts(), 0)
     missing = found.total - found.reused
     before_all = whole.done
+    shards = (read_shard(store, layout.shard(order.revision, found.name, index)) for index in range(found.shards))
     with display.task(f"stage {found.name}", "pictures") as advance:
         advance(0, missing)
-        for index in range(found.shards):
-            header, rows = read_shard(store, layout.shard(order.revision, found.name, index))
-            before = counts.done
 
-            def on_progress(now: ShardCounts, before: int = before) -> None:
-                done = before + now.done
-                whole.done = before_all + done
-                advance(done, missing)
+        def on_done(done: int) -> None:
+            whole.done = before_all + done
+            advance(done, missing)
 
-            done = run_shard(
-                header,
-                rows,
-                store,
-                on_progress=on_progress,
-                on_loading=lambda: advance.busy("loading the model"),
-                stop=stop,
-                studios=studios,
-            )
-            counts = _sum(counts, done)
+        counts = work_off(shards, store, advance, on_done=on_done, studios=studios, stop=stop)
     return StageResult(found, counts, time.monotonic() - began)
-
-
-def _sum(one: ShardCounts, other: ShardCounts) -> ShardCounts:
-    return ShardCounts(**{name: getattr(one, name) + getattr(other, name) for name in ShardCounts.model_fields})
