@@ -135,13 +135,12 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
     """Check a manifest, as `kubectl apply` and the plan step would; name every fault by its field."""
 
     def do() -> None:
-        from diffugen_api.plan import check_weights, count_distinct_samples  # noqa: PLC0415
+        from diffugen_api.plan import count_distinct_samples  # noqa: PLC0415
         from diffugen_generator.planning import check_counts  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
             check_counts(dataset.spec)
-            check_weights(dataset.spec)
             count = count_distinct_samples(dataset.spec)
             shown.append({"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count})
             if not as_json:
