@@ -69,7 +69,7 @@ def test_a_picture_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed:
     concept, special = _cosines(checker, seen)
     rng = np.random.default_rng(seed)
     decided, at_zero, by_care = [], 0, 0
-    for _ in range(40):
+    for _ in range(100):
         one, other, near = rng.integers(17), rng.integers(3), rng.integers(len(pictures))
         model.concept_embeds_weights.data.fill_(2)
         model.special_care_embeds_weights.data.fill_(2)
@@ -129,6 +129,19 @@ def test_weights_as_older_libraries_wrote_them_are_the_same_checker(tmp_path: Pa
     save_file({**older, **positions}, folder / "model.safetensors", metadata={"format": "pt"})
 
     assert checker_in(folder).look(seen) == now
+
+
+def test_weights_in_half_precision_alone_are_taken(tmp_path: Path) -> None:
+    folder = tiny_detectors.safety_checker(tmp_path)
+    seen = [Seen(each, "", 0) for each in some_pictures(3)]
+    now = checker_in(folder).look(seen)
+    halved = {name: each.half() for name, each in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    save_file(halved, folder / "model.fp16.safetensors", metadata={"format": "pt"})
+
+    margins = [each.value for each in checker_in(folder).look(seen)]
+
+    assert margins == pytest.approx([each.value for each in now], abs=0.003)
 
 
 def test_scores_are_kept_apart_and_read_back() -> None:
