@@ -319,9 +319,7 @@ def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path:
     skipped = "skipped (RepeatedFile 1, Unreadable 2, UnsupportedFormat 2, UnsupportedSize 1)"
     assert f"12 files: 6 pictures (2 converted to upright RGB), 6 {skipped}" in said
     assert "6 pictures: 6 looked at, 0 decided anew, 0 there already" in said
-    assert any(
-        line.startswith("! 6 of the pictures have no caption: attention finds a place for every") for line in said
-    )
+    assert any(line.startswith("! pictures without a caption: 6; attention finds a place for every") for line in said)
     assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
     nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
     assert nothing.exit_code == 64
