@@ -103,8 +103,8 @@ def show_labelled(console: Console, result: Labelled) -> None:
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     if result.uncaptioned and len(result.run.classes) > 1:
         console.print(
-            f"[yellow]![/] pictures without a caption: {result.uncaptioned:,}; attention finds a place for every class in "
-            "them, there or not: write a text file beside each, or take --detector alone",
+            f"[yellow]![/] pictures without a caption: {result.uncaptioned:,}; attention finds a place for every class "
+            "in them, there or not: write a text file beside each, or take --detector alone",
             highlight=False,
             soft_wrap=True,
         )
