@@ -55,6 +55,14 @@ def test_an_upright_rgb_file_is_kept_byte_for_byte(kind: str, options: dict[str,
     assert kept.converted == {}
 
 
+def test_rgb_of_16_bits_is_kept_byte_for_byte_as_readers_agree_on_its_upper_8() -> None:
+    data = cv2.imencode(".png", a_picture()[..., ::-1].astype(np.uint16) * 256 + 77)[1].tobytes()
+
+    assert upright(data).file() == data
+    assert np.array_equal(pictures.decode(data), a_picture())
+    assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), a_picture())
+
+
 def test_a_camera_s_jpeg_with_a_second_picture_behind_it_is_kept_byte_for_byte() -> None:
     data = file_of(a_picture(), "mpo", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
 
