@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from diffugen_api.plan import SpecError
+from diffugen_api.plan import Sample, SpecError
 from diffugen_generator.builtin import scenes
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
@@ -28,7 +28,9 @@ from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.fitting import fitted
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.models import ModelFolder
-from diffugen_generator.records import Instance
+from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.quality import Verdict
+from diffugen_generator.records import Instance, Label
 from diffugen_generator.store import FolderStore
 from tests.generator.made import an_order, everything_in
 
@@ -151,10 +153,12 @@ def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folde
     (folder / "a.txt").write_text("a red star\n on snow")
     store = FolderStore(tmp_path / "out")
 
-    labelled(tiny_model, folder, store)
+    done = labelled(tiny_model, folder, store)
 
+    assert done.uncaptioned == 6  # the second copy of a.png among them
     rows = manifest(store)
-    assert rows["a.png"]["prompt"] == "a red star on snow"
+    assert rows["a.png"]["prompt"] == rows["a.png"]["given"]["caption"] == "a red star on snow"
+    assert "caption" not in rows["b.png"]["given"]
     assert {each["class"] for each in rows["a.png"]["instances"]} <= {"star"}
     assert rows["b.png"]["prompt"] == "a photo of a ball and a square and a triangle and a star"
 
@@ -209,6 +213,7 @@ def test_a_detector_alone_needs_no_model_that_draws(
     done = label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=Event())
 
     assert done.run.stages[0].counts.seen == 6
+    assert done.uncaptioned == 0
     assert f"publishing (pictures): {len(manifest(store))}/{len(manifest(store))} (100 %)" in told.getvalue()
     card = store.read(f"{done.run.published.uri.removeprefix(store.uri)[1:]}/README.md").decode()
     assert "a detector gave the labels" in card
@@ -237,6 +242,21 @@ def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
     (row,) = manifest(store).values()
     assert (row["height"], row["width"]) == (600, 1200)
     assert all(each["segmentation"]["size"] == [600, 1200] for each in row["instances"])
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        ({}, "a prompt"),
+        ({"file": "deep/c.jpg", "sha256": "0" * 64}, "deep/c.jpg"),
+        ({"file": "a.png", "sha256": "0" * 64, "caption": "a red star"}, "a.png: a red star"),
+    ],
+)
+def test_the_contact_sheet_names_files_and_their_captions(given: dict[str, str], title: str) -> None:
+    sample = Sample("0" * 32, "a prompt", 1, 0, {})
+    entry = Entry(sample, "given", "train", "", "png", 64, 64, Verdict((), ""), Label(sample.id, ()), given)
+
+    assert entry.title == title
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
@@ -295,7 +315,11 @@ def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path:
     done = CliRunner().invoke(app, ["label", str(folder), *options, *given])
 
     assert done.exit_code == 0, done.output
-    assert "2 converted to upright RGB; files skipped: RepeatedFile 1" in done.output
+    said = done.output.splitlines()
+    skipped = "skipped (RepeatedFile 1, Unreadable 2, UnsupportedFormat 2, UnsupportedSize 1)"
+    assert f"12 files: 6 pictures (2 converted to upright RGB), 6 {skipped}" in said
+    assert "6 pictures: 6 looked at, 0 decided anew, 0 there already" in said
+    assert any(line.startswith("! pictures without a caption: 6; attention finds a place for every") for line in said)
     assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
     nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
     assert nothing.exit_code == 64

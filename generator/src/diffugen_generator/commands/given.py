@@ -46,6 +46,8 @@ class Given:
     """Why the file is skipped, in CamelCase."""
     sha256: str = ""
     """Of the file, in hex."""
+    caption: str = ""
+    """The text beside it; empty where there is none."""
     converted: Mapping[str, Any] = field(default_factory=dict)
     """What the file was, where the picture is kept as another (`Upright.converted`)."""
 
@@ -61,6 +63,7 @@ class Given:
         return {
             "file": self.file,
             "sha256": self.sha256,
+            **({"caption": self.caption} if self.caption else {}),
             **({"converted": dict(self.converted)} if self.converted else {}),
         }
 
@@ -97,7 +100,8 @@ class Intake:
             return self._skipped(name, UNREADABLE)
         except UnusableError as unusable:
             return self._skipped(name, unusable.reason)
-        prompt = self._caption(name) or self.prompt
+        caption = self._caption(name)
+        prompt = caption or self.prompt
         digest = hashlib.sha256(data).hexdigest()
         decided: dict[str, Any] = {"file": digest, "prompt": prompt}
         if kept.converted:
@@ -109,7 +113,15 @@ class Intake:
             self.store.write(layout.image(STAGE, sample_id, kept.format), kept.file(), CONTENT_TYPES[kept.format])
             content = {"sha256": digest, "prompt": prompt, **({"converted": kept.converted} if kept.converted else {})}
             self.store.write(recipe, canonical(content) + b"\n", JSON)
-        return Given(sample, kept.format, kept.width, kept.height, sha256=digest, converted=kept.converted)
+        return Given(
+            sample,
+            kept.format,
+            kept.width,
+            kept.height,
+            sha256=digest,
+            caption=caption,
+            converted=kept.converted,
+        )
 
     def _caption(self, name: str) -> str:
         """Return the text beside a picture: `cat.txt` beside `cat.png`; empty where there is none."""

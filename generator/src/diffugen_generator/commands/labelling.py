@@ -159,7 +159,14 @@ def label(
         classes,
         dataset["splits"],
     )
-    return Labelled(result, _counted(given), sum(bool(each.converted) for each in wanted))
+    skipped = _counted(given)
+    return Labelled(
+        result,
+        skipped,
+        converted=sum(bool(each.converted) for each in wanted),
+        rejected={reason: count for reason, count in dataset["rejectedByReason"].items() if reason not in skipped},
+        uncaptioned=sum(not each.caption for each in wanted) if spec.labeling.attention is not None else 0,
+    )
 
 
 def _prompt(names: Sequence[str]) -> str:

@@ -75,7 +75,17 @@ class Labelled:
     """Files that were skipped, by reason."""
     converted: int
     """Pictures that are kept as another file, since theirs is not an upright RGB one."""
+    rejected: Mapping[str, int]
+    """Pictures that were looked at and are not published, by reason."""
+    uncaptioned: int
+    """Pictures that attention read with a text that names every class, as nobody wrote one beside them."""
 
     def row(self) -> dict[str, Any]:
         """Return the result as JSON data."""
-        return {**self.run.row(), "skipped": dict(self.skipped), "converted": self.converted}
+        return {
+            **self.run.row(),
+            "skipped": dict(self.skipped),
+            "converted": self.converted,
+            "rejected": dict(self.rejected),
+            "uncaptioned": self.uncaptioned,
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -84,15 +84,30 @@ def show_labelled(console: Console, result: Labelled) -> None:
         table.add_row(name, f"{objects:,}")
     console.print()
     console.print(table)
-    skipped = ", ".join(f"{reason} {count:,}" for reason, count in result.skipped.items()) or "none"
-    console.print(
-        f"\n{counts.total:,} pictures: {counts.seen:,} looked at, {counts.labelled - counts.seen:,} decided anew, "
-        f"{counts.reused:,} there already; {result.converted:,} converted to upright RGB; files skipped: {skipped}\n"
-        f"[bold]{published.samples:,}[/] published ({_counts(result.run.splits)}), {published.rejected:,} rejected, "
-        f"[bold]{published.instances:,}[/] objects, {duration(result.run.seconds)}",
-        highlight=False,
-        soft_wrap=True,
+    skipped, rejected = sum(result.skipped.values()), sum(result.rejected.values())
+    files = counts.total + skipped
+    lines = (
+        (
+            f"\n{files:,} files: {counts.total:,} pictures ({result.converted:,} converted to upright RGB), "
+            f"{skipped:,} skipped{_reasons(result.skipped)}"
+        ),
+        (
+            f"{counts.total:,} pictures: {counts.seen:,} looked at, {counts.labelled - counts.seen:,} decided anew, "
+            f"{counts.reused:,} there already"
+        ),
+        (
+            f"[bold]{published.samples:,}[/] published ({_counts(result.run.splits)}), {rejected:,} rejected"
+            f"{_reasons(result.rejected)}, [bold]{published.instances:,}[/] objects, {duration(result.run.seconds)}"
+        ),
     )
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    if result.uncaptioned and len(result.run.classes) > 1:
+        console.print(
+            f"[yellow]![/] pictures without a caption: {result.uncaptioned:,}; attention finds a place for every class "
+            "in them, there or not: write a text file beside each, or take --detector alone",
+            highlight=False,
+            soft_wrap=True,
+        )
     for name, where in (("dataset", published.uri), ("look at", result.run.contact_sheet)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
 
@@ -106,7 +121,11 @@ def show_faults(console: Console, error: InvalidManifest) -> None:
         console.print(f"  {path}{fault.message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
 
 
-def _counts(counts: dict[str, int]) -> str:
+def _reasons(counts: Mapping[str, int]) -> str:
+    return f" ({_counts(counts)})" if counts else ""
+
+
+def _counts(counts: Mapping[str, int]) -> str:
     shown = [f"{name} {count:,}" for name, count in list(counts.items())[:_SHOWN]]
     if len(counts) > _SHOWN:
         shown.append(f"{len(counts) - _SHOWN} more")

@@ -115,7 +115,7 @@ def draw_sheet(
     entries: Sequence[Entry],
     pictures: Sequence[Picture],
 ) -> Image.Image:
-    """Return the sheet: a head with a legend, and a grid of pictures with their prompts below them."""
+    """Return the sheet: a head with a legend, and a grid of pictures with their prompts (or files) below them."""
     columns = max(4, min(COLUMNS, len(entries)))
     rows = -(-len(entries) // columns)
     shape = pictures[0].shape if pictures else (1, 1)
@@ -133,7 +133,7 @@ def draw_sheet(
         x = _MARGIN + number % columns * (width + _GAP)
         y = _HEAD + number // columns * (height + _CAPTION + _GAP)
         sheet.paste(labelled(picture, entry.verdict.instances, class_colours.__getitem__, (width, height)), (x, y))
-        for line, text in enumerate(_wrapped(entry.sample.prompt, width)):
+        for line, text in enumerate(_wrapped(entry.title, width)):
             draw.text((x, y + height + 5 + 19 * line), text, _FAINT, _font(15))
     return sheet
 

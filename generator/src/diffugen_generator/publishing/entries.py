@@ -50,7 +50,14 @@ class Entry:
     verdict: Verdict
     label: Label
     given: Mapping[str, Any] = field(default_factory=dict)
-    """Of a picture that was there already: `file`, `sha256`, and `converted` if it is kept as another."""
+    """Of a picture that was there already: `file`, `sha256`, `caption`, and `converted` if it is kept as another."""
+
+    @property
+    def title(self) -> str:
+        """What to show below the picture: what it was drawn from, or which file it was."""
+        if not self.given:
+            return self.sample.prompt
+        return ": ".join(filter(None, (self.given["file"], self.given.get("caption", ""))))
 
     @property
     def file_name(self) -> str:
