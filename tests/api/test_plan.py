@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from diffugen_api.addressing import address
 from diffugen_api.plan import (
     Sample,
     SpecError,
@@ -212,6 +213,12 @@ def test_another_secret_is_the_same_store() -> None:
 
     assert store_of(stored(secretRef={"name": "a"})) == store_of(stored(secretRef={"name": "b"}))
     assert store_of(stored(bucket="other")) != store_of(stored())
+
+
+def test_the_stores_address_does_not_change_when_a_field_with_a_default_is_added() -> None:
+    where = {"endpoint": "http://minio:9000", "bucket": "datasets"}
+    assert store_of(a_spec(output={"s3": where})) == store_of(a_spec(output={"s3": {**where, "region": "us-east-1"}}))
+    assert store_of(a_spec(output={"s3": where})) == address(where, 10)
 
 
 @pytest.mark.parametrize(

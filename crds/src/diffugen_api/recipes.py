@@ -70,10 +70,11 @@ def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, 
 
 
 def store_of(spec: LabeledDatasetSpec) -> str:
-    """Return a hash over where the dataset goes; credentials are not in it."""
+    """Return a hash over where the dataset goes, without credentials, and without defaults: fields may be added."""
     s3 = spec.output.s3
-    where = None if s3 is None else s3.model_dump(mode="json", by_alias=True, exclude={"secret_ref"})
-    return address(where, 10)
+    if s3 is None:
+        return address(None, 10)
+    return address(s3.model_dump(mode="json", by_alias=True, exclude={"secret_ref"}, exclude_defaults=True), 10)
 
 
 DETECTOR, MASKS, CLIP, SAFETY = "detector", "masks", "clip", "safety"
