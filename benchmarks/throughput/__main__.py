@@ -44,7 +44,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 def small() -> Case:
     model = resolve(SMALL)
-    return Case(SMALL, model, "cpu", side=64, batch=16, batched=32, single=8, repetitions=3, guidance=3.0)
+    return Case(SMALL, model, "cpu", side=64, batch=16, batched=96, single=12, repetitions=5, guidance=3.0)
 
 
 def large(folder: Path) -> Case:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
+from diffugen_generator.diffusion.drawing import Drawer
+from diffugen_generator.labeling.attention import Looker
+from diffugen_generator.models import ModelFolder
+from diffugen_generator.stages import run_shard
 from diffugen_generator.stages.portions import Portions
+from diffugen_generator.store import FolderStore
+from tests.generator.test_stages import shard_of, spec_of
 
 
 class Card:
@@ -65,3 +72,39 @@ def test_memory_that_does_not_hold_one_is_an_error() -> None:
         portions.each(card.work, range(3))
 
     assert card.tried == [4, 2, 1]
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_for_the_rest_of_the_shard(
+    tiny_model: ModelFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sample, look = Drawer.sample, Looker.look
+    drawing: list[int] = []
+    looking: list[int] = []
+
+    def sample_at_most_two(self, orders, settings, *, batch=None, watch=None):
+        drawing.append(len(orders))
+        if len(orders) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sample(self, orders, settings, batch=batch, watch=watch)
+
+    def look_at_most_three(self, seen, *, batch=None):
+        looking.append(len(seen))
+        if len(seen) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return look(self, seen, batch=batch)
+
+    monkeypatch.setattr(Drawer, "sample", sample_at_most_two)
+    monkeypatch.setattr(Looker, "look", look_at_most_three)
+
+    counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), FolderStore(tmp_path), batch_size=4, device="cpu")
+
+    assert drawing == [4, 2, 2, 2]  # a batch of four, and one of two
+    assert looking == [4, 2, 2, 2]
+    assert caplog.messages == [
+        "memory does not reach to draw 4 pictures at once; 2 from now on",
+        "memory does not reach to look at 4 pictures at once; 2 from now on",
+    ]
+    assert (counts.drawn, counts.labelled) == (6, 6)
