@@ -288,7 +288,8 @@ def test_pictures_are_the_same_whether_or_not_they_are_watched(
     assert header.evidence_id != posthoc.evidence_id
     for row in rows:
         key = layout.image("base", row.sample.id, "png")
-        assert store.read(key) == drawn.read(key)
+        watched, unwatched = (pictures.decode(each.read(key)).astype(int) for each in (store, drawn))
+        assert abs(watched - unwatched).max() <= 2  # rounding: who is watched draws in batches of another size
         evidence = Evidence.loads(store.read(layout.evidence("base", header.evidence_id, row.sample.id)))
         assert evidence.classes == (row.sample.variables["object"],)
 

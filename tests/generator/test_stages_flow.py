@@ -158,7 +158,7 @@ def test_sigterm_finishes_the_batch_and_exits_75_within_the_grace_period(
 
     assert pod.returncode == 75, said
     assert time.monotonic() - asked < 30  # Kubernetes' default
-    assert "loading the model" in said
+    assert "loading models" in said
     assert json.loads(last_word.read_text())["reason"] == "Interrupted"
     kinds = [len(list(store.list(f"{kind}/"))) for kind in ("samples", "evidence", "labels")]
     assert kinds == [2 * kinds[2], kinds[2], kinds[2]]  # what was begun is whole

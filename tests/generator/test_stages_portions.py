@@ -14,6 +14,7 @@ from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.stages import run_shard
 from diffugen_generator.stages.portions import Portions
+from diffugen_generator.stages.studio import ENV_THREADS
 from diffugen_generator.store import FolderStore
 from tests.generator.test_stages import shard_of, spec_of
 
@@ -80,6 +81,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_for_the_rest_of_the_shard(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setenv(ENV_THREADS, "1")  # one batch at a time
     sample, look = Drawer.sample, Looker.look
     drawing: list[int] = []
     looking: list[int] = []

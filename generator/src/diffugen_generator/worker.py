@@ -134,7 +134,7 @@ def _stage(task: Task) -> Outcome:
         rows,
         task.store,
         on_progress=on_progress,
-        on_loading=lambda: LOG.info("%s, shard %d: loading the model %s", task.stage, index, header.model),
+        on_loading=lambda: LOG.info("%s, shard %d: loading models", task.stage, index),
         stop=task.stop,
         studios=Studios.of(task.order.spec, device=None, environ=task.environ),
         measures=measures,

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from threading import Semaphore
 from typing import Any, Final
 
 from diffugen_api import layout
@@ -30,6 +31,8 @@ ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".
 REPEATED: Final = "RepeatedFile"
 
 _READERS = 16
+_DECODERS = 4
+"""Files read as pictures at once: one of 64 megapixels takes up to a GB meanwhile."""
 _WINDOW = 64
 
 
@@ -76,6 +79,7 @@ class Intake:
     store: Store
     prompt: str
     ids: set[str] = field(default_factory=set)
+    _decoding: Semaphore = field(default_factory=lambda: Semaphore(_DECODERS), repr=False)
 
     def names(self) -> list[str]:
         """Return the pictures' paths, sorted."""
@@ -95,7 +99,8 @@ class Intake:
             return self._skipped(name, UNSUPPORTED)
         try:
             data = self.source.read(name)
-            kept = upright(data)
+            with self._decoding:
+                kept = upright(data)
         except Missing:
             return self._skipped(name, UNREADABLE)
         except UnusableError as unusable:
