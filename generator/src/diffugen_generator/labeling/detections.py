@@ -6,7 +6,6 @@ Thresholds are decisions (`choosing`), so changing one never runs the detector a
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
+from diffugen_generator.labeling.npz import arrays_in
 from diffugen_generator.records import Rle
 
 MOST = 100
@@ -63,11 +63,8 @@ class Detections:
     @classmethod
     def loads(cls, data: bytes) -> Detections:
         """Read an npz file; raise `ValueError` where it is none of ours."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                height, width = (int(side) for side in arrays["size"])
-                rows = list(zip(arrays["natives"], arrays["scores"], arrays["masks"], strict=True))
-        except (KeyError, OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not a file of detections: {error}") from error
+        with arrays_in(data, "a file of detections") as arrays:
+            height, width = (int(side) for side in arrays["size"])
+            rows = list(zip(arrays["natives"], arrays["scores"], arrays["masks"], strict=True))
         found = (Detection(str(native), float(score), Rle((height, width), str(mask))) for native, score, mask in rows)
         return cls((height, width), tuple(found))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from diffugen_generator.labeling.npz import arrays_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,11 @@ class Evidence:
     @classmethod
     def loads(cls, data: bytes) -> Evidence:
         """Read an npz file; raise `ValueError` where it is none of ours."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                classes = tuple(str(name) for name in arrays["classes"])
-                background = tuple(str(word) for word in arrays["background"])
-                maps = arrays["maps"]
-                presence = tuple(float(share) for share in arrays["presence"]) if "presence" in arrays else ()
-        except (KeyError, OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not an evidence file: {error}") from error
+        with arrays_in(data, "an evidence file") as arrays:
+            classes = tuple(str(name) for name in arrays["classes"])
+            background = tuple(str(word) for word in arrays["background"])
+            maps = arrays["maps"]
+            presence = tuple(float(share) for share in arrays["presence"]) if "presence" in arrays else ()
         if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != len(classes) + len(background):
             raise ValueError(f"not an evidence file: maps of shape {maps.shape} and type {maps.dtype}")
         if presence and len(presence) != len(classes):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+
+from diffugen_generator.labeling.npz import arrays_in
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,8 @@ class Score:
     @classmethod
     def loads(cls, data: bytes) -> Self:
         """Read an npz file; raise `ValueError` where it is none of ours."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return cls(float(arrays[cls.entry]))
-        except (KeyError, OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not a score of a picture's {cls.entry}: {error}") from error
+        with arrays_in(data, f"a score of a picture's {cls.entry}") as arrays:
+            return cls(float(arrays[cls.entry]))
 
 
 class Fit(Score):
