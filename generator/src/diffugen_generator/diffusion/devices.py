@@ -27,10 +27,15 @@ log = logging.getLogger(__name__)
 def open_device(name: str | None, environ: Mapping[str, str] = os.environ) -> torch.device:
     """Return the device called `name`; where absent the first GPU, or the CPU where there is none.
 
-    Raises `UnknownDevice` where there is no such device.
+    On the CPU, memory that is freed is kept from then on. Raises `UnknownDevice` where there is no such device.
     """
-    if name is None:
-        return _best(environ)
+    device = _best(environ) if name is None else _named(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def _named(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -16,7 +16,7 @@ from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.crew import Crew
-from diffugen_generator.diffusion.devices import keep_freed_memory, open_device
+from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.embeddings import Embedding
@@ -69,8 +69,6 @@ class Studio:
         on_gpu = where.type == "cuda"
         components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
         hands = 1
-        if not on_gpu:
-            keep_freed_memory()
         if not on_gpu and components.parameters < FEW_PARAMETERS:
             hands = hands_of(os.environ)
             torch.set_num_threads(1)
