@@ -61,11 +61,11 @@ def test_in_a_bucket(bucket: Path, *, weights: bool) -> None:
 @pytest.mark.parametrize("step", [1, 7, 4096])
 def test_a_file_that_passes_by(own_model: Path, step: int) -> None:
     whole = (own_model / UNET).read_bytes()[: 1 << 16]
-    head = Head()
+    head = Head(UNET)
     for start in range(0, len(whole), step):
         head.take(whole[start : start + step])
 
-    head.check(UNET, (own_model / UNET).stat().st_size)
-    head.check("unet/weights.bin", 5)
+    head.check((own_model / UNET).stat().st_size)
+    Head("unet/weights.bin").check(5)
     with pytest.raises(ValueError, match="of 65,536 bytes whose header tells of"):
-        head.check(UNET, len(whole))
+        head.check(len(whole))

@@ -59,13 +59,13 @@ class BucketFolder:
 
     def digest(self, name: str) -> FileDigest | None:
         """Read an object once, without keeping it, and return its digest; raise `SpecError` where it is not whole."""
-        whole, size, head = hashlib.sha256(), 0, Head()
+        whole, size, head = hashlib.sha256(), 0, Head(name)
         for chunk in self._store.stream(name):
             whole.update(chunk)
             size += len(chunk)
             head.take(chunk)
         try:
-            head.check(name, size)
+            head.check(size)
         except ValueError as error:
             raise SpecError("UnsupportedModel", f"{self._field}: {self.uri!r} {error}") from None
         return FileDigest(size, whole.hexdigest())

@@ -25,8 +25,9 @@ _POINTER: Final = b"version "
 class Head:
     """Keeps the beginning of a file that passes by in chunks, as far as its header goes."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
+    def __init__(self, name: str) -> None:
+        """Begin with nothing of the file `name`; of one that is not safetensors nothing is kept."""
+        self._name = name
         self._kept = bytearray()
 
     def take(self, chunk: bytes) -> None:
@@ -34,12 +35,14 @@ class Head:
         if len(self._kept) < self._wanted():
             self._kept += chunk
 
-    def check(self, name: str, size: int) -> None:
-        """Raise `ValueError` where the file `name`, which has `size` bytes, is not whole; else do nothing."""
-        if name.endswith(SAFE):
-            _check(name, size, io.BytesIO(self._kept).read)
+    def check(self, size: int) -> None:
+        """Raise `ValueError` where the file, which has `size` bytes, is not whole; else do nothing."""
+        if self._name.endswith(SAFE):
+            _check(self._name, size, io.BytesIO(self._kept).read)
 
     def _wanted(self) -> int:
+        if not self._name.endswith(SAFE):
+            return 0
         if len(self._kept) < _LENGTH:
             return _LENGTH
         return _LENGTH + min(int.from_bytes(self._kept[:_LENGTH], "little"), _LARGEST)
