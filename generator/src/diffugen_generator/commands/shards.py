@@ -8,6 +8,7 @@ from threading import Event
 from diffugen_api.contract import ShardCounts
 from diffugen_generator.commands.display import Advance
 from diffugen_generator.shards import ShardHeader, ShardRow
+from diffugen_generator.stages import run_shard
 from diffugen_generator.stages.studios import Studios
 from diffugen_generator.store import Store
 
@@ -25,8 +26,6 @@ def work_off(
 
     `on_done` is told how many samples are done, `advance` what takes its time. Raises as `run_shard` does.
     """
-    from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
-
     whole = ShardCounts()
     for header, rows in shards:
         before = whole.done
