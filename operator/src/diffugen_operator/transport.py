@@ -33,15 +33,15 @@ class Inbox:
         if kind == "DELETED":
             self._cache.drop(resource, obj)
         elif not self._cache.put(resource, obj):
-            return None
+            return
         key = key or self._cache.key_of(resource, obj)
         if key is None:
-            return None
-        if resource is Resource.DATASETS and _asks(obj):
-            return self._queue.add(key, urgent=True)
-        # A pod tells of itself three times while it starts, and its end comes before its Job's.
-        self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
-        return None
+            return
+        if resource is Resource.DATASETS:
+            self._queue.add(key, urgent=_asks(obj))
+        else:
+            # A pod tells of itself three times while it starts, and its end comes before its Job's.
+            self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
 
 
 def _asks(dataset: dict[str, Any]) -> bool:
