@@ -38,8 +38,8 @@ def events(world: World) -> set[str]:
 @pytest.mark.parametrize("phase", [planning, drawing, publishing], ids=lambda p: str(p.__name__))
 def test_deleted_at_work(running: World, phase: Callable[[World], bool], policy: str) -> None:
     running.apply(**(SLOWLY if phase is drawing else QUICKLY), deletionPolicy=policy)
-    dataset = running.wait(phase.__name__, lambda _: phase(running))
-    assert dataset["metadata"].get("finalizers", []) == (["diffugen.dev/clean-up"] if policy == "Delete" else [])
+    running.wait(phase.__name__, lambda _: phase(running))
+    assert running.get()["metadata"].get("finalizers", []) == (["diffugen.dev/clean-up"] if policy == "Delete" else [])
 
     delete(running)
     wait_gone(running)
