@@ -13,6 +13,8 @@ from threading import BoundedSemaphore, Lock
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+import cv2
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,7 +31,8 @@ class Uploads:
 
     def __init__(self, *, waiting: int, threads: int = THREADS) -> None:
         """Run up to `threads` tasks at once; `submit` blocks while `waiting` are under way."""
-        self._pool = ThreadPoolExecutor(threads, "upload")
+        # Tasks work side by side: threads of OpenCV's own would only get in their way.
+        self._pool = ThreadPoolExecutor(threads, "upload", initializer=cv2.setNumThreads, initargs=(1,))
         self._slots = BoundedSemaphore(waiting)
         self._lock = Lock()
         self._queued = 0
