@@ -21,7 +21,8 @@ from diffugen_api.contract import RETRY_ANNOTATION, Step
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_operator import names
-from tests.cluster.test_deletion import delete, wait_gone, wait_until
+from tests.cluster.pods import eventually
+from tests.cluster.test_deletion import delete, wait_gone
 from tests.cluster.world import RBAC, ROOT, Json, OperatorProcess, World
 
 ACCOUNT = "diffugen-operator"
@@ -180,7 +181,7 @@ def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tup
 
     delete(world)
     wait_gone(world)
-    wait_until(lambda: ("", "configmaps", "delete") in asked.used())
+    eventually(lambda: ("", "configmaps", "delete") in asked.used())
 
     assert lines_without_their_dataset(world) == []
     assert asked.refused() == []
