@@ -20,7 +20,7 @@ from tests.cluster.pods import (
     shell,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 _numbers = itertools.count()
 
@@ -71,7 +71,8 @@ def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str)
         named(namespace, "Secret", "keys", stringData={"word": "sesame"}),
         {**job, "apiVersion": "batch/v1"},
     )
-    cluster.kubectl("wait", "--for=condition=complete", "job/three", "-n", namespace, "--timeout=30s")
+    wait = ("wait", "--for=condition=complete", "job/three", "-n", namespace, "--timeout=150s")
+    cluster.kubectl(*wait, timeout_s=160)
 
     pods = cluster.get("pods", "-n", namespace)["items"]
     indexes = [item["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for item in pods]

@@ -16,7 +16,7 @@ from devcluster import Cluster
 from devcluster.layout import StateDirectory
 from tests.cluster.pods import eventually, mentions, pod, shell
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 OWNER = """
 import sys

@@ -14,7 +14,7 @@ def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(runn
     long["txt2img"]["steps"] = 400
     running.apply(run={**slow, "activeDeadlineSeconds": 12}, stages=[long])
 
-    message = running.wait_stalled("DeadlineExceeded", seconds=120)
+    message = running.wait_stalled("DeadlineExceeded")
 
     assert "spec.run.activeDeadlineSeconds: raise or remove it" in message
     drawn = running.drawn_at()
@@ -57,7 +57,7 @@ def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None
     thread.start()
     try:
         running.apply(prompts=few, quality={"minInstances": 0, "minAreaFraction": 0.003})
-        message = running.wait_stalled("Incomplete", seconds=180)
+        message = running.wait_stalled("Incomplete", seconds=600)
     finally:
         stop.set()
         thread.join()

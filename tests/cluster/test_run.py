@@ -35,7 +35,7 @@ def published(new_world: Any) -> Iterator[World]:
         quality={"minInstances": 1},
         output={"splits": {"train": 0.5, "val": 0.25, "test": 0.25}},
     )
-    world.wait_ready(seconds=300)
+    world.wait_ready()
     yield world
     world.operator.end()
 

@@ -36,7 +36,7 @@ from diffugen_generator.store import FolderStore
 from diffugen_generator.store_s3 import S3Store
 from tests.generator.made import a_finished_store, a_model, an_order, work_off
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 _numbers = itertools.count()
 
