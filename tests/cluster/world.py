@@ -283,6 +283,14 @@ class World:
         return pointer
 
     def drawn_at(self) -> dict[str, Any]:
-        """Return the time at which each picture was written: what was drawn anew has a later one."""
+        """Return the time at which each picture was written: what was drawn anew has a later one.
+
+        Only a recipe makes a picture count: one whose worker ended before it wrote that is drawn anew.
+        """
         found = self.store.list_objects(self.bucket, prefix=f"{self.root}samples/", recursive=True)
-        return {str(o.object_name): o.last_modified for o in found if "/image." in str(o.object_name)}
+        written = {str(o.object_name): o.last_modified for o in found}
+        return {
+            key: at
+            for key, at in written.items()
+            if "/image." in key and f"{key.rpartition('/')[0]}/recipe.json" in written
+        }
