@@ -92,7 +92,7 @@ def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str)
 
 def test_kubectl_shows_logs(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod(namespace, shell("echo one; echo two; sleep 1; echo three")))
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/pod", "-n", namespace, "--timeout=15s")
+    eventually(lambda: "two" in cluster.pod_log(namespace, "pod"))
 
     assert cluster.kubectl("logs", "pod", "-n", namespace, "--follow") == "one\ntwo\nthree\n"
     assert cluster.kubectl("logs", "pod", "-n", namespace, "--tail=1") == "three\n"

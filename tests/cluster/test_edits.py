@@ -36,7 +36,9 @@ class Reader(threading.Thread):
         self.faults: list[str] = []
 
     def run(self) -> None:
-        while not self._done.wait(0.3):
+        done = False
+        while not done:
+            done = self._done.wait(0.3)  # one last look after the end
             pointer = self._world.current()
             if pointer is None:
                 self.faults.append("there was no pointer")

@@ -52,7 +52,7 @@ def test_kueue_decides_when_and_with_how_many_pods(running: World) -> None:
     flavor = {"spec": {"tolerations": [TOLERATION]}}
     patch(running, stage, suspend=False, parallelism=1, template=flavor)
     running.wait("admitted", lambda d: running.condition("Queued", d)["status"] == "Absent" and bool(drawing(running)))
-    assert len(drawing(running)) == 1
+    assert len(drawing(running)) <= 1  # none, where it has ended since
 
     # It takes them away, as it does for somebody more important.
     running.wait("drawn", lambda _: bool(running.drawn_at()))
