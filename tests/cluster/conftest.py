@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from devcluster import Cluster
+from tests.cluster.pods import eventually
 from tests.cluster.world import CRD, RBAC, OperatorProcess, World
 
 RUNNING = pytest.StashKey[Cluster | None]()
@@ -41,6 +42,7 @@ def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def worlds_of(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """Return what makes such namespaces on this cluster."""
     cluster.apply_file(CRD)
+    eventually(lambda: cluster.get("lds", "-A"))  # accepted is not yet served
     if RBAC.exists():
         cluster.apply_file(RBAC)
 

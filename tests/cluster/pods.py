@@ -39,7 +39,7 @@ def named(namespace: str, kind: str, name: str, **content: object) -> Json:
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, **content}
 
 
-def eventually(look: Callable[[], T], *, within_s: float = 30) -> T:
+def eventually(look: Callable[[], T], *, within_s: float = 240) -> T:
     """What `look` finds, once it finds something."""
     end = time.monotonic() + within_s
     while True:

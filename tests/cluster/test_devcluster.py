@@ -20,7 +20,7 @@ from tests.cluster.pods import (
     shell,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 _numbers = itertools.count()
 
@@ -71,7 +71,8 @@ def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str)
         named(namespace, "Secret", "keys", stringData={"word": "sesame"}),
         {**job, "apiVersion": "batch/v1"},
     )
-    cluster.kubectl("wait", "--for=condition=complete", "job/three", "-n", namespace, "--timeout=30s")
+    wait = ("wait", "--for=condition=complete", "job/three", "-n", namespace, "--timeout=150s")
+    cluster.kubectl(*wait, timeout_s=160)
 
     pods = cluster.get("pods", "-n", namespace)["items"]
     indexes = [item["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for item in pods]
@@ -91,7 +92,7 @@ def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str)
 
 def test_kubectl_shows_logs(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod(namespace, shell("echo one; echo two; sleep 1; echo three")))
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/pod", "-n", namespace, "--timeout=15s")
+    eventually(lambda: "two" in cluster.pod_log(namespace, "pod"))
 
     assert cluster.kubectl("logs", "pod", "-n", namespace, "--follow") == "one\ntwo\nthree\n"
     assert cluster.kubectl("logs", "pod", "-n", namespace, "--tail=1") == "three\n"

@@ -16,7 +16,7 @@ from devcluster import Cluster
 from devcluster.layout import StateDirectory
 from tests.cluster.pods import eventually, mentions, pod, shell
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 OWNER = """
 import sys
@@ -44,7 +44,7 @@ def test_nothing_outlives_a_killed_owner(cluster: Cluster, owner: subprocess.Pop
     other = Cluster(directory)
     assert other.server != cluster.server
     other.apply(pod("default", shell("sleep 60 & wait", env=[{"name": "MARK", "value": mark}])))
-    other.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=15s")
+    other.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=50s")
     assert len(mentions(mark)) >= 10, "guard, supervisor, six processes, a shell and what it forked"
 
     owner.kill()

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 
+from tests.cluster.pods import eventually
 from tests.cluster.world import Json, World
 
 TEMPLATES = [
@@ -35,7 +36,9 @@ class Reader(threading.Thread):
         self.faults: list[str] = []
 
     def run(self) -> None:
-        while not self._done.wait(0.3):
+        done = False
+        while not done:
+            done = self._done.wait(0.3)  # one last look after the end
             pointer = self._world.current()
             if pointer is None:
                 self.faults.append("there was no pointer")
@@ -138,7 +141,7 @@ def test_suspend_stops_the_work_and_resume_goes_on(running: World) -> None:
     running.wait("drawing", lambda d: d["status"].get("summary", {}).get("progress", "").startswith(("2/", "4/")))
     running.apply(run=one_by_one, suspend=True)
     running.wait("suspended", lambda d: running.condition("Suspended", d)["status"] == "True")
-    wait_until(lambda: not [p for p in running.pods("stage") if p["status"]["phase"] in {"Pending", "Running"}])
+    eventually(lambda: not [p for p in running.pods("stage") if p["status"]["phase"] in {"Pending", "Running"}])
     drawn = running.drawn_at()
     time.sleep(3)
     assert running.drawn_at() == drawn
@@ -151,22 +154,14 @@ def test_suspend_stops_the_work_and_resume_goes_on(running: World) -> None:
     assert len(running.jobs()) == 3, "the suspended Job itself went on"
 
 
-def wait_until(seen: object, seconds: float = 60) -> None:
-    assert callable(seen)
-    end = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
 def test_an_edit_of_parallelism_reaches_the_running_job(running: World) -> None:
     def drawing_with(pods: int) -> bool:
         return len([p for p in running.pods("stage") if p["status"]["phase"] == "Running"]) == pods
 
     running.apply(run={"samplesPerShard": 1, "parallelism": 1})
-    wait_until(lambda: drawing_with(1))
+    eventually(lambda: drawing_with(1))
     running.apply(run={"samplesPerShard": 1, "parallelism": 2})
-    wait_until(lambda: drawing_with(2))
+    eventually(lambda: drawing_with(2))
 
     status = running.wait_ready()["status"]
 

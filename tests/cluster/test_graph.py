@@ -24,7 +24,7 @@ def test_a_graph_of_three_stages_runs_to_ready_in_its_own_order(new_world: Any) 
         quality={"minInstances": 1},
     )
 
-    world.wait_ready(seconds=300)
+    world.wait_ready()
 
     stages = {stage["name"]: stage for stage in world.get()["status"]["stages"]}
     assert {name: (stage["kind"], stage["state"]) for name, stage in stages.items()} == {

@@ -9,16 +9,17 @@ from tests.cluster.world import World
 
 
 def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(running: World) -> None:
-    slow = {"samplesPerShard": 8, "parallelism": 1}
-    long = slow_stage()
-    long["txt2img"]["steps"] = 400
-    running.apply(run={**slow, "activeDeadlineSeconds": 12}, stages=[long])
+    # The plan's Job has the same deadline: long enough for that and the first pictures, and by far not for all.
+    long = {"prompts": {"samplesPerPrompt": 1000}, "stages": [slow_stage()]}
+    run = {"samplesPerShard": 4000, "parallelism": 1, "batchSize": 2}
+    running.apply(**long, run={**run, "activeDeadlineSeconds": 40})
 
-    message = running.wait_stalled("DeadlineExceeded", seconds=120)
+    message = running.wait_stalled("DeadlineExceeded")
 
     assert "spec.run.activeDeadlineSeconds: raise or remove it" in message
     drawn = running.drawn_at()
-    running.apply(run=slow, stages=[long])
+    assert drawn, "it was the stage that took too long"
+    running.apply(**long, run=run)
     running.wait("going on", lambda d: d["status"]["attempt"] == 2 and d["status"].get("planned", False))
     assert drawn.items() <= running.drawn_at().items()
 
@@ -57,7 +58,7 @@ def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None
     thread.start()
     try:
         running.apply(prompts=few, quality={"minInstances": 0, "minAreaFraction": 0.003})
-        message = running.wait_stalled("Incomplete", seconds=180)
+        message = running.wait_stalled("Incomplete", seconds=600)
     finally:
         stop.set()
         thread.join()

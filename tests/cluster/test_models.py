@@ -21,7 +21,7 @@ from diffugen_generator.judges import detectors_of
 from diffugen_generator.models import open_file, resolve
 from tests.cluster.world import World
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 FIELD = "spec.stages[0].txt2img.model"
 SHAPES = resolve("builtin://shapes").path

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import pytest
 import yaml
 
 from devcluster import Cluster
-from devcluster.kubeapi import KubeApi
+from devcluster.kubeapi import UNREACHABLE, ApiError, KubeApi
 from diffugen_api.contract import RETRY_ANNOTATION, Step
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_operator import names
-from tests.cluster.test_deletion import delete, wait_gone, wait_until
+from tests.cluster.pods import eventually
+from tests.cluster.test_deletion import delete, wait_gone
 from tests.cluster.world import RBAC, ROOT, Json, OperatorProcess, World
 
 ACCOUNT = "diffugen-operator"
@@ -154,12 +156,16 @@ def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tup
     world, granted = installed
     asked = Asked(world)
 
+    def suspended(dataset: Json) -> bool:
+        now, generation = world.condition("Suspended", dataset), dataset["metadata"]["generation"]
+        return bool(now["status"] == "True" and now["observedGeneration"] == generation)
+
     world.apply(**SMALL, suspend=True)
-    world.wait("suspended", lambda d: world.condition("Suspended", d)["status"] == "True")
+    world.wait("suspended", suspended)
     world.apply(**SMALL)
     world.wait("planning", lambda _: bool(world.jobs("plan")))
     world.apply(**SMALL, suspend=True)  # which suspends the plan's Job
-    world.wait("suspended again", lambda d: world.condition("Suspended", d)["status"] == "True")
+    world.wait("suspended again", suspended)
     with hammered(world):
         world.apply(**SMALL)
         world.wait_ready()
@@ -180,7 +186,7 @@ def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tup
 
     delete(world)
     wait_gone(world)
-    wait_until(lambda: ("", "configmaps", "delete") in asked.used())
+    eventually(lambda: ("", "configmaps", "delete") in asked.used())
 
     assert lines_without_their_dataset(world) == []
     assert asked.refused() == []
@@ -216,11 +222,12 @@ class hammered:  # noqa: N801  (a context manager)
 
     async def _hammer(self, world: World) -> None:
         path = f"/apis/diffugen.dev/v1alpha1/namespaces/{world.namespace}/labeleddatasets/shapes"
-        end = time.monotonic() + 8
+        end = time.monotonic() + 60
         async with KubeApi.from_kubeconfig(world.cluster.kubeconfig) as api:
             for number in itertools.count():
                 annotated = {"metadata": {"annotations": {"hammer": str(number)}}}
-                await api.patch(path, annotated, content_type="application/merge-patch+json")
+                with suppress(ApiError, *UNREACHABLE):
+                    await api.patch(path, annotated, content_type="application/merge-patch+json")
                 if self._over.is_set() or time.monotonic() > end:
                     return
 

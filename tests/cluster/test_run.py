@@ -17,6 +17,7 @@ import yaml
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from tests.cluster.pods import eventually
 from tests.cluster.world import Json, World
 
 CLASSES = ["ball", "star"]
@@ -35,7 +36,7 @@ def published(new_world: Any) -> Iterator[World]:
         quality={"minInstances": 1},
         output={"splits": {"train": 0.5, "val": 0.25, "test": 0.25}},
     )
-    world.wait_ready(seconds=300)
+    world.wait_ready()
     yield world
     world.operator.end()
 
@@ -129,10 +130,12 @@ def test_the_table_is_readable(published: World) -> None:
 
 
 def test_transitions_are_told_as_events(published: World) -> None:
-    reasons = [e["reason"] for e in published.items("events") if e["involvedObject"]["kind"] == "LabeledDataset"]
+    def reasons() -> list[str]:
+        return [e["reason"] for e in published.items("events") if e["involvedObject"]["kind"] == "LabeledDataset"]
 
-    assert {"Planned", "Published"} <= set(reasons)
-    assert len(reasons) <= 8
+    eventually(lambda: {"Planned", "Published"} <= set(reasons()))
+    # How often it waits for a GPU is up to what else runs.
+    assert len([reason for reason in reasons() if reason != "Unschedulable"]) <= 8
 
 
 def test_the_pointer_leads_to_a_complete_revision(published: World, revision: Path) -> None:

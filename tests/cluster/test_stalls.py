@@ -107,12 +107,15 @@ def drawing(dataset: Json) -> bool:
 
 
 def test_what_does_not_get_on_is_stalled_and_goes_on_by_itself_when_it_can(world: World) -> None:
+    def told(dataset: Json) -> bool:
+        stalled = world.condition("Stalled", dataset)
+        return stalled["status"] == "True" and stalled["reason"] == "NoProgress" and "late" in stalled["message"]
+
     world.operator.environment = {"DIFFUGEN_NO_PROGRESS_AFTER": "4"}
     world.operator.start()
     try:
         world.apply(output={"s3": {"secretRef": {"name": "late"}}})
-        message = world.wait_stalled("NoProgress")
-        assert "late" in message
+        world.wait("stalled, and why", told)
         (job,) = world.jobs()
 
         # Drawing takes its time on a busy machine; only the plan was to be found idle.

@@ -19,6 +19,7 @@ import minio
 import yaml
 
 from devcluster import Cluster, kernel
+from devcluster.cluster import ClusterError
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "diffugen.dev_labeleddatasets.yaml"
@@ -221,19 +222,23 @@ class World:
                 return found
         return {"status": "Absent", "reason": "", "message": ""}
 
-    def wait(self, what: str, seen: Callable[[Json], bool], *, seconds: float = 120) -> Json:
-        """Poll the dataset until `seen` holds; fails with its status where it does not."""
+    def wait(self, what: str, seen: Callable[[Json], bool], *, seconds: float = 300, look_every_s: float = 0.2) -> Json:
+        """Poll the dataset until `seen` holds; fails with its status, or with kubectl's error, where it does not."""
         end = time.monotonic() + seconds
         while True:
-            dataset = self.get()
-            if seen(dataset):
-                return dataset
+            try:
+                dataset = self.get()
+                if seen(dataset):
+                    return dataset
+                last: object = dataset.get("status", {})
+            except ClusterError as error:
+                last = str(error)
             if time.monotonic() > end:
-                status = yaml.safe_dump(dataset.get("status", {}))
+                status = yaml.safe_dump(last)
                 raise AssertionError(f"not {what} within {seconds:.0f} s; status:\n{status}\n{self.operator_log()}")
-            time.sleep(0.2)
+            time.sleep(look_every_s)
 
-    def wait_ready(self, *, seconds: float = 180) -> Json:
+    def wait_ready(self, *, seconds: float = 480) -> Json:
         def ready(dataset: Json) -> bool:
             generation = dataset["metadata"]["generation"]
             condition = self.condition("Ready", dataset)
@@ -241,7 +246,7 @@ class World:
 
         return self.wait("Ready", ready, seconds=seconds)
 
-    def wait_stalled(self, reason: str, *, seconds: float = 90) -> str:
+    def wait_stalled(self, reason: str, *, seconds: float = 240) -> str:
         """Wait until it is Stalled for this reason; returns the message."""
 
         def stalled(dataset: Json) -> bool:
@@ -278,6 +283,14 @@ class World:
         return pointer
 
     def drawn_at(self) -> dict[str, Any]:
-        """Return the time at which each picture was written: what was drawn anew has a later one."""
+        """Return the time at which each picture was written: what was drawn anew has a later one.
+
+        Only a recipe makes a picture count: one whose worker ended before it wrote that is drawn anew.
+        """
         found = self.store.list_objects(self.bucket, prefix=f"{self.root}samples/", recursive=True)
-        return {str(o.object_name): o.last_modified for o in found if "/image." in str(o.object_name)}
+        written = {str(o.object_name): o.last_modified for o in found}
+        return {
+            key: at
+            for key, at in written.items()
+            if "/image." in key and f"{key.rpartition('/')[0]}/recipe.json" in written
+        }

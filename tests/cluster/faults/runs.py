@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -43,13 +42,9 @@ class MortalOperator(OperatorProcess):
         return self.crashes.read_text().splitlines() if self.crashes.exists() else []
 
 
-def seen(world: World, what: str, holds: Callable[[Json], bool], *, seconds: float = 240) -> Json:
+def seen(world: World, what: str, holds: Callable[[Json], bool]) -> Json:
     """Wait until it holds of the dataset; as `World.wait`, but looking seldom, as many wait side by side."""
-    end = time.monotonic() + seconds
-    while not holds(dataset := world.get()):
-        assert time.monotonic() < end, f"not {what}: {dataset.get('status')}\n{world.operator_log()}"
-        time.sleep(0.5)
-    return dataset
+    return world.wait(what, holds, seconds=480, look_every_s=0.5)
 
 
 def is_ready(dataset: Json) -> bool:

@@ -36,7 +36,7 @@ class StoreProxy(Proxy):
     def __init__(self, target: str, *, shards: int) -> None:
         super().__init__(target)
         self.mood, self.before_publish = Mood.WELL, Mood.WELL
-        self._awaited = shards
+        self._awaited, self._fallen = shards, False
         self.troubled = 0
         """How many requests have met with trouble in this mood."""
         self.spells: list[tuple[str, int]] = []
@@ -51,17 +51,25 @@ class StoreProxy(Proxy):
             self.refuse()
         else:
             self.listen()
+        self._fall_before_publish()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Pass it on, in this mood."""
-        if self.mood is not Mood.WELL:
-            return await self._troubled(request)
-        answer = await self.passed_on(request, await request.read())
+        if self.mood is Mood.WELL:
+            answer = await self.passed_on(request, await request.read())
+        else:
+            answer = await self._troubled(request)
         if request.method == "PUT" and "/shards/" in request.path and answer.status == 200:
             self._awaited -= 1
-            if self._awaited == 0 and self.before_publish is not Mood.WELL:
-                self.mood, self.troubled = self.before_publish, 0
+            self._fall_before_publish()
         return answer
+
+    def _fall_before_publish(self) -> None:
+        """Fall into that mood once all shards have told and the store is well; some tell while it is slow."""
+        falls = self.mood is Mood.WELL and self.before_publish is not Mood.WELL
+        if falls and self._awaited <= 0 and not self._fallen:
+            self._fallen = True
+            self.mood, self.troubled = self.before_publish, 0
 
     async def _troubled(self, request: web.Request) -> web.StreamResponse:
         if self.mood is not Mood.SHORT:

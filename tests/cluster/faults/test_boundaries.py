@@ -16,6 +16,8 @@ import pytest
 from tests.cluster.faults.runs import SEED, TINY, MortalOperator, assert_ended_right, is_ready, seen
 from tests.cluster.world import Json, World, merged
 
+pytestmark = pytest.mark.timeout(2400)
+
 SLOW = {
     "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 60, "guidanceScale": 3}}],
     "prompts": {"samplesPerPrompt": 16},

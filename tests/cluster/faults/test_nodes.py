@@ -9,8 +9,9 @@ import pytest
 from devcluster import Cluster
 from tests.cluster.conftest import reported, worlds_of
 from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
+from tests.cluster.faults.store_proxy import HoldingStore
 from tests.cluster.faults.test_pods import told
-from tests.cluster.world import World
+from tests.cluster.world import World, merged
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +30,22 @@ def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 @pytest.mark.parametrize("comes_back", [True, False], ids=["it comes back", "it is gone for good"])
 def test_a_node_is_lost_while_it_draws(running: World, undisturbed: str, comes_back: bool) -> None:
-    running.apply(**TINY)
-    seen(running, "drawing on both", lambda _: len(nodes_that_draw(running)) == 2)
+    first_drawn = "PUT recipe.json"  # where both stand still until one is lost
+    with HoldingStore(running.cluster.minio.endpoint, held=[first_drawn]) as store:
+        running.apply(**merged(TINY, {"output": {"s3": {"endpoint": store.url}}}))
+        seen(running, "drawing on both", lambda _: len(nodes_that_draw(running)) == 2 and first_drawn in store.asked)
 
-    running.cluster.nodes[1].kill()
-    message = told(running, "NodeLost")
-    assert "Node node-1 does not answer" in message
-    assert "`kubectl delete node node-1`" in message
+        running.cluster.nodes[1].kill()
+        store.let_go(first_drawn)
+        message = told(running, "NodeLost")
+        assert "Node node-1 does not answer" in message
+        assert "`kubectl delete node node-1`" in message
 
-    if comes_back:
-        running.cluster.nodes[1].start()
-    else:
-        running.kubectl("delete", "node", "node-1")
-    seen(running, "Ready", is_ready)
+        if comes_back:
+            running.cluster.nodes[1].start()
+        else:
+            running.kubectl("delete", "node", "node-1")
+        seen(running, "Ready", is_ready)
     assert_ended_right(running, undisturbed)
 
 

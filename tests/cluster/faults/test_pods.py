@@ -53,8 +53,8 @@ def test_pods_that_are_evicted_deleted_and_killed_cost_no_second_job(running: Wo
         struck: list[Json] = []
         for index, (place, blow) in enumerate(zip(places, blows, strict=True)):
             seen(running, f"shard {index} at {place}", lambda _, at=place: at in store.asked)
-            seen(running, f"a running pod of shard {index}", lambda _, i=index: is_running(*pods_of(running, i)))
-            (pod,) = pods_of(running, index)
+            seen(running, f"a running pod of shard {index}", lambda _, i=index: bool(running_pods_of(running, i)))
+            (pod,) = running_pods_of(running, index)
             drawn = running.drawn_at()
             blow(running, pod)
             store.let_go(place)
@@ -88,6 +88,10 @@ def pods_of(world: World, index: int) -> list[Json]:
     """Return the pods of this shard."""
     label = "batch.kubernetes.io/job-completion-index"
     return [pod for pod in world.pods("stage") if pod["metadata"]["labels"][label] == str(index)]
+
+
+def running_pods_of(world: World, index: int) -> list[Json]:
+    return [pod for pod in pods_of(world, index) if is_running(pod)]
 
 
 def has_failed(world: World, pod: Json) -> bool:

@@ -17,6 +17,8 @@ from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
 from tests.cluster.faults.store_proxy import Mood, StoreProxy
 from tests.cluster.world import Json, World, merged
 
+pytestmark = pytest.mark.timeout(2400)
+
 FELT = 3
 """How many requests meet with trouble before a mood passes, where the status does not tell of it."""
 
@@ -64,7 +66,7 @@ def forbidden(world: World, store: StoreProxy, mood: Mood) -> None:
     for number, begun in enumerate((applied_with(world, store, mood), planned, published_next(store)), start=1):
         seen(world, "in the next phase", begun)
         store.fall(mood)
-        message = world.wait_stalled("StoreCredentialsRefused", seconds=240)
+        message = world.wait_stalled("StoreCredentialsRefused")
         assert "spec.output.s3" in message
         assert "allow them to, or put right ones into the Secret of spec.output.s3.secretRef" in message
         store.fall(Mood.WELL)
