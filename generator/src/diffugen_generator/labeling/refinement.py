@@ -22,7 +22,8 @@ ROUNDS = 2
 
 ALIKE, MORE_ALIKE = 0.7, 0.2
 """Correlation over the cells from which two words' maps are alike, and by how much it has grown where refinement made
-them so. From 0.3 and 0.1 to 0.7 and 0.2 all is one on two builds of the small model, one with such self-attention."""
+them so. Between 0.3 and 0.1 and these, mean IoU differed by less than 0.01 on two builds of the small model, one of
+which has such self-attention."""
 
 
 def refined(
@@ -66,7 +67,8 @@ def _correlations(maps: torch.Tensor) -> torch.Tensor:
     """Return Pearson's correlation [b, columns, columns] of maps [b, columns, h, w]; 0 with a flat one."""
     centred = maps.flatten(2) - maps.flatten(2).mean(dim=2, keepdim=True)
     unit = centred / centred.norm(dim=2, keepdim=True).clamp_min(1e-12)
-    return unit @ unit.mT
+    correlations: torch.Tensor = unit @ unit.mT
+    return correlations
 
 
 def ranged(maps: torch.Tensor) -> torch.Tensor:
