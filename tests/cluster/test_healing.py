@@ -11,7 +11,7 @@ from tests.cluster.world import World
 def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(running: World) -> None:
     # The plan's Job has the same deadline: long enough for that and the first pictures, and by far not for all.
     long = {"prompts": {"samplesPerPrompt": 1000}, "stages": [slow_stage()]}
-    run = {"samplesPerShard": 4000, "parallelism": 1, "batchSize": 2}
+    run = {"samplesPerShard": 4000, "parallelism": 1}
     running.apply(**long, run={**run, "activeDeadlineSeconds": 40})
 
     message = running.wait_stalled("DeadlineExceeded")

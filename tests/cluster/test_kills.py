@@ -74,7 +74,7 @@ def test_a_run_that_ended_while_the_operator_was_down_is_not_run_again(running: 
 
 
 def test_a_worker_killed_in_its_shard_draws_only_what_was_missing(running: World, undisturbed: Json) -> None:
-    running.apply(run={"samplesPerShard": 8, "parallelism": 1, "batchSize": 2}, stages=[slow_stage()])
+    running.apply(run={"samplesPerShard": 8, "parallelism": 1}, stages=[slow_stage()])
     running.wait("some pictures", lambda _: len(running.drawn_at()) >= 2)
     before = running.drawn_at()
 
