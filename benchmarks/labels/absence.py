@@ -25,7 +25,7 @@ from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models import resolve
 
-LEAST = 0.02
+LEAST = 0.05
 """`minPresence`, as the guide recommends it for the built-in model."""
 BATCH = 16
 

@@ -44,7 +44,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 def small() -> Case:
     model = resolve(SMALL)
-    return Case(SMALL, model, "cpu", side=64, batch=32, batched=192, single=12, repetitions=5, guidance=3.0)
+    return Case(SMALL, model, "cpu", side=64, batch=16, batched=96, single=12, repetitions=5, guidance=3.0)
 
 
 def large(folder: Path) -> Case:

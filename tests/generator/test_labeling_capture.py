@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -130,6 +133,21 @@ def test_refinement_is_the_self_attention_matrix_applied_to_the_maps(unet: UNet2
     torch.testing.assert_close(refined(maps, captured.own[0], rounds=2), expected, atol=1e-4, rtol=0)
 
 
+def test_the_matrix_of_all_cells_is_never_made() -> None:
+    # 4096 x 4096 cells of 8 heads would be half a gigabyte in fp32
+    code = (
+        "import resource, torch; from diffugen_generator.labeling.refinement import refined;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "small, large = (torch.randn(1, 8, side * side, 40) for side in (16, 64));"
+        "refined(torch.rand(1, 3, 16, 16), [(small, small)]); before = peak();"
+        "refined(torch.rand(1, 3, 64, 64), [(large, large)]); print(peak() - before)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert int(done.stdout) < 150_000, "kB"
+
+
 @pytest.mark.parametrize("columns", [1, 16, 40])
 def test_any_number_of_columns_is_read(columns: int) -> None:
     query, key = torch.randn(2, 3, 20, 16), torch.randn(2, 3, 9, 16)
@@ -138,6 +156,10 @@ def test_any_number_of_columns_is_read(columns: int) -> None:
     expected = torch.softmax(query @ key.transpose(2, 3) / 4, dim=-1) @ values[:, None]
 
     torch.testing.assert_close(attended_by_head(query, key, values), expected, atol=1e-5, rtol=0)
+
+
+def test_a_flat_map_ranges_to_nothing() -> None:
+    assert ranged(torch.full((1, 1, 4, 4), 0.3)).abs().max() == 0
 
 
 def test_levels_halve_and_round_up() -> None:

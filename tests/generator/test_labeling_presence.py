@@ -38,11 +38,11 @@ def test_words_lessen_the_error_where_their_object_is_and_not_where_it_is_not(sh
         for caption, each in zip(right, words, strict=True)
     ]
 
-    present = np.array([shares[0] for shares in check.of(latents, right, range(12))])
-    absent = np.array([shares[0] for shares in check.of(latents, wrong, range(12))])
+    present = [shares[0] for shares in check.of(latents, right, range(12))]
+    absent = [shares[0] for shares in check.of(latents, wrong, range(12))]
 
-    assert (present[:, None] > absent).mean() >= 0.95, "area under the ROC curve"
-    assert (absent >= 0.02).mean() <= 0.1
+    assert np.mean([share >= 0.05 for share in present]) >= 0.9
+    assert np.mean([share >= 0.05 for share in absent]) <= 0.1
 
 
 def test_shares_do_not_depend_on_the_batch(tiny_model: ModelFolder) -> None:

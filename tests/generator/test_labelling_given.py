@@ -166,7 +166,7 @@ def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folde
 @pytest.mark.parametrize(
     ("options", "least"),
     [
-        ({"model": "builtin://shapes"}, 0.55),
+        ({"model": "builtin://shapes"}, 0.75),
         ({"detector": "builtin://shapes-segmenter"}, 0.85),
     ],
 )

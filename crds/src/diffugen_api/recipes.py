@@ -12,7 +12,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, ObjectClass, Stage
 
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
-EVIDENCE_VERSION = 2
+EVIDENCE_VERSION = 1
 """Raised when the labeller sees differently for the same settings."""
 DETECTION_VERSION = 1
 """Raised when a detector's answers are read differently."""

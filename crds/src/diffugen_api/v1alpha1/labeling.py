@@ -48,7 +48,7 @@ class AttentionLabeling(Model):
         default=None,
         ge=0,
         le=1,
-        description="Label a class only where its words lessen the model's prediction error by this share; 0.02 suits "
+        description="Label a class only where its words lessen the model's prediction error by this share; 0.05 suits "
         "builtin://shapes. It costs two UNet passes a picture and two for each class that the prompt names. Not "
         "checked where absent.",
     )

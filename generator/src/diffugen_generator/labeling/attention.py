@@ -25,7 +25,7 @@ from diffugen_generator.labeling.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.refinement import ranged, refined
-from diffugen_generator.labeling.word_maps import evidence_of, mention_columns, rivals_of
+from diffugen_generator.labeling.word_maps import evidence_of, mention_columns
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT = 0.1
@@ -106,7 +106,7 @@ class Looker:
                 "UnsupportedModel",
                 f"the model {parts.model.uri} has no cross-attention at levels {levels} of its UNet to label by.",
             )
-        maps = self._maps(captured, sizes, rivals_of(named)).cpu()  # [b, columns, h, w]
+        maps = self._maps(captured, sizes).cpu()  # [b, columns, h, w]
         return [evidence_of(self._vocabulary, named[i], maps[i]) for i in range(len(seen))]
 
     @torch.inference_mode()
@@ -132,7 +132,7 @@ class Looker:
         )
         return self._forward.add_noise(latents, noise.to(latents.device), t.expand(len(seen))), t
 
-    def _maps(self, captured: Captured, sizes: Sequence[tuple[int, int]], rivals: torch.Tensor) -> torch.Tensor:
+    def _maps(self, captured: Captured, sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Merge the captured layers to maps [b, columns, h, w] at the finest captured level."""
         finest = min(captured.cross)
         merged = torch.zeros(())
@@ -144,4 +144,4 @@ class Looker:
             merged = grown * self._weights[level] + merged.to(grown.device)
         if not self._refine:
             return ranged(merged)
-        return refined(merged, captured.own.get(finest, []), rivals)
+        return refined(merged, captured.own.get(finest, []))

@@ -21,7 +21,7 @@ from diffugen_generator.labeling.capture import sizes_of
 from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.refinement import ranged, refined
 from diffugen_generator.labeling.summing import Summed, summing
-from diffugen_generator.labeling.word_maps import evidence_of, rivals_of, token_columns
+from diffugen_generator.labeling.word_maps import evidence_of, token_columns
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 
@@ -56,13 +56,13 @@ class Watcher:
             raise SpecError("UnsupportedModel", f"the UNet of {parts.model.uri} has no cross-attention to label by.")
         maps = summed.maps()  # [b, columns, h, w]
         words = torch.einsum("bmc,bchw->bmhw", groups.to(maps.device), maps)
-        spread = self._spread(words, summed, sampling.size, rivals_of(named)).cpu()
+        spread = self._spread(words, summed, sampling.size).cpu()
         for row, place in enumerate(sampling.places):
             self.evidence[place] = evidence_of(self._vocabulary, named[row], spread[row])
 
-    def _spread(self, maps: torch.Tensor, summed: Summed, size: tuple[int, int], rivals: torch.Tensor) -> torch.Tensor:
+    def _spread(self, maps: torch.Tensor, summed: Summed, size: tuple[int, int]) -> torch.Tensor:
         """Bring maps [b, mentions, h, w] to 0..1, refined where that is asked for and there is self-attention."""
         if self._own_level is None or not summed.own:
             return ranged(maps)
         smaller = functional.interpolate(maps, size=sizes_of(*size)[self._own_level], mode="area")
-        return refined(smaller, list(summed.own.values()), rivals)
+        return refined(smaller, list(summed.own.values()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
 
 import torch
 
@@ -47,15 +46,6 @@ def token_columns(
                 groups[i, number, column] = 1 / len(positions)
                 column += 1
     return columns, groups
-
-
-def rivals_of(named: Sequence[Sequence[Mention]]) -> torch.Tensor:
-    """Return [b, mentions, mentions]: which of a prompt's mentions name different things."""
-    rivals = torch.zeros(len(named), *[max(1, *(len(each) for each in named))] * 2, dtype=torch.bool)
-    for i, found in enumerate(named):
-        for (one, first), (other, second) in permutations(enumerate(found), 2):
-            rivals[i, one, other] = (first.name, first.background) != (second.name, second.background)
-    return rivals
 
 
 def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor) -> Evidence:

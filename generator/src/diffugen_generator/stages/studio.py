@@ -34,7 +34,7 @@ from diffugen_generator.stages.onlookers import Bystanders, seen_of
 from diffugen_generator.stages.portions import CPU_BATCH, GPU_BATCH, Portions
 from diffugen_generator.stages.witnesses import Witnesses
 
-SMALL_BATCH = 16
+SMALL_BATCH = 8
 """Pictures at once on each thread, where a small model is drawn with on several."""
 
 FEW_PARAMETERS = 20_000_000
