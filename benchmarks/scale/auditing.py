@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from devcluster.audit import is_write
+from devcluster.audit import is_write, user_of
 from devcluster.kubeapi import JsonObject
 
 OPERATOR = "operator"
@@ -64,7 +64,7 @@ class Trail:
         reference, verb, code = event["objectRef"], event["verb"], event["responseStatus"]["code"]
         resource = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
         name, done = reference.get("name", ""), _seconds(event["stageTimestamp"])
-        if event["user"]["username"] == OPERATOR:
+        if user_of(event) == OPERATOR:
             self.writes[f"{verb} {resource}"] += 1
             if code >= 400:
                 self.refused[f"{code} {verb} {resource}"] += 1

@@ -74,9 +74,8 @@ def test_deleted_at_rest_the_store_is_emptied_and_what_others_put_there_stays(ru
     assert running.keys() == ["notes.txt"]
     denied = [
         f"{e['verb']} {e['requestURI']}"
-        for e in running.cluster.audit_events()
-        if e["user"]["username"] == "operator"
-        and e.get("responseStatus", {}).get("code") == 403
+        for e in running.cluster.audit_events("operator")
+        if e.get("responseStatus", {}).get("code") == 403
         and f"/namespaces/{running.namespace}/" in e["requestURI"]
     ]
     assert denied == [], "its rights are enough"

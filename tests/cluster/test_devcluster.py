@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from devcluster import Cluster
+from devcluster.audit import user_of
 from devcluster.cluster import ClusterError
 from devcluster.node.paths import PathMap
 from tests.cluster.pods import (
@@ -289,6 +290,15 @@ def test_the_operator_user_has_no_rights_but_those_it_is_given_and_is_heard(clus
         "secrets",
         403,
     )
+
+
+def test_a_request_by_nobody_known_is_in_the_audit_log_under_no_name(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(ClusterError, match="Unauthorized"):
+        cluster.kubectl("--token=unknown", "get", "pods", "-n", namespace)
+
+    here = [e for e in cluster.audit_events() if e["requestURI"].startswith(f"/api/v1/namespaces/{namespace}/pods")]
+    assert [user_of(e) for e in here if e["responseStatus"]["code"] == 401] == [None]
+    assert cluster.audit_events("operator"), "who is known is told apart from it"
 
 
 def test_a_lost_node_loses_its_containers(cluster: Cluster, namespace: str) -> None:

@@ -51,8 +51,14 @@ def test_kueue_decides_when_and_with_how_many_pods(running: World) -> None:
     stage = waits(running, "stage")
     flavor = {"spec": {"tolerations": [TOLERATION]}}
     patch(running, stage, suspend=False, parallelism=1, template=flavor)
-    running.wait("admitted", lambda d: running.condition("Queued", d)["status"] == "Absent" and bool(drawing(running)))
-    assert len(drawing(running)) <= 1  # none, where it has ended since
+    pods = [0]
+
+    def admitted(dataset: Json) -> bool:
+        pods.append(len(drawing(running)))
+        return running.condition("Queued", dataset)["status"] == "Absent" and pods[-1] > 0
+
+    running.wait("admitted", admitted)
+    assert pods[-1] == 1
 
     # It takes them away, as it does for somebody more important.
     running.wait("drawn", lambda _: bool(running.drawn_at()))

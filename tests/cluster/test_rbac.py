@@ -84,7 +84,7 @@ class Asked:
         self._user = f"system:serviceaccount:{world.namespace}:{ACCOUNT}"
 
     def events(self) -> list[Json]:
-        return [event for event in self._cluster.audit_events() if event["user"]["username"] == self._user]
+        return self._cluster.audit_events(self._user)
 
     def used(self) -> set[Right]:
         return {_right(event) for event in self.events()}

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from minio import Minio
 
-from devcluster.audit import audit_events, is_write
+from devcluster.audit import audit_events, is_write, user_of
 from devcluster.building import ConsoleReporter, Reporter
 from devcluster.controlplane import node_names
 from devcluster.diagnosis import diagnose
@@ -178,13 +178,14 @@ class Cluster:
         logs = sorted(self.directory.pods.glob(f"{namespace}_{pod}_*/{container or '*'}.log"))
         return "".join(log.read_text(errors="replace") for log in logs)
 
-    def audit_events(self) -> list[JsonObject]:
-        """Every request that the API server has answered, as in its audit log."""
-        return list(audit_events(self.directory.audit_log))
+    def audit_events(self, user: str | None = None) -> list[JsonObject]:
+        """Every request that the API server has answered, as in its audit log; a user's alone where one is named."""
+        events = audit_events(self.directory.audit_log)
+        return [event for event in events if user is None or user_of(event) == user]
 
     def writes_of(self, user: str) -> list[JsonObject]:
         """Those of a user's requests that were to change something."""
-        return [event for event in self.audit_events() if is_write(event) and event["user"]["username"] == user]
+        return [event for event in self.audit_events(user) if is_write(event)]
 
     def diagnose(self) -> str:
         """Nodes, Jobs, pods, events and the ends of all logs, for a failed test's report."""
