@@ -87,9 +87,20 @@ def test_replacements_stand_where_the_prompt_names_the_class() -> None:
 
 
 def test_a_template_of_its_own_has_the_replacement_and_the_sources_variables() -> None:
-    spec = a_graph(repainted("new", "base", replacements={"ball": ["green ball"]}, template="one {object} on {place}"))
+    alone = {**PROMPTS, "templates": PROMPTS["templates"][:1]}
+    green = repainted("new", "base", replacements={"ball": ["green ball"]}, template="one {object} on {place}")
 
-    assert prompts(spec, "new") == ["one green ball on snow", "one green ball on sand"]
+    assert prompts(a_graph(green, prompts=alone), "new") == ["one green ball on snow", "one green ball on sand"]
+
+
+def test_a_template_of_its_own_that_leaves_out_what_else_is_there_is_refused() -> None:
+    def new(template: str, text: str = "green ball") -> list[str]:
+        return prompts(a_graph(repainted("new", "base", replacements={"ball": [text]}, template=template)), "new")
+
+    with pytest.raises(SpecError, match=r"inpaint.template: 'one green ball' does not name star, and .* remove the"):
+        new("one {object}")
+    assert new("one {object} with a pentagram") == ["one green ball with a pentagram"], "by any of its words"
+    assert new("one {object}", "small star") == ["one small star"], "a star is named, and labelled"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +154,12 @@ def test_words_go_on_to_whoever_draws_from_the_picture() -> None:
 def test_every_sample_has_an_id_and_a_seed_of_its_own_and_is_read_as_it_was_written() -> None:
     spec = a_graph(
         redrawn("mud", "base"),
-        repainted("new", "mud", replacements={"ball": ["cube"], "star": ["cube"]}, template="a {object} on {place}"),
+        repainted(
+            "new",
+            "mud",
+            replacements={"ball": ["cube"], "star": ["cube"]},
+            template="a {object} on {place}, a ball, a star",
+        ),
         redrawn("snow", "new", variables={"place": ["snow", "ice"]}),
     )
     everything = [sample for stage in ("base", "mud", "new", "snow") for sample in samples(spec, stage)]

@@ -75,8 +75,7 @@ def test_deleted_at_rest_the_store_is_emptied_and_what_others_put_there_stays(ru
     denied = [
         f"{e['verb']} {e['requestURI']}"
         for e in running.cluster.audit_events("operator")
-        if e.get("responseStatus", {}).get("code") == 403
-        and f"/namespaces/{running.namespace}/" in e["requestURI"]
+        if e.get("responseStatus", {}).get("code") == 403 and f"/namespaces/{running.namespace}/" in e["requestURI"]
     ]
     assert denied == [], "its rights are enough"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from diffugen_api.combining import combinations
+from diffugen_api.errors import SpecError
 from diffugen_api.prompting import OBJECT_VARIABLE, names_of, parsed
 from diffugen_api.reading import read_prompt
 from diffugen_api.templates import Template
@@ -60,10 +61,14 @@ class Replacing:
         """Replace what `task`, which stands at `field` of the spec, says; raise `SpecError` for its template."""
         self._spec = spec
         self._task = task
-        self._template = parsed(task.template, f"{field}.template") if task.template is not None else None
+        self._field = f"{field}.template"
+        self._template = parsed(task.template, self._field) if task.template is not None else None
 
     def of(self, source: Draft, read: Prompt) -> Iterator[Draft]:
-        """Yield what becomes of `source`, whose prompt is `read`; classes that it does not name are skipped."""
+        """Yield what becomes of `source`, whose prompt is `read`; classes that it does not name are skipped.
+
+        Raises `SpecError` where the template does not name what else the picture shows.
+        """
         vocabulary = vocabulary_of(self._spec, source.words)
         named = {mention.name for mention in mentions(plain(read), vocabulary)}
         for name, texts in self._task.replacements.items():
@@ -85,7 +90,10 @@ class Replacing:
         variables = {field: put(value) for field, value in source.variables.items()}
         if self._template is not None:
             given = {**variables, OBJECT_VARIABLE: text}
-            return Draft(self._template, {field: given[field] for field in names_of(self._template)}, words, name)
+            values = {field: given[field] for field in names_of(self._template)}
+            draft = Draft(self._template, values, words, name)
+            self._check_complete(draft, read, vocabulary)
+            return draft
         template = replace(source.template, literals=tuple(put(literal) for literal in source.template.literals))
         draft = Draft(template, variables, words, name)
         if draft.prompt != source.prompt:
@@ -94,6 +102,20 @@ class Replacing:
         whole = put(source.prompt)
         literal = whole if whole != source.prompt else put(plain(read))
         return Draft(Template(literal, (literal,), ()), {}, words, name)
+
+    def _check_complete(self, draft: Draft, source: Prompt, vocabulary: Vocabulary) -> None:
+        """Raise `SpecError` where the template leaves out an object that stays in the picture beside the mask."""
+        text = draft.prompt
+        now = vocabulary_of(self._spec, draft.words)
+        kept = {mention.name for mention in mentions(plain(read_prompt(self._spec, text, self._field)), now)}
+        shown = {mention.name for mention in mentions(plain(source), vocabulary)}
+        if lost := sorted(shown - kept - {draft.replaced}):
+            raise SpecError(
+                "ObjectLeftOut",
+                f"{self._field}: {text!r} does not name {', '.join(lost)}, and the picture of {plain(source)!r} keeps "
+                f"what it shows beside the {draft.replaced}, without a label then; name it in the template, or remove "
+                "the template: the source's prompt is taken then.",
+            )
 
 
 def vocabulary_of(spec: LabeledDatasetSpec, words: Mapping[str, tuple[str, ...]]) -> Vocabulary:

@@ -88,7 +88,8 @@ class Inpaint(Drawing):
         min_length=1,
         max_length=2000,
         description="Prompt of the new picture: {object} is the replacement, other fields are the source's "
-        "variables. Where absent, the source's prompt with the class's words replaced.",
+        "variables; it names every other class that the source's prompt names. Where absent, the source's prompt with "
+        "the class's words replaced.",
     )
     instances: Literal["all", "largest"] = Field(
         default="all", description="Which labelled objects of the class are replaced."
