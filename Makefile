@@ -53,7 +53,7 @@ bench-labels: venv ## Measure what labels are worth (about twenty minutes on two
 	$(BIN)/python -m benchmarks.labels
 
 bench-throughput: venv ## Measure pictures a second against diffusers' pipeline and DAAM-style labels (CPU: some ten minutes)
-	$(BIN)/python benchmarks/throughput
+	$(BIN)/python -m benchmarks.throughput
 
 bench-scale: venv ## Measure the operator with 1,000 datasets (about six minutes)
 	$(BIN)/devcluster binaries

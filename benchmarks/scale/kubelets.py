@@ -14,8 +14,10 @@ import asyncio
 import logging
 import random
 import sys
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -104,8 +106,8 @@ class Kubelets:
             self._taken.add(metadata["uid"])
             self._begin(self._play(pod))
 
-    def _begin(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
@@ -118,7 +120,7 @@ class Kubelets:
             "imageID": "",
             "restartCount": 0,
         }
-        state = {"running": {"startedAt": started}}
+        state: JsonObject = {"running": {"startedAt": started}}
         running = container | {"ready": True, "started": True, "state": state}
         await self._write(pod, _status("Running", started, running, ready=True))
         await asyncio.sleep(WORK_SECONDS[step])

@@ -56,8 +56,9 @@ def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: f
     """Return the report on sizes in growing order; the last one is the one that has bounds."""
     last, tenth = measured[-1], measured[-2]
     resident = max(last.rss_mb, last.restart_rss_mb or 0)
+    waited = last.apply_to_job.p95 if last.apply_to_job else None
     bounds = (
-        Bound("apply_to_job_p95_s", "apply to first Job, p95, s", last.apply_to_job and last.apply_to_job.p95, 1.0),
+        Bound("apply_to_job_p95_s", "apply to first Job, p95, s", waited, 1.0),
         Bound("rss_mb", "resident memory, peak, MB", round(resident, 1), 150.0),
         Bound("writes_per_dataset", "writes for a dataset, beyond progress", _two(last.writes_per_dataset), 16.0),
         Bound("restart_to_synced_s", "restart to synced, s", _two(last.restart_to_synced_s), 10.0),

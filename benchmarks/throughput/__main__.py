@@ -6,7 +6,7 @@ torch takes by itself; the stage also encodes, labels and stores. On the CPU: th
 Stable Diffusion 1.5's layers with random weights, at its own 25 steps with guidance and at a size that a CPU bears.
 Where there is a GPU, the latter is drawn on it, at 512 x 512 in bf16.
 
-Run: python benchmarks/throughput [--only NAME] [--side PIXELS] [--quick]
+Run: python -m benchmarks.throughput [--only NAME] [--side PIXELS] [--quick]
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paths import THREADS, Case, Timing, Ways
-from random_models import write_sd15
+from benchmarks.throughput.paths import THREADS, Case, Timing, Ways
+from benchmarks.throughput.random_models import write_sd15
 from rich.console import Console
 from rich.table import Table
 

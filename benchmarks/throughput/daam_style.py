@@ -38,7 +38,7 @@ class HeatMaps:
     def __enter__(self) -> HeatMaps:
         self.former = [layer.processor for layer in self.layers]
         for number, layer in enumerate(self.layers):
-            layer.set_processor(_Tracing(self, number))
+            layer.set_processor(_Tracing(self, number))  # type: ignore[arg-type]  # any callable will do
         return self
 
     def __exit__(self, *error: object) -> None:

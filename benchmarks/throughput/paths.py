@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from daam_style import HeatMaps, mask_of
+from benchmarks.throughput.daam_style import HeatMaps, mask_of
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel
 
@@ -205,7 +205,7 @@ def _timed(case: Case) -> Iterator[Callable[..., Timing]]:
     """Time the block; afterwards the yielded function says how long it took."""
     began, began_cpu = time.perf_counter(), time.process_time()
     ended: list[float] = []
-    yield lambda pictures, **more: Timing(pictures, *ended, **more)
+    yield lambda pictures, **more: Timing(pictures, ended[0], ended[1], **more)
     if case.device == "cuda":
         torch.cuda.synchronize()
     ended += [time.perf_counter() - began, time.process_time() - began_cpu]

@@ -17,7 +17,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from tests.api.specs import a_spec, spec_data
 from tests.api.test_stages import BASE, redrawn, repainted
 
-PROMPTS = {
+PROMPTS: dict[str, Any] = {
     "templates": ["a {color} {object} on {place}", "a {left} and a big {right} on {place}"],
     "variables": {
         "object": ["ball", "star"],

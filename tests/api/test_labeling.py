@@ -81,8 +81,8 @@ def test_other_weights_see_anew(kind: str) -> None:
 
 
 def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_is_there() -> None:
-    more = [{"name": "ball", "synonyms": ["sphere"]}, {"name": "star"}]
-    fewer = [{"name": "ball"}, {"name": "star"}]
+    more: list[dict[str, Any]] = [{"name": "ball", "synonyms": ["sphere"]}, {"name": "star"}]
+    fewer: list[dict[str, Any]] = [{"name": "ball"}, {"name": "star"}]
     prompts = {"templates": ["a ball"]}
 
     def witnesses(detector: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, str]:

@@ -16,7 +16,9 @@ def test_the_least_manifest_is_short() -> None:
         }
     )
 
-    assert (spec.image.width, spec.stages[0].txt2img.steps, spec.quality.min_instances) == (512, 25, 1)
+    task = spec.stages[0].txt2img
+    assert task is not None
+    assert (spec.image.width, task.steps, spec.quality.min_instances) == (512, 25, 1)
     assert spec.run.resources.limits == {"nvidia.com/gpu": 1}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def write_pipeline(folder: Path, *, sample_size: int = 16, channels: int = 4) ->
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
@@ -65,17 +66,18 @@ def write_pipeline(folder: Path, *, sample_size: int = 16, channels: int = 4) ->
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    ).save_pretrained(folder)
+    )
+    pipeline.save_pretrained(folder)
     return folder
 
 
-def _tokenizer():
+def _tokenizer() -> Any:
     """Make a CLIP tokenizer of single characters and `WORDS`; other words fall into characters."""
     from transformers import CLIPTokenizer
 
     characters = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
     vocabulary = dict.fromkeys([*characters, *(f"{c}</w>" for c in characters)])
-    merges: list[tuple[str, str]] = []
+    merges: Any = []  # pairs, whatever its types say
     for word in WORDS:
         built, *rest = [*word[:-1], f"{word[-1]}</w>"]
         for piece in rest:

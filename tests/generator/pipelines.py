@@ -70,20 +70,24 @@ def write_shape(folder: Path, shape: str) -> Path:
         parts |= {"text_encoder_2": _encoder(40, act="gelu", layers=2, pooled=24), "tokenizer_2": _tokenizer()}
         parts["tokenizer_2"].pad_token = "!"
         scheduler = EulerDiscreteScheduler(**betas, timestep_spacing="leading", steps_offset=1)
-        StableDiffusionXLPipeline(**parts, scheduler=scheduler, add_watermarker=False).save_pretrained(folder)
+        _write(StableDiffusionXLPipeline(**parts, scheduler=scheduler, add_watermarker=False), folder)
         return folder
     unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if shape == "lcm":
         parts["scheduler"] = LCMScheduler(**betas)
-        LatentConsistencyModelPipeline(**parts, **unchecked).save_pretrained(folder)
+        _write(LatentConsistencyModelPipeline(**parts, **unchecked), folder)
         return folder
     if shape == "turbo":
         parts["scheduler"] = EulerDiscreteScheduler(**betas, timestep_spacing="trailing")
     else:
         prediction = "v_prediction" if shape == "sd2" else "epsilon"
         parts["scheduler"] = DDIMScheduler(**betas, clip_sample=False, prediction_type=prediction, steps_offset=1)
-    StableDiffusionPipeline(**parts, **unchecked).save_pretrained(folder)
+    _write(StableDiffusionPipeline(**parts, **unchecked), folder)
     return folder
+
+
+def _write(pipeline: Any, folder: Path) -> None:
+    pipeline.save_pretrained(folder)
 
 
 def _encoder(width: int, *, act: str, layers: int, pooled: int | None = None) -> Any:

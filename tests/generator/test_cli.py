@@ -184,7 +184,7 @@ def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
 def test_a_table_in_a_pipe_is_not_squeezed(tmp_path: Path) -> None:
     folder = a_model(tmp_path / ("a-model-of-a-very-long-name" * 4))
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    command = [sys.executable, "-m", "diffugen_generator", "plan", a_manifest(tmp_path, folder)]
+    command = [sys.executable, "-m", "diffugen_generator", "plan", str(a_manifest(tmp_path, folder))]
 
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,9 @@ BATCH, TOKENS, COLUMNS, WIDTH = 2, 11, 3, 32
 
 
 @pytest.fixture(scope="module")
-def unet() -> UNet2DConditionModel:
+def unet() -> Any:
     torch.manual_seed(1)
-    return UNet2DConditionModel(
+    network: Any = UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(16, 32, 32),
         layers_per_block=1,
@@ -28,7 +29,8 @@ def unet() -> UNet2DConditionModel:
         norm_num_groups=4,
         cross_attention_dim=WIDTH,
         attention_head_dim=2,
-    ).eval()
+    )
+    return network.eval()
 
 
 class Plain(AttnProcessor):
@@ -37,7 +39,7 @@ class Plain(AttnProcessor):
     def __init__(self, kept: dict[bool, list[torch.Tensor]]) -> None:
         self.kept = kept
 
-    def __call__(self, attn: Attention, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+    def __call__(self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, *_: Any, **__: Any) -> Any:
         cross = encoder_hidden_states is not None
         text = encoder_hidden_states if cross else hidden_states
         query, key = attn.head_to_batch_dim(attn.to_q(hidden_states)), attn.head_to_batch_dim(attn.to_k(text))
@@ -56,7 +58,7 @@ def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 
 @torch.no_grad()
-def plainly(unet: UNet2DConditionModel, latents: torch.Tensor, texts: torch.Tensor) -> dict[bool, list[torch.Tensor]]:
+def plainly(unet: Any, latents: torch.Tensor, texts: torch.Tensor) -> dict[bool, list[torch.Tensor]]:
     kept: dict[bool, list[torch.Tensor]] = {True: [], False: []}
     unet.set_attn_processor(Plain(kept))
     unet(latents, 100, texts)
@@ -66,7 +68,7 @@ def plainly(unet: UNet2DConditionModel, latents: torch.Tensor, texts: torch.Tens
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 24), (12, 20), (10, 14)])
 @torch.no_grad()
-def test_cross_attention_is_what_the_textbook_gives(unet: UNet2DConditionModel, height: int, width: int) -> None:
+def test_cross_attention_is_what_the_textbook_gives(unet: Any, height: int, width: int) -> None:
     latents, texts, columns = inputs(height, width)
     sizes = sizes_of(height, width)
 
@@ -83,7 +85,7 @@ def test_cross_attention_is_what_the_textbook_gives(unet: UNet2DConditionModel, 
 
 
 @torch.no_grad()
-def test_what_the_network_computes_does_not_change(unet: UNet2DConditionModel) -> None:
+def test_what_the_network_computes_does_not_change(unet: Any) -> None:
     latents, texts, columns = inputs(16, 24)
     before = unet(latents, 100, texts).sample
 
@@ -94,7 +96,7 @@ def test_what_the_network_computes_does_not_change(unet: UNet2DConditionModel) -
 
 
 @torch.no_grad()
-def test_only_the_wanted_levels_are_captured(unet: UNet2DConditionModel) -> None:
+def test_only_the_wanted_levels_are_captured(unet: Any) -> None:
     latents, texts, columns = inputs(16, 16)
 
     with capturing(unet, columns=columns, sizes=sizes_of(16, 16), cross_levels=(1,), own_levels=()) as captured:
@@ -104,8 +106,8 @@ def test_only_the_wanted_levels_are_captured(unet: UNet2DConditionModel) -> None
     assert captured.own == {}
 
 
-def test_every_processor_is_put_back_even_after_a_failure(unet: UNet2DConditionModel) -> None:
-    layers = [layer for layer in unet.modules() if isinstance(layer, Attention)]
+def test_every_processor_is_put_back_even_after_a_failure(unet: Any) -> None:
+    layers: list[Any] = [layer for layer in unet.modules() if isinstance(layer, Attention)]
     mine = [AttnProcessor() if number % 2 else AttnProcessor2_0() for number, _ in enumerate(layers)]
     for layer, processor in zip(layers, mine, strict=True):
         layer.set_processor(processor)
@@ -118,7 +120,7 @@ def test_every_processor_is_put_back_even_after_a_failure(unet: UNet2DConditionM
 
 
 @torch.no_grad()
-def test_refinement_is_the_self_attention_matrix_applied_to_the_maps(unet: UNet2DConditionModel) -> None:
+def test_refinement_is_the_self_attention_matrix_applied_to_the_maps(unet: Any) -> None:
     latents, texts, columns = inputs(10, 14)
     with capturing(unet, columns=columns, sizes=sizes_of(10, 14), cross_levels=(), own_levels=(0,)) as captured:
         unet(latents, 100, texts)

@@ -57,7 +57,8 @@ SHAPES = {"sd1": SD1, "sd2": SD2, "sdxl": SDXL}
 
 def pipeline_of(shape: str) -> Any:
     torch.manual_seed(4)
-    unet = UNet2DConditionModel(**SHAPES[shape]).eval()
+    unet: Any = UNet2DConditionModel(**SHAPES[shape])
+    unet.eval()
     with torch.no_grad():  # sharp attention: of random weights alone it is nearly uniform
         for name, weights in unet.named_parameters():
             if ".attn2.to_q." in name or ".attn2.to_k." in name:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -88,7 +90,7 @@ def test_a_class_that_is_not_present_enough_gets_no_label_and_does_not_compete()
 
 @pytest.mark.parametrize("capture", ["posthoc", "inline"])
 def test_presence_is_evidence_and_how_much_of_it_is_asked_for_is_a_decision(
-    tiny_model: ModelFolder, tmp_path, capture: str
+    tiny_model: ModelFolder, tmp_path: Path, capture: str
 ) -> None:
     store = FolderStore(tmp_path / "store")
     asked = {"capture": capture, "minPresence": 0.0}

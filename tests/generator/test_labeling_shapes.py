@@ -59,12 +59,14 @@ def judged(bench: Bench) -> list[Judged]:
     right: list[Judged] = []
     for start in range(0, 200, 8):
         words = [scenes.words_of(drawn, index) for index in range(start, start + 8)]
-        orders = [Order(scenes.full_caption(each), start + i) for i, each in enumerate(words)]
-        for order, each, picture in zip(orders, words, bench.drawer.draw(orders, SETTINGS), strict=True):
+        prompts = [scenes.full_caption(each) for each in words]
+        orders = [Order(prompt, start + i) for i, prompt in enumerate(prompts)]
+        pictures = bench.drawer.draw(orders, SETTINGS)
+        for order, prompt, each, picture in zip(orders, prompts, words, pictures, strict=True):
             if oracle.shows(picture, [colour for colour, _ in each.objects]):
                 masks = {found.colour: found.mask for found in oracle.objects_of(picture)}
                 truth = {kind: masks[colour] for colour, kind in each.objects}
-                right.append(Judged(picture, order.prompt, order.seed, truth))
+                right.append(Judged(picture, prompt, order.seed, truth))
         if len(right) >= PICTURES:
             return right[:PICTURES]
     pytest.fail(f"of 200 pictures only {len(right)} show what was asked for")

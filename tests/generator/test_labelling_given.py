@@ -9,9 +9,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -37,7 +39,7 @@ from tests.generator.made import an_order, everything_in
 DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 
 
-def write(path: Path, picture: np.ndarray, **options: object) -> None:
+def write(path: Path, picture: NDArray[Any], **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path, **options)
 
@@ -73,7 +75,7 @@ def labelled(
     return label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=stop or Event())
 
 
-def manifest(store: FolderStore) -> dict[str, dict]:
+def manifest(store: FolderStore) -> dict[str, Any]:
     revision = json.loads(store.read("current.json"))["revision"]
     lines = gzip.decompress(store.read(f"revisions/{revision}/manifest.jsonl.gz")).splitlines()
     return {row["variables"]["file"]: row for row in map(json.loads, lines)}
@@ -171,7 +173,7 @@ def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folde
     ],
 )
 def test_drawn_scenes_are_labelled(
-    shapes_model: ModelFolder, tmp_path: Path, options: dict[str, str], least: float
+    shapes_model: ModelFolder, tmp_path: Path, options: dict[str, Any], least: float
 ) -> None:
     drawn = scenes.draw(24, np.random.default_rng(11))
     for number, picture in enumerate(drawn.images):
@@ -270,8 +272,10 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     spec = spec_of(classes=["pickup=truck, ute"], formats=["coco"], like=like)
 
     assert [(each.name, each.synonyms) for each in spec.classes] == [("pickup", ["truck", "ute"])]
+    assert spec.labeling.attention is not None
     assert (spec.labeling.attention.threshold, spec.quality.min_instances) == (0.6, 0)
     assert spec.output.formats == ["coco"]
+    assert spec.stages[0].txt2img is not None
     assert spec.stages[0].txt2img.model == "builtin://shapes"
 
 
@@ -285,7 +289,7 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     ],
 )
 def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
-    labelling: dict, options: dict[str, str], labellers: tuple[bool, bool]
+    labelling: dict[str, Any], options: dict[str, Any], labellers: tuple[bool, bool]
 ) -> None:
     like = an_order("builtin://shapes", labeling=labelling).spec
 
@@ -303,7 +307,7 @@ def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
         ({"classes": ["car"], "model": "m", "formats": ["voc?"]}, "output.formats"),
     ],
 )
-def test_what_is_missing_is_told(options: dict, words: str) -> None:
+def test_what_is_missing_is_told(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         spec_of(**options)
 

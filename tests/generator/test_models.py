@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_another_pipeline_is_refused(own_model: Path) -> None:
         (lambda m: (m / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "has no weights in unet/"),
     ],
 )
-def test_a_broken_folder_is_refused(own_model: Path, spoil, words: str) -> None:
+def test_a_broken_folder_is_refused(own_model: Path, spoil: Callable[[Path], object], words: str) -> None:
     spoil(own_model)
 
     with pytest.raises(SpecError, match=words):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_killed_while_fetching_the_next_one_goes_on_and_uses_nothing_half_writte
         assert not list((tmp_path / "cache" / "models").glob(".*.part"))
 
 
-def a_fill(calls: list[Path]):
+def a_fill(calls: list[Path]) -> Callable[[Path], dict[str, FileDigest]]:
     def fill(part: Path) -> dict[str, FileDigest]:
         calls.append(part)
         (part / "file").write_bytes(b"content")
@@ -97,7 +98,7 @@ def test_an_entry_is_filled_once_and_holds_what_counts(tmp_path: Path) -> None:
     ],
     ids=["no mark", "half a mark", "a shorter file", "no file"],
 )
-def test_an_entry_that_is_not_whole_is_filled_anew(tmp_path: Path, spoil) -> None:
+def test_an_entry_that_is_not_whole_is_filled_anew(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     calls: list[Path] = []
     folder, _ = cache.entry(["x"], a_fill(calls), tmp_path)
     spoil(folder)

@@ -99,10 +99,11 @@ def _cosines(checker: SafetyChecker, seen: list[Seen]) -> tuple[torch.Tensor, to
     model = checker._model
     with torch.no_grad():
         embeds = model.visual_projection(model.vision_model(pixels.pixel_values)[1])
-        return tuple(
+        concepts, special = (
             torch.cosine_similarity(embeds[:, None], known[None], dim=2)
             for known in (model.concept_embeds, model.special_care_embeds)
         )
+        return concepts, special
 
 
 def test_a_margin_does_not_depend_on_the_batch_and_no_picture_changes(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
@@ -77,7 +76,7 @@ def drawn(tiny_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def copied(drawn: FolderStore, store: FolderStore) -> Iterator[FolderStore]:
+def copied(drawn: FolderStore, store: FolderStore) -> FolderStore:
     for key, data in contents(drawn).items():
         store.write(key, data)
     return store

@@ -32,7 +32,8 @@ PROMPTS = {
 }
 
 
-def order_of(model: str, labeling: dict[str, Any], **quality: Any) -> WorkOrder:
+def order_of(model: str | None, labeling: dict[str, Any], **quality: Any) -> WorkOrder:
+    assert model is not None
     return an_order(model, prompts=PROMPTS, labeling=labeling, quality={"minInstances": 0, **quality})
 
 

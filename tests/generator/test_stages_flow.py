@@ -24,7 +24,7 @@ from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.models import ModelFolder
 from diffugen_generator.planning import plan
 from diffugen_generator.shards import ShardHeader
-from diffugen_generator.stages import run_shard, working
+from diffugen_generator.stages import pictures, run_shard, working
 from diffugen_generator.stages.measuring import Measures
 from diffugen_generator.stages.studios import Studios
 from diffugen_generator.store import BINARY, FolderStore, open_folder
@@ -130,7 +130,7 @@ def test_a_picture_is_the_same_in_another_batch_shard_and_order(
     drawn = {key: file for key, file in contents(whole).items() if key.endswith(".png")}
     assert len(drawn) == 6
     for key, file in drawn.items():
-        difference = working.pictures.decode(file).astype(int) - working.pictures.decode(apart.read(key))
+        difference = pictures.decode(file).astype(int) - pictures.decode(apart.read(key))
         assert np.abs(difference).max() <= 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,13 +87,13 @@ def test_a_batch_that_memory_does_not_hold_is_halved_for_the_rest_of_the_shard(
     drawing: list[int] = []
     looking: list[int] = []
 
-    def sample_at_most_two(self, orders, settings, *, batch=None, watch=None):
+    def sample_at_most_two(self: Drawer, orders: Any, settings: Any, *, batch: Any = None, watch: Any = None) -> Any:
         drawing.append(len(orders))
         if len(orders) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return sample(self, orders, settings, batch=batch, watch=watch)
 
-    def look_at_most_three(self, seen, *, batch=None):
+    def look_at_most_three(self: Looker, seen: Any, *, batch: Any = None) -> Any:
         looking.append(len(seen))
         if len(seen) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")

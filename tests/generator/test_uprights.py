@@ -60,7 +60,9 @@ def test_rgb_of_16_bits_is_kept_byte_for_byte_as_readers_agree_on_its_upper_8() 
 
     assert upright(data).file() == data
     assert np.array_equal(pictures.decode(data), a_picture())
-    assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), a_picture())
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert read is not None
+    assert np.array_equal(read, a_picture())
 
 
 def test_a_camera_s_jpeg_with_a_second_picture_behind_it_is_kept_byte_for_byte() -> None:

@@ -90,7 +90,7 @@ def write_data(folder: Path) -> Path:
 
 def train(work: Path) -> None:
     import matplotlib
-    from ultralytics import YOLO, settings
+    from ultralytics import YOLO, settings  # type: ignore[attr-defined]  # it loads them lazily
     from ultralytics.utils import USER_CONFIG_DIR
 
     settings.update({"sync": False})

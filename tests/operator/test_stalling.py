@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.operator.lives import Life, a_life, a_plan
 
 HALF_AN_HOUR = 1800
 AWAY = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
-QUEUE = {"run": {"queueName": "gpus"}}
+QUEUE: dict[str, Any] = {"run": {"queueName": "gpus"}}
 
 
 def drawing() -> Life:

@@ -278,10 +278,10 @@ def test_pods_without_a_node_are_queued_in_the_schedulers_words() -> None:
     life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
 
     assert life.condition("Queued") == ("Unschedulable", "0/3 nodes are available.")
-    assert life.status.stages[0].state == "Queued"
+    assert [stage.state for stage in life.status.stages] == ["Queued"]
     life.pod_runs("base", "0").settle()
     assert life.condition("Queued") is None
-    assert life.status.stages[0].state == "Running"
+    assert [stage.state for stage in life.status.stages] == ["Running"]
 
 
 def test_a_failed_stage_lets_the_others_finish_and_starts_none() -> None:

@@ -83,7 +83,9 @@ class ApiProxy(Proxy):
     async def _passed_on_for_nothing(self, request: web.Request, body: bytes) -> None:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in {"host", "content-length"}}
         url = self._target + request.raw_path
-        async with self._session.request(request.method, url, headers=headers, data=body, ssl=self._ssl) as there:
+        async with self._session.request(
+            request.method, url, headers=headers, data=body, ssl=self._ssl or True
+        ) as there:
             await there.read()
 
     async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

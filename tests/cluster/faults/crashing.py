@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from devcluster import kernel
 from diffugen_operator import running
+from diffugen_operator.cluster import Cluster
 from diffugen_operator.main import main
 
 CRASHES: Crashes
@@ -55,7 +56,7 @@ class Crashes:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class CrashingCluster(running.Cluster):
+class CrashingCluster(Cluster):
     """The operator's requests, with a boundary before and after each that writes."""
 
     async def _send(self, method: str, path: str, **request: Any) -> Any:
@@ -98,5 +99,5 @@ def live_again_and_again() -> NoReturn:
 
 
 if __name__ == "__main__":
-    running.Cluster = CrashingCluster  # type: ignore[misc]
+    running.Cluster = CrashingCluster  # type: ignore[attr-defined]  # what it imports is its own
     live_again_and_again()

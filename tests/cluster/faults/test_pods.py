@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.faults.runs import TINY, assert_ended_right, is_ready, seen
@@ -52,13 +53,13 @@ def test_pods_that_are_evicted_deleted_and_killed_cost_no_second_job(running: Wo
 
         struck: list[Json] = []
         for index, (place, blow) in enumerate(zip(places, blows, strict=True)):
-            seen(running, f"shard {index} at {place}", lambda _, at=place: at in store.asked)
-            seen(running, f"a running pod of shard {index}", lambda _, i=index: bool(running_pods_of(running, i)))
+            seen(running, f"shard {index} at {place}", partial(is_asked_for, store, place))
+            seen(running, f"a running pod of shard {index}", partial(is_under_way, running, index))
             (pod,) = running_pods_of(running, index)
             drawn = running.drawn_at()
             blow(running, pod)
             store.let_go(place)
-            seen(running, f"the end of shard {index}'s pod", lambda _, p=pod: has_failed(running, p))
+            seen(running, f"the end of shard {index}'s pod", partial(has_failed, running, pod))
             struck.append(pod)
 
         seen(running, "Ready", is_ready)
@@ -90,11 +91,21 @@ def pods_of(world: World, index: int) -> list[Json]:
     return [pod for pod in world.pods("stage") if pod["metadata"]["labels"][label] == str(index)]
 
 
+def is_asked_for(store: HoldingStore, place: str, _: Json) -> bool:
+    """Whether a pod stands still at this place."""
+    return place in store.asked
+
+
+def is_under_way(world: World, index: int, _: Json) -> bool:
+    """Whether a pod of this shard runs."""
+    return bool(running_pods_of(world, index))
+
+
 def running_pods_of(world: World, index: int) -> list[Json]:
     return [pod for pod in pods_of(world, index) if is_running(pod)]
 
 
-def has_failed(world: World, pod: Json) -> bool:
+def has_failed(world: World, pod: Json, _: Json) -> bool:
     """Whether this pod has ended, its shard undone; one that was sent away is gone then."""
     phases = {each["metadata"]["uid"]: each["status"]["phase"] for each in world.pods("stage")}
     return phases.get(pod["metadata"]["uid"], "Failed") == "Failed"

@@ -71,7 +71,7 @@ def forbidden(world: World, store: StoreProxy, mood: Mood) -> None:
         assert "allow them to, or put right ones into the Secret of spec.output.s3.secretRef" in message
         store.fall(Mood.WELL)
         world.annotate(f"diffugen.dev/retry-requested-at={number}")
-        seen(world, "tried again", lambda dataset, n=number: dataset["status"]["attempt"] == n + 1)
+        seen(world, "tried again", partial(is_attempt, number + 1))
     seen(world, "Ready", is_ready)
 
 
@@ -79,6 +79,10 @@ def applied_with(world: World, store: StoreProxy, mood: Mood) -> Callable[[Json]
     store.fall(mood)
     world.apply(**merged(TINY, {"output": {"s3": {"endpoint": store.url}}}))
     return lambda _: True
+
+
+def is_attempt(number: int, dataset: Json) -> bool:
+    return bool(dataset["status"]["attempt"] == number)
 
 
 def planned(dataset: Json) -> bool:
