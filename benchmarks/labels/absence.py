@@ -7,7 +7,7 @@ word of a class that the picture lacks, the other names one object more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention import Looker
 from diffugen_generator.labeling.decision import decide
+from diffugen_generator.labeling.evidence import Evidence
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
@@ -67,16 +68,16 @@ def measure(drawn: Sequence[Drawn]) -> Absence:
     looker = Looker(components, texts, vocabulary, refine=True)
     check = PresenceCheck(components, texts, vocabulary)
     asked = [each for number, one in enumerate(drawn) for each in _questions(one, number)]
-    shares, labelled = [], []
+    shares, labelled, still = [], [], []
     for start in range(0, len(asked), BATCH):
         some = asked[start : start + BATCH]
         seen = [Seen(each.drawn.picture, each.prompt, each.drawn.sample.seed) for each in some]
         found = check.of(list(looker.latents(seen)), [each.prompt for each in some], [each.seed for each in seen])
         for each, evidence, share in zip(some, looker.look(seen), found, strict=True):
             shares.append(share[evidence.classes.index(each.kind)])
-            objects = decide(evidence, each.drawn.picture, AttentionLabeling())
-            labelled.append(any(one.class_name == each.kind for one in objects))
-    values, got = np.array(shares), np.array(labelled)
+            labelled.append(_has(each, evidence, AttentionLabeling()))
+            still.append(_has(each, replace(evidence, presence=share), AttentionLabeling(min_presence=LEAST)))
+    values, got, left = np.array(shares), np.array(labelled), np.array(still)
     of = {case: np.array([each.case == case for each in asked]) for case in ("present", "swapped", "added")}
     absent = ~of["present"]
     return Absence(
@@ -86,8 +87,8 @@ def measure(drawn: Sequence[Drawn]) -> Absence:
         auroc_swapped=auroc(values[of["present"]], values[of["swapped"]]),
         auroc_added=auroc(values[of["present"]], values[of["added"]]),
         unchecked=float(got[absent].mean()),
-        checked=float((got & (values >= LEAST))[absent].mean()),
-        kept=float((values >= LEAST)[of["present"]].mean()),
+        checked=float(left[absent].mean()),
+        kept=float(left[of["present"]].sum() / got[of["present"]].sum()),
     )
 
 
@@ -95,6 +96,11 @@ def auroc(present: NDArray[np.float64], absent: NDArray[np.float64]) -> float:
     """Return the chance that a present one has the greater value, ties counting half."""
     above = (present[:, None] > absent[None]).mean() + 0.5 * (present[:, None] == absent[None]).mean()
     return float(above)
+
+
+def _has(asked: _Asked, evidence: Evidence, settings: AttentionLabeling) -> bool:
+    """Whether the class that is asked about gets a label."""
+    return any(one.class_name == asked.kind for one in decide(evidence, asked.drawn.picture, settings))
 
 
 def _questions(drawn: Drawn, number: int) -> list[_Asked]:
