@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from diffugen_operator.decisions import DeleteJob, SuspendJob
@@ -52,6 +54,85 @@ def test_a_spec_that_became_unfit_holds_no_pods_until_it_is_mended(life: Life) -
     life.edit(**good).settle().stopped().settle()
     assert life.status.attempt == 2
     assert life.job("plan")["spec"].get("suspend") in (None, False)
+
+
+def two_stages() -> Life:
+    plans = a_plan("base"), a_plan("more")
+    return a_life("base", "more", run={"parallelism": 1}).until_drawing(*plans)
+
+
+@pytest.mark.parametrize(
+    ("life", "ends", "step", "goes_on"),
+    [
+        pytest.param(
+            a_life().until_planning(), lambda life: life.plan_ends(a_plan("base")), "plan", ["base"], id="the plan"
+        ),
+        pytest.param(two_stages(), lambda life: life.job_completes("base"), "base", ["more"], id="a stage"),
+        pytest.param(a_life().until_publishing(), lambda life: life.publish_ends(), "publish", [], id="publish"),
+    ],
+)
+def test_a_step_that_ends_while_suspended_is_not_run_again_though_its_job_was_collected(
+    life: Life, ends: Callable[[Life], Life], step: str, goes_on: list[str]
+) -> None:
+    life.edit(suspend=True).settle()
+
+    ends(life).settle().collected(step).settle()
+    assert step not in life.job_names(), "nothing is created while suspended"
+    before = set(life.jobs)
+    life.edit(suspend=False).settle()
+
+    begun = [life.jobs[name]["metadata"]["labels"] for name in life.jobs.keys() - before]
+    assert [labels.get("diffugen.dev/stage") for labels in begun] == goes_on
+    assert life.status.attempt == 1
+
+
+def test_what_ends_while_suspended_is_told_as_ever() -> None:
+    life = two_stages().edit(suspend=True).settle()
+
+    life.job_completes("base").settle()
+
+    base, more = life.status.stages
+    assert (base.state, base.samples.done, base.completion_time) == ("Succeeded", 24, "2026-11-22T12:30:00Z")
+    assert (more.state, more.job) == ("Pending", "")
+    assert life.shown() == ("base", "24/48", "Suspended")
+
+
+def test_a_plan_that_ends_while_suspended_is_told_of_once() -> None:
+    life = a_life().until_planning().edit(suspend=True).settle()
+
+    assert life.plan_ends(a_plan("base")).turn().plan == [a_plan("base")]
+    assert not life.turn().plan
+
+
+def test_a_publication_that_ends_while_suspended_is_ready() -> None:
+    life = a_life().until_publishing().edit(suspend=True).settle()
+
+    life.publish_ends().settle()
+
+    assert life.ready()[:2] == ("True", "Published")
+    assert life.status.dataset is not None
+    assert life.condition("Suspended") is not None
+
+
+def test_a_plan_without_a_word_waits_with_the_suspended_run() -> None:
+    life = a_life().until_planning().edit(suspend=True).settle().job_completes("plan").settle()
+    assert (life.status.planned, life.shown()[2]) == (False, "Suspended")
+
+    life.edit(suspend=False).settle()
+
+    assert life.status.attempt == 2
+
+
+def test_what_ends_while_the_spec_is_unfit_is_in_the_status() -> None:
+    life = two_stages().edit(classes=[]).settle()
+    life.job_completes("base").settle().collected("base").settle()
+    assert [stage.state for stage in life.status.stages] == ["Succeeded", "Pending"]
+
+    life = a_life().until_publishing().edit(classes=[]).settle()
+    life.publish_ends().settle().collected("publish").settle()
+    assert life.status.dataset is not None
+    assert life.shown()[2] == "InvalidSpec"
+    assert list(life.later(600).turn().actions) == []
 
 
 def test_a_request_that_is_refused_for_good_leaves_no_job_running() -> None:

@@ -14,6 +14,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import deleting, publishing, reasons, runs
 from diffugen_operator.conditions import STALLED, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, SuspendJob, Turn
+from diffugen_operator.holding import Held, held
 from diffugen_operator.jobs import RunPlan
 from diffugen_operator.observed import Dataset, Observed, Trouble, Unfit, Wanted
 from diffugen_operator.planning import PLAN, planned
@@ -35,8 +36,9 @@ def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settin
         return Decision(status=dataset.status, actions=[change], look_again=0)
     wanted = dataset.wanted
     if isinstance(wanted, Unfit):
+        ledger = held(runs.run_key(dataset), dataset.status, None, observed, now).ledger
         phase = Phase.stalled("", wanted.reason, wanted.message)
-        status = presented(dataset, dataset.status, phase, now=now)
+        status = presented(dataset, ledger, phase, now=now)
         return Decision(status=status, actions=_suspensions(dataset, observed))
     if (why := runs.why_begin(dataset, wanted, observed, now)) is not None:
         return runs.begin(dataset, wanted, why, now)
@@ -66,9 +68,7 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
         phase = Phase.published(publishing.message(ledger))
         return Decision(status=presented(dataset, ledger, phase, now=now), actions=strays)
     if wanted.spec.suspend:
-        phase = Phase.suspended(ledger.summary.stage)
-        actions = [*strays, *_suspensions(dataset, observed)]
-        return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions)
+        return _suspended(dataset, held(runs.run_key(dataset), ledger, wanted.spec, observed, now), observed, now)
     if (wait := runs.still_stopping(dataset, observed, settings, now)) is not None:
         return _stopping(dataset, ledger, strays, wait, now)
 
@@ -84,6 +84,11 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
         look_again=_next_look(turn, observed, now, settings),
         plan=turn.plan,
     )
+
+
+def _suspended(dataset: Dataset, run: Held, observed: Observed, now: datetime) -> Decision:
+    actions = [*runs.delete_strays(dataset, observed), *_suspensions(dataset, observed)]
+    return Decision(status=presented(dataset, run.ledger, run.phase, now=now), actions=actions, plan=run.plan)
 
 
 def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings) -> float | None:
@@ -128,7 +133,7 @@ def _publish_turn(run: RunPlan, stages: Turn, observed: Observed, now: datetime)
         return replace(stages, phase=runs.with_replans(publish.phase))
     if isinstance(publish, Doing):
         return replace(stages, actions=publish.actions, phase=publish.phase)
-    return replace(stages, ledger=published(ledger, publish.outcome, now))
+    return replace(stages, ledger=published(ledger, publish.outcome, publish.at))
 
 
 def refused(dataset: Dataset, decision: Decision, trouble: Trouble, now: datetime, *, for_good: bool) -> Decision:

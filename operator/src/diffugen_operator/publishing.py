@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from diffugen_api.contract import Outcome, Published, Step
 from diffugen_api.v1alpha1 import DatasetStatus, HistoryEntry, LabeledDatasetStatus, StageStatus
 from diffugen_operator import jobs, reasons
-from diffugen_operator.observed import write_time
 from diffugen_operator.steps import SinglePodStep
 
 PUBLISH = SinglePodStep(
@@ -21,8 +18,8 @@ PUBLISH = SinglePodStep(
 )
 
 
-def published(ledger: LabeledDatasetStatus, outcome: Outcome, now: datetime) -> LabeledDatasetStatus:
-    """Return the ledger with the dataset in it."""
+def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> LabeledDatasetStatus:
+    """Return the ledger with the dataset in it; `at` is when the step ended."""
     result = outcome.published
     if result is None:
         return ledger
@@ -32,7 +29,7 @@ def published(ledger: LabeledDatasetStatus, outcome: Outcome, now: datetime) -> 
         samples=result.samples,
         instances=result.instances,
         manifest_sha256=result.manifest_sha256,
-        published_at=result.published_at or write_time(now),
+        published_at=result.published_at or at,
     )
     stages = [_judged(stage, result) for stage in ledger.stages]
     update = {"dataset": dataset, "stages": stages, "history": _history(result), "replans": 0}

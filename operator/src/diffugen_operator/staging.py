@@ -16,6 +16,7 @@ from diffugen_operator import names, reasons
 from diffugen_operator.conditions import Phase, cut
 from diffugen_operator.decisions import Action, CreateJob, ResizeJob, SuspendJob, Turn
 from diffugen_operator.jobs import RunPlan, stage_job
+from diffugen_operator.names import RunKey
 from diffugen_operator.observed import Job, Observed, Trouble, write_time
 from diffugen_operator.ordering import blocked, ready, sources
 from diffugen_operator.progress import Cut, parse_indexes, samples_done
@@ -56,6 +57,19 @@ def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, 
         phase = Phase.stalled(failed.stage.name, failed.failure.reason, failed.failure.message)
         return Turn(ledger=ledger, actions=actions, phase=phase)
     return Turn(ledger=ledger, actions=actions, phase=active.phase if active is not None else None)
+
+
+def with_finished(key: RunKey, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> LabeledDatasetStatus:
+    """Return the ledger with the stages as Succeeded whose Jobs are complete; the others stay as they are."""
+    stages = [_done_if_complete(key, stage, observed, now) for stage in ledger.stages]
+    return ledger.model_copy(update={"stages": stages})
+
+
+def _done_if_complete(key: RunKey, stage: StageStatus, observed: Observed, now: datetime) -> StageStatus:
+    job = observed.job(names.job_name(key, Step.STAGE, stage.name))
+    if stage.state == "Succeeded" or job is None or not job.complete:
+        return stage
+    return _succeeded(_begun(stage, job.name, job.created_at or now), job, now)
 
 
 def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -> _Look:

@@ -16,7 +16,8 @@ from diffugen_operator import names, reasons
 from diffugen_operator.conditions import Phase, sentence
 from diffugen_operator.decisions import Action, CreateJob, CreateOrder, SuspendJob
 from diffugen_operator.jobs import Manifest, RunPlan
-from diffugen_operator.observed import Job, Observed, Pod, Trouble
+from diffugen_operator.names import RunKey
+from diffugen_operator.observed import Job, Observed, Pod, Trouble, write_time
 from diffugen_operator.waiting import held_up, in_line, last_failure
 
 
@@ -52,6 +53,8 @@ class Done:
     """The step is done, and this is its word."""
 
     outcome: Outcome
+    at: str
+    """When it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime
     if job.failure is not None:
         return Doing(_failure(step, job, observed.pods_of(job)))
     if job.complete:
-        return _result(step, job, observed.pods_of(job))
+        return _result(step, job, observed.pods_of(job), now)
     if job.deleting_since is not None:
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
         return Doing(Phase.working(step.shown, reasons.FORMER_JOB_STOPPING, message))
@@ -80,11 +83,20 @@ def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime
     return Doing(held_up(step.shown, job, observed, now) or working, resume)
 
 
-def _result(step: SinglePodStep, job: Job, pods: list[Pod]) -> Doing | Done | Lost:
+def word_of(step: SinglePodStep, key: RunKey, observed: Observed, now: datetime) -> Done | None:
+    """Return the word of a step that is done, where there is one; of one that is not done, nothing is wanted."""
+    job = observed.job(names.job_name(key, step.step))
+    if job is None or not job.complete:
+        return None
+    result = _result(step, job, observed.pods_of(job), now)
+    return result if isinstance(result, Done) else None
+
+
+def _result(step: SinglePodStep, job: Job, pods: list[Pod], now: datetime) -> Doing | Done | Lost:
     ended = [pod.ended for pod in pods if pod.ended is not None and pod.ended.exit_code == 0]
     outcomes = [end.outcome for end in ended if end.outcome is not None]
     if (answer := next((outcome for outcome in outcomes if step.answers(outcome)), None)) is not None:
-        return Done(answer)
+        return Done(answer, job.completion_time or write_time(now))
     if not ended:
         return Lost()
     message = (
