@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from diffugen_operator.decisions import ResizeJob
@@ -87,6 +89,41 @@ def test_a_stage_under_way_keeps_a_pod_though_there_are_fewer_than_stages() -> N
     life = drawing(4, base=9, more=9).edit(run={"parallelism": 1}).settle()
 
     assert sizes(life) == {"base": 1, "more": 1}
+
+
+def a_from(source: str, name: str) -> dict[str, Any]:
+    return {"name": name, "img2img": {"from": source, "variables": {"object": ["star"]}}}
+
+
+@pytest.mark.parametrize(
+    ("queue", "then", "in_the_end"),
+    [
+        pytest.param({}, {"b": 2, "c": 1, "d": 1}, {"b": 1, "c": 2, "d": 1}, id="no queue"),
+        pytest.param({"queueName": "gpus"}, {"b": 3, "c": 1}, {"b": 1, "c": 1, "d": 2}, id="a queue"),
+    ],
+)
+def test_stages_that_begin_later_get_what_those_under_way_do_not_keep(
+    queue: dict[str, str], then: dict[str, int], in_the_end: dict[str, int]
+) -> None:
+    life = a_life("a", "b", run={"parallelism": 4, **queue})
+    life.raw["spec"]["stages"] += [a_from("a", "c"), a_from("a", "d")]
+    shards = {"a": 1, "b": 8, "c": 8, "d": 8}
+    life.until_drawing(*(a_plan(name, total=8 * count, shards=count) for name, count in shards.items()))
+    assert at_work(life) == {"a": 1, "b": 3}
+
+    life.job_completes("a").settle()
+    assert at_work(life) == then
+
+    life.job_status("b", completedIndexes="0-6").settle()
+    assert at_work(life) == in_the_end
+
+
+def at_work(life: Life) -> dict[str, int]:
+    """Return the pods of each stage once Kueue, where it is asked, has let all Jobs start."""
+    for job in life.jobs.values():
+        job["spec"]["suspend"] = False
+    asked, left = sizes(life.settle()), {s.name: s.shards.total - s.shards.succeeded for s in life.status.stages}
+    return {name: min(size, left[name]) for name, size in asked.items()}
 
 
 def test_an_edit_while_suspended_is_caught_up_with() -> None:

@@ -3,7 +3,8 @@
 Together they run that many pods and no more. A stage begins once there is a pod for it, in the spec's order, and
 keeps one until it is done: only where `run.parallelism` is edited to less than the stages under way are there more.
 What is left goes round evenly, to none more than it has shards to do; so as the one runs out of shards, the
-others get its pods.
+others get its pods. A Job in a queue keeps what it was created with until it has fewer shards left, as only Kueue may
+resize it: there, what begins later shares what is left.
 """
 
 from __future__ import annotations

@@ -43,6 +43,11 @@ class _Look:
         """How many of its shards are not over yet."""
         return self.stage.shards.total - self.stage.shards.succeeded - self.stage.shards.failed
 
+    @property
+    def keeps(self) -> int:
+        """How many pods cannot be taken from it: only Kueue resizes a Job that was created in a queue."""
+        return min(self.job.parallelism, self.needs) if self.job is not None and self.job.queue else 0
+
 
 def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn:
     """Return what the stages want; no phase once all of them have succeeded."""
@@ -98,13 +103,13 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
 
 def _shared(run: RunPlan, looks: list[_Look], now: datetime) -> list[_Look]:
     """Start the stages for which there are pods, and give those under way their part of run.parallelism."""
-    whole = run.spec.run.parallelism
-    under_way = [look for look in looks if look.job is not None]
+    whole = max(0, run.spec.run.parallelism - sum(look.keeps for look in looks))
+    under_way = [look for look in looks if look.job is not None and not look.job.queue]
     stages = [look.stage for look in looks]
     comes_from = {stage.name: sources(stage) for stage in run.spec.stages}
     begins = ready(stages, comes_from)[: max(0, whole - len(under_way))]
     stopped = blocked(stages, comes_from)
-    sharing = [look for look in looks if look.job is not None or look.stage.name in begins]
+    sharing = [look for look in looks if look in under_way or look.stage.name in begins]
     parts = dict(zip((look.stage.name for look in sharing), shares(whole, [s.needs for s in sharing]), strict=True))
     return [
         _with_part(run, look, parts[look.stage.name], now) if look in sharing else _waiting(look, stopped)
@@ -125,7 +130,7 @@ def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:
     if job is None:
         return _started(run, look, part, now)
     # More pods than shards are left is no more than that many: a Job's tail is not worth a request.
-    if job.queue or job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
+    if job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
         return look
     return replace(look, actions=(*look.actions, ResizeJob(job.name, part)))
 
