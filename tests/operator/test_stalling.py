@@ -158,6 +158,36 @@ def test_to_wait_is_no_stall_and_the_time_begins_when_it_ends(
     assert life.condition("Stalled") is None
 
 
+def beside_a_queued_one(*names: str) -> Life:
+    """Stage "stuck" waits for a node, stage "busy" has a pod."""
+    life = a_life(*names, run={"parallelism": 2}).until_drawing(*(a_plan(name) for name in names))
+    return life.pod_unschedulable("stuck", "0/3 nodes.").pod_runs("busy", "0", total=8, done=3).settle()
+
+
+@pytest.mark.parametrize("names", [("stuck", "busy"), ("busy", "stuck")])
+def test_a_stage_that_hangs_beside_one_in_line_stalls_the_run_and_both_are_told(names: tuple[str, str]) -> None:
+    life = beside_a_queued_one(*names)
+    assert life.shown() == ("busy", "3/48", "Drawing")
+    assert life.condition("Queued") == ("Unschedulable", "0/3 nodes.")
+
+    life.later(HALF_AN_HOUR).settle()
+
+    assert life.shown()[2] == "NoProgress"
+    assert "Stage busy draws" in life.ready()[2]
+    assert life.condition("Queued") == ("Unschedulable", "0/3 nodes.")
+    assert list(life.later(HALF_AN_HOUR).turn().actions) == []
+
+
+def test_a_stage_that_gets_on_beside_one_in_line_stalls_nothing_and_then_the_line_is_all_there_is() -> None:
+    life = beside_a_queued_one("stuck", "busy").later(HALF_AN_HOUR - 60)
+    life.job_status("busy", completedIndexes="0").settle().later(HALF_AN_HOUR - 60).settle()
+    assert life.shown() == ("busy", "8/48", "Drawing")
+
+    life.job_completes("busy").settle().later(10 * HALF_AN_HOUR).settle()
+    assert life.shown()[2] == "Queued"
+    assert life.condition("Stalled") is None
+
+
 def test_a_publication_is_believed_while_its_pod_runs_and_gets_its_time_after_that() -> None:
     life = a_life().until_publishing().pod_runs("publish").settle()
     life.later(10 * HALF_AN_HOUR).settle()

@@ -44,11 +44,12 @@ class Phase:
     reason: str
     message: str
     queued: Trouble | None = None
+    """What waits in line, and for what: all that there is, or a stage beside one that is at work."""
 
     @property
     def gets_on(self) -> bool:
-        """Whether something should be moving: the run is neither over nor held, nor does it wait in line."""
-        return self.kind is Kind.WORKING and self.queued is None
+        """Whether something should be moving: the run is neither over nor held, nor does all of it wait in line."""
+        return self.kind is Kind.WORKING and self.reason != reasons.QUEUED
 
     @classmethod
     def working(cls, step: str, reason: str, message: str, *, queued: Trouble | None = None) -> Self:

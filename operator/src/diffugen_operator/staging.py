@@ -6,7 +6,7 @@ it are done first (their pictures are kept), and then the run stalls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -57,11 +57,18 @@ def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, 
     ledger = ledger.model_copy(update={"stages": [look.stage for look in looks]})
     # Who has to give up pods goes first.
     actions = sorted((action for look in looks for action in look.actions), key=lambda a: isinstance(a, CreateJob))
-    active = next((look for look in looks if look.phase is not None), None)
+    active = _shown([look.phase for look in looks if look.phase is not None])
     if failed is not None and failed.failure is not None and active is None:
         phase = Phase.stalled(failed.stage.name, failed.failure.reason, failed.failure.message)
         return Turn(ledger=ledger, actions=actions, phase=phase)
-    return Turn(ledger=ledger, actions=actions, phase=active.phase if active is not None else None)
+    return Turn(ledger=ledger, actions=actions, phase=active)
+
+
+def _shown(phases: Sequence[Phase]) -> Phase | None:
+    """Return the first phase of a stage that is at work, or else of one in line; that one waits is told with either."""
+    waits = next((phase for phase in phases if phase.queued is not None), None)
+    works = next((phase for phase in phases if phase.queued is None), None)
+    return replace(works, queued=waits.queued) if works is not None and waits is not None else works or waits
 
 
 def with_finished(key: RunKey, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> LabeledDatasetStatus:

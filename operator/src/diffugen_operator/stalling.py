@@ -3,7 +3,8 @@ that cannot be pulled.
 
 It is called Stalled, for NoProgress, once nothing has moved for a configurable time, and only called so: its Jobs
 go on trying, and it is taken back as soon as anything moves. What moves is a step, a stage or a sample; a pod that
-crashes and comes again does not. To wait in line, for a node or in Kueue's queue, is no stall. Plan and publish tell
+crashes and comes again does not. To wait in line, for a node or in Kueue's queue, is no stall, unless something beside
+it is at work and does not get on. Plan and publish tell
 nothing of how far they are, so while their pod runs they are believed (`activeDeadlineSeconds` bounds them).
 """
 
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
-from diffugen_operator.conditions import QUEUED, SUSPENDED, Phase, find, sentence
+from diffugen_operator.conditions import Phase, sentence
 from diffugen_operator.decisions import Turn
 from diffugen_operator.observed import Dataset, Observed, Pod, read_time, write_time
 from diffugen_operator.settings import Settings
@@ -34,7 +35,7 @@ def watched(dataset: Dataset, turn: Turn, observed: Observed, now: datetime, set
         f"Nothing has moved since {turn.ledger.last_progress_time}. {sentence(phase.message)} Look at the pods' "
         "events and logs; it goes on by itself where it can, and begins once more after an edit or a retry."
     )
-    return replace(turn, phase=Phase.stalled(phase.step, reasons.NO_PROGRESS, message))
+    return replace(turn, phase=replace(Phase.stalled(phase.step, reasons.NO_PROGRESS, message), queued=phase.queued))
 
 
 def stalls_at(turn: Turn, observed: Observed, settings: Settings) -> datetime | None:
@@ -57,7 +58,7 @@ def _of_this_attempt(pod: Pod, turn: Turn, observed: Observed) -> bool:
 
 
 def _moved(old: LabeledDatasetStatus, new: LabeledDatasetStatus, phase: Phase) -> bool:
-    waited = find(old.conditions, QUEUED) is not None or find(old.conditions, SUSPENDED) is not None
+    waited = old.summary.reason in {reasons.QUEUED, reasons.SUSPENDED}
     return old.last_progress_time is None or waited or old.summary.stage != phase.step or _marks(old) != _marks(new)
 
 
