@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_operator.progress import Cut, Meter, Meters, Shard, eta_seconds, parse_indexes, samples_done
-from tests.operator.lives import a_life, a_plan, spec_data
+from diffugen_operator.transitions import images_between
+from tests.operator.lives import Life, a_life, a_plan, spec_data
 
 
 def a_cut(missing: int, size: int) -> Cut:
@@ -54,6 +57,71 @@ def test_progress_never_goes_back_within_a_run() -> None:
 
     life.job_status("base", completedIndexes="0").settle()
     assert life.shown()[1] == "8/24"
+
+
+def failed(life: Life) -> Life:
+    """The stage has drawn 14 of 24 samples when its Job fails."""
+    life.until_drawing(a_plan("base", total=24, shards=3))
+    life.job_status("base", completedIndexes="0").pod_runs("base", "1", total=8, done=6).settle()
+    life.pods.clear()
+    life.pod_ends("base", 1, index="1").job_fails("base", "FailedIndexes", failedIndexes="1").settle()
+    assert (life.shown()[1:], life.status.summary.percent) == (("14/24", "ShardsFailed"), 58)
+    return life
+
+
+def test_nor_does_it_go_back_when_the_revision_is_tried_once_more() -> None:
+    life = failed(a_life(run={"samplesPerShard": 8})).ask_for_retry().settle()
+    assert (life.status.attempt, life.shown()) == (2, ("planning", "14/24", "Planning"))
+    assert life.status.summary.percent == 58
+    (stage,) = life.status.stages
+    assert (stage.state, stage.job, stage.shards.total) == ("Pending", "", 0), "of what comes, only the plan can tell"
+
+    life.plan_ends(a_plan("base", total=24, reused=15, shards=2)).settle()
+    assert life.shown() == ("base", "15/24", "Drawing")
+    life.job_status("base", completedIndexes="0").settle()
+    assert life.shown() == ("base", "23/24", "Drawing")
+
+
+def test_nor_when_it_is_planned_anew_by_itself() -> None:
+    life = a_life().until_publishing().job_completes("publish").settle().stopped().settle()
+
+    assert (life.status.attempt, life.shown()[:2]) == (2, ("planning", "24/24"))
+    life.plan_ends(a_plan("base", reused=24, shards=0)).settle()
+    assert life.shown()[:2] == ("publishing", "24/24")
+
+
+def test_what_was_deleted_from_the_store_is_done_no_more_once_the_plan_has_looked() -> None:
+    life = failed(a_life()).ask_for_retry().settle()
+    assert life.shown()[1] == "14/24"
+
+    life.plan_ends(a_plan("base", total=24, reused=5, shards=3)).settle()
+
+    assert life.shown() == ("base", "5/24", "Drawing")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({"seed": 2}, id="another revision"),
+        pytest.param({"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "elsewhere"}}}, id="another store"),
+    ],
+)
+def test_of_what_was_not_begun_yet_nothing_is_done(edit: dict[str, Any]) -> None:
+    life = failed(a_life()).edit(**edit).settle()
+
+    assert (life.status.attempt, life.shown()[1], life.status.stages) == (2, "", [])
+
+
+def test_a_picture_is_counted_as_drawn_once_however_often_its_revision_is_tried() -> None:
+    life, drawn = failed(a_life()).ask_for_retry(), 14
+    for plays in (lambda: None, lambda: life.plan_ends(a_plan("base", total=24, reused=15, shards=2))):
+        plays()
+        for _ in range(3):
+            before = life.status
+            life.turn()
+            drawn += images_between(before, life.status)
+
+    assert drawn == 15, "the last one was drawn, though nobody had looked"
 
 
 def test_a_shard_counts_once_though_its_pod_still_says_something() -> None:

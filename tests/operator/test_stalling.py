@@ -202,6 +202,14 @@ def test_a_publication_is_believed_while_its_pod_runs_and_gets_its_time_after_th
     assert life.later(HALF_AN_HOUR).settle().shown()[2] == "NoProgress"
 
 
+def test_a_plan_is_believed_alike_where_a_stage_has_its_name() -> None:
+    life = a_life("planning").until_drawing(a_plan("planning")).job_fails("planning", "BackoffLimitExceeded")
+
+    life.settle().ask_for_retry().settle().pod_runs("plan").settle().later(10 * HALF_AN_HOUR).settle()
+
+    assert life.shown() == ("planning", "0/24", "Planning")
+
+
 def test_it_is_looked_at_when_it_is_due() -> None:
     life = a_life().until_planning().pod("plan", phase="Pending").settle()
 

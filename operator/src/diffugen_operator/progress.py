@@ -2,7 +2,7 @@
 
 Completed indexes are the floor: they are right even when no pod can be asked. What running pods say of
 their own shards comes on top. A pod that restarts begins to count anew, so what is shown never goes back
-within a run.
+within a run; nor does it from one run of a revision to the next, but for what was deleted from the store.
 """
 
 from __future__ import annotations

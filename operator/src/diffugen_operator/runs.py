@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus, SampleCounts, StageStatus
 from diffugen_operator import jobs, names, reasons
 from diffugen_operator.conditions import READY, STALLED, Phase, find, sentence
 from diffugen_operator.decisions import Action, Decision, DeleteJob, DeleteOrder
@@ -113,7 +113,8 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime, *, replans:
     """Return the decision that begins a run: nothing but its entry in the ledger.
 
     The former run's order goes with it, as its name can no longer be told afterwards. `replans` counts how often it was
-    begun by itself, because what was planned was not there in the end.
+    begun by itself, because what was planned was not there in the end. Where the same is wanted once more, what is done
+    stays told until the plan says what the store holds.
     """
     former = dataset.status
     ledger = former.model_copy(
@@ -123,7 +124,7 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime, *, replans:
             "attempt": former.attempt + 1,
             "planned": False,
             "replans": replans,
-            "stages": [],
+            "stages": _until_planned(former) if _same_content(former, wanted) else [],
             "last_progress_time": write_time(now),
             "last_handled_retry_at": dataset.retry_at or former.last_handled_retry_at,
         }
@@ -131,6 +132,27 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime, *, replans:
     phase = Phase.working("planning", reasons.ACCEPTED, why)
     actions: list[Action] = [DeleteOrder(names.order_name(run_key(dataset)))] if former.attempt else []
     return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions, look_again=0)
+
+
+def _same_content(former: LabeledDatasetStatus, wanted: Wanted) -> bool:
+    return (former.revision, former.store) == (wanted.revision, wanted.store)
+
+
+def _until_planned(former: LabeledDatasetStatus) -> list[StageStatus]:
+    """Return the former run's stages as the next one finds them, as far as can be told before its plan.
+
+    Samples count as done once they are in the store. So the plan finds them, and no number goes back; unless somebody
+    has deleted them, and then the plan is right.
+    """
+    return [
+        StageStatus(
+            name=stage.name,
+            kind=stage.kind,
+            gpu=stage.gpu,
+            samples=SampleCounts(total=stage.samples.total, done=stage.samples.done, reused=stage.samples.done),
+        )
+        for stage in former.stages
+    ]
 
 
 def started_over(dataset: Dataset, wanted: Wanted, again: Again, now: datetime) -> Decision:

@@ -44,7 +44,7 @@ def stalls_at(turn: Turn, observed: Observed, settings: Settings) -> datetime | 
     if phase is None or not phase.gets_on or since is None or settings.no_progress_after <= 0:
         return None
     times = [read_time(since)]
-    if phase.step not in {stage.name for stage in turn.ledger.stages}:
+    if not (turn.ledger.planned and phase.step in {stage.name for stage in turn.ledger.stages}):
         pods = [pod for pod in observed.pods if _of_this_attempt(pod, turn, observed)]
         if any(pod.running for pod in pods):
             return None
