@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -132,6 +133,16 @@ def test_a_pod_without_a_model_asks_for_no_gpu_anywhere(build: Any, overlay: dic
 @pytest.mark.parametrize("spec", [{"initContainers": "none"}, {"resources": 1}, {"containers": None}])
 def test_an_overlay_that_makes_no_sense_is_left_to_the_api_server(spec: dict[str, Any]) -> None:
     jobs.plan_job(a_run(run={"podTemplate": {"spec": spec}}))
+
+
+@pytest.mark.parametrize(
+    "build", [jobs.plan_job, lambda run: jobs.stage_job(run, a_stage(), 1), jobs.publish_job, jobs.delete_job]
+)
+def test_a_finished_job_is_kept_as_long_as_the_operator_says(build: Callable[[RunPlan], dict[str, Any]]) -> None:
+    run = a_run()
+
+    assert build(run)["spec"]["ttlSecondsAfterFinished"] == 3600
+    assert build(replace(run, settings=Settings(job_ttl=0)))["spec"]["ttlSecondsAfterFinished"] == 0
 
 
 def test_an_image_of_the_users_own_is_used_throughout() -> None:
