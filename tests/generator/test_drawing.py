@@ -200,6 +200,24 @@ def test_weights_of_another_shape_are_refused(own_model: Path) -> None:
         load(resolve(str(own_model)), torch.device("cpu"))
 
 
+def test_weights_go_by_older_names_too(own_model: Path, drawn: list[NDArray[np.uint8]]) -> None:
+    vae = own_model / "vae" / "diffusion_pytorch_model.safetensors"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # before diffusers 0.15
+    renamed = {}
+    for name, tensor in load_file(vae).items():
+        place, _, last = name.rpartition(".")
+        ending = next((new for new in older if place.endswith(f".attentions.0.{new}")), "")
+        renamed[f"{place.removesuffix(ending)}{older.get(ending, '')}.{last}"] = tensor
+    save_file(renamed, vae)
+    texts = own_model / "text_encoder" / "model.safetensors"
+    prefixed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(texts).items()}
+    positions = {"text_model.embeddings.position_ids": torch.arange(20)[None]}  # before transformers 4.31
+    save_file(prefixed | positions, texts, metadata={"format": "pt"})
+
+    assert any(name.endswith("attentions.0.query.weight") for name in renamed)
+    assert apart(drawer_of(resolve(str(own_model))).draw(ORDERS, SETTINGS), drawn) == 0
+
+
 def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     components: Components = load(tiny_model, torch.device("cpu"))
     texts = TextStates(components)

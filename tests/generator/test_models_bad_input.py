@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from diffugen_generator.cli import app
@@ -31,6 +31,8 @@ def changed(file: str, **settings: Any) -> Callable[[Path], dict[str, Any]]:
 
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXTS = "text_encoder/model.safetensors"
 
 
 def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], dict[str, Any]]:
@@ -41,13 +43,24 @@ def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], dict[str, Any]
     return spoil
 
 
+def tensors(file: str, name_of: Callable[[str], str]) -> Callable[[Path], dict[str, Any]]:
+    """Let the tensors of a file go by other names; those without one are left out."""
+
+    def spoil(model: Path) -> dict[str, Any]:
+        kept = {name_of(name): tensor for name, tensor in load_file(model / file).items() if name_of(name)}
+        save_file(kept, model / file, metadata={"format": "pt"})
+        return {}
+
+    return spoil
+
+
 def without_weights(model: Path) -> dict[str, Any]:
-    (model / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    (model / VAE).unlink()
     return {}
 
 
 def pickled(model: Path) -> dict[str, Any]:
-    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = model / VAE
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
     return {}
@@ -90,6 +103,9 @@ def word(
         (weights(lambda _: b""), MODEL, f"{UNET} whose header cannot be read: .*; copy it anew"),
         (weights(lambda _: b"version https://git-lfs"), MODEL, f"in place of {UNET}; fetch .*lfs pull"),
         (changed("scheduler/scheduler_config.json", _class_name="os.system"), "the model", "no scheduler 'os.system'"),
+        (tensors(UNET, lambda name: "" if "attn2" in name else name), "the model", "unet/ lacks .*attn2.*; save it"),
+        (tensors(VAE, lambda name: "" if name.startswith("decoder.up") else name), "the model", "vae/ lacks .*decoder"),
+        (tensors(TEXTS, lambda name: f"{name}.other"), "the model", "text_encoder/ lacks .*embeddings.*; save it anew"),
     ],
 )  # fmt: skip
 def test_bad_models_and_words_end_with_one_sentence_and_64(

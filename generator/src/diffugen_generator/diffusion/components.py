@@ -163,18 +163,24 @@ def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np
 
 
 def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) -> Any:
-    """Load a network from the weights of the model that were chosen: of its one variant, pickled where pinned."""
+    """Load a network from the weights of the model that were chosen: of its one variant, pickled where pinned.
+
+    Raises `ValueError` where one of its weights is not among them: the libraries put random numbers in its place.
+    """
     names = [name for name in model.weights if name.startswith(f"{component}/")]
     variant = variant_of(min(names)) if names else ""
     safe = not any(name.endswith(PICKLED) for name in names)
     # without accelerate diffusers would fall back to this by itself, with a warning for each network
     options = {} if kind in _OF_TRANSFORMERS else {"low_cpu_mem_usage": find_spec("accelerate") is not None}
-    network = kind.from_pretrained(
+    network, told = kind.from_pretrained(
         model.path / component,
         dtype=dtype,
         variant=variant or None,
         use_safetensors=safe,  # pickles are read by torch's weights_only loader: no code
         local_files_only=True,
+        output_loading_info=True,
         **options,
     )
+    if missing := sorted(told["missing_keys"]):  # what goes by an older name is found by then
+        raise ValueError(f"{component}/ lacks {len(missing)} of its weights, {', '.join(missing[:3])} among them")
     return network.eval().requires_grad_(False)
