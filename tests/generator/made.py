@@ -33,7 +33,7 @@ SETTINGS = {
     "text_encoder/config.json": {"hidden_size": 32, "max_position_embeddings": 20},
     "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
     "tokenizer/tokenizer_config.json": {"model_max_length": 20},
-    "tokenizer/vocab.json": {"a</w>": 0, "ball</w>": 1},
+    "tokenizer/tokenizer.json": {"model": {"vocab": {"a</w>": 0, "ball</w>": 1}}},
 }
 """What a plan reads of a model."""
 

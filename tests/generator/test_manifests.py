@@ -9,7 +9,7 @@ import yaml
 from diffugen_generator.manifests import InvalidManifest, order_of, read_datasets
 
 ROOT = Path(__file__).parents[2]
-BASE = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
+BASE: dict[str, Any] = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
 
 
 def manifest(**spec: Any) -> dict[str, Any]:
@@ -159,6 +159,12 @@ def test_the_example_is_good() -> None:
             {"stages": [{"name": "base", "txt2img": {"model": "builtin://cars"}}]},
             "spec.stages[0].txt2img.model: no model is built in as 'cars'; builtin are: shapes",
             id="an unknown model",
+        ),
+        pytest.param(
+            {"stages": [BASE, {"name": "more", "txt2img": BASE["txt2img"] | {"scheduler": "lcm", "steps": 60}}]},
+            "spec.stages[1].txt2img.steps: 60 is not what LCMScheduler can draw in with 'builtin://shapes', which is "
+            "at most 50; give it as many, or name another in spec.stages[1].txt2img.scheduler",
+            id="more steps than the scheduler can",
         ),
         pytest.param(
             {"prompts": {"templates": ["a (ball:1,3)"]}},

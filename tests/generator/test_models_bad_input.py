@@ -17,8 +17,12 @@ from typer.testing import CliRunner
 from diffugen_generator.cli import app
 from tests.generator.test_cli import a_manifest
 
-MODEL = "spec.stages[0].txt2img.model"
-WORD = "spec.stages[0].txt2img.embeddings[0]"
+BASE = "spec.stages[0].txt2img"
+MODEL = f"{BASE}.model"
+WORD = f"{BASE}.embeddings[0]"
+SCHEDULER = "scheduler/scheduler_config.json"
+EMPTY = '{"model": {"vocab": {}}}'
+TEXT = "text_encoder/config.json"
 
 
 def changed(file: str, **settings: Any) -> Callable[[Path], dict[str, Any]]:
@@ -28,6 +32,14 @@ def changed(file: str, **settings: Any) -> Callable[[Path], dict[str, Any]]:
         return {}
 
     return change
+
+
+def rewritten(file: str, content: str) -> Callable[[Path], dict[str, Any]]:
+    def rewrite(model: Path) -> dict[str, Any]:
+        (model / file).write_text(content)
+        return {}
+
+    return rewrite
 
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -54,9 +66,8 @@ def tensors(file: str, name_of: Callable[[str], str]) -> Callable[[Path], dict[s
     return spoil
 
 
-def without_weights(model: Path) -> dict[str, Any]:
-    (model / VAE).unlink()
-    return {}
+def without(file: str) -> Callable[[Path], dict[str, Any]]:
+    return lambda model: (model / file).unlink() or {}
 
 
 def pickled(model: Path) -> dict[str, Any]:
@@ -87,7 +98,7 @@ def word(
         (lambda m: (m / "model_index.json").unlink() or {}, MODEL, "it has no model_index.json"),
         (changed("model_index.json", _class_name="FluxPipeline"), MODEL, "is a FluxPipeline; what can be drawn"),
         (changed("unet/config.json", cross_attention_dim=768), MODEL, "width 768 .* 32: .*; save it anew|save it anew"),
-        (without_weights, MODEL, "has no weights in vae/"),
+        (without(VAE), MODEL, "has no weights in vae/"),
         (pickled, MODEL, r"only pickled weights in vae/.*save it anew .*\.modelSHA256 to [0-9a-f]{64}"),
         (lambda _: {"modelSHA256": "0" * 64}, "txt2img.modelSHA256", "and not 0000.*leave the field out"),
         (lambda _: {"scheduler": "magic"}, "spec.stages[0].txt2img.scheduler", "'magic' is not one of 'ddim'"),
@@ -102,7 +113,22 @@ def word(
         (weights(lambda whole: whole[:1000]), MODEL, f"{UNET} whose header cannot be read: .*; copy it anew"),
         (weights(lambda _: b""), MODEL, f"{UNET} whose header cannot be read: .*; copy it anew"),
         (weights(lambda _: b"version https://git-lfs"), MODEL, f"in place of {UNET}; fetch .*lfs pull"),
-        (changed("scheduler/scheduler_config.json", _class_name="os.system"), "the model", "no scheduler 'os.system'"),
+        (changed(SCHEDULER, _class_name="os.system"), MODEL, "a scheduler 'os.system' .*; name one in"),
+        (changed(SCHEDULER, _class_name="FooScheduler"), MODEL, r"'FooScheduler' .*; name one in .*txt2img\.scheduler"),
+        (changed(SCHEDULER, _class_name="DPMSolverSDEScheduler"), MODEL, "noise that no seed .*; name one in"),
+        (changed(SCHEDULER, _class_name="PNDMScheduler"), f"{BASE}.steps", "1 .* at least 4; give it as many, or name"),
+        (lambda _: {"scheduler": "lcm", "steps": 51}, f"{BASE}.steps", "51 .* at most 50; give it as many, or name"),
+        (rewritten("tokenizer/tokenizer.json", "{"), MODEL, "tokenizer.json in tokenizer/ that is not JSON: .*; copy"),
+        (rewritten("tokenizer/tokenizer.json", "{}"), MODEL, "in tokenizer/ without a vocabulary; save it anew"),
+        (rewritten("tokenizer/tokenizer_config.json", "["), MODEL, "tokenizer_config.json in .* not JSON: .*; copy"),
+        (rewritten("tokenizer/tokenizer.json", EMPTY), "tokenizer of the model", "cannot be read: .*; save it anew"),
+        (without("tokenizer/tokenizer.json"), MODEL, "neither tokenizer.json nor vocab.json and merges.txt .*; save"),
+        (changed("tokenizer/tokenizer_config.json", model_max_length=1), MODEL, "texts of 1 tokens.*: mend model_max"),
+        (changed(TEXT, hidden_size=None), MODEL, f"hidden_size None in {TEXT} where a number .*: mend it, or save"),
+        (changed(TEXT, vocab_size=0), MODEL, f"vocab_size 0 in {TEXT} where a number of 1 or more .*: mend it"),
+        (changed(TEXT, max_position_embeddings="77"), MODEL, f"max_position_embeddings '77' in {TEXT} .*: mend it"),
+        (changed("unet/config.json", in_channels="four"), MODEL, "in_channels 'four' in unet/config.json .*: mend it"),
+        (changed("vae/config.json", latent_channels=4.5), MODEL, "latent_channels 4.5 in vae/config.json .*: mend it"),
         (tensors(UNET, lambda name: "" if "attn2" in name else name), "the model", "unet/ lacks .*attn2.*; save it"),
         (tensors(VAE, lambda name: "" if name.startswith("decoder.up") else name), "the model", "vae/ lacks .*decoder"),
         (tensors(TEXTS, lambda name: f"{name}.other"), "the model", "text_encoder/ lacks .*embeddings.*; save it anew"),
@@ -122,3 +148,40 @@ def test_bad_models_and_words_end_with_one_sentence_and_64(
     assert field in said
     assert re.search(words, said), said
     assert not list((tmp_path / "out").rglob("image.*"))
+
+
+BAD: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
+    (changed(SCHEDULER, _class_name="FooScheduler"), "model"),
+    (changed("tokenizer/tokenizer_config.json", model_max_length=1), "model"),
+    (rewritten("tokenizer/tokenizer.json", "{"), "model"),
+    (changed(TEXT, hidden_size=None), "model"),
+    (lambda _: {"scheduler": "lcm", "steps": 60}, "steps"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "field"), BAD)
+def test_what_a_later_stage_cannot_do_is_told_before_the_first_draws(
+    own_model: Path, tiny_folder: Path, tmp_path: Path, spoil: Callable[[Path], dict[str, Any]], field: str
+) -> None:
+    base = {"name": "base", "txt2img": {"model": str(tiny_folder), "steps": 1}}
+    later = {"from": "base", "model": str(own_model), "variables": {"color": ["green"]}, **spoil(own_model)}
+    manifest = a_manifest(tmp_path, str(tiny_folder), stages=[base, {"name": "later", "img2img": later}])
+
+    ended = CliRunner(env={"COLUMNS": "1000"}).invoke(app, ["run", str(manifest), "--store", str(tmp_path / "out")])
+
+    said = " ".join(ended.stderr.split())
+    assert ended.exit_code == 64, said
+    assert f"spec.stages[1].img2img.{field}: " in said
+    assert not list((tmp_path / "out").rglob("image.*"))
+
+
+def test_a_named_scheduler_mends_a_model_whose_own_is_none_to_draw_with(own_model: Path, tmp_path: Path) -> None:
+    changed(SCHEDULER, _class_name="FooScheduler")(own_model)
+    stage = {"name": "base", "txt2img": {"model": str(own_model), "steps": 1, "scheduler": "ddim"}}
+
+    ended = CliRunner().invoke(
+        app, ["run", str(a_manifest(tmp_path, str(own_model), stages=[stage])), "--store", str(tmp_path / "out")]
+    )
+
+    assert ended.exit_code == 0, ended.stderr
+    assert list((tmp_path / "out").rglob("image.*"))

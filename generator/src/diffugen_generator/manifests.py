@@ -24,7 +24,8 @@ from diffugen_api.plan import SpecError, check_weights, most_samples, revision_o
 from diffugen_api.v1alpha1 import WORD_PATTERN, LabeledDataset, model_of
 from diffugen_generator.failures import Failure
 from diffugen_generator.judges import judges_of
-from diffugen_generator.models import BUCKET, HUB, check_kind, resolve
+from diffugen_generator.models import BUCKET, HUB, ModelFolder, check_kind, resolve
+from diffugen_generator.models.samplers import check_sampler
 
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -138,10 +139,19 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         yield _fault_of(error)
         return
     stages = dataset.spec.stages
+    found = dict[str, ModelFolder]()
     for (model, field), kind in {model_of(stages, stage): stage.kind for stage in stages}.items():
         if _is_everywhere(model):
             try:
-                check_kind(resolve(model, field=field), kind, field)
+                found[field] = resolve(model, field=field)
+                check_kind(found[field], kind, field)
+            except SpecError as error:
+                yield _fault_of(error)
+    for number, stage in enumerate(stages):
+        if (field := model_of(stages, stage)[1]) in found:
+            drawing = f"spec.stages[{number}].{stage.kind}"
+            try:
+                check_sampler(found[field], stage.task.scheduler, stage.task.steps, field=field, stage=drawing)
             except SpecError as error:
                 yield _fault_of(error)
     try:

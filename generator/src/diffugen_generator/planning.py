@@ -44,6 +44,7 @@ from diffugen_generator.flow import in_order
 from diffugen_generator.holdings import Holdings
 from diffugen_generator.judges import Judge, judges_of, settled
 from diffugen_generator.models import ModelFolder, check_kind, resolve
+from diffugen_generator.models.samplers import check_sampler
 from diffugen_generator.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
 from diffugen_generator.store import JSON, Store
@@ -123,11 +124,14 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     judges = judges_of(spec)
     seen = _digests(judges)
     stages: dict[str, StageInPlan] = {}
+    numbers = {stage.name: number for number, stage in enumerate(spec.stages)}
     for stage in in_graph_order(spec.stages):
         uri, field = model_of(spec.stages, stage)
         pin = model_stage(spec.stages, stage).task.model_sha256
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
         check_kind(model, stage.kind, field)
+        drawing = f"spec.stages[{numbers[stage.name]}].{stage.kind}"
+        check_sampler(model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing)
         words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.models import ModelFolder, settings_of
+from diffugen_generator.models import ModelFolder
+from diffugen_generator.models.architecture import MARKS, encoder_of, tokens_at_once
 
-MARKS = 2
-"""The start and end marks that CLIP puts around a prompt."""
+__all__ = ["MARKS", "encoder_of", "token_limit"]
 
 
 def token_limit(model: ModelFolder, tokenizer: str = "tokenizer") -> int:
     """Return how many tokens the text encoder of `tokenizer` gets; raise `SpecError` where its settings do not say."""
     try:
-        positions = int(settings_of(model.path / encoder_of(tokenizer) / "config.json")["max_position_embeddings"])
-        longest = settings_of(model.path / tokenizer / "tokenizer_config.json").get("model_max_length", positions)
-        limit = min(positions, int(longest))
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpecError(
-            "UnsupportedModel", f"the model {model.uri} does not say how long its texts may be: {error}"
-        ) from None
-    if limit <= MARKS:
-        raise SpecError("UnsupportedModel", f"the model {model.uri} reads texts of {limit} tokens: no word fits.")
-    return limit
-
-
-def encoder_of(tokenizer: str) -> str:
-    """Return the component that reads what `tokenizer` writes: `tokenizer_2` is of `text_encoder_2`."""
-    return tokenizer.replace("tokenizer", "text_encoder")
+        return tokens_at_once(model.path, tokenizer)
+    except ValueError as error:
+        raise SpecError("UnsupportedModel", f"the model {model.uri} {error}") from None

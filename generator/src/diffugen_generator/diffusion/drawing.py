@@ -215,7 +215,12 @@ class Drawer:
             scheduler.set_timesteps(steps, device=self._components.device)
         except ValueError as error:
             name = type(scheduler).__name__
-            raise SpecError("UnsupportedSteps", f"steps: {name} cannot draw in {steps} steps: {error}") from error
+            first, *_ = str(error).splitlines() or [""]
+            raise SpecError(
+                "UnsupportedSteps",
+                f"steps: {name} cannot draw in {steps} steps: {first}; give the stage another number of steps, or "
+                "another scheduler.",
+            ) from error
 
     def _noise(self, generators: list[torch.Generator], settings: DrawingSettings) -> torch.Tensor:
         """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""

@@ -62,8 +62,13 @@ class PromptTokenizer:
             settings = settings_of(model.path / encoder_of(component) / "config.json")
             self.first_learnt = int(settings.get("vocab_size", len(self._tokenizer)))
             """The first id that is none of the model's own words."""
-        except (OSError, ValueError, KeyError) as error:
-            raise SpecError("UnsupportedModel", f"the tokenizer of {model.uri} cannot be read: {error}") from None
+        except Exception as error:  # tokenizers raises nothing more special
+            first, *_ = str(error).splitlines() or [""]
+            raise SpecError(
+                "UnsupportedModel",
+                f"the {component} of the model {model.uri} cannot be read: {first}; save it anew with "
+                "save_pretrained(), or name another in the stage's field model.",
+            ) from error
         self.limit = token_limit(model, component)
         """Tokens of a window, marks included."""
         self._learnt: dict[str, range] = {}

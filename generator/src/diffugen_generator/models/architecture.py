@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from diffugen_generator.models.files import settings_from
 
+MARKS: Final = 2
+"""The start and end marks that CLIP puts around a prompt."""
+
 _VAE_CHANNELS = 4
 """diffusers' default of `latent_channels` and of a UNet's `in_channels`."""
+
+_WORDS: Final = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
+"""What of a tokenizer's folder is JSON, besides its settings; none of it has to be there."""
 
 
 def check_architecture(path: Path, pipeline: str) -> None:
     """Raise `ValueError` where nothing can be drawn with the pipeline; its text ends a sentence about the model."""
     unet, vae, text = (_settings(path, component) for component in ("unet", "vae", "text_encoder"))
     _settings(path, "scheduler", "scheduler_config.json")
-    channels, latents = int(unet.get("in_channels", _VAE_CHANNELS)), int(vae.get("latent_channels", _VAE_CHANNELS))
+    channels = whole_number(unet, "in_channels", "unet/config.json", _VAE_CHANNELS)
+    latents = whole_number(vae, "latent_channels", "vae/config.json", _VAE_CHANNELS)
     if channels not in {latents, 2 * latents + 1}:  # the latter is told a mask and what is around it
         raise ValueError(
             f"has a UNet that takes {channels} channels where its latents have {latents}: it is made for another task; "
             "name a model that draws from text."
         )
-    widths = [int(text.get("hidden_size", 512))]
+    widths = [whole_number(text, "hidden_size", "text_encoder/config.json", 512)]
+    _check_tokenizer(path, "tokenizer")
     if pipeline == "StableDiffusionXLPipeline":
         second = _settings(path, "text_encoder_2")
-        widths.append(int(second.get("hidden_size", 512)))
-        _check_extended(unet, int(second.get("projection_dim", 512)))
+        widths.append(whole_number(second, "hidden_size", "text_encoder_2/config.json", 512))
+        _check_extended(unet, whole_number(second, "projection_dim", "text_encoder_2/config.json", 512))
+        _check_tokenizer(path, "tokenizer_2")
     elif unet.get("addition_embed_type") is not None:
         raise ValueError("has a UNet that takes more conditions than a text, which is not supported.")
     if unet.get("class_embed_type") is not None:
@@ -42,15 +51,63 @@ def check_architecture(path: Path, pipeline: str) -> None:
 def takes_a_mask(path: Path) -> bool:
     """Return whether a model's UNet is given a mask and what is around it: two sets of latents and one channel."""
     unet, vae = (_settings(path, component) for component in ("unet", "vae"))
-    latents = int(vae.get("latent_channels", _VAE_CHANNELS))
-    return int(unet.get("in_channels", _VAE_CHANNELS)) == 2 * latents + 1
+    latents = whole_number(vae, "latent_channels", "vae/config.json", _VAE_CHANNELS)
+    return whole_number(unet, "in_channels", "unet/config.json", _VAE_CHANNELS) == 2 * latents + 1
+
+
+def tokens_at_once(path: Path, tokenizer: str) -> int:
+    """Return how many tokens the text encoder of `tokenizer` reads at once; raise `ValueError` where no word fits."""
+    encoder = encoder_of(tokenizer)
+    positions = whole_number(_settings(path, encoder), "max_position_embeddings", f"{encoder}/config.json")
+    settings = _settings(path, tokenizer, "tokenizer_config.json")
+    limit = min(positions, whole_number(settings, "model_max_length", f"{tokenizer}/tokenizer_config.json", positions))
+    if limit <= MARKS:
+        raise ValueError(
+            f"reads texts of {limit} tokens, marks included, so no word fits: mend model_max_length in "
+            f"{tokenizer}/tokenizer_config.json or max_position_embeddings in {encoder}/config.json."
+        )
+    return limit
+
+
+def encoder_of(tokenizer: str) -> str:
+    """Return the component that reads what `tokenizer` writes: `tokenizer_2` is of `text_encoder_2`."""
+    return tokenizer.replace("tokenizer", "text_encoder")
+
+
+def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int | None = None) -> int:
+    """Return a setting that counts something; raise `ValueError` naming it and its `file` where it is no such number.
+
+    Without a `default` the setting has to be there.
+    """
+    value = settings.get(name, default)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # of "no limit" some tokenizers write 1e+30
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        said = f"{name} {value!r}" if name in settings else f"no {name}"
+        raise ValueError(f"has {said} in {file} where a number of 1 or more belongs: mend it, or save the model anew.")
+    return value
+
+
+def _check_tokenizer(path: Path, tokenizer: str) -> None:
+    """Raise `ValueError` where a tokenizer's files are broken, or too few: without words it would read nothing."""
+    found = {name: _settings(path, tokenizer, name) for name in _WORDS if (path / tokenizer / name).is_file()}
+    if "tokenizer.json" not in found and not ("vocab.json" in found and (path / tokenizer / "merges.txt").is_file()):
+        raise ValueError(f"has neither tokenizer.json nor vocab.json and merges.txt in {tokenizer}/; save it anew.")
+    whole = found.get("tokenizer.json", {"model": {"vocab": {}}}).get("model")
+    if not isinstance(whole, dict) or not isinstance(whole.get("vocab"), dict):
+        raise ValueError(f"has a tokenizer.json in {tokenizer}/ without a vocabulary; save it anew.")  # noqa: TRY004 - its file's
+    encoder = encoder_of(tokenizer)
+    settings = _settings(path, encoder)
+    if "vocab_size" in settings:
+        whole_number(settings, "vocab_size", f"{encoder}/config.json")
+    tokens_at_once(path, tokenizer)
 
 
 def _check_extended(unet: Mapping[str, Any], pooled: int) -> None:
     if unet.get("addition_embed_type") != "text_time":
         raise ValueError("has a UNet that takes other conditions than Stable Diffusion XL's, which is not supported.")
     wanted = unet.get("projection_class_embeddings_input_dim")
-    given = 6 * int(unet.get("addition_time_embed_dim") or 0) + pooled  # six numbers: sizes and crop
+    given = 6 * whole_number(unet, "addition_time_embed_dim", "unet/config.json") + pooled  # six: sizes and crop
     if wanted != given:
         raise ValueError(
             f"has a UNet that takes {wanted} further inputs where there are {given}: it is a refiner, or its "
@@ -63,5 +120,5 @@ def _settings(path: Path, component: str, name: str = "config.json") -> dict[str
     try:
         content = file.read_bytes()
     except OSError:
-        raise ValueError(f"has no {name} in {component}/.") from None
+        raise ValueError(f"has no {name} in {component}/; save it anew.") from None
     return settings_from(content, f"{name} in {component}/")

@@ -76,9 +76,9 @@ def settings_from(content: bytes, what: str) -> dict[str, Any]:
     try:
         settings = json.loads(content)
     except ValueError:
-        raise ValueError(f"has a {what} that is not JSON.") from None
+        raise ValueError(f"has a {what} that is not JSON: it is broken; copy it anew.") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"has a {what} that is no JSON object.")  # noqa: TRY004
+        raise ValueError(f"has a {what} that is no JSON object: it is broken; copy it anew.")  # noqa: TRY004
     return settings
 
 

@@ -1,0 +1,117 @@
+"""Samplers: which there are, by name and as a model's own, and in how many steps each can draw. Needs no torch.
+
+A name means the same sampler for every model: what the folder says about its own sampler (Karras sigmas, an order)
+is overruled, what it says about the model (betas, prediction type, spacing of the steps) is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.models import ModelFolder, settings_of
+from diffugen_generator.models.architecture import whole_number
+
+CONFIG: Final = "scheduler_config.json"
+
+UNSEEDED: Final = frozenset({"DPMSolverSDEScheduler"})
+"""Schedulers that draw noise for a batch as a whole, so that a picture would depend on its neighbours."""
+
+# Latents are not pictures: they are never clipped to -1..1, though diffusers' defaults for some would.
+_UNCLIPPED: Final = {"clip_sample": False}
+_PLAIN: Final = {"use_karras_sigmas": False}
+_MULTISTEP: Final = {"solver_order": 2, "lower_order_final": True, **_PLAIN}
+
+NAMED: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "ddim": ("DDIMScheduler", _UNCLIPPED),
+    "ddpm": ("DDPMScheduler", _UNCLIPPED),
+    "deis": ("DEISMultistepScheduler", {"algorithm_type": "deis", **_MULTISTEP}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", **_MULTISTEP}),
+    "dpmsolver++_karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", **_MULTISTEP, "use_karras_sigmas": True},
+    ),
+    "dpmsolver++_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", **_MULTISTEP}),
+    "euler": ("EulerDiscreteScheduler", _PLAIN),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", _PLAIN),
+    "lcm": ("LCMScheduler", _UNCLIPPED),
+    "lms": ("LMSDiscreteScheduler", _PLAIN),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),  # as in Stable Diffusion's own
+    "unipc": ("UniPCMultistepScheduler", _MULTISTEP),
+}
+"""Values of `scheduler` in a stage: diffusers' class, and the settings that make it this sampler."""
+
+OWN: Final = frozenset(kind for kind, _ in NAMED.values()) | {
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+}
+"""Classes that a model's own settings may name: those of diffusers that draw latents of Stable Diffusion."""
+
+_DISTILLED: Final = frozenset({"LCMScheduler", "TCDScheduler"})
+"""They take some of the steps that a model was distilled to: 50 where its settings say nothing."""
+_COUNTED: Final = _DISTILLED | {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
+"""They refuse more steps than the model was trained on."""
+_UNBOUNDED: Final = 1_000_000
+
+
+def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
+    """Raise `SpecError` where a stage cannot draw with its sampler, or not in so many steps.
+
+    Args:
+        model: what the stage draws with.
+        name: a key of `NAMED`; the model's own sampler where absent.
+        steps: what the stage asks for.
+        field: the manifest's field that names the model.
+        stage: the manifest's field of what the stage does, `spec.stages[0].txt2img`.
+    """
+    try:
+        kind, settings = _sampler_of(model.path / "scheduler", name)
+        able = _steps_of(kind, settings)
+    except ValueError as error:
+        raise SpecError("UnsupportedModel", f"{field}: {model.uri!r} {error}") from None
+    if kind not in OWN:
+        why = "draws noise that no seed of a picture decides" if kind in UNSEEDED else "is none to draw with"
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} has a scheduler {kind!r} in scheduler/{CONFIG}, which {why}; "
+            f"name one in {stage}.scheduler, such as ddim, or another model.",
+        )
+    if steps not in able:
+        bound = f"at most {able[-1]}" if steps > able[-1] else f"at least {able[0]}"
+        raise SpecError(
+            "UnsupportedSteps",
+            f"{stage}.steps: {steps} is not what {kind} can draw in with {model.uri!r}, which is {bound}; "
+            f"give it as many, or name another in {stage}.scheduler.",
+        )
+
+
+def _sampler_of(folder: Path, name: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Return the class of the sampler `name`, or of the folder's own, and its settings."""
+    settings = settings_of(folder / CONFIG)
+    if name is None:
+        return str(settings.get("_class_name")), settings
+    kind, changes = NAMED[name]
+    return kind, {**settings, **changes}
+
+
+def _steps_of(kind: str, settings: Mapping[str, Any]) -> range:
+    """Return the numbers of steps that a scheduler can draw in."""
+    file = f"scheduler/{CONFIG}"
+    most = _UNBOUNDED
+    if kind in _COUNTED:
+        most = whole_number(settings, "num_train_timesteps", file, 1000)
+    if kind in _DISTILLED:
+        most = min(most, whole_number(settings, "original_inference_steps", file, 50))
+    # Runge-Kutta steps of PNDM begin with four points
+    least = 4 if kind == "PNDMScheduler" and not settings.get("skip_prk_steps", False) else 1
+    return range(least, most + 1)
