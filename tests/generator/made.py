@@ -28,7 +28,7 @@ from diffugen_generator.store import BINARY, FolderStore, Store
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SETTINGS = {
-    "unet/config.json": {"in_channels": 4, "cross_attention_dim": 32},
+    "unet/config.json": {"in_channels": 4, "cross_attention_dim": 32, "sample_size": 16},
     "vae/config.json": {"latent_channels": 4},
     "text_encoder/config.json": {"hidden_size": 32, "max_position_embeddings": 20},
     "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},

@@ -122,6 +122,13 @@ def test_networks_that_do_not_fit_are_refused_without_loading_them(
     assert caught.value.reason == "UnsupportedModel"
 
 
+def test_a_side_may_be_written_as_height_and_width(own_model: Path) -> None:
+    config = own_model / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": [16, 24]}))
+
+    assert resolve(str(own_model)).path == own_model
+
+
 def test_a_refiner_is_no_model_to_draw_with(tmp_path: Path) -> None:
     folder = write_shape(tmp_path / "xl", "xl")
     config = folder / "unet" / "config.json"

@@ -128,6 +128,8 @@ def word(
         (changed(TEXT, vocab_size=0), MODEL, f"vocab_size 0 in {TEXT} where a number of 1 or more .*: mend it"),
         (changed(TEXT, max_position_embeddings="77"), MODEL, f"max_position_embeddings '77' in {TEXT} .*: mend it"),
         (changed("unet/config.json", in_channels="four"), MODEL, "in_channels 'four' in unet/config.json .*: mend it"),
+        (changed("unet/config.json", sample_size=None), MODEL, "no sample_size in unet/config.json, .*: write it"),
+        (changed("unet/config.json", sample_size=[16]), MODEL, r"sample_size \[16\] in unet/config.json, .*: write it"),
         (changed("vae/config.json", latent_channels=4.5), MODEL, "latent_channels 4.5 in vae/config.json .*: mend it"),
         (tensors(UNET, lambda name: "" if "attn2" in name else name), "the model", "unet/ lacks .*attn2.*; save it"),
         (tensors(VAE, lambda name: "" if name.startswith("decoder.up") else name), "the model", "vae/ lacks .*decoder"),
@@ -155,6 +157,7 @@ BAD: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (changed("tokenizer/tokenizer_config.json", model_max_length=1), "model"),
     (rewritten("tokenizer/tokenizer.json", "{"), "model"),
     (changed(TEXT, hidden_size=None), "model"),
+    (changed("unet/config.json", sample_size=None), "model"),
     (lambda _: {"scheduler": "lcm", "steps": 60}, "steps"),
 ]
 

@@ -30,6 +30,7 @@ def check_architecture(path: Path, pipeline: str) -> None:
             "name a model that draws from text."
         )
     widths = [whole_number(text, "hidden_size", "text_encoder/config.json", 512)]
+    _check_side(unet)
     _check_tokenizer(path, "tokenizer")
     if pipeline == "StableDiffusionXLPipeline":
         second = _settings(path, "text_encoder_2")
@@ -86,6 +87,18 @@ def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int
         said = f"{name} {value!r}" if name in settings else f"no {name}"
         raise ValueError(f"has {said} in {file} where a number of 1 or more belongs: mend it, or save the model anew.")
     return value
+
+
+def _check_side(unet: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where a UNet does not say which side of latents it was trained on: labels depend on it."""
+    side = unet.get("sample_size")
+    sides = side if isinstance(side, list) and len(side) == 2 else [side]  # height and width
+    if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in sides):
+        raise ValueError(
+            f"has {'no sample_size' if side is None else f'sample_size {side!r}'} in unet/config.json, the side of the "
+            "latents that it was trained on, by which attention is read: write it there, such as 64 for pictures of "
+            "512 pixels."
+        )
 
 
 def _check_tokenizer(path: Path, tokenizer: str) -> None:
