@@ -37,6 +37,8 @@ from diffugen_generator.store import FolderStore
 
 SECONDS = 60.0
 MEGABYTES = 500.0
+MODEL = "builtin://shapes"
+"""Any would do: nobody draws with it."""
 RESULTS = Path(__file__).parent / "results" / "plan.json"
 
 
@@ -75,7 +77,7 @@ class ListedStore(FolderStore):
                     yield from (key.rstrip("\n") for key in keys)
 
 
-def spec_of(samples: int, model: Path) -> LabeledDatasetSpec:
+def spec_of(samples: int) -> LabeledDatasetSpec:
     side = round(samples**0.5)
     return LabeledDatasetSpec.model_validate(
         {
@@ -88,7 +90,7 @@ def spec_of(samples: int, model: Path) -> LabeledDatasetSpec:
                     "place": [f"place number {n}" for n in range(-(-samples // side))],
                 },
             },
-            "stages": [{"name": "base", "txt2img": {"model": str(model)}}],
+            "stages": [{"name": "base", "txt2img": {"model": MODEL}}],
         }
     )
 
@@ -120,16 +122,6 @@ def write_listings(spec: LabeledDatasetSpec, recipe: StageRecipe, kinds: set[str
             (path / digits).write_text("".join(f"{line}\n" for line in sorted(lines)))
 
 
-def write_model(folder: Path) -> None:
-    """Write a folder that passes for a model as long as nobody draws with it: planning reads no weights."""
-    for component in ("scheduler", "text_encoder", "tokenizer", "unet", "vae"):
-        (folder / component).mkdir(parents=True)
-        (folder / component / "model.safetensors").touch()
-    (folder / "text_encoder" / "config.json").write_text('{"max_position_embeddings": 77}')
-    (folder / "tokenizer" / "tokenizer_config.json").write_text("{}")
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-
-
 def measure(case: str, kinds: set[str], samples: int) -> Measured:
     """Plan once, in processes of their own: one prepares the listings, one plans."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -140,13 +132,12 @@ def measure(case: str, kinds: set[str], samples: int) -> Measured:
 
 
 def _prepare(kinds: set[str], samples: int, temporary: Path) -> None:
-    write_model(temporary / "model")
-    spec = spec_of(samples, temporary / "model")
+    spec = spec_of(samples)
     write_listings(spec, stages_of(spec)[0].recipe, kinds, temporary / "listings")
 
 
 def _plan(case: str, samples: int, temporary: Path) -> Measured:
-    spec = spec_of(samples, temporary / "model")
+    spec = spec_of(samples)
     order = WorkOrder(namespace="bench", name="plan", revision=revision_of(spec), spec=spec)
     store = ListedStore(temporary / "store", temporary / "listings")
     began = time.perf_counter()
