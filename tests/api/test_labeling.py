@@ -11,6 +11,7 @@ from diffugen_api.plan import revision_of, stage_recipe
 from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
 from diffugen_api.v1alpha1 import Labeling
 from tests.api.specs import a_spec
+from tests.api.test_stages import BASE, redrawn, repainted
 
 JUDGES = {DETECTOR: "d" * 64, MASKS: "m" * 64, CLIP: "c" * 64, SAFETY: "e" * 64}
 SEGMENTER = {"type": "transformers", "model": "builtin://shapes-segmenter"}
@@ -73,6 +74,34 @@ def test_thresholds_change_labels_alone(changed: dict[str, Any]) -> None:
 
     assert (one["evidence"], one["witnesses"]) == (other["evidence"], other["witnesses"])
     assert one["label"] != other["label"]
+
+
+SHARING = [{"name": "ball"}, {"name": "star", "detectorClass": "ball"}]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labeling", "apart"),
+    [
+        (SHARING, {"detector": SEGMENTER}, True),
+        (SHARING, {"detector": FINDER}, True),
+        (SHARING, {"attention": {}}, False),
+        ([{"name": "ball"}, {"name": "star"}], {"detector": SEGMENTER}, False),
+        ([{"name": "ball"}, {"name": "star", "detectorClass": "sun"}], BOTH, False),
+    ],
+)
+def test_labels_after_a_replacement_are_apart_where_classes_share_a_name_in_the_detector(
+    classes: list[dict[str, Any]], labeling: dict[str, Any], *, apart: bool
+) -> None:
+    stages = [BASE, repainted("new", "base"), redrawn("mud", "base"), redrawn("on", "new")]
+    spec = a_spec(labeling=labeling, stages=stages, classes=classes)
+    base = stage_recipe(spec, spec.stages[0], "f" * 64, judges=JUDGES)
+    new = stage_recipe(spec, spec.stages[1], "f" * 64, source=base, judges=JUDGES)
+    mud = stage_recipe(spec, spec.stages[2], "f" * 64, source=base, judges=JUDGES)
+    on = stage_recipe(spec, spec.stages[3], "f" * 64, source=new, judges=JUDGES)
+
+    assert base.label_id == mud.label_id, "nothing is replaced there"
+    assert new.label_id == on.label_id, "what replaced an object goes on to whoever draws from the picture"
+    assert (new.label_id != base.label_id) is apart
 
 
 @pytest.mark.parametrize("kind", [DETECTOR, MASKS])

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diffugen_api.plan import Sample
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.agreement import agree
 from diffugen_generator.labeling.choosing import choose
 from diffugen_generator.labeling.detections import Detections
-from diffugen_generator.labeling.findings import Findings
+from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.records import Instance
+from diffugen_generator.shards import ShardHeader
 from tests.generator.made import an_instance
 
 
@@ -38,6 +40,12 @@ def chosen(
 ) -> list[tuple[str, float]]:
     known = [each if isinstance(each, ObjectClass) else ObjectClass(name=each) for each in classes]
     return [(each.class_name, each.score) for each in choose(detections, a_detector(**settings), known, prompt)]
+
+
+SEDAN_AND_SUV = (
+    ObjectClass.model_validate({"name": "sedan", "synonyms": ["saloon"], "detectorClass": "car"}),
+    ObjectClass.model_validate({"name": "suv", "detectorClass": "car"}),
+)
 
 
 RING = box(10, 10, 20, 20) & ~box(15, 15, 10, 10)
@@ -120,14 +128,32 @@ def test_names_are_compared_in_any_case() -> None:
     ],
 )
 def test_of_classes_that_share_a_detector_class_the_prompt_tells_which(prompt: str, expected: list[str]) -> None:
-    classes = (
-        ObjectClass.model_validate({"name": "sedan", "synonyms": ["saloon"], "detectorClass": "car"}),
-        ObjectClass.model_validate({"name": "suv", "detectorClass": "car"}),
-    )
-
-    found = chosen(seen((box(0, 0, 9, 9), "car", 0.9)), *classes, prompt=prompt)
+    found = chosen(seen((box(0, 0, 9, 9), "car", 0.9)), *SEDAN_AND_SUV, prompt=prompt)
 
     assert [name for name, _ in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words", "expected"),
+    [
+        ("a yellow camaro", {"sedan": ("yellow camaro",)}, ["sedan"]),
+        ("a yellow camaro", {}, []),
+        ("a yellow camaro and an suv", {"sedan": ("yellow camaro",)}, []),
+    ],
+)
+def test_a_replacement_tells_which_as_the_class_that_it_replaces_would(
+    prompt: str, words: dict[str, tuple[str, ...]], expected: list[str]
+) -> None:
+    header = ShardHeader(
+        stage="recolor", kind="inpaint", revision="0" * 10, index=0, model="/models/any", model_digest="", drawing={},
+        evidence_id="", label_id="l" * 32, attention=None, classes=SEDAN_AND_SUV, detector=a_detector(),
+    )  # fmt: skip
+    sample = Sample("0" * 32, prompt, 1, 0, {}, words=words)
+    found = Findings(detections=seen((box(0, 0, 9, 9), "car", 0.9)))
+
+    label = label_of(sample, np.zeros((40, 60, 3), np.uint8), found, header)
+
+    assert [each.class_name for each in label.instances] == expected
 
 
 def test_open_vocabulary_answers_are_words_of_classes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffugen_api.addressing import address
 from diffugen_api.reading import read_prompt
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, ObjectClass, Stage
+from diffugen_api.v1alpha1 import DetectorLabeling, LabeledDatasetSpec, ObjectClass, Stage
 
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
@@ -103,6 +103,11 @@ class StageRecipe:
         return str(self.drawing["image"]["format"])
 
     @property
+    def replaces(self) -> bool:
+        """Whether objects are replaced in this stage's pictures, or were in those that they are drawn from."""
+        return self.kind == "inpaint" or (self.source is not None and self.source.replaces)
+
+    @property
     def evidence_ids(self) -> tuple[str, ...]:
         """All evidence that a label is decided from."""
         own = (self.evidence_id,) if self.evidence_id else ()
@@ -141,7 +146,8 @@ def stage_recipe(
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     evidence_id = _attention_id(spec, model_digest)
     witnesses = _witnesses(spec, judges or {})
-    label_id = _label_id(spec, evidence_id, witnesses)
+    replaces = stage.kind == "inpaint" or (source is not None and source.replaces)
+    label_id = _label_id(spec, evidence_id, witnesses, replaces=replaces)
     return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses, source)
 
 
@@ -190,7 +196,16 @@ def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
     return words
 
 
-def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str, str]) -> str:
+def classes_by_native(detector: DetectorLabeling, classes: Sequence[ObjectClass]) -> dict[str, list[ObjectClass]]:
+    """Return the classes that go by each name, in lower case, in the detector: more than one where they share it."""
+    sharing: dict[str, list[ObjectClass]] = {}
+    for each in classes:
+        for native in detector_words([each]) if detector.type == "open-vocabulary" else [each.detected_as]:
+            sharing.setdefault(native.casefold(), []).append(each)
+    return sharing
+
+
+def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str, str], *, replaces: bool) -> str:
     attention, detector = spec.labeling.attention, spec.labeling.detector
     decided: dict[str, Any] = {"version": DECISION_VERSION}
     if attention is not None:
@@ -204,6 +219,8 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
             "iou": detector.iou,
             "classes": [[c.name, c.detected_as, sorted(c.words)] for c in sorted(spec.classes, key=lambda c: c.name)],
         }
+        if replaces and any(len(some) > 1 for some in classes_by_native(detector, spec.classes).values()):
+            decided["toldBy"] = "replacements"  # came later; no other label is decided otherwise by it
     if attention is not None and detector is not None:
         decided["agreement"] = spec.labeling.agreement
     decided |= {kind: witnesses[kind] for kind in (CLIP, SAFETY) if kind in witnesses}

@@ -1,18 +1,18 @@
 """From detections to instances: thresholds, duplicates, and whose class it is. Pure, on a CPU, without torch.
 
 A detector's classes are known by name. Where several classes of the dataset go by one name in the detector (sedan
-and suv are both its car), the prompt tells which is meant; where it names none or several of them, nobody can tell,
-and there is no label.
+and suv are both its car), the prompt tells which is meant, what replaced objects being one of them; where it names
+none or several of them, nobody can tell, and there is no label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from diffugen_api.recipes import detector_words
+from diffugen_api.recipes import classes_by_native
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.detections import Detection, Detections
 from diffugen_generator.labeling.words import Vocabulary, mentions
@@ -20,7 +20,11 @@ from diffugen_generator.records import Instance, Rle
 
 
 def choose(
-    detections: Detections, settings: DetectorLabeling, classes: Sequence[ObjectClass], prompt: str
+    detections: Detections,
+    settings: DetectorLabeling,
+    classes: Sequence[ObjectClass],
+    prompt: str,
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Instance]:
     """Return the objects of a picture, class by class in the order of `classes`, the best first.
 
@@ -29,8 +33,9 @@ def choose(
         settings: `confidence` and `iou` are read here; all else went into the evidence.
         classes: the dataset's.
         prompt: the picture's, as plain text.
+        words: what objects of a class are called in the prompt besides the class's own words.
     """
-    names = _names(settings, classes, prompt)
+    names = _names(settings, classes, prompt, words or {})
     found: dict[str, list[Detection]] = {each.name: [] for each in classes}
     for detection in detections.found:
         name = names.get(detection.native.casefold())
@@ -55,17 +60,15 @@ def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int
     return np.asarray(coco_mask.iou([_coco(m) for m in ones], [_coco(m) for m in others], crowds))
 
 
-def _names(settings: DetectorLabeling, classes: Sequence[ObjectClass], prompt: str) -> dict[str, str]:
+def _names(
+    settings: DetectorLabeling, classes: Sequence[ObjectClass], prompt: str, words: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
     """Return the dataset's class for each class of the detector, in lower case; those nobody can tell are left out."""
-    sharing: dict[str, list[ObjectClass]] = {}
-    for each in classes:
-        natives = detector_words([each]) if settings.type == "open-vocabulary" else [each.detected_as]
-        for native in natives:
-            sharing.setdefault(native.casefold(), []).append(each)
-    named = {m.name for m in mentions(prompt, Vocabulary({each.name: each.words for each in classes}))}
+    vocabulary = Vocabulary({each.name: each.words for each in classes}).called(words)
+    named = {mention.name for mention in mentions(prompt, vocabulary)}
     meant = {
         native: some if len(some) == 1 else [each for each in some if each.name in named]
-        for native, some in sharing.items()
+        for native, some in classes_by_native(settings, classes).items()
     }
     return {native: some[0].name for native, some in meant.items() if len(some) == 1}
 

@@ -85,7 +85,7 @@ def _objects(
     attended = None if decided is None else decided.instances
     detected = None
     if header.detector is not None and findings.detections is not None:
-        detected = choose(findings.detections, header.detector, header.classes, plain(sample.text))
+        detected = choose(findings.detections, header.detector, header.classes, plain(sample.text), sample.words)
     if attended is not None and detected is not None:
         return agree(attended, detected, header.agreement)
     return (attended if attended is not None else detected or []), []
