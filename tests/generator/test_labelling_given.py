@@ -284,6 +284,8 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     [
         ({"detector": DETECTOR}, {}, (False, True)),
         ({"detector": DETECTOR}, {"model": "builtin://shapes"}, (True, True)),
+        ({"detector": DETECTOR}, {"detector": DETECTOR["model"]}, (False, True)),
+        ({"detector": DETECTOR}, {"model": "builtin://shapes", "detector": DETECTOR["model"]}, (True, True)),
         ({"attention": {}}, {"detector": DETECTOR["model"]}, (True, True)),
         ({"attention": {}}, {}, (True, False)),
     ],

@@ -67,11 +67,12 @@ def spec_of(
         SpecError: there are no classes, neither model nor detector, a value is not valid, or `inline` is asked for.
     """
     data: dict[str, Any] = {"output": {}}
+    asked = bool(model)  # what a manifest draws with is no wish for labels from it
     if like is not None:
         content = like.model_dump(mode="json", by_alias=True)
         data = {field: content[field] for field in ("classes", "labeling", "quality", "seed")}
         data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3")}
-        if model and data["labeling"]["attention"] is None:
+        if asked and data["labeling"]["attention"] is None:
             data["labeling"]["attention"] = {}
         model = model or next((each.txt2img.model for each in like.stages if each.txt2img is not None), "")
     if classes:
@@ -81,7 +82,7 @@ def spec_of(
     if detector:
         attention = data.get("labeling", {}).get("attention") if model else None
         data["labeling"] = {"detector": {"type": "transformers", "model": detector}, "attention": attention}
-        if model and attention is None:
+        if asked and attention is None:
             data["labeling"]["attention"] = {}
         model = model or NO_MODEL
     if not data.get("classes"):
