@@ -24,9 +24,9 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import UnknownDevice
 from diffugen_generator.models import ModelFolder, resolve
 from diffugen_generator.planning import plan, stages_of
-from diffugen_generator.stages import run_shard
 from diffugen_generator.stages.studios import Studios
 from diffugen_generator.store import FolderStore
+from tests.generator import graphs
 from tests.generator.made import an_order, planned_shards, spec_data
 
 REPOSITORY = Path(__file__).parents[2]
@@ -116,42 +116,38 @@ def test_bug_17_a_taught_word_is_one_in_stages_of_every_kind(
     assert first.keys() == third.keys() == {"<piano>"}
 
 
-def test_bug_17_img2img_draws_with_the_word_that_its_source_was_taught(tiny_folder: Path, tmp_path: Path) -> None:
-    def drawn(seed: int) -> tuple[Any, Any]:
+@pytest.mark.parametrize(
+    ("place", "later"),
+    [
+        ("<piano>", graphs.redrawn("later", "base")),
+        ("snow", graphs.redrawn("later", "base", variables={"place": ["<piano>"]})),
+        ("snow", graphs.repainted("later", "base", replacements={"ball": ["a <piano>"]})),
+    ],
+    ids=["txt2img", "img2img", "inpaint"],
+)
+def test_bug_17_stages_of_every_kind_draw_with_the_word_that_their_source_was_taught(
+    tiny_folder: Path, tmp_path: Path, place: str, later: dict[str, Any]
+) -> None:
+    def drawn(seed: int) -> dict[str, bytes]:
         word = tmp_path / f"{seed}.safetensors"
         save_file({"<x>": torch.randn(2, 32, generator=torch.Generator().manual_seed(seed))}, word)
-        spec = spec_data(
-            str(tiny_folder),
-            classes=[{"name": "ball", "synonyms": ["<piano>"]}],
-            prompts={"templates": ["a {color} <piano>"], "variables": {"color": ["red"]}},
-            quality={"minInstances": 0},
-            stages=[
-                {
-                    "name": "base",
-                    "txt2img": {
-                        "model": str(tiny_folder),
-                        "steps": 2,
-                        "embeddings": [{"uri": str(word), "token": "<piano>"}],
-                    },
-                },
-                {"name": "later", "img2img": {"from": "base", "variables": {"color": ["blue"]}, "steps": 2}},
-            ],
-        )
-        order = an_order(str(tiny_folder), **spec)
+        base = graphs.base(str(tiny_folder), embeddings=[{"uri": str(word), "token": "<piano>"}])
+        variables = {"object": ["ball"], "place": [place]}
+        prompts = {"templates": ["a {object} on {place}"], "variables": variables}
+        order = graphs.an_order([base, later], prompts=prompts)
         store = FolderStore(tmp_path / f"store-{seed}")
-        plan(order, store)
-        headers = []
-        for header, rows in planned_shards(order, store):
-            run_shard(header, rows, store)
-            headers.append(header)
+        graphs.draw_base(order, store, {"ball": graphs.a_box(16, 16, 48, 48)})
+        graphs.draw(order, store, "later")
+        headers = [header for header, _ in planned_shards(order, store)]
         assert [[word.token for word in header.embeddings] for header in headers] == [["<piano>"], ["<piano>"]]
-        base, later = (next(store.root.glob(f"samples/{name}/*/*/image.png")) for name in ("base", "later"))
-        return base.read_bytes(), later.read_bytes()
+        pictures = {name: list(store.root.glob(f"samples/{name}/*/*/image.png")) for name in ("base", "later")}
+        return {name: file.read_bytes() for name, (file,) in pictures.items()}
 
     one, other = drawn(1), drawn(2)
 
-    assert one[0] != other[0]
-    assert one[1] != other[1]
+    sources_differ = one["base"] != other["base"]
+    assert sources_differ is (place == "<piano>"), "only a prompt with the word is drawn otherwise"
+    assert one["later"] != other["later"]
 
 
 def test_bug_17_a_word_that_cannot_be_taught_is_told_before_anything_is_drawn(
