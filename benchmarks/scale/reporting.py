@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,6 +21,15 @@ from devcluster.binaries import KUBERNETES_VERSION
 RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 LINEAR_WITHIN = 1.25
 """A dataset may cost this much more at the greatest number than at a tenth of it."""
+BOUNDS: Mapping[str, float] = {
+    "apply_to_job_p95_s": 1.0,
+    "rss_mb": 150.0,
+    "writes_per_dataset": 16.0,
+    "restart_to_synced_s": 10.0,
+    "writes_at_rest": 0.0,
+    "cpu_growth": LINEAR_WITHIN,
+}
+"""What each figure may be at most."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +66,16 @@ def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: f
     last, tenth = measured[-1], measured[-2]
     resident = max(last.rss_mb, last.restart_rss_mb or 0)
     waited = last.apply_to_job.p95 if last.apply_to_job else None
-    bounds = (
-        Bound("apply_to_job_p95_s", "apply to first Job, p95, s", waited, 1.0),
-        Bound("rss_mb", "resident memory, peak, MB", round(resident, 1), 150.0),
-        Bound("writes_per_dataset", "writes for a dataset, beyond progress", _two(last.writes_per_dataset), 16.0),
-        Bound("restart_to_synced_s", "restart to synced, s", _two(last.restart_to_synced_s), 10.0),
-        Bound("writes_at_rest", f"writes in {REST_SECONDS:g} s at rest", last.writes_at_rest, 0.0),
-        Bound(
-            "cpu_growth",
-            f"CPU for one of {last.datasets:,} against one of {tenth.datasets:,}",
-            _two(last.cpu_per_dataset / tenth.cpu_per_dataset) if tenth.cpu_s else None,
-            LINEAR_WITHIN,
-        ),
-    )
+    growth = _two(last.cpu_per_dataset / tenth.cpu_per_dataset) if tenth.cpu_s else None
+    found: Mapping[str, tuple[str, float | None]] = {
+        "apply_to_job_p95_s": ("apply to first Job, p95, s", waited),
+        "rss_mb": ("resident memory, peak, MB", round(resident, 1)),
+        "writes_per_dataset": ("writes for a dataset, beyond progress", _two(last.writes_per_dataset)),
+        "restart_to_synced_s": ("restart to synced, s", _two(last.restart_to_synced_s)),
+        "writes_at_rest": (f"writes in {REST_SECONDS:g} s at rest", last.writes_at_rest),
+        "cpu_growth": (f"CPU for one of {last.datasets:,} against one of {tenth.datasets:,}", growth),
+    }
+    bounds = [Bound(name, *found[name], most) for name, most in BOUNDS.items()]
     circumstances = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "arrivals_per_s": rate,
