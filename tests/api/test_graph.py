@@ -103,6 +103,38 @@ def test_a_template_of_its_own_that_leaves_out_what_else_is_there_is_refused() -
     assert new("one {object}", "small star") == ["one small star"], "a star is named, and labelled"
 
 
+ONE_BALL = repainted("new", "base", replacements={"ball": ["moon"]}, template="one {object}")
+
+
+@pytest.mark.parametrize(
+    ("stages", "asked"),
+    [
+        ([ONE_BALL], {}),
+        ([redrawn("mud", "base"), {**ONE_BALL, "inpaint": {**ONE_BALL["inpaint"], "from": "mud"}}], {}),
+        ([repainted("b", "base"), {**ONE_BALL, "inpaint": {**ONE_BALL["inpaint"], "from": "b"}}], {}),
+        ([ONE_BALL], {"templates": ["a ball {a} {b}"], "combine": "zip"}),
+        ([ONE_BALL], {"templates": ["a ball {a} {b}"], "sample": 3}),
+    ],
+)
+def test_what_a_template_leaves_out_of_some_prompts_is_told_before_they_are_all_written(
+    stages: list[dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    variables = {**PROMPTS["variables"], "a": ["alone", "here"], "b": ["there", "with a star"]}
+
+    with pytest.raises(SpecError, match="inpaint.template: 'one moon' does not name star") as refused:
+        most_samples(a_graph(*stages, prompts={**PROMPTS, "variables": variables, **asked}))
+
+    assert refused.value.reason == "ObjectLeftOut"
+
+
+@pytest.mark.parametrize("asked", [{"combine": "zip"}, {"sample": 1}])
+def test_what_no_prompt_shows_is_not_left_out(asked: dict[str, Any]) -> None:
+    variables = {"a": ["a ball alone", "a cube"], "b": ["here", "with a star"]}
+    spec = a_graph(ONE_BALL, prompts={"templates": ["{a} {b}"], "variables": variables, **asked})
+
+    assert (most_samples(spec)["new"] > 0, prompts(spec, "new")) == (True, ["one moon"])
+
+
 @pytest.mark.parametrize(
     ("template", "prompt"),
     [

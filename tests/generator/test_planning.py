@@ -259,3 +259,19 @@ def test_too_many_samples_are_refused_at_once(model: str, store: FolderStore) ->
         plan(an_order(model, prompts=prompts), store)
 
     assert failure.value.reason == "TooManySamples"
+
+
+def test_a_template_that_leaves_out_what_some_pictures_show_is_refused_before_anything_is_written(
+    model: str, store: FolderStore
+) -> None:
+    alone = {"name": "alone", "inpaint": {"from": "base", "replacements": {"ball": ["moon"]}, "template": "a {object}"}}
+    prompts = {
+        "templates": ["a {object} {beside}"],
+        "variables": {"object": ["ball"], "beside": ["here", "and a star"]},
+    }
+
+    with pytest.raises(SpecError, match="'a moon' does not name star") as failure:
+        plan(an_order(model, prompts=prompts, stages=[*spec_data(model)["stages"], alone]), store)
+
+    assert failure.value.reason == "ObjectLeftOut"
+    assert not store.root.exists()

@@ -7,18 +7,23 @@ checked at once.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from diffugen_api.combining import count
-from diffugen_api.derivation import Replacing, vocabulary_of
+from diffugen_api.derivation import Draft, Redrawing, Replacing, vocabulary_of
 from diffugen_api.errors import SpecError
-from diffugen_api.prompting import OBJECT_VARIABLE, check_objects, names_of, parsed, templates_of, tried
+from diffugen_api.prompting import OBJECT_VARIABLE, asked_for, check_objects, names_of, parsed, templates_of, tried
 from diffugen_api.reading import read_prompt
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import Img2Img, Inpaint, LabeledDatasetSpec, Stage, in_graph_order
 from diffugen_api.weights import plain
 from diffugen_api.words import mentions
+
+MOST_TRIED = 10_000
+"""Prompts of a stage that its template is tried with: a second's work at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,29 @@ def families_of(spec: LabeledDatasetSpec) -> dict[str, list[Family]]:
                 made = _redrawn(spec, stage, task, found[task.source], fields[stage.name])
             case Inpaint() as task:
                 made = _repainted(spec, task, found[task.source], fields[stage.name])
+                if task.template is not None:
+                    deque(islice(_some(spec, stage, fields), MOST_TRIED), maxlen=0)  # it raises
             case _:
                 made = roots
         found[stage.name] = made
     return found
+
+
+def _some(spec: LabeledDatasetSpec, stage: Stage, fields: Mapping[str, str]) -> Iterator[Draft]:
+    """Yield some of the prompts that a stage has for sure; raise `SpecError` as `Replacing` does."""
+    change: Redrawing | Replacing
+    match stage.task:
+        case Img2Img() as task:
+            change = Redrawing(task)
+        case Inpaint() as task:
+            change = Replacing(spec, task, fields[stage.name])
+        case _:
+            for asked in asked_for(spec):
+                yield Draft(asked.template, asked.variables, {})
+            return
+    source = next(each for each in spec.stages if each.name == stage.source)
+    for draft in islice(_some(spec, source, fields), MOST_TRIED):
+        yield from change.of(draft, read_prompt(spec, draft.prompt, fields[source.name]))
 
 
 def _redrawn(spec: LabeledDatasetSpec, stage: Stage, task: Img2Img, sources: list[Family], field: str) -> list[Family]:

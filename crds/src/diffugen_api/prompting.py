@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from diffugen_api.addressing import canonical
@@ -15,6 +16,8 @@ from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 OBJECT_VARIABLE = "object"
+MOST_ASKED_FOR = 1000
+"""Prompts of a template that are looked at where not every value of a variable can be tried by itself."""
 
 
 class Filled(NamedTuple):
@@ -84,10 +87,29 @@ def check_weights(spec: LabeledDatasetSpec) -> None:
 
 def tried(template: Template, values: Mapping[str, list[str]]) -> Iterator[str]:
     """Yield prompts in which every value of every field stands once."""
-    first = {name: given[0] for name, given in values.items() if given}
-    changes = [{name: value} for name in names_of(template) for value in values[name]]
-    for change in changes or [{}]:
-        yield template.render({**first, **change})
+    return (template.render(variables) for variables in _tried(template, values))
+
+
+def asked_for(spec: LabeledDatasetSpec) -> Iterator[Filled]:
+    """Yield some of the prompts that the spec asks for, template by template.
+
+    Where it asks for all combinations, every value stands in one of them; of others there are `MOST_ASKED_FOR`.
+    """
+    asked = spec.prompts
+    for number, template in enumerate(templates_of(spec)):
+        if asked.combine == "product" and asked.sample is None:
+            some = _tried(template, asked.variables)
+        else:
+            some = islice(_combinations(spec, template), MOST_ASKED_FOR)
+        for variables in some:
+            yield Filled(number, template, variables, template.render(variables))
+
+
+def _tried(template: Template, values: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
+    names = names_of(template)
+    first = {name: values[name][0] for name in names if values[name]}
+    changes = [{name: value} for name in names for value in values[name]]
+    return ({**first, **change} for change in changes or [{}])
 
 
 def names_of(template: Template) -> tuple[str, ...]:
