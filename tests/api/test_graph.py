@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from diffugen_api.families import unnamed_background
 from diffugen_api.plan import (
     Sample,
     SpecError,
@@ -101,6 +102,27 @@ def test_a_template_of_its_own_that_leaves_out_what_else_is_there_is_refused() -
         new("one {object}")
     assert new("one {object} with a pentagram") == ["one green ball with a pentagram"], "by any of its words"
     assert new("one {object}", "small star") == ["one small star"], "a star is named, and labelled"
+
+
+@pytest.mark.parametrize(
+    ("background", "stages", "unnamed"),
+    [
+        ([], [], []),
+        (["snow", "sky"], [], ["sky"]),
+        (["Sand", "mud"], [], ["mud"]),
+        (["mud"], [redrawn("mud", "base")], []),
+        (["table"], [repainted("new", "base", replacements={"ball": ["ball on a table"]})], ["table"]),
+        (["table"], [repainted("new", "base", template="a {object} and a star on a table")], []),
+        (["big star"], [], []),
+        (["ball"], [], ["ball"]),
+    ],
+)
+def test_background_words_that_no_prompt_names_are_known(
+    background: list[str], stages: list[dict[str, Any]], unnamed: list[str]
+) -> None:
+    spec = a_graph(*stages, labeling={"attention": {"background": background}})
+
+    assert unnamed_background(spec) == unnamed
 
 
 ONE_BALL = repainted("new", "base", replacements={"ball": ["moon"]}, template="one {object}")

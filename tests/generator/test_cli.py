@@ -129,6 +129,20 @@ def test_validate_counts_equal_prompts_once(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_background_words_that_do_nothing_are_told(tmp_path: Path) -> None:
+    labeling = {"attention": {"background": ["sky", "snow", "road"]}}
+    file = a_manifest(tmp_path, "builtin://shapes", labeling=labeling)
+    warning = (
+        "spec.labeling.attention.background: no prompt names sky, road; a background word competes for pixels only in "
+        "pictures whose prompt names it."
+    )
+
+    assert diffugen("validate", file).stdout.splitlines() == ["✔ shapes: valid, 16 samples", f"! {warning}"]
+    assert diffugen("plan", file).stdout.splitlines()[-1] == f"! {warning}"
+    for command in ("validate", "plan"):
+        assert json.loads(diffugen(command, file, "--json").stdout)["warnings"] == [warning]
+
+
 def test_faults_for_machines(tmp_path: Path) -> None:
     ended = diffugen("validate", a_manifest(tmp_path, "builtin://shapes", seed=-1), "--json")
 

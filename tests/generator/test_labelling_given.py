@@ -35,6 +35,7 @@ from diffugen_generator.quality import Verdict
 from diffugen_generator.records import Instance, Label
 from diffugen_generator.store import FolderStore
 from tests.generator.made import an_order, everything_in
+from tests.generator.test_cli import a_manifest
 
 DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 
@@ -149,6 +150,40 @@ def test_a_run_that_is_stopped_goes_on(tiny_model: ModelFolder, folder: Path, tm
         labelled(tiny_model, folder, FolderStore(tmp_path / "out"), stop=stop)
 
     assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 6
+
+
+@pytest.mark.parametrize(("caption", "nameless"), [("holiday 2021", 1), ("our Suns", 1), ("the Sun, 2021", 0)])
+def test_captions_that_name_no_class_are_counted(
+    tiny_folder: Path, tmp_path: Path, caption: str, nameless: int
+) -> None:
+    write(tmp_path / "mine" / "a.png", scenes.draw(1, np.random.default_rng(5)).images[0])
+    (tmp_path / "mine" / "a.txt").write_text(caption)
+    store = str(tmp_path / "out")
+    command = ["label", str(tmp_path / "mine"), "--store", store, "--device", "cpu"]
+    like = a_manifest(
+        tmp_path,
+        str(tiny_folder),
+        classes=[{"name": "star", "synonyms": ["sun"]}],
+        prompts={"templates": ["a sun"]},
+        quality={"minInstances": 0, "minAreaFraction": 0},
+    )
+
+    said = CliRunner().invoke(app, [*command, "--like", str(like)])
+    told = json.loads(CliRunner().invoke(app, [*command, "--like", str(like), "--json"]).stdout)
+
+    assert (told["nameless"], told["uncaptioned"]) == (nameless, 0)
+    hint = f"! pictures whose caption names no class: {nameless}; attention labels nothing in them"
+    assert any(line.startswith(hint) for line in said.output.splitlines()) is bool(nameless)
+
+
+def test_where_nothing_passes_captions_that_name_no_class_are_told(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "a.png", scenes.draw(1, np.random.default_rng(5)).images[0])
+    (tmp_path / "mine" / "a.txt").write_text("holiday 2021")
+
+    with pytest.raises(SpecError, match="Captions that name no class: 1; attention") as refused:
+        labelled(tiny_model, tmp_path / "mine", FolderStore(tmp_path / "out"))
+
+    assert refused.value.reason == "NothingAccepted"
 
 
 def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:

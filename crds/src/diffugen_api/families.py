@@ -20,7 +20,7 @@ from diffugen_api.reading import read_prompt
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import Img2Img, Inpaint, LabeledDatasetSpec, Stage, in_graph_order
 from diffugen_api.weights import plain
-from diffugen_api.words import mentions
+from diffugen_api.words import Vocabulary, mentions
 
 MOST_TRIED = 10_000
 """Prompts of a stage that its template is tried with: a second's work at most."""
@@ -61,6 +61,24 @@ def families_of(spec: LabeledDatasetSpec) -> dict[str, list[Family]]:
                 made = roots
         found[stage.name] = made
     return found
+
+
+def unnamed_background(spec: LabeledDatasetSpec) -> list[str]:
+    """Return the background words that no prompt names: they have no map, and so compete for nothing."""
+    attention = spec.labeling.attention
+    words = list(attention.background) if attention is not None else []
+    if not words:
+        return []
+    classes = Vocabulary({each.name: each.words for each in spec.classes}, words)
+    families = [family for families in families_of(spec).values() for family in families]
+    found = {
+        mention.name
+        for family in families
+        for text in _texts(spec, family)
+        for mention in mentions(text, classes.called(family.words))
+        if mention.background
+    }
+    return [word for word in words if word not in found]
 
 
 def _some(spec: LabeledDatasetSpec, stage: Stage, fields: Mapping[str, str]) -> Iterator[Draft]:

@@ -108,6 +108,7 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
 
     def do() -> None:
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
+        from diffugen_generator.commands.warnings import warnings_of  # noqa: PLC0415
         from diffugen_generator.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.planning import survey  # noqa: PLC0415
         from diffugen_generator.store import open_folder  # noqa: PLC0415
@@ -121,7 +122,9 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
             if as_json:
                 stages = [found.model_dump(mode="json", by_alias=True) for found in plans]
                 prompts = first_prompts(dataset.spec)
-                shown.append({"name": order.name, "revision": order.revision, "stages": stages, "prompts": prompts})
+                row = {"name": order.name, "revision": order.revision, "stages": stages, "prompts": prompts}
+                warnings = warnings_of(dataset.spec)
+                shown.append({**row, **({"warnings": warnings} if warnings else {})})
             else:
                 show_plan(_console(), dataset, order.revision, plans, looked=held is not None)
         if as_json:
@@ -136,16 +139,20 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
 
     def do() -> None:
         from diffugen_api.plan import count_distinct_samples  # noqa: PLC0415
+        from diffugen_generator.commands.warnings import show_warnings, warnings_of  # noqa: PLC0415
         from diffugen_generator.planning import check_counts  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
             check_counts(dataset.spec)
             count = count_distinct_samples(dataset.spec)
-            shown.append({"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count})
+            warnings = warnings_of(dataset.spec)
+            row = {"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count}
+            shown.append({**row, **({"warnings": warnings} if warnings else {})})
             if not as_json:
                 samples = f"{count:,} sample{'' if count == 1 else 's'}"
                 _console().print(f"[green]✔[/] {dataset.name}: valid, {samples}", highlight=False)
+                show_warnings(_console(), warnings)
         if as_json:
             _print_json(shown)
 

@@ -56,7 +56,8 @@ class AttentionLabeling(Model):
     background: list[Word] = Field(
         default_factory=list,
         max_length=32,
-        description="Words for what is no object; they compete for pixels that are not certain.",
+        description="Words for what is no object; where the prompt names them, they compete for pixels that are not "
+        "certain.",
     )
 
 

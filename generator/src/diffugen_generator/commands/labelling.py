@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from diffugen_api import layout
-from diffugen_api.contract import ShardCounts, StagePlan
+from diffugen_api.contract import Published, ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator import records
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.given import STAGE, Given, Intake
@@ -30,7 +31,7 @@ from diffugen_generator.commands.shards import work_off
 from diffugen_generator.duplicates import Duplicates, Hashed
 from diffugen_generator.planning import plan_given
 from diffugen_generator.publishing.entries import Entry
-from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
 from diffugen_generator.publishing.reading import dataset_of
 from diffugen_generator.quality import Verdict, judge
 from diffugen_generator.shards import Need, ShardHeader, ShardRow
@@ -137,18 +138,9 @@ def label(
     header = plan_given(order, store, len(wanted))
     counts = _look(header, wanted, store, display, spec, device=device, stop=stop)
     seconds = time.monotonic() - began
-    with display.task("publishing", "pictures") as advance:
-        published = publish(
-            order,
-            store,
-            on_progress=advance,
-            stop=stop.is_set,
-            entries=lambda recipes: _entries(spec, recipes[0], given, store),
-            drawn=False,
-            total=len(given),
-        ).published
-    if published is None:
-        raise AssertionError("a publish step that ends well has published")
+    attended = wanted if spec.labeling.attention is not None else []
+    nameless = sum(not _names_a_class(spec, each.caption) for each in attended if each.caption)
+    published = _publish(order, given, store, display, nameless, stop=stop)
     dataset = dataset_of(store)
     classes = {each: sum(splits.values()) for each, splits in dataset["classes"].items()}
     found = StagePlan(name=STAGE, total=len(wanted), reused=0, draw=0, relabel=len(wanted), shards=0, gpu=True)
@@ -166,8 +158,13 @@ def label(
         skipped,
         converted=sum(bool(each.converted) for each in wanted),
         rejected={reason: count for reason, count in dataset["rejectedByReason"].items() if reason not in skipped},
-        uncaptioned=sum(not each.caption for each in wanted) if spec.labeling.attention is not None else 0,
+        uncaptioned=sum(not each.caption for each in attended),
+        nameless=nameless,
     )
+
+
+def _names_a_class(spec: LabeledDatasetSpec, caption: str) -> bool:
+    return bool(mentions(caption, Vocabulary({each.name: each.words for each in spec.classes})))
 
 
 def _prompt(names: Sequence[str]) -> str:
@@ -211,6 +208,31 @@ def _look(
             studios=Studios.of(spec, device=device),
             stop=stop,
         )
+
+
+def _publish(
+    order: WorkOrder, given: Sequence[Given], store: Store, display: Display, nameless: int, *, stop: Event
+) -> Published:
+    """Publish what is labelled; where nothing passes, captions that name no class may be why, and are told."""
+    try:
+        with display.task("publishing", "pictures") as advance:
+            published = publish(
+                order,
+                store,
+                on_progress=advance,
+                stop=stop.is_set,
+                entries=lambda recipes: _entries(order.spec, recipes[0], given, store),
+                drawn=False,
+                total=len(given),
+            ).published
+    except SpecError as refused:
+        if refused.reason != NOTHING_ACCEPTED or not nameless:
+            raise
+        why = f"Captions that name no class: {nameless:,}; attention labels nothing in their pictures."
+        raise SpecError(refused.reason, f"{refused} {why}") from None
+    if published is None:
+        raise AssertionError("a publish step that ends well has published")
+    return published
 
 
 def _entries(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store) -> Iterator[Entry]:

@@ -79,6 +79,8 @@ class Labelled:
     """Pictures that were looked at and are not published, by reason."""
     uncaptioned: int
     """Pictures that attention read with a text that names every class, as nobody wrote one beside them."""
+    nameless: int
+    """Pictures whose caption names no class, so that attention labels nothing in them."""
 
     def row(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -88,4 +90,5 @@ class Labelled:
             "converted": self.converted,
             "rejected": dict(self.rejected),
             "uncaptioned": self.uncaptioned,
+            "nameless": self.nameless,
         }

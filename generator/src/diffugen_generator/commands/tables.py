@@ -11,6 +11,7 @@ from diffugen_api.contract import StagePlan
 from diffugen_api.plan import templates_of
 from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
 from diffugen_generator.commands.results import Labelled, RunResult
+from diffugen_generator.commands.warnings import show_warnings, warnings_of
 from diffugen_generator.manifests import InvalidManifest
 from diffugen_generator.progress import duration
 
@@ -41,6 +42,7 @@ def show_plan(
     console.print("\n[dim]prompts, the first of each template[/]")
     for prompt in first_prompts(dataset.spec):
         console.print(f"  {prompt}", markup=False, highlight=False, soft_wrap=True)
+    show_warnings(console, warnings_of(dataset.spec))
 
 
 def first_prompts(spec: LabeledDatasetSpec) -> list[str]:
@@ -105,6 +107,13 @@ def show_labelled(console: Console, result: Labelled) -> None:
         console.print(
             f"[yellow]![/] pictures without a caption: {result.uncaptioned:,}; attention finds a place for every class "
             "in them, there or not: write a text file beside each, or take --detector alone",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.nameless:
+        console.print(
+            f"[yellow]![/] pictures whose caption names no class: {result.nameless:,}; attention labels nothing in "
+            "them: name there what they show, by a class or by a further word of one, or take --detector alone",
             highlight=False,
             soft_wrap=True,
         )

@@ -42,6 +42,8 @@ from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.publishing.yolo import Yolo
 from diffugen_generator.store import JSON, Store
 
+NOTHING_ACCEPTED = "NothingAccepted"
+"""Why a dataset is not published whose pictures are all rejected."""
 PUBLISH_VERSION = 2
 """Raised when the same labels are written down differently."""
 
@@ -225,7 +227,7 @@ def _fingerprint(recipes: list[StageRecipe]) -> str:
 def _nothing_accepted(tally: Tally, folder: str) -> SpecError:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.reasons.items()))
     return SpecError(
-        "NothingAccepted",
+        NOTHING_ACCEPTED,
         f"spec.quality: all {tally.rejected.total():,} pictures are rejected ({reasons}); lower minInstances or "
         f"minAreaFraction, or the thresholds in spec.labeling. {folder}{MANIFEST} in the store lists them.",
     )
