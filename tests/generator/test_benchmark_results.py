@@ -38,11 +38,10 @@ def test_labels_cost_little_of_the_stages_time_and_the_stage_little_beside_the_m
     # the speed beside DAAM-style labels is left out: what it has to be is missed on these two cores
     found = committed(throughput.RESULTS)
 
-    assert found["label_overhead_fraction"] <= throughput.OVERHEAD
-    assert {name: wall <= throughput.WALL[name] for name, wall in found["wall_over_model_time"].items()} == {
-        throughput.SMALL: True,
-        throughput.LARGE: True,
-    }
+    for case in found["cases"]:
+        asked = throughput.bounds_of(case)
+        assert len(asked) >= 2
+        assert [figure for figure, bound in asked.items() if not bound["holds"]] in ([], ["speedup_over_daam"])
     summary = throughput.summary_of(found["cases"])
     assert {figure: found[figure] for figure in summary} == summary, "the summary is that of the cases"
 
