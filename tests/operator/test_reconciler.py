@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -9,12 +10,17 @@ import pytest
 
 from diffugen_operator.cache import Resource
 from diffugen_operator.cluster import ApiError
+from diffugen_operator.progress import Shard
+from diffugen_operator.queueing import Key
 from diffugen_operator.reconciler import ChildStoppingError
+from diffugen_operator.scraping import Scraper
+from diffugen_operator.settings import Settings
+from tests.operator.lives import a_raw_dataset
 from tests.operator.worlds import KEY, SETTINGS, World
 
 
-async def drawing() -> World:
-    world = World()
+async def drawing(scraper: Scraper | None = None) -> World:
+    world = World(scraper=scraper)
     await world.turn(2)
     world.plan_ends()
     await world.turn()
@@ -258,14 +264,64 @@ async def test_pods_are_asked_at_their_interval() -> None:
     assert await world.turn() == SETTINGS.scrape_interval
 
 
+class OnePod(Scraper):
+    """A pod that says what the test wants; it never answers where `done` is negative."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__(Settings(scrape_interval=0.02, scrape_timeout=60))
+        self.done, self.asked = done, 0
+
+    async def ask(self, address: str) -> Shard:
+        self.asked += 1
+        if self.done < 0:
+            await asyncio.Event().wait()
+        return Shard(total=8, done=self.done)
+
+
 async def test_a_pod_that_does_not_answer_is_counted_as_before() -> None:
-    world = await drawing()
+    world = await drawing(pods := OnePod(done=1))
     world.pod_is("stage", "Failed", {"terminated": {"exitCode": 1}}, number=1)  # a former try of the same shard
-    for world.seconds, world.pods.done in ((100.0, 1), (120.0, -1)):
+    for world.seconds, pods.done in ((100.0, 1), (110.0, -1), (120.0, -1)):
         await world.turn()
+        await asyncio.sleep(0.05)
 
     summary = world.dataset["status"]["summary"]
     assert (summary["progress"], summary["reason"]) == ("1/24", "Drawing")
+    await pods.close()
+
+
+async def test_no_reconcile_waits_for_a_pod() -> None:
+    world = await drawing(pods := OnePod(done=-1))
+    another = a_raw_dataset()
+    another["metadata"] |= {"name": "another", "uid": "uid-of-another"}
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", another))
+
+    async with asyncio.timeout(5):
+        assert await world.turn() == SETTINGS.scrape_interval
+        await asyncio.sleep(0.01)
+        assert pods.asked == 1, "and it has not answered"
+        await world.turn()
+        for _ in range(2):
+            await world.reconciler.reconcile(Key("vision", "another"))
+
+    assert pods.asked == 1
+    assert world.dataset["status"]["summary"]["reason"] == "Drawing"
+    assert "create jobs" in world.asked()
+    await pods.close()
+
+
+async def test_pods_of_a_dataset_that_is_gone_are_asked_no_more() -> None:
+    world = await drawing(pods := OnePod(done=1))
+    await world.turn()
+    await asyncio.sleep(0.01)
+    world.cache.drop(Resource.DATASETS, world.dataset)
+
+    await world.turn()
+    asked = pods.asked
+    await asyncio.sleep(0.05)
+
+    assert pods.asked == asked
+    await pods.close()
 
 
 async def test_a_status_that_somebody_else_wrote_fails_the_turn() -> None:

@@ -24,21 +24,25 @@ SETTINGS = Settings(scrape_interval=5, progress_interval=10)
 
 
 class PretendPods(Scraper):
-    """Pods that say what the test wants; nothing where `done` is negative."""
+    """Pods that have said, by the time of a look, what the test wants."""
 
     def __init__(self) -> None:
         self.done = 0
 
-    async def ask(self, pods: Iterable[Pod]) -> dict[str, Shard]:
-        return {pod.name: Shard(total=8, done=self.done) for pod in pods} if self.done >= 0 else {}
+    def follow(self, key: Key, pods: Iterable[Pod]) -> dict[str, Shard]:
+        return {pod.name: Shard(total=8, done=self.done) for pod in pods}
+
+    def forget(self, key: Key) -> None:
+        pass
 
 
 class World:
     """A reconciler on a pretended cluster, with a clock that the test sets."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, *, scraper: Scraper | None = None, **changes: Any) -> None:
         self.seconds = 0.0
         self.cluster, self.cache, self.pods = PretendCluster(), Cache(), PretendPods()
+        self.scraper = scraper or self.pods
         self.recorder = Recorder(self.cluster.create_event, instance="test")
         self.reconciler = self.restarted()
         self.see(Resource.DATASETS, self.cluster.put("labeleddatasets", a_raw_dataset(**changes)))
@@ -47,7 +51,7 @@ class World:
         self.reconciler = Reconciler(
             cache=self.cache,
             cluster=self.cluster,
-            scraper=self.pods,
+            scraper=self.scraper,
             recorder=self.recorder,
             metrics=Metrics(),
             settings=SETTINGS,

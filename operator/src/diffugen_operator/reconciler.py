@@ -68,8 +68,6 @@ class _Memory:
     wanted: Wanted | Unfit | None = None
     meters: Meters = field(default_factory=Meters)
     attempt: int = 0
-    shards: dict[str, Shard] = field(default_factory=dict)
-    scraped_at: float = float("-inf")
     written_at: float = float("-inf")
 
 
@@ -98,6 +96,7 @@ class Reconciler:
         raw = self._cache.dataset(key)
         if raw is None:
             self._memories.pop(key, None)
+            self._scraper.forget(key)
             return None
         memory = self._memories.setdefault(key, _Memory())
         dataset = Dataset.read(raw, self._wanted(raw, memory))
@@ -135,7 +134,7 @@ class Reconciler:
                 # The Job's end may be heard of before its pods'; their last words are wanted.
                 known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
             pods += known
-        shards = await self._shards(dataset, jobs, pods, memory)
+        shards = self._shards(key, dataset, jobs, pods, memory)
         return Observed(
             jobs=tuple(jobs),
             pods=tuple(pods),
@@ -148,18 +147,14 @@ class Reconciler:
         words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
         return {name: said for name, said in words.items() if said is not None}
 
-    async def _shards(self, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory) -> Mapping[str, Shard]:
+    def _shards(
+        self, key: Key, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory
+    ) -> Mapping[str, Shard]:
         staging = {job.name for job in jobs if job.stage and not job.finished}
-        asked = [pod for pod in pods if pod.job in staging and pod.running]
         resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
         if resting or memory.attempt != dataset.status.attempt:
             memory.meters, memory.attempt = Meters(), dataset.status.attempt
-        # A pod that does not answer this time is counted as before.
-        memory.shards = {pod.name: memory.shards[pod.name] for pod in asked if pod.name in memory.shards}
-        if asked and self._clock() - memory.scraped_at >= self._settings.scrape_interval * 0.9:
-            memory.shards |= await self._scraper.ask(asked)
-            memory.scraped_at = self._clock()
-        return memory.shards
+        return self._scraper.follow(key, [pod for pod in pods if pod.job in staging and pod.running])
 
     async def _apply(self, dataset: Dataset, action: Action) -> None:
         namespace = dataset.namespace

@@ -52,10 +52,10 @@ class Settings:
     """How often the pods of a running stage are asked for their progress."""
 
     scrape_timeout: float = 2.0
-    """How long one pod may take to answer; a pod that does not is counted as before."""
+    """How long one pod may take to answer; a pod that does not is counted as before, and asked less often."""
 
     scrape_concurrency: int = 32
-    """How many pods are asked at the same time, over all datasets."""
+    """How many pods are asked at the same time, over all datasets; of those that said nothing, a quarter of it."""
 
     progress_interval: float = 10.0
     """Least time between two status writes of a dataset that bring nothing but new numbers."""
