@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
 from diffugen_operator.cluster import ApiError
@@ -102,9 +104,9 @@ def test_a_workload_says_what_took_its_quota_and_what_it_waits_for(
 
 
 class Workloads(PretendCluster):
-    """A Kueue that answers, is closed to us, or is not there."""
+    """A Kueue that answers, is closed to us, is in trouble, or is not there."""
 
-    def __init__(self, refusal: ApiError | None) -> None:
+    def __init__(self, refusal: Exception | None) -> None:
         super().__init__()
         self.refusal, self.asked = refusal, 0
 
@@ -137,6 +139,42 @@ async def test_without_kueue_or_the_right_to_read_it_nothing_is_said_and_it_is_l
 
     seconds, workloads.refusal = 601.0, None
     assert await kueue.words_about("vision", "known") is not None
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ApiError(500, "InternalError", "conversion webhook failed"),
+        ApiError(429, "TooManyRequests", "slow down"),
+        aiohttp.ClientConnectionError("reset"),
+        TimeoutError(),
+    ],
+    ids=["500", "429", "reset", "timeout"],
+)
+async def test_a_kueue_in_trouble_says_nothing_and_is_asked_again_soon(trouble: Exception) -> None:
+    seconds = 0.0
+    workloads = Workloads(trouble)
+    kueue = Kueue(workloads, lambda: seconds)
+
+    assert [await kueue.words_about("vision", "known") for _ in range(3)] == [None, None, None]
+    assert workloads.asked == 1
+    assert kueue.readable, "so that its Jobs are looked at again"
+
+    seconds, workloads.refusal = 31.0, None
+    assert await kueue.words_about("vision", "known") is not None
+
+
+async def test_a_kueue_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffugen_operator.kueue.ANSWER_SECONDS", 0.05)
+    workloads = Workloads(None)
+
+    async def workloads_of(version: str, namespace: str, job_uid: str) -> list[dict[str, Any]]:
+        await asyncio.Event().wait()
+        return []
+
+    workloads.workloads_of = workloads_of  # type: ignore[method-assign]  # a Kueue that hangs
+    async with asyncio.timeout(5):
+        assert await Kueue(workloads, lambda: 0.0).words_about("vision", "known") is None
 
 
 def test_it_is_queued_from_the_first_status_on() -> None:

@@ -2,14 +2,18 @@
 
 Kueue keeps a Workload for each queued Job; its conditions say why it is not admitted, or why it was put back in line.
 To read Workloads is a right of its own, and optional (`operator/rbac-kueue.yaml`): without it, or without Kueue,
-nothing is said, and it is tried again after a while.
+nothing is said, and it is tried again after a while. Nor is anything said where Kueue is in trouble: its words are
+good to have, and no dataset fails, or waits for long, for want of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
+
+import aiohttp
 
 from diffugen_operator.cluster import ApiError, Cluster
 from diffugen_operator.observed import Trouble
@@ -20,6 +24,12 @@ logger = logging.getLogger(__name__)
 AGAIN_SECONDS = 600.0
 """How long to leave Kueue alone after it was found absent, or closed to us."""
 
+TROUBLE_SECONDS = 30.0
+"""How long to leave Kueue alone after it failed to answer."""
+
+ANSWER_SECONDS = 5.0
+"""How long Kueue may take to answer: a worker waits for it."""
+
 
 class Kueue:
     """Reads Workloads while that is possible."""
@@ -28,6 +38,7 @@ class Kueue:
         self._cluster, self._clock = cluster, clock
         self._version = ""
         self._again_at = float("-inf")
+        self._quiet_until = float("-inf")
 
     @property
     def readable(self) -> bool:
@@ -36,16 +47,19 @@ class Kueue:
 
     async def words_about(self, namespace: str, job_uid: str) -> Trouble | None:
         """Return why the Job of this uid waits, in Kueue's words; None where that cannot be told."""
-        if not self.readable:
+        if not self.readable or self._clock() < self._quiet_until:
             return None
         try:
-            self._version = self._version or await self._cluster.kueue_version()
-            found = await self._cluster.workloads_of(self._version, namespace, job_uid)
-        except ApiError as error:
-            if error.code not in (403, 404):
-                raise
-            logger.info("What Kueue says of queued Jobs cannot be read: %s", error.message)
-            self._version, self._again_at = "", self._clock() + AGAIN_SECONDS
+            async with asyncio.timeout(ANSWER_SECONDS):
+                self._version = self._version or await self._cluster.kueue_version()
+                found = await self._cluster.workloads_of(self._version, namespace, job_uid)
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.info("What Kueue says of queued Jobs cannot be read: %s", str(error) or repr(error))
+            self._version = ""
+            if isinstance(error, ApiError) and error.code in (403, 404):
+                self._again_at = self._clock() + AGAIN_SECONDS
+            else:
+                self._quiet_until = self._clock() + TROUBLE_SECONDS
             return None
         return words_of(found[0]) if found else None
 
