@@ -375,6 +375,13 @@ async def test_a_job_in_kueues_queue_is_looked_at_again_while_kueue_can_be_asked
     queued = next(c for c in world.dataset["status"]["conditions"] if c["type"] == "Queued")
     assert (queued["reason"], queued["message"].endswith("queue gpus: no quota.")) == ("Pending", True)
 
+    edited = world.dataset | {"spec": {**world.dataset["spec"], "seed": 7}}
+    edited["metadata"] |= {"generation": edited["metadata"]["generation"] + 1}
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", edited))
+    assert await world.turn() == 0, "the former Job gives up its place at once"
+    await world.turn()
+    assert "delete jobs" in world.asked()
+
 
 async def test_without_kueue_a_queued_job_is_waited_for_by_events_alone() -> None:
     world = World(run={"queueName": "gpus"})

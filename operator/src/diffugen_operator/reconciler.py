@@ -114,7 +114,7 @@ class Reconciler:
             memory.wanted = None
         if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
             # Kueue's words come and change without a change of the Job.
-            return min(look_again or _QUEUE_LOOK_SECONDS, _QUEUE_LOOK_SECONDS)
+            return _QUEUE_LOOK_SECONDS if look_again is None else min(look_again, _QUEUE_LOOK_SECONDS)
         return look_again
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
