@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -58,18 +59,23 @@ async def api() -> AsyncIterator[ApiServer]:
     await runner.cleanup()
 
 
-@pytest.fixture
-async def connection(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
-    kubeconfig = tmp_path / "kubeconfig"
+def a_kubeconfig(folder: Path, server: str) -> str:
+    file = folder / "kubeconfig"
     config = {
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": api.url}}],  # type: ignore[attr-defined]  # see above
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
         "users": [{"name": "u", "user": {"token": "secret-token"}}],
     }
-    kubeconfig.write_text(yaml.safe_dump(config))
+    file.write_text(yaml.safe_dump(config))
+    return str(file)
+
+
+@pytest.fixture
+async def connection(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
+    kubeconfig = a_kubeconfig(tmp_path, api.url)  # type: ignore[attr-defined]  # see above
     monkeypatch.setenv("KUBECONFIG", "")
-    connection = Connection(Settings(kubeconfig=str(kubeconfig)), Metrics().count_request)
+    connection = Connection(Settings(kubeconfig=kubeconfig), Metrics().count_request)
     yield connection
     await connection.close()
 
@@ -241,3 +247,28 @@ async def test_a_write_gets_no_more_time_than_is_left_of_the_lease(api: ApiServe
 
     with pytest.raises(TimeoutError):
         await cluster.create_job(JOB)
+
+
+async def test_a_request_that_is_never_answered_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = Settings(kubeconfig=a_kubeconfig(tmp_path, f"http://127.0.0.1:{port}"), request_timeout=0.1)
+    monkeypatch.setenv("KUBECONFIG", "")
+    counted: list[tuple[str, str]] = []
+    connection = Connection(settings, lambda verb, code: counted.append((verb, code)))
+    await connection.lend()
+
+    with pytest.raises(TimeoutError):
+        await Cluster(connection, settings).create_job(JOB)
+    assert counted == [("POST", "error")]
+
+    await connection.close()
+    over.set()
+    server.close()
+    await server.wait_closed()

@@ -117,7 +117,8 @@ class Connection:
         verb = "WATCH" if request.url.query.get("watch") == "true" else request.method
         try:
             response = await handler(request)
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, OSError, asyncio.CancelledError):
+            # aiohttp cancels a request whose time is over; that it was a timeout is said outside of here.
             self._count(verb, "error")
             raise
         self._count(verb, str(response.status))
