@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from diffugen_operator.cache import Cache, Resource
 from diffugen_operator.queueing import Key, WorkQueue
 from diffugen_operator.transport import Inbox
@@ -81,13 +83,58 @@ def test_a_pod_whose_job_is_not_known_yet_belongs_to_nobody_yet() -> None:
     assert Cache().key_of(PODS, a_pod()) is None
 
 
-def test_an_object_of_the_same_name_and_another_uid_takes_the_place() -> None:
-    cache = Cache()
-    cache.put(JOBS, a_job(version=9))
+def uids(cache: Cache) -> list[str]:
+    return [job["metadata"]["uid"] for job in cache.jobs_of(KEY, "uid-of-shapes")]
 
-    assert cache.put(JOBS, a_job(version=3, uid="another"))
-    cache.drop(JOBS, a_job())
-    assert [job["metadata"]["uid"] for job in cache.jobs_of(KEY, "uid-of-shapes")] == ["another"]
+
+def test_a_newer_object_of_the_same_name_and_another_uid_takes_the_place() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=3))
+
+    assert cache.put(JOBS, a_job(version=9, uid="another"))
+    cache.drop(JOBS, a_job(version=8))
+    assert uids(cache) == ["another"]
+
+
+def test_an_older_object_of_another_uid_does_not_take_the_place_of_a_newer_one() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=9, uid="another"))
+
+    assert not cache.put(JOBS, a_job(version=3))
+    cache.put_page(JOBS, [a_job(version=3)])  # of a list that was under way
+    assert uids(cache) == ["another"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_asked_for_before_a_deletion_does_not_bring_the_object_back(known: bool) -> None:
+    cache = Cache()
+    if known:
+        cache.put(JOBS, a_job(version=5))
+    cache.drop(JOBS, a_job(version=8))
+
+    cache.put_page(JOBS, [a_job(version=5)])
+    assert not cache.put(JOBS, a_job(version=7))
+    assert uids(cache) == []
+
+    assert cache.put(JOBS, a_job(version=9, uid="another"))
+    assert uids(cache) == ["another"]
+
+
+def test_what_we_deleted_ourselves_is_not_brought_back_either() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=5))
+    cache.drop(JOBS, {"metadata": {"namespace": "vision", "name": "j", "uid": "uid-of-j"}})
+
+    assert not cache.put(JOBS, a_job(version=5))
+
+
+def test_not_all_that_ever_went_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffugen_operator.cache.MOST_GONE", 2)
+    cache = Cache()
+    for name in ("a", "b", "c"):
+        cache.drop(JOBS, a_job(name, version=8))
+
+    assert [cache.put(JOBS, a_job(name, version=5)) for name in ("a", "b", "c")] == [True, False, False]
 
 
 def test_a_list_mends_what_a_watch_lost_and_spares_what_is_newer() -> None:

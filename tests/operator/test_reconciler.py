@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffugen_operator.cache import Resource
+from diffugen_operator.cache import Cache, Resource
 from diffugen_operator.cluster import ApiError
 from diffugen_operator.progress import Shard
 from diffugen_operator.queueing import Key
@@ -16,7 +16,7 @@ from diffugen_operator.reconciler import ChildStoppingError
 from diffugen_operator.scraping import Scraper
 from diffugen_operator.settings import Settings
 from tests.operator.lives import a_raw_dataset
-from tests.operator.worlds import KEY, SETTINGS, World
+from tests.operator.worlds import SETTINGS, World
 
 
 async def drawing(scraper: Scraper | None = None) -> World:
@@ -66,8 +66,8 @@ async def test_what_was_created_before_a_crash_is_taken_as_it_is() -> None:
     world.cluster.refusals["patch status"] = ApiError(500, "InternalError", "and then it crashed")
     with pytest.raises(ApiError):
         await world.turn()
-    for kind in list(world.cache.jobs_of(KEY, "uid-of-shapes")):
-        world.cache.drop(Resource.JOBS, kind)  # the new process has not heard of it
+    world.cache = Cache()  # the new process has not heard of the Job
+    world.see(Resource.DATASETS, world.dataset)
     world.restarted()
     world.asked()
 

@@ -1,7 +1,8 @@
 """What is known of the cluster, kept up to date by watch events, by our own writes, and by relisting.
 
-Three sources, one rule: the higher resourceVersion wins. Our own writes go in at once, so that a reconcile
-that follows never acts on less than what we did ourselves. A relist, every so often, mends what a watch
+Three sources, one rule: the higher resourceVersion wins, whatever the uid, and over a deletion too: what was asked
+for before an object went, and is answered after, does not bring it back. Our own writes go in at once, so that a
+reconcile that follows never acts on less than what we did ourselves. A relist, every so often, mends what a watch
 lost.
 
 Only what decides is kept of an object: no managed fields, no pod specs, no counts of pods that come and go. What
@@ -22,6 +23,9 @@ from diffugen_operator.queueing import Key
 Object = dict[str, Any]
 Name = tuple[str, str]
 """Namespace and name."""
+
+MOST_GONE = 10_000
+"""Of how many deleted objects of a kind the version is kept: far more than go while a list is under way."""
 
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -48,6 +52,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[Resource, dict[Name, Object]] = {resource: {} for resource in Resource}
+        self._gone: dict[Resource, dict[Name, int]] = {resource: {} for resource in Resource}  # and at which version
         self._children: dict[Resource, defaultdict[Name, dict[str, Object]]] = {
             Resource.JOBS: defaultdict(dict),  # by dataset
             Resource.PODS: defaultdict(dict),  # by Job
@@ -87,24 +92,29 @@ class Cache:
         """Take in an object; returns whether it brought anything new."""
         name = _name(obj)
         known = self._objects[resource].get(name)
-        if known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]:
-            if version_of(known) >= version_of(obj):
-                return False
-        elif known is not None:
+        latest = self._gone[resource].get(name, -1) if known is None else version_of(known)
+        if version_of(obj) <= latest:
+            return False
+        if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
             self.drop(resource, known)
         kept = _reduced(resource, obj)
         news = known is None or known["metadata"]["uid"] != kept["metadata"]["uid"] or _said(known) != _said(kept)
         self._objects[resource][name] = kept
+        self._gone[resource].pop(name, None)
         if (parent := _parent(resource, kept)) is not None:
             self._children[resource][parent][name[1]] = kept
         return news
 
     def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
-        """Forget an object that is gone; one of the same name and another uid stays."""
+        """Forget an object that is gone, and let nothing older bring it back; one of another uid stays."""
         name = _name(obj)
         known = self._objects[resource].get(name)
-        if known is None or known["metadata"]["uid"] != obj["metadata"]["uid"]:
+        if known is None:
+            self._remember_gone(resource, name, version_of(obj))
             return
+        if known["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return
+        self._remember_gone(resource, name, max(version_of(known), version_of(obj)))
         del self._objects[resource][name]
         if (parent := _parent(resource, known)) is not None:
             siblings = self._children[resource][parent]
@@ -129,6 +139,13 @@ class Cache:
     def count(self, resource: Resource) -> int:
         """Return how many objects of a kind are known."""
         return len(self._objects[resource])
+
+    def _remember_gone(self, resource: Resource, name: Name, version: int) -> None:
+        gone = self._gone[resource]
+        version = max(version, gone.pop(name, -1))
+        gone[name] = version
+        if len(gone) > MOST_GONE:
+            del gone[next(iter(gone))]  # The one that went first.
 
 
 def owner_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
