@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kopf
 import pytest
 import yaml
@@ -31,18 +32,25 @@ class ApiServer:
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    falls_silent: bool = False
+    """Whether a watch stays open, with nothing more to come, after what it was to answer."""
 
     def will(self, body: Any, status: int = 200, **headers: str) -> ApiServer:
         self.answers.append((status, body, {name.replace("_", "-"): text for name, text in headers.items()}))
         return self
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         text = await request.text()
         body = json.loads(text) if text else None
         self.asked.append((request.method, request.path, dict(request.query), body))
         self.headers.append(dict(request.headers))
         status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
         end = "\n" if "watch" in request.query else ""
+        if end and self.falls_silent:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(json.dumps(answer).encode() + b"\n")
+            await asyncio.sleep(60)
         return web.Response(status=status, text=json.dumps(answer) + end, headers=headers)
 
 
@@ -51,7 +59,7 @@ async def api() -> AsyncIterator[ApiServer]:
     server = ApiServer()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"  # type: ignore[attr-defined]  # known only now
@@ -176,6 +184,17 @@ FOR_GOOD = {
 @pytest.mark.parametrize(("code", "message"), FOR_GOOD)
 def test_which_refusals_are_for_good(code: int, message: str) -> None:
     assert ApiError(code, "", message).for_good is FOR_GOOD[code, message]
+
+
+async def test_a_watch_that_says_nothing_more_is_given_up(api: ApiServer, connection: Connection) -> None:
+    api.falls_silent = True
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+    watch = Cluster(connection, Settings(watch_silence=0.2)).watch(Resource.JOBS, "vision", 7)
+    api.will(bookmark)
+
+    assert await anext(watch) == ("BOOKMARK", bookmark["object"])
+    with pytest.raises(aiohttp.ServerTimeoutError):
+        await asyncio.wait_for(anext(watch), 10)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_namespaces_are_a_list_and_none_means_all() -> None:
         ("scrape_interval", "soon", "a number of seconds"),
         ("scrape_interval", "nan", "a number of seconds above 0"),
         ("resync_interval", "inf", "a number of seconds above 0"),
+        ("watch_silence", "0", "a number of seconds above 0"),
         ("backoff_base", "0", "a number of seconds above 0"),
         ("no_progress_after", "-1", "a number of seconds, 0 or more"),
         ("job_ttl", "-1", "a number of seconds, 0 or more"),

@@ -44,10 +44,14 @@ def test_no_source_file_uses_what_would_write_to_users_objects() -> None:
 
 
 def test_kopf_posts_no_events_and_looks_at_no_other_crds() -> None:
-    settings = kopf_settings()
+    settings = kopf_settings(watch_silence=70)
 
     assert settings.posting.enabled is False
     assert settings.scanning.disabled is True
+
+
+def test_kopfs_watch_has_the_same_bound_on_silence_as_ours() -> None:
+    assert kopf_settings(watch_silence=7).watching.inactivity_timeout == 7
 
 
 def test_what_is_asked_for_comes_before_what_is_under_way() -> None:
@@ -65,7 +69,7 @@ def test_what_is_asked_for_comes_before_what_is_under_way() -> None:
 
 async def test_kopf_keeps_no_state_on_any_object() -> None:
     raw: Any = a_raw_dataset()
-    persistence, body, patch = kopf_settings().persistence, kopf.Body(raw), kopf.Patch()
+    persistence, body, patch = kopf_settings(watch_silence=70).persistence, kopf.Body(raw), kopf.Patch()
 
     essence = persistence.diffbase_storage.build(body=body)
     persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)

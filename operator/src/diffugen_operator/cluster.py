@@ -20,7 +20,6 @@ from diffugen_operator.queueing import Key
 from diffugen_operator.settings import Settings
 
 PAGE = 250
-WATCH_SILENCE_SECONDS = 70.0
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _KUEUE = "kueue.x-k8s.io"
 _ROOTS = {
@@ -97,9 +96,9 @@ class Cluster:
     async def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Object]]:
         """Yield the type and the object of each change after `version`, until the API server ends the watch."""
         params = {"watch": "true", "resourceVersion": str(version), "allowWatchBookmarks": "true"}
-        # Bookmarks come about once a minute: what is silent for longer is broken, whatever TCP says of it.
+        settings = self._settings
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self._settings.request_timeout, sock_read=WATCH_SILENCE_SECONDS
+            total=None, sock_connect=settings.request_timeout, sock_read=settings.watch_silence
         )
         session, url = self._connection.session, self._connection.server + _path(resource, namespace)
         async with session.get(url, params={**params, **_selection(resource)}, timeout=timeout) as response:

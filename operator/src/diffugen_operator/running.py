@@ -111,7 +111,7 @@ class Operator:
                 self._start(tasks)
                 await kopf.operator(
                     registry=registry(self._inbox, self._connection),
-                    settings=kopf_settings(),
+                    settings=kopf_settings(watch_silence=self._settings.watch_silence),
                     standalone=True,
                     clusterwide=not self._settings.namespaces,
                     namespaces=self._settings.namespaces,

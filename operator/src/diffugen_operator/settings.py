@@ -48,6 +48,10 @@ class Settings:
     resync_interval: float = 600.0
     """How often everything is listed and looked at anew, in case a watch lost something."""
 
+    watch_silence: float = 70.0
+    """A watch that says nothing for so long is taken for broken, whatever TCP says of it, and begun anew; a sound
+    one brings a bookmark about once a minute."""
+
     scrape_interval: float = 5.0
     """How often the pods of a running stage are asked for their progress."""
 
@@ -142,6 +146,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS = ("text", "json")
 _TIMES = (
     "resync_interval",
+    "watch_silence",
     "scrape_interval",
     "scrape_timeout",
     "progress_interval",

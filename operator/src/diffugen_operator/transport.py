@@ -97,7 +97,7 @@ class _NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def kopf_settings() -> kopf.OperatorSettings:
+def kopf_settings(*, watch_silence: float) -> kopf.OperatorSettings:
     """Return how kopf is to watch: without Events of its own or a look at other CRDs."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -109,4 +109,5 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = 50
     settings.queueing.idle_timeout = 0.05
     settings.watching.chunk_size = 500
+    settings.watching.inactivity_timeout = watch_silence
     return settings

@@ -1,4 +1,6 @@
-"""A proxy before the API server that answers as an API server in trouble does, at random, from a seed."""
+"""Proxies before the API server: one that answers as an API server in trouble does, at random, from a seed, and one
+whose watches freeze.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import random
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -19,24 +21,21 @@ from tests.cluster.faults.proxies import CutError, Proxy
 
 RETRY_AFTER = 2
 
-REQUEST_FAULTS = ("busy", "broken", "cut before", "cut after", "late", "silent")
-WRITE_FAULTS = (*REQUEST_FAULTS, "conflict")
-WATCH_FAULTS = ("dropped", "frozen", "late", "gone", "busy", "broken")
+FAULTS = {
+    "read": ("busy", "broken", "cut before", "cut after", "late", "silent"),
+    "write": ("busy", "broken", "cut before", "cut after", "late", "silent", "conflict"),
+    "watch": ("dropped", "frozen", "late", "gone", "busy", "broken"),
+}
+"""What may befall each kind of request."""
 
 
-class ApiProxy(Proxy):
-    """Every request draws its fortune from the seed; `met` counts what befell them."""
+class ApiFront(Proxy):
+    """A proxy that a kubeconfig leads to."""
 
-    def __init__(self, kubeconfig: Path, *, seed: object, odds: float) -> None:
-        config = yaml.safe_load(kubeconfig.read_text())
-        self._config = config
-        cluster = config["clusters"][0]["cluster"]
+    def __init__(self, kubeconfig: Path) -> None:
+        self._config = yaml.safe_load(kubeconfig.read_text())
+        cluster = self._config["clusters"][0]["cluster"]
         super().__init__(cluster["server"], ssl.create_default_context(cafile=cluster["certificate-authority"]))
-        self._random, self._odds = random.Random(str(seed)), odds
-        self.met: Counter[str] = Counter()
-        self.impatient: list[str] = []
-        """Writes that came again before their Retry-After was over."""
-        self._not_before: dict[str, float] = {}
 
     def kubeconfig(self, path: Path) -> Path:
         """Write one that leads here."""
@@ -44,20 +43,35 @@ class ApiProxy(Proxy):
         path.write_text(yaml.safe_dump(config))
         return path
 
+
+class ApiProxy(ApiFront):
+    """Every fault befalls a request as soon as one of its kind comes, in an order drawn from the seed; from then on
+    every request draws its fortune. `met` counts what befell them.
+    """
+
+    def __init__(self, kubeconfig: Path, *, seed: object, odds: float) -> None:
+        super().__init__(kubeconfig)
+        self._random, self._odds = random.Random(str(seed)), odds
+        self._due = {kind: self._random.sample(faults, len(faults)) for kind, faults in FAULTS.items()}
+        self.met: Counter[tuple[str, str]] = Counter()
+        self.impatient: list[str] = []
+        """Writes that came again before their Retry-After was over."""
+        self._not_before: dict[str, float] = {}
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Pass it on, or meet it with what it has drawn."""
         body = await request.read()
-        watch = request.query.get("watch") == "true"
         write = request.method != "GET"
+        kind = "watch" if _is_watch(request) else "write" if write else "read"
         which = f"{request.method} {request.path}"
         if write and time.monotonic() < self._not_before.get(which, 0) - 0.1:
             self.impatient.append(which)
-        faults = WATCH_FAULTS if watch else WRITE_FAULTS if write else REQUEST_FAULTS
-        fault = self._random.choice(faults) if self._random.random() < self._odds else ""
+        fault = self._drawn(kind)
         if write and which not in self._not_before:  # each write meets this at least once
             fault = "busy"
-        self.met[f"{'watch' if watch else 'write' if write else 'read'}: {fault or 'passed on'}"] += 1
-        request["fault"] = fault if watch else ""
+        request["fault"] = fault
+        if fault not in {"dropped", "frozen"}:  # which befall what a watch brings
+            self._befalls(kind, fault)
         match fault:
             case "busy":
                 if write:
@@ -66,7 +80,9 @@ class ApiProxy(Proxy):
             case "broken":
                 return _status(500, "InternalError")
             case "gone":
-                return _status(410, "Expired")
+                # An API server says it in the stream; kopf ends the process, to be started anew, at a plain 410.
+                plain = _resource(request) != "labeleddatasets" and self._random.random() < 0.5
+                return _status(410, "Expired") if plain else _error_event(410, "Expired")
             case "conflict":
                 return _status(409, "Conflict")
             case "cut before":
@@ -80,6 +96,16 @@ class ApiProxy(Proxy):
                 await asyncio.sleep(60)
         return await self.passed_on(request, body)
 
+    def _drawn(self, kind: str) -> str:
+        if self._due[kind]:
+            return self._due[kind][0]
+        return self._random.choice(FAULTS[kind]) if self._random.random() < self._odds else ""
+
+    def _befalls(self, kind: str, fault: str) -> None:
+        self.met[kind, fault] += 1
+        if fault in self._due[kind]:
+            self._due[kind].remove(fault)
+
     async def _passed_on_for_nothing(self, request: web.Request, body: bytes) -> None:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in {"host", "content-length"}}
         url = self._target + request.raw_path
@@ -90,17 +116,76 @@ class ApiProxy(Proxy):
 
     async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Yield what a watch brings, for as long as it lasts."""
-        fault, until = request["fault"], time.monotonic() + self._random.uniform(0.2, 3.0)
+        fault, spared = request["fault"], self._random.randrange(2)
         async for chunk in there.content.iter_any():
-            if fault == "dropped" and time.monotonic() > until:
-                raise CutError
-            if fault == "frozen" and time.monotonic() > until:
-                await asyncio.sleep(120)
+            if fault in {"dropped", "frozen"} and spared == 0:
+                self._befalls("watch", fault)
+                if fault == "dropped":
+                    raise CutError
+                await asyncio.Event().wait()  # until whoever watches gives up
+            spared -= 1
             yield chunk
 
 
+class FreezingApi(ApiFront):
+    """Passes everything on; but a watch may freeze: it stays open, and what it would have brought does not come."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        super().__init__(kubeconfig)
+        self._to_freeze: set[str] = set()
+        self.given_up: list[str] = []
+        """What was watched by watches that froze until whoever watched hung up."""
+        self.lists: Counter[str] = Counter()
+
+    def freeze(self, resources: Iterable[str]) -> None:
+        """Freeze the watch of each of them that next has something to bring."""
+        self._to_freeze = set(resources)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Pass it on."""
+        if request.method == "GET" and not _is_watch(request):
+            self.lists[_resource(request)] += 1
+        return await super().answer(request)
+
+    async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield what comes, until this is the watch that freezes."""
+        resource = _resource(request)
+        async for chunk in there.content.iter_any():
+            if _is_watch(request) and resource in self._to_freeze:
+                self._to_freeze.remove(resource)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.given_up.append(resource)
+            yield chunk
+
+
+def _is_watch(request: web.Request) -> bool:
+    return request.query.get("watch") == "true"
+
+
+def _resource(request: web.Request) -> str:
+    return request.path.rpartition("/")[-1]
+
+
 def _status(code: int, reason: str, *, retry_after: int = 0) -> web.Response:
-    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
     headers = {"Retry-After": str(retry_after)} if retry_after else {}
-    body = json.dumps({**status, "message": f"{reason}: of the test's making"})
+    body = json.dumps(_failure(code, reason))
     return web.Response(status=code, text=body, content_type="application/json", headers=headers)
+
+
+def _error_event(code: int, reason: str) -> web.Response:
+    event = {"type": "ERROR", "object": _failure(code, reason)}
+    return web.Response(text=json.dumps(event) + "\n", content_type="application/json")
+
+
+def _failure(code: int, reason: str) -> dict[str, object]:
+    message = f"{reason}: of the test's making"
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": reason,
+        "code": code,
+        "message": message,
+    }
