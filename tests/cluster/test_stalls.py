@@ -102,6 +102,23 @@ def test_an_endpoint_that_cannot_be_reached_is_said_and_tried_again(running: Wor
     running.wait("drawing", drawing)
 
 
+def test_what_no_node_takes_is_queued_in_the_schedulers_own_words(running: World) -> None:
+    def said(dataset: Json) -> bool:
+        return running.condition("Queued", dataset)["reason"] == "Unschedulable"
+
+    running.apply(run={"podTemplate": {"spec": {"nodeSelector": {"room": "none"}}}})
+
+    status = running.wait("queued for a node", said)["status"]
+    queued = running.condition("Queued", {"status": status})
+    assert queued["status"] == "True"
+    assert queued["message"].startswith("0/1 nodes are available: ")
+    assert "node affinity/selector" in queued["message"]
+    assert status["summary"]["reason"] == "Queued"
+
+    running.apply()
+    running.wait("drawing", drawing)
+
+
 def drawing(dataset: Json) -> bool:
     return bool(dataset["status"]["planned"]) and dataset["status"]["summary"]["reason"] in {"Queued", "Drawing"}
 
