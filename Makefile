@@ -7,10 +7,11 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 MEMBERS := crds operator generator devcluster
 SOURCES := $(MEMBERS) tests benchmarks
 NAME ?= dev
+SEEDS ?= 1 2 3
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test verify generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
+.PHONY: help venv demo test test-faults verify generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
   bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -22,6 +23,13 @@ demo: venv ## A throwaway Kubernetes, the operator, and examples/shapes.yaml fro
 test: venv ## Run every test (builds the throwaway Kubernetes first, once)
 	$(BIN)/devcluster binaries
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-faults: venv ## Run the fault tests once for each seed (SEEDS="1 2 3"), until the first failure
+	$(BIN)/devcluster binaries
+	@set -e; for seed in $(SEEDS); do \
+	  echo "FAULT_SEED=$$seed"; \
+	  FAULT_SEED=$$seed $(BIN)/pytest --numprocesses 2 --dist loadfile --exitfirst tests/cluster/faults $(PYTEST_ARGS); \
+	done
 
 verify: venv ## ruff, mypy --strict, import-linter, and whether what is generated is up to date
 	$(BIN)/ruff check $(SOURCES)
