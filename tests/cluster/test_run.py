@@ -119,6 +119,16 @@ def test_nothing_of_kopf_is_on_any_object(published: World) -> None:
         assert not [f for f in item["metadata"].get("finalizers", []) if not f.startswith("batch.kubernetes.io/")]
 
 
+def test_the_operator_changed_nothing_of_the_dataset_but_its_status_all_along(published: World) -> None:
+    changes = [
+        f"{e['verb']} {e['objectRef'].get('subresource', 'the object itself')}"
+        for e in published.cluster.writes_of("operator")
+        if e["objectRef"]["resource"] == "labeleddatasets" and e["objectRef"].get("namespace") == published.namespace
+    ]
+
+    assert set(changes) == {"patch status"}, "what is put there and taken away again is a change, too"
+
+
 def test_the_table_is_readable(published: World) -> None:
     head, row = published.kubectl("get", "lds", "-n", published.namespace).splitlines()
 
