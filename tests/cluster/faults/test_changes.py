@@ -14,13 +14,14 @@ from tests.cluster.world import Json, World, merged
 PLANNING, DRAWING, PUBLISHING = "PUT plan.json", "PUT recipe.json", "PUT dataset.json"
 """A request of each step, at which it is held."""
 
+STEPS = {PLANNING: "plan", DRAWING: "stage", PUBLISHING: "publish"}
+
 OTHERWISE = merged(TINY, {"seed": 7})
 """What is wanted before the edit: all its pictures are others."""
 
 
 def in_steps(*places: str) -> pytest.MarkDecorator:
-    names = {PLANNING: "planning", DRAWING: "drawing", PUBLISHING: "publishing"}
-    return pytest.mark.parametrize("place", places, ids=names.__getitem__)
+    return pytest.mark.parametrize("place", places, ids=STEPS.__getitem__)
 
 
 def begun(world: World, store: HoldingStore, place: str, spec: Json) -> Json:
@@ -39,6 +40,10 @@ def wait_suspended(world: World) -> Json:
     return seen(world, "suspended", is_suspended)
 
 
+def suspended_steps(world: World) -> list[str]:
+    return [job["metadata"]["labels"]["diffugen.dev/step"] for job in world.jobs() if job["spec"]["suspend"]]
+
+
 def works(world: World) -> bool:
     """Whether any pod is there that has not ended."""
     return any(pod["status"]["phase"] in {"Pending", "Running"} for pod in world.pods())
@@ -51,6 +56,7 @@ def test_suspended_and_resumed(running: World, undisturbed: str, place: str) -> 
 
         running.apply(**merged(TINY, by_store), suspend=True)
         wait_suspended(running)
+        assert suspended_steps(running) == [STEPS[place]]
         store.let_go(place)
         eventually(lambda: not works(running))
         running.apply(**merged(TINY, by_store))
