@@ -11,6 +11,11 @@ from __future__ import annotations
 from diffugen_api.contract import REASON_INCOMPLETE, ExitCode
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message: libraries put tables and traces behind it."""
+    return next(iter(str(error).splitlines()), "")
+
+
 class Failure(Exception):  # noqa: N818 - the family's name, its members say what failed
     """Base of all failures that have an answer; anything else is a crash."""
 

@@ -25,6 +25,7 @@ from diffugen_generator.diffusion.devices import move
 from diffugen_generator.diffusion.schedulers import open_scheduler
 from diffugen_generator.diffusion.tokens import PromptTokenizer
 from diffugen_generator.embeddings import Embedding
+from diffugen_generator.failures import first_line
 from diffugen_generator.models import ModelFolder, settings_of
 from diffugen_generator.models.files import INDEX, PICKLED, variant_of
 
@@ -133,11 +134,10 @@ def load(
             vae = vae.to(torch.float32)
         steps = open_scheduler(model.path / "scheduler", scheduler)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, UnpicklingError, SafetensorError) as error:
-        first, *_ = str(error).splitlines() or [""]
         raise SpecError(
             "UnsupportedModel",
-            f"the model {model.uri} cannot be loaded: {first}; save it anew with save_pretrained(), or name another "
-            "in the stage's field model.",
+            f"the model {model.uri} cannot be loaded: {first_line(error)}; save it anew with save_pretrained(), or "
+            "name another in the stage's field model.",
         ) from error
     tokenizers = [PromptTokenizer(model, name, embeddings) for name in ("tokenizer", "tokenizer_2")[: len(networks)]]
     for number, (tokenizer, network) in enumerate(zip(tokenizers, networks, strict=True)):

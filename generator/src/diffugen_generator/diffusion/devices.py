@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from diffugen_generator.failures import DeviceFailed, UnknownDevice
+from diffugen_generator.failures import DeviceFailed, UnknownDevice, first_line
 
 ENV_GIVEN = "NVIDIA_VISIBLE_DEVICES"
 """What the container was given, as NVIDIA's device plugin and container toolkit say it."""
@@ -54,8 +54,9 @@ def move(network: Any, device: torch.device, **options: Any) -> Any:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        first, *_ = str(error).splitlines() or [""]
-        raise DeviceFailed(f"the device {device} failed while the model was moved to it: {first}") from error
+        raise DeviceFailed(
+            f"the device {device} failed while the model was moved to it: {first_line(error)}"
+        ) from error
 
 
 def keep_freed_memory() -> None:

@@ -26,6 +26,7 @@ from diffugen_generator.diffusion.covers import Ground
 from diffugen_generator.diffusion.latents import latent_range
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.diffusion.ways import Way, WayFrom
+from diffugen_generator.failures import first_line
 
 Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """What a model predicts for latents [b, c, h, w] at a step of its scheduler."""
@@ -215,11 +216,10 @@ class Drawer:
             scheduler.set_timesteps(steps, device=self._components.device)
         except ValueError as error:
             name = type(scheduler).__name__
-            first, *_ = str(error).splitlines() or [""]
             raise SpecError(
                 "UnsupportedSteps",
-                f"steps: {name} cannot draw in {steps} steps: {first}; give the stage another number of steps, or "
-                "another scheduler.",
+                f"steps: {name} cannot draw in {steps} steps: {first_line(error)}; give the stage another number of "
+                "steps, or another scheduler.",
             ) from error
 
     def _noise(self, generators: list[torch.Generator], settings: DrawingSettings) -> torch.Tensor:

@@ -19,6 +19,7 @@ from transformers import CLIPTokenizer
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt, pieces_of
 from diffugen_generator.embeddings import Embedding
+from diffugen_generator.failures import first_line
 from diffugen_generator.models import ModelFolder, settings_of
 from diffugen_generator.prompt_limits import MARKS, encoder_of, token_limit
 
@@ -63,10 +64,9 @@ class PromptTokenizer:
             self.first_learnt = int(settings.get("vocab_size", len(self._tokenizer)))
             """The first id that is none of the model's own words."""
         except Exception as error:  # tokenizers raises nothing more special
-            first, *_ = str(error).splitlines() or [""]
             raise SpecError(
                 "UnsupportedModel",
-                f"the {component} of the model {model.uri} cannot be read: {first}; save it anew with "
+                f"the {component} of the model {model.uri} cannot be read: {first_line(error)}; save it anew with "
                 "save_pretrained(), or name another in the stage's field model.",
             ) from error
         self.limit = token_limit(model, component)
