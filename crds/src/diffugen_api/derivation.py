@@ -73,7 +73,10 @@ class Replacing:
         named = {mention.name for mention in mentions(plain(read), vocabulary)}
         for name, texts in self._task.replacements.items():
             for text in texts if name in named else ():
-                yield self._replaced(source, read, name, text, vocabulary)
+                draft = self._replaced(source, read, name, text, vocabulary)
+                if self._template is not None:
+                    self._check_complete(draft, named, read)
+                yield draft
 
     def words(self, source: Mapping[str, tuple[str, ...]], name: str, text: str) -> Mapping[str, tuple[str, ...]]:
         """Return what objects are called once `text` stands for class `name`: a text of another class is that one's."""
@@ -90,10 +93,7 @@ class Replacing:
         variables = {field: put(value) for field, value in source.variables.items()}
         if self._template is not None:
             given = {**variables, OBJECT_VARIABLE: text}
-            values = {field: given[field] for field in names_of(self._template)}
-            draft = Draft(self._template, values, words, name)
-            self._check_complete(draft, read, vocabulary)
-            return draft
+            return Draft(self._template, {field: given[field] for field in names_of(self._template)}, words, name)
         template = replace(source.template, literals=tuple(put(literal) for literal in source.template.literals))
         draft = Draft(template, variables, words, name)
         if draft.prompt != source.prompt:
@@ -103,12 +103,14 @@ class Replacing:
         literal = whole if whole != source.prompt else put(plain(read))
         return Draft(Template(literal, (literal,), ()), {}, words, name)
 
-    def _check_complete(self, draft: Draft, source: Prompt, vocabulary: Vocabulary) -> None:
-        """Raise `SpecError` where the template leaves out an object that stays in the picture beside the mask."""
+    def _check_complete(self, draft: Draft, shown: set[str], source: Prompt) -> None:
+        """Raise `SpecError` where the template leaves out a class that stays in the picture beside the mask.
+
+        `shown` are the classes that the source's prompt, `source`, names.
+        """
         text = draft.prompt
         now = vocabulary_of(self._spec, draft.words)
         kept = {mention.name for mention in mentions(plain(read_prompt(self._spec, text, self._field)), now)}
-        shown = {mention.name for mention in mentions(plain(source), vocabulary)}
         if lost := sorted(shown - kept - {draft.replaced}):
             raise SpecError(
                 "ObjectLeftOut",

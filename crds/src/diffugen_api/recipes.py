@@ -105,7 +105,7 @@ class StageRecipe:
     @property
     def replaces(self) -> bool:
         """Whether objects are replaced in this stage's pictures, or were in those that they are drawn from."""
-        return self.kind == "inpaint" or (self.source is not None and self.source.replaces)
+        return _replaces(self.kind, self.source)
 
     @property
     def evidence_ids(self) -> tuple[str, ...]:
@@ -146,8 +146,7 @@ def stage_recipe(
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     evidence_id = _attention_id(spec, model_digest)
     witnesses = _witnesses(spec, judges or {})
-    replaces = stage.kind == "inpaint" or (source is not None and source.replaces)
-    label_id = _label_id(spec, evidence_id, witnesses, replaces=replaces)
+    label_id = _label_id(spec, evidence_id, witnesses, replaces=_replaces(stage.kind, source))
     return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses, source)
 
 
@@ -194,6 +193,10 @@ def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
         for word in (each.detector_class,) if each.detector_class else each.words:
             words.setdefault(word, each.detected_as)
     return words
+
+
+def _replaces(kind: str, source: StageRecipe | None) -> bool:
+    return kind == "inpaint" or (source is not None and source.replaces)
 
 
 def classes_by_native(detector: DetectorLabeling, classes: Sequence[ObjectClass]) -> dict[str, list[ObjectClass]]:
