@@ -14,7 +14,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import deleting, publishing, reasons, runs
 from diffugen_operator.conditions import STALLED, Phase, find
 from diffugen_operator.decisions import Action, Decision, DeleteJob, SuspendJob, Turn
-from diffugen_operator.holding import Held, held
+from diffugen_operator.holding import held
 from diffugen_operator.jobs import RunPlan
 from diffugen_operator.observed import Dataset, Observed, Trouble, Unfit, Wanted
 from diffugen_operator.planning import PLAN, planned
@@ -68,7 +68,9 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
         phase = Phase.published(publishing.message(ledger))
         return Decision(status=presented(dataset, ledger, phase, now=now), actions=strays)
     if wanted.spec.suspend:
-        return _suspended(dataset, held(runs.run_key(dataset), ledger, wanted.spec, observed, now), observed, now)
+        rests = held(runs.run_key(dataset), ledger, wanted.spec, observed, now)
+        actions = [*strays, *_suspensions(dataset, observed)]
+        return Decision(status=presented(dataset, rests.ledger, rests.phase, now=now), actions=actions, plan=rests.plan)
     if (wait := runs.still_stopping(dataset, observed, settings, now)) is not None:
         return _stopping(dataset, ledger, strays, wait, now)
 
@@ -84,11 +86,6 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
         look_again=_next_look(turn, observed, now, settings),
         plan=turn.plan,
     )
-
-
-def _suspended(dataset: Dataset, run: Held, observed: Observed, now: datetime) -> Decision:
-    actions = [*runs.delete_strays(dataset, observed), *_suspensions(dataset, observed)]
-    return Decision(status=presented(dataset, run.ledger, run.phase, now=now), actions=actions, plan=run.plan)
 
 
 def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings) -> float | None:

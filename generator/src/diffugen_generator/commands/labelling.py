@@ -19,10 +19,11 @@ from pydantic import ValidationError
 
 from diffugen_api import layout
 from diffugen_api.contract import Published, ShardCounts, StagePlan
+from diffugen_api.derivation import vocabulary_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_api.words import Vocabulary, mentions
+from diffugen_api.words import mentions
 from diffugen_generator import records
 from diffugen_generator.commands.display import Display
 from diffugen_generator.commands.given import STAGE, Given, Intake
@@ -164,7 +165,7 @@ def label(
 
 
 def _names_a_class(spec: LabeledDatasetSpec, caption: str) -> bool:
-    return bool(mentions(caption, Vocabulary({each.name: each.words for each in spec.classes})))
+    return bool(mentions(caption, vocabulary_of(spec, {})))
 
 
 def _prompt(names: Sequence[str]) -> str:
