@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.models import ModelFolder
-from diffugen_generator.models.architecture import MARKS, encoder_of, tokens_at_once
-
-__all__ = ["MARKS", "encoder_of", "token_limit"]
+from diffugen_generator.models.architecture import tokens_at_once
 
 
 def token_limit(model: ModelFolder, tokenizer: str = "tokenizer") -> int:

@@ -21,7 +21,8 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.embeddings.tensors import read_tensors
 from diffugen_generator.models import ModelFolder, open_file, settings_of
-from diffugen_generator.prompt_limits import MARKS, token_limit
+from diffugen_generator.models.architecture import MARKS
+from diffugen_generator.prompt_limits import token_limit
 from diffugen_generator.shards import TaughtWord
 
 PLACES: Final = ("clip_l", "clip_g")
