@@ -32,8 +32,8 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import StageRecipe, revision_of, samples_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator.planning import plan, stages_of
-from diffugen_generator.store import FolderStore
+from diffugen_generator.planning.plan import plan, stages_of
+from diffugen_generator.store.folder import FolderStore
 
 SECONDS = 60.0
 MEGABYTES = 500.0

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffugen_generator.builtin import scenes
-from diffugen_generator.store import FolderStore
+from diffugen_generator.store.folder import FolderStore
 
 RESULTS = Path(__file__).parent.parent / "results" / "labels.json"
 DETECTOR = {"detector": {"type": "transformers", "model": "builtin://shapes-segmenter"}, "attention": None}

@@ -18,13 +18,13 @@ from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.builtin import scenes
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker
-from diffugen_generator.labeling.decision import decide
-from diffugen_generator.labeling.evidence import Evidence
+from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.presence import PresenceCheck
+from diffugen_generator.labeling.decide.from_attention import decide
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.labeler import Seen
-from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models import resolve
+from diffugen_generator.models.model_folder import resolve
 
 LEAST = 0.05
 """`minPresence`, as the guide recommends it for the built-in model."""

@@ -15,14 +15,14 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of, samples_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator import records
 from diffugen_generator.builtin import oracle, scenes
-from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.planning import plan, stages_of
-from diffugen_generator.records import Instance
-from diffugen_generator.shards import read_shard
-from diffugen_generator.stages import pictures, run_shard
-from diffugen_generator.store import FolderStore
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.planning.plan import plan, stages_of
+from diffugen_generator.samples import image_files, labels
+from diffugen_generator.samples.labels import Instance
+from diffugen_generator.samples.shards import read_shard
+from diffugen_generator.stages.run_shard import run_shard
+from diffugen_generator.store.folder import FolderStore
 
 MODEL = "builtin://shapes"
 STAGE = "base"
@@ -112,14 +112,14 @@ def drawn_of(order: WorkOrder, store: FolderStore) -> Iterator[Drawn]:
     (stage,) = stages_of(order.spec)
     recipe = stage.recipe
     for sample in samples_of(order.spec, recipe):
-        picture = pictures.decode(store.read(layout.image(STAGE, sample.id, recipe.extension)))
+        picture = image_files.decode(store.read(layout.image(STAGE, sample.id, recipe.extension)))
         colours = {sample.variables["object"]: sample.variables["colour"]}
         if "object2" in sample.variables:
             colours[sample.variables["object2"]] = sample.variables["colour2"]
         if not oracle.shows(picture, colours.values()):
             continue
         masks = {found.colour: found.mask for found in oracle.objects_of(picture)}
-        label = records.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
+        label = labels.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
         yield Drawn(
             sample=sample,
             picture=picture,

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.labels.drawing import Drawn, Mask
 from numpy.typing import NDArray
 
-from diffugen_generator.records import Instance
+from diffugen_generator.samples.labels import Instance
 
 Labelled = Callable[[Drawn], Mapping[str, Mask]]
 """A labeller as it is judged: a mask [64, 64] for each class that it finds in a picture."""

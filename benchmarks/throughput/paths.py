@@ -20,15 +20,15 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.labeling.findings import Findings
-from diffugen_generator.models import ModelFolder
-from diffugen_generator.planning import plan
-from diffugen_generator.shards import ShardHeader, ShardRow, read_shard
-from diffugen_generator.stages import run_shard
-from diffugen_generator.stages.measuring import Measures, Part
-from diffugen_generator.stages.studios import Studios
-from diffugen_generator.store import FolderStore
+from diffugen_generator.labeling.decide.findings import Findings
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.planning.plan import plan
+from diffugen_generator.samples.shards import ShardHeader, ShardRow, read_shard
+from diffugen_generator.stages.run_shard import run_shard
+from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.telemetry.timings import Measures, Part
 
 CLASSES = ("ball", "square", "triangle", "star")
 THREADS = torch.get_num_threads()

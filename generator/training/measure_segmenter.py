@@ -22,10 +22,10 @@ from right_pictures import right_pictures
 
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.builtin import scenes
-from diffugen_generator.judges import detectors_of
-from diffugen_generator.labeling.choosing import choose
+from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.models.side_models import detectors_of
 
 Masks = dict[str, NDArray[np.bool_]]
 TINTS = {"ball": (255, 60, 120), "square": (0, 190, 255), "triangle": (255, 190, 0), "star": (110, 255, 0)}

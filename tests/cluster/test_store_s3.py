@@ -19,7 +19,6 @@ from minio.credentials.providers import StaticProvider
 from devcluster import Cluster
 from devcluster.cluster import MinioAccess
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.clearing import clear
 from diffugen_generator.failures import (
     BucketMissing,
     Missing,
@@ -28,12 +27,13 @@ from diffugen_generator.failures import (
     StoreRefused,
     StoreUnreachable,
 )
-from diffugen_generator.holdings import ids_below
-from diffugen_generator.planning import plan
+from diffugen_generator.planning.holdings import ids_below
+from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
-from diffugen_generator.publishing.reading import current_of, dataset_of
-from diffugen_generator.store import FolderStore
-from diffugen_generator.store_s3 import S3Store
+from diffugen_generator.publishing.published import current_of, dataset_of
+from diffugen_generator.store.clearing import clear
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.store.s3 import S3Store
 from tests.generator.made import a_finished_store, a_model, an_order, work_off
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

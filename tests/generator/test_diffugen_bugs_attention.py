@@ -15,14 +15,14 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention import Looker
-from diffugen_generator.labeling.decision import decide
-from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.labeling.inline import Watcher
+from diffugen_generator.labeling.attention.inline import Watcher
+from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.presence import PresenceCheck
+from diffugen_generator.labeling.decide.from_attention import decide
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.labeler import Seen
-from diffugen_generator.labeling.presence import PresenceCheck
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models import ModelFolder
+from diffugen_generator.models.model_folder import ModelFolder
 
 RAW = AttentionLabeling(snap=False)
 

@@ -23,18 +23,18 @@ from pydantic import ValidationError
 from diffugen_api import layout
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import AttentionLabeling, DetectorLabeling, ObjectClass
-from diffugen_generator import records
 from diffugen_generator.builtin import SHAPES_PIPELINE
-from diffugen_generator.labeling.choosing import choose
-from diffugen_generator.labeling.decision import decide
-from diffugen_generator.labeling.detections import Detections
-from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.labeling.looks import looks_of
-from diffugen_generator.planning import plan
+from diffugen_generator.labeling.decide.from_attention import decide
+from diffugen_generator.labeling.decide.from_detections import choose
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.detections import Detections
+from diffugen_generator.labeling.evidence.image_statistics import looks_of
+from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.contact_sheet import labelled
 from diffugen_generator.publishing.publish import publish
-from diffugen_generator.records import Label
-from diffugen_generator.store import FolderStore
+from diffugen_generator.samples import labels
+from diffugen_generator.samples.labels import Label
+from diffugen_generator.store.folder import FolderStore
 from tests.generator.made import (
     a_finished_store,
     a_model,
@@ -135,7 +135,7 @@ def label_all(
             label = Label(own.id, (an_instance(own.variables["object"], mask),), looks=looks)
             store.write(layout.image(header.stage, own.id, "png"), png(shown))
             store.write(layout.recipe(header.stage, own.id), b"{}")
-            store.write(layout.label(header.stage, header.label_id, own.id), records.dumps_label(label))
+            store.write(layout.label(header.stage, header.label_id, own.id), labels.dumps_label(label))
 
 
 def test_bug_19_a_blackened_picture_is_not_published_whatever_is_labelled_in_it(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
-from diffugen_generator.labeling.evidence import Evidence
-from diffugen_generator.models import ModelFolder
-from diffugen_generator.planning import plan
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
-from diffugen_generator.stages.studio import ENV_THREADS
-from diffugen_generator.store import FolderStore
+from diffugen_generator.stages.model_session import ENV_THREADS
+from diffugen_generator.store.folder import FolderStore
 from tests.generator.graphs import (
     a_box,
     an_order,

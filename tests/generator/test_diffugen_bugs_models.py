@@ -22,10 +22,10 @@ from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import UnknownDevice
-from diffugen_generator.models import ModelFolder, resolve
-from diffugen_generator.planning import plan, stages_of
-from diffugen_generator.stages.studios import Studios
-from diffugen_generator.store import FolderStore
+from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.planning.plan import plan, stages_of
+from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.store.folder import FolderStore
 from tests.generator import graphs
 from tests.generator.made import an_order, planned_shards, spec_data
 

@@ -14,7 +14,7 @@ from diffugen_api.weights import read
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.models import ModelFolder
+from diffugen_generator.models.model_folder import ModelFolder
 
 UNLIKED = "(red ball, blue star:1.4), traffic light, snow, " * 8 + "a ball"
 """Over a hundred words; the model's window has eighteen."""

@@ -20,7 +20,8 @@ from diffugen_api.contract import METRICS_PORT, Outcome, ShardCounts, Step
 from diffugen_api.orders import WorkOrder
 from diffugen_generator import stages, worker
 from diffugen_generator.failures import Interrupted, StoreRefused, StoreUnreachable
-from diffugen_generator.store import FolderStore, open_folder
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.store.opening import open_folder
 from tests.generator.made import a_finished_store, a_model, an_order, do_by_hand
 
 
@@ -311,7 +312,7 @@ def test_a_publish_step_is_stopped_by_sigterm(order: WorkOrder, tmp_path: Path) 
 
 
 def test_progress_is_said_every_few_seconds_only() -> None:
-    from diffugen_generator.progress import ProgressLines
+    from diffugen_generator.telemetry.progress import ProgressLines
 
     now = 0.0
     said: list[str] = []
@@ -327,7 +328,7 @@ def test_progress_is_said_every_few_seconds_only() -> None:
 
 
 def test_what_was_there_is_no_speed() -> None:
-    from diffugen_generator.progress import Meter, duration
+    from diffugen_generator.telemetry.progress import Meter, duration
 
     now = 0.0
     meter = Meter(clock=lambda: now)

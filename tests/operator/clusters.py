@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from diffugen_operator.cache import Resource
-from diffugen_operator.cluster import ApiError, Cluster
-from diffugen_operator.queueing import Key
+from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.cache import Resource
+from diffugen_operator.kube.work_queue import Key
 
 Object = dict[str, Any]
 

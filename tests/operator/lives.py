@@ -23,10 +23,10 @@ from diffugen_api.contract import (
     StagePlan,
 )
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
-from diffugen_operator import names
-from diffugen_operator.conditions import find
-from diffugen_operator.decide import decide, refused
-from diffugen_operator.decisions import (
+from diffugen_operator.manifests import names
+from diffugen_operator.observed.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
+from diffugen_operator.observed.progress import Pace, Shard
+from diffugen_operator.policy.actions import (
     CreateJob,
     CreateOrder,
     Decision,
@@ -36,10 +36,10 @@ from diffugen_operator.decisions import (
     SetFinalizer,
     SuspendJob,
 )
-from diffugen_operator.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
-from diffugen_operator.progress import Pace, Shard
+from diffugen_operator.policy.decide import decide, refused
 from diffugen_operator.settings import Settings
-from diffugen_operator.statuses import dumped
+from diffugen_operator.status.conditions import find
+from diffugen_operator.status.rendering import dumped
 
 Raw = dict[str, Any]
 

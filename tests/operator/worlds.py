@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 from diffugen_api.contract import Outcome
-from diffugen_operator.cache import Cache, Resource
-from diffugen_operator.metrics import Metrics
-from diffugen_operator.observed import Pod
-from diffugen_operator.progress import Shard
-from diffugen_operator.queueing import Key
-from diffugen_operator.reconciler import Reconciler
-from diffugen_operator.recording import Recorder
-from diffugen_operator.scraping import Scraper
+from diffugen_operator.kube.cache import Cache, Resource
+from diffugen_operator.kube.work_queue import Key
+from diffugen_operator.observed.observed import Pod
+from diffugen_operator.observed.progress import Shard
+from diffugen_operator.reconcile.event_recorder import Recorder
+from diffugen_operator.reconcile.pod_progress import Scraper
+from diffugen_operator.reconcile.reconciler import Reconciler
 from diffugen_operator.settings import Settings
+from diffugen_operator.telemetry.metrics import Metrics
 from tests.operator.clusters import PretendCluster
 from tests.operator.lives import NOW, a_plan, a_published, a_raw_dataset
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from diffugen_api.v1alpha1 import LabeledDataset
     from diffugen_generator.commands.display import Display
-    from diffugen_generator.store import Store
+    from diffugen_generator.store.protocol import Store
 
 T = TypeVar("T")
 
@@ -84,9 +84,9 @@ def run(
     """Draw, label and publish here, without a cluster. What the store already holds is not drawn again."""
 
     def do() -> None:
-        from diffugen_generator.commands.running import run as run_here  # noqa: PLC0415 - numpy, OpenCV, COCO
+        from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
+        from diffugen_generator.commands.run import run as run_here  # noqa: PLC0415 - numpy, OpenCV, COCO
         from diffugen_generator.commands.tables import show_run  # noqa: PLC0415
-        from diffugen_generator.manifests import order_of  # noqa: PLC0415
 
         stop = _stop_on_interrupt()
         results = []
@@ -107,11 +107,11 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
     """Show what a run would do: stages, samples, shards, prompts. With --store, what it would reuse."""
 
     def do() -> None:
+        from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
         from diffugen_generator.commands.warnings import warnings_of  # noqa: PLC0415
-        from diffugen_generator.manifests import order_of  # noqa: PLC0415
-        from diffugen_generator.planning import survey  # noqa: PLC0415
-        from diffugen_generator.store import open_folder  # noqa: PLC0415
+        from diffugen_generator.planning.plan import survey  # noqa: PLC0415
+        from diffugen_generator.store.opening import open_folder  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
@@ -140,7 +140,7 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
     def do() -> None:
         from diffugen_api.plan import count_distinct_samples  # noqa: PLC0415
         from diffugen_generator.commands.warnings import show_warnings, warnings_of  # noqa: PLC0415
-        from diffugen_generator.planning import check_counts  # noqa: PLC0415
+        from diffugen_generator.planning.plan import check_counts  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
@@ -186,10 +186,10 @@ def label(  # noqa: PLR0917 - a command's options
     """Label pictures that you have, and publish them as a dataset. A text file beside a picture is its caption."""
 
     def do() -> None:
-        from diffugen_generator.commands.labelling import label as label_here  # noqa: PLC0415
-        from diffugen_generator.commands.labelling import spec_of  # noqa: PLC0415
-        from diffugen_generator.commands.places import source_at, store_at  # noqa: PLC0415
+        from diffugen_generator.commands.locations import source_at, store_at  # noqa: PLC0415
         from diffugen_generator.commands.tables import show_labelled  # noqa: PLC0415
+        from diffugen_generator.given.label import label as label_here  # noqa: PLC0415
+        from diffugen_generator.given.label import spec_of  # noqa: PLC0415
 
         manifest = _datasets(like)[0].spec if like is not None else None
         spec = spec_of(classes=classes or (), model=model, detector=detector, formats=formats or (), like=manifest)
@@ -241,20 +241,20 @@ def worker_delete(order: OrderFile = None, store: StoreFolder = None) -> None:
 
 
 def _work(step: Any, order: Path | None, store: Path | None, stage: str = "") -> None:
-    from diffugen_generator.endings import leave_at_once  # noqa: PLC0415
+    from diffugen_generator.exit_codes import leave_at_once  # noqa: PLC0415
     from diffugen_generator.worker import work  # noqa: PLC0415
 
     leave_at_once(work(step, order_file=order, stage=stage, folder=store))
 
 
 def _datasets(file: Path) -> list[LabeledDataset]:
-    from diffugen_generator.manifests import read_datasets  # noqa: PLC0415
+    from diffugen_generator.commands.manifests import read_datasets  # noqa: PLC0415
 
     return read_datasets(file)
 
 
 def _store(dataset: LabeledDataset, folder: Path | None) -> Store:
-    from diffugen_generator.store import open_bucket, open_folder  # noqa: PLC0415
+    from diffugen_generator.store.opening import open_bucket, open_folder  # noqa: PLC0415
 
     if folder is not None:
         return open_folder(folder, dataset.namespace, dataset.name)
@@ -266,8 +266,8 @@ def _guarded(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
 
     With `as_json` the failure is an object on stdout too: reason, message, and all the faults of a manifest.
     """
-    from diffugen_generator.endings import CRASHED, ending_of  # noqa: PLC0415
-    from diffugen_generator.manifests import InvalidManifest  # noqa: PLC0415
+    from diffugen_generator.commands.manifests import InvalidManifest  # noqa: PLC0415
+    from diffugen_generator.exit_codes import CRASHED, ending_of  # noqa: PLC0415
 
     try:
         do()

@@ -33,11 +33,12 @@ from diffugen_api.contract import (
 )
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
-from diffugen_generator.endings import CRASHED, ending_of
+from diffugen_generator.exit_codes import CRASHED, ending_of
 from diffugen_generator.failures import BadShard, Missing
-from diffugen_generator.progress import ProgressLines
-from diffugen_generator.shards import read_shard
-from diffugen_generator.store import Store, open_bucket, open_folder
+from diffugen_generator.samples.shards import read_shard
+from diffugen_generator.store.opening import open_bucket, open_folder
+from diffugen_generator.store.protocol import Store
+from diffugen_generator.telemetry.progress import ProgressLines
 
 LOG = logging.getLogger("diffugen")
 
@@ -98,17 +99,17 @@ def _do(  # noqa: PLR0917 - `work`'s own
 
 
 def _plan(task: Task) -> Outcome:
-    from diffugen_generator.planning import plan  # noqa: PLC0415 - each step imports its own
+    from diffugen_generator.planning.plan import plan  # noqa: PLC0415 - each step imports its own
 
     lines = ProgressLines(LOG.info, "planning")
     return plan(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
 
 
 def _stage(task: Task) -> Outcome:
-    from diffugen_generator.metrics import ShardMetrics, done  # noqa: PLC0415 - a tenth of a second
-    from diffugen_generator.stages import run_shard  # noqa: PLC0415 - the models' libraries
-    from diffugen_generator.stages.measuring import Measures  # noqa: PLC0415
-    from diffugen_generator.stages.studios import Studios  # noqa: PLC0415
+    from diffugen_generator.stages.run_shard import run_shard  # noqa: PLC0415 - the models' libraries
+    from diffugen_generator.stages.session_cache import Studios  # noqa: PLC0415
+    from diffugen_generator.telemetry.metrics import ShardMetrics, done  # noqa: PLC0415 - a tenth of a second
+    from diffugen_generator.telemetry.timings import Measures  # noqa: PLC0415
 
     stages = [stage.name for stage in task.order.spec.stages]
     if task.stage not in stages:
@@ -153,7 +154,7 @@ def _publish(task: Task) -> Outcome:
 
 
 def _delete(task: Task) -> Outcome:
-    from diffugen_generator.deleting import delete  # noqa: PLC0415 - each step imports its own
+    from diffugen_generator.deletion import delete  # noqa: PLC0415 - each step imports its own
 
     def on_progress(count: int) -> None:
         LOG.info("deleting: %s objects", f"{count:,}")

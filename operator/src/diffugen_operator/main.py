@@ -13,10 +13,10 @@ from typing import NoReturn
 import kopf
 
 from diffugen_operator import __version__
-from diffugen_operator.logs import configure
-from diffugen_operator.running import Operator
-from diffugen_operator.server import ListenError
+from diffugen_operator.process import Operator
 from diffugen_operator.settings import ENV_PREFIX, Settings, described, shown
+from diffugen_operator.telemetry.logs import configure
+from diffugen_operator.telemetry.probes import ListenError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

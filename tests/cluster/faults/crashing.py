@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from devcluster import kernel
-from diffugen_operator import running
-from diffugen_operator.cluster import Cluster
+from diffugen_operator import process
+from diffugen_operator.kube.api import Cluster
 from diffugen_operator.main import main
 
 CRASHES: Crashes
@@ -99,5 +99,5 @@ def live_again_and_again() -> NoReturn:
 
 
 if __name__ == "__main__":
-    running.Cluster = CrashingCluster  # type: ignore[attr-defined]  # what it imports is its own
+    process.Cluster = CrashingCluster  # type: ignore[attr-defined]  # what it imports is its own
     live_again_and_again()

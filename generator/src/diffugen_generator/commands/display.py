@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from diffugen_generator.progress import Meter, ProgressLines, duration, speed
+from diffugen_generator.telemetry.progress import Meter, ProgressLines, duration, speed
 
 
 class Advance(Protocol):

@@ -7,10 +7,10 @@ from threading import Event
 
 from diffugen_api.contract import ShardCounts
 from diffugen_generator.commands.display import Advance
-from diffugen_generator.shards import ShardHeader, ShardRow
-from diffugen_generator.stages import run_shard
-from diffugen_generator.stages.studios import Studios
-from diffugen_generator.store import Store
+from diffugen_generator.samples.shards import ShardHeader, ShardRow
+from diffugen_generator.stages.run_shard import run_shard
+from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.store.protocol import Store
 
 
 def work_off(

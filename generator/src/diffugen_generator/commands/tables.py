@@ -10,10 +10,10 @@ from rich.table import Table
 from diffugen_api.contract import StagePlan
 from diffugen_api.plan import templates_of
 from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
+from diffugen_generator.commands.manifests import InvalidManifest
 from diffugen_generator.commands.results import Labelled, RunResult
 from diffugen_generator.commands.warnings import show_warnings, warnings_of
-from diffugen_generator.manifests import InvalidManifest
-from diffugen_generator.progress import duration
+from diffugen_generator.telemetry.progress import duration
 
 _SHOWN = 12
 """Classes and templates that are listed one by one."""

@@ -24,10 +24,10 @@ from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.devices import move
 from diffugen_generator.diffusion.schedulers import open_scheduler
 from diffugen_generator.diffusion.tokens import PromptTokenizer
-from diffugen_generator.embeddings import Embedding
 from diffugen_generator.failures import first_line
-from diffugen_generator.models import ModelFolder, settings_of
+from diffugen_generator.models.embeddings import Embedding
 from diffugen_generator.models.files import INDEX, PICKLED, variant_of
+from diffugen_generator.models.model_folder import ModelFolder, settings_of
 
 _OF_TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
 

@@ -22,10 +22,10 @@ from torch.nn import functional
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.covers import Ground
+from diffugen_generator.diffusion.denoise_paths import Way, WayFrom
 from diffugen_generator.diffusion.latents import latent_range
+from diffugen_generator.diffusion.masks import Ground
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.diffusion.ways import Way, WayFrom
 from diffugen_generator.failures import first_line
 
 Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

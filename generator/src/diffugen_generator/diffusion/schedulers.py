@@ -8,7 +8,7 @@ from typing import Any
 import diffusers
 from diffusers import SchedulerMixin
 
-from diffugen_generator.models import settings_of
+from diffugen_generator.models.model_folder import settings_of
 from diffugen_generator.models.samplers import CONFIG, NAMED, UNSEEDED
 
 

@@ -18,11 +18,11 @@ from transformers import CLIPTokenizer
 
 from diffugen_api.plan import SpecError
 from diffugen_api.weights import Prompt, pieces_of
-from diffugen_generator.embeddings import Embedding
 from diffugen_generator.failures import first_line
-from diffugen_generator.models import ModelFolder, settings_of
 from diffugen_generator.models.architecture import MARKS, encoder_of
-from diffugen_generator.prompt_limits import token_limit
+from diffugen_generator.models.embeddings import Embedding
+from diffugen_generator.models.model_folder import ModelFolder, settings_of
+from diffugen_generator.models.prompt_limits import token_limit
 
 NO_PIECE = -1
 """The piece of marks and padding."""

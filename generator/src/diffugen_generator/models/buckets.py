@@ -18,7 +18,7 @@ from diffugen_api.v1alpha1 import S3
 from diffugen_generator.failures import Missing
 from diffugen_generator.models.digests import FileDigest
 from diffugen_generator.models.headers import Head
-from diffugen_generator.store_s3 import S3Store
+from diffugen_generator.store.s3 import S3Store
 
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<path>[^\s?#]+)")
 _AWS = "https://s3.amazonaws.com"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
 from diffugen_generator.models.digests import FileDigest, hashed
-from diffugen_generator.models.places import HUB
+from diffugen_generator.models.uris import HUB
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

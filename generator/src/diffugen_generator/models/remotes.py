@@ -17,7 +17,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.models import cache
 from diffugen_generator.models.digests import FileDigest, hashed
-from diffugen_generator.models.places import BUCKET, HUB
+from diffugen_generator.models.uris import BUCKET, HUB
 
 _TOLD: Final = "weights.json"
 """Where settings were fetched alone: the digests of the weights."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.models import ModelFolder, settings_of
 from diffugen_generator.models.architecture import whole_number
+from diffugen_generator.models.model_folder import ModelFolder, settings_of
 
 CONFIG: Final = "scheduler_config.json"
 

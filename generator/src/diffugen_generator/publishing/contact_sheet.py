@@ -23,7 +23,7 @@ from diffugen_generator.publishing.entries import Entry
 from diffugen_generator.publishing.palette import Colour, colour_of
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.tally import Tally
-from diffugen_generator.records import Instance
+from diffugen_generator.samples.labels import Instance
 
 PATH = "contact-sheet.png"
 PICTURES = 32

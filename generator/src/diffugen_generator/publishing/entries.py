@@ -17,16 +17,16 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
-from diffugen_generator import records
-from diffugen_generator.duplicates import Duplicates, Hashed
+from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.flow import in_order
-from diffugen_generator.planning import digests_of, judges_in, words_in
-from diffugen_generator.quality import Verdict, judge
-from diffugen_generator.records import Label, rounded
-from diffugen_generator.shards import origins_of
-from diffugen_generator.sources import Sources
-from diffugen_generator.store import Store
+from diffugen_generator.planning.plan import digests_of, judges_in, words_in
+from diffugen_generator.quality.duplicates import Duplicates, Hashed
+from diffugen_generator.quality.sources import Sources
+from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.samples import labels
+from diffugen_generator.samples.labels import Label, rounded
+from diffugen_generator.samples.shards import origins_of
+from diffugen_generator.store.protocol import Store
 
 _READERS = 32
 """Labels being read at once."""
@@ -83,7 +83,7 @@ class Entry:
             "instances": [instance.row() for instance in self.verdict.instances],
             **_source_row(self.sample),
             **({"given": dict(self.given)} if self.given else {}),
-            **records.ignore_rows(self.label.ignored),
+            **labels.ignore_rows(self.label.ignored),
             **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
             **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),
             **({"looks": dict(self.label.looks)} if self.label.looks else {}),
@@ -165,7 +165,7 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, samp
 def _label(recipe: StageRecipe, sample: Sample, store: Store) -> Label:
     key = layout.label(recipe.stage, recipe.label_id, sample.id)
     try:
-        label = records.loads(store.read(key))
+        label = labels.loads(store.read(key))
     except Missing:
         raise Incomplete(
             f"stage {recipe.stage!r} is not finished: sample {sample.id} has no labels; plan again to have it done"

@@ -13,8 +13,8 @@ from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.contract import FormerRevision
-from diffugen_generator.clearing import clear
-from diffugen_generator.store import Store
+from diffugen_generator.store.clearing import clear
+from diffugen_generator.store.protocol import Store
 
 _REMEMBERED = ("revision", "uri", "dataset", "publishedAt", "samples")
 """What is kept of a pointer when the next one takes its place."""

@@ -27,20 +27,20 @@ from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
 from diffugen_api.v1alpha1 import normalised
+from diffugen_generator.bounded_pool import Lane
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
-from diffugen_generator.flow import Lane
-from diffugen_generator.planning import judges_in
+from diffugen_generator.planning.plan import judges_in
 from diffugen_generator.publishing.card import card
-from diffugen_generator.publishing.coco import Coco
 from diffugen_generator.publishing.contact_sheet import ContactSheet
 from diffugen_generator.publishing.entries import Entry, entries_of, recipes_of
+from diffugen_generator.publishing.formats.coco import Coco
+from diffugen_generator.publishing.formats.yolo import Yolo
 from diffugen_generator.publishing.history import former_revisions, history_after, kept_folders, prune
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
 from diffugen_generator.publishing.release import Format, FormatMaker, Release
 from diffugen_generator.publishing.tally import Tally
-from diffugen_generator.publishing.yolo import Yolo
-from diffugen_generator.store import JSON, Store
+from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
 """Why a dataset is not published whose pictures are all rejected."""

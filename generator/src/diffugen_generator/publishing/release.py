@@ -15,10 +15,10 @@ from typing import IO, Protocol
 
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator.bounded_pool import Lane
 from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.flow import Lane
 from diffugen_generator.publishing.entries import Entry
-from diffugen_generator.store import BINARY, Store
+from diffugen_generator.store.protocol import BINARY, Store
 
 
 @dataclass

@@ -10,10 +10,10 @@ from torch.nn import functional
 from transformers import AutoModel, AutoProcessor
 
 from diffugen_api.weights import plain
-from diffugen_generator.judges import Judge
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
+from diffugen_generator.labeling.evidence.scores import Fit
 from diffugen_generator.labeling.labeler import Seen
-from diffugen_generator.labeling.scores import Fit
+from diffugen_generator.models.side_models import Judge
 
 
 class Clip:

@@ -8,7 +8,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from diffugen_api.errors import SpecError
-from diffugen_generator.judges import Judge
+from diffugen_generator.models.side_models import Judge
 
 
 def load_model(auto: Any, judge: Judge, device: torch.device) -> Any:  # transformers' classes are untyped

@@ -15,10 +15,10 @@ from PIL import Image
 from transformers import AutoModelForMaskGeneration, AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
-from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.detections import MOST, Detections
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
+from diffugen_generator.labeling.evidence.detections import MOST, Detections
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.models.side_models import Judge
 
 GROUNDING = ("grounding-dino", "mm-grounding-dino")
 """Families that read all words as one text."""

@@ -8,10 +8,10 @@ import torch
 
 from diffugen_api.recipes import DETECTOR, MASKS, detector_words
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
-from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.detections import Detections
+from diffugen_generator.labeling.evidence.detections import Detections
+from diffugen_generator.labeling.evidence.scores import Fit, Margin
 from diffugen_generator.labeling.labeler import Labeler
-from diffugen_generator.labeling.scores import Fit, Margin
+from diffugen_generator.models.side_models import Judge
 
 
 def open_detector(

@@ -17,10 +17,10 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPImageProcessor
 
-from diffugen_generator.judges import Judge
 from diffugen_generator.labeling.detectors.loading import load_model, load_part, unsupported
+from diffugen_generator.labeling.evidence.scores import Margin
 from diffugen_generator.labeling.labeler import Seen
-from diffugen_generator.labeling.scores import Margin
+from diffugen_generator.models.side_models import Judge
 
 _DIGITS = 3
 """Decimals to which diffusers rounds what it compares with 0."""

@@ -17,10 +17,10 @@ from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModelForInstanceSegmentation, AutoModelForUniversalSegmentation
 
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
-from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.detections import MOST, Detections
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
+from diffugen_generator.labeling.evidence.detections import MOST, Detections
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.models.side_models import Judge
 
 SIGMOID = ("rf_detr",)
 """Families with a sigmoid for each class."""

@@ -20,9 +20,9 @@ from PIL import Image
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
-from diffugen_generator.judges import Judge
-from diffugen_generator.labeling.detections import MOST, Detections
+from diffugen_generator.labeling.evidence.detections import MOST, Detections
 from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.models.side_models import Judge
 
 QUIET = {
     "ULTRALYTICS_SAFE_LOAD": "1",  # torch.load with weights_only and a list of allowed classes

@@ -1,0 +1,45 @@
+"""Where pictures are and datasets go, as `diffugen label` is told: a folder, or `s3://BUCKET/PREFIX`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.store.opening import open_bucket, open_folder
+from diffugen_generator.store.protocol import Store
+
+_S3 = "s3://"
+NAMESPACE = "default"
+"""Where datasets are that come from no cluster."""
+
+
+def source_at(place: str, endpoint: str) -> Store:
+    """Return what is at `place`, its keys relative to it; raise `SpecError` where there can be nothing."""
+    if place.startswith(_S3):
+        return open_bucket(_bucket(place, endpoint), "", "")
+    if not Path(place).is_dir():
+        raise SpecError("NoSuchFolder", f"DIR: there is no folder {place!r}; give one, or s3://BUCKET/PREFIX.")
+    return FolderStore(Path(place))
+
+
+def store_at(place: str, endpoint: str, name: str) -> Store:
+    """Return the store of the dataset `name` below `place`."""
+    if place.startswith(_S3):
+        return open_bucket(_bucket(place, endpoint), NAMESPACE, name)
+    return open_folder(Path(place), NAMESPACE, name)
+
+
+def _bucket(place: str, endpoint: str) -> S3:
+    if not endpoint:
+        raise SpecError("NoEndpoint", f"{place}: say where the store is: --endpoint, or AWS_ENDPOINT_URL.")
+    parts = urlsplit(place)
+    try:
+        return S3(endpoint=endpoint, bucket=parts.netloc, prefix=parts.path.strip("/"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise SpecError("InvalidStore", f"{place}: {fault['loc'][0]}: {fault['msg']}.") from None

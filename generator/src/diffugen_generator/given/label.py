@@ -1,0 +1,286 @@
+"""`diffugen label`: labels for pictures that somebody has already, published as a dataset.
+
+    folder or bucket ──> intake ──> looked at and decided, as a stage does it ──> published, as every dataset is
+
+Nothing is drawn: a shard here is the pictures of one size and format, each of which has to be seen. What the store
+holds already is not looked at again, so a run that was stopped goes on, and pictures that are added later are all that
+a second run looks at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+from pydantic import ValidationError
+
+from diffugen_api import layout
+from diffugen_api.contract import Published, ShardCounts, StagePlan
+from diffugen_api.derivation import vocabulary_of
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.words import mentions
+from diffugen_generator.commands.display import Display
+from diffugen_generator.commands.results import Labelled, RunResult, StageResult
+from diffugen_generator.commands.shards import work_off
+from diffugen_generator.given.intake import STAGE, Given, Intake
+from diffugen_generator.planning.plan import plan_given
+from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
+from diffugen_generator.publishing.published import dataset_of
+from diffugen_generator.quality.duplicates import Duplicates, Hashed
+from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.samples import labels
+from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.store.protocol import Store
+
+NO_MODEL = "none"
+"""The model of the one stage where a detector alone labels: a stage names one, and this is never looked for."""
+
+
+def prompt_of(spec: LabeledDatasetSpec) -> str:
+    """Return the text that pictures without a caption are read with: it names every class once."""
+    return _prompt([each.name for each in spec.classes])
+
+
+def spec_of(
+    *,
+    classes: Sequence[str] = (),
+    model: str = "",
+    detector: str = "",
+    formats: Sequence[str] = (),
+    like: LabeledDatasetSpec | None = None,
+) -> LabeledDatasetSpec:
+    """Return the spec under which given pictures are labelled.
+
+    Args:
+        classes: `NAME` or `NAME=WORD,WORD`, with further words for the class.
+        model: the diffusion model that looks at the pictures, for labels from its attention.
+        detector: an instance segmenter of transformers that labels them instead, or beside it where both are named.
+        formats: coco, yolo.
+        like: a dataset whose classes, labelling, quality, formats and splits are taken where nothing else is said.
+
+    Raises:
+        SpecError: there are no classes, neither model nor detector, a value is not valid, or `inline` is asked for.
+    """
+    data: dict[str, Any] = {"output": {}}
+    asked = bool(model)  # what a manifest draws with is no wish for labels from it
+    if like is not None:
+        content = like.model_dump(mode="json", by_alias=True)
+        data = {field: content[field] for field in ("classes", "labeling", "quality", "seed")}
+        data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3")}
+        if asked and data["labeling"]["attention"] is None:
+            data["labeling"]["attention"] = {}
+        model = model or next((each.txt2img.model for each in like.stages if each.txt2img is not None), "")
+    if classes:
+        data["classes"] = [_class(each) for each in classes]
+    if formats:
+        data["output"]["formats"] = list(formats)
+    if detector:
+        attention = data.get("labeling", {}).get("attention") if model else None
+        data["labeling"] = {"detector": {"type": "transformers", "model": detector}, "attention": attention}
+        if asked and attention is None:
+            data["labeling"]["attention"] = {}
+        model = model or NO_MODEL
+    if not data.get("classes"):
+        raise SpecError("NoClasses", '--class: say what to look for: --class car --class "pickup=truck,ute".')
+    if not model:
+        raise SpecError(
+            "NoModel",
+            "--model: name the model that looks at the pictures, for example builtin://shapes, or --detector.",
+        )
+    names = [each["name"] for each in data["classes"]]
+    data["prompts"] = {"templates": [_prompt(names)], "syntax": "none"}
+    data["stages"] = [{"name": STAGE, "txt2img": {"model": model}}]
+    try:
+        spec = LabeledDatasetSpec.model_validate(data)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise SpecError("InvalidSettings", f"{where}: {fault['msg']}.") from None
+    attention = spec.labeling.attention
+    if attention is not None and attention.capture == "inline":
+        raise SpecError(
+            "InlineCapture",
+            "spec.labeling.attention.capture: inline reads attention while a picture is drawn, and these are there "
+            "already; take posthoc.",
+        )
+    return spec
+
+
+def label(
+    name: str,
+    spec: LabeledDatasetSpec,
+    source: Store,
+    store: Store,
+    display: Display,
+    *,
+    device: str | None = None,
+    stop: Event,
+) -> Labelled:
+    """Label the pictures in `source` and publish them in `store` as a dataset called `name`.
+
+    Raises `SpecError` where there are no pictures, or none passes, and a `Failure` of the stores.
+    """
+    began = time.monotonic()
+    source.check()
+    store.check()
+    given = _take(Intake(source, store, prompt_of(spec)), display)
+    wanted = [each for each in given if not each.reason]
+    if not wanted:
+        raise SpecError("NoPictures", f"{source.uri}: there is no picture that can be labelled; {_reasons(given)}.")
+    ids = address([revision_of(spec), [each.sample.id for each in given]], 10)
+    order = WorkOrder(namespace="default", name=name, revision=ids, spec=spec)
+    header = plan_given(order, store, len(wanted))
+    counts = _look(header, wanted, store, display, spec, device=device, stop=stop)
+    seconds = time.monotonic() - began
+    attended = wanted if spec.labeling.attention is not None else []
+    nameless = sum(not _names_a_class(spec, each.caption) for each in attended if each.caption)
+    published = _publish(order, given, store, display, nameless, stop=stop)
+    dataset = dataset_of(store)
+    classes = {each: sum(splits.values()) for each, splits in dataset["classes"].items()}
+    found = StagePlan(name=STAGE, total=len(wanted), reused=0, draw=0, relabel=len(wanted), shards=0, gpu=True)
+    result = RunResult(
+        order,
+        [StageResult(found, counts, seconds)],
+        published,
+        time.monotonic() - began,
+        classes,
+        dataset["splits"],
+    )
+    skipped = _counted(given)
+    return Labelled(
+        result,
+        skipped,
+        converted=sum(bool(each.converted) for each in wanted),
+        rejected={reason: count for reason, count in dataset["rejectedByReason"].items() if reason not in skipped},
+        uncaptioned=sum(not each.caption for each in attended),
+        nameless=nameless,
+    )
+
+
+def _names_a_class(spec: LabeledDatasetSpec, caption: str) -> bool:
+    return bool(mentions(caption, vocabulary_of(spec, {})))
+
+
+def _prompt(names: Sequence[str]) -> str:
+    return "a photo of " + " and ".join(f"a {name}" for name in names)
+
+
+def _take(intake: Intake, display: Display) -> list[Given]:
+    with display.task("reading", "files") as advance:
+        names = intake.names()
+        given = []
+        for each in intake.take(names):
+            given.append(each)
+            advance(len(given), len(names))
+    return given
+
+
+def _look(
+    header: ShardHeader,
+    given: Sequence[Given],
+    store: Store,
+    display: Display,
+    spec: LabeledDatasetSpec,
+    *,
+    device: str | None,
+    stop: Event,
+) -> ShardCounts:
+    """Look at the pictures, those of one size and format together."""
+    alike: dict[tuple[int, int, str], list[ShardRow]] = {}
+    for each in given:
+        alike.setdefault((each.width, each.height, each.format), []).append(ShardRow(each.sample, Need.SEE))
+    shards = []
+    for index, ((width, height, kind), rows) in enumerate(sorted(alike.items())):
+        image = {**header.drawing["image"], "width": width, "height": height, "format": kind}
+        shards.append((replace(header, index=index, drawing={**header.drawing, "image": image}), rows))
+    with display.task("labelling", "pictures") as advance:
+        return work_off(
+            shards,
+            store,
+            advance,
+            on_done=lambda done: advance(done, len(given)),
+            studios=Studios.of(spec, device=device),
+            stop=stop,
+        )
+
+
+def _publish(
+    order: WorkOrder, given: Sequence[Given], store: Store, display: Display, nameless: int, *, stop: Event
+) -> Published:
+    """Publish what is labelled; where nothing passes, captions that name no class may be why, and are told."""
+    try:
+        with display.task("publishing", "pictures") as advance:
+            published = publish(
+                order,
+                store,
+                on_progress=advance,
+                stop=stop.is_set,
+                entries=lambda recipes: _entries(order.spec, recipes[0], given, store),
+                drawn=False,
+                total=len(given),
+            ).published
+    except SpecError as refused:
+        if refused.reason != NOTHING_ACCEPTED or not nameless:
+            raise
+        why = f"Captions that name no class: {nameless:,}; attention labels nothing in their pictures."
+        raise SpecError(refused.reason, f"{refused} {why}") from None
+    if published is None:
+        raise AssertionError("a publish step that ends well has published")
+    return published
+
+
+def _entries(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store) -> Iterator[Entry]:
+    """Yield an entry for each file, in their order; skipped ones are rejected with their reason."""
+    duplicates = None
+    if spec.quality.duplicates is not None:
+        judged = (_entry(spec, recipe, each, store) for each in given if not each.reason)
+        accepted = (entry for entry in judged if entry.verdict.accepted and entry.label.looks)
+        hashed = (Hashed(entry.sample.id, str(entry.label.looks["hash"])) for entry in accepted)
+        duplicates = Duplicates(hashed, spec.quality.duplicates.max_distance)
+    for each in given:
+        entry = _entry(spec, recipe, each, store)
+        original = duplicates.original_of(entry.sample.id) if duplicates and entry.verdict.accepted else ""
+        yield replace(entry, verdict=entry.verdict.as_duplicate(original)) if original else entry
+
+
+def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: Store) -> Entry:
+    sample = given.sample
+    found = labels.Label(sample.id, ())
+    if not given.reason:
+        found = labels.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
+    size = (given.height, given.width)
+    return Entry(
+        sample=sample,
+        stage=STAGE,
+        split=split_of(spec, sample.id),
+        image=layout.image(STAGE, sample.id, given.format) if given.format else "",
+        extension=given.format,
+        width=given.width,
+        height=given.height,
+        verdict=Verdict((), given.reason) if given.reason else judge(found, size, spec.quality),
+        label=found,
+        given=given.row(),
+    )
+
+
+def _class(text: str) -> dict[str, Any]:
+    name, _, words = text.partition("=")
+    synonyms = [word.strip() for word in words.split(",") if word.strip()]
+    return {"name": name.strip(), **({"synonyms": synonyms} if synonyms else {})}
+
+
+def _counted(given: Sequence[Given]) -> dict[str, int]:
+    reasons = sorted(each.reason for each in given if each.reason)
+    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+
+def _reasons(given: Sequence[Given]) -> str:
+    counted = ", ".join(f"{reason} {count:,}" for reason, count in _counted(given).items())
+    return f"skipped: {counted}" if counted else "none was found"

@@ -1,0 +1,151 @@
+"""Is a class in the picture at all? Attention cannot tell: it finds a place for every word.
+
+The denoising error can: where an object is there, the model predicts the noise better with its word in the prompt
+than without (the idea of diffusion classifiers, Li et al. 2023, https://arxiv.org/abs/2303.16203). The picture's
+latents are noised, twice, and the prompt's error is compared with that of the prompt without the class's words, with
+the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from diffusers import DDPMScheduler
+
+from diffugen_api.plan import SpecError
+from diffugen_api.weights import Prompt, plain
+from diffugen_generator.diffusion.components import Components
+from diffugen_generator.diffusion.denoise_paths import blank_channels
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.labeling.words import Vocabulary, mentions
+
+NOISE_AT: Final = (0.2, 0.4)
+"""Shares of the training steps. On the built-in model everything from 0.1 to 0.5 parts present from absent; higher up
+a picture's own content is lost."""
+
+_SALT: Final = 0x5851F42D4C957F2D
+"""Keeps this noise apart from that of drawing and looking, which have the same seed."""
+
+
+class PresenceCheck:
+    """Compares prediction errors with one model on one device."""
+
+    def __init__(self, components: Components, texts: TextStates, vocabulary: Vocabulary) -> None:
+        """Check for the classes of `vocabulary`."""
+        self._components = components
+        self._texts = texts
+        self._vocabulary = vocabulary
+        self._forward: Any = DDPMScheduler.from_config(components.scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
+
+    @torch.inference_mode()
+    def of(
+        self,
+        latents: Sequence[torch.Tensor],
+        prompts: Sequence[Prompt],
+        seeds: Sequence[int],
+        words: Sequence[Mapping[str, Sequence[str]]] = (),
+    ) -> list[tuple[float, ...]]:
+        """Return, for each picture, the relative drop of the error for each class that its prompt names.
+
+        Args:
+            latents: [c, h, w] scaled, of one size.
+            prompts: what the pictures are supposed to show.
+            seeds: the samples' seeds; the noise derives from them.
+            words: what objects of a class are called in each prompt besides the class's own words.
+        """
+        called = words or [{}] * len(prompts)
+        without = [self.without(plain(prompt), own) for prompt, own in zip(prompts, called, strict=True)]
+        rows: list[tuple[int, str]] = []  # the picture, and the text that it is predicted with
+        for place, prompt in enumerate(prompts):
+            rows += [(place, text) for text in (plain(prompt), *without[place])]
+        windows = [self._texts.windows(plain(prompt)) for prompt in prompts]
+        errors = torch.stack([self._errors(latents, rows, seeds, windows, at=at) for at in NOISE_AT])  # [t, rows]
+        found, row = [], 0
+        for count in map(len, without):
+            own, others = errors[:, row], errors[:, row + 1 : row + 1 + count]
+            drops = ((others - own[:, None]) / others.clamp_min(1e-12)).mean(dim=0)
+            found.append(tuple(float(each) for each in drops))
+            row += 1 + count
+        return found
+
+    def without(self, prompt: str, words: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+        """Return the prompt without each of its classes in turn, in the order of the evidence."""
+        named = [each for each in mentions(prompt, self._vocabulary.called(words or {})) if not each.background]
+        texts = []
+        for name in self._vocabulary.classes:
+            places = [(mention.begin, mention.end) for mention in named if mention.name == name]
+            if places:
+                kept = prompt
+                for begin, end in reversed(places):
+                    kept = kept[:begin] + kept[end:]
+                texts.append(" ".join(kept.split()))
+        return texts
+
+    def _errors(
+        self,
+        latents: Sequence[torch.Tensor],
+        rows: Sequence[tuple[int, str]],
+        seeds: Sequence[int],
+        windows: Sequence[int],
+        *,
+        at: float,
+    ) -> torch.Tensor:
+        """Return the mean squared error of the prediction for each row, in passes of as many rows as pictures."""
+        alike: dict[int, list[int]] = {}  # texts of one picture are compared at one length
+        for number, (place, _) in enumerate(rows):
+            alike.setdefault(windows[place], []).append(number)
+        errors = torch.zeros(len(rows))
+        for length, numbers in alike.items():
+            for start in range(0, len(numbers), len(latents)):
+                part = numbers[start : start + len(latents)]
+                some = [rows[number] for number in part]
+                errors[part] = self._errors_alike(latents, some, seeds, at=at, windows=length)
+        return errors
+
+    def _errors_alike(
+        self,
+        latents: Sequence[torch.Tensor],
+        some: Sequence[tuple[int, str]],
+        seeds: Sequence[int],
+        *,
+        at: float,
+        windows: int,
+    ) -> torch.Tensor:
+        """Return the errors of rows whose texts are filled up to `windows` windows."""
+        parts, step = self._components, round(at * self._forward.config.num_train_timesteps)
+        clean = torch.stack([latents[place] for place, _ in some])  # [rows, c, h, w]
+        noise = torch.stack(
+            [
+                torch.randn(
+                    clean.shape[1:],
+                    generator=torch.Generator("cpu").manual_seed((seeds[place] + _SALT + step) % 2**63),
+                )
+                for place, _ in some
+            ]
+        ).to(parts.device)
+        times = torch.full((len(some),), step, device=parts.device)
+        noised = self._forward.add_noise(clean, noise, times).to(parts.dtype)
+        texts = [text for _, text in some]
+        height, width = (int(side) * parts.reduction for side in clean.shape[2:])
+        predicted = parts.unet(
+            blank_channels(parts, noised),
+            times,
+            encoder_hidden_states=self._texts.of(texts, windows),
+            added_cond_kwargs=self._texts.added(self._texts.pooled(texts), height, width),
+            return_dict=False,
+        )[0].float()
+        error: torch.Tensor = (predicted - self._target(clean, noise, times)).square().mean(dim=(1, 2, 3)).cpu()
+        return error
+
+    def _target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        kind = self._forward.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        if kind == "v_prediction":
+            velocity: torch.Tensor = self._forward.get_velocity(clean, noise, times)
+            return velocity
+        if kind == "sample":
+            return clean
+        raise SpecError("UnsupportedModel", f"minPresence cannot be checked with a model that predicts {kind!r}.")

@@ -1,0 +1,39 @@
+"""Spreading maps along self-attention: cells that attend to each other come to agree.
+
+M ← A M, with A the self-attention of the same pass and M the words' maps, some times over (Dataset Diffusion,
+Nguyen et al. 2023), each map brought back to 0..1 between the rounds (as iSeg does, Sun et al. 2024), without
+which they level out. A M is attention with M as values, so the cells x cells matrix of A is never made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from diffugen_generator.labeling.attention.capture import attended
+
+ROUNDS = 2
+"""Applications of A, as in FA-Seg; four, the exponent of Dataset Diffusion, blur the small built-in model."""
+
+
+def refined(
+    maps: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]], rounds: int = ROUNDS
+) -> torch.Tensor:
+    """Return `maps` [b, columns, h, w] spread along the mean self-attention of `layers`, each map in 0..1.
+
+    `layers` are queries and keys [b, heads, h * w, d]; without any, the maps are only brought to 0..1.
+    """
+    values = ranged(maps).flatten(2).transpose(1, 2)  # [b, h * w, columns]
+    for _ in range(rounds if layers else 0):
+        spread = torch.stack([attended(query, key, values) for query, key in layers]).mean(dim=0)
+        values = ranged(spread.transpose(1, 2)).transpose(1, 2)
+    return values.transpose(1, 2).reshape(maps.shape)
+
+
+def ranged(maps: torch.Tensor) -> torch.Tensor:
+    """Bring each map [b, columns, ...] to 0..1 by its own least and greatest value; a flat one to 0."""
+    flat = maps.flatten(2)
+    least, greatest = flat.amin(dim=2, keepdim=True), flat.amax(dim=2, keepdim=True)
+    scaled = (flat - least) / (greatest - least).clamp_min(1e-12)
+    return scaled.reshape(maps.shape)

@@ -1,0 +1,154 @@
+"""Summing attention over a whole sampling, as DAAM does, but in batches and for the words that matter alone.
+
+DAAM (Tang et al. 2023, https://github.com/castorini/daam, daam/trace.py and heatmap.py) sums the probabilities of each
+layer and head over the steps, of the conditional half of the batch, in the down and up blocks, without those at an
+eighth of the latents' resolution; enlarges each sum to the latents' size (bicubic), cuts what is below 0, and takes
+the mean over layers and heads. It keeps a map for every token of one prompt; here a layer keeps the columns that are
+asked for, of every picture of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch.nn import functional
+
+from diffugen_generator.labeling.attention.capture import (
+    Onlooking,
+    attended_by_head,
+    cells_of,
+    levels_by_cells,
+    queries_and_keys,
+    sizes_of,
+    wrapped,
+)
+
+LEFT_OUT = 3
+"""The level that DAAM does not read: an eighth of the latents' resolution."""
+MIDDLE = "mid_block"
+
+
+class Summed:
+    """Sums of attention, by layer: [b, heads, cells, columns]."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Begin with nothing; `sizes` are the feature maps' (h, w) by level."""
+        self._sizes = sizes
+        self.by_layer: dict[str, tuple[int, torch.Tensor]] = {}
+        """Level and sum of each layer that was read."""
+        self.own: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        """Queries and keys [b, heads, cells, d] of self-attention layers in the last pass."""
+
+    def add(self, layer: str, level: int, seen: torch.Tensor) -> None:
+        """Add what one pass showed."""
+        _, before = self.by_layer.get(layer, (level, None))
+        self.by_layer[layer] = (level, seen if before is None else before + seen)
+
+    def maps(self) -> torch.Tensor:
+        """Return the heat maps [b, columns, h, w] at the latents' size."""
+        total, count = torch.zeros(()), 0
+        for level, seen in self.by_layer.values():
+            heads = seen.shape[1]
+            cells = seen.permute(0, 1, 3, 2).flatten(0, 1)  # [b * heads, columns, cells]
+            cells = cells.reshape(*cells.shape[:2], *self._sizes[level])
+            large = functional.interpolate(cells, size=self._sizes[0], mode="bicubic", align_corners=False)
+            by_head = large.clamp_min(0).reshape(-1, heads, *large.shape[1:])  # [b, heads, columns, h, w]
+            total, count = by_head.sum(dim=1) + total.to(by_head.device), count + heads
+        return total / max(1, count)
+
+
+@contextmanager
+def summing(
+    unet: Any,
+    *,
+    columns: torch.Tensor,
+    size: tuple[int, int],
+    guided: bool,
+    own_level: int | None = None,
+    passes: int = 0,
+) -> Iterator[Summed]:
+    """Sum the attention of all UNet passes inside the `with`; afterwards every processor is as it was.
+
+    Args:
+        unet: any diffusers UNet.
+        columns: [b, tokens, columns]; a column for each token that is read.
+        size: the latents' (h, w).
+        guided: whether the UNet is given the negative texts' half first, 2b rows in all, or the b rows alone.
+        own_level: the level at which self-attention's queries and keys of the last pass are kept, if any.
+        passes: how many passes there will be; read with `own_level` alone.
+    """
+    sizes = sizes_of(*size)
+    summed = Summed(sizes)
+
+    def reading(name: str, processor: Any) -> Any:
+        return _Summing(
+            processor,
+            name=name,
+            summed=summed,
+            columns=columns,
+            level_of=levels_by_cells(sizes),
+            guided=guided,
+            own_level=own_level,
+            passes=passes,
+        )
+
+    with wrapped(unet, reading):
+        yield summed
+
+
+class _Summing(Onlooking):
+    """Adds what it saw to `summed`."""
+
+    def __init__(
+        self,
+        original: Any,
+        *,
+        name: str,
+        summed: Summed,
+        columns: torch.Tensor,
+        level_of: dict[int, int],
+        guided: bool,
+        own_level: int | None,
+        passes: int,
+    ) -> None:
+        super().__init__(original)
+        self._name = name
+        self._summed = summed
+        self._columns = columns
+        self._level_of = level_of
+        self._guided = guided
+        self._own_level = own_level
+        self._left = passes
+
+    def see(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        temb: torch.Tensor | None,
+    ) -> None:
+        """Add what this pass shows at this layer."""
+        self._left -= 1
+        level = self._level_of.get(cells_of(hidden_states), LEFT_OUT)
+        if encoder_hidden_states is None:
+            if level == self._own_level and self._left == 0:
+                rows = self._conditional(hidden_states)
+                self._summed.own[self._name] = queries_and_keys(attn, rows, None, self._maybe(temb))
+        elif level != LEFT_OUT and not self._name.startswith(MIDDLE):
+            rows, texts = self._conditional(hidden_states), self._conditional(encoder_hidden_states)
+            query, key = queries_and_keys(attn, rows, texts, self._maybe(temb))
+            self._summed.add(self._name, level, attended_by_head(query, key, self._columns))
+
+    def _conditional(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows of the prompts themselves, which follow those of the negative texts."""
+        expected = len(self._columns) * (2 if self._guided else 1)
+        if len(rows) != expected:
+            raise ValueError(f"the UNet was given {len(rows)} rows where {expected} were announced")
+        return rows[-len(self._columns) :]
+
+    def _maybe(self, temb: torch.Tensor | None) -> torch.Tensor | None:
+        return None if temb is None else self._conditional(temb)

@@ -1,0 +1,61 @@
+"""From tokens to words: which columns of attention belong to which word, and words' maps to evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from diffugen_generator.diffusion.tokens import TokenizedPrompt
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.words import Mention, Vocabulary, tokens_of
+
+
+def mention_columns(read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Mention]]) -> torch.Tensor:
+    """Return [b, tokens, columns]: a column is the mean over the tokens of one mention, or 0.
+
+    Args:
+        read: the prompts, all of equally many windows.
+        named: what each prompt names.
+    """
+    columns = torch.zeros(len(read), len(read[0].ids), max(1, *(len(each) for each in named)))
+    for i, (each, found) in enumerate(zip(read, named, strict=True)):
+        for column, mention in enumerate(found):
+            positions = tokens_of(mention, each.spans)
+            columns[i, positions, column] = 1 / max(1, len(positions))
+    return columns
+
+
+def token_columns(
+    read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Mention]], tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a column for every token that is read, and how columns add up to mentions.
+
+    The first is [b, tokens, columns] of zeros and ones; the second [b, mentions, columns], each mention the mean of
+    its tokens' columns. `tokens` is the length of the text that the UNet reads, at least that of every prompt.
+    """
+    places = [[tokens_of(mention, each.spans) for mention in found] for each, found in zip(read, named, strict=True)]
+    width = max(1, *(sum(len(positions) for positions in found) for found in places))
+    columns = torch.zeros(len(read), tokens, width)
+    groups = torch.zeros(len(read), max(1, *(len(found) for found in places)), width)
+    for i, found in enumerate(places):
+        column = 0
+        for number, positions in enumerate(found):
+            for position in positions:
+                columns[i, position, column] = 1
+                groups[i, number, column] = 1 / len(positions)
+                column += 1
+    return columns, groups
+
+
+def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor) -> Evidence:
+    """Join the maps [mentions, h, w] in 0..1 of each word's mentions by their greatest value."""
+    classes = tuple(name for name in vocabulary.classes if any(m.name == name and not m.background for m in named))
+    background = tuple(word for word in vocabulary.background if any(m.name == word and m.background for m in named))
+    joined = [
+        torch.stack([maps[i] for i, m in enumerate(named) if m.name == name and m.background == behind]).amax(dim=0)
+        for names, behind in ((classes, False), (background, True))
+        for name in names
+    ]
+    levels = torch.stack(joined) if joined else maps[:0]
+    return Evidence(classes, background, levels.mul(255).round().to(torch.uint8).numpy())

@@ -1,0 +1,101 @@
+"""Two labellers, each checking the other: an object stands where both see it. Pure, without torch.
+
+They fail in different ways: attention knows the prompt and not the border, a detector knows borders and not what was
+asked for. So where they agree the label is worth more than either's, and the mask is the detector's, which was
+trained on borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffugen_generator.labeling.decide.from_detections import overlaps
+from diffugen_generator.samples.labels import Instance
+
+ATTENTION, DETECTOR = "attention", "detector"
+
+UNSEEN = "NotSeenByOther"
+"""The other labeller has nothing of any class there."""
+POOR_OVERLAP = "OverlapTooSmall"
+"""The other has an object of the class there, and overlaps it by less than `agreement`, or fits another one better."""
+OTHER_CLASS = "ClassDiffers"
+"""The other overlaps it well enough, and calls it something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """An object that only one labeller stands for: kept in the label file and not published."""
+
+    by: str
+    """`ATTENTION` or `DETECTOR`."""
+    instance: Instance
+    reason: str
+    overlap: float
+    """Intersection over union with the other labeller's best match: of its class, or of any where the class differs."""
+
+
+def agree(
+    attention: Sequence[Instance], detector: Sequence[Instance], least: float
+) -> tuple[list[Instance], list[Marked]]:
+    """Return the objects that stand, with the detector's masks, and those that are marked.
+
+    Objects are matched one to one, the best overlap first, within a class; a match stands from `least`
+    intersection over union. What stands keeps both labellers' scores and the overlap in `scores`.
+    """
+    overlap = overlaps([each.segmentation for each in detector], [each.segmentation for each in attention])
+    same = np.array([[one.class_name == other.class_name for other in attention] for one in detector])
+    same = same.reshape(overlap.shape).astype(bool)
+    pairs = _pairs(np.where(same, overlap, -1.0), least)
+    standing = [
+        replace(
+            each,
+            scores={
+                DETECTOR: each.score,
+                ATTENTION: attention[pairs[number]].score,
+                "iou": float(overlap[number, pairs[number]]),
+            },
+        )
+        for number, each in enumerate(detector)
+        if number in pairs
+    ]
+    matched = set(pairs.values())
+    marked = [
+        _marked(DETECTOR, each, overlap[number], same[number], least)
+        for number, each in enumerate(detector)
+        if number not in pairs
+    ]
+    marked += [
+        _marked(ATTENTION, each, overlap[:, number], same[:, number], least)
+        for number, each in enumerate(attention)
+        if number not in matched
+    ]
+    return standing, marked
+
+
+def _pairs(overlap: np.ndarray[tuple[int, int], np.dtype[np.float64]], least: float) -> dict[int, int]:
+    """Match rows to columns one to one, the best first; equal ones in their order."""
+    pairs: dict[int, int] = {}
+    order = np.argsort(-overlap, axis=None, kind="stable")
+    for row, column in (divmod(int(flat), overlap.shape[1]) for flat in order):
+        if overlap[row, column] < max(least, 1e-9):
+            break
+        if row not in pairs and column not in pairs.values():
+            pairs[row] = column
+    return pairs
+
+
+def _marked(
+    by: str,
+    instance: Instance,
+    overlap: np.ndarray[tuple[int], np.dtype[np.float64]],
+    same: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    least: float,
+) -> Marked:
+    alike = float(overlap[same].max(initial=0.0))
+    unlike = float(overlap[~same].max(initial=0.0))
+    if unlike > alike and unlike >= max(least, 1e-9):
+        return Marked(by, instance, OTHER_CLASS, unlike)
+    return Marked(by, instance, POOR_OVERLAP if alike > 0 else UNSEEN, alike)

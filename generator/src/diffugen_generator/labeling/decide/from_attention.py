@@ -1,0 +1,143 @@
+"""From evidence to instances: which pixels belong to which class. Pure, on a CPU, without torch.
+
+Every map is enlarged to the picture; at each pixel the classes compete and the greatest value wins (each map counts in
+parts of its own range, since words differ in how much attention they draw at all). A winner above the threshold owns
+the pixel, unless a background word stands higher there; background words bind loosely, so they do not reach what is
+certain. Pixels near the threshold are uncertain and, if asked for, go where the picture's colours say. A class that
+the prompt does not name has no map, and so never a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api.v1alpha1 import AttentionLabeling
+from diffugen_generator.labeling.decide.instances import instances_of
+from diffugen_generator.labeling.decide.snapping import snapped
+from diffugen_generator.labeling.decide.thresholds import thresholds_of
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.samples.labels import Instance, Region, Rle
+
+BELOW, ABOVE = 0.25, 0.3
+"""How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly,
+and inside objects too, so the picture's colours are trusted far up."""
+
+LEAST, MOST = 0.05, 0.95
+"""Ends of the uncertain band: what stands at the very bottom or top of its map's range is never uncertain."""
+
+NOTHING = -1
+"""The owner of a pixel that is in no object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a picture's labels say."""
+
+    instances: list[Instance]
+    """Class by class, the largest first."""
+    ignored: list[Region]
+    """For each class the pixels that are neither its objects nor background, where `ignoreBand` asks for them."""
+
+
+def decide(evidence: Evidence, image: NDArray[np.uint8], settings: AttentionLabeling) -> list[Instance]:
+    """Return the objects of a picture, class by class, the largest first; arguments as `decision_of`."""
+    return decision_of(evidence, image, settings).instances
+
+
+def decision_of(evidence: Evidence, image: NDArray[np.uint8], settings: AttentionLabeling) -> Decision:
+    """Return the objects of a picture, and what is to be ignored in it.
+
+    Args:
+        evidence: the maps of the words that the picture's prompt names.
+        image: the picture, [height, width, 3] sRGB.
+        settings: `threshold`, `snap`, `ignoreBand` and `minPresence` are read here; all else went into the evidence.
+    """
+    evidence = present(evidence, settings)
+    if not evidence.classes:
+        return Decision([], [])
+    maps = enlarged(evidence.maps, image.shape[0], image.shape[1])  # [words, height, width] in 0..1
+    owners = owners_of(maps, len(evidence.classes), image, settings)
+    instances = instances_of(owners, maps, evidence.classes)
+    return Decision(instances, ignored_of(owners, maps, evidence.classes, image, settings))
+
+
+def present(evidence: Evidence, settings: AttentionLabeling) -> Evidence:
+    """Return the evidence without the classes that are not present enough; their words do not compete, either."""
+    if settings.min_presence is None or not evidence.presence:
+        return evidence
+    kept = [index for index, share in enumerate(evidence.presence) if share >= settings.min_presence]
+    rows = [*kept, *range(len(evidence.classes), len(evidence.maps))]
+    return Evidence(
+        tuple(evidence.classes[index] for index in kept),
+        evidence.background,
+        evidence.maps[rows],
+        tuple(evidence.presence[index] for index in kept),
+    )
+
+
+def owners_of(
+    maps: NDArray[np.float32], classes: int, image: NDArray[np.uint8], settings: AttentionLabeling
+) -> NDArray[np.int32]:
+    """Return the index of the class that owns each pixel, or `NOTHING`: [height, width].
+
+    `maps` [words, height, width] are in 0..1, the first `classes` of them those of classes, the others
+    background.
+    """
+    winner = maps[:classes].argmax(axis=0)
+    value = maps[:classes].max(axis=0)
+    threshold = thresholds(maps, classes, image, settings)  # [classes]
+    behind = maps[classes:].max(axis=0, initial=0.0)
+    certain = value >= np.minimum(MOST, threshold + ABOVE).astype(np.float32)[winner]
+    likely = (value >= threshold.astype(np.float32)[winner]) & (certain | (value >= behind))
+    if not settings.snap:
+        return np.where(likely, winner, NOTHING).astype(np.int32)
+    uncertain = (value >= np.maximum(LEAST, threshold - BELOW).astype(np.float32)[winner]) & ~certain
+    owners = np.full(value.shape, NOTHING, np.int32)
+    standing = np.zeros(value.shape, np.float32)
+    for index in range(classes):
+        wins = winner == index
+        inside = wins & certain
+        found = snapped(image, inside=inside, outside=~(inside | uncertain), likely=wins & likely)
+        takes = found & (maps[index] > standing)  # pixels that two classes' cuts claim go to the greater map
+        owners[takes] = index
+        standing[takes] = maps[index][takes]
+    return owners
+
+
+def thresholds(
+    maps: NDArray[np.float32], classes: int, image: NDArray[np.uint8], settings: AttentionLabeling
+) -> NDArray[np.float64]:
+    """Return the threshold of each class [classes]; arguments as `owners_of`."""
+    if settings.threshold == "auto":
+        return thresholds_of(maps[:classes], maps[:classes].argmax(axis=0), image).astype(np.float64)
+    return np.full(classes, settings.threshold)
+
+
+def ignored_of(
+    owners: NDArray[np.int32],
+    maps: NDArray[np.float32],
+    classes: Sequence[str],
+    image: NDArray[np.uint8],
+    settings: AttentionLabeling,
+) -> list[Region]:
+    """Return, class by class, the pixels of no object in the band below the threshold (Dataset Diffusion's 255)."""
+    if not settings.ignore_band:
+        return []
+    count = len(classes)
+    winner, value = maps[:count].argmax(axis=0), maps[:count].max(axis=0)
+    bottom = thresholds(maps, count, image, settings)[winner] - settings.ignore_band
+    band = (owners == NOTHING) & (value >= bottom) & (value >= maps[count:].max(axis=0, initial=0.0))
+    regions = [(name, band & (winner == index)) for index, name in enumerate(classes)]
+    return [Region(name, Rle.of(mask)) for name, mask in regions if mask.any()]
+
+
+def enlarged(maps: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """Return `maps` [words, h, w] at the picture's size, each stretched to 0..1: [words, height, width]."""
+    large = np.stack([cv2.resize(m.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for m in maps])
+    least, greatest = large.min(axis=(1, 2), keepdims=True), large.max(axis=(1, 2), keepdims=True)
+    return np.asarray((large - least) / np.maximum(greatest - least, 1.0), np.float32)

@@ -1,0 +1,87 @@
+"""From detections to instances: thresholds, duplicates, and whose class it is. Pure, on a CPU, without torch.
+
+A detector's classes are known by name. Where several classes of the dataset go by one name in the detector (sedan
+and suv are both its car), the prompt tells which is meant, what replaced objects being one of them; where it names
+none or several of them, nobody can tell, and there is no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from diffugen_api.recipes import classes_by_native
+from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
+from diffugen_generator.labeling.evidence.detections import Detection, Detections
+from diffugen_generator.labeling.words import Vocabulary, mentions
+from diffugen_generator.samples.labels import Instance, Rle
+
+
+def choose(
+    detections: Detections,
+    settings: DetectorLabeling,
+    classes: Sequence[ObjectClass],
+    prompt: str,
+    words: Mapping[str, Sequence[str]] | None = None,
+) -> list[Instance]:
+    """Return the objects of a picture, class by class in the order of `classes`, the best first.
+
+    Args:
+        detections: all that the detector saw.
+        settings: `confidence` and `iou` are read here; all else went into the evidence.
+        classes: the dataset's.
+        prompt: the picture's, as plain text.
+        words: what objects of a class are called in the prompt besides the class's own words.
+    """
+    names = _names(settings, classes, prompt, words or {})
+    found: dict[str, list[Detection]] = {each.name: [] for each in classes}
+    for detection in detections.found:
+        name = names.get(detection.native.casefold())
+        if name is not None and detection.score >= settings.confidence:
+            found[name].append(detection)
+    return [
+        instance_of(name, each.score, each.mask) for name, some in found.items() for each in _apart(some, settings.iou)
+    ]
+
+
+def instance_of(name: str, score: float, mask: Rle) -> Instance:
+    """Return an object with this mask; its box encloses the mask's pixels."""
+    x, y, width, height = (float(side) for side in coco_mask.toBbox(_coco(mask)))
+    return Instance(name, score, (x, y, width, height), int(coco_mask.area(_coco(mask))), mask)
+
+
+def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Return the intersection over union of each mask of `ones` with each of `others`: [ones, others]."""
+    if not ones or not others:
+        return np.zeros((len(ones), len(others)))
+    crowds = [0] * len(others)
+    return np.asarray(coco_mask.iou([_coco(m) for m in ones], [_coco(m) for m in others], crowds))
+
+
+def _names(
+    settings: DetectorLabeling, classes: Sequence[ObjectClass], prompt: str, words: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return the dataset's class for each class of the detector, in lower case; those nobody can tell are left out."""
+    vocabulary = Vocabulary({each.name: each.words for each in classes}).called(words)
+    named = {mention.name for mention in mentions(prompt, vocabulary)}
+    meant = {
+        native: some if len(some) == 1 else [each for each in some if each.name in named]
+        for native, some in classes_by_native(settings, classes).items()
+    }
+    return {native: some[0].name for native, some in meant.items() if len(some) == 1}
+
+
+def _apart(detections: Sequence[Detection], most: float) -> list[Detection]:
+    """Drop detections, the best of which comes first, that overlap a better one by more than `most`."""
+    overlap = overlaps([each.mask for each in detections], [each.mask for each in detections])
+    kept: list[int] = []
+    for number in range(len(detections)):
+        if all(overlap[number, other] <= most for other in kept):
+            kept.append(number)
+    return [detections[number] for number in kept]
+
+
+def _coco(mask: Rle) -> dict[str, object]:
+    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}

@@ -1,0 +1,53 @@
+"""What a model saw in one picture: a map for each word that the prompt names, as it is kept in the store."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_generator.labeling.evidence.npz import arrays_in
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Attention maps of one picture, classes first, then background words."""
+
+    classes: tuple[str, ...]
+    """The classes that the prompt names, in the vocabulary's order."""
+    background: tuple[str, ...]
+    """The background words that the prompt names."""
+    maps: NDArray[np.uint8]
+    """[classes + background, h, w]; each map's own range of attention as 0..255, at the resolution of the capture."""
+    presence: tuple[float, ...] = ()
+    """For each class, the share by which its words lessen the prediction error; empty where that was not asked."""
+
+    def dumps(self) -> bytes:
+        """Return an npz file: the same bytes for the same evidence (`np.savez` gives all entries one fixed time)."""
+        stream = io.BytesIO()
+        arrays: dict[str, Any] = {
+            "classes": np.array(self.classes, dtype=np.str_),
+            "background": np.array(self.background, dtype=np.str_),
+            "maps": self.maps,
+        }
+        if self.presence:
+            arrays["presence"] = np.array(self.presence, dtype=np.float32)
+        np.savez(stream, **arrays)
+        return stream.getvalue()
+
+    @classmethod
+    def loads(cls, data: bytes) -> Evidence:
+        """Read an npz file; raise `ValueError` where it is none of ours."""
+        with arrays_in(data, "an evidence file") as arrays:
+            classes = tuple(str(name) for name in arrays["classes"])
+            background = tuple(str(word) for word in arrays["background"])
+            maps = arrays["maps"]
+            presence = tuple(float(share) for share in arrays["presence"]) if "presence" in arrays else ()
+        if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != len(classes) + len(background):
+            raise ValueError(f"not an evidence file: maps of shape {maps.shape} and type {maps.dtype}")
+        if presence and len(presence) != len(classes):
+            raise ValueError(f"not an evidence file: presence of {len(presence)} of {len(classes)} classes")
+        return cls(classes, background, maps, presence)

@@ -1,0 +1,70 @@
+"""What a detector saw in one picture: every answer it gave, whatever its score, as it is kept in the store.
+
+Thresholds are decisions (`choosing`), so changing one never runs the detector again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
+from diffugen_generator.labeling.evidence.npz import arrays_in
+from diffugen_generator.samples.labels import Rle
+
+MOST = 100
+"""Detections kept of one picture: the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One answer of a detector."""
+
+    native: str
+    """The class, as the detector calls it."""
+    score: float
+    """The detector's own, in 0..1."""
+    mask: Rle
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """A detector's answers for one picture, the best first."""
+
+    size: tuple[int, int]
+    """The picture's height and width in pixels."""
+    found: tuple[Detection, ...]
+
+    @classmethod
+    def of(cls, masks: NDArray[np.bool_], natives: Sequence[str], scores: Sequence[float]) -> Detections:
+        """Keep the answers that are worth it: `masks` [n, height, width], and a class and a score for each."""
+        scores = [round(min(1.0, max(0.0, float(score))), 4) for score in scores]  # equal answers are equal bytes
+        order = [i for i in np.argsort([-score for score in scores], kind="stable") if masks[i].any()]
+        best = [i for i in order if scores[i] >= LEAST_CONFIDENCE][:MOST]
+        found = tuple(Detection(natives[i], scores[i], Rle.of(masks[i])) for i in best)
+        return cls((int(masks.shape[1]), int(masks.shape[2])), found)
+
+    def dumps(self) -> bytes:
+        """Return an npz file: the same bytes for the same detections."""
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream,
+            size=np.array(self.size, np.int32),
+            natives=np.array([each.native for each in self.found], np.str_),
+            scores=np.array([each.score for each in self.found], np.float64),
+            masks=np.array([each.mask.counts for each in self.found], np.str_),
+        )
+        return stream.getvalue()
+
+    @classmethod
+    def loads(cls, data: bytes) -> Detections:
+        """Read an npz file; raise `ValueError` where it is none of ours."""
+        with arrays_in(data, "a file of detections") as arrays:
+            height, width = (int(side) for side in arrays["size"])
+            rows = list(zip(arrays["natives"], arrays["scores"], arrays["masks"], strict=True))
+        found = (Detection(str(native), float(score), Rle((height, width), str(mask))) for native, score, mask in rows)
+        return cls((height, width), tuple(found))

@@ -1,0 +1,48 @@
+"""What a model says of a whole picture in one number, as it is kept in the store. Without torch."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from diffugen_generator.labeling.evidence.npz import arrays_in
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about a picture."""
+
+    value: float
+    entry: ClassVar[str]
+    """What the number is called in its file."""
+
+    def dumps(self) -> bytes:
+        """Return an npz file: the same bytes for the same score."""
+        stream = io.BytesIO()
+        arrays: dict[str, Any] = {self.entry: np.float64(round(self.value, 6))}
+        np.savez(stream, **arrays)
+        return stream.getvalue()
+
+    @classmethod
+    def loads(cls, data: bytes) -> Self:
+        """Read an npz file; raise `ValueError` where it is none of ours."""
+        with arrays_in(data, f"a score of a picture's {cls.entry}") as arrays:
+            return cls(float(arrays[cls.entry]))
+
+
+class Fit(Score):
+    """How well a picture fits its prompt, by CLIP: the cosine of the two embeddings, in -1..1."""
+
+    entry = "cosine"
+
+
+class Margin(Score):
+    """How far a picture is beyond the threshold of the concept that it exceeds most, by a safety checker.
+
+    In -2..2, to three digits; above 0 the checker flags it.
+    """
+
+    entry = "margin"

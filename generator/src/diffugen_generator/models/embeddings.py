@@ -1,0 +1,169 @@
+"""Embeddings: words that a text encoder was taught by textual inversion (Gal et al. 2022).
+
+A file holds one or more vectors for one word, as diffusers (`{token: vectors}`) or A1111 (`emb_params`,
+`string_to_param`) write them; for Stable Diffusion XL one set for each text encoder (`clip_l`, `clip_g`). The word is
+what the manifest says, whatever the file calls it. All of this is checked by the plan, so torch is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api import v1alpha1 as api
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.models.architecture import MARKS
+from diffugen_generator.models.model_folder import ModelFolder, open_file, settings_of
+from diffugen_generator.models.pickled_tensors import read_tensors
+from diffugen_generator.models.prompt_limits import token_limit
+from diffugen_generator.samples.shards import TaughtWord
+
+PLACES: Final = ("clip_l", "clip_g")
+"""What files call the text encoders of Stable Diffusion XL, the first and the second."""
+_A1111: Final = ("emb_params", "string_to_param")
+_DEFAULT: Final = "learned_embeds.safetensors"
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A word, and what it is to each text encoder."""
+
+    token: str
+    vectors: tuple[Vectors, ...]
+    """[n, width] for each text encoder; equally many for all."""
+
+    @property
+    def count(self) -> int:
+        """How many vectors, and so places in a prompt, the word takes."""
+        return len(self.vectors[0])
+
+
+def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str) -> Embedding:
+    """Read the embedding at `path` for `model`; `field` is the manifest's entry, `….embeddings[0]`.
+
+    Raises `SpecError` with reason `UnsupportedEmbedding` where the file is none, or is not for this model, and
+    `TokenTaken` where the model has a word of that name.
+    """
+    try:
+        vectors = _for_model(_vectors_in(read_tensors(path)), model)
+    except ValueError as error:
+        raise SpecError("UnsupportedEmbedding", f"{field}.uri: {path.name} {error}.") from None
+    room = token_limit(model) - MARKS
+    if len(vectors[0]) > room:
+        raise SpecError(
+            "UnsupportedEmbedding",
+            f"{field}.uri: {path.name} has {len(vectors[0])} vectors, and the text encoder reads {room} at once; "
+            "train one with fewer.",
+        )
+    if token.lower() in _vocabulary(model):
+        raise SpecError(
+            "TokenTaken",
+            f"{field}.token: {token!r} is a word that the model knows already; "
+            f"write another, such as '<{token.strip('<>')}-1>', here and in the prompts.",
+        )
+    return Embedding(token, vectors)
+
+
+def find_embeddings(named: Mapping[str, api.Embedding], model: ModelFolder, s3: S3 | None) -> tuple[TaughtWord, ...]:
+    """Find and check the embeddings that a manifest names, each by its field; raise as `open_embedding` does."""
+    return tuple(_find(field, each, model, s3) for field, each in named.items())
+
+
+def open_embeddings(words: Sequence[TaughtWord], model: ModelFolder, s3: S3 | None, *, stage: str) -> list[Embedding]:
+    """Open the embeddings that were planned with; raise `SpecError` where a file is another by now."""
+    opened = []
+    for number, word in enumerate(words):
+        field = f"embeddings[{number}] of stage {stage}"
+        _, path, digest = open_file(word.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
+        if digest != word.digest:
+            raise SpecError(
+                "ModelChanged",
+                f"{field}: {word.uri} has the digest {digest[:12]} here, and had {word.digest[:12]} in the plan; "
+                "give plan and stages the same file, or plan again.",
+            )
+        opened.append(open_embedding(path, word.token, model, field=field))
+    return opened
+
+
+def _find(field: str, each: api.Embedding, model: ModelFolder, s3: S3 | None) -> TaughtWord:
+    uri, path, digest = open_file(each.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
+    open_embedding(path, each.token, model, field=field)
+    return TaughtWord(each.token, uri, digest)
+
+
+def _vectors_in(content: Any) -> dict[str, Vectors]:
+    """Return the vectors of each place in a file's content; of one that names no places, under the empty name."""
+    if isinstance(content, np.ndarray):
+        return {"": _shaped(content)}
+    if not isinstance(content, Mapping):
+        raise ValueError("holds no embedding; give a file that textual inversion wrote")  # noqa: TRY004
+    named = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    if any(place in named for place in PLACES):
+        return {place: _shaped(named[place]) for place in PLACES if place in named}
+    for name in _A1111:
+        if name in content:
+            inner = content[name]
+            inner = next(iter(inner.values()), None) if isinstance(inner, Mapping) else inner
+            if isinstance(inner, np.ndarray):
+                return {"": _shaped(inner)}
+    if len(named) != 1:
+        raise ValueError(
+            f"holds {len(named)} tensors where an embedding has one, or clip_l and clip_g; "
+            "give a file that textual inversion wrote"
+        )
+    return {"": _shaped(next(iter(named.values())))}
+
+
+def _shaped(vectors: NDArray[Any]) -> Vectors:
+    """Return vectors as [n, width]."""
+    whole = vectors[None] if vectors.ndim == 1 else vectors
+    if whole.ndim != 2 or not len(whole) or not np.isfinite(whole).all():
+        raise ValueError(f"holds a tensor of shape {list(vectors.shape)} that is no list of vectors; train it anew")
+    return whole.astype(np.float32)
+
+
+def _for_model(vectors: Mapping[str, Vectors], model: ModelFolder) -> tuple[Vectors, ...]:
+    """Return the vectors for each of the model's text encoders; raise `ValueError` where they do not fit."""
+    widths = _widths(model)
+    mend = "give one that was trained for such a model"
+    if len(widths) == 1:
+        found = [vectors.get("", next(iter(vectors.values())))]
+    elif missing := [place for place in PLACES if place not in vectors]:
+        raise ValueError(f"has no {' and '.join(missing)}, which Stable Diffusion XL needs; {mend}")
+    else:
+        found = [vectors[place] for place in PLACES]
+    for each, width in zip(found, widths, strict=True):
+        if each.shape[1] != width:
+            raise ValueError(f"has vectors of {each.shape[1]} numbers where {model.uri} reads {width}; {mend}")
+    if len({len(each) for each in found}) > 1:
+        raise ValueError(f"has {len(found[0])} vectors in clip_l and {len(found[1])} in clip_g; train it anew")
+    return tuple(found)
+
+
+def _widths(model: ModelFolder) -> Sequence[int]:
+    names = ("text_encoder", "text_encoder_2")
+    settings = [settings_of(model.path / n / "config.json") for n in names if (model.path / n).is_dir()]
+    two = model.pipeline == "StableDiffusionXLPipeline"
+    return [int(each.get("hidden_size", 512)) for each in settings][: 2 if two else 1]
+
+
+def _vocabulary(model: ModelFolder) -> frozenset[str]:
+    """Return the words of the model's tokenizer, in lower case, and those parts of words that may end one."""
+    words = set[str]()
+    for name in ("vocab.json", "added_tokens.json"):
+        file = model.path / "tokenizer" / name
+        if file.is_file():
+            words |= set(json.loads(file.read_bytes()))
+    whole = model.path / "tokenizer" / "tokenizer.json"
+    if not words and whole.is_file():
+        words |= set(json.loads(whole.read_bytes())["model"]["vocab"])
+    return frozenset(word.removesuffix("</w>").lower() for word in words)

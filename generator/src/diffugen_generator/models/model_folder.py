@@ -1,0 +1,202 @@
+"""Models by name: what a `model:` field means, found, checked and digested without loading anything.
+
+A model is a folder in diffusers' layout, here, in a bucket or on the hub. Its digest covers what the pipeline reads,
+and nothing else, so a README or a second copy of the weights changes no picture's address, and it is the same wherever
+the folder lies. Plans need no weights of models from elsewhere; whoever draws has them in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.models import cache
+from diffugen_generator.models.architecture import check_architecture, takes_a_mask
+from diffugen_generator.models.digests import FileDigest, digest_of, hashed
+from diffugen_generator.models.files import INDEX, PICKLED, PIPELINES, Choice, choose, settings_from
+from diffugen_generator.models.headers import check_whole
+from diffugen_generator.models.remotes import Remote, held, remote_of
+from diffugen_generator.models.uris import BUCKET, BUILTIN, BUILTIN_FOLDER, HUB, path_of
+
+__all__ = [
+    "BUCKET", "BUILTIN", "HUB", "PIPELINES", "ModelFolder", "builtin_names", "check_kind", "made_for_inpainting",
+    "open_file", "resolve", "settings_of",
+]  # fmt: skip
+
+_FIELD = "spec.stages[].txt2img.model"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model that was found and can be loaded."""
+
+    uri: str
+    """Of a repository: with the commit that its branch was at."""
+    path: Path
+    """Of a model from elsewhere that was resolved without `weights`: a folder of its settings alone."""
+    digest: str
+    """SHA-256 over names and digests of the files that the pipeline reads, in hex."""
+    pipeline: str = "StableDiffusionPipeline"
+    """One of `PIPELINES`."""
+    weights: frozenset[str] = frozenset()
+    """The files of its weights, relative to `path`."""
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the models that ship with the generator."""
+    return sorted(index.parent.name for index in BUILTIN_FOLDER.glob(f"*/{INDEX}"))
+
+
+def resolve(
+    uri: str,
+    *,
+    field: str = _FIELD,
+    s3: S3 | None = None,
+    pin: str | None = None,
+    pickled: bool = False,
+    weights: bool = True,
+) -> ModelFolder:
+    """Find the model that `uri` names: `builtin://NAME`, `hf://…`, `s3://…`, or the absolute path of a folder.
+
+    Args:
+        uri: the manifest's value.
+        field: the manifest's field, for errors.
+        s3: the store whose endpoint, region and credentials `s3://` means.
+        pin: the digest that the model must have; with it, pickled weights are allowed.
+        pickled: allow pickled weights without it: the caller compares the digest.
+        weights: fetch the weights of a model from elsewhere; without, only what is needed to check and digest it.
+
+    Raises:
+        SpecError: reason `UnknownModel` where there is no such folder, `UnsupportedModel` where it is no Stable
+            Diffusion pipeline with safetensors weights, `ModelMismatch` where it has another digest than `pin`.
+        Failure: where it is kept does not answer, or refuses.
+    """
+    if uri.startswith((HUB, BUCKET)):
+        found, safe = _resolve_remote(remote_of(uri, field, s3), field, weights=weights)
+    else:
+        found, safe = _resolve_folder(uri, field)
+    pin_field = f"{field.removesuffix('model')}modelSHA256"
+    if pin is not None and pin != found.digest:
+        raise SpecError(
+            "ModelMismatch",
+            f"{pin_field}: the model {uri} has the digest {found.digest}, and not {pin}; "
+            "look what changed, then write its digest, or leave the field out.",
+        )
+    if not safe and not (pin or pickled):
+        folders = ", ".join(sorted({f"{name.partition('/')[0]}/" for name in found.weights if name.endswith(PICKLED)}))
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {uri!r} has only pickled weights in {folders}, which may run code when loaded; "
+            f"save it anew with safe_serialization=True, or set {pin_field} to {found.digest} if you trust it.",
+        )
+    return found
+
+
+def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) -> tuple[str, Path, str]:
+    """Find one small file: `hf://ORG/NAME@REVISION/FILE`, `s3://BUCKET/FILE`, or an absolute path.
+
+    Returns its URI (a repository's with its commit), where it is here, and its SHA-256 in hex. `default` is the file
+    of a repository where none is named. Raises as `resolve` does.
+    """
+    if not uri.startswith((HUB, BUCKET)):
+        path = Path(uri)
+        if not path.is_absolute() or not path.is_file():
+            raise SpecError(
+                "UnknownEmbedding",
+                f"{field}: there is no file {uri!r}; give an absolute path, s3://BUCKET/FILE or hf://ORG/NAME/FILE.",
+            )
+        return uri, path, hashed(path).sha256
+    if uri.startswith(HUB):
+        from diffugen_generator.models.hub import Repository  # noqa: PLC0415 - few models are from there
+
+        repository = Repository(uri, field)
+        name, remote = repository.path or default, repository
+        if name != repository.path:
+            repository.path = name
+    else:
+        from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
+
+        bucket = BucketFolder(uri, field, s3, single=True)
+        name, remote = bucket.path, bucket  # type: ignore[assignment]  # a Remote, too
+    folder, files = cache.entry([remote.identity, name], lambda part: remote.fetch([name], part))
+    return remote.uri, folder / name, files[name].sha256
+
+
+def check_kind(model: ModelFolder, kind: str, field: str) -> None:
+    """Raise `SpecError` where a stage of `kind` cannot draw with a model that was made for inpainting."""
+    if kind != "inpaint" and made_for_inpainting(model):
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} is made for inpainting and cannot do {kind}; name one that is not, or use it in "
+            "an inpaint stage.",
+        )
+
+
+def made_for_inpainting(model: ModelFolder) -> bool:
+    """Return whether the model's UNet is given a mask and what is around it."""
+    return takes_a_mask(model.path)
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """Read a JSON file of the model; raise `ValueError` where it is missing or broken."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise ValueError(f"has no {path.name} in {path.parent.name}/.") from None
+    return settings_from(content, f"{path.name} in {path.parent.name}/")
+
+
+def _resolve_folder(uri: str, field: str) -> tuple[ModelFolder, bool]:
+    path = _folder_of(uri, field)
+    names = [file.relative_to(path).as_posix() for file in path.glob("*/*") if file.is_file()]
+    index = (path / INDEX).read_bytes() if (path / INDEX).is_file() else None
+    choice = _chosen(uri, field, names, index)
+    return _found(uri, field, path, choice, {name: hashed(path / name) for name in choice.names}), choice.safe
+
+
+def _resolve_remote(remote: Remote, field: str, *, weights: bool) -> tuple[ModelFolder, bool]:
+    def choose(part: Path) -> Choice:
+        return _choice_of(remote, field, part)
+
+    folder, files = held(remote, "model", [remote.identity], choose, weights=weights)
+    choice = _chosen(remote.uri, field, list(files), (folder / INDEX).read_bytes())
+    return _found(remote.uri, field, folder, choice, files), choice.safe
+
+
+def _choice_of(remote: Remote, field: str, folder: Path) -> Choice:
+    names = remote.names()
+    index = None
+    if INDEX in names:
+        remote.fetch([INDEX], folder)
+        index = (folder / INDEX).read_bytes()
+    return _chosen(remote.uri, field, names, index)
+
+
+def _chosen(uri: str, field: str, names: Collection[str], index: bytes | None) -> Choice:
+    try:
+        return choose(names, index)
+    except ValueError as error:
+        raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
+
+
+def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str, FileDigest]) -> ModelFolder:
+    try:
+        check_whole(path, choice.weights)
+        check_architecture(path, choice.pipeline)
+    except ValueError as error:
+        raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
+    digest = digest_of({name: files[name] for name in choice.names})
+    return ModelFolder(uri, path, digest, choice.pipeline, choice.weights)
+
+
+def _folder_of(uri: str, field: str) -> Path:
+    path = path_of(uri, field, builtin=builtin_names(), what="a diffusers folder")
+    if not path.is_dir():
+        raise SpecError(
+            "UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there."
+        )
+    return path

@@ -1,0 +1,253 @@
+"""The models beside the one that draws: detectors, CLIP, safety checkers. Found without loading any of them.
+
+A detector's classes are read from its configuration, so that a class that it does not know is refused before anything
+is drawn. A plan needs no weights of models from elsewhere, only their digests; whoever looks has them in the cache.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, TypeVar
+
+from diffugen_api.errors import SpecError
+from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
+from diffugen_api.v1alpha1 import S3, ClipScore, DetectorLabeling, LabeledDatasetSpec, ObjectClass, Safety
+from diffugen_generator.models.digests import FileDigest, digest_of, hashed
+from diffugen_generator.models.files import PICKLED, SAFE, one_set, settings_from, variant_of
+from diffugen_generator.models.headers import check_whole
+from diffugen_generator.models.model_folder import open_file
+from diffugen_generator.models.pickled_classes import yolo_classes
+from diffugen_generator.models.remotes import held, remote_of
+from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
+
+SEGMENTERS: Final = ("eomt", "mask2former", "maskformer", "rf_detr")
+"""Values of `model_type` that label by themselves."""
+BOX_FINDERS: Final = ("grounding-dino", "mm-grounding-dino", "owlv2", "owlvit")
+MASK_MAKERS: Final = ("sam2", "sam2_video")
+CLIPS: Final = ("clip",)
+CHECKERS: Final = ("stable-diffusion-safety-checker",)
+"""Of CLIP's `model_type`, too; they are told by `architectures`."""
+
+M = TypeVar("M", DetectorLabeling, ClipScore, Safety)
+
+_FIELD = "spec.labeling.detector"
+_CHECKER = "StableDiffusionSafetyChecker"
+_CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
+_SETTINGS = (".json", ".txt")
+_SHOWN = 12
+"""Classes of a detector that an error lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A model that was found and can be loaded."""
+
+    uri: str
+    """Of a repository: with the commit that its branch was at."""
+    field: str
+    """The field of the manifest that names it."""
+    path: Path
+    """A folder, or the `.pt` file. Of a model from elsewhere that was found without `weights`: its settings alone."""
+    digest: str
+    """SHA-256 in hex: of a `.pt` file itself; of a folder over names, sizes and SHA-256s of what is read."""
+    family: str
+    """`model_type` in its configuration, yolo, or that of `CHECKERS`."""
+    classes: tuple[str, ...] = ()
+    """What it can find, in the order of its ids; empty where it is told what to find, or finds nothing."""
+    processor: Path = Path()
+    """The folder of its preprocessor_config.json."""
+    variant: str = ""
+    """Of its weights: `fp16`; empty for the plain ones."""
+
+
+def judges_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Judge]:
+    """Find the models that a spec asks for beside those that draw, by kind; of models from elsewhere no weights.
+
+    Kinds are `DETECTOR`, `MASKS`, `CLIP` and `SAFETY`; those whose URI is not `wanted` are left out. Raises `SpecError`
+    naming the field: `UnknownModel`, `UnsupportedModel`, or `UnknownDetectorClass` where the detector does not know a
+    class.
+    """
+    detector, clip, safety, s3 = spec.labeling.detector, spec.quality.clip_score, spec.quality.safety, spec.output.s3
+    found: dict[str, Judge] = {}
+    if detector is not None and wanted(detector.model):
+        found |= detectors_of(detector, s3, weights=False)
+        _check_classes(spec.classes, found[DETECTOR])
+    if clip is not None and wanted(clip.model):
+        found[CLIP] = clip_of(clip, s3, weights=False)
+    if safety is not None and wanted(safety.model):
+        found[SAFETY] = safety_of(safety, s3, weights=False)
+    return found
+
+
+def clip_of(clip: ClipScore, s3: S3 | None = None, *, weights: bool = True) -> Judge:
+    """Find a CLIP model; raise `SpecError` naming the field. Arguments as `detectors_of`."""
+    return _folder(clip.model, CLIPS, "spec.quality.clipScore.model", s3, weights=weights)
+
+
+def safety_of(safety: Safety, s3: S3 | None = None, *, weights: bool = True) -> Judge:
+    """Find a safety checker; raise `SpecError` naming the field. Arguments as `detectors_of`."""
+    return _folder(safety.model, CHECKERS, "spec.quality.safety.model", s3, weights=weights)
+
+
+def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: bool = True) -> dict[str, Judge]:
+    """Find the models of a detector, by `DETECTOR` and `MASKS`; raise `SpecError` naming the field.
+
+    `s3` is the store that `s3://` means. Without `weights` those of a model from elsewhere stay there, but for a `.pt`
+    file, which holds the classes.
+    """
+    if detector.type == "yolo":
+        return {DETECTOR: _pinned_file(detector.model, detector.sha256, s3)}
+    if detector.type == "transformers" or detector.mask_model is None:
+        return {DETECTOR: _folder(detector.model, SEGMENTERS, f"{_FIELD}.model", s3, weights=weights)}
+    return {
+        DETECTOR: _folder(detector.model, BOX_FINDERS, f"{_FIELD}.model", s3, weights=weights),
+        MASKS: _folder(detector.mask_model, MASK_MAKERS, f"{_FIELD}.maskModel", s3, weights=weights),
+    }
+
+
+def settled(settings: M | None, judges: Mapping[str, Judge], **kinds: str) -> M | None:
+    """Return settings that name models as they were found: of a repository, the commit that its branch was at.
+
+    `kinds` says for each field that names a model which of `judges` it is.
+    """
+    found = {field: judges[kind].uri for field, kind in kinds.items() if kind in judges}
+    return settings and settings.model_copy(update=found)
+
+
+def builtin_detectors() -> list[str]:
+    """Return the names of the detectors that ship with the generator."""
+    return sorted(config.parent.name for config in BUILTIN_FOLDER.glob(f"*/{_CONFIG}"))
+
+
+def _check_classes(classes: Sequence[ObjectClass], judge: Judge) -> None:
+    if not judge.classes:
+        return  # it is told what to find
+    known = {name.casefold() for name in judge.classes}
+    for number, each in enumerate(classes):
+        if each.detected_as.casefold() in known:
+            continue
+        near = difflib.get_close_matches(each.detected_as, judge.classes, n=3)
+        shown = list(dict.fromkeys([*near, *judge.classes]))[:_SHOWN]
+        more = f" and {len(judge.classes) - len(shown)} more" if len(judge.classes) > len(shown) else ""
+        raise SpecError(
+            "UnknownDetectorClass",
+            f"spec.classes[{number}].detectorClass: the detector {judge.uri} does not know {each.detected_as!r}; name "
+            f"what it calls {each.name!r} (it knows: {', '.join(shown)}{more}).",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What of a judge's folder is read."""
+
+    names: tuple[str, ...]
+    """Sorted; relative to the folder."""
+    weights: frozenset[str]
+    folder: str = ""
+    """Where in it the network is."""
+    processor: str = ""
+    """Where in it the preprocessor is."""
+    lacks: str = ""
+    """Why it cannot be loaded, the end of a sentence about it; empty where nothing is missing."""
+
+
+def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, weights: bool) -> Judge:
+    uri, path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
+    try:
+        config = settings_from((path / parts.folder / _CONFIG).read_bytes(), _CONFIG)
+    except ValueError as error:
+        raise _unsupported(uri, field, str(error)) from None
+    if (family := _family(config)) not in families:
+        raise _unsupported(uri, field, f"is a {family}; what can be used here is: {', '.join(families)}.")
+    if parts.lacks:
+        raise _unsupported(uri, field, parts.lacks)
+    try:
+        check_whole(path, parts.weights)
+    except ValueError as error:
+        raise _unsupported(uri, field, str(error)) from None
+    return Judge(
+        uri,
+        field,
+        path / parts.folder,
+        digest_of({PurePosixPath(name).name: digest for name, digest in files.items()}),
+        family,
+        _classes(config) if families is SEGMENTERS else (),
+        path / parts.processor,
+        variant_of(min(parts.weights, key=len)),
+    )
+
+
+def _found(
+    uri: str, field: str, s3: S3 | None, *, checker: bool, weights: bool
+) -> tuple[str, Path, _Parts, Mapping[str, FileDigest]]:
+    """Return the URI, of a repository with its commit; a folder here, what is read of it, and the digests of that."""
+    if uri.startswith((HUB, BUCKET)):
+        remote = remote_of(uri, field, s3)
+        parts = _parts_of(uri, field, remote.names(), checker=checker)
+        identity = [remote.identity, list(parts.names)]
+        path, files = held(remote, "folder", identity, lambda _: parts, weights=weights)
+        return remote.uri, path, parts, files
+    path = path_of(uri, field, builtin=builtin_detectors(), what="a folder")
+    if not path.is_dir():
+        raise SpecError("UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's folder there.")
+    names = [file.relative_to(path).as_posix() for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file()]
+    parts = _parts_of(uri, field, names, checker=checker)
+    return uri, path, parts, {name: hashed(path / name) for name in parts.names}
+
+
+def _parts_of(uri: str, field: str, names: Collection[str], *, checker: bool) -> _Parts:
+    seen = {name for name in names if not PurePosixPath(name).name.startswith(".")}
+    in_pipeline = checker and _CONFIG not in seen and f"safety_checker/{_CONFIG}" in seen
+    folder, processor = ("safety_checker/", "feature_extractor/") if in_pipeline else ("", "")
+    own = {name for name in seen if name.startswith(folder) and "/" not in name.removeprefix(folder)}
+    if (config := folder + _CONFIG) not in own:
+        raise _unsupported(uri, field, f"has no {_CONFIG}.")
+    safe = {name for name in own if name.endswith(SAFE)}
+    weights = one_set(safe, own) if safe else set[str]()
+    lacks = "" if safe else "has no weights; save them as safetensors."
+    if not safe and any(name.endswith(PICKLED) for name in own):
+        lacks = "has only pickled weights, which may run code when loaded; save it as safetensors."
+    settings = {name for name in own if name.endswith(_SETTINGS)}
+    if checker:
+        preprocessor = processor + _PREPROCESSOR
+        settings = {config, preprocessor} & seen
+        if preprocessor not in seen:
+            lacks = lacks or f"has no {preprocessor}; put the one that came with the checker there."
+    return _Parts(tuple(sorted(settings | weights)), frozenset(weights & safe), folder, processor, lacks)
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    return CHECKERS[0] if _CHECKER in (config.get("architectures") or ()) else str(config.get("model_type"))
+
+
+def _classes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = config.get("id2label") or {}
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def _unsupported(uri: str, field: str, why: str) -> SpecError:
+    return SpecError("UnsupportedModel", f"{field}: {uri!r} {why}")
+
+
+def _pinned_file(uri: str, sha256: str | None, s3: S3 | None) -> Judge:
+    field = f"{_FIELD}.model"
+    remote = uri.startswith((HUB, BUCKET)) and uri.endswith(".pt")
+    if remote:
+        uri, path, _ = open_file(uri, field=field, s3=s3)
+    else:
+        path = path_of(uri, field, builtin=builtin_detectors(), what="a .pt file")
+    if path.suffix != ".pt" or not path.is_file():
+        raise SpecError("UnknownModel", f"{field}: there is no .pt file {uri!r}; mount the model there.")
+    if (digest := hashed(path).sha256) != sha256:
+        raise SpecError(
+            "ModelChanged",
+            f"{_FIELD}.sha256: the file {uri} has the SHA-256 {digest}; state that if it is the file you trust.",
+        )
+    try:
+        classes = yolo_classes(path)
+    except ValueError as error:
+        raise _unsupported(uri, field, str(error)) from None
+    return Judge(uri, field, path, digest, "yolo", classes)

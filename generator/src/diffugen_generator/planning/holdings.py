@@ -1,0 +1,91 @@
+"""What a store already holds of one stage: found by listing, once for each kind of thing.
+
+A million samples in 500 MB: an id is kept as a 128-bit number with a bit for each kind of thing beside it, and
+evidence is listed only when some picture has no labels. A listing that does not end within two thousand keys is split
+into the 256 folders that ids are spread over, 32 at a time: a bucket lists a thousand keys a round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from diffugen_api import layout
+from diffugen_api.plan import StageRecipe
+from diffugen_generator.samples.shards import Need
+from diffugen_generator.store.protocol import Store
+
+_DRAWN, _LABELLED = 1, 2
+_SEEN = 4
+"""The first kind of evidence; further kinds have the bits above it."""
+_COMPLETE = _DRAWN | _LABELLED
+
+_PEEK = 2000
+"""Keys that are listed in one go before the listing is split."""
+_LISTINGS = 32
+"""Listings at once."""
+_DIGITS = 32
+"""Hex digits of a sample id."""
+
+
+class Holdings:
+    """The pictures, evidence and labels that a store holds under a stage's addresses."""
+
+    def __init__(self, store: Store | None, recipe: StageRecipe) -> None:
+        """List pictures and labels; without a store nothing is held."""
+        self._store = store
+        self._recipe = recipe
+        self._held: dict[int, int] = {}
+        self._evidence_listed = False
+        self._note(_DRAWN, layout.samples(recipe.stage), "/recipe.json")
+        self._note(_LABELLED, layout.labels_folder(recipe.stage, recipe.label_id), ".json")
+
+    def need(self, sample_id: str) -> Need | None:
+        """Return what a sample lacks first; None where it is complete."""
+        number = int(sample_id, 16)
+        held = self._held.get(number, 0)
+        if not held & _DRAWN:
+            return Need.DRAW
+        if held & _COMPLETE == _COMPLETE:
+            return None
+        if not self._evidence_listed:
+            self._evidence_listed = True
+            for kind, evidence_id in enumerate(self._recipe.evidence_ids):
+                self._note(_SEEN << kind, layout.evidence_folder(self._recipe.stage, evidence_id), ".npz")
+            held = self._held.get(number, 0)
+        every = (_SEEN << len(self._recipe.evidence_ids)) - _SEEN
+        return Need.LABEL if held & every == every else Need.SEE
+
+    def _note(self, bit: int, folder: str, ending: str) -> None:
+        if self._store is None:
+            return
+        held = self._held
+        for ids in ids_below(self._store.list, folder, ending):
+            for number in ids:
+                held[number] = held.get(number, 0) | bit
+
+
+def ids_below(listing: Callable[[str], Iterator[str]], folder: str, ending: str) -> Iterator[list[int]]:
+    """Yield, in batches, the ids of the objects `<folder>…<id><ending>`; other objects are passed over."""
+    keys = list(islice(listing(folder), _PEEK))
+    yield list(_ids(keys, ending))
+    if len(keys) < _PEEK:
+        return
+
+    def ids_of(prefix: str) -> list[int]:
+        return list(_ids(listing(prefix), ending))
+
+    with ThreadPoolExecutor(_LISTINGS, "list") as pool:
+        yield from pool.map(ids_of, (f"{folder}{spread:02x}/" for spread in range(256)))
+
+
+def _ids(keys: Iterable[str], ending: str) -> Iterator[int]:
+    skip = len(ending)
+    for key in keys:
+        if key.endswith(ending):
+            digits = key[-_DIGITS - skip : -skip]
+            try:
+                yield int(digits, 16)
+            except ValueError:
+                continue  # somebody else's object

@@ -1,0 +1,357 @@
+"""The plan step: finds what is missing, before any GPU is asked for, and writes it down as shards.
+
+For each stage, in the order of the graph: the model is found, the spec expanded, every sample looked up in what the
+store holds, and what is missing written to `plans/<revision>/<stage>/`. `plan.json` comes last: with it the plan
+stands. One pass, in constant memory but for the ids that the store holds and the prompts' fingerprints; a shard is on
+its way to the store as soon as it is full.
+
+Whether a sample can be drawn at all may depend on its source's labels. Where those are all there the plan decides it,
+so that a stage whose last samples are skipped has nothing to do; where not, the worker does.
+
+Access is checked by the work itself: listing shows whether the store can be read, and
+`plans/<revision>/spec.json`, written first, whether it can be written to. No permission is needed that the
+run would not need anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffugen_api import layout
+from diffugen_api.contract import Outcome, StagePlan
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import (
+    Sample,
+    SpecError,
+    StageRecipe,
+    canonical,
+    check_weights,
+    count_distinct_samples,
+    has_samples,
+    most_samples,
+    samples_of,
+    samples_per_shard,
+    stage_recipe,
+)
+from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
+from diffugen_generator.bounded_pool import in_order
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.models.embeddings import find_embeddings
+from diffugen_generator.models.model_folder import ModelFolder, check_kind, resolve
+from diffugen_generator.models.samplers import check_sampler
+from diffugen_generator.models.side_models import Judge, judges_of, settled
+from diffugen_generator.planning.holdings import Holdings
+from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
+from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
+from diffugen_generator.store.protocol import JSON, Store
+
+MAX_SAMPLES = 5_000_000
+"""Of one stage: beyond it, what plan and publish remember outgrows the small pods that they run in."""
+
+_LOOK_EVERY = 5000
+"""Samples between two reports of progress and two looks at `stop`."""
+
+_READERS = 32
+"""Sources' labels being read at once."""
+_WINDOW = 256
+"""Samples whose sources are read ahead."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many samples were looked at, of all stages, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageInPlan:
+    """A stage, its model, and the addresses that follow from both."""
+
+    stage: Stage
+    model: ModelFolder
+    recipe: StageRecipe
+    judges: Mapping[str, Judge]
+    """The models beside it that look, by kind."""
+    embeddings: tuple[TaughtWord, ...] = ()
+
+
+def plan(
+    order: WorkOrder,
+    store: Store,
+    *,
+    on_progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`."""
+    stages = stages_of(order.spec)
+    store.check()
+    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    size = _shard_size(order.spec)
+    watch = _Watch(sum(most_samples(order.spec).values()), on_progress, stop)
+    found: dict[str, StagePlan] = {}
+    for each in stages:
+        with ShardWriter(store, _header(order, each), size) as shards:
+            found[each.stage.name] = _look_at(_decided(order.spec, each, store, found), each, shards, watch)
+    plans = [found[stage.name] for stage in order.spec.stages]
+    watch.finish()
+    store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
+    return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
+
+
+def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
+    """Return what a plan would find, writing nothing; without a store everything is missing."""
+    stages = stages_of(order.spec)
+    if store is not None:
+        store.check()
+    size = _shard_size(order.spec)
+    watch = _Watch(sum(most_samples(order.spec).values()), on_progress, lambda: False)
+    found: dict[str, StagePlan] = {}
+    for each in stages:
+        samples = _decided(order.spec, each, store, found)
+        found[each.stage.name] = _look_at(samples, each, ShardCounter(size), watch)
+    watch.finish()
+    return [found[stage.name] for stage in order.spec.stages]
+
+
+def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
+    """Return the stages in the order of the graph, each with its model.
+
+    Raises `SpecError` naming the field where the spec cannot be planned.
+    """
+    check_counts(spec)
+    check_weights(spec)
+    judges = judges_of(spec)
+    seen = _digests(judges)
+    stages: dict[str, StageInPlan] = {}
+    numbers = {stage.name: number for number, stage in enumerate(spec.stages)}
+    for stage in in_graph_order(spec.stages):
+        uri, field = model_of(spec.stages, stage)
+        pin = model_stage(spec.stages, stage).task.model_sha256
+        model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
+        check_kind(model, stage.kind, field)
+        drawing = f"spec.stages[{numbers[stage.name]}].{stage.kind}"
+        check_sampler(model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing)
+        words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
+        digests = {word.token: word.digest for word in words}
+        source = stages[stage.source].recipe if stage.source is not None else None
+        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=seen)
+        stages[stage.name] = StageInPlan(stage, model, recipe, judges, words)
+    return list(stages.values())
+
+
+def check_counts(spec: LabeledDatasetSpec) -> None:
+    """Raise `SpecError` where a stage has more pictures than can be done, or none; they are counted, not expanded."""
+    most = most_samples(spec)
+    for number, stage in enumerate(spec.stages):
+        _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
+
+
+def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str) -> None:
+    """Raise `SpecError` where a stage, which has `count` pictures at most, has more than can be done, or none."""
+    if count > MAX_SAMPLES and stage.source is not None:
+        count = count_distinct_samples(spec, stage.name)  # what came before is a bound
+    if count > MAX_SAMPLES:
+        asking = f"{field}: it asks"
+        if stage.source is None:
+            asking = "spec.prompts: templates, variables and samplesPerPrompt ask"
+        raise SpecError(
+            "TooManySamples",
+            f"{asking} for {count:,} pictures a stage; {MAX_SAMPLES:,} are the most: ask for fewer, or split the "
+            "dataset.",
+        )
+    if stage.source is not None and not has_samples(spec, stage.name):
+        raise SpecError(
+            "NothingToDraw",
+            f"{field}: every combination is that of the source, stage {stage.source!r}: name other values.",
+        )
+
+
+def sentence(plans: list[StagePlan]) -> str:
+    """Return a plan in one sentence."""
+    total, reused = sum(s.total for s in plans), sum(s.reused for s in plans)
+    if total == reused:
+        skipped = sum(s.skipped for s in plans)
+        but = f", but for {skipped:,} whose source is rejected or has no label" if skipped else ""
+        return f"all {total:,} samples are there already{but}"
+    parts = ("draw", "relabel", "shards", "skipped")
+    draw, relabel, shards, skipped = (sum(getattr(s, part) for s in plans) for part in parts)
+    return (
+        f"{total:,} samples: {draw:,} to draw, {relabel:,} to label anew, {reused - skipped:,} there already"
+        f"{f', {skipped:,} skipped' if skipped else ''}; {shards:,} shard{'' if shards == 1 else 's'}"
+    )
+
+
+def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
+    return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
+
+
+def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the digests of each stage's embeddings by their tokens, as `plan.json` says them."""
+    return {
+        stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
+        for stage in summary["stages"]
+    }
+
+
+def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
+    return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
+
+
+@dataclass
+class _Watch:
+    """Counts samples of all stages; every few thousand it reports, and looks whether to stop."""
+
+    expected: int
+    on_progress: Progress | None
+    stop: Callable[[], bool]
+    looked: int = 0
+
+    def pass_one(self) -> None:
+        self.looked += 1
+        if self.looked % _LOOK_EVERY:
+            return
+        if self.stop():
+            raise Interrupted("planning was stopped; it begins anew")
+        if self.on_progress:
+            self.on_progress(self.looked, self.expected)
+
+    def finish(self) -> None:
+        if self.on_progress:
+            self.on_progress(self.looked, self.looked)
+
+
+_Decided = tuple[Sample, Need | None, str]
+"""A sample, what it lacks, and why it is skipped, where that can be told."""
+
+
+def _look_at(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, watch: _Watch) -> StagePlan:
+    total, skipped, needs = 0, 0, dict.fromkeys(Need, 0)
+    for sample, need, refusal in samples:
+        if refusal:
+            skipped += 1
+        elif need is not None:
+            needs[need] += 1
+            shards.add(sample, need)
+        total += 1
+        watch.pass_one()
+    return StagePlan(
+        name=each.stage.name,
+        total=total,
+        reused=total - sum(needs.values()),
+        draw=needs[Need.DRAW],
+        relabel=needs[Need.SEE] + needs[Need.LABEL],
+        skipped=skipped,
+        shards=shards.finish(),
+        gpu=any(count for need, count in needs.items() if need.gpu),
+    )
+
+
+def _decided(
+    spec: LabeledDatasetSpec, each: StageInPlan, store: Store | None, found: Mapping[str, StagePlan]
+) -> Iterator[_Decided]:
+    """Yield the stage's samples; `found` is what was found of the stages before it."""
+    holdings = Holdings(store, each.recipe)
+    looked = ((sample, holdings.need(sample.id)) for sample in samples_of(spec, each.recipe))
+    origins = origins_of(each.recipe)
+    if store is None or not origins or any(found[o.stage].draw + found[o.stage].relabel for o in origins):
+        yield from ((sample, need, "") for sample, need in looked)
+        return
+    from diffugen_generator.quality.sources import Sources  # noqa: PLC0415 - numpy and COCO, only where labels are read
+
+    sources = Sources(store, origins, (spec.image.height, spec.image.width), spec.quality)
+
+    def decide(look: tuple[Sample, Need | None]) -> _Decided:
+        sample, need = look
+        if need is not Need.DRAW or sample.source is None:
+            return sample, need, ""
+        return sample, need, sources.refusal(sample.source)
+
+    yield from in_order(decide, looked, workers=_READERS, window=_WINDOW)
+
+
+def _shard_size(spec: LabeledDatasetSpec) -> int:
+    # by all samples, not by the missing ones: those are known only when the first shards are long written
+    return samples_per_shard(spec, max(most_samples(spec).values()))
+
+
+def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
+    return ShardHeader(
+        stage=each.stage.name,
+        kind=each.stage.kind,
+        revision=order.revision,
+        index=0,
+        model=each.model.uri,
+        model_digest=each.model.digest,
+        drawing=each.recipe.drawing,
+        evidence_id=each.recipe.evidence_id,
+        label_id=each.recipe.label_id,
+        attention=order.spec.labeling.attention,
+        classes=tuple(order.spec.classes),
+        origins=origins_of(each.recipe),
+        quality=order.spec.quality,
+        embeddings=each.embeddings,
+        detector=settled(order.spec.labeling.detector, each.judges, model=DETECTOR, mask_model=MASKS),
+        agreement=order.spec.labeling.agreement,
+        clip=settled(order.spec.quality.clip_score, each.judges, model=CLIP),
+        safety=settled(order.spec.quality.safety, each.judges, model=SAFETY),
+        witnesses=each.recipe.witnesses,
+        judges=_digests(each.judges),
+    )
+
+
+def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]) -> dict[str, Any]:
+    by_name = {each.stage.name: each for each in stages}
+    return {
+        "namespace": order.namespace,
+        "name": order.name,
+        "revision": order.revision,
+        "stages": [
+            {
+                **_json(found),
+                "model": each.model.uri,
+                "modelDigest": each.model.digest,
+                "evidenceId": each.recipe.evidence_id,
+                "labelId": each.recipe.label_id,
+                **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
+                **({"witnesses": dict(each.recipe.witnesses), "judges": _digests(each.judges)} if each.judges else {}),
+            }
+            for found in plans
+            for each in [by_name[found.name]]
+        ],
+    }
+
+
+def _json(model: LabeledDatasetSpec | StagePlan) -> dict[str, Any]:
+    data: dict[str, Any] = model.model_dump(mode="json", by_alias=True)
+    return data
+
+
+def _document(value: Any) -> bytes:
+    return canonical(value) + b"\n"
+
+
+def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
+    """Write the plan of a stage whose `total` pictures the store has from elsewhere; return what they share.
+
+    Where no attention is asked for, the stage's model is not looked for. Raises `SpecError` where one cannot be had.
+    """
+    [stage] = stages_of(order.spec) if order.spec.labeling.attention is not None else [_unasked(order.spec)]
+    found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
+    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
+    return replace(_header(order, stage), kind=GIVEN)
+
+
+def _unasked(spec: LabeledDatasetSpec) -> StageInPlan:
+    """Return a stage of pictures from elsewhere that its model does not look at."""
+    [stage] = spec.stages
+    judges = judges_of(spec)
+    model = ModelFolder(model_of(spec.stages, stage)[0], Path(), digest="")
+    return StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=_digests(judges)), judges)
+
+
+def _digests(judges: Mapping[str, Judge]) -> dict[str, str]:
+    return {kind: judge.digest for kind, judge in judges.items()}

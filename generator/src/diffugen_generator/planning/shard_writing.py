@@ -1,0 +1,91 @@
+"""Cuts a stage's missing samples into shards and writes each, beside the caller, as soon as it is full."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from diffugen_api import layout
+from diffugen_api.plan import Sample
+from diffugen_generator.bounded_pool import Lane
+from diffugen_generator.samples.shards import CONTENT_TYPE, Need, ShardHeader, ShardRow, encode_shard
+from diffugen_generator.store.protocol import Store
+
+_WRITES = 8
+"""Shards on their way to the store at once."""
+
+
+class Sink(Protocol):
+    """Takes the samples that lack something."""
+
+    def add(self, sample: Sample, need: Need) -> None:
+        """Take a sample."""
+
+    def finish(self) -> int:
+        """Return the number of shards that it made, once they are all where they should be."""
+        ...
+
+
+class ShardCounter:
+    """Counts the shards that a `ShardWriter` would write."""
+
+    def __init__(self, size: int) -> None:
+        """Count shards of `size` samples."""
+        self._size = size
+        self._rows = 0
+
+    def add(self, sample: Sample, need: Need) -> None:
+        """Count a sample."""
+        self._rows += 1
+
+    def finish(self) -> int:
+        """Return the number of shards."""
+        return -(-self._rows // self._size)
+
+
+class ShardWriter:
+    """Writes shards.
+
+    Rows are kept apart by need, so that full shards are all of one kind; what remains at the end is put
+    together, drawing first. At most 16 shards are in memory, however slow the store is.
+    """
+
+    def __init__(self, store: Store, header: ShardHeader, size: int) -> None:
+        """Write shards of `size` samples; `header` is that of each, but for its index."""
+        self._store = store
+        self._header = header
+        self._size = size
+        self._rows: dict[Need, list[bytes]] = {need: [] for need in Need}
+        self._lane = Lane(_WRITES)
+        self._shards = 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lane.__exit__(*error)
+
+    def add(self, sample: Sample, need: Need) -> None:
+        """Put a sample into a shard; raise what kept an earlier shard from being written."""
+        rows = self._rows[need]
+        rows.append(ShardRow(sample, need).to_line())
+        if len(rows) == self._size:
+            self._write(rows)
+            self._rows[need] = []
+
+    def finish(self) -> int:
+        """Write what remains, wait until every shard is in the store, and return their number."""
+        rest = [row for need in Need for row in self._rows[need]]
+        for start in range(0, len(rest), self._size):
+            self._write(rest[start : start + self._size])
+        self._lane.finish()
+        return self._shards
+
+    def _write(self, rows: list[bytes]) -> None:
+        self._lane.put(self._write_now, self._shards, rows)
+        self._shards += 1
+
+    def _write_now(self, index: int, rows: list[bytes]) -> None:
+        header = replace(self._header, index=index)
+        key = layout.shard(header.revision, header.stage, index)
+        self._store.write(key, encode_shard(header, rows), CONTENT_TYPE)

@@ -1,0 +1,91 @@
+"""Whether anything is drawn from a sample: its source has to stand, and to have what is to be replaced.
+
+A source stands by its own labels and `spec.quality`, and if its own source does. That is asked of the store whenever it
+matters (by the plan, by the worker, by publish) and kept nowhere, so a change of `quality` decides anew without a
+trace of what was decided before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+
+from diffugen_api import layout
+from diffugen_api.plan import Source
+from diffugen_api.v1alpha1 import Quality
+from diffugen_generator.failures import Incomplete, Missing
+from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.samples import labels
+from diffugen_generator.samples.shards import Origin
+from diffugen_generator.store.protocol import Store
+
+REJECTED = "SourceRejected"
+"""Reason of a sample whose source is not in the dataset."""
+UNLABELLED = "SourceWithoutLabel"
+"""Reason of a sample whose source has no object of the class that is to be replaced."""
+
+_KEPT = 4096
+"""Verdicts that are remembered: samples of one source come one after the other."""
+
+
+class Sources:
+    """The samples that a stage draws from. Safe to share between threads."""
+
+    def __init__(self, store: Store, origins: Sequence[Origin], size: tuple[int, int], quality: Quality) -> None:
+        """Judge the samples of `origins`, the nearest first, whose pictures are of `size`: height and width."""
+        self._store = store
+        self._origins = origins
+        self._size = size
+        self._quality = quality
+        self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
+        self._lock = Lock()
+
+    def refusal(self, source: Source) -> str:
+        """Return why nothing is drawn from `source`, in CamelCase; empty where it stands.
+
+        Raises `Incomplete` where a label of it, or of what it comes from, is not in the store.
+        """
+        line = list(source.line())
+        for number in reversed(range(len(line))):  # from the root, so that labels which nobody made are not asked for
+            why = self._fault(number, line[number])
+            if why:
+                return why if number == 0 else REJECTED
+        return ""
+
+    def label(self, source: Source) -> labels.Label:
+        """Return all that is labelled in `source`, good enough or not."""
+        return self._read(0, source)
+
+    def _fault(self, number: int, source: Source) -> str:
+        verdict = self._verdict(number, source)
+        if not verdict.accepted:
+            return REJECTED
+        if source.replaced and all(each.class_name != source.replaced for each in verdict.instances):
+            return UNLABELLED
+        return ""
+
+    def _verdict(self, number: int, source: Source) -> Verdict:
+        with self._lock:
+            if (known := self._verdicts.get(source.id)) is not None:
+                self._verdicts.move_to_end(source.id)
+                return known
+        verdict = judge(self._read(number, source), self._size, self._quality)
+        with self._lock:
+            self._verdicts[source.id] = verdict
+            if len(self._verdicts) > _KEPT:
+                self._verdicts.popitem(last=False)
+        return verdict
+
+    def _read(self, number: int, source: Source) -> labels.Label:
+        origin = self._origins[number]
+        key = layout.label(origin.stage, origin.label_id, source.id)
+        try:
+            return labels.loads(self._store.read(key))
+        except Missing:
+            raise Incomplete(
+                f"stage {origin.stage!r} is not finished: sample {source.id} has no labels, and others are drawn "
+                "from it; plan again to have it done"
+            ) from None
+        except ValueError as error:
+            raise Incomplete(f"{key} is broken ({error}); delete it and plan again") from error

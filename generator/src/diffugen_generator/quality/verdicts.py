@@ -1,0 +1,88 @@
+"""Which objects and which pictures are good enough: `spec.quality`, applied to labels alone.
+
+Pure: the same labels and settings give the same verdict, so a stricter setting costs a publish and nothing else.
+Duplicates are told from all pictures together, by `duplicates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from diffugen_api.recipes import CLIP, SAFETY
+from diffugen_api.v1alpha1 import Quality
+from diffugen_generator.labeling.evidence.image_statistics import BLANK
+from diffugen_generator.samples.labels import Instance, Label
+
+TOO_FEW = "TooFewInstances"
+"""A picture's reason: fewer objects than `minInstances` are left."""
+BLANK_PICTURE = "BlankPicture"
+"""A picture's reason: it has one colour, as where a safety filter blackened it."""
+POOR_FIT = "BelowClipScore"
+"""A picture's reason: CLIP finds that it does not fit its prompt."""
+UNSAFE = "Unsafe"
+"""A picture's reason: a safety checker flags it."""
+DUPLICATE = "Duplicate"
+"""A picture's reason: another, that stands, looks alike."""
+TOO_SMALL = "BelowMinAreaFraction"
+TOO_LARGE = "AboveMaxAreaFraction"
+AT_BORDER = "WithinMinBorderDistance"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What quality says of one picture."""
+
+    instances: tuple[Instance, ...]
+    """The objects that stand."""
+    reason: str = ""
+    """Why the picture is rejected, in CamelCase; empty where it is accepted."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """How many objects do not stand, by reason."""
+    duplicate_of: str = ""
+    """The sample that it is a duplicate of, where it is one."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the picture is in the dataset."""
+        return not self.reason
+
+    def as_duplicate(self, of: str) -> Verdict:
+        """Return the verdict on a picture that is good enough but looks like that of the sample `of`."""
+        return replace(self, reason=DUPLICATE, duplicate_of=of)
+
+
+def judge(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
+    """Judge a picture of `size` (height and width in pixels) by its label; duplicates are not told here."""
+    standing: list[Instance] = []
+    dropped: dict[str, int] = {}
+    for instance in label.instances:
+        fault = _fault(instance, size, quality)
+        if fault:
+            dropped[fault] = dropped.get(fault, 0) + 1
+        else:
+            standing.append(instance)
+    reason = _reason(label.looks, label.scores, len(standing), quality)
+    return Verdict(tuple(standing), reason, dropped)
+
+
+def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], standing: int, quality: Quality) -> str:
+    if looks and float(looks["deviation"]) < BLANK:
+        return BLANK_PICTURE
+    if quality.safety is not None and scores[SAFETY] > quality.safety.max:
+        return UNSAFE
+    if quality.clip_score is not None and scores[CLIP] < quality.clip_score.min:
+        return POOR_FIT
+    return TOO_FEW if standing < quality.min_instances else ""
+
+
+def _fault(instance: Instance, size: tuple[int, int], quality: Quality) -> str:
+    height, width = size
+    fraction = instance.area / (height * width)
+    if fraction < quality.min_area_fraction:
+        return TOO_SMALL
+    if fraction > quality.max_area_fraction:
+        return TOO_LARGE
+    x, y, w, h = instance.bbox
+    return AT_BORDER if min(x, y, width - x - w, height - y - h) < quality.min_border_distance else ""

@@ -1,0 +1,222 @@
+"""A model at work: draws the pictures of samples, and looks at them. The one door to torch for the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffugen_api.plan import Sample
+from diffugen_api.v1alpha1 import S3
+from diffugen_api.weights import Piece
+from diffugen_generator.diffusion.components import Components, load
+from diffugen_generator.diffusion.devices import open_device
+from diffugen_generator.diffusion.drawing import DrawingSettings, Order
+from diffugen_generator.diffusion.masks import Ground
+from diffugen_generator.diffusion.parallel_drawers import Crew
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.labeling.attention.fitting import fitted
+from diffugen_generator.labeling.attention.inline import Watcher
+from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.presence import PresenceCheck
+from diffugen_generator.labeling.decide.findings import Findings
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.words import Vocabulary
+from diffugen_generator.models.embeddings import Embedding
+from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.samples.shards import GIVEN, ShardHeader
+from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, Portions
+from diffugen_generator.stages.label_only_session import Bystanders, seen_of
+from diffugen_generator.stages.side_labelers import Witnesses
+
+SMALL_BATCH = 8
+"""Pictures at once on each thread, where a small model is drawn with on several."""
+
+FEW_PARAMETERS = 20_000_000
+"""Below this, operations of a UNet run on one thread on a CPU, and whole batches side by side."""
+MOST_HANDS = 4
+"""Batches side by side."""
+ENV_THREADS = "OMP_NUM_THREADS"
+# The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
+# ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
+
+
+class Studio:
+    """One model, loaded for the samples of one shard."""
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        header: ShardHeader,
+        *,
+        device: str | None,
+        batch: int | None,
+        dtype: str = "auto",
+        embeddings: Sequence[Embedding] = (),
+        s3: S3 | None = None,
+    ) -> None:
+        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
+
+        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught; `s3` is the
+        store that `s3://` means in the names of detectors.
+        """
+        where = open_device(device)
+        on_gpu = where.type == "cuda"
+        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
+        hands = 1
+        if not on_gpu and components.parameters < FEW_PARAMETERS:
+            hands = hands_of(os.environ)
+            torch.set_num_threads(1)
+        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if hands == 1 else SMALL_BATCH * hands)
+        """Samples to hand over at once."""
+        # One shape for all batches suits a GPU; on a CPU padding is only work.
+        one_shape = self.batch if on_gpu else None
+        self._drawing = Portions("draw", padded_to=one_shape)
+        self._looking = Portions("look at", padded_to=one_shape)
+        self._checking = Portions("check the words of")
+        texts = TextStates(components)
+        # In an order of their own, as the evidence's address does not depend on the order in the spec.
+        classes = sorted(header.classes, key=lambda each: each.name)
+        attention = header.attention
+        background = sorted(attention.background) if attention is not None else ()
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, background)
+        self._settings = settings_of(header)
+        self._components = components
+        self._vocabulary = vocabulary
+        self._attention = attention
+        self._inline = attention is not None and attention.capture == "inline"
+        self._fit = trained_side(components) if header.kind == GIVEN else None
+        self._refine = attention is not None and attention.refine
+        self._drawer = Crew(components, texts, hands)
+        self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._presence = PresenceCheck(components, texts, vocabulary)
+        self._bystanders = Bystanders(Witnesses(header, where, s3))
+        self._latents: dict[str, torch.Tensor] = {}
+        """What the pictures of the last `draw` were drawn from, by sample."""
+        self._watched: dict[str, Evidence] = {}
+        """What was seen while they were drawn, by sample."""
+
+    def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
+        """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+        self._bystanders.open()  # what is drawn is looked at by all of them: one that cannot be loaded is told before
+        tasks = _tasks(samples, grounds)
+        drawn = self._drawing.each(self._draw, tasks)
+        # where there is a cover, the picture has more in it than what was drawn
+        self._latents = {
+            sample.id: latents
+            for (sample, ground), (_, latents) in zip(tasks, drawn, strict=True)
+            if ground is None or ground.cover is None
+        }
+        return [picture for picture, _ in drawn]
+
+    def look(
+        self,
+        samples: Sequence[Sample],
+        pictures: Sequence[NDArray[np.uint8]],
+        before: Sequence[Findings] = (),
+        grounds: Sequence[Ground] = (),
+    ) -> list[Findings]:
+        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked.
+
+        `grounds` are what they were drawn from; they are needed where `draws_to_look`.
+        """
+        found = list(before) or [Findings()] * len(samples)
+        seen = [
+            seen_of(each, picture, self._latents.pop(each.id, None))
+            for each, picture in zip(samples, pictures, strict=True)
+        ]
+        if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
+            tasks = _tasks(samples, grounds)
+            evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
+            for place, each in zip(missing, evidence, strict=True):
+                found[place] = replace(found[place], attention=each)
+        return self._bystanders.complete(seen, found)
+
+    @property
+    def draws_to_look(self) -> bool:
+        """Whether a picture from the store has to be drawn once more to be looked at."""
+        return self._inline
+
+    def _fitted(self, seen: Seen) -> Seen:
+        """Return what attention is shown: a picture from elsewhere at a size that suits the model."""
+        return seen if self._fit is None else replace(seen, picture=fitted(seen.picture, self._fit))
+
+    def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
+        """Return what the model that draws attends to in pictures.
+
+        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
+        again for it.
+        """
+        if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
+            self._drawing.each(self._sample, missing)
+        if self._inline:
+            evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
+        else:
+            evidence = self._looking.each(lambda some: self._looker.look(some, batch=self._looking.padded_to), seen)
+        if self._attention is None or self._attention.min_presence is None:
+            return evidence
+        presence = self._checking.each(self._check, seen)
+        return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
+
+    def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
+        """Return how much the words of each picture's classes help to predict it."""
+        latents = self._looker.latents(seen)
+        prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
+        return self._presence.of(list(latents), prompts, seeds, words)
+
+    def _draw(self, tasks: Sequence[_Task]) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
+        latents = self._sample(tasks)
+        drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
+        return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
+
+    def _sample(self, tasks: Sequence[_Task]) -> list[torch.Tensor]:
+        """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
+        orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
+        batch = self._drawing.padded_to
+        if not self._inline:
+            return self._drawer.sample(orders, self._settings, batch=batch)
+        watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
+        latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
+        self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
+        return latents
+
+
+_Task = tuple[Sample, Ground | None]
+"""A sample, and what it is drawn from."""
+
+
+def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
+    under: Sequence[Ground | None] = grounds or [None] * len(samples)
+    return list(zip(samples, under, strict=True))
+
+
+def hands_of(environ: Mapping[str, str]) -> int:
+    """Return how many batches of a small model to draw side by side: as many as threads are asked for, or cores."""
+    asked = environ.get(ENV_THREADS, "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_HANDS, int(asked) if asked.isdecimal() else cores))
+
+
+def trained_side(components: Components) -> int:
+    """Return the side in pixels of the square pictures that a model was trained on."""
+    side = components.unet.config.sample_size
+    return (side if isinstance(side, int) else min(side)) * components.reduction
+
+
+def settings_of(header: ShardHeader) -> DrawingSettings:
+    """Return the drawing settings that a shard's samples share."""
+    negative = tuple(Piece(text, float(weight)) for text, weight in header.drawing.get("negativeWeights", ()))
+    image, settings = header.drawing["image"], header.drawing["settings"]
+    return DrawingSettings(
+        width=int(image["width"]),
+        height=int(image["height"]),
+        steps=int(settings["steps"]),
+        guidance=float(settings["guidanceScale"]),
+        negative=negative or str(header.drawing["negative"]),
+        strength=float(settings.get("strength", 1)),
+    )

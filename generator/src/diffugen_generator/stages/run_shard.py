@@ -1,0 +1,266 @@
+"""The flow of one shard.
+
+What each sample still needs is asked of the store, not of the plan, so a shard that was killed goes on where
+it was.
+Then: decisions on stored evidence (no model), pictures that were drawn but not looked at, pictures to draw.
+The model works on one batch while the batch before it is encoded, decided and uploaded by a bounded pool.
+When `stop` is set, the batch under way is finished and uploaded, and `Interrupted` is raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api import layout
+from diffugen_api.contract import ShardCounts
+from diffugen_api.plan import Sample, canonical
+from diffugen_generator.diffusion.masks import Ground
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.labeling.decide.findings import Findings, label_of
+from diffugen_generator.samples import image_files
+from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.stages.sample_store import JSON, Keeper
+from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.source_images import Grounding
+from diffugen_generator.stages.uploading import Uploads
+from diffugen_generator.store.protocol import Store
+from diffugen_generator.telemetry.timings import Measures, Part
+
+if TYPE_CHECKING:
+    from diffugen_generator.stages.label_only_session import Onlooker
+    from diffugen_generator.stages.model_session import Studio
+
+Progress = Callable[[ShardCounts], None]
+"""Called with the counts so far whenever they change; from any thread, one call at a time."""
+
+WAITING = 64
+"""Samples that may wait for encoding and upload: at 512 px some 50 MB of pixels."""
+
+
+def run_shard(
+    header: ShardHeader,
+    rows: Sequence[ShardRow],
+    store: Store,
+    *,
+    on_progress: Progress = lambda _: None,
+    on_loading: Callable[[], None] = lambda: None,
+    stop: Event | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    studios: Studios | None = None,
+    measures: Measures | None = None,
+) -> ShardCounts:
+    """Do what a shard's samples still need, write the shard's report, and return what was done.
+
+    Args:
+        header: what the samples share.
+        rows: the samples, and what each needed when the plan was made.
+        store: the dataset's store.
+        on_progress: told the counts whenever they change.
+        on_loading: told before a model is loaded, which takes seconds without progress.
+        stop: once set, the work ends after the batch under way.
+        batch_size: pictures at once; by the device where absent.
+        device: `cuda`, `cuda:1`, `cpu`; the GPU where absent and there is one.
+        studios: where the model is loaded, and kept for the next shard; `batch_size` and `device` are not read then.
+        measures: told where the time goes.
+
+    Raises:
+        SpecError: the model is not the one that was planned with, or cannot be drawn with.
+        Interrupted: `stop` was set before everything was done.
+        Failure: of the store, or of objects in it.
+    """
+    studios = studios or Studios(device=device, batch_size=batch_size)
+    return _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures()).run(rows, studios)
+
+
+class _Work:
+    """One shard under way."""
+
+    def __init__(  # noqa: PLR0917 - `run_shard`'s own
+        self,
+        header: ShardHeader,
+        store: Store,
+        on_progress: Progress,
+        on_loading: Callable[[], None],
+        stop: Event,
+        measures: Measures,
+    ) -> None:
+        self._header = header
+        self._store = store
+        self._keeper = Keeper(header, store)
+        self._grounding = Grounding(header, store)
+        self._on_progress = on_progress
+        self._on_loading = on_loading
+        self._stop = stop
+        self._measures = measures
+        self._lock = Lock()
+        self._counts = ShardCounts()
+        self._digests: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
+
+    def run(self, rows: Sequence[ShardRow], studios: Studios) -> ShardCounts:
+        self._counts = ShardCounts(total=len(rows))
+        with Uploads(waiting=WAITING) as uploads:
+            self._measures.watch_queue(lambda: uploads.queued)
+            needs = self._needs(rows, uploads)
+            self._count(reused=len(rows) - sum(len(samples) for samples in needs.values()))
+            for sample in needs[Need.LABEL]:
+                self._go_on()
+                uploads.submit(self._label_stored, sample)
+            if self._header.origins:
+                needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
+            if needs[Need.SEE]:
+                with self._measures.timed(Part.LOAD):
+                    who = self._who_sees(needs, studios, uploads)
+                self._see(needs[Need.SEE], who, uploads)
+            if needs[Need.DRAW]:
+                with self._measures.timed(Part.LOAD):
+                    studio = studios.open(self._header, self._on_loading)
+                self._draw(needs[Need.DRAW], studio, uploads)
+        self._report()
+        return self._counts
+
+    def _who_sees(self, needs: dict[Need, list[Sample]], studios: Studios, uploads: Uploads) -> Studio | Onlooker:
+        """Return who looks at stored pictures: the model that draws is loaded only if it is needed."""
+        asked = [uploads.ask(self._keeper.lacks_attention, sample) for sample in needs[Need.SEE]]
+        lacking = [answer.result() for answer in asked]
+        if needs[Need.DRAW] or any(lacking):
+            return studios.open(self._header, self._on_loading)
+        return studios.onlooker(self._header, self._on_loading)
+
+    def _needs(self, rows: Sequence[ShardRow], uploads: Uploads) -> dict[Need, list[Sample]]:
+        """Ask the store what each sample still needs; complete ones are left out."""
+        asked = [uploads.ask(self._look_up, row) for row in rows]
+        needs: dict[Need, list[Sample]] = {need: [] for need in Need}
+        for row, answer in zip(rows, asked, strict=True):
+            if (need := answer.result()) is not None:
+                needs[need].append(row.sample)
+        return needs
+
+    def _look_up(self, row: ShardRow) -> Need | None:
+        need = self._keeper.need(row.sample, row.do)
+        if row.do is Need.DRAW and need is not Need.DRAW:  # an earlier try drew it; its report was never written
+            self._note(row.sample, self._keeper.picture_file(row.sample))
+        return need
+
+    def _standing(self, samples: Sequence[Sample], uploads: Uploads) -> list[Sample]:
+        """Return the samples whose sources will do; the others are skipped, with the reason."""
+        asked = [uploads.ask(self._grounding.refusal, sample) for sample in samples]
+        refusals = [answer.result() for answer in asked]
+        self._skipped = {sample.id: why for sample, why in zip(samples, refusals, strict=True) if why}
+        if self._skipped:
+            self._count(skipped=len(self._skipped))
+        return [sample for sample in samples if sample.id not in self._skipped]
+
+    def _see(self, samples: Sequence[Sample], studio: Studio | Onlooker, uploads: Uploads) -> None:
+        """Look at stored pictures; those of the next batch are read meanwhile."""
+
+        def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
+            keeper = self._keeper
+            return [(uploads.ask(keeper.picture, each), uploads.ask(keeper.found_before, each)) for each in batch]
+
+        batches = list(_batches(samples, studio.batch))
+        coming = fetch(batches[0]) if batches else []
+        for number, batch in enumerate(batches):
+            self._go_on()
+            here = [picture.result() for picture, _ in coming]
+            before = [found.result() for _, found in coming]
+            under = [ground.result() for ground in self._fetch_grounds(batch, uploads)] if studio.draws_to_look else []
+            coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
+            with self._measures.timed(Part.LOOK):
+                seen = studio.look(batch, here, before, under)
+            for sample, picture, findings in zip(batch, here, seen, strict=True):
+                uploads.submit(self._keep_seen, sample, picture, findings)
+
+    def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
+        """Draw pictures and look at them; what those of the next batch are drawn from is read meanwhile."""
+        batches = list(_batches(samples, studio.batch))
+        coming = self._fetch_grounds(batches[0], uploads) if batches else []
+        for number, batch in enumerate(batches):
+            self._go_on()
+            grounds = [ground.result() for ground in coming]
+            coming = self._fetch_grounds(batches[number + 1], uploads) if number + 1 < len(batches) else []
+            with self._measures.timed(Part.DRAW):
+                drawn = studio.draw(batch, grounds)
+            if self._keeper.format in image_files.LOSSLESS:
+                files: list[bytes | None] = [None] * len(drawn)
+            else:  # borders are snapped to the colours that are stored
+                with self._measures.timed(Part.ENCODE):
+                    encoded = [image_files.encode(picture, self._keeper.format) for picture in drawn]
+                    drawn = [image_files.decode(file) for file in encoded]
+                files = list(encoded)
+            with self._measures.timed(Part.LOOK):
+                seen = studio.look(batch, drawn)
+            for sample, picture, file, findings in zip(batch, drawn, files, seen, strict=True):
+                uploads.submit(self._keep_drawn, sample, picture, file, findings)
+
+    def _fetch_grounds(self, batch: Sequence[Sample], uploads: Uploads) -> list[Future[Ground]]:
+        """Return what will be read of the samples' sources; nothing for those of text alone."""
+        return [uploads.ask(self._grounding.ground, sample) for sample in batch if sample.source is not None]
+
+    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
+        if file is None:
+            with self._measures.timed(Part.ENCODE):
+                file = image_files.encode(picture, self._keeper.format)
+        with self._measures.timed(Part.UPLOAD):
+            self._keeper.keep_drawn(sample, file, findings)
+        self._note(sample, file)
+        self._count(drawn=1, seen=1)
+        self._keep_label(sample, picture, findings)
+
+    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
+        with self._measures.timed(Part.UPLOAD):
+            self._keeper.keep_findings(sample, findings)
+        self._count(seen=1)
+        self._keep_label(sample, picture, findings)
+
+    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
+        with self._measures.timed(Part.DECIDE):
+            label = label_of(sample, picture, findings, self._header)
+        with self._measures.timed(Part.UPLOAD):
+            self._keeper.keep_label(label)
+        self._count(labelled=1)
+
+    def _label_stored(self, sample: Sample) -> None:
+        self._keep_label(sample, self._keeper.picture(sample), self._keeper.findings(sample))
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            counts = self._counts
+            raise Interrupted(f"stopped with {counts.done} of {counts.total} samples done")
+
+    def _note(self, sample: Sample, file: bytes) -> None:
+        with self._lock:
+            self._digests[sample.id] = hashlib.sha256(file).hexdigest()
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            now = {name: getattr(self._counts, name) + number for name, number in more.items()}
+            self._counts = self._counts.model_copy(update=now)
+            self._on_progress(self._counts)
+
+    def _report(self) -> None:
+        header = self._header
+        report = {
+            "stage": header.stage,
+            "revision": header.revision,
+            "index": header.index,
+            "counts": self._counts.model_dump(by_alias=True),
+            "images": self._digests,
+        }
+        if self._skipped:
+            report["skipped"] = self._skipped
+        key = layout.shard_report(header.revision, header.stage, header.index)
+        self._store.write(key, canonical(report) + b"\n", JSON)
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]

@@ -1,0 +1,129 @@
+"""One sample's objects in the store, and the order in which they are written.
+
+Picture, evidence, recipe, label: each says that those before it are complete, and the recipe commits the picture
+together with what was seen while it was fresh. So whoever dies between two of them leaves a sample from which the next
+try goes on to the same end, and what a sample still needs can be read off the store.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffugen_api import layout
+from diffugen_api.plan import Sample, canonical
+from diffugen_generator.failures import BadShard, Incomplete, Missing
+from diffugen_generator.labeling.decide.findings import Findings
+from diffugen_generator.samples import image_files, labels
+from diffugen_generator.samples.labels import Label
+from diffugen_generator.samples.shards import Need, ShardHeader
+from diffugen_generator.store.protocol import Store
+
+JSON = "application/json"
+
+
+class Keeper:
+    """Reads and writes the objects of one shard's samples."""
+
+    def __init__(self, header: ShardHeader, store: Store) -> None:
+        """Keep the samples of `header`'s stage in `store`."""
+        self._header = header
+        self._store = store
+        self._stage = header.stage
+        self.format = header.extension
+        """The pictures' file format: png, jpeg or webp."""
+
+    def need(self, sample: Sample, planned: Need) -> Need | None:
+        """Return the first thing that `sample` lacks now, at most what was `planned`; None where it is complete."""
+        if planned is Need.DRAW and not self._store.exists(layout.recipe(self._stage, sample.id)):
+            return Need.DRAW
+        if self._store.exists(layout.label(self._stage, self._header.label_id, sample.id)):
+            return None
+        if planned is Need.LABEL or all(self._store.exists(key) for key in self._evidence_keys(sample)):
+            return Need.LABEL
+        return Need.SEE
+
+    def lacks_attention(self, sample: Sample) -> bool:
+        """Return whether the model that draws has yet to be asked what it sees in a sample's picture."""
+        evidence_id = self._header.evidence_id
+        return bool(evidence_id) and not self._store.exists(layout.evidence(self._stage, evidence_id, sample.id))
+
+    def picture_file(self, sample: Sample) -> bytes:
+        """Return the stored file of a sample's picture; raise `Incomplete` where there is none."""
+        try:
+            return self._store.read(self._image_key(sample))
+        except Missing as error:
+            raise Incomplete(f"the picture of sample {sample.id} is gone from the store; plan again") from error
+
+    def picture(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return a sample's stored picture [height, width, 3]; raise `BadShard` where it cannot be read."""
+        image = self._header.drawing["image"]
+        try:
+            picture = image_files.decode(self.picture_file(sample))
+        except ValueError as error:
+            raise BadShard(f"{self._image_key(sample)}: {error}; delete the sample's folder and plan again") from error
+        if picture.shape[:2] != (image["height"], image["width"]):
+            raise BadShard(
+                f"{self._image_key(sample)}: {picture.shape[1]}x{picture.shape[0]} pixels, and its recipe has "
+                f"{image['width']}x{image['height']}; delete the sample's folder and plan again"
+            )
+        return picture
+
+    def findings(self, sample: Sample) -> Findings:
+        """Return all that was seen in a sample's picture."""
+        try:
+            return Findings.read(self._header, partial(self._evidence_file, sample))
+        except Missing as error:
+            raise Incomplete(f"the evidence of sample {sample.id} is gone from the store; plan again") from error
+
+    def found_before(self, sample: Sample) -> Findings:
+        """Return what was seen in a sample's picture so far: any part of the evidence may be missing."""
+
+        def read(evidence_id: str) -> bytes | None:
+            try:
+                return self._evidence_file(sample, evidence_id)
+            except Missing:
+                return None
+
+        return Findings.read(self._header, read)
+
+    def _evidence_file(self, sample: Sample, evidence_id: str) -> bytes:
+        return self._store.read(layout.evidence(self._stage, evidence_id, sample.id))
+
+    def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
+        """Write a sample's picture, what was seen in it, and then its recipe, which commits both."""
+        self._store.write(self._image_key(sample), file, image_files.CONTENT_TYPES[self.format])
+        self.keep_findings(sample, findings)
+        self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
+
+    def keep_findings(self, sample: Sample, findings: Findings) -> None:
+        """Write what was seen in a sample's picture."""
+        for evidence_id, witness in findings.files(self._header).items():
+            self._store.write(layout.evidence(self._stage, evidence_id, sample.id), witness.dumps())
+
+    def keep_label(self, label: Label) -> None:
+        """Write what was decided."""
+        key = layout.label(self._stage, self._header.label_id, label.id)
+        self._store.write(key, labels.dumps_label(label), JSON)
+
+    def _image_key(self, sample: Sample) -> str:
+        return layout.image(self._stage, sample.id, self.format)
+
+    def _evidence_keys(self, sample: Sample) -> list[str]:
+        ids = self._header.recipe.evidence_ids
+        return [layout.evidence(self._stage, evidence_id, sample.id) for evidence_id in ids]
+
+
+def recipe_of(sample: Sample, header: ShardHeader) -> bytes:
+    """Return a sample's recipe.json: all that its picture came from, the same bytes for the same recipe."""
+    content = {
+        **sample.row(),
+        "stage": header.stage,
+        "model": header.model,
+        "modelDigest": header.model_digest,
+        "drawing": dict(header.drawing),
+    }
+    return json.dumps(json.loads(canonical(content)), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,125 @@
+"""The studio that is open: shards one after the other share it, as long as they ask for the same.
+
+Loading a model takes longer than drawing many a shard, so a process that works off several keeps it. There is one at
+a time: the next is loaded when the last has gone, since two may not fit into a GPU's memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from diffugen_api.contract import ENV_BATCH_SIZE, ENV_DEVICE, ENV_DTYPE
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
+from diffugen_generator.models.embeddings import open_embeddings
+from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.samples.shards import GIVEN, ShardHeader
+
+if TYPE_CHECKING:
+    from diffugen_generator.stages.label_only_session import Onlooker
+    from diffugen_generator.stages.model_session import Studio
+
+
+class Studios:
+    """Opens studios, and keeps the last one open."""
+
+    def __init__(
+        self,
+        *,
+        device: str | None = None,
+        batch_size: int | None = None,
+        dtype: str = "auto",
+        s3: S3 | None = None,
+    ) -> None:
+        """Open them on `device` (the GPU where there is one), for batches of `batch_size` (by the device).
+
+        `dtype` is a value of `run.dtype`; `s3` the store whose endpoint and credentials `s3://` means.
+        """
+        self._device = device
+        self._batch_size = batch_size
+        self._dtype = dtype
+        self._s3 = s3
+        self._open: tuple[ShardHeader, Studio] | None = None
+        self._onlooker: tuple[ShardHeader, Onlooker] | None = None
+
+    @classmethod
+    def of(cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ) -> Studios:
+        """Return studios as `spec.run` wants them; the environment, in which a pod is told, goes before it."""
+        run = spec.run
+        dtype, batch = environ.get(ENV_DTYPE) or run.dtype, environ.get(ENV_BATCH_SIZE) or run.batch_size
+        try:
+            told = Run.model_validate({"dtype": dtype, "batchSize": int(batch) if batch else None})
+        except ValueError:
+            raise SpecError(
+                "InvalidSettings",
+                f"{ENV_DTYPE}={dtype} {ENV_BATCH_SIZE}={batch}: the first is auto, float32, float16 or bfloat16, the "
+                "second a number from 1 to 256; mend or unset them.",
+            ) from None
+        return cls(
+            device=device or environ.get(ENV_DEVICE) or None,
+            batch_size=told.batch_size,
+            dtype=told.dtype,
+            s3=spec.output.s3,
+        )
+
+    def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> Studio:
+        """Return a studio for the samples of `header`'s shard; `on_loading` is told before a model is loaded.
+
+        Raises `SpecError` where the model is not the one that was planned with, or cannot be drawn with.
+        """
+        alike = _alike(header)
+        if self._open is not None and self._open[0] == alike:
+            return self._open[1]
+        self._open = self._onlooker = None
+        on_loading()
+        # pickles, too: the plan accepted them for this very digest
+        model = resolve(header.model, field=f"model of stage {header.stage}", s3=self._s3, pickled=True)
+        if model.digest != header.model_digest:
+            raise SpecError(
+                "ModelChanged",
+                f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
+                f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
+            )
+        from diffugen_generator.stages.model_session import Studio  # noqa: PLC0415 - torch, only where a model has to run
+
+        words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
+        studio = Studio(
+            model,
+            header,
+            device=self._device,
+            batch=self._batch_size,
+            dtype=self._dtype,
+            embeddings=words,
+            s3=self._s3,
+        )
+        self._open = (alike, studio)
+        return studio
+
+    def onlooker(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> Onlooker | Studio:
+        """Return who looks at pictures for `header`'s shard where the model that draws is not asked; it is not loaded.
+
+        A studio that is open for the like does it, too. `on_loading` is told before models are loaded.
+        """
+        alike = _alike(header)
+        if self._open is not None and self._open[0] == alike:
+            return self._open[1]
+        if self._onlooker is not None and self._onlooker[0] == alike:
+            return self._onlooker[1]
+        self._open = self._onlooker = None
+        on_loading()
+        from diffugen_generator.stages.label_only_session import Onlooker  # noqa: PLC0415 - torch, only where a model has to run
+
+        onlooker = Onlooker(header, device=self._device, batch=self._batch_size, s3=self._s3)
+        self._onlooker = (alike, onlooker)
+        return onlooker
+
+
+def _alike(header: ShardHeader) -> ShardHeader:
+    """Return what shards have in common that the same models can serve."""
+    alike = replace(header, index=0)
+    if header.kind == GIVEN:  # pictures that are only looked at may differ in size and format
+        alike = replace(alike, drawing={**header.drawing, "image": None})
+    return alike

@@ -1,0 +1,165 @@
+"""A store in a local folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from diffugen_generator.failures import Missing, StoreFailure, StoreRefused
+from diffugen_generator.store.protocol import BINARY
+
+_PART = ".part"
+"""Ending of files under way; they are never listed."""
+
+
+class FolderStore:
+    """A store in a local folder: what `diffugen run --store DIR` uses.
+
+    Writes go to a file of another name that is renamed when it is whole. Copies are hard links where the file
+    system has them: objects are replaced, never changed in place, so a link is as good as a copy.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use the folder `root`; it is made by the first write."""
+        self.root = root.absolute()
+        self.uri = str(self.root)
+
+    def check(self) -> None:
+        """Raise `StoreRefused` where the folder cannot be written to or is a file."""
+        with self._failures("looked into"):
+            there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not there.is_dir():
+            raise StoreRefused(f"the store {self.uri} cannot be a folder: {there} is a file; name another")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise StoreRefused(f"the store {self.uri} may not be written to: {there} is not ours")
+
+    def read(self, key: str) -> bytes:
+        """Return a file's bytes; raise `Missing` where there is none."""
+        with self._failures("read", key):
+            try:
+                return self._path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise Missing(key, self.uri) from None
+
+    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
+        """Write a file and rename it into place."""
+        path = self._path(key)
+        part = _part_of(path)
+        with self._failures("written", key), _tidied(part):
+            try:
+                part.write_bytes(data)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part.write_bytes(data)
+            part.replace(path)
+
+    def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
+        """Copy a local file and rename the copy into place."""
+        target = self._path(key)
+        part = _part_of(target)
+        with self._failures("written", key), _tidied(part):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, part)
+            part.replace(target)
+
+    def exists(self, key: str) -> bool:
+        """Return whether the file is there."""
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, sorted."""
+        folder, _, beginning = prefix.rpartition("/")
+        top = f"{folder}/" if folder else ""
+        with self._failures("listed", prefix):
+            yield from self._below(self._path(folder) if folder else self.root, top, beginning)
+
+    def copy(self, source: str, target: str) -> None:
+        """Link the file under its second name, or copy it where links cannot be had."""
+        path, goal = self._path(source), self._path(target)
+        part = _part_of(goal)
+        with self._failures("written", target), _tidied(part):
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.hardlink_to(path)
+            except FileNotFoundError:
+                raise Missing(source, self.uri) from None
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, part)
+            part.replace(goal)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders right below `prefix`, sorted."""
+        with self._failures("listed", prefix):
+            top = self._path(prefix.rstrip("/")) if prefix else self.root
+            with suppress(FileNotFoundError, NotADirectoryError):
+                yield from sorted(path.name for path in top.iterdir() if path.is_dir())
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete files, and the folders that are empty then."""
+        for key in keys:
+            path = self._path(key)
+            with self._failures("deleted", key):
+                path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.root.parent:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # others are in it, or it is gone
+                    break
+
+    @contextmanager
+    def _failures(self, verb: str, key: str = "") -> Iterator[None]:
+        """Turn what the file system refuses into a failure that names the folder; a full disk stays what it is."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            kind = StoreRefused if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS} else StoreFailure
+            what = f"{key!r} cannot be {verb}" if key else f"it cannot be {verb}"
+            raise kind(f"the store {self.uri}: {what} ({error.strerror or error}); name another folder") from error
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if not key or any(part in {"", ".", ".."} for part in parts):
+            raise ValueError(f"not a key: {key!r}")
+        return self.root.joinpath(*parts)
+
+    def _below(self, folder: Path, prefix: str, beginning: str) -> Iterator[str]:
+        try:
+            with os.scandir(folder) as entries:
+                # a folder sorts as its name and the slash, as its keys do
+                found = sorted(entry.name + "/" if entry.is_dir() else entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in found:
+            if not name.startswith(beginning) or name.endswith(_PART):
+                continue
+            if name.endswith("/"):
+                yield from self._below(folder / name, prefix + name, "")
+            else:
+                yield prefix + name
+
+
+@contextmanager
+def _tidied(part: Path) -> Iterator[None]:
+    """Remove a file under way afterwards, whatever happens.
+
+    After a rename it is gone already, but for copies: rename(2) between two links of one file does nothing and
+    leaves both.
+    """
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what went wrong before says more
+            part.unlink(missing_ok=True)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex}{_PART}")

@@ -1,0 +1,328 @@
+"""A store in an S3 bucket, by MinIO's client.
+
+What that client raises (its own errors, urllib3's, and plain ValueErrors where it has no credentials) is told
+apart here into the failures that people can act upon: the store away, the credentials refused, the bucket
+missing, the spec's way of speaking to it wrong. Every message names the field of the spec.
+
+Time: three attempts to connect of 3 s each, so that an endpoint that is not there is found within 15 s; 60 s
+for an answer, and 10 s without a second try in `check`, so that one which accepts and then says nothing is
+found too.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import (
+    AWSConfigProvider,
+    ChainedProvider,
+    EnvAWSProvider,
+    IamAwsProvider,
+    Provider,
+)
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from diffugen_api.contract import ENV_ACCESS_KEY
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.failures import (
+    BucketMissing,
+    Missing,
+    StoreFailure,
+    StoreMisconfigured,
+    StoreRefused,
+    StoreUnreachable,
+)
+from diffugen_generator.store.protocol import BINARY
+from diffugen_generator.store.s3_client import LeanMinio
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 60.0
+CHECK_SECONDS = 10.0
+POOL_SIZE = 64
+"""Connections kept: as many as threads use one store at once, with room to spare."""
+
+_MISSING = {"NoSuchKey", "NoSuchVersion"}
+_REFUSED = {
+    "AccountProblem",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "InvalidTokenId",
+    "NotSignedUp",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnauthorizedAccess",
+}
+_MISCONFIGURED = {
+    "AuthorizationHeaderMalformed",
+    "InvalidBucketName",
+    "InvalidRegion",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+}
+_PASSING = {408, 429}
+"""Answers with these statuses are another when asked again, though they blame the request: too slow, too many."""
+_PASSING_CODES = {"OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
+"""The same, by the codes that some stores send with other statuses (`RequestTimeout` comes with 400 from S3)."""
+
+
+class S3Store:
+    """A dataset's part of a bucket.
+
+    Credentials come from the `AWS_*` variables where they are set, else from where AWS clients look (config
+    file, web identity, container or instance role).
+    """
+
+    def __init__(self, s3: S3, root: str, *, credentials: Provider | None = None) -> None:
+        """Speak to the bucket of `s3`; `root` is the dataset's folder in it. Nothing is sent yet."""
+        self._s3 = s3
+        self._bucket = s3.bucket
+        self._root = f"{root.strip('/')}/" if root.strip("/") else ""
+        self._credentials = _Told(credentials or _credentials(s3.region), self._who())
+        self._client = self._connect(_retries(total=5, read=2), READ_SECONDS)
+        self.uri = f"s3://{s3.bucket}/{self._root}".rstrip("/")
+
+    def check(self) -> None:
+        """List one key with little patience, which meets every way of being unreadable."""
+        client = self._connect(_retries(total=2, read=0), CHECK_SECONDS)
+        with self._failures("list"):
+            next(client.keys(self._bucket, self._root), None)
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes; raise `Missing` where there is none."""
+        with self._failures("read", key):
+            response = self._client.get_object(self._bucket, self._root + key)
+            try:
+                return response.data
+            finally:
+                response.close()
+                response.release_conn()
+
+    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
+        """Write an object; S3 makes it visible when it is whole."""
+        with self._failures("write", key):
+            self._client.put_object(self._bucket, self._root + key, io.BytesIO(data), len(data), content_type)
+
+    def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
+        """Write a local file, in parts where it is large."""
+        with self._failures("write", key):
+            self._client.fput_object(self._bucket, self._root + key, str(path), content_type)
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is an object under this very key."""
+        try:
+            with self._failures("read", key):
+                self._client.stat_object(self._bucket, self._root + key)
+        except Missing:
+            return False
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, a thousand by a request."""
+        skip = len(self._root)
+        with self._failures("list"):
+            for key in self._client.keys(self._bucket, self._root + prefix):
+                yield key[skip:]
+
+    def details(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Yield key, size in bytes and ETag of what begins with `prefix`."""
+        skip = len(self._root)
+        with self._failures("list"):
+            for each in self._client.list_objects(self._bucket, self._root + prefix, recursive=True):
+                if not each.is_dir:
+                    yield str(each.object_name)[skip:], int(each.size or 0), str(each.etag)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in pieces; raise `Missing` where there is none."""
+        with self._failures("read", key):
+            response = self._client.get_object(self._bucket, self._root + key)
+            try:
+                yield from response.stream(1 << 20)
+            finally:
+                response.close()
+                response.release_conn()
+
+    def copy(self, source: str, target: str) -> None:
+        """Have the store copy an object."""
+        with self._failures("copy", source):
+            self._client.copy(self._bucket, self._root + source, self._root + target)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders right below `prefix`, sorted; their objects are not listed."""
+        skip = len(self._root) + len(prefix)
+        with self._failures("list"):
+            for folder in self._client.folders(self._bucket, self._root + prefix):
+                yield folder[skip:].rstrip("/")
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects by one request; raise what kept the first of them."""
+        with self._failures("delete", keys[0] if keys else ""):
+            kept = self._client.delete(self._bucket, [self._root + key for key in keys])
+        if kept is None:
+            return
+        where = f"s3://{self._bucket}/{kept.name}"
+        if kept.code == "AccessDenied":  # so is an object that is locked
+            raise StoreRefused(f"{self._who()}: the credentials may not delete {where}; allow them to, or {_MEND}")
+        raise StoreUnreachable(
+            f"spec.output.s3.endpoint: {self._s3.endpoint} does not delete {where}: {kept.code} ({kept.message})"
+        )
+
+    def _connect(self, retries: urllib3.Retry, read_seconds: float) -> LeanMinio:
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+            retries=retries,
+            maxsize=POOL_SIZE,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        )
+        try:
+            endpoint = urlsplit(self._s3.endpoint)
+            return LeanMinio(
+                endpoint.netloc,
+                secure=endpoint.scheme == "https",
+                region=self._s3.region,
+                credentials=self._credentials,
+                http_client=pool,
+            )
+        except ValueError as error:
+            raise StoreMisconfigured(
+                f"spec.output.s3.endpoint: {self._s3.endpoint} is no address of a store ({error}); "
+                "give scheme, host and port, e.g. http://minio.storage:9000"
+            ) from error
+
+    @contextmanager
+    def _failures(self, verb: str, key: str = "") -> Iterator[None]:
+        """Turn what the client raises into failures that name the field at fault."""
+        try:
+            yield
+        except StoreFailure:
+            raise
+        except S3Error as error:
+            self._explain(error, verb, key)
+        except (InvalidResponseError, ServerError) as error:
+            self._explain_answer(error)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise StoreUnreachable(self._unreachable(error)) from error
+        except (MinioException, ValueError, SyntaxError) as error:  # SyntaxError: of XML
+            raise StoreMisconfigured(self._no_store(f"what cannot be understood: {error}")) from error
+
+    def _explain(self, error: S3Error, verb: str, key: str) -> NoReturn:
+        code = error.code or ""
+        if code in _MISSING:
+            raise Missing(key, self.uri) from None
+        if code == "NoSuchBucket":
+            raise BucketMissing(
+                f"spec.output.s3.bucket: {self._s3.endpoint} has no bucket {self._bucket!r}; create it or name another"
+            ) from error
+        if code == "AccessDenied":
+            raise StoreRefused(
+                f"{self._who()}: the credentials may not {verb} {self.uri}/{key} ({code}); allow them to, or {_MEND}"
+            ) from error
+        if code in _REFUSED or error.response.status in {401, 403}:
+            raise StoreRefused(
+                f"{self._who()}: the credentials are refused ({code}: {error.message}); {_MEND}"
+            ) from error
+        if code in _MISCONFIGURED:
+            raise StoreMisconfigured(
+                f"spec.output.s3: {self._s3.endpoint} answers {code} ({error.message}); "
+                "check region, endpoint and bucket"
+            ) from error
+        status = error.response.status
+        answer = f"{self._s3.endpoint} answers {code or f'HTTP {status}'}: {error.message}"
+        if 400 <= status < 500 and status not in _PASSING and code not in _PASSING_CODES:
+            raise StoreMisconfigured(
+                f"spec.output.s3: {answer}; the store will say so every time: mend what it names"
+            ) from error
+        raise StoreUnreachable(f"spec.output.s3.endpoint: {answer}") from error
+
+    def _explain_answer(self, error: InvalidResponseError | ServerError) -> NoReturn:
+        status = error.status_code if isinstance(error, ServerError) else error._code
+        if status >= 500 or status in _PASSING:
+            raise StoreUnreachable(f"spec.output.s3.endpoint: {self._s3.endpoint} is ill (HTTP {status})") from error
+        raise StoreMisconfigured(self._no_store(f"HTTP {status}")) from error
+
+    def _no_store(self, answer: str) -> str:
+        return (
+            f"spec.output.s3.endpoint: {self._s3.endpoint} answers, but not as an S3 store ({answer}); "
+            "give the address of the S3 API, not of a console or a proxy"
+        )
+
+    def _unreachable(self, error: Exception) -> str:
+        cause: Exception = error
+        if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason:
+            cause = error.reason
+        what = f"spec.output.s3.endpoint: {self._s3.endpoint}"
+        text = str(cause)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return f"{what} shows a certificate that nobody here trusts; set SSL_CERT_FILE to its authority's"
+        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+            return f"{what}: there is no such host (its name does not resolve)"
+        if isinstance(cause, urllib3.exceptions.NewConnectionError) and "refused" in text:
+            return f"{what} refuses connections: nothing listens there"
+        return f"{what} does not answer ({type(cause).__name__})"
+
+    def _who(self) -> str:
+        return f"spec.output.s3 ({self._s3.endpoint}, bucket {self._bucket})"
+
+
+_MEND = (
+    "put right ones into the Secret of spec.output.s3.secretRef "
+    "(outside a cluster: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+)
+
+
+def _retries(*, total: int, read: int) -> urllib3.Retry:
+    return urllib3.Retry(
+        total=total,
+        connect=2,
+        read=read,
+        backoff_factor=0.3,
+        status_forcelist=(500, 502, 503, 504),
+        raise_on_status=False,  # the answer's own error says more than "too many retries"
+    )
+
+
+def _credentials(region: str) -> Provider:
+    if os.environ.get(ENV_ACCESS_KEY):
+        return EnvAWSProvider()
+    # the metadata address of a cloud answers at once or, elsewhere, never
+    impatient = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1))
+    return ChainedProvider([AWSConfigProvider(), _Role(http_client=impatient, region=region)])
+
+
+class _Told(Provider):
+    """Credentials whose absence is a failure of ours, not the ValueError that anything may raise."""
+
+    def __init__(self, provider: Provider, who: str) -> None:
+        self._provider = provider
+        self._who = who
+
+    def retrieve(self) -> Credentials:
+        """Return the credentials; raise `StoreRefused` where there are none."""
+        try:
+            return self._provider.retrieve()
+        except ValueError as error:
+            raise StoreRefused(f"{self._who}: no usable credentials ({error}); {_MEND}") from error
+
+
+class _Role(IamAwsProvider):
+    """The role of a pod or machine; outside a cloud it says "none" where its base raises network errors."""
+
+    def retrieve(self) -> Credentials:
+        """Return the role's credentials; raise ValueError, as providers do, where there is no role."""
+        try:
+            return super().retrieve()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ValueError("no role") from error

@@ -1,0 +1,113 @@
+"""What a stage's pod tells while it works: Prometheus metrics at the pod's own address.
+
+The operator reads the two shard gauges for progress, so their names are in the contract. What changes by itself (the
+seconds, the queue, the GPU's memory) is asked for when somebody scrapes. Nobody listens on a laptop: without the pod's
+address in the environment nothing is served.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from diffugen_api.contract import (
+    METRIC_IMAGES_DRAWN,
+    METRIC_SHARD_DONE,
+    METRIC_SHARD_SAMPLES,
+    METRICS_PORT,
+    ShardCounts,
+)
+from diffugen_generator.telemetry.progress import Clock, Meter
+from diffugen_generator.telemetry.timings import Measures
+
+LOG = logging.getLogger(__name__)
+
+
+class ShardMetrics:
+    """The metrics of one shard."""
+
+    def __init__(self, measures: Measures | None = None, clock: Clock = time.monotonic) -> None:
+        """Begin with a shard of unknown size; `measures` are told as they are at the time of a scrape."""
+        self.registry = CollectorRegistry()
+        self.registry.register(_Measured(measures or Measures()))
+        self._meter = Meter(clock)
+        Gauge(
+            "diffugen_images_per_second", "Samples done a second, over the last minute.", registry=self.registry
+        ).set_function(lambda: self._meter.rate)
+        self._samples = Gauge(METRIC_SHARD_SAMPLES, "Samples that this shard has.", registry=self.registry)
+        self._done = Gauge(METRIC_SHARD_DONE, "Samples of this shard that are done.", registry=self.registry)
+        self._drawn = Counter(
+            METRIC_IMAGES_DRAWN.removesuffix("_total"), "Pictures drawn by this pod.", registry=self.registry
+        )
+        self._states = Gauge(
+            "diffugen_shard_samples_by_state", "Samples of this shard.", ["state"], registry=self.registry
+        )
+        self._counts = ShardCounts()
+
+    def update(self, counts: ShardCounts) -> None:
+        """Show how far the shard is."""
+        self._samples.set(counts.total)
+        self._done.set(done(counts))
+        self._drawn.inc(max(0, counts.drawn - self._counts.drawn))
+        self._meter.update(done(counts), counts.total)
+        for state in ("drawn", "seen", "labelled", "reused", "skipped"):
+            self._states.labels(state).set(getattr(counts, state))
+        self._states.labels("missing").set(counts.total - done(counts))
+        self._counts = counts
+
+    def serve(self, address: str, port: int = METRICS_PORT) -> None:
+        """Serve at this address until the process ends; work goes on where that cannot be had."""
+        try:
+            start_http_server(port, address, self.registry)
+        except OSError as error:
+            LOG.warning("no metrics: %s:%d cannot be listened on (%s)", address, port, error)
+
+
+class _Measured(Collector):
+    """What is asked for at each scrape."""
+
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        spent = CounterMetricFamily("diffugen_part_seconds", "Seconds spent, by part; parts overlap.", labels=["part"])
+        for part, seconds in self._measures.seconds.items():
+            spent.add_metric([part], seconds)
+        yield spent
+        yield GaugeMetricFamily(
+            "diffugen_queue_depth", "Samples drawn or seen that are not stored yet.", self._measures.queued
+        )
+        if memory := gpu_memory():
+            held = GaugeMetricFamily("diffugen_gpu_memory_bytes", "The GPU's memory.", labels=["kind"])
+            for kind, size in memory.items():
+                held.add_metric([kind], size)
+            yield held
+
+
+def gpu_memory() -> dict[str, int]:
+    """Return bytes of GPU memory: in tensors, reserved by this process, the most reserved, and all there is.
+
+    Nothing where there is no GPU, or none is in use yet.
+    """
+    torch = sys.modules.get("torch")  # whoever uses a GPU has imported it; another thread may be about to
+    cuda: Any = getattr(torch, "cuda", None)
+    if not hasattr(cuda, "is_initialized") or not cuda.is_available() or not cuda.is_initialized():
+        return {}
+    return {
+        "allocated": cuda.memory_allocated(),
+        "reserved": cuda.memory_reserved(),
+        "peak": cuda.max_memory_reserved(),
+        "total": cuda.get_device_properties(cuda.current_device()).total_memory,
+    }
+
+
+def done(counts: ShardCounts) -> int:
+    """Return how many samples of a shard are done."""
+    return counts.done

@@ -1,0 +1,209 @@
+"""What is known of the cluster, kept up to date by watch events, by our own writes, and by relisting.
+
+Three sources, one rule: the higher resourceVersion wins, whatever the uid, and over a deletion too: what was asked
+for before an object went, and is answered after, does not bring it back. Our own writes go in at once, so that a
+reconcile that follows never acts on less than what we did ourselves. A relist, every so often, mends what a watch
+lost.
+
+Only what decides is kept of an object: no managed fields, no pod specs, no counts of pods that come and go. What
+changes nothing of it is no news.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from diffugen_api.contract import KIND
+from diffugen_operator.kube.work_queue import Key
+
+Object = dict[str, Any]
+Name = tuple[str, str]
+"""Namespace and name."""
+
+MOST_GONE = 10_000
+"""Of how many deleted objects of a kind the version is kept: far more than go while a list is under way."""
+
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Resource(StrEnum):
+    """The kinds of objects that are watched."""
+
+    DATASETS = "labeleddatasets"
+    JOBS = "jobs"
+    PODS = "pods"
+
+
+_NOISE_OF_METADATA = frozenset({"managedFields"})
+_NOISE = {
+    Resource.DATASETS: frozenset[str](),
+    Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods", "startTime"}),
+    Resource.PODS: frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "observedGeneration"}),
+}
+"""What of a status changes often and decides nothing."""
+
+
+class Cache:
+    """The datasets, their Jobs and their pods."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Resource, dict[Name, Object]] = {resource: {} for resource in Resource}
+        self._gone: dict[Resource, dict[Name, int]] = {resource: {} for resource in Resource}  # and at which version
+        self._children: dict[Resource, defaultdict[Name, dict[str, Object]]] = {
+            Resource.JOBS: defaultdict(dict),  # by dataset
+            Resource.PODS: defaultdict(dict),  # by Job
+        }
+
+    def dataset(self, key: Key) -> Object | None:
+        """Return a dataset."""
+        return self._objects[Resource.DATASETS].get((key.namespace, key.name))
+
+    def datasets(self) -> list[Key]:
+        """Return the names of all datasets."""
+        return [Key(*name) for name in self._objects[Resource.DATASETS]]
+
+    def jobs_of(self, key: Key, uid: str) -> list[Object]:
+        """Return the Jobs that the dataset of this uid owns."""
+        jobs = self._children[Resource.JOBS].get((key.namespace, key.name), {})
+        return [job for job in jobs.values() if (owner_of(job) or {}).get("uid") == uid]
+
+    def pods_of(self, namespace: str, job: str) -> list[Object]:
+        """Return the pods of a Job."""
+        return list(self._children[Resource.PODS].get((namespace, job), {}).values())
+
+    def key_of(self, resource: Resource, obj: Mapping[str, Any]) -> Key | None:
+        """Return the dataset that an object belongs to; None for a stranger's, or one not known yet."""
+        namespace = obj["metadata"]["namespace"]
+        if resource is Resource.DATASETS:
+            return Key(namespace, obj["metadata"]["name"])
+        owner = owner_of(obj)
+        if owner is None:
+            return None
+        if resource is Resource.JOBS:
+            return Key(namespace, owner["name"]) if owner.get("kind") == KIND else None
+        job = self._objects[Resource.JOBS].get((namespace, owner["name"]))
+        return None if job is None else self.key_of(Resource.JOBS, job)
+
+    def put(self, resource: Resource, obj: Mapping[str, Any]) -> bool:
+        """Take in an object; returns whether it brought anything new."""
+        name = _name(obj)
+        known = self._objects[resource].get(name)
+        latest = self._gone[resource].get(name, -1) if known is None else version_of(known)
+        if version_of(obj) <= latest:
+            return False
+        if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
+            self.drop(resource, known)
+        kept = _reduced(resource, obj)
+        news = known is None or known["metadata"]["uid"] != kept["metadata"]["uid"] or _said(known) != _said(kept)
+        self._objects[resource][name] = kept
+        self._gone[resource].pop(name, None)
+        if (parent := _parent(resource, kept)) is not None:
+            self._children[resource][parent][name[1]] = kept
+        return news
+
+    def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
+        """Forget an object that is gone, and let nothing older bring it back; one of another uid stays."""
+        name = _name(obj)
+        known = self._objects[resource].get(name)
+        if known is None:
+            self._remember_gone(resource, name, version_of(obj))
+            return
+        if known["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return
+        self._remember_gone(resource, name, max(version_of(known), version_of(obj)))
+        del self._objects[resource][name]
+        if (parent := _parent(resource, known)) is not None:
+            siblings = self._children[resource][parent]
+            siblings.pop(name[1], None)
+            if not siblings:
+                del self._children[resource][parent]
+
+    def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]]) -> set[Name]:
+        """Take in a part of a list; returns the names in it."""
+        listed = set()
+        for obj in objects:
+            listed.add(_name(obj))
+            self.put(resource, obj)
+        return listed
+
+    def keep_listed(self, resource: Resource, namespace: str | None, listed: set[Name], version: int) -> None:
+        """Forget what a list of a namespace (None: of all) as of `version` lacks, unless it is newer."""
+        for name, obj in list(self._objects[resource].items()):
+            if namespace in (None, name[0]) and name not in listed and version_of(obj) <= version:
+                self.drop(resource, obj)
+
+    def count(self, resource: Resource) -> int:
+        """Return how many objects of a kind are known."""
+        return len(self._objects[resource])
+
+    def _remember_gone(self, resource: Resource, name: Name, version: int) -> None:
+        gone = self._gone[resource]
+        version = max(version, gone.pop(name, -1))
+        gone[name] = version
+        if len(gone) > MOST_GONE:
+            del gone[next(iter(gone))]  # The one that went first.
+
+
+def owner_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the owner reference of an object's controller."""
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            found: Mapping[str, Any] = owner
+            return found
+    return None
+
+
+def version_of(obj: Mapping[str, Any]) -> int:
+    """Return an object's resourceVersion; comparable within a kind (KEP-5504)."""
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def _name(obj: Mapping[str, Any]) -> Name:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
+    owner = owner_of(obj)
+    if resource is Resource.DATASETS or owner is None:
+        return None
+    return obj["metadata"]["namespace"], owner["name"]
+
+
+def _said(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return what an object says apart from its version."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    return metadata, obj.get("spec") or {}, obj["status"]
+
+
+def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
+    metadata = _without(obj["metadata"], _NOISE_OF_METADATA)
+    if annotations := metadata.get("annotations"):
+        metadata["annotations"] = {key: text for key, text in annotations.items() if key != _APPLIED}
+    kept: Object = {"metadata": metadata, "status": _without(obj.get("status") or {}, _NOISE[resource])}
+    if resource is Resource.DATASETS:
+        kept["spec"] = obj.get("spec") or {}
+    elif resource is Resource.JOBS:
+        kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
+    else:
+        # The Job controller's finalizer comes and goes; of a pod's annotations none is ours.
+        kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
+        kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
+    shared: Object = _shared(kept)
+    return shared
+
+
+def _shared(value: Any) -> Any:
+    """Return the same value in less memory: what the JSON of thousands of objects repeats is kept once."""
+    if isinstance(value, dict):
+        return {sys.intern(key): _shared(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shared(inner) for inner in value]
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def _without(fields: Mapping[str, Any], noise: frozenset[str]) -> Object:
+    return {key: value for key, value in fields.items() if key not in noise}

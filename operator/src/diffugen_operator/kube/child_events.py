@@ -1,0 +1,90 @@
+"""The children's own watch: how Jobs and pods come in.
+
+kopf carries the datasets, which are people's. Their children are six times as many, and change six times as often;
+kopf would read all of them at once when it begins, and keep a task, a queue and the whole object for each. Here an
+object is cut down to what decides as soon as it is read, and nothing else is kept of it.
+
+A watch goes on from the version at which everything was listed, or at which it last ended. Where the API server no
+longer has that version, or a watch has said nothing for longer than bookmarks take to come, the objects are listed
+anew, or the watch is begun anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiohttp
+
+from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.cache import Object, Resource, version_of
+from diffugen_operator.kube.dataset_events import Inbox
+
+logger = logging.getLogger(__name__)
+
+GONE = 410
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+
+class Watch:
+    """Watches one kind in one namespace, or in all."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        inbox: Inbox,
+        resource: Resource,
+        namespace: str | None,
+        relist: Callable[[Resource], Awaitable[Mapping[str | None, int]]],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`relist` lists the kind anew; returns the version of each namespace's list."""
+        self._cluster, self._inbox, self._resource, self._namespace = cluster, inbox, resource, namespace
+        self._relist, self._jitter = relist, jitter
+
+    async def run(self, version: int) -> None:
+        """Watch from this version on, for ever."""
+        failures = 0
+        while True:
+            try:
+                async for kind, obj in self._cluster.watch(self._resource, self._namespace, version):
+                    version = self._take(kind, obj) or version
+                    failures = 0
+            except ApiError as error:
+                if error.code == GONE:
+                    logger.info("The watch of %s is too old; they are listed anew.", self._resource.value)
+                    version = await self._listed_anew(version)
+                else:
+                    failures += 1
+                    await self._pause(failures, error, at_least=error.retry_after)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failures += 1
+                await self._pause(failures, error)
+
+    def _take(self, kind: str, obj: Object) -> int:
+        """Take in one event; returns the version that the watch has come to."""
+        if kind == "ERROR":
+            raise ApiError(obj.get("code") or 500, obj.get("reason") or "", obj.get("message") or "")
+        if kind != "BOOKMARK":
+            self._inbox.take(self._resource, kind, obj)
+        return version_of(obj)
+
+    async def _listed_anew(self, version: int) -> int:
+        failures = 0
+        while True:
+            try:
+                return (await self._relist(self._resource))[self._namespace]
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                failures += 1
+                await self._pause(failures, error)
+
+    async def _pause(self, failures: int, error: Exception, *, at_least: float = 0) -> None:
+        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** min(failures - 1, 16)) * (0.5 + self._jitter() / 2)
+        pause = max(pause, at_least)
+        if failures > 1:  # An idle connection that is cut is nothing to speak of.
+            what = self._resource.value
+            logger.warning("The watch of %s was interrupted: %r; again in %.1f s.", what, error, pause)
+        await asyncio.sleep(pause)

@@ -1,0 +1,187 @@
+"""Which of several operator processes works: the one that holds the Lease.
+
+The leader renews the Lease. Another takes it once it has seen it unrenewed for the whole lease duration, by its
+own clock: no two clocks are compared. The leader gives up earlier, at the renew deadline, counted from before
+its last renewal was sent. From then on nothing more is written, as every write asks `left` first and gets no
+more time than that; so there are never two writers, not even when a process was frozen and wakes up again.
+
+    standby ──(the Lease is free, or was not renewed)──> leader ──(deadline)──> the process ends
+                                                           └────(SIGTERM)─────> released: another begins at once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import aiohttp
+
+from diffugen_operator.kube.api import ApiError
+from diffugen_operator.kube.work_queue import Clock
+from diffugen_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ERRORS = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
+
+Lease = dict[str, Any]
+"""A coordination.k8s.io/v1 Lease, as the API server has it."""
+
+
+class LeaseLostError(Exception):
+    """The Lease could not be renewed in time, or another has taken it."""
+
+
+class Leases(Protocol):
+    """Where the Lease lies."""
+
+    async def get_lease(self, namespace: str, name: str, *, within: float) -> Lease | None:
+        """Return the Lease, or None where there is none."""
+
+    async def create_lease(self, manifest: Lease, *, within: float) -> Lease:
+        """Create the Lease."""
+
+    async def replace_lease(self, manifest: Lease, *, within: float) -> Lease:
+        """Replace the Lease, if it is still of the manifest's resourceVersion."""
+
+
+class Election:
+    """One process's part in it."""
+
+    def __init__(
+        self, *, leases: Leases, settings: Settings, identity: str, clock: Clock, now: Callable[[], datetime]
+    ) -> None:
+        self._leases, self._settings, self._identity = leases, settings, identity
+        self._clock, self._now = clock, now
+        self._held: Lease | None = None
+        self._until = float("-inf")
+        self._seen: Mapping[str, Any] | None = None
+        self._seen_at = float("-inf")
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process may write now."""
+        return self.left() > 0
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it has seen somebody else lead, and would take over."""
+        return not self.leading and bool((self._seen or {}).get("holderIdentity"))
+
+    def left(self) -> float:
+        """Return for how many seconds this process may write without another renewal."""
+        return self._until - self._clock()
+
+    async def win(self) -> None:
+        """Wait until this process holds the Lease."""
+        told: str | None = None
+        while not await self._tried():
+            holder = (self._seen or {}).get("holderIdentity", "")
+            if holder != told:
+                logger.info("Standing by: %s leads.", holder or "nobody")
+                told = holder
+            await asyncio.sleep(self._settings.lease_retry)
+        logger.info("Leading as %s.", self._identity)
+
+    async def hold(self) -> None:
+        """Renew the Lease, for ever; raises LeaseLostError where that fails until the deadline."""
+        while True:
+            await asyncio.sleep(min(self._settings.lease_retry, max(0.0, self.left())))
+            if not self.leading:
+                raise LeaseLostError(f"not renewed for {self._settings.lease_renew_deadline:g} s")
+            try:
+                await self._renew()
+            except _REQUEST_ERRORS as error:
+                logger.warning("The Lease could not be renewed: %r; %.1f s are left.", error, self.left())
+
+    async def release(self) -> None:
+        """Give the Lease up, so that another need not wait; whoever has lost it leaves it alone."""
+        if self._held is None or not self.leading:
+            return
+        # One second, as others take it for: a holder of no name holds nothing.
+        lease = self._lease(self._held, holder="", duration=1)
+        within, self._until = self.left(), float("-inf")
+        try:
+            await self._leases.replace_lease(lease, within=within)
+        except _REQUEST_ERRORS as error:
+            logger.warning("The Lease could not be released: %r", error)
+
+    async def _tried(self) -> bool:
+        """Try to take the Lease; whether that came off."""
+        try:
+            return await self._try()
+        except ApiError as error:
+            if error.code != 409:  # Else another was faster.
+                logger.warning("The Lease could not be taken: %s", error)
+        except _REQUEST_ERRORS as error:
+            logger.warning("The Lease could not be taken: %r", error)
+        return False
+
+    async def _try(self) -> bool:
+        began = self._clock()
+        within = self._settings.lease_renew_deadline
+        there = await self._get(within)
+        if there is None:
+            metadata = {"name": self._settings.lease_name, "namespace": self._settings.lease_namespace}
+            self._keep(await self._leases.create_lease(self._lease({"metadata": metadata}), within=within), began)
+            return self.leading
+        if not self._is_free(there.get("spec") or {}):
+            return False
+        self._keep(await self._leases.replace_lease(self._lease(there), within=within), began)
+        return self.leading
+
+    def _is_free(self, spec: Mapping[str, Any]) -> bool:
+        """Whether nobody holds it, or its holder has not renewed for as long as it promised to."""
+        if spec != self._seen:
+            self._seen, self._seen_at = spec, self._clock()
+        if spec.get("holderIdentity") in (None, "", self._identity):
+            return True
+        duration = spec.get("leaseDurationSeconds") or self._settings.lease_duration
+        return self._clock() >= self._seen_at + float(duration)
+
+    async def _renew(self) -> None:
+        began = self._clock()
+        held = self._held or {}
+        try:
+            # Half the time at most, so that an answer that never comes leaves time for another try.
+            within = min(self.left(), self._settings.lease_renew_deadline / 2)
+            self._keep(await self._leases.replace_lease(self._lease(held), within=within), began)
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            # Somebody labelled it, or an answer to us was lost on its way; or it is another's by now.
+            there = await self._get(max(0.0, self.left()))
+            if there is None or (there.get("spec") or {}).get("holderIdentity") != self._identity:
+                self._until = float("-inf")
+                raise LeaseLostError("another has taken it, or it was deleted") from error
+            self._held = there
+
+    async def _get(self, within: float) -> Lease | None:
+        settings = self._settings
+        return await self._leases.get_lease(settings.lease_namespace, settings.lease_name, within=within)
+
+    def _keep(self, lease: Lease, began: float) -> None:
+        self._held, self._until = lease, began + self._settings.lease_renew_deadline
+
+    def _lease(self, there: Mapping[str, Any], *, holder: str | None = None, duration: int | None = None) -> Lease:
+        """Return the Lease with us, or with `holder`, in it."""
+        former = there.get("spec") or {}
+        holder = self._identity if holder is None else holder
+        # MicroTime: six digits, always.
+        moment = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        changed = former.get("holderIdentity") != holder
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": there["metadata"],
+            "spec": {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": duration or self._settings.lease_duration,
+                "acquireTime": moment if changed else former.get("acquireTime", moment),
+                "renewTime": moment,
+                "leaseTransitions": former.get("leaseTransitions", 0) + (1 if changed and holder and former else 0),
+            },
+        }

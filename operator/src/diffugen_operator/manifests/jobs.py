@@ -1,0 +1,214 @@
+"""The Jobs and the ConfigMap of a run, as manifests: pure functions.
+
+How a pod's end counts (diffugen_api.contract.ExitCode) is the Job controller's business, by podFailurePolicy:
+disruptions and `try again` count for nothing and are repeated with the Job's back-off; a bad spec and refused
+credentials fail the Job at once; a bad shard fails its index at once (of plan and publish: the Job); a crash counts
+towards the index's limit.
+
+A failed shard does not stop the others: what they draw is kept, and a retry goes on from there. When more
+than a tenth of the shards fail, though, the cause is hardly a shard's, and the Job stops before it spends
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffugen_api import contract
+from diffugen_api.addressing import address
+from diffugen_api.contract import ExitCode, Step
+from diffugen_api.orders import WorkOrder
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, StageStatus
+from diffugen_operator.manifests import names
+from diffugen_operator.manifests.names import CONTAINER, RunKey
+from diffugen_operator.manifests.pods import pod_template
+from diffugen_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+CRASHES = 3
+"""How often a plan or publish pod may crash before its Job fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """A run, with all that its manifests are made from."""
+
+    key: RunKey
+    spec: LabeledDatasetSpec
+    settings: Settings
+
+
+def setup_of(spec: LabeledDatasetSpec) -> str:
+    """Return a hash over what a run's Jobs and order have of a spec for good, besides its revision and its store.
+
+    Neither defaults nor the operator's settings are in it: a newer operator comes to the same hash.
+    """
+    run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if spec.run.queue_name is None:  # Then a Job can be resized; a queued one is Kueue's.
+        run.pop("parallelism", None)
+    s3 = spec.output.s3
+    secret = s3.secret_ref.name if s3 is not None and s3.secret_ref is not None else ""
+    return address({"run": run, "secret": secret}, 10)
+
+
+def order(run: RunPlan) -> Manifest:
+    """Return the immutable ConfigMap with the work order: what decides content and store, and the shard
+    size."""
+    spec = run.spec.model_copy(
+        update={
+            "run": Run(samples_per_shard=run.spec.run.samples_per_shard),
+            "suspend": False,
+            "deletion_policy": "Retain",
+        }
+    )
+    text = WorkOrder(namespace=run.key.namespace, name=run.key.name, revision=run.key.revision, spec=spec).dumps()
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(run, names.order_name(run.key), {}),
+        "immutable": True,
+        "data": {contract.ORDER_KEY: text},
+    }
+
+
+def clean_up_order(run: RunPlan) -> Manifest:
+    """Return the clean-up's ConfigMap."""
+    return _not_blocking(order(run))
+
+
+def plan_job(run: RunPlan) -> Manifest:
+    """Return the Job of the plan step."""
+    return _single(run, Step.PLAN)
+
+
+def publish_job(run: RunPlan) -> Manifest:
+    """Return the Job of the publish step."""
+    return _single(run, Step.PUBLISH)
+
+
+def delete_job(run: RunPlan) -> Manifest:
+    """Return the Job of the clean-up."""
+    return _not_blocking(_single(run, Step.DELETE))
+
+
+def stage_job(run: RunPlan, stage: StageStatus, parallelism: int) -> Manifest:
+    """Return the Indexed Job of a stage: one index for each shard, so many pods at once."""
+    shards = stage.shards.total
+    indexed = {
+        "completionMode": "Indexed",
+        "completions": shards,
+        "parallelism": parallelism,
+        "backoffLimitPerIndex": run.spec.run.backoff_limit_per_shard,
+        "maxFailedIndexes": min(shards, max(1, shards // 10)),
+        # No retry may start before the former pod is gone: an index never has two pods.
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailIndex", ExitCode.BAD_SHARD)]},
+    }
+    command = ["diffugen", "worker", "stage", "--stage", stage.name]
+    return _job(run, Step.STAGE, indexed, command=command, stage=stage.name, gpu=stage.gpu)
+
+
+def _single(run: RunPlan, step: Step) -> Manifest:
+    spec = {
+        "backoffLimit": CRASHES,
+        "podReplacementPolicy": "Failed",
+        # Work that is missing from the store does not come by looking again: only another attempt plans it.
+        "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailJob", ExitCode.BAD_SHARD)]},
+    }
+    return _job(run, step, spec, command=["diffugen", "worker", step.value], stage="", gpu=False)
+
+
+def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str], stage: str, gpu: bool) -> Manifest:
+    labels = _labels(run, step, stage)
+    deadline = run.spec.run.active_deadline_seconds
+    queue = run.spec.run.queue_name
+    metadata = _metadata(
+        run, names.job_name(run.key, step, stage), {**labels, **({contract.LABEL_QUEUE: queue} if queue else {})}
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {**metadata, "annotations": {contract.ANNOTATION_SETUP: setup_of(run.spec)}},
+        "spec": {
+            **spec,
+            # Kueue says when: it sets `suspend`, and takes `parallelism` and the pod template for its own.
+            **({"suspend": True} if queue else {}),
+            "ttlSecondsAfterFinished": run.settings.job_ttl,
+            **({"activeDeadlineSeconds": deadline} if deadline is not None else {}),
+            "template": pod_template(
+                run.spec,
+                run.settings,
+                command=command,
+                labels={**_common_labels(run), **labels},
+                order=names.order_name(run.key),
+                gpu=gpu,
+                models=step in {Step.PLAN, Step.STAGE},
+            ),
+        },
+    }
+
+
+def _common_rules() -> list[Manifest]:
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        _on_exit("FailJob", ExitCode.BAD_SPEC, ExitCode.REFUSED),
+        # Ignored failures still lengthen the Job's back-off (kubernetes#130881): here that is what is wanted.
+        _on_exit("Ignore", ExitCode.TRY_AGAIN),
+    ]
+
+
+def _on_exit(action: str, *codes: ExitCode) -> Manifest:
+    return {
+        "action": action,
+        "onExitCodes": {
+            "containerName": CONTAINER,
+            "operator": "In",
+            "values": [int(code) for code in codes],
+        },
+    }
+
+
+def _metadata(run: RunPlan, name: str, labels: Mapping[str, str]) -> Manifest:
+    owner = {
+        "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
+        "kind": contract.KIND,
+        "name": run.key.name,
+        "uid": run.key.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {
+        "name": name,
+        "namespace": run.key.namespace,
+        "labels": {**_common_labels(run), **labels},
+        "ownerReferences": [owner],
+    }
+
+
+def _not_blocking(manifest: Manifest) -> Manifest:
+    """Return a manifest whose object outlives a deletion in the foreground.
+
+    There, Kubernetes deletes at once what blocks its owner's deletion; this is what the owner is kept for.
+    """
+    owners = [{**owner, "blockOwnerDeletion": False} for owner in manifest["metadata"]["ownerReferences"]]
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": owners}}
+
+
+def _common_labels(run: RunPlan) -> dict[str, str]:
+    dataset = names.label_value(run.key.name)
+    return {
+        contract.LABEL_MANAGED_BY: contract.MANAGED_BY,
+        "app.kubernetes.io/name": "diffugen",
+        "app.kubernetes.io/instance": dataset,
+        contract.LABEL_DATASET: dataset,
+        contract.LABEL_REVISION: run.key.revision,
+        contract.LABEL_ATTEMPT: str(run.key.attempt),
+    }
+
+
+def _labels(run: RunPlan, step: Step, stage: str) -> dict[str, str]:
+    labels = {contract.LABEL_STEP: step.value, "app.kubernetes.io/component": step.value}
+    return {**labels, contract.LABEL_STAGE: stage} if stage else labels

@@ -1,0 +1,147 @@
+"""The pods of every step: one template, PSA-restricted, without a Kubernetes token.
+
+A pod gets its work order as a file, its shard's number and its own address as environment variables, the
+store's credentials from the user's Secret (which the operator never reads), and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffugen_api import contract
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Resources
+from diffugen_operator.manifests.names import CONTAINER
+from diffugen_operator.manifests.overlays import overlaid
+from diffugen_operator.settings import Settings
+
+ORDER_VOLUME = "order"
+CACHE_VOLUME = "models"
+CACHE_GROUP = 65532
+"""The group that the model cache belongs to: "nonroot" by custom."""
+
+_LIGHT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
+"""For pods that run no model: enough to be scheduled honestly, no limit to be killed by."""
+
+
+def pod_template(
+    spec: LabeledDatasetSpec,
+    settings: Settings,
+    *,
+    command: list[str],
+    labels: Mapping[str, str],
+    order: str,
+    gpu: bool,
+    models: bool = True,
+) -> dict[str, Any]:
+    """Return the pod template of a step, with the user's overlay on it.
+
+    Steps that read `models` share the cache of them, if there is one. A pod that runs no model asks for no GPU,
+    whatever the overlay says, and our labels always stand: by them the pods are found again.
+    """
+    run = spec.run
+    generated = _generated(spec, settings, command=command, order=order, gpu=gpu)
+    if models and run.model_cache is not None:
+        _add_cache(generated["spec"], run.model_cache.persistent_volume_claim)
+    template = overlaid(generated, run.pod_template)
+    if not gpu:
+        template["spec"] = _without_extended_resources(template.get("spec"))
+    return overlaid(template, {"metadata": {"labels": dict(labels)}})
+
+
+def _generated(
+    spec: LabeledDatasetSpec, settings: Settings, *, command: list[str], order: str, gpu: bool
+) -> dict[str, Any]:
+    resources = spec.run.resources if gpu else _LIGHT_RESOURCES
+    container = {
+        "name": CONTAINER,
+        "image": spec.run.image or (settings.generator_image if gpu else settings.light_image),
+        "command": command,
+        "env": _environment(spec),
+        "ports": [{"name": "metrics", "containerPort": contract.METRICS_PORT}],
+        "resources": resources.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "volumeMounts": [
+            {"name": ORDER_VOLUME, "mountPath": contract.ORDER_MOUNT, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+        ],
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    return {
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": settings.termination_grace,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+            "volumes": [
+                {"name": ORDER_VOLUME, "configMap": {"name": order}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        }
+    }
+
+
+def _add_cache(pod: dict[str, Any], claim: str) -> None:
+    (container,) = pod["containers"]
+    container["env"].append({"name": contract.ENV_MODEL_CACHE, "value": contract.MODEL_CACHE_MOUNT})
+    container["volumeMounts"].append({"name": CACHE_VOLUME, "mountPath": contract.MODEL_CACHE_MOUNT})
+    pod["volumes"].append({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})
+    # A new volume is root's, as a rule; a group of its own lets a pod of any other user write to it.
+    pod["securityContext"] |= {"fsGroup": CACHE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
+
+
+def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:
+    env: list[dict[str, Any]] = [
+        {"name": contract.ENV_ORDER, "value": f"{contract.ORDER_MOUNT}/{contract.ORDER_KEY}"},
+        {"name": contract.ENV_POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        # The root file system is read-only; what libraries keep under the home directory goes to /tmp.
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own
+    ]
+    if spec.output.s3 is not None and spec.output.s3.secret_ref is not None:
+        secret = spec.output.s3.secret_ref.name
+        env += [
+            _from_secret(contract.ENV_ACCESS_KEY, secret),
+            _from_secret(contract.ENV_SECRET_KEY, secret),
+            _from_secret(contract.ENV_SESSION_TOKEN, secret, optional=True),
+        ]
+    if spec.run.dtype != "auto":
+        env.append({"name": contract.ENV_DTYPE, "value": spec.run.dtype})
+    if spec.run.batch_size is not None:
+        env.append({"name": contract.ENV_BATCH_SIZE, "value": str(spec.run.batch_size)})
+    return env
+
+
+def _from_secret(name: str, secret: str, *, optional: bool = False) -> dict[str, Any]:
+    reference: dict[str, Any] = {"name": secret, "key": name}
+    if optional:
+        reference["optional"] = True
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+
+def _without_extended_resources(spec: Any) -> Any:
+    # Extended resources are those with a domain: nvidia.com/gpu, amd.com/gpu, …
+    if not isinstance(spec, Mapping):
+        return spec
+    plain = dict(_plain(spec))  # a pod may have resources as a whole
+    for kind in ("initContainers", "containers"):
+        if isinstance(plain.get(kind), list):
+            plain[kind] = [_plain(container) for container in plain[kind]]
+    return plain
+
+
+def _plain(holder: Any) -> Any:
+    if not isinstance(holder, Mapping) or not isinstance(holder.get("resources"), Mapping):
+        return holder
+    resources = {
+        part: {name: amount for name, amount in amounts.items() if "/" not in name}
+        if isinstance(amounts, Mapping)
+        else amounts
+        for part, amounts in holder["resources"].items()
+    }
+    return {**holder, "resources": resources}

@@ -1,0 +1,132 @@
+"""What changed between two statuses: what is worth writing at once, and what is worth an Event.
+
+Numbers and wordings may wait (progress is written every few seconds at most). A change of state is written at
+once, and announced, after it was written, by one Event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from diffugen_api.contract import StagePlan
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_operator import reasons
+from diffugen_operator.policy import publish_step
+from diffugen_operator.status.conditions import QUEUED, READY, RECONCILING, STALLED, SUSPENDED, find
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An Event to be."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def is_transition(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> bool:
+    """Whether more has changed than numbers and wordings."""
+    return _states(old) != _states(new)
+
+
+def images_between(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> int:
+    """Return how many images were drawn from `old` to `new`; deciding labels anew draws none."""
+    former = {stage.name: stage.samples.done for stage in old.stages} if old.attempt == new.attempt else {}
+    return sum(
+        max(0, stage.samples.done - former.get(stage.name, stage.samples.reused)) for stage in new.stages if stage.gpu
+    )
+
+
+def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
+    return (
+        (status.observed_generation, status.revision, status.store, status.attempt, status.planned),
+        status.last_handled_retry_at,
+        [(c.type, c.status, c.reason) for c in status.conditions],
+        [(stage.name, stage.state) for stage in status.stages],
+        status.summary.stage,
+        status.dataset,
+    )
+
+
+def announcements(
+    old: LabeledDatasetStatus, new: LabeledDatasetStatus, plan: Sequence[StagePlan] = ()
+) -> Iterator[Announcement]:
+    """Yield the Events that tell how `old` became `new`; `plan` is what the plan step found, if it has just ended."""
+    why = find(new.conditions, RECONCILING)
+    message = why.message if why is not None else ""
+    if new.clean_up_start_time is not None:
+        yield from _clean_up(old, new, message)
+    elif new.attempt != old.attempt:
+        yield Announcement(reasons.RUN_STARTED, f"Attempt {new.attempt}, revision {new.revision}: {message}")
+    if new.planned and not (old.planned and old.attempt == new.attempt):
+        yield Announcement(reasons.PLANNED, _planned(plan))
+    yield from _stages(old, new)
+    if new.dataset is not None and new.dataset != old.dataset:
+        yield Announcement(reasons.PUBLISHED, publish_step.message(new))
+    yield from _conditions(old, new)
+
+
+def _clean_up(old: LabeledDatasetStatus, new: LabeledDatasetStatus, message: str) -> Iterator[Announcement]:
+    if new.attempt != old.attempt:
+        yield Announcement(reasons.CLEANING_UP, message)
+    elif new.summary.reason == reasons.CLEANED_UP != old.summary.reason:
+        yield Announcement(reasons.CLEANED_UP, message)
+
+
+def _planned(plan: Sequence[StagePlan]) -> str:
+    total, draw = sum(stage.total for stage in plan), sum(stage.draw for stage in plan)
+    relabel, reused = sum(stage.relabel for stage in plan), sum(stage.reused for stage in plan)
+    shards = sum(stage.shards for stage in plan)
+    return f"{total} samples: {draw} to draw, {relabel} to label anew, {reused} complete; {shards} shards."
+
+
+def _stages(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
+    former = {stage.name: stage.state for stage in old.stages} if old.attempt == new.attempt else {}
+    for stage in new.stages:
+        before = former.get(stage.name, "Pending")
+        if stage.state == before or stage.shards.total == 0:
+            continue
+        if stage.state in ("Running", "Queued") and before == "Pending":
+            message = f"Stage {stage.name}: Job {stage.job} with {stage.shards.total} shards."
+            yield Announcement(reasons.STAGE_STARTED, message)
+        elif stage.state == "Succeeded":
+            yield Announcement(reasons.STAGE_SUCCEEDED, f"Stage {stage.name}: {stage.samples.done} samples.")
+        elif stage.state == "Failed":
+            yield Announcement(reasons.STAGE_FAILED, f"Stage {stage.name}: {stage.message}", warning=True)
+
+
+def _conditions(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
+    for kind in (STALLED, QUEUED, SUSPENDED):
+        condition, before = find(new.conditions, kind), find(old.conditions, kind)
+        if condition is not None and (before is None or before.reason != condition.reason):
+            yield Announcement(condition.reason, condition.message, warning=kind == STALLED)
+        if kind == SUSPENDED and condition is None and before is not None:
+            yield Announcement(reasons.RESUMED, "spec.suspend is no longer true.")
+    held_up = _trouble(new)
+    if held_up is not None and held_up != _trouble(old):
+        ready = next(c for c in new.conditions if c.type == READY)
+        yield Announcement(held_up, ready.message, warning=True)
+
+
+_ORDINARY = frozenset(
+    {
+        reasons.ACCEPTED,
+        reasons.PLANNING,
+        reasons.DRAWING,
+        reasons.LABELLING,
+        reasons.PUBLISHING,
+        reasons.STOPPING,
+        reasons.FORMER_JOB_STOPPING,
+        reasons.QUEUED,
+        reasons.SUSPENDED,
+        reasons.CLEANING_UP,
+        reasons.CLEANED_UP,
+    }
+)
+
+
+def _trouble(status: LabeledDatasetStatus) -> str | None:
+    """Return the reason of a run that goes on trying, where it is not an ordinary one."""
+    reconciling = find(status.conditions, RECONCILING)
+    return reconciling.reason if reconciling is not None and reconciling.reason not in _ORDINARY else None

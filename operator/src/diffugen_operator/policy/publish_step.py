@@ -1,0 +1,65 @@
+"""The publish step: from drawn and labelled samples to a dataset that readers find."""
+
+from __future__ import annotations
+
+from diffugen_api.contract import Outcome, Published, Step
+from diffugen_api.v1alpha1 import DatasetStatus, HistoryEntry, LabeledDatasetStatus, StageStatus
+from diffugen_operator import reasons
+from diffugen_operator.manifests import jobs
+from diffugen_operator.policy.pod_steps import SinglePodStep
+
+PUBLISH = SinglePodStep(
+    step=Step.PUBLISH,
+    shown="publishing",
+    working=reasons.PUBLISHING,
+    message="The publish step merges and filters the samples, writes the formats, and moves the pointer last.",
+    failed=reasons.PUBLISH_FAILED,
+    manifest=jobs.publish_job,
+    answers=lambda outcome: outcome.published is not None,
+)
+
+
+def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> LabeledDatasetStatus:
+    """Return the ledger with the dataset in it; `at` is when the step ended."""
+    result = outcome.published
+    if result is None:
+        return ledger
+    dataset = DatasetStatus(
+        uri=result.uri,
+        revision=result.revision,
+        samples=result.samples,
+        instances=result.instances,
+        manifest_sha256=result.manifest_sha256,
+        published_at=result.published_at or at,
+    )
+    stages = [_judged(stage, result) for stage in ledger.stages]
+    update = {"dataset": dataset, "stages": stages, "history": _history(result), "replans": 0}
+    return ledger.model_copy(update=update)
+
+
+def _history(result: Published) -> list[HistoryEntry]:
+    beside = result.uri.rpartition("/")[0]
+    return [
+        HistoryEntry(
+            revision=former.revision,
+            uri=f"{beside}/{former.folder}",
+            published_at=former.published_at,
+            samples=former.samples,
+        )
+        for former in result.history
+    ]
+
+
+def message(ledger: LabeledDatasetStatus) -> str:
+    """Return what a published dataset says of itself."""
+    dataset = ledger.dataset
+    if dataset is None:
+        return "Published."
+    return f"Revision {dataset.revision}: {dataset.samples} samples, {dataset.instances} instances at {dataset.uri}."
+
+
+def _judged(stage: StageStatus, result: Published) -> StageStatus:
+    accepted = result.accepted_by_stage.get(stage.name, 0)
+    rejected = result.rejected_by_stage.get(stage.name, 0)
+    samples = stage.samples.model_copy(update={"accepted": accepted, "rejected": rejected})
+    return stage.model_copy(update={"samples": samples})

@@ -1,0 +1,204 @@
+"""The stages: one Indexed Job for each that has work, as soon as what it comes from is done.
+
+A stage that is recorded as Succeeded stays so, though its Job is long gone. When one fails, all that do not come from
+it are done first (their pictures are kept), and then the run stalls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from diffugen_api.contract import Step
+from diffugen_api.v1alpha1 import LabeledDatasetStatus, ShardStatus, StageStatus
+from diffugen_operator import reasons
+from diffugen_operator.manifests import names
+from diffugen_operator.manifests.jobs import RunPlan, stage_job
+from diffugen_operator.manifests.names import RunKey
+from diffugen_operator.observed.observed import Job, Observed, Trouble, write_time
+from diffugen_operator.observed.progress import Cut, parse_indexes, samples_done
+from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, SuspendJob, Turn
+from diffugen_operator.policy.pod_shares import shares
+from diffugen_operator.policy.pod_steps import deadline_message
+from diffugen_operator.policy.pod_troubles import held_up, in_line, last_failure
+from diffugen_operator.policy.stage_graph import blocked, ready, sources
+from diffugen_operator.status.conditions import Phase, cut
+
+_STAGE_MESSAGE_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One stage after a look at its Job."""
+
+    stage: StageStatus
+    actions: tuple[Action, ...] = ()
+    phase: Phase | None = None
+    failure: Trouble | None = None
+    job: Job | None = None
+    """Its Job, where that is under way."""
+
+    @property
+    def needs(self) -> int:
+        """How many of its shards are not over yet."""
+        return self.stage.shards.total - self.stage.shards.succeeded - self.stage.shards.failed
+
+    @property
+    def keeps(self) -> int:
+        """How many pods cannot be taken from it: only Kueue resizes a Job that was created in a queue."""
+        return min(self.job.parallelism, self.needs) if self.job is not None and self.job.queue else 0
+
+
+def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn:
+    """Return what the stages want; no phase once all of them have succeeded."""
+    looks = [_look(run, stage, observed, now) for stage in ledger.stages]
+    looks = _shared(run, looks, now)
+    failed = next((look for look in looks if look.failure is not None), None)
+    ledger = ledger.model_copy(update={"stages": [look.stage for look in looks]})
+    # Who has to give up pods goes first.
+    actions = sorted((action for look in looks for action in look.actions), key=lambda a: isinstance(a, CreateJob))
+    active = _shown([look.phase for look in looks if look.phase is not None])
+    if failed is not None and failed.failure is not None and active is None:
+        phase = Phase.stalled(failed.stage.name, failed.failure.reason, failed.failure.message)
+        return Turn(ledger=ledger, actions=actions, phase=phase)
+    return Turn(ledger=ledger, actions=actions, phase=active)
+
+
+def _shown(phases: Sequence[Phase]) -> Phase | None:
+    """Return the first phase of a stage that is at work, or else of one in line; that one waits is told with either."""
+    waits = next((phase for phase in phases if phase.queued is not None), None)
+    works = next((phase for phase in phases if phase.queued is None), None)
+    return replace(works, queued=waits.queued) if works is not None and waits is not None else works or waits
+
+
+def with_finished(key: RunKey, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> LabeledDatasetStatus:
+    """Return the ledger with the stages as Succeeded whose Jobs are complete; the others stay as they are."""
+    stages = [_done_if_complete(key, stage, observed, now) for stage in ledger.stages]
+    return ledger.model_copy(update={"stages": stages})
+
+
+def _done_if_complete(key: RunKey, stage: StageStatus, observed: Observed, now: datetime) -> StageStatus:
+    job = observed.job(names.job_name(key, Step.STAGE, stage.name))
+    if stage.state == "Succeeded" or job is None or not job.complete:
+        return stage
+    return _succeeded(_begun(stage, job.name, job.created_at or now), job, now)
+
+
+def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -> _Look:
+    if stage.state == "Succeeded":
+        return _Look(stage)
+    job = observed.job(names.job_name(run.key, Step.STAGE, stage.name))
+    if job is None:
+        return _Look(stage.model_copy(update={"state": "Pending", "shards": ShardStatus(total=stage.shards.total)}))
+    stage = _begun(stage, job.name, job.created_at or now)
+    if job.complete:
+        return _Look(_succeeded(stage, job, now))
+    stage = _counted(run, stage, job, observed)
+    if job.failure is not None:
+        failure = _failure(stage, job, observed)
+        message = cut(failure.message, _STAGE_MESSAGE_LENGTH)
+        return _Look(stage.model_copy(update={"state": "Failed", "message": message}), failure=failure)
+    if job.deleting_since is not None:
+        message = f"Job {job.name} was deleted; it is created anew once it is gone."
+        phase = Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message)
+        return _Look(stage, phase=phase, job=job)
+    phase = held_up(stage.name, job, observed, now) or _working(stage)
+    stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
+    resume = (SuspendJob(job.name, suspend=False),) if job.suspended and not job.queue else ()
+    return _Look(stage, resume, phase, job=job)
+
+
+def _shared(run: RunPlan, looks: list[_Look], now: datetime) -> list[_Look]:
+    """Start the stages for which there are pods, and give those under way their part of run.parallelism."""
+    whole = max(0, run.spec.run.parallelism - sum(look.keeps for look in looks))
+    under_way = [look for look in looks if look.job is not None and not look.job.queue]
+    stages = [look.stage for look in looks]
+    comes_from = {stage.name: sources(stage) for stage in run.spec.stages}
+    begins = ready(stages, comes_from)[: max(0, whole - len(under_way))]
+    stopped = blocked(stages, comes_from)
+    sharing = [look for look in looks if look in under_way or look.stage.name in begins]
+    parts = dict(zip((look.stage.name for look in sharing), shares(whole, [s.needs for s in sharing]), strict=True))
+    return [
+        _with_part(run, look, parts[look.stage.name], now) if look in sharing else _waiting(look, stopped)
+        for look in looks
+    ]
+
+
+def _waiting(look: _Look, stopped: Mapping[str, str]) -> _Look:
+    stage = look.stage
+    if stage.state != "Pending":
+        return look
+    message = f"It comes from stage {stopped[stage.name]}, which failed." if stage.name in stopped else ""
+    return replace(look, stage=stage.model_copy(update={"message": message}))
+
+
+def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:
+    job = look.job
+    if job is None:
+        return _started(run, look, part, now)
+    # More pods than shards are left is no more than that many: a Job's tail is not worth a request.
+    if job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
+        return look
+    return replace(look, actions=(*look.actions, ResizeJob(job.name, part)))
+
+
+def _started(run: RunPlan, look: _Look, parallelism: int, now: datetime) -> _Look:
+    job = CreateJob(stage_job(run, look.stage, parallelism))
+    stage, queue = _begun(look.stage, job.name, now), run.spec.run.queue_name
+    phase = in_line(stage.name, job.name, queue) if queue else _working(stage)
+    return _Look(stage.model_copy(update={"state": "Queued" if queue else "Running"}), (job,), phase)
+
+
+def _begun(stage: StageStatus, job: str, at: datetime) -> StageStatus:
+    return stage.model_copy(update={"job": job, "start_time": stage.start_time or write_time(at)})
+
+
+def _working(stage: StageStatus) -> Phase:
+    if stage.gpu:
+        return Phase.working(stage.name, reasons.DRAWING, f"Stage {stage.name} draws and labels pictures.")
+    return Phase.working(stage.name, reasons.LABELLING, f"Stage {stage.name} decides labels anew; no GPU is used.")
+
+
+def _succeeded(stage: StageStatus, job: Job, now: datetime) -> StageStatus:
+    samples = stage.samples.model_copy(update={"done": stage.samples.total})
+    return stage.model_copy(
+        update={
+            "state": "Succeeded",
+            "samples": samples,
+            "shards": ShardStatus(total=stage.shards.total, succeeded=stage.shards.total),
+            "completion_time": job.completion_time or write_time(now),
+            "message": "",
+        }
+    )
+
+
+def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> StageStatus:
+    samples = stage.samples
+    size = Cut.of(run.spec, samples.total - samples.reused, stage.shards.total)
+    finished = {index for span in parse_indexes(job.completed_indexes) for index in (str(i) for i in span)}
+    running = [
+        observed.shards[pod.name]
+        for pod in observed.pods_of(job)
+        if pod.name in observed.shards and pod.index not in finished
+    ]
+    done = samples.reused + samples_done(size, job.completed_indexes, running)
+    shards = ShardStatus(
+        total=stage.shards.total,
+        succeeded=len(finished),
+        failed=sum(len(span) for span in parse_indexes(job.failed_indexes)),
+    )
+    counted = samples.model_copy(update={"done": max(done, samples.done)})
+    return stage.model_copy(update={"samples": counted, "shards": shards})
+
+
+def _failure(stage: StageStatus, job: Job, observed: Observed) -> Trouble:
+    why = job.failure or Trouble(reason="", message="")
+    last = last_failure(observed.pods_of(job))
+    said = last.message if last is not None else why.message
+    if why.reason == reasons.DEADLINE_EXCEEDED:
+        return Trouble(reason=reasons.DEADLINE_EXCEEDED, message=deadline_message(job, last))
+    if why.reason in ("FailedIndexes", "MaxFailedIndexesExceeded"):
+        message = f"Shards {cut(job.failed_indexes, 64)} of stage {stage.name} failed; the last of them: {said}"
+        return Trouble(reason=reasons.SHARDS_FAILED, message=message)
+    return Trouble(reason=(last.reason if last else "") or reasons.STAGE_FAILED, message=said)

@@ -1,0 +1,338 @@
+"""The process: what runs beside what, from start to stop.
+
+    kopf (datasets) ─────┐
+    watches (Jobs, pods) ┴─> inbox ──> cache, queue ──> workers ──> reconciler ──> API server
+    resync ───────────────────────────────┘                             └──> recorder (Events)
+
+At the start everything is listed once before the first reconcile, so that nothing is decided on half of what there
+is. The watches of Jobs and pods go on from there; kopf lists the datasets on its own account, and the first resync
+comes soon after, for what happened between the two.
+
+Where there is a Lease, all this begins once this process holds it; a standby asks for the Lease and for nothing
+else. A process that loses it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import secrets
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import kopf
+
+from diffugen_operator import __version__
+from diffugen_operator.kube.api import ApiError, Cluster, NotLeaderError
+from diffugen_operator.kube.cache import Cache, Name, Resource
+from diffugen_operator.kube.child_events import Watch
+from diffugen_operator.kube.connection import Connection
+from diffugen_operator.kube.dataset_events import Inbox, kopf_settings, registry
+from diffugen_operator.kube.leader_election import Election, LeaseLostError
+from diffugen_operator.kube.work_queue import Key, WorkQueue
+from diffugen_operator.reconcile.event_recorder import Recorder
+from diffugen_operator.reconcile.pod_progress import Scraper
+from diffugen_operator.reconcile.reconciler import ChildStoppingError, Reconciler
+from diffugen_operator.settings import Settings
+from diffugen_operator.telemetry.logs import concerning
+from diffugen_operator.telemetry.metrics import Metrics
+from diffugen_operator.telemetry.probes import Server
+
+logger = logging.getLogger(__name__)
+
+_FIRST_RESYNC_SECONDS = 15.0
+_LONGEST_STOP_SECONDS = 10.0
+_POLL_SECONDS = 2.0
+_CONFLICT_SECONDS = 0.05
+
+REQUEST_ERRORS = (ApiError, NotLeaderError, aiohttp.ClientError, TimeoutError, OSError)
+"""What any request may end in."""
+
+
+class Operator:
+    """One operator process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        # A restarted container is another leader: its predecessor's last request may still be under way.
+        instance = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        self._connection = Connection(settings, self._metrics.count_request, instance=instance)
+        self._election: Election | None = None
+        self._cluster = Cluster(self._connection, settings, left=self._left)
+        if settings.lease_namespace:
+            self._election = Election(
+                leases=self._cluster,
+                settings=settings,
+                identity=instance,
+                clock=time.monotonic,
+                now=lambda: datetime.now(UTC),
+            )
+        self._cache = Cache()
+        self._queue = WorkQueue(
+            clock=time.monotonic, backoff_base=settings.backoff_base, backoff_limit=settings.backoff_limit
+        )
+        self._scraper = Scraper(settings)
+        self._recorder = Recorder(self._cluster.create_event, instance=instance)
+        self._reconciler = Reconciler(
+            cache=self._cache,
+            cluster=self._cluster,
+            scraper=self._scraper,
+            recorder=self._recorder,
+            metrics=self._metrics,
+            settings=settings,
+            clock=time.monotonic,
+            now=lambda: datetime.now(UTC),
+        )
+        self._inbox = Inbox(self._cache, self._queue)
+        self._versions: dict[Resource, Mapping[str | None, int]] = {}
+        self._listed = False
+        self._broken = False
+        self._metrics.watch_events(self._recorder.waiting)
+        self._metrics.watch_leader(lambda: self._left() > 0)
+        schedule = self._queue.schedule
+        self._metrics.watch_queue(schedule.depth, lambda: schedule.oldest_age(time.monotonic()))
+
+    async def run(self) -> None:
+        """Run until a signal comes."""
+        server = Server(live=self._stuck, ready=self._not_ready, page=self._page)
+        await server.start(self._settings.http_host, self._settings.http_port)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            if await _unless_stopped(self._prepare(tasks)):
+                self._start(tasks)
+                await kopf.operator(
+                    registry=registry(self._inbox, self._connection),
+                    settings=kopf_settings(watch_silence=self._settings.watch_silence),
+                    standalone=True,
+                    clusterwide=not self._settings.namespaces,
+                    namespaces=self._settings.namespaces,
+                )
+        finally:
+            await self._stop(tasks)
+            await server.stop()
+        if self._broken:
+            raise SystemExit("diffugen-operator: a part of it broke; the log above says which")
+
+    async def _prepare(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for the CRD, the Lease and the rights, and list everything: what another did before is seen."""
+        await self._there(self._cluster.serves_datasets)
+        if self._election is not None:
+            await self._election.win()
+            self._watched(tasks, self._election.hold(), "lease")
+        await self._there(self._relist)
+
+    def _start(self, tasks: list[asyncio.Task[None]]) -> None:
+        where = ", ".join(self._settings.namespaces) or "all namespaces"
+        logger.info("DiffuGen operator %s serves %s.", __version__, where)
+        for number in range(self._settings.workers):
+            self._watched(tasks, self._work(), f"worker {number}")
+        for resource in (Resource.JOBS, Resource.PODS):
+            for namespace, version in self._versions[resource].items():
+                watch = Watch(
+                    cluster=self._cluster,
+                    inbox=self._inbox,
+                    resource=resource,
+                    namespace=namespace,
+                    relist=self._list_and_look,
+                )
+                self._watched(tasks, watch.run(version), f"watch of {resource.value}")
+        self._watched(tasks, self._resync(), "resync")
+        self._watched(tasks, self._recorder.run(), "recorder")
+
+    def _watched(self, tasks: list[asyncio.Task[None]], work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the process where a part of it has ended by mistake: better a restart than half an operator."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, LeaseLostError):
+                logger.critical("The Lease is lost: %s. Nothing more is written.", error)
+            else:
+                logger.critical("The %s broke: %r", task.get_name(), error, exc_info=error)
+            self._broken = True
+            # kopf stops at signals; waiting for a flag besides would hold up every stop by five seconds.
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Let what is under way finish, within bounds."""
+        self._queue.close()
+        workers = [task for task in tasks if task.get_name().startswith("worker")]
+        if workers:
+            await asyncio.wait(workers, timeout=_LONGEST_STOP_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._recorder.flush(), 3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._election is not None:
+            await self._election.release()
+        await self._scraper.close()
+        await self._connection.close()
+        logger.info("Stopped.")
+
+    async def _work(self) -> None:
+        while (key := await self._queue.take()) is not None:
+            with concerning(str(key)), self._metrics.reconcile_seconds.time():
+                await self._reconcile(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        try:
+            look_again = await self._reconciler.reconcile(key)
+        except ChildStoppingError as stopping:
+            self._metrics.reconciles.labels("waiting").inc()
+            pause = self._queue.failed(key, at_least=1)
+            logger.info("%s; again in %.1f s.", stopping, pause)
+        except ApiError as error:
+            await self._failed(key, error)
+        except Exception as error:
+            self._metrics.reconciles.labels("error").inc()
+            pause = self._queue.failed(key)
+            known = isinstance(error, REQUEST_ERRORS)
+            message = "Reconciling failed: %r; again in %.1f s."
+            logger.warning(message, error, pause, exc_info=not known)
+        else:
+            self._metrics.reconciles.labels("ok").inc()
+            self._queue.done(key)
+            if look_again == 0:  # What was asked for has only been entered.
+                self._queue.add(key, urgent=True)
+            elif look_again is not None:
+                self._queue.add_after(key, look_again)
+
+    async def _failed(self, key: Key, error: ApiError) -> None:
+        if error.code in (404, 409):
+            # What we know of the dataset, or of a child, is of yesterday.
+            self._metrics.reconciles.labels("conflict").inc()
+            with contextlib.suppress(*REQUEST_ERRORS):
+                await self._refresh(key)
+            pause = self._queue.failed(key, at_least=_CONFLICT_SECONDS)
+        else:
+            self._metrics.reconciles.labels("error").inc()
+            pause = self._queue.failed(key, at_least=error.retry_after, firm=error.retry_after > 0)
+        logger.info("%s; again in %.1f s.", error, pause)
+
+    async def _refresh(self, key: Key) -> None:
+        known = self._cache.dataset(key)
+        there = await self._cluster.get(Resource.DATASETS, key.namespace, key.name)
+        if there is not None:
+            self._cache.put(Resource.DATASETS, there)
+        elif known is not None:
+            self._cache.drop(Resource.DATASETS, known)
+
+    async def _there(self, question: Callable[[], Awaitable[bool]]) -> None:
+        """Ask again and again until the answer is yes: what is missing may be installed after the operator."""
+        told = ""
+        while True:
+            pause = _POLL_SECONDS
+            try:
+                if await question():
+                    return
+                news = "The CRD is not installed yet; waiting for it."
+            except ApiError as error:
+                news, pause = _why_not(error), max(pause, error.retry_after)
+            except REQUEST_ERRORS as error:
+                news = _why_not(error)
+            if news != told:
+                logger.warning(news)
+                told = news
+            await asyncio.sleep(pause)
+
+    async def _relist(self) -> bool:
+        for resource in Resource:
+            self._versions[resource] = await self._list(resource)
+        for key in self._cache.datasets():
+            self._queue.add(key)
+        self._listed = True
+        return True
+
+    async def _list(self, resource: Resource) -> Mapping[str | None, int]:
+        """List a kind anew; returns the version of each namespace's list."""
+        versions: dict[str | None, int] = {}
+        for namespace in self._cluster.namespaces:
+            listed: set[Name] = set()
+            async for objects, version in self._cluster.pages(resource, namespace):
+                listed |= self._cache.put_page(resource, objects)
+                versions.setdefault(namespace, version)
+            self._cache.keep_listed(resource, namespace, listed, versions[namespace])
+        return versions
+
+    async def _list_and_look(self, resource: Resource) -> Mapping[str | None, int]:
+        """List a kind anew, and put all datasets in line: what a watch missed may be any one's."""
+        versions = await self._list(resource)
+        for key in self._cache.datasets():
+            self._queue.add(key)
+        return versions
+
+    async def _resync(self) -> None:
+        pause = min(_FIRST_RESYNC_SECONDS, self._settings.resync_interval)
+        while True:
+            await asyncio.sleep(pause)
+            pause = self._settings.resync_interval
+            try:
+                await self._relist()
+            except REQUEST_ERRORS as error:
+                logger.warning("The resync failed: %r", error)
+                pause = min(pause, 30.0)
+
+    def _stuck(self) -> str | None:
+        longest = self._queue.schedule.longest_work(time.monotonic())
+        if longest > self._settings.stuck_after:
+            return f"a reconcile has taken {longest:.0f} s"
+        waited = self._queue.schedule.oldest_age(time.monotonic())
+        if waited > self._settings.stuck_after:
+            return f"the first in line has waited for {waited:.0f} s"
+        return None
+
+    def _not_ready(self) -> str | None:
+        # A standby does all that is asked of it: a rollout goes on past it.
+        if self._listed or (self._election is not None and self._election.stands_by):
+            return None
+        return "not everything is listed yet"
+
+    def _left(self) -> float:
+        return math.inf if self._election is None else self._election.left()
+
+    def _page(self) -> bytes:
+        for resource in Resource:
+            self._metrics.show_objects(resource, self._cache.count(resource))
+        held = Counter(
+            condition["type"]
+            for key in self._cache.datasets()
+            for condition in (self._cache.dataset(key) or {}).get("status", {}).get("conditions", ())
+            if condition["status"] == "True"
+        )
+        for condition in ("Ready", "Reconciling", "Stalled", "Queued", "Suspended"):
+            self._metrics.show_datasets(condition, held[condition])
+        return self._metrics.page()
+
+
+def _why_not(error: BaseException) -> str:
+    if isinstance(error, ApiError) and error.code == 403:
+        return f"The operator's rights are missing: {error.message}; apply operator/rbac.yaml, or bind its user to it."
+    if isinstance(error, ApiError):
+        return f"The API server refuses: {error}"
+    return f"The API server cannot be reached: {error!r}"
+
+
+async def _unless_stopped(preparation: Coroutine[Any, Any, None]) -> bool:
+    """Whether it came to its end before a SIGTERM; kopf looks after the signals only once it runs."""
+    task = asyncio.ensure_future(preparation)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return False
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+    return True

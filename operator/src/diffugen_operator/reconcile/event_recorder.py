@@ -1,0 +1,106 @@
+"""Posting Kubernetes Events, beside everything else: slow or refused Events hold up nothing.
+
+An Event's name is a hash of what it says, so the same transition, seen again after a crash, is posted once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+
+from diffugen_api.contract import GROUP, KIND, VERSION
+from diffugen_operator.kube.api import ApiError, NotLeaderError
+from diffugen_operator.observed.observed import Dataset
+from diffugen_operator.policy.announcements import Announcement
+from diffugen_operator.status.conditions import cut
+from diffugen_operator.telemetry.logs import concerning
+
+logger = logging.getLogger(__name__)
+
+REPORTER = f"{GROUP}/operator"
+NOTE_LENGTH = 1024
+_BACKLOG = 5000
+
+Post = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Recorder:
+    """Takes announcements and posts them one after the other."""
+
+    def __init__(self, post: Post, *, instance: str) -> None:
+        self._post = post
+        self._instance = instance
+        self._queue: asyncio.Queue[tuple[Dataset, dict[str, Any]]] = asyncio.Queue(_BACKLOG)
+
+    def announce(self, dataset: Dataset, announcement: Announcement, now: datetime) -> None:
+        """Put an announcement in line; it is dropped where too many wait already."""
+        try:
+            self._queue.put_nowait((dataset, event(dataset, announcement, now, self._instance)))
+        except asyncio.QueueFull:
+            logger.warning("Too many Events wait to be posted; %s is dropped.", announcement.reason)
+
+    async def run(self) -> None:
+        """Post what is announced, for ever."""
+        while True:
+            dataset, manifest = await self._queue.get()
+            try:
+                with concerning(f"{dataset.namespace}/{dataset.name}", dataset.status.revision):
+                    while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server says how long
+                        await asyncio.sleep(pause)
+            finally:
+                self._queue.task_done()
+
+    async def _posted(self, manifest: dict[str, Any]) -> float:
+        """Post an Event; returns after how many seconds to try again, where the API server says so."""
+        try:
+            await self._post(manifest)
+        except ApiError as error:
+            if error.retry_after:
+                return error.retry_after
+            if error.code != 409:
+                logger.warning("The Event %s was refused: %s", manifest["reason"], error)
+        except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
+        return 0
+
+    def waiting(self) -> int:
+        """Return how many Events are not posted yet."""
+        return self._queue.qsize()
+
+    async def flush(self) -> None:
+        """Wait until everything announced is posted."""
+        await self._queue.join()
+
+
+def event(dataset: Dataset, announcement: Announcement, now: datetime, instance: str) -> dict[str, Any]:
+    """Return an Event about a dataset."""
+    status = dataset.status
+    said = "\n".join([dataset.uid, str(status.attempt), announcement.reason, announcement.message])
+    if announcement.reason in ("Suspended", "Resumed"):  # These may come up many times in a run.
+        said += f"\n{dataset.generation}"
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{dataset.name[:230]}.{digest}", "namespace": dataset.namespace},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": REPORTER,
+        "reportingInstance": cut(instance, 128),
+        "action": "Reconcile",
+        "reason": announcement.reason,
+        "type": "Warning" if announcement.warning else "Normal",
+        "note": cut(announcement.message, NOTE_LENGTH),
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "namespace": dataset.namespace,
+            "name": dataset.name,
+            "uid": dataset.uid,
+        },
+    }

@@ -1,0 +1,76 @@
+"""What Kueue says of a Job that waits in its queue, where the operator may read it.
+
+Kueue keeps a Workload for each queued Job; its conditions say why it is not admitted, or why it was put back in line.
+To read Workloads is a right of its own, and optional (`operator/rbac-kueue.yaml`): without it, or without Kueue,
+nothing is said, and it is tried again after a while. Nor is anything said where Kueue is in trouble: its words are
+good to have, and no dataset fails, or waits for long, for want of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.work_queue import Clock
+from diffugen_operator.observed.observed import Trouble
+
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 600.0
+"""How long to leave Kueue alone after it was found absent, or closed to us."""
+
+TROUBLE_SECONDS = 30.0
+"""How long to leave Kueue alone after it failed to answer."""
+
+ANSWER_SECONDS = 5.0
+"""How long Kueue may take to answer: a worker waits for it."""
+
+
+class Kueue:
+    """Reads Workloads while that is possible."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        self._cluster, self._clock = cluster, clock
+        self._version = ""
+        self._again_at = float("-inf")
+        self._quiet_until = float("-inf")
+
+    @property
+    def readable(self) -> bool:
+        """Whether Kueue was there, and open to us, when it was last asked."""
+        return self._clock() >= self._again_at
+
+    async def words_about(self, namespace: str, job_uid: str) -> Trouble | None:
+        """Return why the Job of this uid waits, in Kueue's words; None where that cannot be told."""
+        if not self.readable or self._clock() < self._quiet_until:
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                self._version = self._version or await self._cluster.kueue_version()
+                found = await self._cluster.workloads_of(self._version, namespace, job_uid)
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.info("What Kueue says of queued Jobs cannot be read: %s", str(error) or repr(error))
+            self._version = ""
+            if isinstance(error, ApiError) and error.code in (403, 404):
+                self._again_at = self._clock() + AGAIN_SECONDS
+            else:
+                self._quiet_until = self._clock() + TROUBLE_SECONDS
+            return None
+        return words_of(found[0]) if found else None
+
+
+def words_of(workload: Mapping[str, Any]) -> Trouble | None:
+    """Return why a Workload has no quota: what took it away, and what is in the way of getting it (back)."""
+    conditions = {c["type"]: c for c in (workload.get("status") or {}).get("conditions") or ()}
+    reserved, evicted = conditions.get("QuotaReserved") or {}, conditions.get("Evicted") or {}
+    if reserved.get("status") == "True":
+        return None
+    put_back = evicted if evicted.get("status") == "True" else {}
+    said = [c["message"].rstrip(". ") for c in (put_back, reserved) if c.get("message")]
+    reason = put_back.get("reason") or reserved.get("reason") or ""
+    return Trouble(reason=reason, message=". ".join(dict.fromkeys(said))) if reason and said else None

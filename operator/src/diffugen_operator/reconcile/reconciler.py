@@ -1,0 +1,275 @@
+"""The shell around `decide`: observe, decide, act, write the status once, tell of it.
+
+Whatever goes wrong on the way ends the reconcile; the queue brings the dataset back after a pause, and
+everything is looked at anew. Actions repeat harmlessly: a Job that is there is taken if it is ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, Step
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_operator import reasons
+from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
+from diffugen_operator.kube.work_queue import Clock, Key
+from diffugen_operator.observed.observed import Dataset, Job, Observed, Pod, Trouble, Unfit, Wanted, read_spec
+from diffugen_operator.observed.progress import Meters, Shard
+from diffugen_operator.policy.actions import (
+    Action,
+    CreateJob,
+    CreateOrder,
+    Decision,
+    DeleteJob,
+    DeleteOrder,
+    ResizeJob,
+    SetFinalizer,
+    SuspendJob,
+)
+from diffugen_operator.policy.announcements import announcements, images_between, is_transition
+from diffugen_operator.policy.decide import decide, refused
+from diffugen_operator.reconcile.event_recorder import Recorder
+from diffugen_operator.reconcile.kueue import Kueue
+from diffugen_operator.reconcile.pod_progress import Scraper
+from diffugen_operator.settings import Settings
+from diffugen_operator.status.conditions import READY, find
+from diffugen_operator.status.rendering import dumped, is_halted, merge_patch
+from diffugen_operator.telemetry.logs import concern
+from diffugen_operator.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_QUEUE_LOOK_SECONDS = 30.0
+
+
+class RefusedError(Exception):
+    """The API server would not have something that was decided."""
+
+    def __init__(self, trouble: Trouble, *, for_good: bool) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+        self.for_good = for_good
+
+
+class ChildStoppingError(Exception):
+    """A child of the wanted name is still being deleted."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of a dataset between reconciles; a restart may lose all of it."""
+
+    generation: int = -1
+    uid: str = ""
+    wanted: Wanted | Unfit | None = None
+    meters: Meters = field(default_factory=Meters)
+    attempt: int = 0
+    written_at: float = float("-inf")
+
+
+class Reconciler:
+    """Brings datasets, one at a time each, a step towards what they want."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        cluster: Cluster,
+        scraper: Scraper,
+        recorder: Recorder,
+        metrics: Metrics,
+        settings: Settings,
+        clock: Clock,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cache, self._cluster, self._scraper, self._recorder = cache, cluster, scraper, recorder
+        self._metrics, self._settings, self._clock, self._now = metrics, settings, clock, now
+        self._kueue = Kueue(cluster, clock)
+        self._memories: dict[Key, _Memory] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Do what is to be done about a dataset; returns after how many seconds to look again."""
+        raw = self._cache.dataset(key)
+        if raw is None:
+            self._memories.pop(key, None)
+            self._scraper.forget(key)
+            return None
+        memory = self._memories.setdefault(key, _Memory())
+        dataset = Dataset.read(raw, self._wanted(raw, memory))
+        concern(dataset.wanted.revision if isinstance(dataset.wanted, Wanted) else dataset.status.revision)
+        observed = await self._observe(key, dataset, memory)
+        decision = decide(dataset, observed, self._now(), self._settings)
+        memory.meters.record(self._clock(), {stage.name: stage.samples.done for stage in decision.status.stages})
+        try:
+            for action in decision.actions:
+                await self._apply(dataset, action)
+        except RefusedError as refusal:
+            decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
+        look_again = await self._commit(key, raw, dataset, decision, memory)
+        if look_again is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
+            memory.wanted = None
+        if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
+            # Kueue's words come and change without a change of the Job.
+            return _QUEUE_LOOK_SECONDS if look_again is None else min(look_again, _QUEUE_LOOK_SECONDS)
+        return look_again
+
+    def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
+        """Read the spec, once for each generation: a large one takes milliseconds."""
+        metadata = raw["metadata"]
+        if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
+            memory.uid, memory.generation = metadata["uid"], metadata["generation"]
+            memory.wanted = read_spec(raw)
+        return memory.wanted
+
+    async def _observe(self, key: Key, dataset: Dataset, memory: _Memory) -> Observed:
+        jobs = [Job.read(job) for job in self._cache.jobs_of(key, dataset.uid)]
+        pods: list[Pod] = []
+        for job in jobs:
+            known = [Pod.read(pod) for pod in self._cache.pods_of(key.namespace, job.name)]
+            if _word_is_missing(job, known, dataset.status):
+                # The Job's end may be heard of before its pods'; their last words are wanted.
+                known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
+            pods += known
+        shards = self._shards(key, dataset, jobs, pods, memory)
+        return Observed(
+            jobs=tuple(jobs),
+            pods=tuple(pods),
+            shards=shards,
+            pace=memory.meters.pace(),
+            queue_words=await self._queue_words(key.namespace, jobs),
+        )
+
+    async def _queue_words(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
+        words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
+        return {name: said for name, said in words.items() if said is not None}
+
+    def _shards(
+        self, key: Key, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory
+    ) -> Mapping[str, Shard]:
+        staging = {job.name for job in jobs if job.stage and not job.finished}
+        resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
+        if resting or memory.attempt != dataset.status.attempt:
+            memory.meters, memory.attempt = Meters(), dataset.status.attempt
+        return self._scraper.follow(key, [pod for pod in pods if pod.job in staging and pod.running])
+
+    async def _apply(self, dataset: Dataset, action: Action) -> None:
+        namespace = dataset.namespace
+        match action:
+            case SetFinalizer(present):
+                await self._set_finalizer(dataset, present=present)
+            case CreateOrder(manifest):
+                await self._create_order(dataset, manifest)
+            case CreateJob(manifest):
+                await self._create_job(dataset, manifest)
+            case SuspendJob(name, suspend):
+                job = await self._cluster.suspend_job(namespace, name, suspend=suspend)
+                self._cache.put(Resource.JOBS, job)
+            case ResizeJob(name, parallelism):
+                self._cache.put(Resource.JOBS, await self._cluster.resize_job(namespace, name, parallelism))
+            case DeleteJob(name, uid, wait):
+                await self._cluster.delete_job(namespace, name, uid, wait=wait)
+                if not wait:
+                    gone = {"metadata": {"namespace": namespace, "name": name, "uid": uid}}
+                    self._cache.drop(Resource.JOBS, gone)
+            case DeleteOrder(name):
+                await self._cluster.delete_order(namespace, name)
+
+    async def _set_finalizer(self, dataset: Dataset, *, present: bool) -> None:
+        others = [finalizer for finalizer in dataset.finalizers if finalizer != FINALIZER]
+        finalizers = [*others, FINALIZER] if present else others
+        key = Key(dataset.namespace, dataset.name)
+        changed = await self._cluster.set_finalizers(key, dataset.version, finalizers)
+        if dataset.deleting and not finalizers:  # That was what kept it.
+            self._cache.drop(Resource.DATASETS, changed)
+        else:
+            self._cache.put(Resource.DATASETS, changed)
+
+    async def _create_order(self, dataset: Dataset, manifest: Object) -> None:
+        try:
+            await self._cluster.create_order(manifest)
+        except ApiError as error:
+            if error.code != 409:
+                raise _refusal(error, reasons.ORDER_REJECTED) from error
+            there = await self._cluster.get_order(dataset.namespace, manifest["metadata"]["name"])
+            _check_ours(there, manifest, dataset)
+
+    async def _create_job(self, dataset: Dataset, manifest: Object) -> None:
+        name = manifest["metadata"]["name"]
+        try:
+            job = await self._cluster.create_job(manifest)
+        except ApiError as error:
+            if error.code != 409:
+                overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
+                raise _refusal(error, reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED) from error
+            job = _check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
+        self._cache.put(Resource.JOBS, job)
+
+    async def _commit(
+        self, key: Key, raw: Object, dataset: Dataset, decision: Decision, memory: _Memory
+    ) -> float | None:
+        """Write the status, if it is another; numbers alone wait for their time."""
+        old, new = dataset.status, decision.status
+        if new == old:
+            return decision.look_again
+        wait = memory.written_at + self._settings.progress_interval - self._clock()
+        transition = is_transition(old, new)
+        if wait > 0 and not transition:
+            return min(wait, decision.look_again or wait)
+        version = raw["metadata"]["resourceVersion"]
+        patch = merge_patch(raw["status"], dumped(new))
+        self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
+        memory.written_at = self._clock()
+        self._metrics.status_writes.labels("transition" if transition else "progress").inc()
+        self._metrics.images.inc(images_between(old, new))
+        self._announce(dataset, decision)
+        return decision.look_again
+
+    def _announce(self, dataset: Dataset, decision: Decision) -> None:
+        old, new = dataset.status, decision.status
+        dataset = replace(dataset, status=new)
+        for announcement in announcements(old, new, decision.plan):
+            level = logging.WARNING if announcement.warning else logging.INFO
+            logger.log(level, "%s: %s", announcement.reason, announcement.message, extra={"attempt": new.attempt})
+            self._recorder.announce(dataset, announcement, self._now())
+
+
+def _refusal(error: ApiError, reason: str) -> Exception:
+    """Return what a refused creation ends in; `reason` is what it is called where it is refused for good."""
+    if error.code not in (400, 403, 413, 422):
+        return error
+    if error.namespace_goes:
+        reason = reasons.NAMESPACE_TERMINATING
+    elif not error.for_good:
+        reason = reasons.QUOTA_EXCEEDED if "exceeded quota" in error.message else error.reason or reason
+    return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
+
+
+def _waits_in_queue(job: Job) -> bool:
+    return bool(job.queue) and job.suspended and not job.finished
+
+
+def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
+    """Whether a step has just finished, and not all of its pods have been heard of to the end."""
+    over = is_halted(status) or find(status.conditions, READY) is not None
+    if not job.finished or over or job.attempt != status.attempt or (job.step is Step.PLAN and status.planned):
+        return False
+    if job.complete:  # Of a stage, no pod's word is needed: its Job says it all.
+        return not job.stage and not any(pod.ended is not None and pod.ended.exit_code == 0 for pod in pods)
+    return not pods or any(pod.ended is None for pod in pods)
+
+
+def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Object:
+    """Return what stands under the name that was wanted, if this run of this dataset made it."""
+    name, kind = manifest["metadata"]["name"], manifest["kind"]
+    if there is None or "deletionTimestamp" in there["metadata"]:
+        raise ChildStoppingError(f"{kind} {name} is still being deleted")
+    ours = (owner_of(there) or {}).get("uid") == dataset.uid
+    labels = there["metadata"].get("labels") or {}
+    if not ours or labels.get(LABEL_ATTEMPT) != manifest["metadata"]["labels"][LABEL_ATTEMPT]:
+        message = f"A {kind} named {name} exists and is not ours: delete or rename it, then ask for a retry."
+        raise RefusedError(Trouble(reason=reasons.NAME_CONFLICT, message=message), for_good=True)
+    return there

@@ -1,0 +1,256 @@
+"""Manifests: every fault at once, by the field's path in the manifest, with the mend."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffugen_generator.commands.manifests import InvalidManifest, order_of, read_datasets
+
+ROOT = Path(__file__).parents[3]
+BASE: dict[str, Any] = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
+
+
+def manifest(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "diffugen.dev/v1alpha1",
+        "kind": "LabeledDataset",
+        "metadata": {"name": "shapes"},
+        "spec": {
+            "classes": [{"name": "ball"}],
+            "prompts": {"templates": ["a {object}"], "variables": {"object": ["ball"]}},
+            "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes"}}],
+            **spec,
+        },
+    }
+
+
+def written(folder: Path, *documents: Any) -> Path:
+    file = folder / "manifest.yaml"
+    file.write_text(yaml.safe_dump_all(documents))
+    return file
+
+
+def faults_of(folder: Path, *documents: Any) -> list[str]:
+    with pytest.raises(InvalidManifest) as failure:
+        read_datasets(written(folder, *documents))
+    return [str(fault) for fault in failure.value.faults]
+
+
+def test_a_good_manifest_is_a_dataset(tmp_path: Path) -> None:
+    [dataset] = read_datasets(written(tmp_path, manifest()))
+
+    order = order_of(dataset)
+    assert (order.namespace, order.name) == ("default", "shapes")
+    assert len(order.revision) == 10
+
+
+def test_the_example_is_good() -> None:
+    [dataset] = read_datasets(ROOT / "examples" / "shapes.yaml")
+
+    assert [c.name for c in dataset.spec.classes] == ["ball", "square", "triangle", "star"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        pytest.param(
+            {"image": {"width": 100}},
+            "spec.image.width: it has to be a multiple of 8 (it is 100)",
+            id="not a multiple",
+        ),
+        pytest.param(
+            {"image": {"width": 8}},
+            "spec.image.width: it has to be greater than or equal to 64 (it is 8)",
+            id="too small",
+        ),
+        pytest.param(
+            {"image": {"format": "gif"}},
+            "spec.image.format: 'gif' is not one of 'png', 'jpeg' or 'webp'",
+            id="not one of",
+        ),
+        pytest.param(
+            {"image": {"heigth": 64}},
+            "spec.image.heigth: there is no such field; did you mean 'height'?",
+            id="a slip of the pen",
+        ),
+        pytest.param(
+            {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "guidance": 3}}]},
+            "spec.stages[0].txt2img.guidance: there is no such field; did you mean 'guidanceScale'?",
+            id="a slip in a list",
+        ),
+        pytest.param(
+            {"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "data", "secret": {}}}},
+            "spec.output.s3.secret: there is no such field; did you mean 'secretRef'?",
+            id="a slip in an optional part",
+        ),
+        pytest.param(
+            {"run": {"xyz": 1}},
+            "spec.run.xyz: there is no such field; there are samplesPerShard, parallelism, queueName, resources, "
+            "image, podTemplate, backoffLimitPerShard, activeDeadlineSeconds",
+            id="nothing like it",
+        ),
+        pytest.param(
+            {"output": {"s3": {"endpoint": "minio:9000", "bucket": "data"}}},
+            "spec.output.s3.endpoint: 'minio:9000' does not match ",
+            id="a pattern",
+        ),
+        pytest.param(
+            {"stages": []},
+            "spec.stages: it needs 1 or more (it has 0)",
+            id="no stage",
+        ),
+        pytest.param(
+            {"stages": [{"name": "base", "txt2img": {}}]}, "spec.stages[0].txt2img.model: it is missing", id="missing"
+        ),
+        pytest.param(
+            {"stages": [BASE, {"name": "new", "img2img": {"from": "bse", "variables": {"place": ["mud"]}}}]},
+            "spec.stages[1].img2img.from: there is no stage 'bse' to draw from: name another stage (there are: base)",
+            id="from no stage",
+        ),
+        pytest.param(
+            {"stages": [BASE, {"name": "new", "inpaint": {"from": "base", "replacements": {"car": ["red car"]}}}]},
+            "spec.stages[1].inpaint.replacements: 'car' is no class; name one of ball, or add it to spec.classes",
+            id="a replacement of no class",
+        ),
+        pytest.param(
+            {"output": {"splits": {"train": 0.5}}},
+            "spec.output.splits: splits must add up to 1: for example train 0.8, val 0.1, test 0.1",
+            id="a rule over fields",
+        ),
+        pytest.param(
+            {"classes": [{"name": "ball"}, {"name": "ball"}]},
+            "spec: class names must be unique: rename or remove the duplicates of ball",
+            id="duplicates",
+        ),
+        pytest.param(
+            {"classes": [{"name": "ball"}, {"name": "Ball"}]},
+            "spec.classes[1].name: 'Ball' names class 'ball' already (case does not matter), so a prompt's 'Ball' "
+            "would never be 'Ball': rename or remove one",
+            id="two classes of one word",
+        ),
+        pytest.param(
+            {"classes": [{"name": "ball"}, {"name": "toy", "synonyms": ["cube", "BALL"]}]},
+            "spec.classes[1].synonyms[1]: 'BALL' names class 'ball' already",
+            id="a synonym that is another class",
+        ),
+        pytest.param(
+            {"classes": [{"name": "ball", "synonyms": [" "]}]},
+            "spec.classes[0].synonyms[0]: ' ' is blank, or begins or ends with a blank: remove that",
+            id="a blank synonym",
+        ),
+        pytest.param(
+            {"quality": {"minAreaFraction": 0.5, "maxAreaFraction": 0.4}},
+            "spec.quality: minAreaFraction must not be above maxAreaFraction, or no object is kept: lower",
+            id="no room between the areas",
+        ),
+        pytest.param(
+            {"prompts": {"templates": ["a {colour}"]}},
+            "spec.prompts.templates[0]: no variable is called 'colour'; add it to spec.prompts.variables",
+            id="an unknown variable",
+        ),
+        pytest.param(
+            {"prompts": {"templates": ["a {object}"], "variables": {"object": ["ball", "car"]}}},
+            "spec.prompts.variables.object[1]: 'car' is no class; add it to spec.classes",
+            id="an unknown class",
+        ),
+        pytest.param(
+            {"stages": [{"name": "base", "txt2img": {"model": "builtin://cars"}}]},
+            "spec.stages[0].txt2img.model: no model is built in as 'cars'; builtin are: shapes",
+            id="an unknown model",
+        ),
+        pytest.param(
+            {"stages": [BASE, {"name": "more", "txt2img": BASE["txt2img"] | {"scheduler": "lcm", "steps": 60}}]},
+            "spec.stages[1].txt2img.steps: 60 is not what LCMScheduler can draw in with 'builtin://shapes', which is "
+            "at most 50; give it as many, or name another in spec.stages[1].txt2img.scheduler",
+            id="more steps than the scheduler can",
+        ),
+        pytest.param(
+            {"prompts": {"templates": ["a (ball:1,3)"]}},
+            "spec.prompts.templates[0]: 'a (ball:1,3)': '1,3' is no weight; write a number such as 1.3",
+            id="a weight that is no number",
+        ),
+    ],
+)
+def test_a_fault_names_field_and_mend(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    [found] = faults_of(tmp_path, manifest(**changes))
+
+    assert found.startswith(fault)
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    document = manifest(image={"width": 8, "format": "gif"}, seeed=1)
+    del document["metadata"]["name"]
+
+    paths = [fault.split(":")[0] for fault in faults_of(tmp_path, document)]
+
+    assert paths == ["metadata.name", "spec.image.width", "spec.image.format", "spec.seeed"]
+
+
+def test_a_pods_model_folder_need_not_be_here(tmp_path: Path) -> None:
+    stages = [{"name": "base", "txt2img": {"model": "/models/sd15"}}]
+
+    assert read_datasets(written(tmp_path, manifest(stages=stages)))
+
+
+def test_a_pods_folders_of_models_that_look_need_not_be_here_either(tmp_path: Path) -> None:
+    labeling = {"detector": {"type": "transformers", "model": "builtin://shapes-segmenter"}}
+    there = {"clipScore": {"model": "/models/clip"}, "safety": {"model": "/models/checker"}}
+
+    assert read_datasets(written(tmp_path, manifest(labeling=labeling, quality=there)))
+    [fault] = faults_of(tmp_path, manifest(quality={"safety": {"model": "checker"}}))
+    assert fault.startswith("spec.quality.safety.model: 'checker' is neither builtin://NAME")
+
+
+@pytest.mark.parametrize("name", ["Shapes", "my dataset", "-a", 5])
+def test_names_are_those_of_kubernetes(tmp_path: Path, name: object) -> None:
+    document = manifest()
+    document["metadata"]["name"] = name
+
+    assert faults_of(tmp_path, document)[0].startswith(f"metadata.name: {name!r} is no name")
+
+
+def test_other_documents_are_passed_over(tmp_path: Path) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
+    other = manifest()
+    other["metadata"] = {"name": "more", "namespace": "vision"}
+
+    found = read_datasets(written(tmp_path, secret, manifest(), None, other))
+
+    assert [(d.namespace, d.name) for d in found] == [("default", "shapes"), ("vision", "more")]
+
+
+def test_faults_of_several_datasets_are_told_apart(tmp_path: Path) -> None:
+    wrong = manifest(seed=-1)
+    wrong["metadata"]["name"] = "wrong"
+
+    assert faults_of(tmp_path, manifest(), wrong) == [
+        "wrong: spec.seed: it has to be greater than or equal to 0 (it is -1)"
+    ]
+
+
+def test_a_file_without_a_dataset_is_told(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, {"kind": "Secret"}) == ["kind: there is no LabeledDataset in it (but: Secret)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("spec: [", "it is not YAML: line 1, column 8"),
+        ("", "there is no LabeledDataset in it (but: nothing)"),
+        ("- a\n- b\n", "there is no LabeledDataset in it (but: no mapping)"),
+    ],
+)
+def test_what_is_no_manifest_is_told(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "manifest.yaml").write_text(text)
+
+    with pytest.raises(InvalidManifest) as failure:
+        read_datasets(tmp_path / "manifest.yaml")
+
+    assert words in str(failure.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifest, match="it cannot be read: No such file or directory"):
+        read_datasets(tmp_path / "nothing.yaml")

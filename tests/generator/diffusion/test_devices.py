@@ -1,0 +1,78 @@
+"""Devices: what is there, what is asked for, and whose fault it is where one fails."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from diffugen_api.contract import ExitCode
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.devices import open_device
+from diffugen_generator.failures import DeviceFailed, UnknownDevice
+from diffugen_generator.models.model_folder import ModelFolder
+
+
+@pytest.mark.parametrize("name", ["bogus", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_there_is_told_in_one_sentence(name: str) -> None:
+    with pytest.raises(UnknownDevice, match=rf"^--device: there is no (device )?'{name}'.* leave it out\.$") as caught:
+        open_device(name)
+
+    assert caught.value.exit_code == ExitCode.BAD_SPEC
+
+
+def test_a_device_that_fails_is_not_the_models_fault(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be reported later"
+        )
+
+    monkeypatch.setattr(torch.nn.Module, "to", fail)
+    with pytest.raises(DeviceFailed, match="cpu failed .*: CUDA error: uncorrectable ECC error encountered$") as caught:
+        load(tiny_model, torch.device("cpu"))
+
+    assert (caught.value.reason, caught.value.exit_code) == ("DeviceFailed", ExitCode.TRY_AGAIN)
+
+
+@pytest.mark.parametrize(("given", "warned"), [("GPU-5f1c", True), ("all", True), ("void", False), ("none", False)])
+def test_a_gpu_that_was_given_and_is_not_seen_is_told(
+    given: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with caplog.at_level(logging.WARNING):
+        assert open_device(None, {"NVIDIA_VISIBLE_DEVICES": given}) == torch.device("cpu")
+
+    assert (f"NVIDIA_VISIBLE_DEVICES is {given}, but torch sees no GPU" in caplog.text) == warned
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc: other C libraries are left as they are")
+def test_memory_that_was_freed_is_there_for_the_next_operation() -> None:
+    program = """
+import resource, sys, torch
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.devices import keep_freed_memory
+from diffugen_generator.models import resolve
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+torch.set_num_threads(1)
+unet = load(resolve("builtin://shapes"), torch.device("cpu")).unet
+latents, texts = torch.zeros(16, 4, 16, 16), torch.zeros(16, 77, 96)
+faults = []
+with torch.inference_mode():
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        unet(latents, torch.tensor(500), encoder_hidden_states=texts)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
+"""
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", program, how], check=True, capture_output=True).stdout)
+        for how in ("kept", "given-back")
+    )
+
+    assert kept < 100 < 1000 < given_back

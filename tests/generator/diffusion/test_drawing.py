@@ -1,0 +1,263 @@
+"""Drawing: the same recipe gives the same picture, whatever is drawn beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import Scheduler
+from diffugen_generator.diffusion.components import Components, load
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.models.model_folder import ModelFolder, resolve
+
+SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative="a star")
+ORDERS = [
+    Order("a red ball on snow", 1),
+    Order("a blue star", 2**63 - 1),
+    Order("a red ball on snow", 3),
+    Order("a ball and a star", 0),
+]
+
+
+def drawer_of(model: ModelFolder, scheduler: str | None = None) -> Drawer:
+    components = load(model, torch.device("cpu"), scheduler)
+    return Drawer(components, TextStates(components))
+
+
+def apart(some: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]]) -> int:
+    """Greatest difference of any channel of any pixel, in 1/255."""
+    return max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(some, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def drawer(tiny_model: ModelFolder) -> Drawer:
+    return drawer_of(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def drawn(drawer: Drawer) -> list[NDArray[np.uint8]]:
+    return drawer.draw(ORDERS, SETTINGS)
+
+
+def test_pictures_differ_by_prompt_and_by_seed(drawn: list[NDArray[np.uint8]]) -> None:
+    assert {picture.shape for picture in drawn} == {(64, 64, 3)}
+    assert all(apart([drawn[i]], [drawn[j]]) > 20 for i in range(4) for j in range(i))
+
+
+def test_a_picture_does_not_depend_on_its_batch(drawer: Drawer, drawn: list[NDArray[np.uint8]]) -> None:
+    alone = [drawer.draw([order], SETTINGS)[0] for order in ORDERS]
+    backwards = drawer.draw(ORDERS[::-1], SETTINGS)[::-1]
+    padded = drawer.draw(ORDERS[:3], SETTINGS, batch=5)
+
+    assert apart(drawn, alone) <= 2
+    assert apart(drawn, backwards) <= 2
+    assert apart(drawn[:3], padded) <= 2
+
+
+def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model.path)
+    pipeline.set_progress_bar_config(disable=True)
+
+    theirs = pipeline(
+        [order.prompt for order in ORDERS],
+        negative_prompt=[SETTINGS.negative] * len(ORDERS),
+        num_inference_steps=SETTINGS.steps,
+        guidance_scale=SETTINGS.guidance,
+        generator=[torch.Generator().manual_seed(order.seed) for order in ORDERS],
+        output_type="np",
+    ).images
+
+    assert apart(drawn, list((theirs * 255).round().astype(np.uint8))) <= 2
+
+
+LONG = "a red ball and a blue star on snow " * 4
+
+
+def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: Drawer) -> None:
+    orders = [Order("a ball", 1), Order(LONG, 2), Order("a star", 3), Order(LONG * 2, 4)]
+
+    together = drawer.draw(orders, SETTINGS, batch=3)
+
+    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in orders]) <= 2
+
+
+def test_words_beyond_the_first_window_are_read(drawer: Drawer) -> None:
+    negative = replace(SETTINGS, negative=LONG)
+
+    assert apart(drawer.draw([Order(f"{LONG} light", 1)], SETTINGS), drawer.draw([Order(LONG, 1)], SETTINGS)) > 2
+    assert apart(drawer.draw(ORDERS, negative), drawer.draw(ORDERS, replace(negative, negative=f"{LONG} ball"))) > 2
+
+
+def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder) -> None:
+    texts = TextStates(load(tiny_model, torch.device("cpu")))
+
+    states = texts.of(["a ball", LONG])  # 20 tokens, and 36 words: 2 windows
+
+    assert states.shape == (2, 40, 32)
+    assert torch.equal(states[0], torch.cat([texts.of(["a ball"])[0], texts.of([""])[0]]))
+
+
+def test_guidance_of_one_reads_no_negative_text(drawer: Drawer) -> None:
+    plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
+    ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
+
+    assert apart(drawer.draw(ORDERS[:1], plain), drawer.draw(ORDERS[:1], ignored)) == 0
+
+
+def test_sizes_need_not_be_square(drawer: Drawer) -> None:
+    (picture,) = drawer.draw(ORDERS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
+
+    assert picture.shape == (72, 96, 3)
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler", "DDPMScheduler"]
+)
+def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    changes = {"_class_name": scheduler, "skip_prk_steps": True}  # as in Stable Diffusion's own
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    drawer = drawer_of(resolve(str(own_model)))
+
+    together = drawer.draw(ORDERS[:3], SETTINGS)
+
+    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in ORDERS[:3]]) <= 2
+
+
+@pytest.mark.parametrize("name", get_args(Scheduler))
+def test_every_scheduler_by_name_keeps_pictures_apart(
+    tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]], name: str
+) -> None:
+    drawer = drawer_of(tiny_model, name)
+    settings = replace(SETTINGS, steps=5)
+
+    together = drawer.draw(ORDERS[:3], settings)
+
+    assert apart(together, [drawer.draw([order], settings)[0] for order in ORDERS[:3]]) <= 2
+    assert apart(together, drawer.draw(ORDERS[2::-1], settings)[::-1]) <= 2
+
+
+def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    changes = {"prediction_type": "v_prediction", "beta_end": 0.015, "use_karras_sigmas": True}
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+
+    made = load(resolve(str(own_model)), torch.device("cpu"), "dpmsolver++").scheduler
+
+    assert type(made).__name__ == "DPMSolverMultistepScheduler"
+    assert (made.config.prediction_type, made.config.beta_end) == ("v_prediction", 0.015)
+    assert (made.config.timestep_spacing, made.config.use_karras_sigmas) == ("trailing", False)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("scheduler/scheduler_config.json", {"_class_name": "os.system"}, "diffusers has no scheduler 'os.system'"),
+        ("scheduler/scheduler_config.json", {"_class_name": "DPMSolverSDEScheduler"}, "draws noise that no seed"),
+        ("unet/config.json", {"in_channels": 8}, "takes 8 channels where its latents have 4"),
+        ("unet/config.json", {"cross_attention_dim": 768}, "width 768 where its text encoders write 32"),
+        ("unet/config.json", {"addition_embed_type": "image"}, "more conditions than a text"),
+    ],
+)
+def test_what_cannot_be_drawn_with_is_refused(
+    own_model: Path, part: str, change: dict[str, object], words: str
+) -> None:
+    config = own_model / part
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+
+    with pytest.raises(SpecError, match=words) as caught:
+        load(resolve(str(own_model)), torch.device("cpu"))
+
+    assert caught.value.reason == "UnsupportedModel"
+
+
+def test_steps_that_a_scheduler_cannot_take_are_refused(own_model: Path) -> None:
+    config = own_model / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "PNDMScheduler"}))
+
+    with pytest.raises(SpecError, match="PNDMScheduler cannot draw in 3 steps"):
+        drawer_of(resolve(str(own_model))).draw(ORDERS[:1], SETTINGS)
+
+
+def test_weights_of_another_shape_are_refused(own_model: Path) -> None:
+    weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor[:1].clone() for name, tensor in tensors.items()}, weights)
+
+    with pytest.raises(SpecError, match="cannot be loaded"):
+        load(resolve(str(own_model)), torch.device("cpu"))
+
+
+def test_weights_go_by_older_names_too(own_model: Path, drawn: list[NDArray[np.uint8]]) -> None:
+    vae = own_model / "vae" / "diffusion_pytorch_model.safetensors"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # before diffusers 0.15
+    renamed = {}
+    for name, tensor in load_file(vae).items():
+        place, _, last = name.rpartition(".")
+        ending = next((new for new in older if place.endswith(f".attentions.0.{new}")), "")
+        renamed[f"{place.removesuffix(ending)}{older.get(ending, '')}.{last}"] = tensor
+    save_file(renamed, vae)
+    texts = own_model / "text_encoder" / "model.safetensors"
+    prefixed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(texts).items()}
+    positions = {"text_model.embeddings.position_ids": torch.arange(20)[None]}  # before transformers 4.31
+    save_file(prefixed | positions, texts, metadata={"format": "pt"})
+
+    assert any(name.endswith("attentions.0.query.weight") for name in renamed)
+    assert apart(drawer_of(resolve(str(own_model))).draw(ORDERS, SETTINGS), drawn) == 0
+
+
+def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    components: Components = load(tiny_model, torch.device("cpu"))
+    texts = TextStates(components)
+    encoded: list[str] = []
+    encode = texts._encode
+    monkeypatch.setattr(texts, "_encode", lambda new: (encoded.extend(new), encode(new))[1])
+
+    states = texts.of(["a ball", "a star", "a ball"])
+    texts.of(["a star"])
+
+    assert encoded == ["a ball", "a star"]
+    assert torch.equal(states[0], states[2])
+    torch.testing.assert_close(states[1], TextStates(components).of(["a star"])[0])
+
+
+def test_the_built_in_model_draws_the_same_picture_in_any_batch(shapes_model: ModelFolder) -> None:
+    drawer = drawer_of(shapes_model)
+    settings = DrawingSettings(width=64, height=64, steps=8, guidance=3.0)
+    orders = [Order("a red ball on snow", 5), Order("a blue star and a green square on sand", 6)]
+    orders += [Order("a purple triangle on night", 7), Order("a ball", 8)]
+
+    together = drawer.draw(orders, settings)
+
+    assert apart(together, [drawer.draw([order], settings)[0] for order in orders]) <= 2
+    assert apart(together, drawer.draw(orders[::-1], settings)[::-1]) <= 2
+
+
+def test_a_crew_draws_what_one_drawer_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+    from diffugen_generator.diffusion.parallel_drawers import Crew
+
+    components = load(tiny_model, torch.device("cpu"))
+    crew = Crew(components, TextStates(components), hands=3)
+
+    assert apart(crew.decode(crew.sample(ORDERS, SETTINGS)), drawn) <= 2
+    assert apart(crew.decode(crew.sample(ORDERS[:1], SETTINGS)), drawn[:1]) <= 2
+
+
+@pytest.mark.parametrize(("threads", "hands"), [("1", 1), ("3", 3), ("64", 4)])
+def test_whoever_says_how_many_threads_says_how_many_batches(threads: str, hands: int) -> None:
+    from diffugen_generator.stages.model_session import hands_of
+
+    assert hands_of({"OMP_NUM_THREADS": threads}) == hands
+    assert 1 <= hands_of({}) <= 4

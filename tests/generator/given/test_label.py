@@ -1,0 +1,370 @@
+"""`diffugen label`: labels for pictures that somebody has already."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from diffugen_api.plan import Sample, SpecError
+from diffugen_generator.builtin import scenes
+from diffugen_generator.cli import app
+from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.commands.results import Labelled
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.given.label import label, spec_of
+from diffugen_generator.labeling.attention.fitting import fitted
+from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.quality.verdicts import Verdict
+from diffugen_generator.samples.labels import Instance, Label
+from diffugen_generator.store.folder import FolderStore
+from tests.generator.made import an_order, everything_in
+from tests.generator.test_cli import a_manifest
+
+DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
+
+
+def write(path: Path, picture: NDArray[Any], **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four upright RGB pictures of three sizes and two formats, two others, and files that cannot be labelled."""
+    drawn = scenes.draw(4, np.random.default_rng(5)).images
+    folder = tmp_path / "mine"
+    write(folder / "a.png", drawn[0])
+    write(folder / "b.png", drawn[1])
+    write(folder / "deep" / "c.jpg", np.asarray(Image.fromarray(drawn[2]).resize((150, 90))), quality=95)
+    write(folder / "d.png", np.asarray(Image.fromarray(drawn[3]).resize((75, 131))))
+    write(folder / "gray.png", drawn[0][..., 0])
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    write(folder / "rotated.jpg", drawn[1][:48], exif=rotated)
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    (folder / "empty.jpg").touch()
+    Image.fromarray(drawn[0]).save(folder / "animated.gif", save_all=True, append_images=[Image.fromarray(drawn[1])])
+    (folder / "phone.heic").write_bytes(b"what Pillow cannot read")
+    write(folder / "tiny.png", drawn[0][:8, :8])
+    (folder / "z-again.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "notes.md").write_text("no picture")
+    return folder
+
+
+def labelled(
+    model: ModelFolder, folder: Path, store: FolderStore, *classes: str, stop: Event | None = None
+) -> Labelled:
+    spec = spec_of(classes=classes or scenes.CLASSES, model=model.uri)
+    display = PlainDisplay(Console(file=io.StringIO()))
+    return label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=stop or Event())
+
+
+def manifest(store: FolderStore) -> dict[str, Any]:
+    revision = json.loads(store.read("current.json"))["revision"]
+    lines = gzip.decompress(store.read(f"revisions/{revision}/manifest.jsonl.gz")).splitlines()
+    return {row["variables"]["file"]: row for row in map(json.loads, lines)}
+
+
+def test_a_folder_with_odd_files_is_labelled_and_each_of_them_told(
+    tiny_model: ModelFolder, folder: Path, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "out")
+    before = everything_in(folder)
+
+    result = labelled(tiny_model, folder, store)
+
+    rows = manifest(store)
+    skipped = {name: row["reason"] for name, row in rows.items() if not row["image"]}
+    assert skipped == {
+        "animated.gif": "UnsupportedFormat",
+        "broken.png": "Unreadable",
+        "empty.jpg": "Unreadable",
+        "phone.heic": "UnsupportedFormat",
+        "tiny.png": "UnsupportedSize",
+        "z-again.png": "RepeatedFile",
+    }
+    assert dict(result.skipped) == {reason: list(skipped.values()).count(reason) for reason in skipped.values()}
+    assert set(rows) - set(skipped) == {"a.png", "b.png", "d.png", "deep/c.jpg", "gray.png", "rotated.jpg"}
+    sizes = {name: (rows[name]["width"], rows[name]["height"]) for name in ("a.png", "d.png", "deep/c.jpg")}
+    assert sizes == {"a.png": (64, 64), "d.png": (75, 131), "deep/c.jpg": (150, 90)}
+    assert result.converted == 2
+    assert {name: row["given"].get("converted") for name, row in rows.items() if name not in skipped} == {
+        **dict.fromkeys(("a.png", "b.png", "d.png", "deep/c.jpg")),
+        "gray.png": {"format": "png", "mode": "L", "orientation": 1},
+        "rotated.jpg": {"format": "jpeg", "mode": "RGB", "orientation": 6},
+    }
+    assert (rows["rotated.jpg"]["width"], rows["rotated.jpg"]["height"]) == (48, 64)
+    for name, row in rows.items():
+        assert all(each["segmentation"]["size"] == [row["height"], row["width"]] for each in row["instances"])
+        if name in skipped:
+            continue
+        assert row["given"]["file"] == name
+        assert row["given"]["sha256"] == hashlib.sha256(before[name]).hexdigest()
+        if "converted" not in row["given"]:
+            assert store.read(row["image"]) == before[name]  # the very file
+    assert everything_in(folder) == before
+    revision = json.loads(store.read("current.json"))["revision"]
+    annotations = json.loads(store.read(f"revisions/{revision}/coco/annotations/instances_train.json"))
+    assert all(image["given"] == rows[image["given"]["file"]]["given"] for image in annotations["images"])
+    assert store.exists(f"revisions/{revision}/contact-sheet.png")
+    assert "These pictures were there already" in store.read(f"revisions/{revision}/README.md").decode()
+
+
+def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "out")
+    first = labelled(tiny_model, folder, store)
+    current = store.read("current.json")
+    write(folder / "new.png", scenes.draw(1, np.random.default_rng(9)).images[0])
+
+    second = labelled(tiny_model, folder, store)
+
+    counts = [each.run.stages[0].counts for each in (first, second)]
+    assert [(each.seen, each.reused) for each in counts] == [(6, 0), (1, 6)]
+    assert store.read("current.json") != current
+    (folder / "new.png").unlink()
+    labelled(tiny_model, folder, store)
+    assert json.loads(store.read("current.json"))["manifestSHA256"] == json.loads(current)["manifestSHA256"]
+
+
+def test_a_run_that_is_stopped_goes_on(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+    stop = Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        labelled(tiny_model, folder, FolderStore(tmp_path / "out"), stop=stop)
+
+    assert labelled(tiny_model, folder, FolderStore(tmp_path / "out")).run.stages[0].counts.seen == 6
+
+
+@pytest.mark.parametrize(("caption", "nameless"), [("holiday 2021", 1), ("our Suns", 1), ("the Sun, 2021", 0)])
+def test_captions_that_name_no_class_are_counted(
+    tiny_folder: Path, tmp_path: Path, caption: str, nameless: int
+) -> None:
+    write(tmp_path / "mine" / "a.png", scenes.draw(1, np.random.default_rng(5)).images[0])
+    (tmp_path / "mine" / "a.txt").write_text(caption)
+    store = str(tmp_path / "out")
+    command = ["label", str(tmp_path / "mine"), "--store", store, "--device", "cpu"]
+    like = a_manifest(
+        tmp_path,
+        str(tiny_folder),
+        classes=[{"name": "star", "synonyms": ["sun"]}],
+        prompts={"templates": ["a sun"]},
+        quality={"minInstances": 0, "minAreaFraction": 0},
+    )
+
+    said = CliRunner().invoke(app, [*command, "--like", str(like)])
+    told = json.loads(CliRunner().invoke(app, [*command, "--like", str(like), "--json"]).stdout)
+
+    assert (told["nameless"], told["uncaptioned"]) == (nameless, 0)
+    hint = f"! pictures whose caption names no class: {nameless}; attention labels nothing in them"
+    assert any(line.startswith(hint) for line in said.output.splitlines()) is bool(nameless)
+
+
+def test_where_nothing_passes_captions_that_name_no_class_are_told(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "a.png", scenes.draw(1, np.random.default_rng(5)).images[0])
+    (tmp_path / "mine" / "a.txt").write_text("holiday 2021")
+
+    with pytest.raises(SpecError, match="Captions that name no class: 1; attention") as refused:
+        labelled(tiny_model, tmp_path / "mine", FolderStore(tmp_path / "out"))
+
+    assert refused.value.reason == "NothingAccepted"
+
+
+def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+    (folder / "a.txt").write_text("a red star\n on snow")
+    store = FolderStore(tmp_path / "out")
+
+    done = labelled(tiny_model, folder, store)
+
+    assert done.uncaptioned == 6  # the second copy of a.png among them
+    rows = manifest(store)
+    assert rows["a.png"]["prompt"] == rows["a.png"]["given"]["caption"] == "a red star on snow"
+    assert "caption" not in rows["b.png"]["given"]
+    assert {each["class"] for each in rows["a.png"]["instances"]} <= {"star"}
+    assert rows["b.png"]["prompt"] == "a photo of a ball and a square and a triangle and a star"
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"model": "builtin://shapes"}, 0.75),
+        ({"detector": "builtin://shapes-segmenter"}, 0.85),
+    ],
+)
+def test_drawn_scenes_are_labelled(
+    shapes_model: ModelFolder, tmp_path: Path, options: dict[str, Any], least: float
+) -> None:
+    drawn = scenes.draw(24, np.random.default_rng(11))
+    for number, picture in enumerate(drawn.images):
+        large = Image.fromarray(picture).resize((96, 96), Image.Resampling.BICUBIC)
+        write(tmp_path / "mine" / f"{number:03d}.png", np.asarray(large))
+        named = [scenes.CLASSES[k] for k, m in zip(drawn.classes[number], drawn.masks[number], strict=True) if m.any()]
+        (tmp_path / "mine" / f"{number:03d}.txt").write_text(" and ".join(f"a {name}" for name in named))
+    store = FolderStore(tmp_path / "out")
+    display = PlainDisplay(Console(file=io.StringIO()))
+
+    spec = spec_of(classes=scenes.CLASSES, **options)
+    label("mine", spec, FolderStore(tmp_path / "mine"), store, display, device="cpu", stop=Event())
+
+    rows = manifest(store)
+    overlaps = []
+    for number in range(24):
+        found = [Instance.from_row(row) for row in rows[f"{number:03d}.png"]["instances"]]
+        for kind, mask in zip(drawn.classes[number], drawn.masks[number], strict=True):
+            if mask.any():
+                true = np.asarray(Image.fromarray(mask).resize((96, 96), Image.Resampling.NEAREST))
+                mine = [each.segmentation.mask() for each in found if each.class_name == scenes.CLASSES[kind]]
+                seen = np.any(mine, axis=0) if mine else np.zeros_like(true)
+                overlaps.append((seen & true).sum() / max(1, (seen | true).sum()))
+    assert np.mean(overlaps) > least
+
+
+def test_a_detector_alone_needs_no_model_that_draws(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model that draws is looked for")
+
+    for place in ("planning.resolve", "stages.studios.resolve", "models.resolve"):
+        monkeypatch.setattr(f"diffugen_generator.{place}", refuse)
+    spec = spec_of(classes=["ball", "star"], detector="builtin://shapes-segmenter")
+    store = FolderStore(tmp_path / "out")
+    display = PlainDisplay(Console(file=(told := io.StringIO())))
+
+    done = label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=Event())
+
+    assert done.run.stages[0].counts.seen == 6
+    assert done.uncaptioned == 0
+    assert f"publishing (pictures): {len(manifest(store))}/{len(manifest(store))} (100 %)" in told.getvalue()
+    card = store.read(f"{done.run.published.uri.removeprefix(store.uri)[1:]}/README.md").decode()
+    assert "a detector gave the labels" in card
+    assert "| `builtin://shapes-segmenter` |" in card
+    assert "attention" not in card
+    assert "txt2img" not in card
+
+
+def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    look = Looker.look
+
+    def spied(self: Looker, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
+        shown.extend(each.picture.shape for each in seen)
+        return look(self, seen, batch=batch)
+
+    monkeypatch.setattr(Looker, "look", spied)
+    drawn = scenes.draw(1, np.random.default_rng(5)).images[0]
+    write(tmp_path / "mine" / "photo.jpg", np.asarray(Image.fromarray(drawn).resize((1200, 600))))
+
+    labelled(tiny_model, tmp_path / "mine", store := FolderStore(tmp_path / "out"))
+
+    assert shown == [(48, 88, 3)]
+    (row,) = manifest(store).values()
+    assert (row["height"], row["width"]) == (600, 1200)
+    assert all(each["segmentation"]["size"] == [600, 1200] for each in row["instances"])
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        ({}, "a prompt"),
+        ({"file": "deep/c.jpg", "sha256": "0" * 64}, "deep/c.jpg"),
+        ({"file": "a.png", "sha256": "0" * 64, "caption": "a red star"}, "a.png: a red star"),
+    ],
+)
+def test_the_contact_sheet_names_files_and_their_captions(given: dict[str, str], title: str) -> None:
+    sample = Sample("0" * 32, "a prompt", 1, 0, {})
+    entry = Entry(sample, "given", "train", "", "png", 64, 64, Verdict((), ""), Label(sample.id, ()), given)
+
+    assert entry.title == title
+
+
+@pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
+def test_pictures_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert fitted(np.zeros((*size, 3), np.uint8), 64).shape == (*expected, 3)
+
+
+def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
+    like = an_order("builtin://shapes", labeling={"attention": {"threshold": 0.6}}, quality={"minInstances": 0}).spec
+
+    spec = spec_of(classes=["pickup=truck, ute"], formats=["coco"], like=like)
+
+    assert [(each.name, each.synonyms) for each in spec.classes] == [("pickup", ["truck", "ute"])]
+    assert spec.labeling.attention is not None
+    assert (spec.labeling.attention.threshold, spec.quality.min_instances) == (0.6, 0)
+    assert spec.output.formats == ["coco"]
+    assert spec.stages[0].txt2img is not None
+    assert spec.stages[0].txt2img.model == "builtin://shapes"
+
+
+@pytest.mark.parametrize(
+    ("labelling", "options", "labellers"),
+    [
+        ({"detector": DETECTOR}, {}, (False, True)),
+        ({"detector": DETECTOR}, {"model": "builtin://shapes"}, (True, True)),
+        ({"detector": DETECTOR}, {"detector": DETECTOR["model"]}, (False, True)),
+        ({"detector": DETECTOR}, {"model": "builtin://shapes", "detector": DETECTOR["model"]}, (True, True)),
+        ({"attention": {}}, {"detector": DETECTOR["model"]}, (True, True)),
+        ({"attention": {}}, {}, (True, False)),
+    ],
+)
+def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
+    labelling: dict[str, Any], options: dict[str, Any], labellers: tuple[bool, bool]
+) -> None:
+    like = an_order("builtin://shapes", labeling=labelling).spec
+
+    labeling = spec_of(like=like, **options).labeling
+
+    assert (labeling.attention is not None, labeling.detector is not None) == labellers
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "builtin://shapes"}, "--class: say what to look for"),
+        ({"classes": ["car"]}, "--model: name the model that looks"),
+        ({"classes": ["car", "car"], "model": "m"}, "class"),
+        ({"classes": ["car"], "model": "m", "formats": ["voc?"]}, "output.formats"),
+    ],
+)
+def test_what_is_missing_is_told(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        spec_of(**options)
+
+
+def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path: Path) -> None:
+    options = ["--store", str(tmp_path / "out"), "--model", str(tiny_folder), "--device", "cpu"]
+    given = ["--class", "ball", "--class", "star=sun"]
+
+    done = CliRunner().invoke(app, ["label", str(folder), *options, *given])
+
+    assert done.exit_code == 0, done.output
+    said = done.output.splitlines()
+    skipped = "skipped (RepeatedFile 1, Unreadable 2, UnsupportedFormat 2, UnsupportedSize 1)"
+    assert f"12 files: 6 pictures (2 converted to upright RGB), 6 {skipped}" in said
+    assert "6 pictures: 6 looked at, 0 decided anew, 0 there already" in said
+    assert any(line.startswith("! pictures without a caption: 6; attention finds a place for every") for line in said)
+    assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
+    nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
+    assert nothing.exit_code == 64
+    assert "there is no folder" in nothing.output
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "none was found" in CliRunner().invoke(app, ["label", str(empty), *options, *given]).output

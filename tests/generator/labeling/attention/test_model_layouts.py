@@ -1,0 +1,38 @@
+"""Labels by attention with every shape of model: what the UNet needs besides a text is given to it here, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.words import Vocabulary
+from diffugen_generator.models.model_folder import resolve
+from tests.generator.pipelines import SHAPES, write_shape
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_picture_of_any_model_is_looked_at_by_its_own(tmp_path: Path, shape: str) -> None:
+    components = load(resolve(str(write_shape(tmp_path / shape, shape))), CPU)
+    texts = TextStates(components)
+    prompts = ["a red ball and a star", "a blue star on snow, a ball " * 4]
+    settings = DrawingSettings(width=96, height=64, steps=1, guidance=3.0)
+    pictures = Drawer(components, texts).draw([Order(prompt, 1) for prompt in prompts], settings)
+    looker = Looker(components, texts, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=True)
+
+    seen = [Seen(picture, prompt, 1) for picture, prompt in zip(pictures, prompts, strict=True)]
+    together, backwards = looker.look(seen), looker.look(seen[::-1])[::-1]
+
+    for one, other in zip(together, backwards, strict=True):
+        assert one.classes == ("ball", "star")
+        assert one.maps.max(axis=(1, 2)).min() > 200  # each map has its own full range
+        assert np.abs(one.maps.astype(int) - other.maps).max() <= 2

@@ -1,0 +1,48 @@
+"""Classes in prompts: which are named, where, and by which tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffugen_generator.diffusion.tokens import PromptTokenizer
+from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
+from diffugen_generator.models.model_folder import ModelFolder
+
+VOCABULARY = Vocabulary(
+    {"car": ["car", "automobile"], "sports car": ["sports car"], "traffic light": ["traffic light"]}, ["road", "light"]
+)
+
+
+def named(prompt: str) -> list[tuple[str, str]]:
+    return [(mention.name, prompt[mention.begin : mention.end]) for mention in mentions(prompt, VOCABULARY)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a Car on the road", [("car", "Car"), ("road", "road")]),
+        ("an automobile, and a car.", [("car", "automobile"), ("car", "car")]),
+        ("a sports car", [("sports car", "sports car")]),
+        ("a traffic \n light, a light", [("traffic light", "traffic \n light"), ("light", "light")]),
+        ("cars, a carpet, scar, car_1", []),
+        ("(car:1.4) car++", [("car", "car"), ("car", "car")]),
+        ("", []),
+    ],
+)
+def test_whole_words_in_any_case_and_the_longer_term_first(prompt: str, expected: list[tuple[str, str]]) -> None:
+    assert named(prompt) == expected
+
+
+def test_a_term_of_two_classes_is_the_first_ones() -> None:
+    vocabulary = Vocabulary({"car": ["car", "vehicle"], "truck": ["truck", "vehicle"]}, ["vehicle"])
+
+    assert [(m.name, m.background) for m in mentions("a vehicle", vocabulary)] == [("car", False)]
+
+
+def test_a_term_of_many_pieces_has_all_their_tokens(tiny_model: ModelFolder) -> None:
+    prompt = "a red Traffic light and a cat"
+    spans = PromptTokenizer(tiny_model).read(prompt).spans
+    vocabulary = Vocabulary({"traffic light": ["traffic light"], "cat": ["cat"]})
+
+    # start, a, red, traffic, light, and, a, c, a, t
+    assert [tokens_of(m, spans) for m in mentions(prompt, vocabulary)] == [[3, 4], [7, 8, 9]]

@@ -1,0 +1,332 @@
+"""Words of textual inversion: the files that there are, what is refused, and that pictures are diffusers' own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import save_file
+
+from diffugen_api import layout
+from diffugen_api.plan import SpecError, samples_of
+from diffugen_api.weights import Piece
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.diffusion.tokens import PromptTokenizer
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
+from diffugen_generator.models.embeddings import Embedding, open_embedding
+from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.models.pickled_tensors import read_tensors
+from diffugen_generator.planning.plan import plan, stages_of
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.published import dataset_of
+from diffugen_generator.stages.run_shard import run_shard
+from diffugen_generator.store.folder import FolderStore
+from tests.generator.made import an_order, manifest_lines, planned_shards
+from tests.generator.pipelines import write_shape
+
+CPU = torch.device("cpu")
+SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative="a star")
+VECTORS = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+FIELD = "spec.stages[0].txt2img.embeddings[0]"
+
+
+def saved(content: Any, path: Path, *, legacy: bool = False) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_a_pickle_of_tensors_is_read_as_torch_reads_it(tmp_path: Path, kind: torch.dtype, legacy: bool) -> None:
+    content = {"string_to_param": {"*": VECTORS.to(kind).T[3:9]}, "name": "x", "step": 7, "parameter": VECTORS[0]}
+    path = saved(content, tmp_path / "x.pt", legacy=legacy)
+
+    ours, theirs = read_tensors(path), torch.load(path, weights_only=True)
+
+    np.testing.assert_array_equal(
+        ours["string_to_param"]["*"], theirs["string_to_param"]["*"].to(torch.float64).numpy()
+    )
+    np.testing.assert_array_equal(ours["parameter"], theirs["parameter"].numpy())
+    assert (ours["name"], ours["step"]) == ("x", 7)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_safetensors_are_read_as_torch_reads_them(tmp_path: Path, kind: torch.dtype) -> None:
+    path = saved({"<x>": VECTORS.to(kind)}, tmp_path / "x.safetensors")
+
+    np.testing.assert_array_equal(read_tensors(path)["<x>"], VECTORS.to(kind).float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "count"),
+    [
+        ({"<piano>": VECTORS[0]}, "learned_embeds.safetensors", 1),
+        ({"<any-name>": VECTORS}, "learned_embeds.bin", 3),
+        ({"emb_params": VECTORS}, "a1111.safetensors", 3),
+        ({"string_to_param": {"*": VECTORS}, "string_to_token": {"*": 265}, "name": "x"}, "a1111.pt", 3),
+        (VECTORS, "raw.pt", 3),
+        ({"<p>": torch.nn.Parameter(VECTORS)}, "parameter.pt", 3),
+    ],
+)
+def test_files_of_diffusers_and_a1111_are_read(
+    tiny_model: ModelFolder, tmp_path: Path, content: Any, name: str, count: int
+) -> None:
+    found = open_embedding(saved(content, tmp_path / name), "<piano>", tiny_model, field=FIELD)
+
+    assert (found.token, found.count) == ("<piano>", count)
+    np.testing.assert_array_equal(found.vectors[0], VECTORS[:count].numpy())
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch /tmp/never",)
+
+
+def test_a_pickle_that_wants_more_than_tensors_is_refused(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"<x>": VECTORS, "more": _Evil()}, path)
+    bare = tmp_path / "bare.bin"
+    bare.write_bytes(pickle.dumps({"<x>": _Evil()}))
+
+    for each in (path, bare):
+        with pytest.raises(
+            SpecError, match=r"embeddings\[0\]\.uri: .* is a pickle that names posix\.system.*safetensors"
+        ):
+            open_embedding(each, "<x>", tiny_model, field=FIELD)
+    assert not Path("/tmp/never").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "token", "reason", "words"),
+    [
+        (
+            {"<x>": torch.zeros(2, 48)},
+            "<x>",
+            "UnsupportedEmbedding",
+            r"\.uri: x\.pt has vectors of 48 numbers where .* reads 32",
+        ),
+        ({"<x>": torch.zeros(40, 32)}, "<x>", "UnsupportedEmbedding", "has 40 vectors, and the text encoder reads 18"),
+        ({"<x>": VECTORS, "<y>": VECTORS}, "<x>", "UnsupportedEmbedding", "holds 2 tensors"),
+        ({"<x>": "nothing"}, "<x>", "UnsupportedEmbedding", "holds 0 tensors"),
+        ({"<x>": torch.full((1, 32), float("nan"))}, "<x>", "UnsupportedEmbedding", "no list of vectors"),
+        (
+            {"<x>": VECTORS},
+            "Ball",
+            "TokenTaken",
+            r"\.token: 'Ball' is a word that the model knows already; write another",
+        ),
+        ({"<x>": VECTORS}, "*", "TokenTaken", "knows already"),
+    ],
+)
+def test_what_is_no_embedding_for_this_model_is_refused(
+    tiny_model: ModelFolder, tmp_path: Path, content: Any, token: str, reason: str, words: str
+) -> None:
+    path = saved(content, tmp_path / "x.pt")
+
+    with pytest.raises(SpecError, match=words) as caught:
+        open_embedding(path, token, tiny_model, field=FIELD)
+
+    assert caught.value.reason == reason
+    assert str(caught.value).startswith(FIELD)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:100], lambda data: b"", lambda data: b"\x80\x02garbage", lambda _: b"PK"]
+)
+def test_an_unreadable_file_is_refused(tiny_model: ModelFolder, tmp_path: Path, spoil: Any) -> None:
+    path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
+    path.write_bytes(spoil(path.read_bytes()))
+
+    with pytest.raises(SpecError, match=r"embeddings\[0\]\.uri: x\.safetensors (cannot be read|is a pickle)"):
+        open_embedding(path, "<x>", tiny_model, field=FIELD)
+
+
+def test_a_word_takes_as_many_places_as_it_has_vectors_and_all_are_its_own(tiny_model: ModelFolder) -> None:
+    word = Embedding("<piano>", (VECTORS.numpy(),))
+    tokenizer = PromptTokenizer(tiny_model, embeddings=[word])
+    prompt = "a red <Piano> on snow, <piano>"
+
+    read = tokenizer.read(prompt)
+
+    learnt = [number for number in read.ids if number >= tokenizer.first_learnt]
+    assert learnt == [tokenizer.first_learnt + n for n in (0, 1, 2)] * 2
+    (mention, _) = mentions(prompt, Vocabulary({"piano": ["<piano>"]}))
+    assert [read.ids[place] for place in tokens_of(mention, read.spans)] == learnt[:3]
+    plain = PromptTokenizer(tiny_model).read(prompt)
+    assert max(plain.ids) < tokenizer.first_learnt
+
+
+def test_a_word_is_never_torn_between_two_windows(tiny_model: ModelFolder) -> None:
+    tokenizer = PromptTokenizer(tiny_model, embeddings=[Embedding("<piano>", (VECTORS.numpy(),))])
+
+    read = tokenizer.read("ball " * 17 + "<piano>")
+
+    first, second = read.ids[: tokenizer.limit], read.ids[tokenizer.limit :]
+    assert read.windows == 2
+    assert max(first) < tokenizer.first_learnt
+    assert [number for number in second if number >= tokenizer.first_learnt] == [
+        tokenizer.first_learnt + n for n in (0, 1, 2)
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pictures_with_a_word_are_those_of_diffusers(tiny_model: ModelFolder, tmp_path: Path, count: int) -> None:
+    path = saved({"<piano>": VECTORS[0] if count == 1 else VECTORS}, tmp_path / "learned_embeds.safetensors")
+    components = load(tiny_model, CPU, embeddings=[open_embedding(path, "<piano>", tiny_model, field=FIELD)])
+    pipeline = DiffusionPipeline.from_pretrained(tiny_model.path)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_textual_inversion(path, token="<piano>")
+
+    (ours,) = Drawer(components, TextStates(components)).draw([Order("a red <piano> on snow", 5)], SETTINGS)
+    (unlearnt,) = Drawer(load(tiny_model, CPU), TextStates(load(tiny_model, CPU))).draw(
+        [Order("a red <piano> on snow", 5)], SETTINGS
+    )
+    theirs = pipeline(
+        "a red <piano> on snow",
+        negative_prompt="a star",
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images[0]
+
+    assert np.abs(ours / 255 - theirs).max() <= 2.5 / 255
+    assert np.abs(ours.astype(int) - unlearnt).max() > 5
+
+
+def test_both_encoders_of_xl_are_taught(tmp_path: Path) -> None:
+    model = resolve(str(write_shape(tmp_path / "xl", "xl")))
+    wide = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
+    path = saved({"clip_l": VECTORS, "clip_g": wide}, tmp_path / "x.safetensors")
+    pipeline = DiffusionPipeline.from_pretrained(model.path)
+    pipeline.load_textual_inversion(
+        VECTORS, token="<x>", text_encoder=pipeline.text_encoder, tokenizer=pipeline.tokenizer
+    )
+    pipeline.load_textual_inversion(
+        wide, token="<x>", text_encoder=pipeline.text_encoder_2, tokenizer=pipeline.tokenizer_2
+    )
+
+    texts = TextStates(load(model, CPU, embeddings=[open_embedding(path, "<x>", model, field=FIELD)]))
+    states, _, _, _ = pipeline.encode_prompt("a red <x> on snow", do_classifier_free_guidance=False)
+
+    torch.testing.assert_close(texts.of(["a red <x> on snow"])[:, :20], states[:, :20], atol=1e-4, rtol=1e-4)
+    with pytest.raises(SpecError, match="has no clip_l and clip_g, which Stable Diffusion XL needs"):
+        open_embedding(saved({"<x>": VECTORS}, tmp_path / "one.pt"), "<x>", model, field=FIELD)
+
+
+def test_the_pooled_text_of_xl_is_read_at_its_end_whatever_words_were_taught(tmp_path: Path) -> None:
+    folder = write_shape(tmp_path / "xl", "xl")
+    config = folder / "text_encoder_2" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 2}))  # as the real one says
+    model = resolve(str(folder))
+    known = load(model, CPU)
+    same = (
+        known.encoders[0].network.get_input_embeddings().weight,
+        known.encoders[1].network.get_input_embeddings().weight,
+    )
+    ball = PromptTokenizer(model).read("ball").ids[1]
+    word = Embedding("<x>", (same[0][ball][None].numpy(), same[1][ball][None].numpy()))
+
+    taught = TextStates(load(model, CPU, embeddings=[word]))
+
+    torch.testing.assert_close(taught.pooled(["a <x>"]), TextStates(known).pooled(["a ball"]))
+    torch.testing.assert_close(taught.of(["a <x>"]), TextStates(known).of(["a ball"]))
+
+
+def test_a_word_may_be_weighted(tiny_model: ModelFolder) -> None:
+    texts = TextStates(load(tiny_model, CPU, embeddings=[Embedding("<x>", (VECTORS.numpy(),))]))
+
+    plain, heavy = texts.of(["a <x>", (Piece("a ", 1.0), Piece("<x>", 1.5))])
+
+    assert torch.allclose(plain[1], heavy[1])  # "a"
+    assert not torch.allclose(plain[2:5], heavy[2:5], atol=1e-3)
+
+
+def test_the_files_content_is_part_of_a_pictures_address(tiny_folder: Path, tmp_path: Path) -> None:
+    path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
+    order = an_order(
+        str(tiny_folder),
+        stages=[
+            {"name": "base", "txt2img": {"model": str(tiny_folder), "embeddings": [{"uri": str(path), "token": "<x>"}]}}
+        ],
+    )
+
+    def ids() -> list[str]:
+        (stage,) = stages_of(order.spec)
+        return [sample.id for sample in samples_of(order.spec, stage.recipe)]
+
+    before = ids()
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(path.read_bytes())
+    assert ids() == before
+    saved({"<x>": VECTORS + 1}, path)
+    assert not set(ids()) & set(before)
+
+
+def test_a_dataset_with_words_is_drawn_labelled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
+    path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
+    model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
+    order = an_order(
+        str(tiny_folder),
+        classes=[{"name": "ball", "synonyms": ["<x>"]}],
+        prompts={"templates": ["a red <x>", "a ball"]},
+        quality={"minInstances": 0},
+        stages=[{"name": "base", "txt2img": model}],
+    )
+    store = FolderStore(tmp_path / "store")
+
+    plan(order, store)
+    for header, rows in planned_shards(order, store):
+        run_shard(header, rows, store)
+    published = publish(order, store).published
+
+    assert published is not None
+    dataset = dataset_of(store)
+    assert dataset["stages"][0]["embeddings"][0]["token"] == "<x>"
+    for line in manifest_lines(store, published.revision):
+        evidence = store.read(layout.evidence("base", dataset["stages"][0]["evidenceId"], line["id"]))
+        assert Evidence.loads(evidence).classes == ("ball",)  # by its name, and by the word
+
+
+def test_a_file_that_changed_since_the_plan_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
+    model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
+    order = an_order(str(tiny_folder), stages=[{"name": "base", "txt2img": model}])
+    store = FolderStore(tmp_path / "store")
+    plan(order, store)
+    saved({"<x>": VECTORS + 1}, path)
+
+    header, rows = next(planned_shards(order, store))
+    with pytest.raises(SpecError, match=r"embeddings\[0\] of stage base: .* in the plan; .* or plan again") as caught:
+        run_shard(header, rows, store)
+    assert caught.value.reason == "ModelChanged"
+
+
+def test_bytes_that_are_no_archive_do_not_crash_the_reader(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    torch.save({"<x>": VECTORS}, buffer)
+    whole = np.frombuffer(buffer.getvalue(), np.uint8)
+    path = tmp_path / "x.pt"
+    for _ in range(200):
+        spoilt = whole.copy()
+        spoilt[rng.integers(0, len(whole), 8)] = rng.integers(0, 256, 8)
+        path.write_bytes(spoilt.tobytes())
+        try:
+            read_tensors(path)
+        except ValueError:
+            continue

@@ -1,0 +1,71 @@
+"""Weights that are not whole are found by their header, wherever they are, before anything is fetched or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.models.buckets import BucketFolder
+from diffugen_generator.models.headers import Head
+from diffugen_generator.models.model_folder import resolve
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+class Bucket:
+    """A folder, as a bucket shows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def details(self, _: str) -> Iterator[tuple[str, int, str]]:
+        for file in sorted(self.folder.rglob("*.*")):
+            yield file.relative_to(self.folder).as_posix(), file.stat().st_size, "an-etag"
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        whole = (self.folder / name).read_bytes()
+        for start in range(0, len(whole), 1000):
+            yield whole[start : start + 1000]
+
+
+@pytest.fixture
+def bucket(own_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a model that `s3://data/model` names."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    begin = BucketFolder.__init__
+
+    def in_folder(self: BucketFolder, uri: str, field: str, s3: S3 | None, *, single: bool = False) -> None:
+        begin(self, uri, field, s3, single=single)
+        self._store = Bucket(own_model)  # type: ignore[assignment]
+
+    monkeypatch.setattr(BucketFolder, "__init__", in_folder)
+    return own_model
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_in_a_bucket(bucket: Path, *, weights: bool) -> None:
+    whole = (bucket / UNET).read_bytes()
+    (bucket / UNET).write_bytes(whole[:-7])
+
+    with pytest.raises(SpecError, match=rf"^the\.field: 's3://data/model' has a file {UNET} of .*; copy it anew\.$"):
+        resolve("s3://data/model", field="the.field", weights=weights)
+
+    (bucket / UNET).write_bytes(whole)
+    assert resolve("s3://data/model", field="the.field", weights=False).weights > {UNET}
+
+
+@pytest.mark.parametrize("step", [1, 7, 4096])
+def test_a_file_that_passes_by(own_model: Path, step: int) -> None:
+    whole = (own_model / UNET).read_bytes()[: 1 << 16]
+    head = Head(UNET)
+    for start in range(0, len(whole), step):
+        head.take(whole[start : start + step])
+
+    head.check((own_model / UNET).stat().st_size)
+    Head("unet/weights.bin").check(5)
+    with pytest.raises(ValueError, match="of 65,536 bytes whose header tells of"):
+        head.check(len(whole))

@@ -1,0 +1,97 @@
+"""Samplers: what the plan says of them, without loading anything, is what they do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from diffusers import SchedulerMixin
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import Scheduler
+from diffugen_generator.diffusion.schedulers import open_scheduler
+from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.models.samplers import NAMED, OWN, check_sampler
+
+STEPS = (1, 2, 3, 4, 25, 50, 51, 1000)
+
+
+def with_sampler(folder: Path, **settings: Any) -> ModelFolder:
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | settings))
+    return resolve(str(folder))
+
+
+def planned(model: ModelFolder, name: str | None) -> list[int]:
+    """Return which of `STEPS` the plan lets through."""
+    found = []
+    for steps in STEPS:
+        try:
+            check_sampler(model, name, steps, field="spec.stages[0].txt2img.model", stage="spec.stages[2].img2img")
+        except SpecError:
+            continue
+        found.append(steps)
+    return found
+
+
+def taken(model: ModelFolder, name: str | None) -> list[int]:
+    """Return which of `STEPS` diffusers takes."""
+    found = []
+    for steps in STEPS:
+        try:
+            open_scheduler(model.path / "scheduler", name).set_timesteps(steps)
+        except ValueError:
+            continue
+        found.append(steps)
+    return found
+
+
+def test_every_name_of_the_manifest_is_a_sampler() -> None:
+    assert set(NAMED) == set(get_args(Scheduler))
+
+
+@pytest.mark.parametrize("name", get_args(Scheduler))
+def test_a_named_sampler_is_planned_with_the_steps_that_it_takes(tiny_model: ModelFolder, name: str) -> None:
+    assert planned(tiny_model, name) == taken(tiny_model, name)
+
+
+@pytest.mark.parametrize("kind", sorted(OWN))
+def test_a_models_own_is_planned_with_the_steps_that_it_takes(own_model: Path, kind: str) -> None:
+    model = with_sampler(own_model, _class_name=kind)
+
+    assert issubclass(type(open_scheduler(model.path / "scheduler")), SchedulerMixin)
+    assert planned(model, None) == taken(model, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"_class_name": "PNDMScheduler"}, [4, 25, 50, 51, 1000]),
+        ({"_class_name": "PNDMScheduler", "skip_prk_steps": True}, [*STEPS]),
+        ({"_class_name": "LCMScheduler"}, [1, 2, 3, 4, 25, 50]),
+        ({"_class_name": "LCMScheduler", "original_inference_steps": 4}, [1, 2, 3, 4]),
+        ({"_class_name": "DDIMScheduler", "num_train_timesteps": 50}, [1, 2, 3, 4, 25, 50]),
+    ],
+)
+def test_a_models_settings_say_how_many_steps_it_can(
+    own_model: Path, settings: dict[str, Any], steps: list[int]
+) -> None:
+    model = with_sampler(own_model, **settings)
+
+    assert planned(model, None) == taken(model, None) == steps
+
+
+def test_the_stages_own_field_is_named_whatever_names_its_model(tiny_model: ModelFolder) -> None:
+    with pytest.raises(SpecError, match=r"^spec\.stages\[2\]\.img2img\.steps: 60 is .* at most 50; give it") as caught:
+        check_sampler(tiny_model, "lcm", 60, field="spec.stages[0].txt2img.model", stage="spec.stages[2].img2img")
+
+    assert caught.value.reason == "UnsupportedSteps"
+
+
+def test_a_setting_that_is_no_number_is_told_with_its_file(own_model: Path) -> None:
+    model = with_sampler(own_model, _class_name="LCMScheduler", original_inference_steps="fifty")
+
+    with pytest.raises(SpecError, match=r"^m: .* original_inference_steps 'fifty' in scheduler/scheduler_config.json"):
+        check_sampler(model, None, 4, field="m", stage="s")

@@ -1,0 +1,207 @@
+"""Former revisions: so many stay, what is shared stays, and whoever dies on the way leaves readers whole datasets."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffugen_api.contract import Published
+from diffugen_api.orders import WorkOrder
+from diffugen_generator.failures import Incomplete, Interrupted, StoreRefused
+from diffugen_generator.planning.plan import plan
+from diffugen_generator.publishing import publish as module
+from diffugen_generator.publishing.history import prune
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.published import current_of, dataset_of
+from diffugen_generator.store.folder import FolderStore
+from tests.generator.made import a_finished_store, a_model, an_order, everything_in, work_off
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return a_model(tmp_path / "model")
+
+
+def the_order(model: str, number: int, limit: int = 2) -> WorkOrder:
+    """One of many revisions over the same pictures."""
+    prompts = {"templates": ["a ball", "a star"]}
+    return an_order(model, prompts=prompts, quality={"minAreaFraction": number / 10_000}, revisionHistoryLimit=limit)
+
+
+def published(store: FolderStore, order: WorkOrder, day: int) -> Published:
+    plan(order, store)
+    outcome = publish(order, store, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day))
+    assert outcome.published is not None
+    return outcome.published
+
+
+def after(model: str, folder: Path, numbers: list[int], limit: int = 2) -> tuple[FolderStore, list[WorkOrder]]:
+    """A store in which these revisions were published one after the other."""
+    orders = [the_order(model, number, limit) for number in numbers]
+    store = a_finished_store(orders[0], folder)
+    for day, order in enumerate(orders, start=1):
+        published(store, order, day)
+    return store, orders
+
+
+def test_the_present_revision_and_so_many_before_it_stay(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1, 2, 3, 4, 5])
+    drawn = len(list(store.list("samples/")))
+
+    last = published(store, orders[-1], 9)
+
+    kept = [order.revision for order in orders[-3:]]
+    assert sorted(store.folders("revisions/")) == sorted(kept)
+    assert sorted(store.folders("plans/")) == sorted(kept)
+    assert current_of(store)["revision"] == kept[-1]
+    assert [(former.revision, former.published_at, former.samples) for former in last.history] == [
+        (kept[1], "2026-01-05T00:00:00Z", 2),
+        (kept[0], "2026-01-04T00:00:00Z", 2),
+    ]
+    assert last.published_at == "2026-01-06T00:00:00Z", "the time of the first try"
+    assert drawn == len(list(store.list("samples/"))) == 4
+
+
+def test_shard_reports_of_revisions_that_are_gone_go_too(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1, 2, 3])
+    for order in orders:
+        store.write(f"shards/{order.revision}/base/00000.json", b"{}")
+
+    published(store, the_order(model, 4), 4)
+
+    assert sorted(store.folders("shards/")) == sorted(order.revision for order in orders[1:])
+
+
+def test_a_revision_that_is_published_again_stands_once(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1, 2])
+
+    back = published(store, orders[0], 5)
+
+    assert [former.revision for former in back.history] == [orders[1].revision]
+    assert dataset_of(store)["revision"] == orders[0].revision
+
+
+def test_a_smaller_limit_holds_from_the_next_publication_on(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1, 2, 3, 4], limit=10)
+    assert len(list(store.folders("revisions/"))) == 4
+
+    fewer = published(store, the_order(model, 4, limit=1), 6)
+
+    assert [former.revision for former in fewer.history] == [orders[2].revision]
+    assert sorted(store.folders("revisions/")) == sorted(order.revision for order in orders[2:])
+
+
+def test_another_models_pictures_of_the_same_revision_have_a_place_of_their_own(tmp_path: Path) -> None:
+    store, (order,) = after(a_model(tmp_path / "model"), tmp_path / "store", [1])
+    a_model(tmp_path / "model", weights="other weights")
+    plan(order, store)
+    work_off(order, store)
+
+    outcome = published(store, order, 2)
+
+    (former,) = outcome.history
+    assert (former.folder, former.revision) == (order.revision, order.revision)
+    assert outcome.uri.rsplit("/", 1)[1].startswith(f"{order.revision}-")
+    assert len(list(store.folders("plans/"))) == 1, "one plan, as it is one revision"
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as one process can play it."""
+
+
+class DyingStore(FolderStore):
+    """A store whose user dies at the n-th request to delete."""
+
+    def __init__(self, root: Path, deletions: int) -> None:
+        super().__init__(root)
+        self.deletions = deletions
+
+    def delete(self, keys: object) -> None:
+        if self.deletions <= 0:
+            raise Killed
+        self.deletions -= 1
+        super().delete(keys)  # type: ignore[arg-type]  # as it came
+
+
+def test_killed_at_any_deletion_readers_are_whole_and_the_next_try_prunes_the_rest(model: str, tmp_path: Path) -> None:
+    order = the_order(model, 4)
+    whole, _ = after(model, tmp_path / "whole", [1, 2, 3, 4])
+    expected = set(everything_in(whole.root))
+
+    before, _ = after(model, tmp_path / "before", [1, 2, 3])
+    for deletions in range(100):
+        store = FolderStore(tmp_path / f"killed-{deletions}")
+        shutil.copytree(before.root, store.root)
+        plan(order, store)
+        dying = DyingStore(store.root, deletions)
+        try:
+            publish(order, dying)
+        except Killed:
+            assert current_of(store)["revision"] == order.revision
+            for entry in current_of(store)["history"]:
+                assert store.exists(entry["dataset"])
+            publish(order, store)
+        assert set(everything_in(store.root)) == expected
+        if dying.deletions:
+            assert deletions > 1
+            return
+    raise AssertionError("it never came to its end")
+
+
+def test_a_store_that_does_not_delete_is_told_and_the_dataset_is_published(model: str, tmp_path: Path) -> None:
+    class Keeping(FolderStore):
+        def delete(self, keys: object) -> None:
+            raise StoreRefused("spec.output.s3: may not delete; allow it")
+
+    store, _ = after(model, tmp_path / "store", [1, 2, 3])
+    order = the_order(model, 4)
+    plan(order, store)
+
+    outcome = publish(order, Keeping(store.root))
+
+    assert outcome.ok
+    assert outcome.message.endswith("former revisions could not be deleted: spec.output.s3: may not delete; allow it")
+    assert current_of(store)["revision"] == order.revision
+
+
+def test_pruning_can_be_stopped_and_goes_on(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1, 2])
+    kept = [orders[1].revision]
+
+    with pytest.raises(Interrupted):
+        prune(store, kept, stop=lambda: True)
+    prune(store, kept)
+
+    assert list(store.folders("revisions/")) == kept
+
+
+def test_what_others_put_there_stays(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1])
+    for key in ("revisions/mine/x", "plans/notes/y"):
+        store.write(key, b"mine")
+
+    prune(store, [orders[0].revision])
+
+    assert store.exists("revisions/mine/x")
+    assert store.exists("plans/notes/y")
+
+
+def test_a_publisher_whose_folder_was_pruned_meanwhile_publishes_nothing(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (former,) = after(model, tmp_path / "store", [1])
+    order = the_order(model, 2)
+    plan(order, store)
+    found = module.card  # type: ignore[attr-defined]  # what it imports is its own
+
+    def pruned_meanwhile(*arguments: Any, **named: Any) -> str:
+        prune(store, [former.revision])
+        return found(*arguments, **named)
+
+    monkeypatch.setattr(module, "card", pruned_meanwhile)
+    with pytest.raises(Incomplete, match="deleted while it was being filled"):
+        publish(order, store)
+
+    assert dataset_of(store)["revision"] == former.revision

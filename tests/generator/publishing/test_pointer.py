@@ -1,0 +1,280 @@
+"""The pointer: moved last, to something complete, whoever dies on the way and however often it is tried."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from diffugen_api import layout
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError
+from diffugen_generator.failures import Incomplete, Interrupted, Missing
+from diffugen_generator.planning.plan import plan
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.published import current_of, dataset_of
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.store.protocol import BINARY
+from tests.generator.made import a_finished_store, a_model, an_order, everything_in, work_off
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as one process can play it."""
+
+
+class DyingStore(FolderStore):
+    """A store whose user dies at the n-th write, after which nothing is written any more."""
+
+    def __init__(self, root: Path, writes: int) -> None:
+        super().__init__(root)
+        self.writes = writes
+
+    def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
+        self._spend()
+        super().write(key, data, content_type)
+
+    def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
+        self._spend()
+        super().upload(key, path, content_type)
+
+    def copy(self, source: str, target: str) -> None:
+        self._spend()
+        super().copy(source, target)
+
+    def _spend(self) -> None:
+        if self.writes <= 0:
+            raise Killed
+        self.writes -= 1
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return a_model(tmp_path / "model")
+
+
+def a_small_order(model: str, **changes: object) -> WorkOrder:
+    return an_order(model, prompts={"templates": ["a ball", "a star"], "samplesPerPrompt": 2}, **changes)
+
+
+def the_clock() -> datetime:
+    return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def readable(store: FolderStore) -> str | None:
+    """The revision that readers find, all of whose files they can read; None where they find none."""
+    try:
+        current = current_of(store)
+    except Missing:
+        return None
+    dataset = dataset_of(store)
+    folder = current["dataset"].removesuffix("dataset.json")
+    for path in dataset["sha256"]:
+        assert store.exists(folder + path)
+    for split, count in dataset["splits"].items():
+        for images in (f"{folder}coco/{split}/", f"{folder}yolo/images/{split}/", f"{folder}yolo/labels/{split}/"):
+            assert len(list(store.list(images))) == count
+    return str(dataset["revision"])
+
+
+def how_many_writes(model: str, folder: Path) -> int:
+    order = a_small_order(model)
+    a_finished_store(order, folder)
+    counting = DyingStore(folder, writes=1_000_000)
+    publish(order, counting)
+    return 1_000_000 - counting.writes
+
+
+def test_killed_at_any_write_readers_keep_what_they_had(model: str, tmp_path: Path) -> None:
+    former = a_small_order(model)
+    order = a_small_order(model, quality={"maxAreaFraction": 0.9})
+    whole = a_finished_store(former, tmp_path / "whole")
+    publish(former, whole, clock=the_clock)
+    plan(order, whole)
+    publish(order, whole, clock=the_clock)
+    expected = everything_in(whole.root)
+
+    for writes in range(how_many_writes(model, tmp_path / "count")):
+        folder = tmp_path / f"killed-{writes}"
+        store = a_finished_store(former, folder)
+        publish(former, store, clock=the_clock)
+        plan(order, store)
+
+        with pytest.raises(Killed):
+            publish(order, DyingStore(folder, writes), clock=the_clock)
+        assert readable(store) == former.revision
+
+        publish(order, store, clock=the_clock)
+        assert readable(store) == order.revision
+        assert {
+            key: data.replace(str(folder).encode(), str(whole.root).encode())
+            for key, data in everything_in(folder).items()
+        } == expected
+
+
+def test_publishing_twice_changes_nothing(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    first = publish(order, store)
+    before = everything_in(store.root)
+
+    second = publish(order, DyingStore(store.root, writes=0))
+
+    assert second == first
+    assert everything_in(store.root) == before
+
+
+def test_the_pointer_says_where_everything_is(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+
+    outcome = publish(order, store, clock=the_clock)
+
+    assert outcome.reason == "Published"
+    assert outcome.published
+    assert current_of(store) == {
+        "revision": order.revision,
+        "uri": f"{store.root}/revisions/{order.revision}",
+        "manifestSHA256": outcome.published.manifest_sha256,
+        "dataset": f"revisions/{order.revision}/dataset.json",
+        "publishedAt": "2026-01-02T03:04:05Z",
+        "samples": 4,
+        "history": [],
+    }
+    assert dataset_of(store)["sha256"]["manifest.jsonl.gz"] == outcome.published.manifest_sha256
+    assert outcome.published.accepted_by_stage == {"base": 4}
+
+
+def test_going_back_to_a_published_revision_only_moves_the_pointer(model: str, tmp_path: Path) -> None:
+    order, other = a_small_order(model), a_small_order(model, quality={"maxAreaFraction": 0.9})
+    store = a_finished_store(order, tmp_path / "store")
+    publish(order, store)
+    plan(other, store)
+    publish(other, store)
+    assert readable(store) == other.revision
+
+    publish(order, DyingStore(store.root, writes=1))
+
+    assert readable(store) == order.revision
+
+
+def test_an_exchanged_model_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    model = a_model(tmp_path / "model")
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    former = publish(order, store).published
+    a_model(tmp_path / "model", weights="other weights")
+    plan(order, store)
+    assert work_off(order, store) == 4
+
+    outcome = publish(order, store)
+
+    assert former
+    assert outcome.published
+    assert outcome.published.revision == former.revision
+    assert outcome.published.uri != former.uri
+    assert readable(store) == order.revision
+    assert store.exists(f"revisions/{order.revision}/dataset.json"), "readers of the former keep it"
+
+
+def test_a_sample_without_labels_is_told(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    [label, *_] = store.list("labels/")
+    (store.root / label).unlink()
+
+    with pytest.raises(Incomplete, match="stage 'base' is not finished: sample [0-9a-f]{32} has no labels; plan again"):
+        publish(order, store)
+
+    assert readable(store) is None
+
+
+def test_a_missing_picture_is_told(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    [picture, *_] = [key for key in store.list("samples/") if key.endswith(".png")]
+    (store.root / picture).unlink()
+
+    with pytest.raises(Incomplete, match="is gone from the store; plan again"):
+        publish(order, store)
+
+    assert readable(store) is None
+
+
+def test_pictures_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    pictures = [key for key in store.list("samples/") if key.endswith(".png")][:2]
+    before = {key: store.read(key) for key in pictures}
+    for key in pictures:
+        (store.root / key).unlink()
+    with pytest.raises(Incomplete, match=r"the picture of sample [0-9a-f]{32} \(and 1 more\) is gone"):
+        publish(order, store)
+
+    plan(order, store)
+
+    assert work_off(order, store) == 2
+    assert {key: store.read(key) for key in pictures} == before
+    assert publish(order, store).ok
+
+
+def test_without_a_plan_nothing_is_published(model: str, tmp_path: Path) -> None:
+    with pytest.raises(Incomplete, match="there is no plan"):
+        publish(a_small_order(model), FolderStore(tmp_path / "store"))
+
+
+def test_an_empty_dataset_is_not_published(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+    publish(order, store)
+    strict = a_small_order(model, quality={"minInstances": 3})
+    plan(strict, store)
+
+    with pytest.raises(SpecError, match=r"spec.quality: all 4 pictures are rejected \(TooFewInstances 4\)") as failure:
+        publish(strict, store)
+
+    assert failure.value.reason == "NothingAccepted"
+    assert readable(store) == order.revision
+    assert store.exists(f"revisions/{strict.revision}/manifest.jsonl.gz")
+
+
+def test_publishing_can_be_stopped(model: str, tmp_path: Path) -> None:
+    order = a_small_order(model)
+    store = a_finished_store(order, tmp_path / "store")
+
+    with pytest.raises(Interrupted, match="publishing was stopped"):
+        publish(order, store, stop=lambda: True)
+
+    assert readable(store) is None
+
+
+def test_labels_are_read_ahead_but_not_all_at_once(model: str, tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Listening(FolderStore):
+        def read(self, key: str) -> bytes:
+            read.append(key)
+            return super().read(key)
+
+    order = an_order(model, prompts={"templates": ["a ball"], "samplesPerPrompt": 600})
+    a_finished_store(order, tmp_path / "store")
+    most_ahead: list[int] = []
+
+    def on_progress(done: int, total: int) -> None:
+        most_ahead.append(sum(key.startswith("labels/") for key in read) - done)
+
+    publish(order, Listening(tmp_path / "store"), on_progress=on_progress)
+
+    assert max(most_ahead) <= 257
+
+
+def test_dataset_json_is_the_same_however_the_run_is_tuned(model: str, tmp_path: Path) -> None:
+    orders: Iterator[WorkOrder] = (a_small_order(model, run={"samplesPerShard": size}) for size in (1, 100))
+    stores = [a_finished_store(order, tmp_path / str(n)) for n, order in enumerate(orders)]
+
+    for number, store in enumerate(stores):
+        publish(a_small_order(model, run={"parallelism": number + 1}), store)
+
+    one, other = (dataset_of(store) for store in stores)
+    assert json.dumps(one) == json.dumps(other)
+    assert layout.CURRENT in everything_in(stores[0].root)

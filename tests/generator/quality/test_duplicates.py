@@ -1,0 +1,93 @@
+"""Near duplicates: told from perceptual hashes alone, the first by id stands."""
+
+from __future__ import annotations
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from diffugen_generator.builtin import scenes
+from diffugen_generator.labeling.evidence.image_statistics import looks_of
+from diffugen_generator.quality.duplicates import Duplicates, Hashed
+
+
+def hashed(number: int, value: int) -> Hashed:
+    return Hashed(f"{number:032x}", f"{value:016x}")
+
+
+def brute(pictures: list[Hashed], most: int) -> dict[str, str]:
+    """Each picture against all that stand, in the order of the ids."""
+    standing: list[Hashed] = []
+    found = {}
+    for each in sorted(pictures, key=lambda each: each.id):
+        alike = [one for one in standing if (int(one.hash, 16) ^ int(each.hash, 16)).bit_count() <= most]
+        if alike:
+            found[each.id] = alike[0].id
+        else:
+            standing.append(each)
+    return found
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (120, 200), (33, 17)])
+def test_the_hash_is_that_of_imagehash(shape: tuple[int, int]) -> None:
+    for picture in scenes.draw(20, np.random.default_rng(1)).images:
+        sized = Image.fromarray(picture).resize(shape)
+        assert looks_of(np.asarray(sized)).hash == str(imagehash.phash(sized))
+
+
+def test_a_picture_that_is_little_changed_has_nearly_the_same_hash() -> None:
+    picture = scenes.draw(1, np.random.default_rng(2)).images[0]
+    blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(1)))
+
+    one, other = int(looks_of(picture).hash, 16), int(looks_of(blurred).hash, 16)
+
+    assert (one ^ other).bit_count() <= 4
+
+
+@pytest.mark.parametrize("most", [0, 1, 4, 10])
+def test_they_are_those_that_comparing_all_with_all_finds(most: int) -> None:
+    rng = np.random.default_rng(most)
+    pictures = []
+    for number in rng.permutation(300):
+        value = int(rng.integers(40)) * 0x9E3779B97F4A7C15 % 2**64  # forty pictures, each several times
+        for bit in rng.integers(64, size=int(rng.integers(most + 3))):
+            value ^= 1 << int(bit)
+        pictures.append(hashed(int(number), value))
+    expected = brute(pictures, most)
+
+    duplicates = Duplicates(pictures, most)
+
+    assert {
+        each.id: duplicates.original_of(each.id) for each in pictures if duplicates.original_of(each.id)
+    } == expected
+    assert len(duplicates) == len(expected) > 0
+
+
+def test_the_first_by_id_stands_whatever_came_first() -> None:
+    duplicates = Duplicates([hashed(7, 1), hashed(3, 1), hashed(5, 1)], 0)
+
+    assert [duplicates.original_of(hashed(number, 1).id) for number in (3, 5, 7)] == [
+        "",
+        hashed(3, 1).id,
+        hashed(3, 1).id,
+    ]
+
+
+def test_no_pictures_no_duplicates() -> None:
+    assert len(Duplicates([], 4)) == 0
+    assert Duplicates([], 4).original_of("0" * 32) == ""
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_a_picture_of_one_colour_is_blank(value: int) -> None:
+    looks = looks_of(np.full((64, 64, 3), value, np.uint8))
+
+    assert looks.blank
+    assert looks.deviation == 0
+
+
+def test_a_dark_picture_is_not_blank() -> None:
+    night = scenes.draw(1, np.random.default_rng(3)).images[0] // 8
+
+    assert not looks_of(night).blank

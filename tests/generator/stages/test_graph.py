@@ -1,0 +1,324 @@
+"""Stages that draw from others, from the plan to the pictures: what changes, what stays, what is skipped and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffugen_api import layout
+from diffugen_api.contract import ShardCounts
+from diffugen_api.plan import SpecError
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.diffusion.denoise_paths import WayFrom
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.latents import encode_pictures
+from diffugen_generator.diffusion.masks import Ground, cover_of
+from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.failures import BadShard, Incomplete
+from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.planning.plan import plan
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.samples import image_files
+from diffugen_generator.store.folder import FolderStore
+from tests.generator.graphs import (
+    a_box,
+    an_order,
+    base,
+    draw,
+    draw_all,
+    draw_base,
+    label,
+    picture,
+    redrawn,
+    repainted,
+    samples_of_stage,
+    shards_of,
+)
+from tests.generator.made import everything_in, manifest_lines
+
+BALL = a_box(20, 24, 40, 44)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def counted(counts: ShardCounts) -> tuple[int, int, int]:
+    return counts.total, counts.drawn, counts.skipped
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 72), (72, 104)])
+def test_every_kind_of_stage_draws_pictures_of_the_asked_size(
+    tiny_model: ModelFolder, store: FolderStore, size: tuple[int, int]
+) -> None:
+    order = an_order([base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base", dilation=0.1)], size=size)
+    ball = a_box(20, 24, 40, 44, size)
+    draw_base(order, store, {"ball": ball, "star": ball})
+
+    assert counted(draw(order, store, "mud")) == (4, 4, 0)
+    assert counted(draw(order, store, "new")) == (2, 2, 0)
+
+    for stage in ("base", "mud", "new"):
+        for sample in samples_of_stage(order, store, stage):
+            assert picture(store, stage, sample.id).shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("inpainting", [False, True], ids=["ordinary UNet", "UNet made for inpainting"])
+@pytest.mark.parametrize("dilation", [0, 0.1])
+def test_what_is_outside_of_the_mask_stays_bit_equal(
+    tiny_model: ModelFolder, inpainting_model: ModelFolder, store: FolderStore, *, inpainting: bool, dilation: float
+) -> None:
+    own = {"model": inpainting_model.uri} if inpainting else {}
+    order = an_order([base(tiny_model.uri), repainted("new", "base", dilation=dilation, **own)])
+    draw_base(order, store, {"ball": BALL, "star": None})
+
+    draw(order, store, "new")
+
+    reach = round(dilation * 64)
+    near = a_box(20 - reach, 24 - reach, 40 + reach, 44 + reach)
+    for sample in samples_of_stage(order, store, "new"):
+        assert sample.source is not None
+        before, after = picture(store, "base", sample.source.id), picture(store, "new", sample.id)
+        assert np.array_equal(before[~near], after[~near])
+        changed = (before != after).any(axis=2)
+        assert changed[BALL].mean() > 0.9, "and inside nearly all is new"
+
+
+@pytest.mark.parametrize("file_format", ["jpeg", "webp"])
+def test_lossy_files_change_the_surroundings_by_no_more_than_their_compression(
+    tiny_model: ModelFolder, store: FolderStore, file_format: str
+) -> None:
+    order = an_order([base(tiny_model.uri), repainted("new", "base", dilation=0)], format=file_format)
+    draw_base(order, store, {"ball": BALL, "star": None})
+
+    draw(order, store, "new")
+
+    far = ~a_box(4, 8, 56, 60)
+    for sample in samples_of_stage(order, store, "new"):
+        assert sample.source is not None
+        before, after = (
+            picture(store, "base", sample.source.id, file_format),
+            picture(store, "new", sample.id, file_format),
+        )
+        again = image_files.decode(image_files.encode(before, file_format))
+        lost = np.abs(before.astype(int) - again)[far].mean()
+        assert np.abs(before.astype(int) - after)[far].mean() <= 1.1 * lost
+
+
+@pytest.mark.parametrize(("which", "moved"), [("all", (True, True)), ("largest", (True, False))])
+def test_every_instance_or_the_largest_is_replaced(
+    tiny_model: ModelFolder, store: FolderStore, which: str, moved: tuple[bool, bool]
+) -> None:
+    small, large = a_box(2, 2, 14, 14), a_box(30, 30, 60, 60)
+    order = an_order([base(tiny_model.uri), repainted("new", "base", instances=which, dilation=0)])
+    draw_base(order, store, {"ball": BALL, "star": None})
+    ((header, rows),) = shards_of(order, store, "base")
+    for row in rows:
+        label(store, header, row.sample, small, large)
+
+    draw(order, store, "new")
+
+    sample = samples_of_stage(order, store, "new")[0]
+    assert sample.source is not None
+    changed = (picture(store, "base", sample.source.id) != picture(store, "new", sample.id)).any(axis=2)
+    assert (bool(changed[large].any()), bool(changed[small].any())) == moved
+
+
+def test_strength_decides_how_many_steps_are_drawn_and_how_near_they_begin(tiny_model: ModelFolder) -> None:
+    components = load(tiny_model, torch.device("cpu"), "euler")
+    rng = np.random.default_rng(0)
+    ground = Ground(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0))
+    source = encode_pictures(components, [ground.picture])
+    found = []
+    for strength in (0.01, 0.3, 0.6, 1):
+        components.scheduler.set_timesteps(10)
+        way = WayFrom(components, [ground], noise, steps=10, strength=strength)
+        found.append((len(way.timesteps), float((way.start - source).std())))
+
+    assert [steps for steps, _ in found] == [1, 3, 6, 10]
+    assert [distance for _, distance in found] == sorted(distance for _, distance in found)
+
+
+@pytest.mark.parametrize("scheduler", [None, "euler_a", "dpmsolver++", "heun", "lcm", "pndm", "unipc"])
+def test_the_same_recipe_gives_the_same_picture_in_any_batch(tiny_model: ModelFolder, scheduler: str | None) -> None:
+    components = load(tiny_model, torch.device("cpu"), scheduler)
+    drawer = Drawer(components, TextStates(components))
+    rng = np.random.default_rng(0)
+    for cover in (None, cover_of([BALL], 0.05)):
+        grounds = [Ground(rng.integers(0, 256, (64, 64, 3), np.uint8), cover) for _ in range(3)]
+        orders = [Order(f"a ball on {'abc'[seed]}", seed, each) for seed, each in enumerate(grounds)]
+        settings = DrawingSettings(64, 64, 4, 2, strength=0.7)
+
+        together = drawer.draw(orders, settings)
+        alone = [drawer.draw([order], settings)[0] for order in orders]
+        turned = drawer.draw(orders[::-1], settings, batch=4)[::-1]
+
+        for here, *others in zip(together, alone, turned, strict=True):
+            assert all(np.abs(here.astype(int) - other).max() <= 2 for other in others)
+
+
+def test_a_graph_of_any_shape_is_drawn_and_published(tiny_model: ModelFolder, store: FolderStore) -> None:
+    stages = [
+        redrawn("last", "new", variables={"place": ["traffic"]}),
+        repainted("new", "mud", replacements={"ball": ["red light"], "star": ["blue light"]}),
+        redrawn("mud", "base"),
+        base(tiny_model.uri),
+    ]
+    order = an_order(stages, labeling={"attention": {"threshold": 0.3}})
+    done = draw_all(order, store)
+
+    published = publish(order, store).published
+
+    assert published is not None
+    assert list(done) == ["base", "mud", "new", "last"]
+    lines = manifest_lines(store, order.revision)
+    by_id = {line["id"]: line for line in lines}
+    assert {line["stage"] for line in lines} == set(done)
+    for line in lines:
+        if line["stage"] != "base":
+            source = by_id[line["source"]]
+            assert source["split"] == line["split"], "what is drawn from one another stays together"
+            assert {"last": "new", "new": "mud", "mud": "base"}[line["stage"]] == source["stage"]
+        assert line.get("replaced") == (line["variables"] and {"new": line.get("replaced")}.get(line["stage"]))
+    assert {line["replaced"] for line in lines if line["stage"] == "new"} == {"ball", "star"}
+    assert "| last | img2img from new |" in store.read(f"revisions/{order.revision}/README.md").decode()
+    assert plan(order, store).plan is not None
+    assert all(found.shards == 0 for found in plan(order, store).plan or [])
+
+
+def test_what_replaces_an_object_is_labelled_as_its_class(tiny_model: ModelFolder, store: FolderStore) -> None:
+    order = an_order([base(tiny_model.uri), repainted("new", "base"), redrawn("mud", "new")])
+    draw_base(order, store, {"ball": BALL, "star": None})
+
+    draw(order, store, "new")
+    ((header, rows),) = shards_of(order, store, "new")
+    seen = [Evidence.loads(store.read(layout.evidence("new", header.evidence_id, row.sample.id))) for row in rows]
+    for row in rows:
+        label(store, header, row.sample)
+    draw(order, store, "mud")
+    ((next_header, next_rows),) = shards_of(order, store, "mud")
+    after = [
+        Evidence.loads(store.read(layout.evidence("mud", next_header.evidence_id, row.sample.id))) for row in next_rows
+    ]
+
+    assert [row.sample.prompt for row in rows] == ["a red light on snow"] * 2
+    assert [each.classes for each in (*seen, *after)] == [("ball",)] * 4
+
+
+def test_a_source_without_a_label_is_skipped_with_the_reason_and_the_others_go_on(
+    tiny_model: ModelFolder, store: FolderStore
+) -> None:
+    order = an_order([base(tiny_model.uri), repainted("new", "base"), redrawn("mud", "new")])
+    draw_base(order, store, {"ball": BALL, "star": BALL})
+    ((header, rows),) = shards_of(order, store, "base")
+    bare = next(row.sample for row in rows if row.sample.variables["object"] == "ball")
+    label(store, header, bare)
+
+    assert counted(draw(order, store, "new")) == (2, 1, 1)
+    assert counted(draw(order, store, "mud")) == (2, 1, 1)
+
+    (skipped,) = (s for s in samples_of_stage(order, store, "new") if s.source and s.source.id == bare.id)
+    report = json.loads(store.read(layout.shard_report(order.revision, "new", 0)))
+    assert report["skipped"] == {skipped.id: "SourceWithoutLabel"}
+    published = publish(order, store).published
+    assert published is not None
+    assert published.rejected_by_stage == {"new": 1, "mud": 1}
+    reasons = {line["stage"]: line for line in manifest_lines(store, order.revision) if line["reason"]}
+    assert {stage: line["reason"] for stage, line in reasons.items()} == {
+        "new": "SourceWithoutLabel",
+        "mud": "SourceRejected",
+    }
+    assert (reasons["new"]["id"], reasons["new"]["source"], reasons["new"]["image"]) == (skipped.id, bare.id, "")
+
+
+def test_a_rejected_source_is_skipped_and_quality_decides_anew(tiny_model: ModelFolder, store: FolderStore) -> None:
+    stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
+    strict = an_order(stages, quality={"minInstances": 1, "minAreaFraction": 0.05})
+    lenient = an_order(stages)
+    draw_base(strict, store, {"ball": a_box(0, 0, 8, 8), "star": BALL})
+    assert counted(draw(strict, store, "mud")) == (4, 2, 2)
+    assert counted(draw(strict, store, "new")) == (2, 0, 2)
+
+    again = {found.name: found for found in plan(strict, store).plan or []}
+    assert [(found.skipped, found.shards) for found in again.values()] == [(0, 0), (2, 0), (2, 0)]
+
+    looser = {found.name: found for found in plan(lenient, store).plan or []}
+    assert [(found.draw, found.skipped) for found in looser.values()] == [(0, 0), (2, 0), (2, 0)]
+    assert counted(draw(lenient, store, "mud")) == (2, 2, 0)
+    assert counted(draw(lenient, store, "new")) == (2, 2, 0)
+
+    drawn = {found.name: found for found in plan(strict, store).plan or []}
+    assert [(found.draw, found.shards) for found in drawn.values()] == [(0, 0)] * 3, "what is there costs nothing"
+    for header, rows in shards_of(lenient, store, "mud"):
+        for row in rows:
+            label(store, header, row.sample, BALL)
+    publish(strict, store)
+    lines = manifest_lines(store, strict.revision)
+    assert {line["reason"] for line in lines if line["stage"] == "new"} == {"SourceRejected"}
+
+
+def test_a_source_that_is_gone_is_a_clear_failure(tiny_model: ModelFolder, store: FolderStore) -> None:
+    order = an_order([base(tiny_model.uri), redrawn("mud", "base")])
+    draw_base(order, store, {"ball": BALL, "star": BALL})
+    source = samples_of_stage(order, store, "base")[0]
+    key = layout.image("base", source.id, "png")
+    whole = store.read(key)
+
+    store.write(key, b"no picture")
+    with pytest.raises(BadShard, match=f"{key}: not a picture.*delete the sample's folder and plan again"):
+        draw(order, store, "mud")
+
+    (store.root / key).unlink()
+    with pytest.raises(Incomplete, match=f"the picture of sample {source.id} of stage 'base', from which another"):
+        draw(order, store, "mud")
+
+    store.write(key, whole)
+    ((header, _),) = shards_of(order, store, "base")
+    (store.root / layout.label("base", header.label_id, source.id)).unlink()
+    with pytest.raises(Incomplete, match=f"stage 'base' is not finished: sample {source.id} has no labels"):
+        draw(order, store, "mud")
+
+
+def test_a_shard_that_was_killed_goes_on_to_the_same_bytes(tiny_model: ModelFolder, store: FolderStore) -> None:
+    order = an_order([base(tiny_model.uri), repainted("new", "base")])
+    draw_base(order, store, {"ball": BALL, "star": None})
+    draw(order, store, "new")
+    whole = everything_in(store.root)
+    lost = [key for key in whole if key.startswith(("samples/new", "evidence/new", "labels/new"))]
+    for key in lost:
+        (store.root / key).unlink()
+
+    assert counted(draw(order, store, "new")) == (2, 2, 0)
+
+    assert everything_in(store.root) == whole
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason", "message"),
+    [
+        ([redrawn("mud", "base", variables={"place": ["snow"]})], "NothingToDraw", r"spec.stages\[1\].img2img: every"),
+        ([redrawn("mud", "base", variables={"hour": ["noon"]})], "UnknownVariable", r"stages\[1\].img2img.variables.h"),
+        ([repainted("new", "base", template="a {hour}")], "UnknownVariable", r"spec.stages\[1\].inpaint.template: "),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    tiny_model: ModelFolder, store: FolderStore, stages: list[dict[str, Any]], reason: str, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message) as refused:
+        plan(an_order([base(tiny_model.uri), *stages]), store)
+
+    assert refused.value.reason == reason
+    assert not store.root.exists()
+
+
+def test_a_model_made_for_inpainting_draws_nothing_else(inpainting_model: ModelFolder, store: FolderStore) -> None:
+    with pytest.raises(SpecError, match=r"spec.stages\[0\].txt2img.model: .* is made for inpainting and cannot do"):
+        plan(an_order([base(inpainting_model.uri)]), store)

@@ -1,0 +1,177 @@
+"""The folder store: what the protocol promises, and that nothing half-written is ever seen."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.failures import Missing, StoreFailure, StoreRefused
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.store.opening import open_bucket, open_folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def test_what_was_written_is_read(store: FolderStore) -> None:
+    store.write("a/b/c.json", b"one")
+    store.write("a/b/c.json", b"two")
+
+    assert store.read("a/b/c.json") == b"two"
+    assert store.exists("a/b/c.json")
+
+
+def test_a_file_of_any_size_is_uploaded(store: FolderStore, tmp_path: Path) -> None:
+    (tmp_path / "local").write_bytes(b"x" * 100_000)
+
+    store.upload("a/large", tmp_path / "local")
+
+    assert store.read("a/large") == b"x" * 100_000
+
+
+@pytest.mark.parametrize("key", ["nothing", "a/b", "a/b/c.json/d"])
+def test_what_is_missing_is_named(store: FolderStore, key: str) -> None:
+    store.write("a/b/c.json", b"one")
+
+    with pytest.raises(Missing, match=f"has no {key}") as failure:
+        store.read(key)
+
+    assert failure.value.key == key
+    assert not store.exists(key)
+
+
+def test_keys_are_listed_as_s3_lists_them(store: FolderStore) -> None:
+    keys = ["a-b/1", "a/1", "a/10", "a/2/x", "a/2/y", "a2", "b/1"]
+    for key in keys:
+        store.write(key, b"")
+
+    assert list(store.list("")) == sorted(keys)
+    assert list(store.list("a/")) == ["a/1", "a/10", "a/2/x", "a/2/y"]
+    assert list(store.list("a/1")) == ["a/1", "a/10"]
+    assert list(store.list("nothing/")) == []
+
+
+def test_files_under_way_are_not_listed(store: FolderStore) -> None:
+    store.write("a/b", b"")
+    (store.root / "a" / ".0123.part").write_bytes(b"half")
+
+    assert list(store.list("")) == ["a/b"]
+
+
+def test_a_copy_is_a_link_that_outlives_its_source(store: FolderStore) -> None:
+    store.write("a", b"picture")
+
+    store.copy("a", "there/b")
+    store.copy("a", "there/b")
+    store.write("a", b"another")
+
+    assert store.read("there/b") == b"picture"
+    assert [path.name for path in (store.root / "there").iterdir()] == ["b"]
+
+
+def test_copying_what_is_missing_names_it(store: FolderStore) -> None:
+    with pytest.raises(Missing, match="has no a/b"):
+        store.copy("a/b", "c")
+
+    assert list(store.list("")) == []
+
+
+def test_folders_are_named_without_what_lies_in_them(store: FolderStore) -> None:
+    for key in ("plans/b/x/y", "plans/a/z", "plans/file", "other/c/z"):
+        store.write(key, b"")
+
+    assert list(store.folders("plans/")) == ["a", "b"]
+    assert list(store.folders("")) == ["other", "plans"]
+    assert list(store.folders("nothing/")) == []
+
+
+def test_what_is_deleted_is_gone_with_the_folders_that_it_leaves_empty(store: FolderStore) -> None:
+    for key in ("a/b/c", "a/d", "e/f/g"):
+        store.write(key, b"")
+
+    store.delete(["a/b/c", "e/f/g", "never/there"])
+    store.delete([])
+
+    assert list(store.list("")) == ["a/d"]
+    assert sorted(path.name for path in store.root.iterdir()) == ["a"]
+    store.delete(["a/d"])
+    assert not store.root.exists()
+
+
+def test_a_failed_write_leaves_what_was_there(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write("a", b"old")
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        store.write("a", b"new")
+
+    assert store.read("a") == b"old"
+    assert [path.name for path in store.root.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("number", "failure"),
+    [(errno.EROFS, StoreRefused), (errno.EACCES, StoreRefused), (errno.EIO, StoreFailure)],
+)
+def test_what_the_file_system_refuses_names_the_folder(
+    number: int, failure: type[StoreFailure], store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "local").write_bytes(b"x")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for name in ("replace", "read_bytes"):
+        monkeypatch.setattr(Path, name, fail)
+    monkeypatch.setattr(os, "scandir", fail)
+    for act in (
+        lambda: store.write("a", b""),
+        lambda: store.upload("a", tmp_path / "local"),
+        lambda: store.read("a"),
+        lambda: list(store.list("a")),
+    ):
+        with pytest.raises(StoreFailure, match=rf"^the store {store.uri}: 'a' .*; name another folder$") as caught:
+            act()
+        assert type(caught.value) is failure
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a//b", "../a", "a/../../b", "a/"])
+def test_keys_stay_inside_the_folder(store: FolderStore, key: str) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        store.write(key, b"")
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreRefused, match="is a file; name another"):
+        FolderStore(tmp_path / "file" / "store").check()
+
+
+def test_a_folder_that_is_not_there_yet_is_a_store(tmp_path: Path) -> None:
+    FolderStore(tmp_path / "not" / "there" / "yet").check()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_holds_many_datasets(tmp_path: Path) -> None:
+    assert open_folder(tmp_path, "vision", "cars").uri == str(tmp_path / "vision" / "cars")
+
+
+def test_a_bucket_holds_many_datasets() -> None:
+    s3 = S3(endpoint="http://minio:9000", bucket="data", prefix="sets/")
+
+    assert open_bucket(s3, "vision", "cars").uri == "s3://data/sets/vision/cars"
+
+
+def test_no_store_names_the_field() -> None:
+    with pytest.raises(SpecError, match="spec.output.s3: there is no store"):
+        open_bucket(None, "vision", "cars")

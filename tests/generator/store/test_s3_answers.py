@@ -1,0 +1,85 @@
+"""What an S3 store answers, and whether it is worth asking again. `tests/cluster` asks a real one."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from minio.credentials.providers import StaticProvider
+
+from diffugen_api.contract import ExitCode
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.failures import StoreFailure, StoreMisconfigured, StoreUnreachable
+from diffugen_generator.store.s3 import S3Store
+
+Answering = Callable[[int, str], S3Store]
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    """Starts a store that answers everything with one status and one body."""
+    servers = []
+
+    def start(status: int, body: str) -> S3Store:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/xml" if body.startswith("<") else "text/plain")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return a_store(f"http://127.0.0.1:{server.server_port}")
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def a_store(endpoint: str) -> S3Store:
+    return S3Store(S3(endpoint=endpoint, bucket="data"), "sets", credentials=StaticProvider("key", "secret"))
+
+
+def an_error(code: str, message: str) -> str:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "failure"),
+    [
+        (400, "InvalidArgument", StoreMisconfigured),
+        (405, "MethodNotAllowed", StoreMisconfigured),
+        (409, "InvalidBucketState", StoreMisconfigured),
+        (400, "RequestTimeout", StoreUnreachable),
+        (408, "RequestIsLate", StoreUnreachable),
+        (409, "OperationAborted", StoreUnreachable),
+        (429, "TooManyRequests", StoreUnreachable),
+    ],
+)
+def test_only_what_passes_is_asked_for_again(
+    status: int, code: str, failure: type[StoreFailure], answering: Answering
+) -> None:
+    store = answering(status, an_error(code, "Its own words."))
+
+    with pytest.raises(failure, match=rf"^spec\.output\.s3.* answers {code}: Its own words\.") as caught:
+        store.read("a")
+
+    assert (caught.value.exit_code == ExitCode.TRY_AGAIN) == (failure is StoreUnreachable)
+
+
+def test_a_proxy_that_is_busy_passes(answering: Answering) -> None:
+    with pytest.raises(StoreUnreachable, match="HTTP 429"):
+        answering(429, "too many requests").read("a")
+
+
+@pytest.mark.parametrize("endpoint", ["http://minio:99999", "http://[:::::]"])
+def test_an_endpoint_that_is_none_names_the_field(endpoint: str) -> None:
+    with pytest.raises(StoreMisconfigured, match=r"^spec\.output\.s3\.endpoint: .* is no address of a store"):
+        a_store(endpoint)

@@ -1,0 +1,293 @@
+"""Requests to the API server, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import kopf
+import pytest
+import yaml
+from aiohttp import web
+
+from diffugen_operator.kube.api import ApiError, Cluster, NotLeaderError
+from diffugen_operator.kube.cache import Resource
+from diffugen_operator.kube.connection import Connection
+from diffugen_operator.kube.work_queue import Key
+from diffugen_operator.settings import Settings
+from diffugen_operator.telemetry.metrics import Metrics
+
+JOB = {"metadata": {"namespace": "vision", "name": "j"}}
+
+
+@dataclass
+class ApiServer:
+    """Answers as it is told, and remembers what it was asked."""
+
+    answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
+    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    falls_silent: bool = False
+    """Whether a watch stays open, with nothing more to come, after what it was to answer."""
+
+    def will(self, body: Any, status: int = 200, **headers: str) -> ApiServer:
+        self.answers.append((status, body, {name.replace("_", "-"): text for name, text in headers.items()}))
+        return self
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        text = await request.text()
+        body = json.loads(text) if text else None
+        self.asked.append((request.method, request.path, dict(request.query), body))
+        self.headers.append(dict(request.headers))
+        status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
+        end = "\n" if "watch" in request.query else ""
+        if end and self.falls_silent:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(json.dumps(answer).encode() + b"\n")
+            await asyncio.sleep(60)
+        return web.Response(status=status, text=json.dumps(answer) + end, headers=headers)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ApiServer]:
+    server = ApiServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"  # type: ignore[attr-defined]  # known only now
+    yield server
+    await runner.cleanup()
+
+
+def a_kubeconfig(folder: Path, server: str) -> str:
+    file = folder / "kubeconfig"
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "secret-token"}}],
+    }
+    file.write_text(yaml.safe_dump(config))
+    return str(file)
+
+
+@pytest.fixture
+async def connection(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
+    kubeconfig = a_kubeconfig(tmp_path, api.url)  # type: ignore[attr-defined]  # see above
+    monkeypatch.setenv("KUBECONFIG", "")
+    connection = Connection(Settings(kubeconfig=kubeconfig), Metrics().count_request)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def cluster(connection: Connection) -> Cluster:
+    return Cluster(connection, Settings(namespaces=("vision",)))
+
+
+def a_page(*names: str, version: int, more: str = "") -> dict[str, Any]:
+    metadata = {"resourceVersion": str(version), **({"continue": more} if more else {})}
+    return {"metadata": metadata, "items": [{"metadata": {"name": name}} for name in names]}
+
+
+async def test_lists_come_in_pages_and_hold_only_what_is_ours(api: ApiServer, cluster: Cluster) -> None:
+    api.will(a_page("a", "b", version=7, more="token")).will(a_page("c", version=7))
+
+    pages = [page async for page in cluster.pages(Resource.JOBS, "vision")]
+
+    assert [([obj["metadata"]["name"] for obj in page], version) for page, version in pages] == [
+        (["a", "b"], 7),
+        (["c"], 7),
+    ]
+    method, path, first, _ = api.asked[0]
+    assert (method, path) == ("GET", "/apis/batch/v1/namespaces/vision/jobs")
+    assert first == {"limit": "250", "labelSelector": "app.kubernetes.io/managed-by=diffugen-operator"}
+    assert api.asked[1][2]["continue"] == "token"
+
+
+async def test_a_job_is_created_with_no_unknown_field_let_pass(api: ApiServer, cluster: Cluster) -> None:
+    await cluster.create_job(JOB)
+
+    assert api.asked == [("POST", "/apis/batch/v1/namespaces/vision/jobs", {"fieldValidation": "Strict"}, JOB)]
+
+
+async def test_a_status_is_merged_only_into_the_version_that_was_read(api: ApiServer, cluster: Cluster) -> None:
+    await cluster.patch_status(Key("vision", "shapes"), "41", {"planned": True})
+
+    method, path, _, body = api.asked[0]
+    assert (method, path) == ("PATCH", "/apis/diffugen.dev/v1alpha1/namespaces/vision/labeleddatasets/shapes/status")
+    assert body == {"metadata": {"resourceVersion": "41"}, "status": {"planned": True}}
+    assert api.headers[0]["Content-Type"] == "application/merge-patch+json"
+
+
+@pytest.mark.parametrize(("wait", "policy"), [(True, "Foreground"), (False, "Background")])
+async def test_a_job_is_deleted_by_its_uid_and_its_pods_with_it(
+    api: ApiServer, cluster: Cluster, wait: bool, policy: str
+) -> None:
+    await cluster.delete_job("vision", "j", "u-1", wait=wait)
+
+    assert api.asked[0][3] == {"propagationPolicy": policy, "preconditions": {"uid": "u-1"}}
+
+
+@pytest.mark.parametrize("code", [404, 409])
+async def test_what_is_gone_already_is_deleted(api: ApiServer, cluster: Cluster, code: int) -> None:
+    api.will({"reason": "NotFound"}, code)
+
+    await cluster.delete_job("vision", "j", "u-1", wait=False)
+
+
+async def test_what_is_not_there_is_none(api: ApiServer, cluster: Cluster) -> None:
+    api.will({}, 404).will({}, 404)
+
+    assert await cluster.get(Resource.JOBS, "vision", "j") is None
+    assert await cluster.get_order("vision", "o") is None
+
+
+async def test_the_api_servers_words_and_its_wait_are_kept(api: ApiServer, cluster: Cluster) -> None:
+    api.will({"reason": "TooManyRequests", "message": "slow down"}, 429, Retry_After="7")
+
+    with pytest.raises(ApiError) as caught:
+        await cluster.create_job(JOB)
+
+    error = caught.value
+    assert (error.code, error.reason, error.message, error.retry_after) == (429, "TooManyRequests", "slow down", 7)
+
+
+async def test_an_answer_that_is_no_status_is_shown_as_it_is(api: ApiServer, cluster: Cluster) -> None:
+    api.will("bad gateway", 502)
+
+    with pytest.raises(ApiError, match="bad gateway"):
+        await cluster.create_job(JOB)
+
+
+FOR_GOOD = {
+    (422, "Invalid value"): True,
+    (400, "strict decoding error"): True,
+    (403, "admission webhook denied the request"): True,
+    (403, 'pods "x" is forbidden: exceeded quota: gpus'): False,
+    (403, 'User "x" cannot create resource "jobs"'): False,
+    (403, "because it is being terminated"): False,
+    (409, "exists"): False,
+    (429, "slow down"): False,
+    (500, "boom"): False,
+}
+
+
+@pytest.mark.parametrize(("code", "message"), FOR_GOOD)
+def test_which_refusals_are_for_good(code: int, message: str) -> None:
+    assert ApiError(code, "", message).for_good is FOR_GOOD[code, message]
+
+
+async def test_a_watch_that_says_nothing_more_is_given_up(api: ApiServer, connection: Connection) -> None:
+    api.falls_silent = True
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+    watch = Cluster(connection, Settings(watch_silence=0.2)).watch(Resource.JOBS, "vision", 7)
+    api.will(bookmark)
+
+    assert await anext(watch) == ("BOOKMARK", bookmark["object"])
+    with pytest.raises(aiohttp.ServerTimeoutError):
+        await asyncio.wait_for(anext(watch), 10)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "installed"),
+    [
+        (200, {"resources": [{"name": "labeleddatasets"}]}, True),
+        (200, {"resources": []}, False),
+        (404, {}, False),
+    ],
+)
+async def test_whether_the_crd_is_installed(
+    api: ApiServer, cluster: Cluster, status: int, body: Any, installed: bool
+) -> None:
+    api.will(body, status)
+
+    assert await cluster.serves_datasets() is installed
+
+
+async def test_requests_carry_the_token_and_say_who_asks(api: ApiServer, cluster: Cluster) -> None:
+    await cluster.create_job(JOB)
+
+    assert api.headers[0]["Authorization"] == "Bearer secret-token"
+    assert api.headers[0]["User-Agent"].startswith("diffugen-operator/")
+
+
+async def test_our_requests_outlive_the_session_that_kopf_closes(api: ApiServer, connection: Connection) -> None:
+    cluster = Cluster(connection, Settings())
+    lent = await connection.lend()
+    await lent.aiohttp_session.close()
+
+    await cluster.create_job(JOB)
+
+    assert len(api.asked) == 1
+
+
+async def test_refused_credentials_are_read_anew(api: ApiServer, connection: Connection, tmp_path: Path) -> None:
+    await connection.lend()
+    file = tmp_path / "kubeconfig"
+    file.write_text(file.read_text().replace("secret-token", "new-token"))
+
+    await connection.lend()
+    await Cluster(connection, Settings()).create_job(JOB)
+
+    assert api.headers[0]["Authorization"] == "Bearer new-token"
+
+
+async def test_a_kubeconfig_that_is_not_there_is_said() -> None:
+    connection = Connection(Settings(kubeconfig="/nowhere/kubeconfig"), Metrics().count_request)
+
+    with pytest.raises(kopf.LoginError, match="/nowhere/kubeconfig"):
+        await connection.lend()
+
+
+async def test_without_the_lease_nothing_is_written_and_everything_is_read(
+    api: ApiServer, connection: Connection
+) -> None:
+    cluster = Cluster(connection, Settings(), left=lambda: 0.0)
+    api.will({"kind": "Job"})
+
+    with pytest.raises(NotLeaderError):
+        await cluster.create_job(JOB)
+    assert api.asked == []
+
+    assert await cluster.get(Resource.JOBS, "vision", "j") == {"kind": "Job"}
+
+
+async def test_a_write_gets_no_more_time_than_is_left_of_the_lease(api: ApiServer, connection: Connection) -> None:
+    cluster = Cluster(connection, Settings(), left=lambda: 1e-9)
+
+    with pytest.raises(TimeoutError):
+        await cluster.create_job(JOB)
+
+
+async def test_a_request_that_is_never_answered_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = Settings(kubeconfig=a_kubeconfig(tmp_path, f"http://127.0.0.1:{port}"), request_timeout=0.1)
+    monkeypatch.setenv("KUBECONFIG", "")
+    counted: list[tuple[str, str]] = []
+    connection = Connection(settings, lambda verb, code: counted.append((verb, code)))
+    await connection.lend()
+
+    with pytest.raises(TimeoutError):
+        await Cluster(connection, settings).create_job(JOB)
+    assert counted == [("POST", "error")]
+
+    await connection.close()
+    over.set()
+    server.close()
+    await server.wait_closed()

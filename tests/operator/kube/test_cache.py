@@ -1,0 +1,183 @@
+"""What is known of the cluster: the newer version wins, and lists mend what watches lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diffugen_operator.kube.cache import Cache, Resource
+from diffugen_operator.kube.dataset_events import Inbox
+from diffugen_operator.kube.work_queue import Key, WorkQueue
+from tests.operator.lives import a_raw_dataset
+
+KEY = Key("vision", "shapes")
+DATASETS, JOBS, PODS = Resource.DATASETS, Resource.JOBS, Resource.PODS
+
+
+def a_dataset(version: int = 1, **metadata: Any) -> dict[str, Any]:
+    raw = a_raw_dataset()
+    raw["metadata"] |= {"resourceVersion": str(version), **metadata}
+    return raw
+
+
+def a_child(name: str, owner: str, kind: str, version: int = 1, uid: str = "") -> dict[str, Any]:
+    reference = {"kind": kind, "name": owner, "uid": f"uid-of-{owner}", "controller": True}
+    return {
+        "metadata": {
+            "namespace": "vision",
+            "name": name,
+            "uid": uid or f"uid-of-{name}",
+            "resourceVersion": str(version),
+            "ownerReferences": [reference],
+        },
+        "spec": {"suspend": True, "parallelism": 2, "template": {"spec": {"containers": ["much"]}}},
+        "status": {"active": 1},
+    }
+
+
+def a_job(name: str = "j", version: int = 1, uid: str = "") -> dict[str, Any]:
+    return a_child(name, "shapes", "LabeledDataset", version, uid)
+
+
+def a_pod(name: str = "p", job: str = "j", version: int = 1) -> dict[str, Any]:
+    return a_child(name, job, "Job", version)
+
+
+def test_older_news_is_no_news() -> None:
+    cache = Cache()
+
+    assert cache.put(DATASETS, a_dataset(5))
+    assert not cache.put(DATASETS, a_dataset(5))
+    assert not cache.put(DATASETS, a_dataset(4))
+    assert cache.put(DATASETS, a_dataset(6, generation=2))
+
+
+def test_what_decides_nothing_is_no_news() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=1))
+    counted = a_job(version=2) | {"status": {"active": 2, "ready": 1, "uncountedTerminatedPods": {"succeeded": ["x"]}}}
+    failed = a_job(version=3) | {"status": {"failed": 1}}
+    cache.put(PODS, a_pod(version=4))
+    tracked = a_pod(version=5)
+    tracked["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+
+    assert not cache.put(JOBS, counted)
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["metadata"]["resourceVersion"] == "2"
+    assert cache.put(JOBS, failed)
+    assert not cache.put(PODS, tracked)
+
+
+def test_children_are_found_by_their_owners() -> None:
+    cache = Cache()
+    for resource, obj in ((DATASETS, a_dataset()), (JOBS, a_job()), (PODS, a_pod())):
+        cache.put(resource, obj)
+
+    assert [job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")] == ["j"]
+    assert cache.jobs_of(KEY, "uid of a namesake") == []
+    assert [pod["metadata"]["name"] for pod in cache.pods_of("vision", "j")] == ["p"]
+    assert cache.key_of(PODS, a_pod()) == KEY
+
+
+def test_a_pod_whose_job_is_not_known_yet_belongs_to_nobody_yet() -> None:
+    assert Cache().key_of(PODS, a_pod()) is None
+
+
+def uids(cache: Cache) -> list[str]:
+    return [job["metadata"]["uid"] for job in cache.jobs_of(KEY, "uid-of-shapes")]
+
+
+def test_a_newer_object_of_the_same_name_and_another_uid_takes_the_place() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=3))
+
+    assert cache.put(JOBS, a_job(version=9, uid="another"))
+    cache.drop(JOBS, a_job(version=8))
+    assert uids(cache) == ["another"]
+
+
+def test_an_older_object_of_another_uid_does_not_take_the_place_of_a_newer_one() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=9, uid="another"))
+
+    assert not cache.put(JOBS, a_job(version=3))
+    cache.put_page(JOBS, [a_job(version=3)])  # of a list that was under way
+    assert uids(cache) == ["another"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_asked_for_before_a_deletion_does_not_bring_the_object_back(known: bool) -> None:
+    cache = Cache()
+    if known:
+        cache.put(JOBS, a_job(version=5))
+    cache.drop(JOBS, a_job(version=8))
+
+    cache.put_page(JOBS, [a_job(version=5)])
+    assert not cache.put(JOBS, a_job(version=7))
+    assert uids(cache) == []
+
+    assert cache.put(JOBS, a_job(version=9, uid="another"))
+    assert uids(cache) == ["another"]
+
+
+def test_what_we_deleted_ourselves_is_not_brought_back_either() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=5))
+    cache.drop(JOBS, {"metadata": {"namespace": "vision", "name": "j", "uid": "uid-of-j"}})
+
+    assert not cache.put(JOBS, a_job(version=5))
+
+
+def test_not_all_that_ever_went_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffugen_operator.kube.cache.MOST_GONE", 2)
+    cache = Cache()
+    for name in ("a", "b", "c"):
+        cache.drop(JOBS, a_job(name, version=8))
+
+    assert [cache.put(JOBS, a_job(name, version=5)) for name in ("a", "b", "c")] == [True, False, False]
+
+
+def test_a_list_mends_what_a_watch_lost_and_spares_what_is_newer() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job("gone", 3))
+    cache.put(JOBS, a_job("new", 12))
+
+    cache.keep_listed(JOBS, "vision", cache.put_page(JOBS, [a_job("listed", 5)]), version=10)
+    cache.keep_listed(JOBS, "audio", set(), version=99)
+
+    assert sorted(job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")) == ["listed", "new"]
+
+
+def test_only_what_decides_is_kept() -> None:
+    cache = Cache()
+    last_applied = {"kubectl.kubernetes.io/last-applied-configuration": "{…}", "mine": "x"}
+    cache.put(DATASETS, a_dataset(managedFields=["many"], annotations=last_applied))
+    cache.put(JOBS, a_job())
+
+    kept = cache.dataset(KEY)
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {"mine": "x"}
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"] == {"suspend": True, "parallelism": 2}
+
+
+async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
+    seconds = 0.0
+    cache = Cache()
+    queue = WorkQueue(clock=lambda: seconds, backoff_base=1, backoff_limit=1)
+    inbox = Inbox(cache, queue)
+
+    inbox.take(DATASETS, None, a_dataset())
+    inbox.take(JOBS, "ADDED", a_job())
+    inbox.take(PODS, "ADDED", a_pod())
+    assert await queue.take() == KEY
+    queue.done(KEY)
+
+    inbox.take(PODS, "MODIFIED", a_pod())
+    assert queue.schedule.depth() == 0
+
+    inbox.take(PODS, "DELETED", a_pod())
+    assert cache.pods_of("vision", "j") == []
+    assert queue.schedule.depth() == 0, "what pods say is waited for a moment"
+    seconds = 1.0
+    assert await queue.take() == KEY

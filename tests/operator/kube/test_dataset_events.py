@@ -1,0 +1,99 @@
+"""kopf is the transport and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import kopf
+import pytest
+
+import diffugen_operator
+from diffugen_operator.kube.cache import Cache, Resource
+from diffugen_operator.kube.connection import Connection
+from diffugen_operator.kube.dataset_events import Inbox, kopf_settings, registry
+from diffugen_operator.kube.work_queue import WorkQueue
+from diffugen_operator.settings import Settings
+from diffugen_operator.telemetry.metrics import Metrics
+from tests.operator.lives import a_raw_dataset
+
+SOURCES = Path(diffugen_operator.__file__).parent
+
+
+@pytest.fixture
+def handlers() -> kopf.OperatorRegistry:
+    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    return registry(Inbox(Cache(), queue), Connection(Settings(), Metrics().count_request))
+
+
+def test_there_are_event_handlers_and_a_login_and_nothing_that_keeps_state(handlers: kopf.OperatorRegistry) -> None:
+    selectors = [handler.selector for handler in handlers._watching.get_all_handlers()]
+    watching = [selector.any_name for selector in selectors if selector is not None]
+    kinds = (handlers._changing, handlers._spawning, handlers._webhooks, handlers._indexing)
+
+    assert [name for name in watching if isinstance(name, str)] == ["labeleddatasets"]
+    assert [kind.get_all_handlers() for kind in kinds] == [[], [], [], []]
+
+
+def test_no_source_file_uses_what_would_write_to_users_objects() -> None:
+    handlers = ("create", "update", "delete", "field", "resume", "timer", "daemon")
+    forbidden = [*(f"kopf.on.{kind}" for kind in handlers), "kopf.timer", "kopf.daemon", "kopf.adopt", "kopf.patch"]
+    for file in SOURCES.glob("*.py"):
+        text = file.read_text()
+        assert not [word for word in forbidden if word in text], file
+
+
+def test_kopf_posts_no_events_and_looks_at_no_other_crds() -> None:
+    settings = kopf_settings(watch_silence=70)
+
+    assert settings.posting.enabled is False
+    assert settings.scanning.disabled is True
+
+
+def test_kopfs_watch_has_the_same_bound_on_silence_as_ours() -> None:
+    assert kopf_settings(watch_silence=7).watching.inactivity_timeout == 7
+
+
+def test_what_is_asked_for_comes_before_what_is_under_way() -> None:
+    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    inbox = Inbox(Cache(), queue)
+    for name, seen in (("under-way", 1), ("new", -1)):
+        dataset = a_raw_dataset()
+        dataset["metadata"] |= {"name": name, "uid": name, "generation": 1}
+        dataset["status"] = dataset.get("status", {}) | {"observedGeneration": seen}
+        inbox.take(Resource.DATASETS, "ADDED", dataset)
+
+    taken = [queue.schedule.take(0), queue.schedule.take(0)]
+    assert [key.name for key in taken if key is not None] == ["new", "under-way"]
+
+
+async def test_kopf_keeps_no_state_on_any_object() -> None:
+    raw: Any = a_raw_dataset()
+    persistence, body, patch = kopf_settings(watch_silence=70).persistence, kopf.Body(raw), kopf.Patch()
+
+    essence = persistence.diffbase_storage.build(body=body)
+    persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)
+    persistence.progress_storage.touch(body=body, patch=patch, value="now")
+
+    assert dict(patch) == {}
+    assert persistence.diffbase_storage.fetch(body=body) is None
+
+
+PURE = (
+    "decide runs staging steps planning publishing waiting jobs pods overlays names "
+    "conditions statuses progress transitions observed decisions reasons"
+)
+
+
+@pytest.mark.parametrize("module", PURE.split())
+def test_what_decides_and_builds_does_no_io(module: str) -> None:
+    text = (SOURCES / f"{module}.py").read_text()
+
+    for word in ("import asyncio", "import aiohttp", "import kopf", "import time", "async def", "datetime.now"):
+        assert word not in text
+
+
+def test_no_file_is_longer_than_a_person_reads() -> None:
+    lengths = {file.name: len(file.read_text().splitlines()) for file in SOURCES.glob("*.py")}
+
+    assert {name: length for name, length in lengths.items() if length > 400} == {}

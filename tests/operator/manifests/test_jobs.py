@@ -1,0 +1,271 @@
+"""The manifests of a run: what the API server and the pods get to see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from diffugen_api.contract import Step
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import revision_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, ShardStatus, StageStatus
+from diffugen_operator.manifests import jobs, names
+from diffugen_operator.manifests.jobs import RunPlan
+from diffugen_operator.manifests.names import RunKey
+from diffugen_operator.settings import Settings
+from tests.operator.lives import spec_data
+
+
+def a_run(*stages: str, **changes: Any) -> RunPlan:
+    key = RunKey(uid="u-1", namespace="vision", name="shapes", revision="3f9a1c07de", store="0011223344", attempt=2)
+    spec = LabeledDatasetSpec.model_validate(spec_data(*stages, **changes))
+    return RunPlan(key=key, spec=spec, settings=Settings(generator_image="heavy:1", light_image="light:1"))
+
+
+def a_stage(shards: int = 12, *, gpu: bool = True) -> StageStatus:
+    return StageStatus(name="base", kind="txt2img", gpu=gpu, shards=ShardStatus(total=shards))
+
+
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = job["spec"]["template"]["spec"]
+    return spec
+
+
+def generator_of(job: dict[str, Any]) -> dict[str, Any]:
+    return next(c for c in pod_of(job)["containers"] if c["name"] == "generator")
+
+
+def test_a_stage_is_an_indexed_job_with_an_index_for_each_shard() -> None:
+    spec = jobs.stage_job(a_run(run={"backoffLimitPerShard": 5}), a_stage(12), 4)["spec"]
+
+    assert spec["completionMode"] == "Indexed"
+    assert (spec["completions"], spec["parallelism"]) == (12, 4)
+    assert spec["backoffLimitPerIndex"] == 5
+    assert spec["podReplacementPolicy"] == "Failed"
+    assert "suspend" not in spec
+
+
+@pytest.mark.parametrize(("shards", "bound"), [(1, 1), (9, 1), (20, 2), (10_000, 1000)])
+def test_a_tenth_of_the_shards_may_fail_before_the_others_are_stopped(shards: int, bound: int) -> None:
+    assert jobs.stage_job(a_run(), a_stage(shards), 1)["spec"]["maxFailedIndexes"] == bound
+
+
+@pytest.mark.parametrize(
+    ("job", "on_bad_shard"),
+    [
+        (jobs.stage_job(a_run(), a_stage(), 1), "FailIndex"),
+        (jobs.plan_job(a_run()), "FailJob"),
+        (jobs.publish_job(a_run()), "FailJob"),
+    ],
+)
+def test_how_a_pods_end_counts(job: dict[str, Any], on_bad_shard: str) -> None:
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+
+    assert [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in rules] == [
+        ("Ignore", None),  # disruptions
+        ("FailJob", [64, 77]),
+        ("Ignore", [75]),
+        (on_bad_shard, [65]),
+    ]
+    assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+
+
+@pytest.mark.parametrize("build", [jobs.plan_job, jobs.publish_job])
+def test_plan_and_publish_are_one_light_pod_each(build: Any) -> None:
+    job = build(a_run(run={"resources": {"limits": {"nvidia.com/gpu": 2}}}))
+
+    assert "completionMode" not in job["spec"]
+    assert generator_of(job)["image"] == "light:1"
+    assert "nvidia.com/gpu" not in json.dumps(job)
+
+
+@pytest.mark.parametrize(
+    ("job", "command"),
+    [
+        (jobs.plan_job(a_run()), ["diffugen", "worker", "plan"]),
+        (jobs.stage_job(a_run(), a_stage(), 1), ["diffugen", "worker", "stage", "--stage", "base"]),
+        (jobs.publish_job(a_run()), ["diffugen", "worker", "publish"]),
+    ],
+)
+def test_what_each_pod_runs(job: dict[str, Any], command: list[str]) -> None:
+    assert generator_of(job)["command"] == command
+
+
+def test_a_drawing_pod_gets_the_gpu_and_the_heavy_image() -> None:
+    generator = generator_of(jobs.stage_job(a_run(), a_stage(), 1))
+
+    assert generator["resources"] == {"limits": {"nvidia.com/gpu": 1}}
+    assert generator["image"] == "heavy:1"
+
+
+def test_a_pod_that_only_decides_labels_asks_for_no_gpu_whatever_the_overlay_says() -> None:
+    overlay = {"spec": {"containers": [{"name": "generator", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}}
+    job = jobs.stage_job(a_run(run={"podTemplate": overlay}), a_stage(gpu=False), 1)
+
+    assert "nvidia.com/gpu" not in json.dumps(job)
+    assert generator_of(job)["image"] == "light:1"
+
+
+GPUS = {"limits": {"nvidia.com/gpu": 1, "memory": "1Gi"}}
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"containers": [{"name": "generator", "resources": GPUS}]},
+        {"containers": [{"name": "beside", "resources": GPUS}]},
+        {"initContainers": [{"name": "fetch", "resources": GPUS}]},
+        {"resources": GPUS},
+    ],
+)
+@pytest.mark.parametrize("build", [jobs.plan_job, jobs.publish_job])
+def test_a_pod_without_a_model_asks_for_no_gpu_anywhere(build: Any, overlay: dict[str, Any]) -> None:
+    job = json.dumps(build(a_run(run={"podTemplate": {"spec": overlay}})))
+
+    assert "nvidia.com/gpu" not in job
+    assert '"memory": "1Gi"' in job
+
+
+@pytest.mark.parametrize("spec", [{"initContainers": "none"}, {"resources": 1}, {"containers": None}])
+def test_an_overlay_that_makes_no_sense_is_left_to_the_api_server(spec: dict[str, Any]) -> None:
+    jobs.plan_job(a_run(run={"podTemplate": {"spec": spec}}))
+
+
+@pytest.mark.parametrize(
+    "build", [jobs.plan_job, lambda run: jobs.stage_job(run, a_stage(), 1), jobs.publish_job, jobs.delete_job]
+)
+def test_a_finished_job_is_kept_as_long_as_the_operator_says(build: Callable[[RunPlan], dict[str, Any]]) -> None:
+    run = a_run()
+
+    assert build(run)["spec"]["ttlSecondsAfterFinished"] == 3600
+    assert build(replace(run, settings=Settings(job_ttl=0)))["spec"]["ttlSecondsAfterFinished"] == 0
+
+
+def test_an_image_of_the_users_own_is_used_throughout() -> None:
+    run = a_run(run={"image": "mine:3"})
+
+    assert {generator_of(job)["image"] for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1))} == {"mine:3"}
+
+
+def test_pods_are_as_the_restricted_pod_security_standard_wants_them() -> None:
+    pod = pod_of(jobs.stage_job(a_run(), a_stage(), 1))
+    container = pod["containers"][0]
+
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {volume["name"] for volume in pod["volumes"]} == {"order", "tmp"}
+
+
+def test_the_steps_that_read_models_share_their_cache_and_stay_restricted() -> None:
+    run = a_run(run={"modelCache": {"persistentVolumeClaim": "models"}})
+
+    for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1)):
+        pod, container = pod_of(job), generator_of(job)
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "models")
+        assert {"name": "models", "persistentVolumeClaim": {"claimName": "models"}} in pod["volumes"]
+        assert {"name": "DIFFUGEN_MODEL_CACHE", "value": mount["mountPath"]} in container["env"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["fsGroup"] == 65532
+    assert "persistentVolumeClaim" not in json.dumps(jobs.publish_job(run))
+
+
+def test_numbers_and_batch_are_told_where_they_are_asked_for() -> None:
+    def said(run: dict[str, Any]) -> dict[str, str]:
+        env = generator_of(jobs.stage_job(a_run(run=run), a_stage(), 1))["env"]
+        return {
+            each["name"]: each["value"] for each in env if each["name"] in {"DIFFUGEN_DTYPE", "DIFFUGEN_BATCH_SIZE"}
+        }
+
+    assert said({}) == {}
+    assert said({"dtype": "float16", "batchSize": 8}) == {"DIFFUGEN_DTYPE": "float16", "DIFFUGEN_BATCH_SIZE": "8"}
+
+
+def test_pods_hold_store_credentials_by_reference_and_no_kubernetes_token() -> None:
+    pod = pod_of(jobs.plan_job(a_run()))
+    env = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
+
+    assert pod["automountServiceAccountToken"] is False
+    assert env["AWS_ACCESS_KEY_ID"]["valueFrom"]["secretKeyRef"] == {"name": "store", "key": "AWS_ACCESS_KEY_ID"}
+    assert env["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]["optional"] is True
+    assert env["DIFFUGEN_ORDER"]["value"] == "/etc/diffugen/order.json"
+    assert env["DIFFUGEN_POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+
+
+def test_without_a_secret_the_stores_own_chain_of_credentials_is_used() -> None:
+    run = a_run(output={"s3": {"endpoint": "http://minio:9000", "bucket": "pictures"}})
+
+    assert "secretKeyRef" not in json.dumps(jobs.plan_job(run))
+
+
+def test_jobs_and_pods_are_labelled_alike_and_owned_by_the_dataset() -> None:
+    job = jobs.stage_job(a_run(), a_stage(), 1)
+
+    assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
+    assert job["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "diffugen-operator",
+        "app.kubernetes.io/name": "diffugen",
+        "app.kubernetes.io/instance": "shapes",
+        "app.kubernetes.io/component": "stage",
+        "diffugen.dev/dataset": "shapes",
+        "diffugen.dev/step": "stage",
+        "diffugen.dev/stage": "base",
+        "diffugen.dev/revision": "3f9a1c07de",
+        "diffugen.dev/attempt": "2",
+    }
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("LabeledDataset", "shapes", "u-1")
+    assert owner["controller"] is owner["blockOwnerDeletion"] is True
+
+
+def test_labels_by_which_pods_are_found_stand_against_the_overlay() -> None:
+    overlay = {"metadata": {"labels": {"team": "vision", "diffugen.dev/attempt": "9"}}}
+    labels = jobs.plan_job(a_run(run={"podTemplate": overlay}))["spec"]["template"]["metadata"]["labels"]
+
+    assert (labels["team"], labels["diffugen.dev/attempt"]) == ("vision", "2")
+
+
+def test_a_deadline_is_each_jobs_own() -> None:
+    assert jobs.plan_job(a_run(run={"activeDeadlineSeconds": 60}))["spec"]["activeDeadlineSeconds"] == 60
+    assert "activeDeadlineSeconds" not in jobs.plan_job(a_run())["spec"]
+
+
+def test_a_job_says_how_it_was_made_alike_for_whichever_operator_made_it() -> None:
+    newer = Settings(generator_image="heavy:2", light_image="light:2", termination_grace=9, job_ttl=9)
+    run = a_run(run={"image": "mine:1", "parallelism": 3})
+
+    for made in (run, replace(run, settings=newer), replace(run, spec=a_run(run={"image": "mine:1"}).spec)):
+        assert jobs.plan_job(made)["metadata"]["annotations"] == {"diffugen.dev/setup": "1a328dadd2"}
+        assert "annotations" not in jobs.plan_job(made)["spec"]["template"]["metadata"]
+
+
+def test_the_order_says_what_and_where_and_nothing_of_how() -> None:
+    run = a_run(run={"samplesPerShard": 7, "parallelism": 9, "podTemplate": {"spec": {"x": 1}}}, suspend=True)
+    order = jobs.order(run)
+
+    assert order["immutable"] is True
+    said = WorkOrder.model_validate_json(order["data"]["order.json"])
+    assert (said.namespace, said.name, said.revision) == ("vision", "shapes", "3f9a1c07de")
+    assert said.spec.run.samples_per_shard == 7
+    assert (said.spec.run.parallelism, said.spec.run.pod_template, said.spec.suspend) == (1, {}, False)
+    assert revision_of(said.spec) == revision_of(run.spec)
+
+
+def test_pods_mount_the_runs_own_order() -> None:
+    run = a_run()
+    volumes = pod_of(jobs.plan_job(run))["volumes"]
+
+    assert {"name": "order", "configMap": {"name": names.order_name(run.key)}} in volumes
+    assert jobs.order(run)["metadata"]["name"] == names.order_name(run.key)
+
+
+def test_a_job_has_the_name_that_it_is_looked_for_by() -> None:
+    run = a_run()
+
+    assert jobs.plan_job(run)["metadata"]["name"] == names.job_name(run.key, Step.PLAN)
+    assert jobs.stage_job(run, a_stage(), 1)["metadata"]["name"] == names.job_name(run.key, Step.STAGE, "base")

@@ -1,0 +1,141 @@
+"""What is read from API objects, and from specs that should not have got so far."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from diffugen_operator.observed.observed import Dataset, Job, Pod, Unfit, Wanted, read_spec
+from tests.operator.lives import a_raw_dataset
+
+
+def a_pod(**status: Any) -> Pod:
+    labels = {"batch.kubernetes.io/job-name": "j", "batch.kubernetes.io/job-completion-index": "4"}
+    return Pod.read({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": "n7"}, "status": status})
+
+
+def a_container(name: str = "generator", **state: Any) -> dict[str, Any]:
+    return {"name": name, "image": "img", "state": state}
+
+
+def test_an_object_that_was_just_created_reads_as_nothing_yet() -> None:
+    pod = a_pod()
+
+    assert (pod.job, pod.index, pod.running, pod.ended, pod.waiting) == ("j", "4", False, None, None)
+    job = Job.read({"metadata": {"name": "j", "uid": "u"}, "spec": {}})
+    assert (job.step, job.attempt, job.finished, job.suspended) == (None, 0, False, False)
+
+
+def test_only_the_generator_container_counts() -> None:
+    sidecar = a_container("sidecar", terminated={"exitCode": 1})
+
+    assert a_pod(phase="Running", containerStatuses=[sidecar, a_container(running={})]).ended is None
+
+
+def test_a_termination_message_that_is_not_ours_is_kept_as_words() -> None:
+    ended = a_pod(containerStatuses=[a_container(terminated={"exitCode": 128, "message": " no such file\n"})]).ended
+
+    assert ended is not None
+    assert (ended.outcome, ended.said) == (None, "no such file")
+
+
+def test_an_evicted_pod_says_why() -> None:
+    assert a_pod(phase="Failed", reason="Evicted", message="low on memory").evicted == "low on memory"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"phase": "Failed", "reason": "NodeShutdown"}, "NodeShutdown"),
+        (
+            {"phase": "Failed", "reason": "Evicted", "containerStatuses": [a_container(terminated={"exitCode": 137})]},
+            "Evicted",
+        ),
+        ({"phase": "Failed", "containerStatuses": [a_container(terminated={"exitCode": 137})]}, ""),
+        ({"phase": "Running", "message": "said of a pod that runs"}, ""),
+    ],
+)
+def test_what_the_kubelet_says_of_a_whole_pod_tells_of_an_eviction(status: dict[str, Any], words: str) -> None:
+    assert a_pod(**status).evicted == words
+
+
+def marked(ready: dict[str, str], containers: str = "True") -> list[dict[str, str]]:
+    return [{"type": "Ready", **ready}, {"type": "ContainersReady", "status": containers}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "node"),
+    [
+        (marked({"status": "False"}), "n7"),
+        (marked({"status": "True"}), ""),
+        (marked({"status": "False", "reason": "ContainersNotReady"}, "False"), ""),
+        (marked({"status": "False"}, "False"), ""),
+        (marked({"status": "False", "reason": "ReadinessGatesNotReady"}), ""),
+        ([], ""),
+    ],
+)
+def test_a_node_is_silent_where_its_pods_are_marked_so(conditions: list[dict[str, str]], node: str) -> None:
+    assert a_pod(phase="Running", conditions=conditions).silent_node == node
+
+
+CREATING = [a_container(waiting={"reason": "ContainerCreating"})]
+INITIALIZING = [a_container(waiting={"reason": "PodInitializing"})]
+SCHEDULED = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T12:00:00Z"}]
+SINCE = {"phase": "Pending", "startTime": "2026-11-22T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("status", "starting"),
+    [
+        ({**SINCE, "containerStatuses": CREATING}, True),
+        ({"phase": "Pending", "conditions": SCHEDULED}, True),
+        ({**SINCE, "conditions": SCHEDULED, "initContainerStatuses": [{"name": "fetch"}]}, False),
+        ({**SINCE, "containerStatuses": INITIALIZING}, False),
+        ({"phase": "Pending"}, False),
+        ({"phase": "Running", "containerStatuses": [a_container(running={})]}, False),
+        ({"phase": "Failed", "message": "low on memory", "startTime": "2026-11-22T12:00:00Z"}, False),
+    ],
+)
+def test_since_when_a_pod_is_about_to_start(status: dict[str, Any], starting: bool) -> None:
+    assert a_pod(**status).starting_since == (datetime(2026, 11, 22, 12, tzinfo=UTC) if starting else None)
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
+def test_the_kubelets_two_words_for_a_missing_image_read_alike(reason: str) -> None:
+    waiting = a_pod(containerStatuses=[a_container(waiting={"reason": reason, "message": reason})]).waiting
+
+    assert waiting is not None
+    assert waiting.message == "The image 'img' of pod p cannot be pulled: check run.image and its registry."
+
+
+def test_a_good_spec_is_read_into_revision_and_store() -> None:
+    wanted = read_spec(a_raw_dataset())
+
+    assert isinstance(wanted, Wanted)
+    assert len(wanted.revision) == len(wanted.store) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": []}, "spec.classes: "),
+        ({"seed": "many"}, "spec.seed: "),
+        ({"stages": [{"name": "base"}]}, "spec.stages[0]: "),
+        ({"surprise": 1, "another": 2}, "(and 1 more)"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_names_the_field(changes: dict[str, Any], words: str) -> None:
+    unfit = read_spec(a_raw_dataset(**changes))
+
+    assert isinstance(unfit, Unfit)
+    assert unfit.reason == "InvalidSpec"
+    assert words in unfit.message
+
+
+def test_an_overlong_retry_annotation_is_compared_by_what_the_status_holds() -> None:
+    raw = a_raw_dataset()
+    raw["metadata"]["annotations"] = {"diffugen.dev/retry-requested-at": "t" * 300}
+
+    assert Dataset.read(raw, read_spec(raw)).retry_at == "t" * 64

@@ -1,0 +1,114 @@
+"""What is written at once, and what Events tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffugen_api.contract import Outcome, StagePlan
+from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_operator.policy.announcements import announcements, is_transition
+from tests.operator.lives import Life, a_life, a_plan
+
+
+def told(life: Life) -> list[str]:
+    """Take turns until nothing changes; return the reasons of the Events on the way."""
+    reasons: list[str] = []
+    while True:
+        before = life.status
+        life.turn()
+        if life.status == before:
+            return reasons
+        reasons += [announcement.reason for announcement in announcements(before, life.status)]
+
+
+def test_a_whole_run_is_told_in_five_events() -> None:
+    life = a_life()
+
+    assert told(life) == ["RunStarted"]
+    assert told(life.plan_ends(a_plan("base"))) == ["Planned", "StageStarted"]
+    assert told(life.pod_runs("base", "0", total=8, done=3)) == []
+    assert told(life.job_completes("base")) == ["StageSucceeded"]
+    assert told(life.publish_ends()) == ["Published"]
+    assert told(life.later(600)) == []
+
+
+@pytest.mark.parametrize(
+    ("plans", "words"),
+    [
+        (
+            [a_plan("base", total=16, shards=2, gpu=False)],
+            "16 samples: 0 to draw, 16 to label anew, 0 complete; 2 shards.",
+        ),
+        (
+            [a_plan("base", total=24, reused=8, shards=2), a_plan("more", total=6, shards=1)],
+            "30 samples: 22 to draw, 0 to label anew, 8 complete; 3 shards.",
+        ),
+        ([a_plan("base", reused=24, shards=0)], "24 samples: 0 to draw, 0 to label anew, 24 complete; 0 shards."),
+    ],
+)
+def test_the_plan_is_told_by_what_there_is_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:
+    life = a_life(*(plan.name for plan in plans)).until_planning().plan_ends(*plans)
+    before = life.status
+
+    decision = life.turn()
+
+    told = {one.reason: one.message for one in announcements(before, life.status, decision.plan)}
+    assert told["Planned"] == words
+    assert not life.turn().plan, "it is told once"
+
+
+def test_stages_without_work_are_not_told_of() -> None:
+    life = a_life().until_planning().plan_ends(a_plan("base", reused=24, shards=0))
+
+    assert told(life) == ["Planned"]
+
+
+def test_a_stall_is_told_once_in_its_own_words() -> None:
+    life = a_life().until_planning().pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such"))
+
+    assert told(life.job_fails("plan", "PodFailurePolicy")) == ["UnknownModel"]
+    assert told(life.later(60)) == []
+
+
+def test_suspending_and_resuming_are_told() -> None:
+    life = a_life().until_drawing()
+
+    assert told(life.edit(suspend=True)) == ["Suspended"]
+    assert told(life.edit(suspend=False)) == ["Resumed"]
+
+
+def test_what_holds_a_run_up_is_told_once() -> None:
+    life = a_life().until_planning().pod_ends("plan", 75, Outcome(reason="StoreUnreachable", message="away"))
+
+    assert told(life) == ["StoreUnreachable"]
+    assert told(life.pod_ends("plan", 75, Outcome(reason="StoreUnreachable", message="away"))) == []
+
+
+def moved(life: Life) -> tuple[LabeledDatasetStatus, LabeledDatasetStatus]:
+    before = life.status
+    life.turn()
+    return before, life.status
+
+
+def test_numbers_alone_may_wait() -> None:
+    life = a_life().until_drawing().pod_runs("base", "0", total=8, done=3)
+    before, after = moved(life)
+
+    assert before != after
+    assert not is_transition(before, after)
+
+
+def test_another_wording_of_the_same_reason_may_wait() -> None:
+    life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes").settle()
+    life.pods.clear()
+    before, after = moved(life.pod_unschedulable("base", "0/4 nodes"))
+
+    assert before != after
+    assert not is_transition(before, after)
+
+
+def test_a_change_of_state_may_not() -> None:
+    assert is_transition(*moved(a_life()))
+    assert is_transition(*moved(a_life().until_planning().plan_ends(a_plan("base"))))
+    assert is_transition(*moved(a_life().until_drawing().edit(run={"parallelism": 2})))
+    assert is_transition(*moved(a_life().until_publishing().publish_ends()))

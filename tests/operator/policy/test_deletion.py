@@ -1,0 +1,322 @@
+"""A deleted dataset: with Retain it goes at once; with Delete its store is cleaned up first, within bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diffugen_api.contract import FINALIZER, Outcome
+from diffugen_operator.kube.api import ApiError
+from diffugen_operator.policy.actions import CreateJob, CreateOrder, DeleteJob, SetFinalizer
+from diffugen_operator.policy.announcements import announcements
+from diffugen_operator.settings import Settings
+from tests.operator.clusters import CrashError
+from tests.operator.lives import Life, a_life
+from tests.operator.worlds import KEY, World
+
+REFUSED = Outcome(reason="StoreCredentialsRefused", message="the store said no")
+DELETED = Outcome(ok=True, reason="Deleted", message="90 objects are deleted")
+
+
+def a_guarded_life(**changes: Any) -> Life:
+    return a_life(deletionPolicy="Delete", **changes)
+
+
+PHASES = {
+    "before anything was done": a_life,
+    "planning": lambda **c: a_life(**c).until_planning(),
+    "drawing": lambda **c: a_life(**c).until_drawing(),
+    "publishing": lambda **c: a_life(**c).until_publishing(),
+    "published": lambda **c: a_life(**c).until_published(),
+    "stalled": lambda **c: a_life(**c).until_planning().job_fails("plan", "BackoffLimitExceeded").settle(),
+    "suspended": lambda **c: a_life(**c).until_drawing().edit(suspend=True).settle(),
+    "in Kueue's queue": lambda **c: a_life(run={"queueName": "gpus"}, **c).until_planning(),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_with_retain_there_is_no_finalizer_and_nothing_to_do_in_any_phase(phase: str) -> None:
+    life: Life = PHASES[phase]()
+    before = life.status
+
+    decision = life.delete().turn()
+
+    assert "finalizers" not in life.raw["metadata"]
+    assert (decision.actions, decision.look_again) == ((), None)
+    assert life.status == before
+
+
+@pytest.mark.parametrize("phase", list(PHASES)[1:])
+def test_with_delete_the_store_is_cleaned_up_in_any_phase(phase: str) -> None:
+    life = PHASES[phase](deletionPolicy="Delete")
+    assert life.raw["metadata"]["finalizers"] == [FINALIZER]
+
+    life.delete().settle()
+    assert all(job["metadata"].get("deletionTimestamp") for job in life.jobs.values() if not cleans(job))
+    life.stopped().settle()
+
+    assert life.job_names() == ["delete"], "nothing writes behind its back"
+    assert life.shown()[0::2] == ("deleting", "CleaningUp")
+    life.pod_ends("delete", 0, DELETED).job_completes("delete").turn()
+    assert life.ready()[1:] == (
+        "CleanedUp",
+        "The dataset's objects in s3://pictures/vision/shapes are deleted (90 objects are deleted).",
+    )
+    assert life.turn().actions == [SetFinalizer(present=False)]
+
+
+def cleans(job: dict[str, Any]) -> bool:
+    return bool(job["metadata"]["labels"]["diffugen.dev/step"] == "delete")
+
+
+def test_the_finalizer_comes_before_anything_else() -> None:
+    life = a_guarded_life()
+
+    decision = life.turn()
+
+    assert decision.actions == [SetFinalizer(present=True)]
+    assert (life.status.attempt, decision.look_again) == (0, 0)
+
+
+def test_the_finalizer_follows_the_policy() -> None:
+    life = a_life().until_published()
+
+    assert life.edit(deletionPolicy="Delete").turn().actions == [SetFinalizer(present=True)]
+    assert life.settle().ready()[0] == "True"
+    assert life.edit(deletionPolicy="Retain").turn().actions == [SetFinalizer(present=False)]
+    assert life.settle().raw["metadata"]["finalizers"] == []
+    assert life.status.attempt == 1
+
+
+def test_others_finalizers_are_theirs() -> None:
+    life = a_life().until_published()
+    life.raw["metadata"]["finalizers"] = ["argocd.argoproj.io/hook"]
+
+    assert life.turn().actions == []
+
+
+def test_a_spec_that_cannot_be_read_leaves_the_finalizer_as_it_is() -> None:
+    life = a_guarded_life().until_published().edit(classes=[]).settle()
+
+    assert life.raw["metadata"]["finalizers"] == [FINALIZER]
+
+
+def test_the_clean_up_enters_the_ledger_before_anything_is_created() -> None:
+    life = a_guarded_life().until_published().delete()
+
+    assert life.turn().actions == ()
+    assert (life.status.attempt, life.status.clean_up_start_time) == (2, "2026-11-22T12:00:00Z")
+    assert {type(action) for action in life.turn().actions} == {DeleteJob, CreateOrder, CreateJob}
+
+
+def test_the_clean_up_is_neither_queued_nor_under_the_works_deadline_nor_deleted_in_the_foreground() -> None:
+    life = a_guarded_life(run={"queueName": "gpus", "activeDeadlineSeconds": 5}).until_planning()
+
+    life.delete().settle().stopped().settle()
+
+    job = life.job("delete")
+    assert "activeDeadlineSeconds" not in job["spec"]
+    assert "suspend" not in job["spec"]
+    assert not [label for label in job["metadata"]["labels"] if "kueue" in label]
+    assert job["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] is False
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["diffugen", "worker", "delete"]
+    assert "nvidia.com/gpu" not in str(container["resources"])
+
+
+def a_failed_clean_up(settings: Settings | None = None) -> Life:
+    life = Life(a_guarded_life().raw, settings).until_published().delete().settle()
+    life.pod_ends("delete", 77, REFUSED).job_fails("delete", "PodFailurePolicy")
+    return life.settle()
+
+
+def test_a_clean_up_that_fails_says_how_it_can_go_on_or_end() -> None:
+    life = a_failed_clean_up()
+
+    reason, message = life.condition("Stalled") or ("", "")
+    assert reason == "StoreCredentialsRefused"
+    assert message == (
+        "The store is not cleaned up: the store said no. After an edit or a retry it is tried once more; "
+        "spec.deletionPolicy: Retain lets the resource go at once, and at 2026-11-22T12:30:00Z it is let go anyway."
+    )
+    assert life.turn().look_again == 1800
+
+
+@pytest.mark.parametrize(
+    "mend", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"image": "mine:2"})], ids=["retry", "edit"]
+)
+def test_after_a_retry_or_an_edit_it_is_tried_once_more_with_all_its_time(mend: Any) -> None:
+    life = a_failed_clean_up().later(1000)
+
+    mend(life)
+    life.settle().stopped().settle()
+
+    assert life.status.attempt == 3
+    assert life.status.clean_up_start_time == "2026-11-22T12:16:40Z"
+    assert life.condition("Stalled") is None
+    assert life.job_names() == ["delete"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "attempt"),
+    [
+        ({"run": {"podTemplate": {"spec": {"nodeSelector": {"zone": "b"}}}}}, 3),
+        (
+            {"run": {"queueName": "gpus", "activeDeadlineSeconds": 60, "parallelism": 4}},
+            2,
+        ),  # none of it is a clean-up's
+        ({"output": {}}, 2),
+    ],
+)
+def test_one_whose_pod_waits_for_a_node_begins_once_more_with_an_edit_that_its_job_cannot_take_up(
+    edit: dict[str, Any], attempt: int
+) -> None:
+    life = a_guarded_life().until_published().delete().settle().pod_unschedulable("delete", "0/3 nodes").settle()
+
+    assert life.edit(**edit).settle().status.attempt == attempt
+
+
+def test_retain_lets_it_go_at_once() -> None:
+    life = a_failed_clean_up()
+
+    assert life.edit(deletionPolicy="Retain").turn().actions == [SetFinalizer(present=False)]
+
+
+@pytest.mark.parametrize(
+    ("life", "last"),
+    [
+        pytest.param(a_failed_clean_up(), "the store said no", id="it failed"),
+        pytest.param(a_guarded_life().until_published().delete().settle(), "", id="it hangs"),
+        pytest.param(a_guarded_life().until_drawing().delete().settle(), "", id="the node of a worker is lost"),
+        pytest.param(a_guarded_life().until_drawing().delete().edit(output={}).settle(), "spec.output.s3", id="unfit"),
+    ],
+)
+def test_after_its_time_it_is_said_and_the_resource_is_let_go(life: Life, last: str) -> None:
+    life.later(1799).turn()
+    assert life.status.summary.reason != "CleanUpAbandoned"
+    before = life.later(1).status
+
+    life.turn()
+
+    reason, message = life.condition("Stalled") or ("", "")
+    assert reason == "CleanUpAbandoned"
+    assert message.startswith(
+        "The clean-up of the store was given up, and the resource is let go. It did not end within 1800 s. What is left"
+    )
+    assert last in message
+    warnings = [told.reason for told in announcements(before, life.status) if told.warning]
+    assert warnings == ["CleanUpAbandoned"]
+    assert life.turn().actions == [SetFinalizer(present=False)]
+
+
+def test_its_time_begins_with_the_clean_up_not_with_the_deletion() -> None:
+    life = a_guarded_life().until_published().delete()
+
+    life.later(10_000).settle()
+
+    assert life.job_names() == ["delete"]
+    assert life.shown()[2] == "CleaningUp"
+
+
+def test_a_clean_up_whose_word_is_lost_is_done_all_the_same() -> None:
+    life = a_guarded_life().until_published().delete().settle().job_completes("delete")
+
+    life.turn()
+
+    assert life.ready()[1] == "CleanedUp"
+
+
+def test_in_a_namespace_that_goes_too_it_is_said_and_let_go() -> None:
+    life = a_guarded_life().until_published().delete()
+    life.turn()
+
+    life.refuse("NamespaceTerminating", "it is being terminated", for_good=False)
+
+    assert (life.condition("Stalled") or ("", ""))[0] == "CleanUpAbandoned"
+    assert "The namespace is being deleted too" in life.ready()[2]
+    assert life.turn().actions == [SetFinalizer(present=False)]
+
+
+def test_a_clean_up_that_is_refused_for_good_waits_for_its_mend() -> None:
+    life = a_guarded_life(run={"podTemplate": {"spec": {"x": 1}}}).until_published().delete()
+    life.turn()
+
+    life.refuse("InvalidPodTemplate", "unknown field")
+
+    assert life.turn().look_again == 1800, "and does not ask again and again"
+    assert life.edit(run={}).settle().job_names() == ["delete"]
+
+
+def test_it_is_told_in_two_events() -> None:
+    life, told = a_guarded_life().until_published().delete(), []
+    for _ in range(4):
+        before = life.status
+        life.turn()
+        told += [(one.reason, one.warning) for one in announcements(before, life.status)]
+    before = life.pod_ends("delete", 0, DELETED).job_completes("delete").status
+    life.turn()
+    told += [(one.reason, one.warning) for one in announcements(before, life.status)]
+
+    assert told == [("CleaningUp", False), ("CleanedUp", False)]
+
+
+# --- with the reconciler, on a pretended cluster ---
+
+
+async def deleted(crash_at: tuple[int, str] | None) -> World:
+    """Take a dataset from nothing to planning, then delete it, with a crash on the way."""
+    world = World(deletionPolicy="Delete")
+    world.cluster.crash_at = crash_at
+    for event in (None, world.delete, world.clean_up_ends):
+        if event is not None:
+            event()
+        for _ in range(5):
+            try:
+                await world.turn()
+            except CrashError:
+                world.crashed()
+            world.hear_of_deletions()
+    return world
+
+
+WRITES = 13
+"""Finalizer; ledger, order, Job, status; ledger, Job deleted, status, order, Job, status; status, finalizer."""
+
+
+async def test_an_undisturbed_life_and_death_take_so_many_writes() -> None:
+    world = await deleted(None)
+
+    assert world.cluster.writes == WRITES
+    assert ("labeleddatasets", "shapes") not in world.cluster.objects
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("write", range(1, WRITES + 1))
+async def test_a_crash_at_any_write_changes_nothing(write: int, when: str) -> None:
+    world = await deleted((write, when))
+
+    assert world.cluster.crash_at is None, "it crashed"
+    assert ("labeleddatasets", "shapes") not in world.cluster.objects
+    steps = [
+        obj["metadata"]["labels"]["diffugen.dev/step"]
+        for (kind, _), obj in world.cluster.objects.items()
+        if kind == "jobs"
+    ]
+    assert steps == ["delete"]
+
+
+async def test_a_namespace_that_goes_is_known_by_what_the_api_server_says() -> None:
+    world = World(deletionPolicy="Delete")
+    await world.turn(3)
+    world.delete()
+    await world.turn()
+    going = "jobs is forbidden: unable to create new content in namespace vision because it is being terminated"
+    world.cluster.refusals["create configmaps"] = ApiError(403, "Forbidden", going)
+
+    for _ in range(4):
+        world.hear_of_deletions()
+        await world.turn()
+
+    assert ("labeleddatasets", "shapes") not in world.cluster.objects
+    assert world.cache.dataset(KEY) is None

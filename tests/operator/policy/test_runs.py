@@ -1,0 +1,333 @@
+"""When a run begins, and what becomes of the one before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diffugen_api.contract import Outcome
+from diffugen_operator.policy.actions import SuspendJob
+from diffugen_operator.settings import Settings
+from tests.operator.lives import Life, a_life, a_plan, spec_data
+
+OTHER_PROMPTS = {"prompts": {"templates": ["the {object}"], "variables": {"object": ["ball", "star"]}}}
+OTHER_STORE = {"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "elsewhere"}}}
+OTHER_SECRET = {"s3": spec_data()["output"]["s3"] | {"secretRef": {"name": "other"}}}
+UNREACHABLE = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
+
+
+def test_an_edit_of_the_content_begins_a_run_and_keeps_the_published_dataset() -> None:
+    life = a_life().until_published()
+    published = life.status.dataset
+
+    life.edit(**OTHER_PROMPTS).turn()
+
+    assert (life.status.attempt, life.status.planned) == (2, False)
+    assert life.status.dataset == published
+    assert life.ready()[:2] == ("False", "Accepted")
+
+
+def test_an_edit_of_the_store_begins_a_run() -> None:
+    life = a_life().until_published()
+
+    life.edit(**OTHER_STORE).turn()
+
+    assert life.condition("Reconciling") == ("Accepted", "The dataset goes to another store.")
+    assert life.status.attempt == 2
+
+
+def test_an_edit_of_how_it_runs_begins_none() -> None:
+    life = a_life().until_published()
+
+    life.edit(run={"parallelism": 7}).settle()
+
+    assert life.status.attempt == 1
+    assert life.ready()[0] == "True"
+    assert life.status.observed_generation == 2
+
+
+def test_the_former_runs_workers_are_stopped_before_the_new_plan_looks_at_the_store() -> None:
+    life = a_life().until_drawing()
+
+    life.edit(**OTHER_PROMPTS).settle()
+    assert life.job_names() == ["base"], "the finished plan Job is gone, the stage's is on its way"
+    assert life.shown() == ("planning", "", "StoppingFormerRun")
+
+    life.stopped().settle()
+    assert life.job_names() == ["plan"]
+
+
+def test_a_lost_node_holds_up_the_new_run_only_so_long() -> None:
+    life = a_life().until_drawing()
+    life.edit(**OTHER_PROMPTS).settle()
+
+    assert life.last is not None
+    assert life.last.look_again == life.settings.termination_grace + 60
+    life.later(life.last.look_again).settle()
+
+    assert life.job_names() == ["base", "plan"]
+
+
+def test_the_former_runs_order_goes_when_the_next_begins() -> None:
+    life = a_life().until_planning()
+    (former,) = life.orders
+
+    life.edit(**OTHER_PROMPTS).settle()
+    life.stopped().settle()
+
+    assert len(life.orders) == 1
+    assert former not in life.orders
+
+
+def test_a_spec_edited_there_and_back_again_never_meets_its_own_former_jobs() -> None:
+    life = a_life().until_drawing()
+    names = set(life.jobs)
+
+    life.edit(**OTHER_PROMPTS).settle().edit(**spec_data()).settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 3
+    assert not names & set(life.jobs)
+
+
+def test_a_regenerate_token_begins_a_run() -> None:
+    assert a_life().until_published().edit(regenerateToken="again").settle().status.attempt == 2
+
+
+def test_a_stalled_run_begins_anew_with_any_edit() -> None:
+    life = a_life().until_planning()
+    life.pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such model")).job_fails(
+        "plan", "PodFailurePolicy"
+    )
+    life.settle()
+    assert life.condition("Stalled") == ("UnknownModel", "no such model")
+
+    life.edit(run={"image": "mine/generator:2"}).settle()
+
+    assert life.status.attempt == 2
+    assert life.condition("Stalled") is None
+    assert life.job_names() == ["plan"]
+
+
+def test_a_stalled_run_begins_anew_with_a_retry_and_only_once() -> None:
+    life = a_life().until_planning().job_fails("plan", "BackoffLimitExceeded").settle()
+    assert life.condition("Stalled") is not None
+
+    life.ask_for_retry("t1").settle()
+
+    assert life.status.attempt == 2
+    assert life.status.last_handled_retry_at == "t1"
+    life.job_fails("plan", "BackoffLimitExceeded").settle()
+    assert life.status.attempt == 2, "the same annotation asks once"
+
+
+def test_a_run_that_only_tries_again_begins_anew_with_a_retry() -> None:
+    life = a_life().until_planning().pod_ends("plan", 75, UNREACHABLE).settle()
+
+    life.ask_for_retry().settle()
+
+    assert life.status.attempt == 2
+
+
+def test_a_run_whose_pod_does_not_start_begins_anew_with_a_retry() -> None:
+    life = a_life().until_planning().pod_starts("plan").settle().later(121)
+
+    assert life.ask_for_retry().settle().status.attempt == 2
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        pytest.param(a_life().until_planning().pod_waits("plan", "ImagePullBackOff"), id="an image"),
+        pytest.param(a_life().until_planning().pod_waits("plan", "CreateContainerConfigError"), id="a Secret"),
+        pytest.param(a_life().until_planning().later(61), id="pod security"),
+        pytest.param(a_life().until_planning().pod_starts("plan").later(121), id="a volume"),
+        pytest.param(a_life().until_drawing().pod_unschedulable("base", "no such node"), id="a node selector"),
+    ],
+)
+def test_an_edit_of_what_holds_a_run_up_begins_it_once_more(life: Life) -> None:
+    life.settle()
+
+    life.edit(run={"podTemplate": {"spec": {"priorityClassName": "high"}}}).settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"]["template"]["spec"]["priorityClassName"] == "high"
+
+
+def waiting_for_a_node(**changes: Any) -> Life:
+    return a_life(**changes).until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
+
+
+@pytest.mark.parametrize(
+    ("edit", "attempts"),
+    [
+        pytest.param({"run": {"podTemplate": {"spec": {"nodeSelector": {"zone": "b"}}}}}, 2, id="a node selector"),
+        pytest.param({"run": {"resources": {"limits": {"nvidia.com/gpu": 2}}}}, 2, id="resources"),
+        pytest.param({"run": {"image": "mine:2"}}, 2, id="the image"),
+        pytest.param({"output": OTHER_SECRET}, 2, id="the Secret"),
+        pytest.param({"run": {"modelCache": {"persistentVolumeClaim": "models"}}}, 2, id="a volume"),
+        pytest.param({"run": {"queueName": "gpus"}}, 2, id="a queue"),
+        pytest.param({"run": {"activeDeadlineSeconds": 60}}, 2, id="a deadline"),
+        pytest.param({"run": {"samplesPerShard": 8}}, 2, id="the size of shards, which its order says"),
+        pytest.param({"run": {"parallelism": 8}}, 1, id="more pods, which its Job is told"),
+        pytest.param({"revisionHistoryLimit": 1}, 1, id="what is kept after it"),
+        pytest.param({"deletionPolicy": "Delete"}, 1, id="what becomes of it"),
+        pytest.param({"run": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, 1, id="a default, written out"),
+        pytest.param({"suspend": False}, 1, id="nothing"),
+    ],
+)
+def test_a_run_that_is_held_up_begins_once_more_with_an_edit_that_its_jobs_cannot_take_up(
+    edit: dict[str, Any], attempts: int
+) -> None:
+    assert waiting_for_a_node().edit(**edit).settle().status.attempt == attempts
+
+
+def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_anew_though_the_status_was_not_written() -> None:
+    life = a_life().until_drawing().edit(suspend=True).settle().edit(suspend=False)
+    lost = life.raw["status"]
+    assert life.turn().actions == [SuspendJob(life.job("base")["metadata"]["name"], suspend=False)]
+    life.raw["status"] = lost
+
+    life.pod_unschedulable("base", "0/3 nodes are available.").settle()
+
+    assert life.status.attempt == 1
+    assert life.condition("Queued") == ("Unschedulable", "0/3 nodes are available.")
+    assert life.status.observed_generation == 3
+
+
+def test_an_edit_that_came_before_the_trouble_was_seen_is_taken_up_when_it_is() -> None:
+    life = a_life(run={"image": "mine:1"}).until_planning().edit(run={"image": "mine:2"}).settle()
+    assert life.status.attempt == 1, "its pod may be about to start"
+
+    life.pod_waits("plan", "ErrImagePull").settle().stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+def test_an_edit_while_suspended_is_taken_up_when_the_run_is_let_go() -> None:
+    life = a_life().until_drawing().edit(suspend=True).settle()
+
+    life.edit(run={"image": "mine:2"}).settle()
+    assert life.status.attempt == 1
+    life.edit(suspend=False).settle().stopped().settle()
+
+    assert life.status.attempt == 2
+    assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+def test_a_queued_job_whose_size_was_edited_stands_in_line_anew_as_only_kueue_may_resize_it() -> None:
+    life = a_life(run={"queueName": "gpus", "parallelism": 8}).until_planning()
+
+    life.edit(run={"queueName": "gpus", "parallelism": 2}).settle()
+
+    assert life.status.attempt == 2
+
+
+def of_a_former_operator(life: Life) -> Life:
+    """Its Jobs do not say how they were made."""
+    for job in life.jobs.values():
+        del job["metadata"]["annotations"]
+    return life
+
+
+def test_an_upgrade_begins_nothing_anew_whatever_holds_a_run_up() -> None:
+    newer = Settings(generator_image="generator:2", light_image="light:2", termination_grace=9)
+    for life in (waiting_for_a_node(), of_a_former_operator(waiting_for_a_node())):
+        life.settings = newer
+
+        assert life.settle().status.attempt == 1
+
+
+def test_a_former_operators_run_begins_once_more_with_any_edit_where_it_is_held_up() -> None:
+    assert of_a_former_operator(waiting_for_a_node()).edit(revisionHistoryLimit=1).settle().status.attempt == 2
+    suspended = of_a_former_operator(a_life().until_drawing()).edit(suspend=True).settle()
+    assert suspended.edit(suspend=False).settle().status.attempt == 1, "it is not"
+
+
+def test_an_edit_of_how_a_run_runs_that_gets_on_is_for_its_later_jobs() -> None:
+    life = a_life().until_drawing().pod_runs("base", "0").settle()
+
+    life.edit(run={"image": "mine:2"}).settle()
+    life.job_completes("base").settle()
+
+    assert life.status.attempt == 1
+    assert life.job("publish")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+
+
+def test_pods_in_line_for_a_node_keep_their_place_when_a_retry_is_asked_for() -> None:
+    life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes").settle()
+
+    assert life.ask_for_retry().settle().status.attempt == 1
+
+
+def test_a_retry_of_a_run_that_is_well_is_only_taken_note_of() -> None:
+    life = a_life().until_drawing().pod_runs("base", "0").settle()
+
+    life.ask_for_retry("t1").settle()
+
+    assert life.status.attempt == 1
+    assert life.status.last_handled_retry_at == "t1"
+
+
+def test_a_plan_whose_word_is_lost_is_made_again() -> None:
+    life = a_life().until_planning().job_completes("plan")
+
+    life.settle()
+
+    assert life.status.attempt == 2
+    assert life.job_names() == ["plan"]
+
+
+def test_a_publication_whose_word_is_lost_is_made_again_from_the_plan_on() -> None:
+    life = a_life().until_publishing().job_completes("publish").settle()
+    life.stopped().settle()
+
+    assert life.status.attempt == 2
+    life.plan_ends(a_plan("base", reused=24, shards=0)).settle()
+    life.publish_ends().settle()
+    assert life.ready()[0] == "True"
+
+
+def lost(life: Life) -> Life:
+    """What was drawn is not there when it is to be published."""
+    incomplete = Outcome(reason="Incomplete", message="sample 12 has no labels; plan again")
+    life.pod_ends("publish", 65, incomplete).job_fails("publish", "PodFailurePolicy")
+    return life.settle().stopped().settle()
+
+
+def again(life: Life) -> Life:
+    """The run gets to publishing once more."""
+    life.plan_ends(a_plan("base", reused=23, shards=1)).settle()
+    return life.job_completes("base").settle()
+
+
+def test_what_vanished_before_it_was_published_is_planned_again_by_itself() -> None:
+    life = lost(a_life().until_publishing())
+
+    assert (life.status.attempt, life.status.replans) == (2, 1)
+    assert life.job_names() == ["plan"]
+    again(life).publish_ends().settle()
+    assert life.ready()[0] == "True"
+    assert life.status.replans == 0, "the next run has all its tries"
+
+
+def test_what_vanishes_again_and_again_stalls() -> None:
+    life = lost(a_life().until_publishing())
+    for _ in range(3):
+        lost(again(life))
+
+    assert life.condition("Stalled") == (
+        "Incomplete",
+        "sample 12 has no labels; plan again. It was planned anew 3 times: something keeps deleting.",
+    )
+    assert (life.status.attempt, life.status.replans) == (4, 3)
+    assert life.ask_for_retry().settle().status.replans == 0
+
+
+def test_a_word_that_is_lost_takes_none_of_these_tries() -> None:
+    life = again(lost(a_life().until_publishing())).job_completes("publish").settle().stopped().settle()
+
+    assert (life.status.attempt, life.status.replans) == (3, 1)

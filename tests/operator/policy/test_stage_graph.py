@@ -1,0 +1,124 @@
+"""The graph of stages: who begins when, and whom a failure stops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diffugen_api.v1alpha1 import Stage, StageStatus
+from diffugen_operator.policy.stage_graph import blocked, ready, sources
+from tests.operator.lives import Life, a_life, a_plan, spec_data
+
+GRAPH = {"base": (), "other": (), "rain": ("base",), "snow": ("base",), "both": ("rain", "other"), "last": ("both",)}
+
+
+def stages(**states: Any) -> list[StageStatus]:
+    return [StageStatus(name=name, kind="txt2img", state=states.get(name, "Pending")) for name in GRAPH]
+
+
+@pytest.mark.parametrize(
+    ("states", "begin", "stopped"),
+    [
+        ({}, ["base", "other"], {}),
+        ({"base": "Running", "other": "Queued"}, [], {}),
+        ({"base": "Succeeded", "other": "Running"}, ["rain", "snow"], {}),
+        ({"base": "Succeeded", "other": "Succeeded", "rain": "Succeeded", "snow": "Running"}, ["both"], {}),
+        ({"base": "Failed"}, ["other"], {"rain": "base", "snow": "base", "both": "base", "last": "base"}),
+        ({"base": "Succeeded", "other": "Failed"}, ["rain", "snow"], {"both": "other", "last": "other"}),
+        (
+            {"base": "Succeeded", "rain": "Failed", "other": "Succeeded"},
+            ["snow"],
+            {"both": "rain", "last": "rain"},
+        ),
+        (dict.fromkeys(GRAPH, "Succeeded"), [], {}),
+    ],
+)
+def test_who_begins_and_who_is_stopped(states: dict[str, str], begin: list[str], stopped: dict[str, str]) -> None:
+    assert ready(stages(**states), GRAPH) == begin
+    assert blocked(stages(**states), GRAPH) == stopped
+
+
+def img2img(name: str, source: str) -> dict[str, Any]:
+    return {"name": name, "img2img": {"from": source, "variables": {"object": ["star"]}}}
+
+
+def test_sources_are_what_the_spec_says_whatever_the_kind() -> None:
+    assert sources(Stage.model_validate(spec_data("base")["stages"][0])) == ()
+    assert sources(Stage.model_validate(img2img("rain", "base"))) == ("base",)
+    inpaint = {"name": "red", "inpaint": {"from": "rain", "replacements": {"ball": ["red ball"]}}}
+    assert sources(Stage.model_validate(inpaint)) == ("rain",)
+
+
+def drawing(parallelism: int = 4) -> Life:
+    """Two stages draw from text; from the first comes one, and from that another."""
+    base, other = spec_data("base", "other")["stages"]
+    graph = [base, other, img2img("rain", "base"), img2img("storm", "rain")]
+    life = a_life(stages=graph, run={"parallelism": parallelism})
+    return life.until_drawing(*(a_plan(name, total=8, shards=2) for name in ("base", "other", "rain", "storm")))
+
+
+def states(life: Life) -> dict[str, str]:
+    return {stage.name: stage.state for stage in life.status.stages}
+
+
+def sizes(life: Life) -> dict[str, int]:
+    return {name: life.job(name)["spec"]["parallelism"] for name, state in states(life).items() if state == "Running"}
+
+
+def test_a_stage_begins_as_soon_as_its_source_is_done_and_shares_the_pods() -> None:
+    life = drawing()
+    assert sizes(life) == {"base": 2, "other": 2}
+
+    life.job_completes("base").settle()
+    assert states(life) == {"base": "Succeeded", "other": "Running", "rain": "Running", "storm": "Pending"}
+    assert sizes(life) == {"other": 2, "rain": 2}
+
+    life.job_completes("other").job_completes("rain").settle()
+    assert states(life)["storm"] == "Running"
+    assert "publish" not in life.job_names()
+    life.job_completes("storm").settle()
+    assert "publish" in life.job_names()
+
+
+def test_one_pod_goes_through_the_graph_in_the_specs_order() -> None:
+    life, order = drawing(1), []
+    while "publish" not in life.job_names():
+        (name,) = sizes(life)
+        order.append(name)
+        life.job_completes(name).settle()
+
+    assert order == ["base", "other", "rain", "storm"]
+
+
+def test_a_failure_stops_only_what_comes_from_it_and_the_run_stalls_when_the_rest_is_done() -> None:
+    life = drawing(1).job_fails("base", "FailedIndexes", failedIndexes="1").settle()
+
+    assert states(life) == {"base": "Failed", "other": "Running", "rain": "Pending", "storm": "Pending"}
+    assert life.condition("Stalled") is None
+    messages = {stage.name: stage.message for stage in life.status.stages}
+    assert messages["rain"] == messages["storm"] == "It comes from stage base, which failed."
+
+    life.job_completes("other").settle()
+    assert states(life)["other"] == "Succeeded"
+    assert (life.condition("Stalled") or ("", ""))[0] == "ShardsFailed"
+    assert life.shown()[0] == "base"
+
+
+def test_after_a_retry_what_is_there_is_not_done_again() -> None:
+    life = drawing(1).job_fails("base", "FailedIndexes", failedIndexes="1").settle().job_completes("other").settle()
+
+    life.ask_for_retry().settle().stopped().settle()
+    done = [a_plan(name, total=8, reused=8, shards=0) for name in ("other",)]
+    life.plan_ends(a_plan("base", total=8, shards=1), *done, a_plan("rain", total=8), a_plan("storm", total=8)).settle()
+
+    assert states(life) == {"base": "Running", "other": "Succeeded", "rain": "Pending", "storm": "Pending"}
+
+
+def test_a_source_that_needs_nothing_holds_up_nobody() -> None:
+    base, _ = spec_data("base", "other")["stages"]
+    life = a_life(stages=[base, img2img("rain", "base")])
+
+    life.until_drawing(a_plan("base", total=8, reused=8, shards=0), a_plan("rain", total=8, shards=2))
+
+    assert states(life) == {"base": "Succeeded", "rain": "Running"}

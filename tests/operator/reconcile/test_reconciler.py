@@ -1,0 +1,390 @@
+"""The shell around `decide`: one status write, nothing twice, and what the API server's answers lead to."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from diffugen_operator.kube.api import ApiError
+from diffugen_operator.kube.cache import Cache, Resource
+from diffugen_operator.kube.work_queue import Key
+from diffugen_operator.observed.progress import Shard
+from diffugen_operator.reconcile.pod_progress import Scraper
+from diffugen_operator.reconcile.reconciler import ChildStoppingError
+from diffugen_operator.settings import Settings
+from tests.operator.lives import a_raw_dataset
+from tests.operator.worlds import SETTINGS, World
+
+
+async def drawing(scraper: Scraper | None = None) -> World:
+    world = World(scraper=scraper)
+    await world.turn(2)
+    world.plan_ends()
+    await world.turn()
+    world.pod_is("stage", "Running", {"running": {}})
+    world.asked()
+    return world
+
+
+async def test_the_ledger_comes_first_then_order_and_job() -> None:
+    world = World()
+
+    assert await world.turn() == 0
+    assert world.asked() == ["patch status"]
+    await world.turn()
+    assert world.asked() == ["create configmaps", "create jobs", "patch status"]
+
+
+async def test_at_rest_nothing_is_asked() -> None:
+    world = World()
+    await world.turn(3)
+    world.asked()
+
+    await world.turn(5)
+
+    assert world.asked() == []
+
+
+async def test_a_plan_and_the_stage_that_follows_are_one_write() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends()
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["create jobs", "patch status"]
+    assert world.dataset["status"]["planned"] is True
+
+
+async def test_what_was_created_before_a_crash_is_taken_as_it_is() -> None:
+    world = World()
+    await world.turn()
+    world.cluster.refusals["patch status"] = ApiError(500, "InternalError", "and then it crashed")
+    with pytest.raises(ApiError):
+        await world.turn()
+    world.cache = Cache()  # the new process has not heard of the Job
+    world.see(Resource.DATASETS, world.dataset)
+    world.restarted()
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == [
+        *("create configmaps", "get configmaps"),
+        *("create jobs", "get jobs"),
+        "patch status",
+    ]
+    assert len([1 for kind, _ in world.cluster.objects if kind == "jobs"]) == 1
+
+
+async def test_a_job_of_the_wanted_name_that_is_not_ours_stalls() -> None:
+    world = World()
+    await world.turn(2)
+    job = world.job("plan")
+    world.cache.drop(Resource.JOBS, job)
+    job["metadata"]["ownerReferences"] = []
+
+    await world.turn()
+
+    conditions = {c["type"]: c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert conditions["Stalled"] == "NameConflict"
+
+
+async def test_a_job_of_the_wanted_name_that_is_dying_is_waited_for() -> None:
+    world = World()
+    await world.turn(2)
+    job = world.job("plan")
+    world.cache.drop(Resource.JOBS, job)
+    job["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
+
+    with pytest.raises(ChildStoppingError):
+        await world.turn()
+
+
+@pytest.mark.parametrize(
+    ("error", "changes", "reason"),
+    [
+        (ApiError(422, "Invalid", "nodeSelector: Invalid value"), {"podTemplate": {"spec": {}}}, "InvalidPodTemplate"),
+        (ApiError(400, "BadRequest", "unknown field"), {"podTemplate": {"spec": {}}}, "InvalidPodTemplate"),
+        (ApiError(422, "Invalid", "must be a quantity"), {}, "JobRejected"),
+        (ApiError(403, "Forbidden", "a policy denies it"), {}, "JobRejected"),
+    ],
+)
+async def test_a_job_that_is_refused_stalls_in_the_api_servers_words(
+    error: ApiError, changes: dict[str, Any], reason: str
+) -> None:
+    world = World(run=changes)
+    await world.turn()
+    world.cluster.refusals["create jobs"] = error
+
+    await world.turn()
+
+    (stalled,) = [c for c in world.dataset["status"]["conditions"] if c["type"] == "Stalled"]
+    assert (stalled["reason"], stalled["message"]) == (reason, error.message)
+
+
+@pytest.mark.parametrize("changes", [{}, {"podTemplate": {"spec": {}}}])
+async def test_a_refused_order_is_no_fault_of_the_pod_template(changes: dict[str, Any]) -> None:
+    world = World(run=changes)
+    await world.turn()
+    world.cluster.refusals["create configmaps"] = ApiError(413, "RequestEntityTooLarge", "the object is too large")
+
+    await world.turn()
+
+    (stalled,) = [c for c in world.dataset["status"]["conditions"] if c["type"] == "Stalled"]
+    assert (stalled["reason"], stalled["message"]) == ("OrderRejected", "the object is too large")
+
+
+async def test_over_quota_it_stands_in_line_and_comes_back() -> None:
+    world = World()
+    await world.turn()
+    world.cluster.refusals["create jobs"] = ApiError(403, "Forbidden", "jobs is forbidden: exceeded quota: few")
+
+    assert await world.turn() == 30
+    assert {c["type"] for c in world.dataset["status"]["conditions"]} == {"Ready", "Reconciling", "Queued"}
+
+    await world.turn()
+    assert world.job("plan")
+
+
+async def test_a_permission_that_is_missing_is_no_fault_of_the_dataset() -> None:
+    world = World()
+    await world.turn()
+    denied = 'jobs.batch is forbidden: User "x" cannot create resource "jobs"'
+    world.cluster.refusals["create jobs"] = ApiError(403, "Forbidden", denied)
+
+    await world.turn()
+
+    assert "Stalled" not in {c["type"] for c in world.dataset["status"]["conditions"]}
+
+
+async def test_a_failing_api_server_fails_the_turn_and_writes_nothing() -> None:
+    world = World()
+    await world.turn()
+    world.asked()
+    world.cluster.refusals["create jobs"] = ApiError(500, "InternalError", "boom")
+
+    with pytest.raises(ApiError):
+        await world.turn()
+
+    assert world.asked() == ["create configmaps", "create jobs"]
+
+
+async def test_the_last_word_of_a_pod_that_was_not_heard_of_yet_is_asked_for() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends(seen=False)
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["list pods", "create jobs", "patch status"]
+    assert world.dataset["status"]["attempt"] == 1
+
+
+async def test_a_failure_that_was_heard_of_does_not_stand_for_the_success_that_was_not() -> None:
+    world = World()
+    await world.turn(2)
+    world.pod_is("plan", "Failed", {"terminated": {"exitCode": 75}}, number=1)
+    world.plan_ends(seen=False)
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["list pods", "create jobs", "patch status"]
+    assert (world.dataset["status"]["attempt"], world.dataset["status"]["planned"]) == (1, True)
+
+
+async def test_pods_are_not_asked_for_again_once_their_word_is_recorded() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends()
+    await world.turn()
+    for pod in world.cache.pods_of("vision", world.job("plan")["metadata"]["name"]):
+        world.cache.drop(Resource.PODS, pod)
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == []
+
+
+async def test_progress_is_written_at_most_so_often() -> None:
+    world = await drawing()
+    writes = []
+    for second in range(31):
+        world.seconds = 100.0 + second
+        world.pods.done = min(8, second // 3)
+        await world.turn()
+        if "patch status" in world.asked():
+            writes.append(second)
+
+    assert all(later - earlier >= 10 for earlier, later in pairwise(writes))
+    assert 2 <= len(writes) <= 4
+
+
+async def test_what_must_wait_is_looked_at_again_when_its_time_has_come() -> None:
+    world = await drawing()
+    world.seconds = 100.0
+    world.pods.done = 1
+    await world.turn()
+    world.seconds = 106.0
+    world.pods.done = 2
+
+    assert await world.turn() == pytest.approx(4.0)
+
+
+async def test_a_transition_is_written_at_once() -> None:
+    world = await drawing()
+    world.seconds = 100.0
+    world.pods.done = 1
+    await world.turn()
+    world.asked()
+    world.seconds = 100.1
+    world.job_is("stage", "Complete")
+
+    await world.turn()
+
+    assert world.asked() == ["create jobs", "patch status"]
+
+
+async def test_pods_are_asked_at_their_interval() -> None:
+    world = await drawing()
+    world.seconds = 100.0
+    world.pods.done = 1
+    await world.turn()
+    assert world.dataset["status"]["summary"]["progress"] == "1/24"
+
+    world.pods.done = 5
+    world.seconds = 102.0
+    assert await world.turn() == SETTINGS.scrape_interval
+
+
+class OnePod(Scraper):
+    """A pod that says what the test wants; it never answers where `done` is negative."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__(Settings(scrape_interval=0.02, scrape_timeout=60))
+        self.done, self.asked = done, 0
+
+    async def ask(self, address: str) -> Shard:
+        self.asked += 1
+        if self.done < 0:
+            await asyncio.Event().wait()
+        return Shard(total=8, done=self.done)
+
+
+async def test_a_pod_that_does_not_answer_is_counted_as_before() -> None:
+    world = await drawing(pods := OnePod(done=1))
+    world.pod_is("stage", "Failed", {"terminated": {"exitCode": 1}}, number=1)  # a former try of the same shard
+    for world.seconds, pods.done in ((100.0, 1), (110.0, -1), (120.0, -1)):
+        await world.turn()
+        await asyncio.sleep(0.05)
+
+    summary = world.dataset["status"]["summary"]
+    assert (summary["progress"], summary["reason"]) == ("1/24", "Drawing")
+    await pods.close()
+
+
+async def test_no_reconcile_waits_for_a_pod() -> None:
+    world = await drawing(pods := OnePod(done=-1))
+    another = a_raw_dataset()
+    another["metadata"] |= {"name": "another", "uid": "uid-of-another"}
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", another))
+
+    async with asyncio.timeout(5):
+        assert await world.turn() == SETTINGS.scrape_interval
+        await asyncio.sleep(0.01)
+        assert pods.asked == 1, "and it has not answered"
+        await world.turn()
+        for _ in range(2):
+            await world.reconciler.reconcile(Key("vision", "another"))
+
+    assert pods.asked == 1
+    assert world.dataset["status"]["summary"]["reason"] == "Drawing"
+    assert "create jobs" in world.asked()
+    await pods.close()
+
+
+async def test_pods_of_a_dataset_that_is_gone_are_asked_no_more() -> None:
+    world = await drawing(pods := OnePod(done=1))
+    await world.turn()
+    await asyncio.sleep(0.01)
+    world.cache.drop(Resource.DATASETS, world.dataset)
+
+    await world.turn()
+    asked = pods.asked
+    await asyncio.sleep(0.05)
+
+    assert pods.asked == asked
+    await pods.close()
+
+
+async def test_a_status_that_somebody_else_wrote_fails_the_turn() -> None:
+    world = World()
+    await world.turn()
+    world.cluster.put("labeleddatasets", world.dataset)
+
+    with pytest.raises(ApiError, match="it has changed"):
+        await world.turn()
+
+
+async def test_a_dataset_that_is_gone_is_forgotten() -> None:
+    world = World()
+    await world.turn()
+    world.cache.drop(Resource.DATASETS, world.dataset)
+
+    assert await world.turn() is None
+
+
+async def test_events_follow_the_write() -> None:
+    world = World()
+    world.cluster.refusals["patch status"] = ApiError(409, "Conflict", "it has changed")
+    with pytest.raises(ApiError):
+        await world.turn()
+    assert world.recorder.waiting() == 0
+
+    await world.turn()
+
+    assert world.recorder.waiting() == 1
+
+
+async def test_a_job_in_kueues_queue_is_looked_at_again_while_kueue_can_be_asked() -> None:
+    world = World(run={"queueName": "gpus"})
+    pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "no quota"}
+    workloads: list[dict[str, Any]] = []
+
+    async def version() -> str:
+        return "v1beta1"
+
+    async def workloads_of(version: str, namespace: str, job_uid: str) -> list[dict[str, Any]]:
+        return workloads
+
+    world.cluster.kueue_version = version  # type: ignore[method-assign]  # a Kueue for this test
+    world.cluster.workloads_of = workloads_of  # type: ignore[method-assign]  # likewise
+    await world.turn(3)
+    assert await world.turn() == 30, "Kueue may say something without a change of the Job"
+
+    workloads.append({"status": {"conditions": [pending]}})
+    world.seconds += 30
+    await world.turn()
+    queued = next(c for c in world.dataset["status"]["conditions"] if c["type"] == "Queued")
+    assert (queued["reason"], queued["message"].endswith("queue gpus: no quota.")) == ("Pending", True)
+
+    edited = world.dataset | {"spec": {**world.dataset["spec"], "seed": 7}}
+    edited["metadata"] |= {"generation": edited["metadata"]["generation"] + 1}
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", edited))
+    assert await world.turn() == 0, "the former Job gives up its place at once"
+    await world.turn()
+    assert "delete jobs" in world.asked()
+
+
+async def test_without_kueue_a_queued_job_is_waited_for_by_events_alone() -> None:
+    world = World(run={"queueName": "gpus"})
+    await world.turn(3)
+
+    assert await world.turn() is None
