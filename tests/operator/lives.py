@@ -24,8 +24,12 @@ from diffugen_api.contract import (
 )
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator.manifests import names
-from diffugen_operator.observed.observed import Dataset, Job, Observed, Pod, Trouble, read_spec
+from diffugen_operator.observed.base import Trouble
+from diffugen_operator.observed.dataset import Dataset, read_spec
+from diffugen_operator.observed.jobs import Job
+from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Pace, Shard
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import (
     CreateJob,
     CreateOrder,

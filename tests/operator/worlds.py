@@ -9,7 +9,7 @@ from typing import Any
 from diffugen_api.contract import Outcome
 from diffugen_operator.kube.cache import Cache, Resource
 from diffugen_operator.kube.work_queue import Key
-from diffugen_operator.observed.observed import Pod
+from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Shard
 from diffugen_operator.reconcile.event_recorder import Recorder
 from diffugen_operator.reconcile.pod_progress import Scraper

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from diffugen_operator.observed.observed import Dataset, Job, Pod, Unfit, Wanted, read_spec
+from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted, read_spec
+from diffugen_operator.observed.jobs import Job
+from diffugen_operator.observed.pods import Pod
 from tests.operator.lives import a_raw_dataset
 
 

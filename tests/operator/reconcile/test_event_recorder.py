@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from diffugen_operator.kube.api import ApiError
-from diffugen_operator.observed.observed import Dataset, read_spec
+from diffugen_operator.observed.dataset import Dataset, read_spec
 from diffugen_operator.policy.announcements import Announcement
 from diffugen_operator.reconcile.event_recorder import Recorder, event
 from tests.operator.lives import NOW, a_raw_dataset

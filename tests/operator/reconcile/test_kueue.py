@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from diffugen_operator.kube.api import ApiError
-from diffugen_operator.observed.observed import Trouble
+from diffugen_operator.observed.base import Trouble
 from diffugen_operator.policy.actions import CreateJob, DeleteJob
 from diffugen_operator.reconcile.kueue import Kueue, words_of
 from tests.operator.clusters import PretendCluster

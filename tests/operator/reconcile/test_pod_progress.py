@@ -12,7 +12,7 @@ from aiohttp import web
 
 from diffugen_api.contract import METRICS_PORT
 from diffugen_operator.kube.work_queue import Key
-from diffugen_operator.observed.observed import Pod
+from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Shard
 from diffugen_operator.reconcile.pod_progress import Scraper, read_shard
 from diffugen_operator.settings import Settings

@@ -13,7 +13,9 @@ from diffugen_api.contract import REASON_INCOMPLETE, StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests.jobs import RunPlan
-from diffugen_operator.observed.observed import Dataset, Observed, Trouble, Unfit, Wanted
+from diffugen_operator.observed.base import Trouble
+from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy import deletion, publish_step, runs
 from diffugen_operator.policy.actions import Action, Decision, DeleteJob, SuspendJob, Turn
 from diffugen_operator.policy.plan_step import PLAN, planned

@@ -20,7 +20,9 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs
 from diffugen_operator.manifests.jobs import RunPlan
-from diffugen_operator.observed.observed import Dataset, Observed, Unfit, Wanted, read_time, write_time
+from diffugen_operator.observed.base import read_time, write_time
+from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy import runs
 from diffugen_operator.policy.actions import Decision, SetFinalizer
 from diffugen_operator.policy.pod_steps import Doing, Done, SinglePodStep, look_at

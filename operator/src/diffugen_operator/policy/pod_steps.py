@@ -16,7 +16,10 @@ from diffugen_operator import reasons
 from diffugen_operator.manifests import names
 from diffugen_operator.manifests.jobs import Manifest, RunPlan
 from diffugen_operator.manifests.names import RunKey
-from diffugen_operator.observed.observed import Job, Observed, Pod, Trouble, write_time
+from diffugen_operator.observed.base import Trouble, write_time
+from diffugen_operator.observed.jobs import Job
+from diffugen_operator.observed.pods import Pod
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import Action, CreateJob, CreateOrder, SuspendJob
 from diffugen_operator.policy.pod_troubles import held_up, in_line, last_failure
 from diffugen_operator.status.conditions import Phase, sentence

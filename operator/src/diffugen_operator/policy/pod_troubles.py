@@ -10,7 +10,10 @@ from datetime import datetime, timedelta
 
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
-from diffugen_operator.observed.observed import Ended, Job, Observed, Pod, Trouble
+from diffugen_operator.observed.base import Trouble
+from diffugen_operator.observed.jobs import Job
+from diffugen_operator.observed.pods import Ended, Pod
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.status.conditions import Phase, cut, sentence
 
 PODS_DUE = timedelta(seconds=60)

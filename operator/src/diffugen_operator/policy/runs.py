@@ -25,7 +25,10 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus, Samp
 from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs, names
 from diffugen_operator.manifests.names import RunKey
-from diffugen_operator.observed.observed import Dataset, Job, Observed, Wanted, write_time
+from diffugen_operator.observed.base import write_time
+from diffugen_operator.observed.dataset import Dataset, Wanted
+from diffugen_operator.observed.jobs import Job
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import Action, Decision, DeleteJob, DeleteOrder
 from diffugen_operator.policy.pod_troubles import held_up
 from diffugen_operator.settings import Settings

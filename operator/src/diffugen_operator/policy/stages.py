@@ -16,8 +16,10 @@ from diffugen_operator import reasons
 from diffugen_operator.manifests import names
 from diffugen_operator.manifests.jobs import RunPlan, stage_job
 from diffugen_operator.manifests.names import RunKey
-from diffugen_operator.observed.observed import Job, Observed, Trouble, write_time
+from diffugen_operator.observed.base import Trouble, write_time
+from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.progress import Cut, parse_indexes, samples_done
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, SuspendJob, Turn
 from diffugen_operator.policy.pod_shares import shares
 from diffugen_operator.policy.pod_steps import deadline_message

@@ -15,7 +15,10 @@ from datetime import datetime, timedelta
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
-from diffugen_operator.observed.observed import Dataset, Observed, Pod, read_time, write_time
+from diffugen_operator.observed.base import read_time, write_time
+from diffugen_operator.observed.dataset import Dataset
+from diffugen_operator.observed.pods import Pod
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import Turn
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import Phase, sentence

@@ -13,7 +13,7 @@ from datetime import datetime
 from diffugen_api.contract import StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator.manifests.names import RunKey
-from diffugen_operator.observed.observed import Observed
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy import publish_step
 from diffugen_operator.policy.plan_step import PLAN, planned
 from diffugen_operator.policy.pod_steps import word_of

@@ -16,7 +16,7 @@ import aiohttp
 
 from diffugen_api.contract import GROUP, KIND, VERSION
 from diffugen_operator.kube.api import ApiError, NotLeaderError
-from diffugen_operator.observed.observed import Dataset
+from diffugen_operator.observed.dataset import Dataset
 from diffugen_operator.policy.announcements import Announcement
 from diffugen_operator.status.conditions import cut
 from diffugen_operator.telemetry.logs import concerning

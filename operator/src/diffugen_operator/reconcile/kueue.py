@@ -17,7 +17,7 @@ import aiohttp
 
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.work_queue import Clock
-from diffugen_operator.observed.observed import Trouble
+from diffugen_operator.observed.base import Trouble
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import aiohttp
 
 from diffugen_api.contract import METRIC_SHARD_DONE, METRIC_SHARD_SAMPLES, METRICS_PORT
 from diffugen_operator.kube.work_queue import Key
-from diffugen_operator.observed.observed import Pod
+from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Shard
 from diffugen_operator.settings import Settings
 

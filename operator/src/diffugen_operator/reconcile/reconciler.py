@@ -17,8 +17,12 @@ from diffugen_operator import reasons
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
-from diffugen_operator.observed.observed import Dataset, Job, Observed, Pod, Trouble, Unfit, Wanted, read_spec
+from diffugen_operator.observed.base import Trouble
+from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted, read_spec
+from diffugen_operator.observed.jobs import Job
+from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Meters, Shard
+from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import (
     Action,
     CreateJob,

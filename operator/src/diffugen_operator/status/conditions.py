@@ -14,7 +14,7 @@ from typing import Self
 
 from diffugen_api.v1alpha1 import Condition
 from diffugen_operator import reasons
-from diffugen_operator.observed.observed import Trouble, write_time
+from diffugen_operator.observed.base import Trouble, write_time
 
 READY = "Ready"
 RECONCILING = "Reconciling"

@@ -13,7 +13,7 @@ from typing import Any
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus, Summary
 from diffugen_operator import reasons
-from diffugen_operator.observed.observed import Dataset, Wanted
+from diffugen_operator.observed.dataset import Dataset, Wanted
 from diffugen_operator.observed.progress import Pace, eta_seconds
 from diffugen_operator.status.conditions import STALLED, Kind, Phase, conditions_of, cut, find
 

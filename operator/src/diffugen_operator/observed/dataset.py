@@ -1,0 +1,93 @@
+"""A LabeledDataset as a value: its identity, its spec, and the status that was written last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import ValidationError
+
+from diffugen_api.contract import FINALIZER, RETRY_ANNOTATION
+from diffugen_api.plan import revision_of, store_of
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
+from diffugen_operator import reasons
+from diffugen_operator.observed.base import Raw
+
+RETRY_LENGTH = 64
+"""The length limit of status.lastHandledRetryAt. Longer annotations are compared by their first characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a spec asks for."""
+
+    spec: LabeledDatasetSpec
+    revision: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A spec with which nothing can be begun, and why."""
+
+    reason: str
+    message: str
+
+
+def read_spec(raw: Raw) -> Wanted | Unfit:
+    """Read a dataset's spec; say what is wrong with it where it cannot be worked on."""
+    try:
+        spec = LabeledDatasetSpec.model_validate(raw.get("spec") or {})
+    except ValidationError as error:
+        return Unfit(reasons.INVALID_SPEC, _first_fault(error))
+    if spec.output.s3 is None:
+        message = "spec.output.s3 is not set: name the endpoint and the bucket that the dataset goes to."
+        return Unfit(reasons.STORE_NOT_SET, message)
+    return Wanted(spec, revision_of(spec), store_of(spec))
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in faults[0]["loc"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"spec{path}: {faults[0]['msg']}{more}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A LabeledDataset."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    version: str
+    """Its resourceVersion."""
+    deleting: bool
+    finalizers: tuple[str, ...]
+    retry_at: str
+    """The retry annotation; empty where there is none."""
+    wanted: Wanted | Unfit
+    status: LabeledDatasetStatus
+
+    @property
+    def guarded(self) -> bool:
+        """Whether our finalizer keeps it."""
+        return FINALIZER in self.finalizers
+
+    @classmethod
+    def read(cls, raw: Raw, wanted: Wanted | Unfit) -> Self:
+        """Read the API object; `wanted` is its spec, read before."""
+        metadata = raw["metadata"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+            version=metadata["resourceVersion"],
+            deleting="deletionTimestamp" in metadata,
+            finalizers=tuple(metadata.get("finalizers") or ()),
+            retry_at=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, "")[:RETRY_LENGTH],
+            wanted=wanted,
+            status=LabeledDatasetStatus.model_validate(raw.get("status") or {}),
+        )

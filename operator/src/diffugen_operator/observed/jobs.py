@@ -1,0 +1,81 @@
+"""A dataset's Jobs as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from diffugen_api.contract import ANNOTATION_SETUP, LABEL_ATTEMPT, LABEL_QUEUE, LABEL_STAGE, LABEL_STEP, Step
+from diffugen_operator.observed.base import Raw, Trouble, read_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A child Job."""
+
+    name: str
+    uid: str
+    step: Step | None
+    stage: str
+    attempt: int
+    created_at: datetime | None
+    deleting_since: datetime | None
+    queue: str
+    """The Kueue queue in which it was created; Kueue alone suspends, resumes and resizes it then."""
+    setup: str
+    """What it has of the spec, as a hash (`jobs.setup_of`); empty where its creator did not say."""
+    suspended: bool
+    parallelism: int
+    failed_pods: int
+    completed_indexes: str
+    failed_indexes: str
+    complete: bool
+    failing: bool
+    """Whether it is about to fail: its pods are being stopped, and none is tried again."""
+    failure: Trouble | None
+    """The Job's Failed condition."""
+    completion_time: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will run any more."""
+        return self.complete or self.failure is not None
+
+    @classmethod
+    def read(cls, raw: Raw) -> Self:
+        """Read the API object."""
+        metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+        labels = metadata.get("labels") or {}
+        step = labels.get(LABEL_STEP, "")
+        attempt = labels.get(LABEL_ATTEMPT, "")
+        created_at, deleted_at = metadata.get("creationTimestamp"), metadata.get("deletionTimestamp")
+        failed = _condition(status, "Failed")
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            step=Step(step) if step in set(Step) else None,
+            stage=labels.get(LABEL_STAGE, ""),
+            attempt=int(attempt) if attempt.isdigit() else 0,
+            created_at=read_time(created_at) if created_at else None,
+            deleting_since=read_time(deleted_at) if deleted_at else None,
+            queue=labels.get(LABEL_QUEUE, ""),
+            setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
+            suspended=bool(spec.get("suspend")),
+            parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
+            failed_pods=status.get("failed") or 0,
+            completed_indexes=status.get("completedIndexes") or "",
+            failed_indexes=status.get("failedIndexes") or "",
+            complete=_condition(status, "Complete") is not None,
+            failing=_condition(status, "FailureTarget") is not None,
+            failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
+            completion_time=status.get("completionTime"),
+        )
+
+
+def _condition(status: Raw, kind: str) -> Raw | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == kind and condition.get("status") == "True":
+            found: Raw = condition
+            return found
+    return None

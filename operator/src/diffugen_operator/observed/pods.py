@@ -1,0 +1,134 @@
+"""The pods of a dataset's Jobs as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from diffugen_api.contract import Outcome
+from diffugen_operator import reasons
+from diffugen_operator.manifests.names import CONTAINER
+from diffugen_operator.observed.base import Raw, Trouble, read_time
+
+_IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
+_CONTAINER_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_MEND_CONTAINER = "Create or mend what it names, and the pod starts by itself; or name another in the spec."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a pod's generator ended."""
+
+    exit_code: int
+    reason: str
+    """The kubelet's word for it: Completed, Error, OOMKilled, …"""
+    outcome: Outcome | None
+    said: str
+    """What the kubelet, or a program that is not ours, says of it."""
+    finished_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod of a child Job."""
+
+    name: str
+    job: str
+    index: str
+    address: str
+    running: bool
+    image: str
+    unschedulable: str
+    """The scheduler's words; empty where it has found a node, or is still looking."""
+    waiting: Trouble | None
+    starting_since: datetime | None
+    """Since when it has had a node and yet no container of ours; None where that is not what it is at."""
+    ended: Ended | None
+    evicted: str
+    """The kubelet's words where it put the pod out, or would not have it."""
+    silent_node: str
+    """The pod's node, where that does not answer, so that nobody knows how the pod is."""
+
+    @classmethod
+    def read(cls, raw: Raw) -> Self:
+        """Read the API object."""
+        metadata, status = raw["metadata"], raw.get("status") or {}
+        labels = metadata.get("labels") or {}
+        container: Raw = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), {})
+        state = container.get("state") or {}
+        scheduled: Raw = next((c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {})
+        phase = status.get("phase")
+        return cls(
+            name=metadata["name"],
+            job=labels.get("batch.kubernetes.io/job-name") or labels.get("job-name", ""),
+            index=labels.get("batch.kubernetes.io/job-completion-index", ""),
+            address=status.get("podIP") or "",
+            running=phase == "Running" and "running" in state and "deletionTimestamp" not in metadata,
+            image=container.get("image", ""),
+            unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+            waiting=_waiting(state, metadata["name"], container.get("image", "")),
+            starting_since=_starting_since(raw, scheduled, state),
+            ended=_ended(state),
+            evicted=_evicted(status, state),
+            silent_node=raw.get("spec", {}).get("nodeName", "") if _node_is_silent(status) else "",
+        )
+
+
+def _evicted(status: Raw, state: Raw) -> str:
+    # A container that could still be ended first has an end of its own then, which tells nothing of the cause.
+    if status.get("phase") != "Failed" or not (status.get("reason") or "terminated" not in state):
+        return ""
+    return str(status.get("message") or status.get("reason") or "")
+
+
+def _node_is_silent(status: Raw) -> bool:
+    """Whether the node controller has marked the pod, as it does with all of a node that is NotReady.
+
+    It sets Ready to False and nothing else, without a reason; a kubelet that does so gives one, or sets
+    ContainersReady too.
+    """
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    marked = ready.get("status") == "False" and not ready.get("reason") and containers.get("status") == "True"
+    return status.get("phase") == "Running" and marked
+
+
+def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
+    waiting = state.get("waiting") or {}
+    reason = waiting.get("reason", "")
+    if reason in _IMAGE_TROUBLE:
+        # The kubelet alternates between two messages; ours stays, so that the status does too.
+        message = f"The image {image!r} of pod {pod} cannot be pulled: check run.image and its registry."
+        return Trouble(reason=reasons.IMAGE_PULL_FAILED, message=message)
+    if reason in _CONTAINER_TROUBLE:
+        said = (waiting.get("message", "") or reason).rstrip(". ")
+        return Trouble(
+            reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {said}. {_MEND_CONTAINER}"
+        )
+    return None
+
+
+def _starting_since(raw: Raw, scheduled: Raw, state: Raw) -> datetime | None:
+    status = raw.get("status") or {}
+    creating = (state.get("waiting") or {}).get("reason") == "ContainerCreating"
+    # Init containers may work as long as they like: the generator then waits for PodInitializing.
+    unheard = scheduled.get("status") == "True" and not state and not status.get("initContainerStatuses")
+    if status.get("phase") != "Pending" or "deletionTimestamp" in raw["metadata"] or not (creating or unheard):
+        return None
+    since = status.get("startTime") or scheduled.get("lastTransitionTime")
+    return read_time(since) if since else None
+
+
+def _ended(state: Raw) -> Ended | None:
+    terminated = state.get("terminated")
+    if terminated is None:
+        return None
+    outcome = Outcome.loads(terminated.get("message"))
+    return Ended(
+        exit_code=terminated.get("exitCode", 0),
+        reason=terminated.get("reason", ""),
+        outcome=outcome,
+        said="" if outcome is not None else (terminated.get("message") or "").strip(),
+        finished_at=terminated.get("finishedAt") or "",
+    )
