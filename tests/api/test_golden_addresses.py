@@ -1,0 +1,101 @@
+"""Content addresses never change: those of the examples and of 200 generated specs equal the stored ones.
+
+What a store holds is found by these addresses. Where one changes on purpose, its version constant changes with it, and
+`python -m tests.api.test_golden_addresses` writes the file anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from diffugen_api.plan import revision_of, samples_of, stage_recipe, store_of
+from diffugen_api.recipes import StageRecipe
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, embeddings_of, in_graph_order, model_of
+from tests.api.golden_specs import examples, generated
+
+STORED = Path(__file__).parent / "golden" / "addresses.json"
+SPECS = {**dict(examples()), **dict(generated())}
+SIDE_MODELS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("detector", "masks", "clip", "safety")}
+LATER: frozenset[str] = frozenset()
+"""Fields of the spec that came after the stored addresses; a test of its own holds what each adds to an address."""
+
+
+def digest(text: str) -> str:
+    """Return a digest that stands for the files of a model."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def addresses(data: dict[str, Any]) -> dict[str, str]:
+    """Return all addresses of a spec by what they are of; the sample ids of a stage as a count and one hash."""
+    spec = LabeledDatasetSpec.model_validate(data)
+    found = {"revision": revision_of(spec), "store": store_of(spec)}
+    recipes: dict[str, StageRecipe] = {}
+    for stage in in_graph_order(spec.stages):
+        words = {each.token: digest(each.uri) for each in embeddings_of(spec.stages, stage).values()}
+        recipes[stage.name] = recipe = stage_recipe(
+            spec,
+            stage,
+            digest(model_of(spec.stages, stage)[0]),
+            words,
+            source=recipes.get(stage.source or ""),
+            judges=SIDE_MODELS,
+        )
+        ids = [sample.id for sample in samples_of(spec, recipe)]
+        found[f"{stage.name} samples"] = f"{len(ids)} {digest(' '.join(ids))[:32]}"
+        found[f"{stage.name} evidence"] = " ".join(recipe.evidence_ids)
+        found[f"{stage.name} label"] = recipe.label_id
+    return found
+
+
+def test_every_stored_spec_is_compared() -> None:
+    assert set(json.loads(STORED.read_text())) == set(SPECS)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_addresses_are_the_stored_ones(name: str) -> None:
+    stored, now = json.loads(STORED.read_text())[name], addresses(SPECS[name])
+
+    changed = {what: (stored.get(what), now.get(what)) for what in stored | now if stored.get(what) != now.get(what)}
+    assert not changed, f"{name}: these addresses changed (stored, now): {changed}"
+
+
+def fields(model: type[BaseModel], path: str = "spec") -> Iterator[str]:
+    """Yield the path of every field of a model and of the models in it."""
+    for name, field in model.model_fields.items():
+        here = f"{path}.{field.alias or name}"
+        yield here
+        for each in models_in(field.annotation):
+            yield from fields(each, here)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in getattr(annotation, "__args__", ()):
+        yield from models_in(each)
+
+
+def written(data: Any, path: str = "spec") -> Iterator[str]:
+    """Yield the path of every field that a manifest sets."""
+    for each in data if isinstance(data, list) else ():
+        yield from written(each, path)
+    for name, value in data.items() if isinstance(data, dict) else ():
+        yield f"{path}.{name}"
+        yield from written(value, f"{path}.{name}")
+
+
+def test_the_specs_set_every_field() -> None:
+    covered = {path for data in SPECS.values() for path in written(data)}
+
+    assert set(fields(LabeledDatasetSpec)) - covered == LATER, "a new field: name it in LATER, and test its address"
+
+
+if __name__ == "__main__":
+    entries = {name: addresses(data) for name, data in SPECS.items()}
+    lines = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
+    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
