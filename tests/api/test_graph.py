@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from diffugen_api.families import unnamed_background
 from diffugen_api.plan import (
     Sample,
     SpecError,
@@ -14,6 +13,7 @@ from diffugen_api.plan import (
     samples_of,
     stage_recipe,
 )
+from diffugen_api.sample_families import unnamed_background
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from tests.api.specs import a_spec, spec_data
 from tests.api.test_stages import BASE, redrawn, repainted

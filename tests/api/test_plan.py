@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from diffugen_api.addressing import address
+from diffugen_api.addresses import address
 from diffugen_api.plan import (
     Sample,
     SpecError,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffugen_api.weights import read
+from diffugen_api.prompt_weights import read
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates

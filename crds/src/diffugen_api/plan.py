@@ -21,18 +21,18 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from diffugen_api.addressing import address, canonical
-from diffugen_api.combining import count
+from diffugen_api.addresses import address, canonical
+from diffugen_api.combinations import count
 from diffugen_api.contract import MAX_SHARDS
-from diffugen_api.derivation import Draft, Redrawing, Replacing
+from diffugen_api.derived_prompts import Draft, Redrawing, Replacing
 from diffugen_api.errors import SpecError
-from diffugen_api.families import families_of
-from diffugen_api.prompting import check_weights, names_of, prompts_of, templates_of
-from diffugen_api.reading import read_prompt
+from diffugen_api.prompt_reading import read_prompt
+from diffugen_api.prompt_weights import Prompt
+from diffugen_api.prompts import check_weights, names_of, prompts_of, templates_of
 from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
+from diffugen_api.sample_families import sample_families_of
 from diffugen_api.samples import Sample, Source, weights_row
 from diffugen_api.v1alpha1 import Img2Img, LabeledDatasetSpec, Txt2Img
-from diffugen_api.weights import Prompt
 
 __all__ = [
     "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
@@ -56,7 +56,7 @@ def most_samples(spec: LabeledDatasetSpec) -> dict[str, int]:
 
     Raises `SpecError` naming the field of a stage that cannot work.
     """
-    return {stage: sum(family.most for family in families) for stage, families in families_of(spec).items()}
+    return {stage: sum(family.most for family in families) for stage, families in sample_families_of(spec).items()}
 
 
 def count_distinct_samples(spec: LabeledDatasetSpec, stage: str | None = None) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffugen_api.addressing import address
-from diffugen_api.reading import read_prompt
+from diffugen_api.addresses import address
+from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.v1alpha1 import DetectorLabeling, LabeledDatasetSpec, ObjectClass, Stage
 
 RECIPE_VERSION = 1
@@ -26,15 +26,20 @@ DECISION_VERSION = 1
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
-_YOUNGER_PROMPTS: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
-_YOUNGER_ATTENTION: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
-_YOUNGER_TXT2IMG: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
-_YOUNGER_CLASS: Mapping[str, Any] = {"detectorClass": None}
-_YOUNGER_LABELING: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
-_YOUNGER_QUALITY: Mapping[str, Any] = {"minBorderDistance": 0, "duplicates": None, "clipScore": None, "safety": None}
+_PROMPTS_ADDED_LATER: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_ATTENTION_ADDED_LATER: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
+_TXT2IMG_ADDED_LATER: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
+_CLASS_ADDED_LATER: Mapping[str, Any] = {"detectorClass": None}
+_LABELING_ADDED_LATER: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
+_QUALITY_ADDED_LATER: Mapping[str, Any] = {
+    "minBorderDistance": 0,
+    "duplicates": None,
+    "clipScore": None,
+    "safety": None,
+}
 """Fields of the manifest that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
-_YOUNGER: Mapping[str, Mapping[str, Any]] = {"txt2img": _YOUNGER_TXT2IMG}
+_STAGES_ADDED_LATER: Mapping[str, Mapping[str, Any]] = {"txt2img": _TXT2IMG_ADDED_LATER}
 """Such fields by the stage's kind."""
 _NOT_DRAWING = {"model", "model_sha256", "embeddings", "source", "variables", "replacements", "template"}
 """Fields of a stage that go into a picture's address by what comes of them: a model's digest, a prompt, a source."""
@@ -47,20 +52,24 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     """
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
-    content["prompts"] = _without(_YOUNGER_PROMPTS, content["prompts"])
+    content["prompts"] = _without(_PROMPTS_ADDED_LATER, content["prompts"])
     content["stages"] = [_stage_content(stage) for stage in data["stages"]]
-    content["classes"] = [_without(_YOUNGER_CLASS, each) for each in data["classes"]]
-    content["labeling"] = _without(_YOUNGER_LABELING, data["labeling"])
+    content["classes"] = [_without(_CLASS_ADDED_LATER, each) for each in data["classes"]]
+    content["labeling"] = _without(_LABELING_ADDED_LATER, data["labeling"])
     if attention := data["labeling"].get("attention"):
-        content["labeling"]["attention"] = _without(_YOUNGER_ATTENTION, attention)
-    content["quality"] = _without(_YOUNGER_QUALITY, data["quality"])
+        content["labeling"]["attention"] = _without(_ATTENTION_ADDED_LATER, attention)
+    content["quality"] = _without(_QUALITY_ADDED_LATER, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
 
 
 def _stage_content(stage: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stage's part of the revision: its name and the one kind that it is."""
-    kinds = {kind: _without(_YOUNGER.get(kind, {}), task) for kind, task in stage.items() if isinstance(task, Mapping)}
+    kinds = {
+        kind: _without(_STAGES_ADDED_LATER.get(kind, {}), task)
+        for kind, task in stage.items()
+        if isinstance(task, Mapping)
+    }
     return {"name": stage["name"], **kinds}
 
 
@@ -138,7 +147,7 @@ def stage_recipe(
         "model": model_digest,
         "image": spec.image.model_dump(mode="json", by_alias=True),
         "negative": spec.prompts.negative,
-        "settings": _without(_YOUNGER.get(stage.kind, {}), settings),
+        "settings": _without(_STAGES_ADDED_LATER.get(stage.kind, {}), settings),
     }
     if isinstance(negative := read_prompt(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
         drawing["negativeWeights"] = [list(piece) for piece in negative]
@@ -213,8 +222,8 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
     decided: dict[str, Any] = {"version": DECISION_VERSION}
     if attention is not None:
         decided |= {"evidence": evidence_id, "threshold": attention.threshold, "snap": attention.snap}
-        younger = {"ignoreBand": attention.ignore_band, "minPresence": attention.min_presence}
-        decided |= _without(_YOUNGER_ATTENTION, younger)
+        added_later = {"ignoreBand": attention.ignore_band, "minPresence": attention.min_presence}
+        decided |= _without(_ATTENTION_ADDED_LATER, added_later)
     if detector is not None:
         decided |= {
             "detections": witnesses[DETECTOR],

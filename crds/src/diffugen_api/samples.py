@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffugen_api.weights import Piece, Prompt
+from diffugen_api.prompt_weights import Piece, Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Piece
+from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates

@@ -10,7 +10,7 @@ import torch
 from compel import Compel, SplitLongTextMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffugen_api.weights import read
+from diffugen_api.prompt_weights import read
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates

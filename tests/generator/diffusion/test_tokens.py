@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Piece
+from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.tokens import NO_PIECE, PromptTokenizer
 from diffugen_generator.models.model_folder import ModelFolder, resolve
 

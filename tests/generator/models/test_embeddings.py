@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from diffugen_api import layout
 from diffugen_api.plan import SpecError, samples_of
-from diffugen_api.weights import Piece
+from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates

@@ -12,7 +12,7 @@ from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality, Safety
 from diffugen_api.v1alpha1.resource import LabeledDataset
-from diffugen_api.v1alpha1.running import ModelCache, Resources, Run
+from diffugen_api.v1alpha1.run import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
 from diffugen_api.v1alpha1.stages import (
     Img2Img,

@@ -12,7 +12,7 @@ from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
 from diffugen_api.v1alpha1.output import Output
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
-from diffugen_api.v1alpha1.running import Run
+from diffugen_api.v1alpha1.run import Run
 from diffugen_api.v1alpha1.stages import Stage, graph_faults
 
 _MOST_STAGES = 16

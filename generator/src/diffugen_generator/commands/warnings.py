@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from diffugen_api.families import unnamed_background
+from diffugen_api.sample_families import unnamed_background
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Prompt
+from diffugen_api.prompt_weights import Prompt
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.denoise_paths import Way, WayFrom
 from diffugen_generator.diffusion.latents import latent_range

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from diffugen_api.weights import Prompt, pieces_of
+from diffugen_api.prompt_weights import Prompt, pieces_of
 from diffugen_generator.diffusion.components import Components, TextEncoder
 from diffugen_generator.diffusion.tokens import NO_PIECE
 

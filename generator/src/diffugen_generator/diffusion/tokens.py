@@ -17,7 +17,7 @@ from typing import NamedTuple
 from transformers import CLIPTokenizer
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Prompt, pieces_of
+from diffugen_api.prompt_weights import Prompt, pieces_of
 from diffugen_generator.failures import first_line
 from diffugen_generator.models.architecture import MARKS, encoder_of
 from diffugen_generator.models.embeddings import Embedding

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffugen_api.weights import Prompt
+from diffugen_api.prompt_weights import Prompt
 
 
 @dataclass(frozen=True, slots=True)

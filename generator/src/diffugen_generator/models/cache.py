@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from diffugen_api.addressing import canonical
+from diffugen_api.addresses import canonical
 from diffugen_api.contract import ENV_MODEL_CACHE
 from diffugen_generator.failures import CacheUnusable
 from diffugen_generator.models.digests import FileDigest

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from diffugen_api.addressing import canonical
+from diffugen_api.addresses import canonical
 from diffugen_api.contract import ENV_MODEL_CACHE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
+from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
-from diffugen_api.weights import Piece
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, Order

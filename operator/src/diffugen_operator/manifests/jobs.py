@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffugen_api import contract
-from diffugen_api.addressing import address
+from diffugen_api.addresses import address
 from diffugen_api.contract import ExitCode, Step
 from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, StageStatus

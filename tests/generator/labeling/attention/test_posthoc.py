@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Piece
+from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.posthoc import Looker

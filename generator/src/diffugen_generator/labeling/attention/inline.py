@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import plain
+from diffugen_api.prompt_weights import plain
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import Sampling
 from diffugen_generator.labeling.attention.capture import sizes_of

@@ -16,7 +16,7 @@ from diffusers import DDPMScheduler
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import plain, unweighted
+from diffugen_api.prompt_weights import plain, unweighted
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.denoise_paths import blank_channels
 from diffugen_generator.diffusion.latents import encode_pictures

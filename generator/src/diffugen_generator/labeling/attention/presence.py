@@ -15,7 +15,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from diffugen_api.plan import SpecError
-from diffugen_api.weights import Prompt, plain
+from diffugen_api.prompt_weights import Prompt, plain
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.denoise_paths import blank_channels
 from diffugen_generator.diffusion.texts import TextStates

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
+from diffugen_api.prompt_weights import plain
 from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
-from diffugen_api.weights import plain
 from diffugen_generator.failures import BadShard
 from diffugen_generator.labeling.decide.agreement import Marked, agree
 from diffugen_generator.labeling.decide.from_attention import Decision, decision_of

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoModel, AutoProcessor
 
-from diffugen_api.weights import plain
+from diffugen_api.prompt_weights import plain
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.scores import Fit
 from diffugen_generator.labeling.labeler import Seen

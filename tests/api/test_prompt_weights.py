@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffugen_api.plan import SpecError, check_weights, revision_of, samples_of, stage_recipe
+from diffugen_api.prompt_weights import Piece, Syntax, WeightError, plain, read
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_api.weights import Piece, Syntax, WeightError, plain, read
 from tests.api.specs import a_spec, spec_data, with_prompts
 
 

@@ -1,7 +1,7 @@
 """Stages before any sample is written out: how many pictures they ask for at most, and whether they can work.
 
-A family is the pictures that one template makes in one stage. Families are few, samples are millions, so a spec is
-checked at once.
+A sample family is the images that one template makes in one stage. A spec has few families and up to millions of
+samples, so checking the families takes no time.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from diffugen_api.combining import count
-from diffugen_api.derivation import Draft, Redrawing, Replacing, vocabulary_of
+from diffugen_api.combinations import count
+from diffugen_api.derived_prompts import Draft, Redrawing, Replacing, vocabulary_of
 from diffugen_api.errors import SpecError
-from diffugen_api.prompting import OBJECT_VARIABLE, asked_for, check_objects, names_of, parsed, templates_of, tried
-from diffugen_api.reading import read_prompt
+from diffugen_api.prompt_reading import read_prompt
+from diffugen_api.prompt_weights import plain
+from diffugen_api.prompts import OBJECT_VARIABLE, asked_for, check_objects, names_of, parsed, templates_of, tried
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import Img2Img, Inpaint, LabeledDatasetSpec, Stage, in_graph_order
-from diffugen_api.weights import plain
 from diffugen_api.words import Vocabulary, mentions
 
 MOST_TRIED = 10_000
@@ -27,8 +27,8 @@ MOST_TRIED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """The pictures that one template makes in one stage."""
+class SampleFamily:
+    """The images that one template makes in one stage."""
 
     template: Template
     values: Mapping[str, list[str]]
@@ -39,15 +39,15 @@ class Family:
     """How many pictures there are at most."""
 
 
-def families_of(spec: LabeledDatasetSpec) -> dict[str, list[Family]]:
-    """Return each stage's families; raise `SpecError` naming the field of a stage that cannot work."""
+def sample_families_of(spec: LabeledDatasetSpec) -> dict[str, list[SampleFamily]]:
+    """Return each stage's sample families; raise `SpecError` naming the field of a stage that cannot work."""
     asked = spec.prompts
     roots = []
     for template in templates_of(spec):
         names = names_of(template)
         number = count(names, asked.variables, asked.combine, asked.sample) * asked.samples_per_prompt
-        roots.append(Family(template, {name: asked.variables[name] for name in names}, {}, number))
-    found: dict[str, list[Family]] = {}
+        roots.append(SampleFamily(template, {name: asked.variables[name] for name in names}, {}, number))
+    found: dict[str, list[SampleFamily]] = {}
     fields = {stage.name: f"spec.stages[{number}].{stage.kind}" for number, stage in enumerate(spec.stages)}
     for stage in in_graph_order(spec.stages):
         match stage.task:
@@ -70,7 +70,7 @@ def unnamed_background(spec: LabeledDatasetSpec) -> list[str]:
     if not words:
         return []
     classes = Vocabulary({each.name: each.words for each in spec.classes}, words)
-    families = [family for families in families_of(spec).values() for family in families]
+    families = [family for families in sample_families_of(spec).values() for family in families]
     found = {
         mention.name
         for family in families
@@ -98,7 +98,9 @@ def _some(spec: LabeledDatasetSpec, stage: Stage, fields: Mapping[str, str]) -> 
         yield from change.of(draft, read_prompt(spec, draft.prompt, fields[source.name]))
 
 
-def _redrawn(spec: LabeledDatasetSpec, stage: Stage, task: Img2Img, sources: list[Family], field: str) -> list[Family]:
+def _redrawn(
+    spec: LabeledDatasetSpec, stage: Stage, task: Img2Img, sources: list[SampleFamily], field: str
+) -> list[SampleFamily]:
     known = sorted({name for family in sources for name in names_of(family.template)})
     for name in task.variables:
         if name not in known:
@@ -122,7 +124,7 @@ def _redrawn(spec: LabeledDatasetSpec, stage: Stage, task: Img2Img, sources: lis
     return made
 
 
-def _repainted(spec: LabeledDatasetSpec, task: Inpaint, sources: list[Family], field: str) -> list[Family]:
+def _repainted(spec: LabeledDatasetSpec, task: Inpaint, sources: list[SampleFamily], field: str) -> list[SampleFamily]:
     replacing = Replacing(spec, task, field)
     template = parsed(task.template, f"{field}.template") if task.template is not None else None
     named = [_named(spec, family) for family in sources]
@@ -155,23 +157,23 @@ def _repainted(spec: LabeledDatasetSpec, task: Inpaint, sources: list[Family], f
             values = {name: texts if name == OBJECT_VARIABLE else family.values[name] for name in names_of(own)}
         for prompt in tried(own, values):
             read_prompt(spec, prompt, f"{field}.template" if template is not None else f"{field}.replacements")
-        made.append(Family(own, values, words, family.most * len(texts)))
+        made.append(SampleFamily(own, values, words, family.most * len(texts)))
     return made
 
 
-def _missing(template: Template, family: Family) -> str:
+def _missing(template: Template, family: SampleFamily) -> str:
     """Return a field of `template` that a family's pictures do not have; empty where they have all."""
     known = {OBJECT_VARIABLE, *names_of(family.template)}
     return next((name for name in names_of(template) if name not in known), "")
 
 
-def _named(spec: LabeledDatasetSpec, family: Family) -> set[str]:
+def _named(spec: LabeledDatasetSpec, family: SampleFamily) -> set[str]:
     """Return the classes that a family's prompts may name."""
     vocabulary = vocabulary_of(spec, family.words)
     return {mention.name for text in _texts(spec, family) for mention in mentions(text, vocabulary)}
 
 
-def _texts(spec: LabeledDatasetSpec, family: Family) -> Iterator[str]:
+def _texts(spec: LabeledDatasetSpec, family: SampleFamily) -> Iterator[str]:
     for prompt in tried(family.template, family.values):
         yield plain(read_prompt(spec, prompt, "spec.prompts"))
     yield from family.template.literals

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from diffugen_api.errors import SpecError
+from diffugen_api.prompt_weights import Prompt, WeightError, read
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_api.weights import Prompt, WeightError, read
 
 
 def read_prompt(spec: LabeledDatasetSpec, text: str, field: str) -> Prompt:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from diffugen_api.combining import combinations
+from diffugen_api.combinations import combinations
 from diffugen_api.errors import SpecError
-from diffugen_api.prompting import OBJECT_VARIABLE, names_of, parsed
-from diffugen_api.reading import read_prompt
+from diffugen_api.prompt_reading import read_prompt
+from diffugen_api.prompt_weights import Prompt, plain
+from diffugen_api.prompts import OBJECT_VARIABLE, names_of, parsed
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import Img2Img, Inpaint, LabeledDatasetSpec
-from diffugen_api.weights import Prompt, plain
 from diffugen_api.words import Vocabulary, mentions
 
 

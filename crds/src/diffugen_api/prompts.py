@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from diffugen_api.addressing import canonical
-from diffugen_api.combining import UnequalLengthsError, check, combinations
+from diffugen_api.addresses import canonical
+from diffugen_api.combinations import UnequalLengthsError, check, combinations
 from diffugen_api.errors import SpecError
-from diffugen_api.reading import read_prompt
+from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
