@@ -62,7 +62,7 @@ class PretendCluster(Cluster):
         self._asked("get", resource.value)
         return copy.deepcopy(self.objects.get((resource.value, name)))
 
-    async def get_order(self, namespace: str, name: str) -> Object | None:
+    async def get_config_map(self, namespace: str, name: str) -> Object | None:
         self._asked("get", "configmaps")
         return copy.deepcopy(self.objects.get(("configmaps", name)))
 
@@ -78,10 +78,10 @@ class PretendCluster(Cluster):
     async def create_job(self, manifest: Object) -> Object:
         return self._create("jobs", manifest)
 
-    async def create_order(self, manifest: Object) -> Object:
+    async def create_config_map(self, manifest: Object) -> Object:
         return self._create("configmaps", manifest)
 
-    async def delete_order(self, namespace: str, name: str) -> None:
+    async def delete_config_map(self, namespace: str, name: str) -> None:
         self._asked("delete", "configmaps")
         self.objects.pop(("configmaps", name), None)
 

@@ -32,10 +32,10 @@ from diffugen_operator.observed.progress import Pace, Shard
 from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import (
     CreateJob,
-    CreateOrder,
+    CreateWorkOrder,
     Decision,
     DeleteJob,
-    DeleteOrder,
+    DeleteWorkOrder,
     ResizeJob,
     SetFinalizer,
     SuspendJob,
@@ -108,7 +108,7 @@ class Life:
         self.shards: dict[str, Shard] = {}
         self.pace: float | None = None
         self.paces: dict[str, float] = {}
-        self.queue_words: dict[str, Trouble] = {}
+        self.queue_reasons: dict[str, Trouble] = {}
         self.last: Decision | None = None
 
     # --- what the user does ---
@@ -135,7 +135,7 @@ class Life:
             pods=tuple(Pod.read(pod) for pod in self.pods.values()),
             shards=self.shards,
             pace=Pace(self.pace, self.paces),
-            queue_words=self.queue_words,
+            queue_reasons=self.queue_reasons,
         )
         return decide(dataset, observed, self.now, self.settings)
 
@@ -152,9 +152,9 @@ class Life:
                 case SetFinalizer(present):
                     assert decision.status == Dataset.read(self.raw, read_spec(self.raw)).status, "one or the other"
                     self.raw["metadata"]["finalizers"] = [FINALIZER] if present else []
-                case CreateOrder(manifest):
+                case CreateWorkOrder(manifest):
                     self.orders.add(manifest["metadata"]["name"])
-                case DeleteOrder(name):
+                case DeleteWorkOrder(name):
                     self.orders.discard(name)
                 case SuspendJob(name, suspend):
                     self.jobs[name]["spec"]["suspend"] = suspend

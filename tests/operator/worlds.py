@@ -72,10 +72,10 @@ class World:
         self.cache.put(resource, obj)
 
     async def turn(self, times: int = 1) -> float | None:
-        look_again = None
+        reconcile_after = None
         for _ in range(times):
-            look_again = await self.reconciler.reconcile(KEY)
-        return look_again
+            reconcile_after = await self.reconciler.reconcile(KEY)
+        return reconcile_after
 
     def asked(self) -> list[str]:
         """Return what was asked of the API server since the last look."""

@@ -188,7 +188,7 @@ class Operator:
 
     async def _reconcile(self, key: Key) -> None:
         try:
-            look_again = await self._reconciler.reconcile(key)
+            reconcile_after = await self._reconciler.reconcile(key)
         except ChildStoppingError as stopping:
             self._metrics.reconciles.labels("waiting").inc()
             pause = self._queue.failed(key, at_least=1)
@@ -204,10 +204,10 @@ class Operator:
         else:
             self._metrics.reconciles.labels("ok").inc()
             self._queue.done(key)
-            if look_again == 0:  # What was asked for has only been entered.
+            if reconcile_after == 0:  # What was asked for has only been entered.
                 self._queue.add(key, urgent=True)
-            elif look_again is not None:
-                self._queue.add_after(key, look_again)
+            elif reconcile_after is not None:
+                self._queue.add_after(key, reconcile_after)
 
     async def _failed(self, key: Key, error: ApiError) -> None:
         if error.code in (404, 409):

@@ -148,7 +148,7 @@ async def test_what_is_not_there_is_none(api: ApiServer, cluster: Cluster) -> No
     api.will({}, 404).will({}, 404)
 
     assert await cluster.get(Resource.JOBS, "vision", "j") is None
-    assert await cluster.get_order("vision", "o") is None
+    assert await cluster.get_config_map("vision", "o") is None
 
 
 async def test_the_api_servers_words_and_its_wait_are_kept(api: ApiServer, cluster: Cluster) -> None:

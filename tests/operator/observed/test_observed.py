@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted, read_spec
+from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
 from tests.operator.lives import a_raw_dataset
@@ -40,7 +40,7 @@ def test_a_termination_message_that_is_not_ours_is_kept_as_words() -> None:
     ended = a_pod(containerStatuses=[a_container(terminated={"exitCode": 128, "message": " no such file\n"})]).ended
 
     assert ended is not None
-    assert (ended.outcome, ended.said) == (None, "no such file")
+    assert (ended.outcome, ended.message) == (None, "no such file")
 
 
 def test_an_evicted_pod_says_why() -> None:
@@ -131,7 +131,7 @@ def test_a_good_spec_is_read_into_revision_and_store() -> None:
 def test_a_spec_that_cannot_be_read_names_the_field(changes: dict[str, Any], words: str) -> None:
     unfit = read_spec(a_raw_dataset(**changes))
 
-    assert isinstance(unfit, Unfit)
+    assert isinstance(unfit, InvalidSpec)
     assert unfit.reason == "InvalidSpec"
     assert words in unfit.message
 

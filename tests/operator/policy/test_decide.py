@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffugen_operator.policy.actions import CreateJob, CreateOrder
+from diffugen_operator.policy.actions import CreateJob, CreateWorkOrder
 from tests.operator.lives import a_life, a_plan
 
 
@@ -12,7 +12,7 @@ def test_a_new_dataset_enters_the_ledger_before_anything_is_created() -> None:
     decision = life.turn()
 
     assert decision.actions == []
-    assert decision.look_again == 0
+    assert decision.reconcile_after == 0
     assert (life.status.attempt, life.status.planned, life.status.stages) == (1, False, [])
     assert life.condition("Reconciling") == ("Accepted", "The dataset was accepted.")
 
@@ -23,7 +23,7 @@ def test_then_its_order_and_its_plan_job_are_created_in_this_order() -> None:
 
     decision = life.turn()
 
-    assert [type(action) for action in decision.actions] == [CreateOrder, CreateJob]
+    assert [type(action) for action in decision.actions] == [CreateWorkOrder, CreateJob]
     assert life.job_names() == ["plan"]
     assert life.shown() == ("planning", "", "Planning")
 
@@ -85,7 +85,7 @@ def test_at_rest_nothing_is_done_and_the_status_stays_as_it_is() -> None:
     decision = life.later(3600).turn()
 
     assert decision.actions == []
-    assert decision.look_again is None
+    assert decision.reconcile_after is None
     assert life.raw["status"] == before
 
 
@@ -118,7 +118,7 @@ def test_labels_alone_are_decided_without_a_gpu() -> None:
 def test_a_running_stage_is_looked_at_again_for_its_progress() -> None:
     life = a_life().until_drawing()
 
-    assert life.turn().look_again == life.settings.scrape_interval
+    assert life.turn().reconcile_after == life.settings.scrape_interval
 
 
 def test_a_job_deleted_by_hand_is_created_anew_once_it_is_gone() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from diffugen_api.contract import FINALIZER, Outcome
 from diffugen_operator.kube.api import ApiError
-from diffugen_operator.policy.actions import CreateJob, CreateOrder, DeleteJob, SetFinalizer
+from diffugen_operator.policy.actions import CreateJob, CreateWorkOrder, DeleteJob, SetFinalizer
 from diffugen_operator.policy.announcements import announcements
 from diffugen_operator.settings import Settings
 from tests.operator.clusters import CrashError
@@ -43,7 +43,7 @@ def test_with_retain_there_is_no_finalizer_and_nothing_to_do_in_any_phase(phase:
     decision = life.delete().turn()
 
     assert "finalizers" not in life.raw["metadata"]
-    assert (decision.actions, decision.look_again) == ((), None)
+    assert (decision.actions, decision.reconcile_after) == ((), None)
     assert life.status == before
 
 
@@ -76,7 +76,7 @@ def test_the_finalizer_comes_before_anything_else() -> None:
     decision = life.turn()
 
     assert decision.actions == [SetFinalizer(present=True)]
-    assert (life.status.attempt, decision.look_again) == (0, 0)
+    assert (life.status.attempt, decision.reconcile_after) == (0, 0)
 
 
 def test_the_finalizer_follows_the_policy() -> None:
@@ -107,7 +107,7 @@ def test_the_clean_up_enters_the_ledger_before_anything_is_created() -> None:
 
     assert life.turn().actions == ()
     assert (life.status.attempt, life.status.clean_up_start_time) == (2, "2026-11-22T12:00:00Z")
-    assert {type(action) for action in life.turn().actions} == {DeleteJob, CreateOrder, CreateJob}
+    assert {type(action) for action in life.turn().actions} == {DeleteJob, CreateWorkOrder, CreateJob}
 
 
 def test_the_clean_up_is_neither_queued_nor_under_the_works_deadline_nor_deleted_in_the_foreground() -> None:
@@ -140,7 +140,7 @@ def test_a_clean_up_that_fails_says_how_it_can_go_on_or_end() -> None:
         "The store is not cleaned up: the store said no. After an edit or a retry it is tried once more; "
         "spec.deletionPolicy: Retain lets the resource go at once, and at 2026-11-22T12:30:00Z it is let go anyway."
     )
-    assert life.turn().look_again == 1800
+    assert life.turn().reconcile_after == 1800
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_clean_up_that_is_refused_for_good_waits_for_its_mend() -> None:
 
     life.refuse("InvalidPodTemplate", "unknown field")
 
-    assert life.turn().look_again == 1800, "and does not ask again and again"
+    assert life.turn().reconcile_after == 1800, "and does not ask again and again"
     assert life.edit(run={}).settle().job_names() == ["delete"]
 
 

@@ -210,17 +210,17 @@ def test_pods_that_do_not_come_are_looked_for_when_they_are_due() -> None:
     life = a_life()
     life.turn()
 
-    assert life.turn().look_again == 61
+    assert life.turn().reconcile_after == 61
 
 
 def test_pods_that_do_not_start_are_looked_at_when_they_are_due_and_then_left_alone() -> None:
     life = a_life().until_planning().pod_starts("plan")
 
-    assert life.turn().look_again == 120
-    assert life.later(120).turn().look_again == 1
+    assert life.turn().reconcile_after == 120
+    assert life.later(120).turn().reconcile_after == 1
     before = life.later(1).settle().raw["status"]
     assert life.later(60).settle().raw["status"] == before
-    assert life.turn().look_again == life.settings.no_progress_after - 181
+    assert life.turn().reconcile_after == life.settings.no_progress_after - 181
 
 
 def test_a_pod_that_is_slow_to_start_is_no_hold_up_while_others_run() -> None:
@@ -313,6 +313,6 @@ def test_a_request_over_quota_stands_in_line() -> None:
 
     decision = life.refuse("QuotaExceeded", "exceeded quota: jobs", for_good=False)
 
-    assert decision.look_again == 30
+    assert decision.reconcile_after == 30
     assert life.condition("Queued") == ("QuotaExceeded", "exceeded quota: jobs")
     assert life.condition("Stalled") is None

@@ -63,8 +63,8 @@ def test_a_lost_node_holds_up_the_new_run_only_so_long() -> None:
     life.edit(**OTHER_PROMPTS).settle()
 
     assert life.last is not None
-    assert life.last.look_again == life.settings.termination_grace + 60
-    life.later(life.last.look_again).settle()
+    assert life.last.reconcile_after == life.settings.termination_grace + 60
+    life.later(life.last.reconcile_after).settle()
 
     assert life.job_names() == ["base", "plan"]
 

@@ -213,7 +213,7 @@ def test_a_plan_is_believed_alike_where_a_stage_has_its_name() -> None:
 def test_it_is_looked_at_when_it_is_due() -> None:
     life = a_life().until_planning().pod("plan", phase="Pending").settle()
 
-    assert life.later(600).turn().look_again == HALF_AN_HOUR - 600
+    assert life.later(600).turn().reconcile_after == HALF_AN_HOUR - 600
 
 
 def test_it_can_be_switched_off() -> None:

@@ -139,7 +139,7 @@ def test_a_request_that_is_refused_for_good_leaves_no_job_running() -> None:
     life = a_life("base", "more", run={"parallelism": 1}).until_drawing(a_plan("base"), a_plan("more"))
     life.edit(run={"parallelism": 2, "podTemplate": {"spec": {"nodeSelectr": {}}}})
 
-    assert life.refuse("InvalidPodTemplate", "unknown field").look_again == 0
+    assert life.refuse("InvalidPodTemplate", "unknown field").reconcile_after == 0
     life.settle()
 
     assert life.condition("Stalled") is not None

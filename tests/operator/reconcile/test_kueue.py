@@ -11,7 +11,7 @@ import pytest
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.observed.base import Trouble
 from diffugen_operator.policy.actions import CreateJob, DeleteJob
-from diffugen_operator.reconcile.kueue import Kueue, words_of
+from diffugen_operator.reconcile.kueue import Kueue, why_not_admitted
 from tests.operator.clusters import PretendCluster
 from tests.operator.lives import Life, a_life, a_plan
 
@@ -69,7 +69,7 @@ def test_every_job_waits_in_the_queue(life: Life, what: str) -> None:
 def test_kueues_own_words_are_told_where_they_can_be_read() -> None:
     life = planning()
     job = life.job("plan")["metadata"]["name"]
-    life.queue_words[job] = Trouble(reason="Preempted", message="Preempted for a workload of higher priority")
+    life.queue_reasons[job] = Trouble(reason="Preempted", message="Preempted for a workload of higher priority")
     life.settle()
 
     said = f"Job {job} waits in Kueue's queue gpus: Preempted for a workload of higher priority."
@@ -100,7 +100,7 @@ ADMITTED = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved"
 def test_a_workload_says_what_took_its_quota_and_what_it_waits_for(
     conditions: list[dict[str, str]], said: Trouble | None
 ) -> None:
-    assert words_of({"status": {"conditions": conditions}}) == said
+    assert why_not_admitted({"status": {"conditions": conditions}}) == said
 
 
 class Workloads(PretendCluster):
@@ -123,8 +123,8 @@ class Workloads(PretendCluster):
 async def test_words_are_read_by_the_jobs_uid() -> None:
     kueue = Kueue(Workloads(None), lambda: 0.0)
 
-    assert await kueue.words_about("vision", "known") == Trouble(reason="Pending", message=PENDING["message"])
-    assert await kueue.words_about("vision", "unknown") is None
+    assert await kueue.why_waiting("vision", "known") == Trouble(reason="Pending", message=PENDING["message"])
+    assert await kueue.why_waiting("vision", "unknown") is None
 
 
 @pytest.mark.parametrize("code", [403, 404])
@@ -133,12 +133,12 @@ async def test_without_kueue_or_the_right_to_read_it_nothing_is_said_and_it_is_l
     workloads = Workloads(ApiError(code, "", "no"))
     kueue = Kueue(workloads, lambda: seconds)
 
-    assert [await kueue.words_about("vision", "known") for _ in range(3)] == [None, None, None]
+    assert [await kueue.why_waiting("vision", "known") for _ in range(3)] == [None, None, None]
     assert workloads.asked == 1
     assert not kueue.readable
 
     seconds, workloads.refusal = 601.0, None
-    assert await kueue.words_about("vision", "known") is not None
+    assert await kueue.why_waiting("vision", "known") is not None
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ async def test_a_kueue_in_trouble_says_nothing_and_is_asked_again_soon(trouble: 
     workloads = Workloads(trouble)
     kueue = Kueue(workloads, lambda: seconds)
 
-    assert [await kueue.words_about("vision", "known") for _ in range(3)] == [None, None, None]
+    assert [await kueue.why_waiting("vision", "known") for _ in range(3)] == [None, None, None]
     assert workloads.asked == 1
     assert kueue.readable, "so that its Jobs are looked at again"
 
     seconds, workloads.refusal = 31.0, None
-    assert await kueue.words_about("vision", "known") is not None
+    assert await kueue.why_waiting("vision", "known") is not None
 
 
 async def test_a_kueue_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ async def test_a_kueue_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
 
     workloads.workloads_of = workloads_of  # type: ignore[method-assign]  # a Kueue that hangs
     async with asyncio.timeout(5):
-        assert await Kueue(workloads, lambda: 0.0).words_about("vision", "known") is None
+        assert await Kueue(workloads, lambda: 0.0).why_waiting("vision", "known") is None
 
 
 def test_it_is_queued_from_the_first_status_on() -> None:

@@ -136,7 +136,7 @@ async def test_a_refused_order_is_no_fault_of_the_pod_template(changes: dict[str
     await world.turn()
 
     (stalled,) = [c for c in world.dataset["status"]["conditions"] if c["type"] == "Stalled"]
-    assert (stalled["reason"], stalled["message"]) == ("OrderRejected", "the object is too large")
+    assert (stalled["reason"], stalled["message"]) == ("ConfigMapRejected", "the object is too large")
 
 
 async def test_over_quota_it_stands_in_line_and_comes_back() -> None:

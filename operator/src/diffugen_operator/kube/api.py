@@ -123,7 +123,7 @@ class Cluster:
         """Return an object, or None where there is none."""
         return await self._get(_path(resource, namespace, name))
 
-    async def get_order(self, namespace: str, name: str) -> Object | None:
+    async def get_config_map(self, namespace: str, name: str) -> Object | None:
         """Return a ConfigMap, or None where there is none."""
         return await self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
 
@@ -132,12 +132,12 @@ class Cluster:
         path = _path(Resource.JOBS, manifest["metadata"]["namespace"])
         return await self._request("POST", path, params={"fieldValidation": "Strict"}, body=manifest)
 
-    async def create_order(self, manifest: Object) -> Object:
+    async def create_config_map(self, manifest: Object) -> Object:
         """Create a ConfigMap."""
         namespace = manifest["metadata"]["namespace"]
         return await self._request("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=manifest)
 
-    async def delete_order(self, namespace: str, name: str) -> None:
+    async def delete_config_map(self, namespace: str, name: str) -> None:
         """Delete a ConfigMap, if it is there."""
         await self._delete(f"/api/v1/namespaces/{namespace}/configmaps/{name}", {})
 

@@ -69,8 +69,8 @@ class Schedule:
     def add_later(self, key: Key, when: float) -> None:
         """Put the key in line at `when`, unless it comes up before."""
         when = max(when, self._not_before.get(key, when))
-        in_line = key in self._ready or key in self._urgent or key in self._again
-        if in_line or self._later.get(key, when + 1) <= when:
+        queued_phase = key in self._ready or key in self._urgent or key in self._again
+        if queued_phase or self._later.get(key, when + 1) <= when:
             return
         self._later[key] = when
         heapq.heappush(self._heap, (when, key))

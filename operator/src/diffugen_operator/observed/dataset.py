@@ -27,22 +27,22 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class InvalidSpec:
     """A spec with which nothing can be begun, and why."""
 
     reason: str
     message: str
 
 
-def read_spec(raw: Raw) -> Wanted | Unfit:
+def read_spec(raw: Raw) -> Wanted | InvalidSpec:
     """Read a dataset's spec; say what is wrong with it where it cannot be worked on."""
     try:
         spec = LabeledDatasetSpec.model_validate(raw.get("spec") or {})
     except ValidationError as error:
-        return Unfit(reasons.INVALID_SPEC, _first_fault(error))
+        return InvalidSpec(reasons.INVALID_SPEC, _first_fault(error))
     if spec.output.s3 is None:
         message = "spec.output.s3 is not set: name the endpoint and the bucket that the dataset goes to."
-        return Unfit(reasons.STORE_NOT_SET, message)
+        return InvalidSpec(reasons.STORE_NOT_SET, message)
     return Wanted(spec, revision_of(spec), store_of(spec))
 
 
@@ -67,16 +67,16 @@ class Dataset:
     finalizers: tuple[str, ...]
     retry_at: str
     """The retry annotation; empty where there is none."""
-    wanted: Wanted | Unfit
+    wanted: Wanted | InvalidSpec
     status: LabeledDatasetStatus
 
     @property
-    def guarded(self) -> bool:
+    def has_our_finalizer(self) -> bool:
         """Whether our finalizer keeps it."""
         return FINALIZER in self.finalizers
 
     @classmethod
-    def read(cls, raw: Raw, wanted: Wanted | Unfit) -> Self:
+    def read(cls, raw: Raw, wanted: Wanted | InvalidSpec) -> Self:
         """Read the API object; `wanted` is its spec, read before."""
         metadata = raw["metadata"]
         return cls(

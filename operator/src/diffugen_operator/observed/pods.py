@@ -24,7 +24,7 @@ class Ended:
     reason: str
     """The kubelet's word for it: Completed, Error, OOMKilled, …"""
     outcome: Outcome | None
-    said: str
+    message: str
     """What the kubelet, or a program that is not ours, says of it."""
     finished_at: str
 
@@ -129,6 +129,6 @@ def _ended(state: Raw) -> Ended | None:
         exit_code=terminated.get("exitCode", 0),
         reason=terminated.get("reason", ""),
         outcome=outcome,
-        said="" if outcome is not None else (terminated.get("message") or "").strip(),
+        message="" if outcome is not None else (terminated.get("message") or "").strip(),
         finished_at=terminated.get("finishedAt") or "",
     )

@@ -23,7 +23,7 @@ class Observed:
     shards: Mapping[str, Shard] = field(default_factory=dict)
     """What running pods say of their shards, by pod."""
     pace: Pace = field(default_factory=Pace)
-    queue_words: Mapping[str, Trouble] = field(default_factory=dict)
+    queue_reasons: Mapping[str, Trouble] = field(default_factory=dict)
     """What Kueue says of the Jobs that wait in its queues, by Job, where it may be read."""
 
     def job(self, name: str) -> Job | None:

@@ -12,14 +12,14 @@ from diffugen_operator.status.conditions import Phase
 
 
 @dataclass(frozen=True, slots=True)
-class CreateOrder:
+class CreateWorkOrder:
     """Create the run's ConfigMap, or take the one that is there."""
 
     manifest: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteOrder:
+class DeleteWorkOrder:
     """Delete a former run's ConfigMap."""
 
     name: str
@@ -69,7 +69,7 @@ class SetFinalizer:
     present: bool
 
 
-Action = SetFinalizer | CreateOrder | DeleteOrder | CreateJob | SuspendJob | ResizeJob | DeleteJob
+Action = SetFinalizer | CreateWorkOrder | DeleteWorkOrder | CreateJob | SuspendJob | ResizeJob | DeleteJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +78,14 @@ class Decision:
 
     status: LabeledDatasetStatus
     actions: Sequence[Action] = ()
-    look_again: float | None = None
+    reconcile_after: float | None = None
     """Reconcile again after so many seconds, even if nothing is heard; None where events suffice."""
     plan: Sequence[StagePlan] = ()
     """What the plan step found, where it has just ended: told once, and no part of the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class StepResult:
     """What one step of the run wants: its actions, the ledger as it stands then, and what is seen.
 
     No phase means that the step is done and the next one's turn has come.

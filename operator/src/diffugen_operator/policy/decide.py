@@ -14,18 +14,18 @@ from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests.jobs import RunPlan
 from diffugen_operator.observed.base import Trouble
-from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted
+from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted
 from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy import deletion, publish_step, runs
-from diffugen_operator.policy.actions import Action, Decision, DeleteJob, SuspendJob, Turn
+from diffugen_operator.policy.actions import Action, Decision, DeleteJob, StepResult, SuspendJob
 from diffugen_operator.policy.plan_step import PLAN, planned
-from diffugen_operator.policy.pod_steps import Doing, Lost, look_at
+from diffugen_operator.policy.pod_steps import InProgress, ResultLost, look_at
 from diffugen_operator.policy.pod_troubles import PODS_DUE, START_DUE
 from diffugen_operator.policy.publish_step import PUBLISH, published
-from diffugen_operator.policy.runs import Again
-from diffugen_operator.policy.stages import stages_turn
+from diffugen_operator.policy.runs import Restart
+from diffugen_operator.policy.stages import advance_stages
 from diffugen_operator.policy.stall import stalls_at, watched
-from diffugen_operator.policy.suspension import held
+from diffugen_operator.policy.suspension import suspended_run
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import STALLED, Phase, find
 from diffugen_operator.status.rendering import is_halted, presented
@@ -34,12 +34,12 @@ from diffugen_operator.status.rendering import is_halted, presented
 def decide(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
     """Return what to do now, and the status to write once that is done."""
     if dataset.deleting:
-        return deletion.farewell(dataset, observed, now, settings)
+        return deletion.on_deletion(dataset, observed, now, settings)
     if (change := deletion.change_of_finalizer(dataset)) is not None:  # Before anything is written to the store.
-        return Decision(status=dataset.status, actions=[change], look_again=0)
+        return Decision(status=dataset.status, actions=[change], reconcile_after=0)
     wanted = dataset.wanted
-    if isinstance(wanted, Unfit):
-        ledger = held(runs.run_key(dataset), dataset.status, None, observed, now).ledger
+    if isinstance(wanted, InvalidSpec):
+        ledger = suspended_run(runs.run_key(dataset), dataset.status, None, observed, now).ledger
         phase = Phase.stalled("", wanted.reason, wanted.message)
         status = presented(dataset, ledger, phase, now=now)
         return Decision(status=status, actions=_suspensions(dataset, observed))
@@ -71,7 +71,7 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
         phase = Phase.published(publish_step.message(ledger))
         return Decision(status=presented(dataset, ledger, phase, now=now), actions=strays)
     if wanted.spec.suspend:
-        rests = held(runs.run_key(dataset), ledger, wanted.spec, observed, now)
+        rests = suspended_run(runs.run_key(dataset), ledger, wanted.spec, observed, now)
         actions = [*strays, *_suspensions(dataset, observed)]
         return Decision(status=presented(dataset, rests.ledger, rests.phase, now=now), actions=actions, plan=rests.plan)
     if (wait := runs.still_stopping(dataset, observed, settings, now)) is not None:
@@ -79,19 +79,19 @@ def _go_on(dataset: Dataset, wanted: Wanted, observed: Observed, now: datetime, 
 
     run = RunPlan(key=runs.run_key(dataset), spec=wanted.spec, settings=settings)
     turn = _turn(run, ledger, observed, now)
-    if isinstance(turn, Again):
+    if isinstance(turn, Restart):
         return runs.started_over(dataset, wanted, turn, now)
     turn = watched(dataset, turn, observed, now, settings)
     phase = turn.phase or Phase.published(publish_step.message(turn.ledger))
     return Decision(
         status=presented(dataset, turn.ledger, phase, now=now, pace=observed.pace),
         actions=[*strays, *turn.actions],
-        look_again=_next_look(turn, observed, now, settings),
+        reconcile_after=_next_look(turn, observed, now, settings),
         plan=turn.plan,
     )
 
 
-def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings) -> float | None:
+def _next_look(turn: StepResult, observed: Observed, now: datetime, settings: Settings) -> float | None:
     """Return when to look again though no event comes: for progress, for pods that are due, for a stall."""
     if turn.phase is None:
         return None
@@ -108,30 +108,30 @@ def _next_look(turn: Turn, observed: Observed, now: datetime, settings: Settings
     return max(1.0, (min(looks) - now).total_seconds()) if looks else None
 
 
-def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn | Again:
+def _turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> StepResult | Restart:
     """Plan, stages, publish: each has its turn when the one before it is done; or why the run starts over."""
     stage_plans: Sequence[StagePlan] = ()
     if not ledger.planned:
         plan = look_at(PLAN, run, observed, now)
-        if isinstance(plan, Lost):
-            return Again.WORD_LOST
-        if isinstance(plan, Doing):
-            return Turn(ledger=ledger, actions=plan.actions, phase=plan.phase)
+        if isinstance(plan, ResultLost):
+            return Restart.RESULT_LOST
+        if isinstance(plan, InProgress):
+            return StepResult(ledger=ledger, actions=plan.actions, phase=plan.phase)
         ledger, stage_plans = planned(ledger, run.spec, plan.outcome), plan.outcome.plan or ()
-    stages = replace(stages_turn(run, ledger, observed, now), plan=stage_plans)
+    stages = replace(advance_stages(run, ledger, observed, now), plan=stage_plans)
     return stages if stages.phase is not None else _publish_turn(run, stages, observed, now)
 
 
-def _publish_turn(run: RunPlan, stages: Turn, observed: Observed, now: datetime) -> Turn | Again:
+def _publish_turn(run: RunPlan, stages: StepResult, observed: Observed, now: datetime) -> StepResult | Restart:
     ledger = stages.ledger
     publish = look_at(PUBLISH, run, observed, now)
-    if isinstance(publish, Lost):
-        return Again.WORD_LOST
-    if isinstance(publish, Doing) and publish.phase.reason == REASON_INCOMPLETE:
+    if isinstance(publish, ResultLost):
+        return Restart.RESULT_LOST
+    if isinstance(publish, InProgress) and publish.phase.reason == REASON_INCOMPLETE:
         if ledger.replans < runs.MOST_REPLANS:
-            return Again.WORK_LOST
+            return Restart.WORK_LOST
         return replace(stages, phase=runs.with_replans(publish.phase))
-    if isinstance(publish, Doing):
+    if isinstance(publish, InProgress):
         return replace(stages, actions=publish.actions, phase=publish.phase)
     return replace(stages, ledger=published(ledger, publish.outcome, publish.at))
 
@@ -147,9 +147,9 @@ def refused(dataset: Dataset, decision: Decision, trouble: Trouble, now: datetim
         return deletion.abandoned(dataset, "The namespace is being deleted too: no Job can be created in it.", now)
     if for_good:
         phase = Phase.stalled(step, trouble.reason, trouble.message)
-        return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=0)
+        return Decision(status=presented(dataset, dataset.status, phase, now=now), reconcile_after=0)
     phase = Phase.working(step, reasons.QUEUED, trouble.message, queued=trouble)
-    return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=30)
+    return Decision(status=presented(dataset, dataset.status, phase, now=now), reconcile_after=30)
 
 
 def _stopping(
@@ -158,7 +158,7 @@ def _stopping(
     message = "The pods of the former run finish what they are at and stop; then this run goes on."
     phase = Phase.working("planning", reasons.STOPPING, message)
     status = presented(dataset, ledger, phase, now=now)
-    return Decision(status=status, actions=strays, look_again=wait.total_seconds())
+    return Decision(status=status, actions=strays, reconcile_after=wait.total_seconds())
 
 
 def _suspensions(dataset: Dataset, observed: Observed) -> list[Action]:

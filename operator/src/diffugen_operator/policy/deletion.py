@@ -21,11 +21,11 @@ from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs
 from diffugen_operator.manifests.jobs import RunPlan
 from diffugen_operator.observed.base import read_time, write_time
-from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted
+from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted
 from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy import runs
 from diffugen_operator.policy.actions import Decision, SetFinalizer
-from diffugen_operator.policy.pod_steps import Doing, Done, SinglePodStep, look_at
+from diffugen_operator.policy.pod_steps import Done, InProgress, SinglePodStep, look_at
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import READY, Kind, Phase, sentence
 from diffugen_operator.status.rendering import is_halted, presented
@@ -49,16 +49,16 @@ _OVER = (reasons.CLEANED_UP, reasons.CLEAN_UP_ABANDONED)
 
 def change_of_finalizer(dataset: Dataset) -> SetFinalizer | None:
     """Return how our finalizer has to change for the policy, or None where it is as it should be."""
-    if isinstance(dataset.wanted, Unfit):  # No spec, no policy: it stays as it was.
+    if isinstance(dataset.wanted, InvalidSpec):  # No spec, no policy: it stays as it was.
         return None
     wanted = dataset.wanted.spec.deletion_policy == "Delete"
-    return None if wanted == dataset.guarded else SetFinalizer(present=wanted)
+    return None if wanted == dataset.has_our_finalizer else SetFinalizer(present=wanted)
 
 
-def farewell(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
+def on_deletion(dataset: Dataset, observed: Observed, now: datetime, settings: Settings) -> Decision:
     """Return what to do about a dataset that is being deleted."""
     status = dataset.status
-    if not dataset.guarded:  # A finalizer cannot be added any more.
+    if not dataset.has_our_finalizer:  # A finalizer cannot be added any more.
         return Decision(status=status)
     if change_of_finalizer(dataset) is not None or _is_over(status):
         return Decision(status=status, actions=[SetFinalizer(present=False)])
@@ -71,8 +71,8 @@ def farewell(dataset: Dataset, observed: Observed, now: datetime, settings: Sett
     if now >= due:
         return abandoned(dataset, f"It did not end within {settings.clean_up_timeout:.0f} s.", now)
     decision = _go_on(dataset, observed, now, settings, due)
-    looks = [look for look in (decision.look_again, (due - now).total_seconds()) if look is not None]
-    return replace(decision, look_again=min(looks))
+    looks = [look for look in (decision.reconcile_after, (due - now).total_seconds()) if look is not None]
+    return replace(decision, reconcile_after=min(looks))
 
 
 def abandoned(dataset: Dataset, why: str, now: datetime) -> Decision:
@@ -84,7 +84,7 @@ def abandoned(dataset: Dataset, why: str, now: datetime) -> Decision:
         f"{_place(dataset)} stays there.{last}"
     )
     phase = Phase.stalled(SHOWN, reasons.CLEAN_UP_ABANDONED, message)
-    return Decision(status=presented(dataset, dataset.status, phase, now=now), look_again=0)
+    return Decision(status=presented(dataset, dataset.status, phase, now=now), reconcile_after=0)
 
 
 def _is_over(status: LabeledDatasetStatus) -> bool:
@@ -107,7 +107,7 @@ def _begin(dataset: Dataset, why: str, now: datetime) -> Decision:
         }
     )
     phase = Phase.working(SHOWN, reasons.CLEANING_UP, why)
-    return Decision(status=presented(dataset, ledger, phase, now=now), look_again=0)
+    return Decision(status=presented(dataset, ledger, phase, now=now), reconcile_after=0)
 
 
 def _go_on(dataset: Dataset, observed: Observed, now: datetime, settings: Settings, due: datetime) -> Decision:
@@ -115,24 +115,24 @@ def _go_on(dataset: Dataset, observed: Observed, now: datetime, settings: Settin
     strays = runs.delete_strays(dataset, observed)
     if is_halted(status):
         return Decision(status=status, actions=strays)
-    if isinstance(wanted, Unfit):
+    if isinstance(wanted, InvalidSpec):
         phase = _stuck(Phase.stalled(SHOWN, wanted.reason, wanted.message), due)
         return Decision(status=presented(dataset, status, phase, now=now), actions=strays)
     if (wait := runs.still_stopping(dataset, observed, settings, now)) is not None:
         message = "The pods of the dataset's run finish what they are at and stop; then its objects are deleted."
         phase = Phase.working(SHOWN, reasons.STOPPING, message)
         status = presented(dataset, status, phase, now=now)
-        return Decision(status=status, actions=strays, look_again=wait.total_seconds())
+        return Decision(status=status, actions=strays, reconcile_after=wait.total_seconds())
 
     run = RunPlan(key=runs.run_key(dataset), spec=_for_clean_up(wanted.spec), settings=settings)
     step = look_at(DELETE, run, observed, now)
-    if isinstance(step, Doing):
+    if isinstance(step, InProgress):
         status = presented(dataset, status, _stuck(step.phase, due), now=now)
         return Decision(status=status, actions=[*strays, *step.actions])
     # Of a Job that completed and whose pod is gone, the word is lost: what it did is done all the same.
     said = f" ({step.outcome.message})" if isinstance(step, Done) else ""
     phase = Phase.working(SHOWN, reasons.CLEANED_UP, f"The dataset's objects in {_place(dataset)} are deleted{said}.")
-    return Decision(status=presented(dataset, status, phase, now=now), actions=strays, look_again=0)
+    return Decision(status=presented(dataset, status, phase, now=now), actions=strays, reconcile_after=0)
 
 
 def _stuck(phase: Phase, due: datetime) -> Phase:

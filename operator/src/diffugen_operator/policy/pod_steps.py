@@ -20,8 +20,8 @@ from diffugen_operator.observed.base import Trouble, write_time
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.situation import Observed
-from diffugen_operator.policy.actions import Action, CreateJob, CreateOrder, SuspendJob
-from diffugen_operator.policy.pod_troubles import held_up, in_line, last_failure
+from diffugen_operator.policy.actions import Action, CreateJob, CreateWorkOrder, SuspendJob
+from diffugen_operator.policy.pod_troubles import last_failure, pod_trouble, queued_phase
 from diffugen_operator.status.conditions import Phase, sentence
 
 
@@ -45,7 +45,7 @@ class SinglePodStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class InProgress:
     """The step is not done: what it wants, and what is seen."""
 
     phase: Phase
@@ -54,7 +54,7 @@ class Doing:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The step is done, and this is its word."""
+    """The step is done, and this is its result."""
 
     outcome: Outcome
     at: str
@@ -62,32 +62,32 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """The step is done, but nothing is left of its word."""
+class ResultLost:
+    """The step is done, but nothing is left of its result."""
 
 
-def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime) -> Doing | Done | Lost:
+def look_at(step: SinglePodStep, run: RunPlan, observed: Observed, now: datetime) -> InProgress | Done | ResultLost:
     """Return where the step stands, and what it wants."""
     working = Phase.working(step.shown, step.working, step.message)
     job = observed.job(names.job_name(run.key, step.step))
     if job is None:
-        orders = (CreateOrder(step.order(run)),) if step.order is not None else ()
+        orders = (CreateWorkOrder(step.order(run)),) if step.order is not None else ()
         creation = CreateJob(step.manifest(run))
         queue = run.spec.run.queue_name
-        phase = in_line(step.shown, creation.name, queue) if queue else working
-        return Doing(phase, (*orders, creation))
+        phase = queued_phase(step.shown, creation.name, queue) if queue else working
+        return InProgress(phase, (*orders, creation))
     if job.failure is not None:
-        return Doing(_failure(step, job, observed.pods_of(job)))
+        return InProgress(_failure(step, job, observed.pods_of(job)))
     if job.complete:
         return _result(step, job, observed.pods_of(job), now)
     if job.deleting_since is not None:
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
-        return Doing(Phase.working(step.shown, reasons.FORMER_JOB_STOPPING, message))
+        return InProgress(Phase.working(step.shown, reasons.FORMER_JOB_STOPPING, message))
     resume = (SuspendJob(job.name, suspend=False),) if job.suspended and not job.queue else ()
-    return Doing(held_up(step.shown, job, observed, now) or working, resume)
+    return InProgress(pod_trouble(step.shown, job, observed, now) or working, resume)
 
 
-def word_of(step: SinglePodStep, key: RunKey, observed: Observed, now: datetime) -> Done | None:
+def result_of(step: SinglePodStep, key: RunKey, observed: Observed, now: datetime) -> Done | None:
     """Return the word of a step that is done, where there is one; of one that is not done, nothing is wanted."""
     job = observed.job(names.job_name(key, step.step))
     if job is None or not job.complete:
@@ -96,18 +96,18 @@ def word_of(step: SinglePodStep, key: RunKey, observed: Observed, now: datetime)
     return result if isinstance(result, Done) else None
 
 
-def _result(step: SinglePodStep, job: Job, pods: list[Pod], now: datetime) -> Doing | Done | Lost:
+def _result(step: SinglePodStep, job: Job, pods: list[Pod], now: datetime) -> InProgress | Done | ResultLost:
     ended = [pod.ended for pod in pods if pod.ended is not None and pod.ended.exit_code == 0]
     outcomes = [end.outcome for end in ended if end.outcome is not None]
     if (answer := next((outcome for outcome in outcomes if step.answers(outcome)), None)) is not None:
         return Done(answer, job.completion_time or write_time(now))
     if not ended:
-        return Lost()
+        return ResultLost()
     message = (
         f"A pod of Job {job.name} ended well but left no result: "
         "is its image a DiffuGen generator of this operator's version?"
     )
-    return Doing(Phase.stalled(step.shown, reasons.NO_OUTCOME, message))
+    return InProgress(Phase.stalled(step.shown, reasons.NO_OUTCOME, message))
 
 
 def _failure(step: SinglePodStep, job: Job, pods: list[Pod]) -> Phase:

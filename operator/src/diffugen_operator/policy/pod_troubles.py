@@ -26,14 +26,14 @@ _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCo
 """Exit codes after which nothing is tried again."""
 
 
-def held_up(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
+def pod_trouble(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     """Return the phase of a Job whose pods do not get on, or None where they do."""
     if job.queue and job.suspended:
-        return in_line(step, job.name, job.queue, observed.queue_words.get(job.name))
-    return None if job.failing else _held_up_by_pods(step, job, observed, now)
+        return queued_phase(step, job.name, job.queue, observed.queue_reasons.get(job.name))
+    return None if job.failing else _trouble_of_pods(step, job, observed, now)
 
 
-def _held_up_by_pods(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
+def _trouble_of_pods(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
     stuck = next((trouble for pod in live if (trouble := _stuck(pod)) is not None), None)
@@ -79,7 +79,7 @@ def _not_starting(pod: str) -> str:
     )
 
 
-def in_line(step: str, job: str, queue: str, said: Trouble | None = None) -> Phase:
+def queued_phase(step: str, job: str, queue: str, said: Trouble | None = None) -> Phase:
     """Return the phase of a Job that Kueue keeps waiting; `said` is why, where Kueue's own words can be read."""
     if said is not None:
         message = sentence(f"Job {job} waits in Kueue's queue {queue}: {said.message}")
@@ -92,29 +92,29 @@ def last_failure(pods: Sequence[Pod]) -> Trouble | None:
     """Return the last failure of these pods, in the worker's words or else the kubelet's."""
     failed = [(pod, pod.ended) for pod in pods if pod.ended is not None and pod.ended.exit_code != 0]
     if failed:
-        return _told(*max(failed, key=lambda pair: pair[1].finished_at))
+        return _failure_of(*max(failed, key=lambda pair: pair[1].finished_at))
     evicted = next((pod for pod in pods if pod.evicted), None)
-    return None if evicted is None else _put_out(evicted)
+    return None if evicted is None else _eviction_of(evicted)
 
 
-def _told(pod: Pod, ended: Ended) -> Trouble:
+def _failure_of(pod: Pod, ended: Ended) -> Trouble:
     # A worker that was killed after its work was done leaves a word of success: no cause of anything.
     if ended.outcome is not None and not ended.outcome.ok:
         return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
     if pod.evicted:
-        return _put_out(pod)
+        return _eviction_of(pod)
     if ended.reason == "OOMKilled":
         message = (
             f"Pod {pod.name} was killed as it used more memory than its limit (OOMKilled): raise "
             "spec.run.resources.limits.memory (of plan and publish: what run.podTemplate or a LimitRange sets)."
         )
         return Trouble(reason=reasons.OUT_OF_MEMORY, message=message)
-    said = f": {cut(ended.said, 300)}" if ended.said else "."
+    said = f": {cut(ended.message, 300)}" if ended.message else "."
     message = f"Pod {pod.name} ended with exit code {ended.exit_code} ({ended.reason or 'Error'}){said}"
     return Trouble(reason="", message=message)
 
 
-def _put_out(pod: Pod) -> Trouble:
+def _eviction_of(pod: Pod) -> Trouble:
     message = (
         f"Pod {pod.name} was evicted: {sentence(cut(pod.evicted, 300))} If that goes on, ask for what it needs in "
         "spec.run.resources.requests, so that it comes to a node with room."

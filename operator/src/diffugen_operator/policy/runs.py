@@ -29,8 +29,8 @@ from diffugen_operator.observed.base import write_time
 from diffugen_operator.observed.dataset import Dataset, Wanted
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.situation import Observed
-from diffugen_operator.policy.actions import Action, Decision, DeleteJob, DeleteOrder
-from diffugen_operator.policy.pod_troubles import held_up
+from diffugen_operator.policy.actions import Action, Decision, DeleteJob, DeleteWorkOrder
+from diffugen_operator.policy.pod_troubles import pod_trouble
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import READY, STALLED, Phase, find, sentence
 from diffugen_operator.status.rendering import is_stalled, presented
@@ -47,10 +47,10 @@ _OUTDATED = "The spec was edited, and Jobs that wait were made from the former o
 _ASKED = "A retry was asked for."
 
 
-class Again(Enum):
+class Restart(Enum):
     """Why a run starts over by itself."""
 
-    WORD_LOST = "The result of a finished step was lost with its pod; planning again."
+    RESULT_LOST = "The result of a finished step was lost with its pod; planning again."
     WORK_LOST = "Something vanished from the store between plan and publication; planning again."
 
 
@@ -102,7 +102,7 @@ def why_once_more(dataset: Dataset, spec: LabeledDatasetSpec | None, observed: O
             return "The spec was edited while the run was stalled."
         return _ASKED if asked else None
     under_way = observed.under_way(dataset.status.attempt)
-    held = [(job, phase) for job in under_way if (phase := held_up("", job, observed, now)) is not None]
+    held = [(job, phase) for job in under_way if (phase := pod_trouble("", job, observed, now)) is not None]
     idle = [job for job, _ in held] + [job for job in under_way if job.suspended]
     if spec is not None and any(job.setup not in ("", jobs.setup_of(spec)) for job in idle):
         return _OUTDATED
@@ -134,8 +134,8 @@ def begin(dataset: Dataset, wanted: Wanted, why: str, now: datetime, *, replans:
         }
     )
     phase = Phase.working("planning", reasons.ACCEPTED, why)
-    actions: list[Action] = [DeleteOrder(names.order_name(run_key(dataset)))] if former.attempt else []
-    return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions, look_again=0)
+    actions: list[Action] = [DeleteWorkOrder(names.order_name(run_key(dataset)))] if former.attempt else []
+    return Decision(status=presented(dataset, ledger, phase, now=now), actions=actions, reconcile_after=0)
 
 
 def _same_content(former: LabeledDatasetStatus, wanted: Wanted) -> bool:
@@ -159,9 +159,9 @@ def _until_planned(former: LabeledDatasetStatus) -> list[StageStatus]:
     ]
 
 
-def started_over(dataset: Dataset, wanted: Wanted, again: Again, now: datetime) -> Decision:
-    """Begin anew because a step's word, or what was planned, is lost."""
-    replans = dataset.status.replans + (1 if again is Again.WORK_LOST else 0)
+def started_over(dataset: Dataset, wanted: Wanted, again: Restart, now: datetime) -> Decision:
+    """Begin anew because a step's result, or what was planned, is lost."""
+    replans = dataset.status.replans + (1 if again is Restart.WORK_LOST else 0)
     return begin(dataset, wanted, again.value, now, replans=replans)
 
 

@@ -20,10 +20,10 @@ from diffugen_operator.observed.base import Trouble, write_time
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.progress import Cut, parse_indexes, samples_done
 from diffugen_operator.observed.situation import Observed
-from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, SuspendJob, Turn
+from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, StepResult, SuspendJob
 from diffugen_operator.policy.pod_shares import shares
 from diffugen_operator.policy.pod_steps import deadline_message
-from diffugen_operator.policy.pod_troubles import held_up, in_line, last_failure
+from diffugen_operator.policy.pod_troubles import last_failure, pod_trouble, queued_phase
 from diffugen_operator.policy.stage_graph import blocked, ready, sources
 from diffugen_operator.status.conditions import Phase, cut
 
@@ -52,7 +52,7 @@ class _Look:
         return min(self.job.parallelism, self.needs) if self.job is not None and self.job.queue else 0
 
 
-def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> Turn:
+def advance_stages(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> StepResult:
     """Return what the stages want; no phase once all of them have succeeded."""
     looks = [_look(run, stage, observed, now) for stage in ledger.stages]
     looks = _shared(run, looks, now)
@@ -63,8 +63,8 @@ def stages_turn(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, 
     active = _shown([look.phase for look in looks if look.phase is not None])
     if failed is not None and failed.failure is not None and active is None:
         phase = Phase.stalled(failed.stage.name, failed.failure.reason, failed.failure.message)
-        return Turn(ledger=ledger, actions=actions, phase=phase)
-    return Turn(ledger=ledger, actions=actions, phase=active)
+        return StepResult(ledger=ledger, actions=actions, phase=phase)
+    return StepResult(ledger=ledger, actions=actions, phase=active)
 
 
 def _shown(phases: Sequence[Phase]) -> Phase | None:
@@ -105,7 +105,7 @@ def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -
         message = f"Job {job.name} was deleted; it is created anew once it is gone."
         phase = Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message)
         return _Look(stage, phase=phase, job=job)
-    phase = held_up(stage.name, job, observed, now) or _working(stage)
+    phase = pod_trouble(stage.name, job, observed, now) or _working(stage)
     stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
     resume = (SuspendJob(job.name, suspend=False),) if job.suspended and not job.queue else ()
     return _Look(stage, resume, phase, job=job)
@@ -148,7 +148,7 @@ def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:
 def _started(run: RunPlan, look: _Look, parallelism: int, now: datetime) -> _Look:
     job = CreateJob(stage_job(run, look.stage, parallelism))
     stage, queue = _begun(look.stage, job.name, now), run.spec.run.queue_name
-    phase = in_line(stage.name, job.name, queue) if queue else _working(stage)
+    phase = queued_phase(stage.name, job.name, queue) if queue else _working(stage)
     return _Look(stage.model_copy(update={"state": "Queued" if queue else "Running"}), (job,), phase)
 
 

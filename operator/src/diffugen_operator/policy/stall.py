@@ -19,12 +19,12 @@ from diffugen_operator.observed.base import read_time, write_time
 from diffugen_operator.observed.dataset import Dataset
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.situation import Observed
-from diffugen_operator.policy.actions import Turn
+from diffugen_operator.policy.actions import StepResult
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import Phase, sentence
 
 
-def watched(dataset: Dataset, turn: Turn, observed: Observed, now: datetime, settings: Settings) -> Turn:
+def watched(dataset: Dataset, turn: StepResult, observed: Observed, now: datetime, settings: Settings) -> StepResult:
     """Return the turn with the time at which anything last moved; stalled, where that is too long ago."""
     phase = turn.phase
     if phase is None or not phase.gets_on:
@@ -41,7 +41,7 @@ def watched(dataset: Dataset, turn: Turn, observed: Observed, now: datetime, set
     return replace(turn, phase=replace(Phase.stalled(phase.step, reasons.NO_PROGRESS, message), queued=phase.queued))
 
 
-def stalls_at(turn: Turn, observed: Observed, settings: Settings) -> datetime | None:
+def stalls_at(turn: StepResult, observed: Observed, settings: Settings) -> datetime | None:
     """Return when the run stalls if nothing moves until then; None where it does not."""
     since, phase = turn.ledger.last_progress_time, turn.phase
     if phase is None or not phase.gets_on or since is None or settings.no_progress_after <= 0:
@@ -55,7 +55,7 @@ def stalls_at(turn: Turn, observed: Observed, settings: Settings) -> datetime | 
     return max(times) + timedelta(seconds=settings.no_progress_after)
 
 
-def _of_this_attempt(pod: Pod, turn: Turn, observed: Observed) -> bool:
+def _of_this_attempt(pod: Pod, turn: StepResult, observed: Observed) -> bool:
     job = observed.job(pod.job)
     return job is not None and job.attempt == turn.ledger.attempt
 

@@ -16,13 +16,13 @@ from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy import publish_step
 from diffugen_operator.policy.plan_step import PLAN, planned
-from diffugen_operator.policy.pod_steps import word_of
+from diffugen_operator.policy.pod_steps import result_of
 from diffugen_operator.policy.stages import with_finished
 from diffugen_operator.status.conditions import Phase
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SuspendedRun:
     """A run that is held, with what has ended all the same."""
 
     ledger: LabeledDatasetStatus
@@ -32,15 +32,15 @@ class Held:
     """What the plan step found, where it has just ended."""
 
 
-def held(
+def suspended_run(
     key: RunKey, ledger: LabeledDatasetStatus, spec: LabeledDatasetSpec | None, observed: Observed, now: datetime
-) -> Held:
+) -> SuspendedRun:
     """Return the run with all that is done in its ledger; without a spec, a plan cannot be read."""
     found: Sequence[StagePlan] = ()
-    if not ledger.planned and spec is not None and (word := word_of(PLAN, key, observed, now)) is not None:
-        ledger, found = planned(ledger, spec, word.outcome), word.outcome.plan or ()
+    if not ledger.planned and spec is not None and (result := result_of(PLAN, key, observed, now)) is not None:
+        ledger, found = planned(ledger, spec, result.outcome), result.outcome.plan or ()
     ledger = with_finished(key, ledger, observed, now)
-    if (word := word_of(publish_step.PUBLISH, key, observed, now)) is None:
-        return Held(ledger, Phase.suspended(ledger.summary.stage), found)
-    ledger = publish_step.published(ledger, word.outcome, word.at)
-    return Held(ledger, Phase.published(publish_step.message(ledger)), found)
+    if (result := result_of(publish_step.PUBLISH, key, observed, now)) is None:
+        return SuspendedRun(ledger, Phase.suspended(ledger.summary.stage), found)
+    ledger = publish_step.published(ledger, result.outcome, result.at)
+    return SuspendedRun(ledger, Phase.published(publish_step.message(ledger)), found)

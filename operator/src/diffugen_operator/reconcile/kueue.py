@@ -45,7 +45,7 @@ class Kueue:
         """Whether Kueue was there, and open to us, when it was last asked."""
         return self._clock() >= self._again_at
 
-    async def words_about(self, namespace: str, job_uid: str) -> Trouble | None:
+    async def why_waiting(self, namespace: str, job_uid: str) -> Trouble | None:
         """Return why the Job of this uid waits, in Kueue's words; None where that cannot be told."""
         if not self.readable or self._clock() < self._quiet_until:
             return None
@@ -61,10 +61,10 @@ class Kueue:
             else:
                 self._quiet_until = self._clock() + TROUBLE_SECONDS
             return None
-        return words_of(found[0]) if found else None
+        return why_not_admitted(found[0]) if found else None
 
 
-def words_of(workload: Mapping[str, Any]) -> Trouble | None:
+def why_not_admitted(workload: Mapping[str, Any]) -> Trouble | None:
     """Return why a Workload has no quota: what took it away, and what is in the way of getting it (back)."""
     conditions = {c["type"]: c for c in (workload.get("status") or {}).get("conditions") or ()}
     reserved, evicted = conditions.get("QuotaReserved") or {}, conditions.get("Evicted") or {}

@@ -18,7 +18,7 @@ from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
 from diffugen_operator.observed.base import Trouble
-from diffugen_operator.observed.dataset import Dataset, Unfit, Wanted, read_spec
+from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Meters, Shard
@@ -26,10 +26,10 @@ from diffugen_operator.observed.situation import Observed
 from diffugen_operator.policy.actions import (
     Action,
     CreateJob,
-    CreateOrder,
+    CreateWorkOrder,
     Decision,
     DeleteJob,
-    DeleteOrder,
+    DeleteWorkOrder,
     ResizeJob,
     SetFinalizer,
     SuspendJob,
@@ -69,7 +69,7 @@ class _Memory:
 
     generation: int = -1
     uid: str = ""
-    wanted: Wanted | Unfit | None = None
+    wanted: Wanted | InvalidSpec | None = None
     meters: Meters = field(default_factory=Meters)
     attempt: int = 0
     written_at: float = float("-inf")
@@ -113,15 +113,15 @@ class Reconciler:
                 await self._apply(dataset, action)
         except RefusedError as refusal:
             decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
-        look_again = await self._commit(key, raw, dataset, decision, memory)
-        if look_again is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
+        reconcile_after = await self._commit(key, raw, dataset, decision, memory)
+        if reconcile_after is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
             memory.wanted = None
         if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
             # Kueue's words come and change without a change of the Job.
-            return _QUEUE_LOOK_SECONDS if look_again is None else min(look_again, _QUEUE_LOOK_SECONDS)
-        return look_again
+            return _QUEUE_LOOK_SECONDS if reconcile_after is None else min(reconcile_after, _QUEUE_LOOK_SECONDS)
+        return reconcile_after
 
-    def _wanted(self, raw: Object, memory: _Memory) -> Wanted | Unfit:
+    def _wanted(self, raw: Object, memory: _Memory) -> Wanted | InvalidSpec:
         """Read the spec, once for each generation: a large one takes milliseconds."""
         metadata = raw["metadata"]
         if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
@@ -134,7 +134,7 @@ class Reconciler:
         pods: list[Pod] = []
         for job in jobs:
             known = [Pod.read(pod) for pod in self._cache.pods_of(key.namespace, job.name)]
-            if _word_is_missing(job, known, dataset.status):
+            if _result_is_missing(job, known, dataset.status):
                 # The Job's end may be heard of before its pods'; their last words are wanted.
                 known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
             pods += known
@@ -144,18 +144,18 @@ class Reconciler:
             pods=tuple(pods),
             shards=shards,
             pace=memory.meters.pace(),
-            queue_words=await self._queue_words(key.namespace, jobs),
+            queue_reasons=await self._queue_reasons(key.namespace, jobs),
         )
 
-    async def _queue_words(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
-        words = {job.name: await self._kueue.words_about(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
+    async def _queue_reasons(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
+        words = {job.name: await self._kueue.why_waiting(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
         return {name: said for name, said in words.items() if said is not None}
 
     def _shards(
         self, key: Key, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory
     ) -> Mapping[str, Shard]:
         staging = {job.name for job in jobs if job.stage and not job.finished}
-        resting = isinstance(dataset.wanted, Unfit) or dataset.wanted.spec.suspend
+        resting = isinstance(dataset.wanted, InvalidSpec) or dataset.wanted.spec.suspend
         if resting or memory.attempt != dataset.status.attempt:
             memory.meters, memory.attempt = Meters(), dataset.status.attempt
         return self._scraper.follow(key, [pod for pod in pods if pod.job in staging and pod.running])
@@ -165,8 +165,8 @@ class Reconciler:
         match action:
             case SetFinalizer(present):
                 await self._set_finalizer(dataset, present=present)
-            case CreateOrder(manifest):
-                await self._create_order(dataset, manifest)
+            case CreateWorkOrder(manifest):
+                await self._create_config_map(dataset, manifest)
             case CreateJob(manifest):
                 await self._create_job(dataset, manifest)
             case SuspendJob(name, suspend):
@@ -179,8 +179,8 @@ class Reconciler:
                 if not wait:
                     gone = {"metadata": {"namespace": namespace, "name": name, "uid": uid}}
                     self._cache.drop(Resource.JOBS, gone)
-            case DeleteOrder(name):
-                await self._cluster.delete_order(namespace, name)
+            case DeleteWorkOrder(name):
+                await self._cluster.delete_config_map(namespace, name)
 
     async def _set_finalizer(self, dataset: Dataset, *, present: bool) -> None:
         others = [finalizer for finalizer in dataset.finalizers if finalizer != FINALIZER]
@@ -192,13 +192,13 @@ class Reconciler:
         else:
             self._cache.put(Resource.DATASETS, changed)
 
-    async def _create_order(self, dataset: Dataset, manifest: Object) -> None:
+    async def _create_config_map(self, dataset: Dataset, manifest: Object) -> None:
         try:
-            await self._cluster.create_order(manifest)
+            await self._cluster.create_config_map(manifest)
         except ApiError as error:
             if error.code != 409:
-                raise _refusal(error, reasons.ORDER_REJECTED) from error
-            there = await self._cluster.get_order(dataset.namespace, manifest["metadata"]["name"])
+                raise _refusal(error, reasons.CONFIG_MAP_REJECTED) from error
+            there = await self._cluster.get_config_map(dataset.namespace, manifest["metadata"]["name"])
             _check_ours(there, manifest, dataset)
 
     async def _create_job(self, dataset: Dataset, manifest: Object) -> None:
@@ -218,11 +218,11 @@ class Reconciler:
         """Write the status, if it is another; numbers alone wait for their time."""
         old, new = dataset.status, decision.status
         if new == old:
-            return decision.look_again
+            return decision.reconcile_after
         wait = memory.written_at + self._settings.progress_interval - self._clock()
         transition = is_transition(old, new)
         if wait > 0 and not transition:
-            return min(wait, decision.look_again or wait)
+            return min(wait, decision.reconcile_after or wait)
         version = raw["metadata"]["resourceVersion"]
         patch = merge_patch(raw["status"], dumped(new))
         self._cache.put(Resource.DATASETS, await self._cluster.patch_status(key, version, patch))
@@ -230,7 +230,7 @@ class Reconciler:
         self._metrics.status_writes.labels("transition" if transition else "progress").inc()
         self._metrics.images.inc(images_between(old, new))
         self._announce(dataset, decision)
-        return decision.look_again
+        return decision.reconcile_after
 
     def _announce(self, dataset: Dataset, decision: Decision) -> None:
         old, new = dataset.status, decision.status
@@ -256,7 +256,7 @@ def _waits_in_queue(job: Job) -> bool:
     return bool(job.queue) and job.suspended and not job.finished
 
 
-def _word_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
+def _result_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
     """Whether a step has just finished, and not all of its pods have been heard of to the end."""
     over = is_halted(status) or find(status.conditions, READY) is not None
     if not job.finished or over or job.attempt != status.attempt or (job.step is Step.PLAN and status.planned):
