@@ -18,7 +18,7 @@ import pytest
 
 from diffugen_api.contract import METRICS_PORT, Outcome, ShardCounts, Step
 from diffugen_api.orders import WorkOrder
-from diffugen_generator import stages, worker
+from diffugen_generator import worker
 from diffugen_generator.failures import Interrupted, StoreRefused, StoreUnreachable
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.opening import open_folder
@@ -78,7 +78,7 @@ def by_hand(header: Any, rows: Any, store: FolderStore, *, on_progress: Any, sto
 
 
 def test_three_steps_make_a_dataset(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "run_shard", by_hand)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", by_hand)
 
     code, planned = pod.run(Step.PLAN)
     assert (code, planned.ok, planned.reason) == (0, True, "Planned")
@@ -135,7 +135,7 @@ def test_every_failure_has_its_exit_code_and_reason(
         raise error
 
     pod.run(Step.PLAN)
-    monkeypatch.setattr(stages, "run_shard", fail)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", fail)
 
     ended, outcome = pod.run_shard(0)
 
@@ -150,7 +150,7 @@ def test_a_crash_leaves_its_traceback_in_the_log(
         raise ZeroDivisionError("division by zero")
 
     pod.run(Step.PLAN)
-    monkeypatch.setattr(stages, "run_shard", fail)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", fail)
 
     pod.run_shard(0)
 
@@ -226,7 +226,7 @@ def test_the_last_word_fits(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoreUnreachable("away " * 5000)
 
     pod.run(Step.PLAN)
-    monkeypatch.setattr(stages, "run_shard", fail)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", fail)
 
     pod.run_shard(0)
 
@@ -247,7 +247,7 @@ def test_metrics_are_served_while_a_shard_is_worked_on(pod: Pod, monkeypatch: py
         return ShardCounts(total=10)
 
     pod.run(Step.PLAN)
-    monkeypatch.setattr(stages, "run_shard", look)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", look)
 
     assert pod.run_shard(0, environ={"DIFFUGEN_POD_IP": address})[0] == 0
 
@@ -260,7 +260,7 @@ def test_metrics_are_served_while_a_shard_is_worked_on(pod: Pod, monkeypatch: py
 
 def test_a_shard_is_done_though_its_metrics_cannot_be_served(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     pod.run(Step.PLAN)
-    monkeypatch.setattr(stages, "run_shard", by_hand)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", by_hand)
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.78", METRICS_PORT))
@@ -275,7 +275,7 @@ def test_sigterm_ends_the_work_with_try_again(pod: Pod, monkeypatch: pytest.Monk
         raise Interrupted("stopped with 3 of 10 samples done")
 
     pod.run(Step.PLAN)
-    monkeypatch.setattr(stages, "run_shard", wait)
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", wait)
 
     code, outcome = pod.run_shard(0)
 

@@ -241,7 +241,7 @@ def test_a_detector_alone_needs_no_model_that_draws(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model that draws is looked for")
 
-    for place in ("planning.resolve", "stages.studios.resolve", "models.resolve"):
+    for place in ("planning.plan.resolve", "stages.session_cache.resolve", "models.model_folder.resolve"):
         monkeypatch.setattr(f"diffugen_generator.{place}", refuse)
     spec = spec_of(classes=["ball", "star"], detector="builtin://shapes-segmenter")
     store = FolderStore(tmp_path / "out")

@@ -148,10 +148,10 @@ def refuse(*_, **__): sys.exit("reached for the network")
 socket.socket.connect = socket.getaddrinfo = refuse
 import numpy as np, torch
 from diffugen_api.v1alpha1 import DetectorLabeling
-from diffugen_generator.judges import detectors_of
+from diffugen_generator.models.side_models import detectors_of
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.labeler import Seen
-from diffugen_generator.pickled_classes import yolo_classes
+from diffugen_generator.models.pickled_classes import yolo_classes
 settings = DetectorLabeling(type="yolo", model={settings.model!r}, sha256={settings.sha256!r})
 from PIL import Image
 torch.set_num_threads(3)
