@@ -29,8 +29,8 @@ from benchmarks.labels.judging import Labelled, masks_of, quality_of
 from rich.console import Console
 from rich.table import Table
 
-from diffugen_generator.builtin import scenes
 from diffugen_generator.store.folder import FolderStore
+from generator.training import scenes
 
 RESULTS = Path(__file__).parent.parent / "results" / "labels.json"
 DETECTOR = {"detector": {"type": "transformers", "model": "builtin://shapes-segmenter"}, "attention": None}

@@ -15,7 +15,6 @@ from benchmarks.labels.drawing import MODEL, Drawn
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.builtin import scenes
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.posthoc import Looker
@@ -25,6 +24,7 @@ from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import resolve
+from generator.training import scenes
 
 LEAST = 0.05
 """`minPresence`, as the guide recommends it for the built-in model."""

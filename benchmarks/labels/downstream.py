@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from diffugen_generator.builtin import scenes
+from generator.training import scenes
 
 EPOCHS = 12
 BATCH = 32

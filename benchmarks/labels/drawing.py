@@ -15,7 +15,6 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of, samples_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator.builtin import oracle, scenes
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.samples import image_files, labels
@@ -23,6 +22,7 @@ from diffugen_generator.samples.labels import Instance
 from diffugen_generator.samples.shards import read_shard
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.store.folder import FolderStore
+from generator.training import oracle, scenes
 
 MODEL = "builtin://shapes"
 STAGE = "base"

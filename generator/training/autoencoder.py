@@ -1,4 +1,4 @@
-"""The autoencoder of `builtin://shapes`: 64x64 pictures to 4x16x16 latents and back, then frozen."""
+"""The autoencoder of `builtin://shapes`: 64x64 images to 4x16x16 latents and back, then frozen."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from generator.training.ranks import average_gradients, run_on_ranks
 from numpy.typing import NDArray
-from ranks import average_gradients, run_on_ranks
 from torch.nn import functional
 
-from diffugen_generator.builtin import scenes
+from generator.training import scenes
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class AutoencoderSettings:
     """How the autoencoder is trained."""
 
     samples: int = 80_000
-    """Pictures seen in all, over all ranks."""
+    """Images seen in all, over all ranks."""
     batch: int = 4
-    """Pictures per rank and step."""
+    """Images per rank and step."""
     rate: float = 2e-3
     """Peak learning rate of AdamW; warms up for 100 steps, falls linearly to zero over the last 40 %."""
     kl_weight: float = 1e-6
@@ -37,7 +37,7 @@ class AutoencoderSettings:
 def new_autoencoder() -> Any:  # diffusers is untyped
     """An untrained autoencoder of 0.18 M parameters.
 
-    One normalisation group and a small initial posterior variance (log -6) let it learn flat pictures several
+    One normalisation group and a small initial posterior variance (log -6) let it learn flat images several
     times faster than eight groups and unit variance do.
     """
     model = AutoencoderKL(
@@ -57,7 +57,7 @@ def new_autoencoder() -> Any:  # diffusers is untyped
     return model
 
 
-def pictures(images: NDArray[np.uint8]) -> torch.Tensor:
+def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 [n, h, w, 3] to float [n, 3, h, w] in [-1, 1], channels last in memory."""
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous(
         memory_format=torch.channels_last
@@ -82,7 +82,7 @@ def _train(rank: int, images_file: Path, target: Path, settings: AutoencoderSett
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * min((step + 1) / 100, 1.0, (steps - step) / (0.4 * steps))
-        picked = pictures(images[rng.integers(len(images), size=settings.batch)])
+        picked = as_tensor(images[rng.integers(len(images), size=settings.batch)])
         posterior = model.encode(picked).latent_dist
         rebuilt = model.decode(posterior.sample()).sample
         error = functional.mse_loss(rebuilt, picked) + 0.2 * functional.l1_loss(rebuilt, picked)
@@ -112,7 +112,9 @@ def _train(rank: int, images_file: Path, target: Path, settings: AutoencoderSett
 def encode_all(model: Any, images: NDArray[np.uint8], *, batch: int = 64) -> torch.Tensor:
     """Posterior means [n, 4, 16, 16] of all `images`."""
     means = [
-        model.encode(pictures(images[start : start + batch])).latent_dist.mean for start in range(0, len(images), batch)
+        model.encode(as_tensor(images[start : start + batch])).latent_dist.mean
+        for start in range(0, len(images), batch)
+        for start in range(0, len(images), batch)
     ]
     return torch.cat(means)
 
@@ -122,7 +124,7 @@ def standardise_latents(model: Any, means: torch.Tensor) -> None:
     """Fold what gives each latent channel mean 0 and deviation 1 into the 1x1 convolutions.
 
     Stable Diffusion pipelines know a single scaling factor and no shift; so the change is made in the
-    weights, and the pictures stay the same. A channel that the autoencoder does not use keeps its scale.
+    weights, and the images stay the same. A channel that the autoencoder does not use keeps its scale.
     """
     shift = means.mean(dim=(0, 2, 3))  # [4]
     scale = means.std(dim=(0, 2, 3))  # [4]

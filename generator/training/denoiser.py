@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from muon import Muon
-from ranks import average_gradients, run_on_ranks
-from tokens import END, MAX_TOKENS, START, load_tokenizer, token_id, token_ids
+from generator.training.muon import Muon
+from generator.training.ranks import average_gradients, run_on_ranks
+from generator.training.tokens import END, MAX_TOKENS, START, load_tokenizer, token_id, token_ids
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from diffugen_generator.builtin import scenes
+from generator.training import scenes
 
 WIDTH = 96
 """Width of the text states."""
@@ -138,8 +138,8 @@ class Data:
     def __init__(self, workdir: Path) -> None:
         self.latents = torch.from_numpy(np.load(workdir / "latents.npy"))
         contents = np.load(workdir / "contents.npz")
-        no_pictures, no_masks = np.empty(0, np.uint8), np.empty(0, np.bool_)
-        drawn = scenes.Scenes(no_pictures, no_masks, contents["classes"], contents["colours"], contents["backgrounds"])
+        no_images, no_masks = np.empty(0, np.uint8), np.empty(0, np.bool_)
+        drawn = scenes.Scenes(no_images, no_masks, contents["classes"], contents["colours"], contents["backgrounds"])
         self.words = [scenes.words_of(drawn, index) for index in range(len(self.latents))]
         self.tokenizer = load_tokenizer()
         self.end = token_id(self.tokenizer, END)

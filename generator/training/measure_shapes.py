@@ -1,10 +1,10 @@
-"""Measure a shapes pipeline: how often pictures show what is asked, and what attention is worth as labels.
+"""Measure a shapes pipeline: how often images show what is asked, and what attention is worth as labels.
 
-    python generator/training/measure_shapes.py FOLDER --prompts 200 --json measured.json --sheet sheet.png
+    python -m generator.training.measure_shapes FOLDER --prompts 200 --json measured.json --sheet sheet.png
 
-A picture is right when the colour oracle finds exactly the colours that the prompt names (`oracle.shows`).
-Labels: the final latents of a right picture are noised to t = 100 and denoised once with the picture's own
-caption; the cross-attention of a class noun, averaged over layers and heads, enlarged to the picture, scaled
+An image is right when the colour oracle finds exactly the colours that the prompt names (`oracle.shows`).
+Labels: the final latents of a right image are noised to t = 100 and denoised once with the image's own
+caption; the cross-attention of a class noun, averaged over layers and heads, enlarged to the image, scaled
 to 0..1 and cut at a threshold, is compared (intersection over union) with the oracle's mask of the object
 that has the noun's colour.
 """
@@ -26,7 +26,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
-from diffugen_generator.builtin import oracle, scenes
+from generator.training import oracle, scenes
 
 THRESHOLDS = (0.3, 0.4, 0.5)
 
@@ -37,13 +37,13 @@ class Figures:
 
     prompts: int = 0
     right: float = 0.0
-    """Share of pictures with exactly the objects asked for."""
+    """Share of images with exactly the objects asked for."""
     in_order: float = 0.0
-    """Share of pictures that also have them in the prompt's order, left to right."""
+    """Share of images that also have them in the prompt's order, left to right."""
     outlines: float = 0.0
-    """Share of the objects in right pictures whose outline is best explained by the class asked for."""
+    """Share of the objects in right images whose outline is best explained by the class asked for."""
     label_iou: dict[str, float] = field(default_factory=dict)
-    """Mean intersection over union of attention labels in right pictures, by threshold."""
+    """Mean intersection over union of attention labels in right images, by threshold."""
 
 
 @contextmanager
@@ -120,17 +120,17 @@ def drawn_prompts(count: int, objects: int, seed: int) -> list[scenes.Words]:
 
 
 def decode(pipeline: Any, latents: torch.Tensor) -> NDArray[np.uint8]:
-    """Pictures uint8 [n, 64, 64, 3] of `latents` [n, 4, 16, 16]."""
+    """Images uint8 [n, 64, 64, 3] of `latents` [n, 4, 16, 16]."""
     with torch.no_grad():
-        pictures = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
-    return np.asarray(((pictures / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).byte().numpy())
+        images = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    return np.asarray(((images / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).byte().numpy())
 
 
 def measure(
     pipeline: Any, words: list[scenes.Words], *, steps: int, guidance: float, batch: int, seed: int
 ) -> tuple[Figures, NDArray[np.uint8], list[bool]]:
-    """Draw a picture for each of `words`; figures, pictures [n, 64, 64, 3], and which of them are right."""
-    pictures: list[NDArray[np.uint8]] = []
+    """Draw an image for each of `words`; figures, images [n, 64, 64, 3], and which of them are right."""
+    images: list[NDArray[np.uint8]] = []
     right: list[bool] = []
     ordered: list[bool] = []
     outlines: list[bool] = []
@@ -147,10 +147,10 @@ def measure(
             output_type="latent",
         ).images
         maps = attention_maps(pipeline, latents, captions, t=100, seed=seed + start)
-        for index, (picture, each) in enumerate(zip(decode(pipeline, latents), part, strict=True)):
-            pictures.append(picture)
+        for index, (image, each) in enumerate(zip(decode(pipeline, latents), part, strict=True)):
+            images.append(image)
             wanted = [colour for colour, _ in each.objects]
-            found = {one.colour: one.mask for one in oracle.objects_of(picture)}
+            found = {one.colour: one.mask for one in oracle.objects_of(image)}
             right.append(sorted(found) == sorted(wanted))
             ordered.append(list(found) == wanted)
             if not right[-1]:
@@ -169,14 +169,14 @@ def measure(
         outlines=float(np.mean(outlines)) if outlines else 0.0,
         label_iou={f"{threshold}": float(np.mean(v)) if v else 0.0 for threshold, v in ious.items()},
     )
-    return figures, np.stack(pictures), right
+    return figures, np.stack(images), right
 
 
-def contact_sheet(pictures: NDArray[np.uint8], right: list[bool], *, columns: int = 12) -> NDArray[np.uint8]:
-    """Pictures in rows, wrong ones framed in red: uint8 [h, w, 3]."""
+def contact_sheet(images: NDArray[np.uint8], right: list[bool], *, columns: int = 12) -> NDArray[np.uint8]:
+    """Images in rows, wrong ones framed in red: uint8 [h, w, 3]."""
     framed = [
         cv2.copyMakeBorder(p, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255) if ok else (255, 0, 0))
-        for p, ok in zip(pictures, right, strict=True)
+        for p, ok in zip(images, right, strict=True)
     ]
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % columns)
     rows = [np.concatenate(framed[start : start + columns], axis=1) for start in range(0, len(framed), columns)]
@@ -203,7 +203,7 @@ def main() -> None:
     sheets = []
     for objects in (1, 2):
         started = time.monotonic()
-        figures, pictures, right = measure(
+        figures, images, right = measure(
             pipeline,
             drawn_prompts(options.prompts, objects, options.seed),
             steps=options.steps,
@@ -220,7 +220,7 @@ def main() -> None:
             f" {figures.prompts} prompts, {seconds:.2f} s each",
             flush=True,
         )
-        sheets.append(contact_sheet(pictures[:60], right[:60]))
+        sheets.append(contact_sheet(images[:60], right[:60]))
     if options.json:
         options.json.write_text(json.dumps(table, indent=2) + "\n")
     if options.sheet:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from denoiser import Denoiser, new_scheduler
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from tokens import FROZEN, load_tokenizer
+from generator.training.denoiser import Denoiser, new_scheduler
+from generator.training.tokens import FROZEN, load_tokenizer
 
 
 def pipeline_of(autoencoder: Path, checkpoint: Path) -> Any:  # diffusers is untyped

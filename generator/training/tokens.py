@@ -1,7 +1,7 @@
 """The tokenizer of `builtin://shapes`: every word of its captions is one token.
 
 The files are frozen in `tokenizer/`, since a trainer of byte pair encodings may order equal merges
-differently in each process, and a word's number must not change. `python generator/training/tokens.py` writes
+differently in each process, and a word's number must not change. `python -m generator.training.tokens` writes
 them anew.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from transformers import CLIPTokenizer
 
-from diffugen_generator.builtin import scenes
+from generator.training import scenes
 
 MAX_TOKENS: Final = 20
 """Length of the text, with start and end marks."""

@@ -1,10 +1,10 @@
 """Train `builtin://shapes-segmenter`, a small Mask2Former for the classes of `builtin://shapes`, from nothing.
 
-    python generator/training/train_segmenter.py --workdir ~/.cache/diffugen/segmenter --export FOLDER
+    python -m generator.training.train_segmenter --workdir ~/.cache/diffugen/segmenter --export FOLDER
 
 It learns from drawn scenes with exact masks, half of them after a noisy round trip through the autoencoder of
-`builtin://shapes`, and from pictures that `builtin://shapes` generates, with the colour oracle's masks. The seeds of
-those pictures are apart from all that anything is measured on. Every stage leaves a file in the working directory
+`builtin://shapes`, and from images that `builtin://shapes` generates, with the colour oracle's masks. The seeds of
+those images are apart from all that anything is measured on. Every stage leaves a file in the working directory
 and is skipped when that file is there; the training resumes from its latest checkpoint.
 """
 
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from measure_shapes import drawn_prompts
+from generator.training.measure_shapes import drawn_prompts
+from generator.training.right_images import BATCH, right_images
 from numpy.typing import NDArray
-from right_pictures import BATCH, right_pictures
 from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
@@ -31,22 +31,23 @@ from transformers import (
     SwinConfig,
 )
 
-from diffugen_generator.builtin import SHAPES_PIPELINE, scenes
+from diffugen_generator.models.uris import BUILTIN_FOLDER
+from generator.training import scenes
 
 SEED = 7_070_707
-"""Of drawn and generated training pictures alike; measurements use seeds below a million."""
+"""Of drawn and generated training images alike; measurements use seeds below a million."""
 DRAWN = 8_000
 GENERATED = 1_600
 CHECKPOINT_EVERY = 100
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pictures with up to two objects each."""
+    """Images with up to two objects each."""
 
-    images: Pictures
+    images: Images
     """[n, 64, 64, 3] sRGB."""
     masks: NDArray[np.bool_]
     """[n, 2, 64, 64]; all False where there is no object."""
@@ -71,7 +72,7 @@ def draw_data(file: Path) -> None:
     if file.exists():
         return
     drawn = scenes.draw(DRAWN, np.random.default_rng(SEED))
-    vae = StableDiffusionPipeline.from_pretrained(SHAPES_PIPELINE, dtype=torch.float32).vae
+    vae = StableDiffusionPipeline.from_pretrained(BUILTIN_FOLDER / "shapes", dtype=torch.float32).vae
     noise = torch.Generator().manual_seed(SEED)
     images = drawn.images.copy()
     images[::2] = np.concatenate([_round_trip(vae, images[i : i + 128 : 2], noise) for i in range(0, DRAWN, 128)])
@@ -79,7 +80,7 @@ def draw_data(file: Path) -> None:
 
 
 @torch.no_grad()
-def _round_trip(vae: Any, images: Pictures, noise: torch.Generator) -> Pictures:
+def _round_trip(vae: Any, images: Images, noise: torch.Generator) -> Images:
     """`images` [n, 64, 64, 3] encoded, noised by a deviation of 0 to 0.25 and decoded."""
     latents = vae.encode(as_input(images)).latent_dist.mean
     strength = 0.25 * torch.rand(len(latents), 1, 1, 1, generator=noise)
@@ -89,23 +90,23 @@ def _round_trip(vae: Any, images: Pictures, noise: torch.Generator) -> Pictures:
 
 
 def generate_data(file: Path) -> None:
-    """Generate pictures of one and of two objects; those that show what was asked get the oracle's masks."""
+    """Generate images of one and of two objects; those that show what was asked get the oracle's masks."""
     if file.exists():
         return
     words = [*drawn_prompts(GENERATED * 2 // 5, 1, SEED), *drawn_prompts(GENERATED * 3 // 5, 2, SEED)]
     images, masks, classes = [], [], []
-    for batch, some in enumerate(right_pictures(words, SEED), 1):
-        for picture, objects in some:
+    for batch, some in enumerate(right_images(words, SEED), 1):
+        for image, objects in some:
             blank = 2 - len(objects)
-            images.append(picture)
-            masks.append(np.stack([*(mask for _, mask in objects), *[np.zeros(picture.shape[:2], np.bool_)] * blank]))
+            images.append(image)
+            masks.append(np.stack([*(mask for _, mask in objects), *[np.zeros(image.shape[:2], np.bool_)] * blank]))
             classes.append([*(scenes.CLASSES.index(name) for name, _ in objects), *[scenes.NOTHING] * blank])
         print(f"generated {min(batch * BATCH, len(words))}/{len(words)}, {len(images)} of them right", flush=True)
     Data(np.stack(images), np.stack(masks), np.array(classes, np.int64)).save(file)
 
 
 def new_segmenter() -> Any:  # transformers is untyped
-    """An untrained Mask2Former of 0.9 M parameters for pictures of 64x64, with masks of 32x32."""
+    """An untrained Mask2Former of 0.9 M parameters for images of 64x64, with masks of 32x32."""
     backbone = SwinConfig(
         image_size=scenes.SIZE,
         patch_size=2,
@@ -136,7 +137,7 @@ def new_segmenter() -> Any:  # transformers is untyped
 
 
 def new_processor() -> Any:  # transformers is untyped
-    """Pictures of any size to 64x64 in [-1, 1]."""
+    """Images of any size to 64x64 in [-1, 1]."""
     return Mask2FormerImageProcessor(
         size={"height": scenes.SIZE, "width": scenes.SIZE},
         size_divisor=1,
@@ -147,15 +148,15 @@ def new_processor() -> Any:  # transformers is untyped
     )
 
 
-def as_input(images: Pictures) -> torch.Tensor:
+def as_input(images: Images) -> torch.Tensor:
     """uint8 [n, h, w, 3] to float [n, 3, h, w] in [-1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def batch_of(drawn: Data, generated: Data, size: int, rng: np.random.Generator) -> tuple[torch.Tensor, Data]:
-    """Half drawn and half generated pictures, [size, 3, 64, 64], changed a little; and the pictures' data.
+    """Half drawn and half generated images, [size, 3, 64, 64], changed a little; and the images' data.
 
-    One in 25 is emptied: its leftmost column, which no object reaches, is spread over the picture.
+    One in 25 is emptied: its leftmost column, which no object reaches, is spread over the image.
     """
     one, other = rng.integers(len(drawn.images), size=size // 2), rng.integers(len(generated.images), size=size // 2)
     images = np.concatenate([drawn.images[one], generated.images[other]])
@@ -163,10 +164,10 @@ def batch_of(drawn: Data, generated: Data, size: int, rng: np.random.Generator) 
     classes = np.concatenate([drawn.classes[one], generated.classes[other]])
     for empty in np.flatnonzero(rng.random(size) < 0.04):
         images[empty], masks[empty], classes[empty] = images[empty][:, :1], False, scenes.NOTHING
-    pictures = as_input(images)
+    inputs = as_input(images)
     gain = torch.from_numpy(rng.uniform(0.9, 1.1, (size, 1, 1, 1)).astype(np.float32))
-    noise = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.04), pictures.shape).astype(np.float32))
-    return ((pictures + 1) * gain - 1 + noise).clamp(-1, 1), Data(images, masks, classes)
+    noise = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.04), inputs.shape).astype(np.float32))
+    return ((inputs + 1) * gain - 1 + noise).clamp(-1, 1), Data(images, masks, classes)
 
 
 def train(workdir: Path, *, steps: int, batch: int, rate: float) -> None:
@@ -188,10 +189,10 @@ def train(workdir: Path, *, steps: int, batch: int, rate: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate * min((step + 1) / 100, 1.0, left / 0.4)
         rng = np.random.default_rng([SEED, step])
-        pictures, data = batch_of(drawn, generated, batch, rng)
+        inputs, data = batch_of(drawn, generated, batch, rng)
         there = data.classes != scenes.NOTHING
         out = model(
-            pixel_values=pictures,
+            pixel_values=inputs,
             mask_labels=[torch.from_numpy(m[t]).float() for m, t in zip(data.masks, there, strict=True)],
             class_labels=[torch.from_numpy(c[t]) for c, t in zip(data.classes, there, strict=True)],
         )

@@ -1,6 +1,6 @@
 """Train `builtin://shapes` from nothing: draw scenes, train the autoencoder, then the denoiser, and export.
 
-    python generator/training/train_shapes.py --workdir ~/.cache/diffugen/shapes
+    python -m generator.training.train_shapes --workdir ~/.cache/diffugen/shapes
 
 Every stage leaves a file in the working directory and is skipped when that file is there, so a run can be
 stopped at any time and started again; the denoiser resumes from its latest checkpoint.
@@ -12,19 +12,19 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from autoencoder import AutoencoderSettings, encode_all, standardise_latents, train_autoencoder
-from denoiser import DenoiserSettings, train_denoiser
 from diffusers import AutoencoderKL
-from pipelines import export_pipeline
+from generator.training.autoencoder import AutoencoderSettings, encode_all, standardise_latents, train_autoencoder
+from generator.training.denoiser import DenoiserSettings, train_denoiser
+from generator.training.pipelines import export_pipeline
 
-from diffugen_generator.builtin import scenes
+from generator.training import scenes
 
 SCENES = 40_000
 SCENE_SEED = 7
 
 
 def draw_data(workdir: Path) -> None:
-    """Draw the training scenes: pictures in `images.npy`, contents in `contents.npz`."""
+    """Draw the training scenes: images in `images.npy`, contents in `contents.npz`."""
     if (workdir / "contents.npz").exists():
         return
     drawn = scenes.draw(SCENES, np.random.default_rng(SCENE_SEED))
@@ -33,7 +33,7 @@ def draw_data(workdir: Path) -> None:
 
 
 def encode_data(workdir: Path) -> None:
-    """Standardise the latents of the trained autoencoder, and encode all pictures once into `latents.npy`."""
+    """Standardise the latents of the trained autoencoder, and encode all images once into `latents.npy`."""
     if (workdir / "latents.npy").exists():
         return
     images = np.load(workdir / "images.npy", mmap_mode="r")

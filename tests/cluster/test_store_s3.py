@@ -358,8 +358,8 @@ def test_pictures_in_a_bucket_are_labelled_into_another(
 ) -> None:
     from typer.testing import CliRunner
 
-    from diffugen_generator.builtin import scenes
     from diffugen_generator.cli import app
+    from generator.training import scenes
     from tests.generator.made import png
 
     client, target = access.client(), f"{bucket}-labelled"

@@ -131,7 +131,7 @@ def own_model(tiny_folder: Path, tmp_path: Path) -> Path:
 def shapes_model() -> ModelFolder:
     """The model `builtin://shapes`."""
     if "shapes" not in builtin_names():
-        pytest.skip("builtin://shapes is not there: train it with generator/training/train_shapes.py")
+        pytest.skip("builtin://shapes is not there: train it with `python -m generator.training.train_shapes`")
     return resolve("builtin://shapes")
 
 

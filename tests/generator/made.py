@@ -19,13 +19,13 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import canonical, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator.builtin import scenes
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Instance, Rle
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow, read_shard
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import BINARY, Store
+from generator.training import scenes
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SETTINGS = {

@@ -10,7 +10,6 @@ from diffusers.models.attention_processor import AttnProcessor
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.builtin import scenes
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.latents import encode_pictures
@@ -23,6 +22,7 @@ from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
+from generator.training import scenes
 
 RAW = AttentionLabeling(snap=False)
 

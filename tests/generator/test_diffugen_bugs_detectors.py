@@ -23,12 +23,12 @@ from pydantic import ValidationError
 from diffugen_api import layout
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import AttentionLabeling, DetectorLabeling, ObjectClass
-from diffugen_generator.builtin import SHAPES_PIPELINE
 from diffugen_generator.labeling.decide.from_attention import decide
 from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.evidence.image_statistics import looks_of
+from diffugen_generator.models.uris import BUILTIN_FOLDER
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.contact_sheet import labelled
 from diffugen_generator.publishing.publish import publish
@@ -171,7 +171,7 @@ def test_bug_19_a_drawn_mask_lets_the_picture_through() -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
 def test_bug_19_every_word_of_an_example_is_one_that_its_model_knows(file: Path) -> None:
-    known = json.loads((Path(SHAPES_PIPELINE) / "tokenizer" / "vocab.json").read_text())
+    known = json.loads((BUILTIN_FOLDER / "shapes" / "tokenizer" / "vocab.json").read_text())
     for document in yaml.safe_load_all(file.read_text()):
         if not document or document["kind"] != "LabeledDataset":
             continue

@@ -68,7 +68,7 @@ def write_data(folder: Path) -> Path:
     import cv2
     import numpy as np
 
-    from diffugen_generator.builtin import scenes
+    from generator.training import scenes
 
     drawn = scenes.draw(PICTURES, np.random.default_rng(5))
     for part in ("images", "labels"):

@@ -19,7 +19,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from diffugen_api.plan import Sample, SpecError
-from diffugen_generator.builtin import scenes
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.results import Labelled
@@ -34,6 +33,7 @@ from diffugen_generator.publishing.entries import Entry
 from diffugen_generator.quality.verdicts import Verdict
 from diffugen_generator.samples.labels import Instance, Label
 from diffugen_generator.store.folder import FolderStore
+from generator.training import scenes
 from tests.generator.made import an_order, everything_in
 from tests.generator.test_cli import a_manifest
 

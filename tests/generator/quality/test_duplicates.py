@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from diffugen_generator.builtin import scenes
 from diffugen_generator.labeling.evidence.image_statistics import looks_of
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
+from generator.training import scenes
 
 
 def hashed(number: int, value: int) -> Hashed:

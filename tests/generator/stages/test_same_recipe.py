@@ -15,7 +15,6 @@ from rich.console import Console
 
 from diffugen_api.contract import ENV_BATCH_SIZE
 from diffugen_api.orders import WorkOrder
-from diffugen_generator.builtin import scenes
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.decide.from_detections import overlaps
@@ -28,6 +27,7 @@ from diffugen_generator.samples.labels import Rle
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.stages.session_cache import Studios
 from diffugen_generator.store.folder import FolderStore
+from generator.training import scenes
 from tests.generator.graphs import (
     a_box,
     an_order,

@@ -10,7 +10,6 @@ import torch
 
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.builtin import scenes
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.latents import encode_pictures
 from diffugen_generator.diffusion.texts import TextStates
@@ -23,6 +22,7 @@ from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.store.folder import FolderStore
+from generator.training import scenes
 from tests.generator.stages.test_run_shard import shard_of, spec_of
 
 VOCABULARY = Vocabulary({kind: [kind] for kind in scenes.CLASSES})

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.builtin import oracle, scenes
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
 from diffugen_generator.diffusion.texts import TextStates
@@ -20,6 +19,7 @@ from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
+from generator.training import oracle, scenes
 
 PICTURES = 24
 SETTINGS = DrawingSettings(width=scenes.SIZE, height=scenes.SIZE, steps=15, guidance=3.0)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import ClipScore, DetectorLabeling, ObjectClass
-from diffugen_generator.builtin import scenes
 from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.detectors.open_vocabulary import grounding_text, spans_of
 from diffugen_generator.labeling.detectors.opening import open_clip, open_detector
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.models.side_models import clip_of, detectors_of
+from generator.training import scenes
 from tests.generator import tiny_detectors
 
 CPU = torch.device("cpu")

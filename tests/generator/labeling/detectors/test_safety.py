@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 from diffugen_api import layout
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Safety
-from diffugen_generator.builtin import scenes
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.given.label import label, spec_of
@@ -34,6 +33,7 @@ from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.models.side_models import safety_of
 from diffugen_generator.samples import labels
 from diffugen_generator.store.folder import FolderStore
+from generator.training import scenes
 from tests.generator import tiny_detectors
 from tests.generator.made import manifest_lines, spec_data
 

@@ -19,13 +19,13 @@ from PIL import Image
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
-from diffugen_generator.builtin import scenes
 from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.labeler import Seen
 from diffugen_generator.models.pickled_classes import yolo_classes
 from diffugen_generator.models.side_models import detectors_of
+from generator.training import scenes
 from tests.generator.yolo_weights import weights
 
 SHAPES = [ObjectClass(name=name) for name in scenes.CLASSES]

@@ -13,10 +13,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from diffugen_api.orders import WorkOrder
-from diffugen_generator.builtin import scenes
 from diffugen_generator.publishing.formats.polygons import filled, overlap
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
+from generator.training import scenes
 from tests.generator.made import a_finished_store, a_model, an_order, manifest_lines
 
 SPLITS = ("train", "val", "test")

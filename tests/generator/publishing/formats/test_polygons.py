@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from diffugen_generator.builtin import scenes
 from diffugen_generator.publishing.formats.polygons import filled, overlap, polygon_of
+from generator.training import scenes
 
 Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 

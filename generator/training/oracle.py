@@ -1,4 +1,4 @@
-"""The colour oracle: finds a picture's objects by hue, and tells whether they are the ones asked for.
+"""The colour oracle: finds an image's objects by hue, and tells whether they are the ones asked for.
 
 It knows nothing of classes and takes part in no training. Objects of `scenes` have saturated colours of six
 hues, and backgrounds are nearly grey: each pixel takes the nearest named hue, or none; a majority in 3x3
@@ -13,12 +13,11 @@ from typing import Final
 
 import cv2
 import numpy as np
+from generator.training.scenes import COLOURS
 from numpy.typing import NDArray
 
-from diffugen_generator.builtin.scenes import COLOURS
-
 SMALLEST, LARGEST = 0.012, 0.40
-"""Share of the picture that an object covers."""
+"""Share of the image that an object covers."""
 
 WHOLENESS: Final = 0.85
 """Share of an object's pixels that its largest connected part holds."""

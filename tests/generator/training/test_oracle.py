@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffugen_generator.builtin import oracle, scenes
+from generator.training import oracle, scenes
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Drawn scenes with exact masks: the data of `builtin://shapes`, and ground truth for tests and benchmarks.
 
-A scene is a 64x64 picture of one or two objects on a plain background. Objects are signed-distance shapes in
+A scene is a 64x64 image of one or two objects on a plain background. Objects are signed-distance shapes in
 one of six colours of well-separated hue; backgrounds are nearly grey, so that hue alone tells an object from
 what is behind it. Each class has a look of its own, a coarse pattern of lightness on the asked colour, so
 that a class word means more than an outline. Two objects stand side by side, and captions name them from left
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE: Final = 64
-"""Height and width of every picture, in pixels."""
+"""Height and width of every image, in pixels."""
 
 CLASSES: Final = ("ball", "square", "triangle", "star")
 """Class nouns; `Scenes.classes` indexes this tuple."""
@@ -138,7 +138,7 @@ def _render(
     backgrounds: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pictures [n, 64, 64, 3] and masks [n, 2, 64, 64] of scenes with these contents."""
+    """Images [n, 64, 64, 3] and masks [n, 2, 64, 64] of scenes with these contents."""
     count = len(classes)
     pair = classes[:, 1] != NOTHING
     canvas = _background(backgrounds, rng)
@@ -162,7 +162,7 @@ def _render(
 
 
 def _background(backgrounds: NDArray[np.int64], rng: np.random.Generator) -> Floats:
-    """Plain backgrounds [n, 64, 64, 3]: brightness varies by picture, and a little from top to bottom."""
+    """Plain backgrounds [n, 64, 64, 3]: brightness varies by image, and a little from top to bottom."""
     count = len(backgrounds)
     palette = np.array(list(BACKGROUNDS.values()), np.float32)
     brightness = rng.uniform(0.93, 1.07, (count, 1, 1, 1))

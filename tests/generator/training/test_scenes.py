@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffugen_generator.builtin import scenes
+from generator.training import scenes
 
 
 @pytest.fixture(scope="module")
