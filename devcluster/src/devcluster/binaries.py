@@ -1,8 +1,8 @@
 """The programs of a cluster, compiled once from pinned modules and kept in a cache.
 
-`modules/kubernetes` and `modules/minio` are Go modules whose go.mod and go.sum pin every byte that is
-compiled. The cache directory is named by a hash of those files and of the build flags, so a new pin never
-meets an old binary. A lock lets one builder work while others wait for it; a binary appears under its name
+`modules/` has Go modules whose go.mod and go.sum pin every byte that is compiled. A cache directory is named by a
+hash of those files and of the build flags, so a new pin never meets an old binary. Helm has a directory of its own:
+no cluster needs it, and its pin moves without a new build of Kubernetes. A lock lets one builder work while others wait for it; a binary appears under its name
 only when it is complete.
 """
 
@@ -59,6 +59,22 @@ _KUBERNETES = Module(
 )
 _MINIO = Module(name="minio", ldflags="-s -w", packages={"minio": "github.com/minio/minio"})
 _ALL_MODULES = (_KUBERNETES, _MINIO)
+HELM_VERSION = "v3.22.0"
+_HELM = Module(
+    name="helm",
+    ldflags=" ".join(
+        [
+            f"-s -w -X helm.sh/helm/v3/internal/version.version={HELM_VERSION}",
+            # What `helm template` and `helm lint` take for the cluster's version where there is no cluster.
+            *(
+                f"-X helm.sh/helm/v3/{package}.k8sVersion{part}={number}"
+                for package in ("pkg/lint/rules", "pkg/chartutil")
+                for part, number in zip(("Major", "Minor"), KUBERNETES_VERSION[1:].split(".")[:2], strict=True)
+            ),
+        ]
+    ),
+    packages={"helm": "helm.sh/helm/v3/cmd/helm"},
+)
 
 
 @dataclass(frozen=True)
@@ -81,10 +97,10 @@ def cache_root() -> Path:
     return Path(base) / "devcluster"
 
 
-def cache_directory() -> Path:
+def cache_directory(modules: Sequence[Module] = _ALL_MODULES) -> Path:
     """Where the binaries of these pins are, or will be."""
     digest = hashlib.sha256()
-    for module in _ALL_MODULES:
+    for module in modules:
         digest.update(repr(module).encode())
         for pin in ("go.mod", "go.sum", "tools.go"):
             digest.update((module.directory / pin).read_bytes())
@@ -102,6 +118,16 @@ def ensure_binaries(report: Reporter) -> Binaries:
         for module in _ALL_MODULES:
             _build_missing(module, directory, with_kubectl=kubectl is None, report=report)
     return _binaries(directory, kubectl)
+
+
+def ensure_helm(report: Reporter) -> Path:
+    """Helm, compiled first if the cache lacks it: always this version, whatever the PATH has."""
+    directory = cache_directory([_HELM])
+    if _missing(directory, with_kubectl=False, modules=[_HELM]):
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory / ".lock", report.line):
+            _build_missing(_HELM, directory, with_kubectl=False, report=report)
+    return directory / "helm"
 
 
 def _binaries(directory: Path, kubectl: str | None) -> Binaries:
