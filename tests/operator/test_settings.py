@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from diffugen_api.v1alpha1 import S3
 from diffugen_operator.main import main
 from diffugen_operator.settings import Settings, described, table
 
@@ -46,12 +47,50 @@ def test_namespaces_are_a_list_and_none_means_all() -> None:
         ("namespaces", "vision,Team_A", "names of namespaces"),
         ("namespaces", "a" * 64, "names of namespaces"),
         ("lease_namespace", "a/b", "a namespace's name"),
+        ("ca_config_map", "a/b", "a ConfigMap's name"),
+        ("ca_config_map", "a" * 254, "a ConfigMap's name"),
     ],
 )
 def test_what_cannot_work_is_named_with_its_flag_its_variable_and_the_mend(name: str, text: str, wanted: str) -> None:
     variable = f"DIFFUGEN_{name.upper()}"
     with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')} \({variable}\) is '.+': set it to {wanted}"):
         Settings.read({variable: text}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("store_endpoint", "minio:9000", "scheme, host and port"),
+        ("store_bucket", "Data", "a bucket's name"),
+        ("store_bucket", "", "a bucket's name"),
+        ("store_prefix", "a/../b", "a folder"),
+        ("store_region", "r" * 64, "a region's name"),
+        ("store_secret", "My_Secret", "a Secret's name"),
+    ],
+)
+def test_a_default_store_that_no_dataset_could_name_is_refused(name: str, text: str, wanted: str) -> None:
+    store = {"DIFFUGEN_STORE_ENDPOINT": "http://minio:9000", "DIFFUGEN_STORE_BUCKET": "data"}
+    variable = f"DIFFUGEN_{name.upper()}"
+
+    with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')} \({variable}\) is '.*': set it to {wanted}"):
+        Settings.read({**store, variable: text}, {})
+
+
+@pytest.mark.parametrize("name", ["store_bucket", "store_prefix", "store_secret"])
+def test_a_part_of_a_default_store_without_an_endpoint_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="there is no default store: set --store-endpoint too"):
+        Settings.read({f"DIFFUGEN_{name.upper()}": "data"}, {})
+
+
+def test_a_default_store_reads_as_a_datasets_own() -> None:
+    settings = Settings(
+        store_endpoint="https://s3.example", store_bucket="data", store_prefix="team", store_secret="keys"
+    )
+
+    assert Settings().default_store is None
+    assert settings.default_store == S3.model_validate(
+        {"endpoint": "https://s3.example", "bucket": "data", "prefix": "team", "secretRef": {"name": "keys"}}
+    )
 
 
 @pytest.mark.parametrize(

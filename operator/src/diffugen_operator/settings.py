@@ -13,6 +13,9 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Self, get_type_hints
 
+from pydantic import ValidationError
+
+from diffugen_api.v1alpha1 import S3
 from diffugen_operator import __version__
 
 ENV_PREFIX = "DIFFUGEN_"
@@ -35,6 +38,27 @@ class Settings:
     light_image: str = f"diffugen/generator-light:{__version__}"
     """The image of pods that run no model (plan, publish, labels decided anew): the generator without
     torch."""
+
+    store_endpoint: str = ""
+    """The default store, for datasets that set no `output.s3`: its endpoint, e.g. http://minio.storage:9000. Empty:
+    there is none, and such a dataset is `StoreNotSet`."""
+
+    store_bucket: str = ""
+    """The default store's bucket; needed with store_endpoint."""
+
+    store_prefix: str = ""
+    """The folder in the default store's bucket."""
+
+    store_region: str = "us-east-1"
+    """The default store's region."""
+
+    store_secret: str = ""
+    """The default store's Secret (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), which every namespace with datasets must
+    hold under this name. Empty: the pods' own credentials, as of their service account."""
+
+    ca_config_map: str = ""
+    """A ConfigMap in every namespace with datasets, whose key `ca.crt` holds the certificates that pods trust instead
+    of the usual ones, in PEM. Empty: the usual ones."""
 
     job_ttl: int = 3600
     """How long finished Jobs and their pods (their logs) are kept; what they did is in the status by then."""
@@ -136,12 +160,43 @@ class Settings:
             for name in names:
                 if not fits(value := getattr(self, name)):
                     raise _fault(name, ",".join(value) if isinstance(value, tuple) else value, wanted)
+        self._check_default_store()
         if not 0 < self.lease_retry < self.lease_renew_deadline < self.lease_duration:
             raise ValueError("lease_retry must be less than lease_renew_deadline, and that less than lease_duration")
 
 
+    @property
+    def default_store(self) -> S3 | None:
+        """The store of datasets that name none, if there is one."""
+        if not self.store_endpoint:
+            return None
+        return S3.model_validate(
+            {
+                "endpoint": self.store_endpoint,
+                "bucket": self.store_bucket,
+                "prefix": self.store_prefix,
+                "region": self.store_region,
+                **({"secretRef": {"name": self.store_secret}} if self.store_secret else {}),
+            }
+        )
+
+    def _check_default_store(self) -> None:
+        if not self.store_endpoint:
+            for name in ("store_bucket", "store_prefix", "store_secret"):
+                if value := getattr(self, name):
+                    flag = f"--{name.replace('_', '-')}"
+                    raise ValueError(f"{flag} is {value!r}, but there is no default store: set --store-endpoint too")
+            return
+        try:
+            _ = self.default_store
+        except ValidationError as error:
+            name, wanted = _STORE_FIELDS[str(error.errors(include_url=False)[0]["loc"][0])]
+            raise _fault(name, getattr(self, name), wanted) from None
+
+
 _KINDS = {int: "a whole number", float: "a number of seconds"}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS = ("text", "json")
 _TIMES = (
@@ -157,6 +212,15 @@ _TIMES = (
     "stuck_after",
 )
 
+_STORE_FIELDS = {
+    "endpoint": ("store_endpoint", "scheme, host and port, as http://minio.storage:9000"),
+    "bucket": ("store_bucket", "a bucket's name (3 to 63 small letters, digits, dots and dashes)"),
+    "prefix": ("store_prefix", "a folder (letters, digits, and . _ - /), without . or .. as a part"),
+    "region": ("store_region", "a region's name of at most 63 characters"),
+    "secretRef": ("store_secret", "a Secret's name, or nothing"),
+}
+"""The fields of `output.s3`: which setting has them of the default store, and what it has to fulfil."""
+
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("workers", "scrape_concurrency"), lambda value: value >= 1, "1 or more"),
     (("job_ttl", "termination_grace"), lambda value: 0 <= value < 2**31, "a number of seconds, 0 or more"),
@@ -169,6 +233,11 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         ("namespaces",),
         lambda value: all(_LABEL.fullmatch(name) for name in value),
         "names of namespaces (small letters, digits and dashes), comma-separated",
+    ),
+    (
+        ("ca_config_map",),
+        lambda value: not value or (len(value) <= 253 and bool(_SUBDOMAIN.fullmatch(value))),
+        "a ConfigMap's name, or nothing",
     ),
     (("lease_namespace",), lambda value: not value or bool(_LABEL.fullmatch(value)), "a namespace's name, or nothing"),
 )

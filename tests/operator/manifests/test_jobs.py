@@ -175,6 +175,22 @@ def test_the_steps_that_read_models_share_their_cache_and_stay_restricted() -> N
     assert "persistentVolumeClaim" not in json.dumps(jobs.publish_job(run))
 
 
+def test_every_pod_trusts_the_authorities_that_the_operator_names() -> None:
+    run = a_run()
+    run = replace(run, settings=replace(run.settings, ca_config_map="team-ca"))
+
+    for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1), jobs.publish_job(run), jobs.delete_job(run)):
+        pod, container = pod_of(job), generator_of(job)
+        volume = next(each for each in pod["volumes"] if each.get("configMap", {}).get("name") == "team-ca")
+        mount = next(each for each in container["volumeMounts"] if each["name"] == volume["name"])
+        file = f"{mount['mountPath']}/ca.crt"
+        assert volume["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+        assert mount["readOnly"] is True
+        assert {"name": "SSL_CERT_FILE", "value": file} in container["env"]
+        assert {"name": "REQUESTS_CA_BUNDLE", "value": file} in container["env"]
+    assert "SSL_CERT_FILE" not in json.dumps(jobs.plan_job(a_run()))
+
+
 def test_numbers_and_batch_are_told_where_they_are_asked_for() -> None:
     def said(run: dict[str, Any]) -> dict[str, str]:
         env = generator_of(jobs.stage_job(a_run(run=run), a_stage(), 1))["env"]

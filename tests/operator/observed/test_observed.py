@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from diffugen_api.v1alpha1 import S3
 from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
@@ -134,6 +135,35 @@ def test_a_spec_that_cannot_be_read_names_the_field(changes: dict[str, Any], wor
     assert isinstance(unfit, InvalidSpec)
     assert unfit.reason == "InvalidSpec"
     assert words in unfit.message
+
+
+STORE = S3.model_validate({"endpoint": "http://store:9000", "bucket": "team", "secretRef": {"name": "keys"}})
+
+
+def test_a_dataset_without_a_store_goes_to_the_default_one() -> None:
+    named = read_spec(a_raw_dataset(output={"s3": STORE.model_dump(by_alias=True)}))
+    left_out = read_spec(a_raw_dataset(output={}), STORE)
+
+    assert isinstance(left_out, Wanted)
+    assert left_out.spec.output.s3 == STORE
+    assert isinstance(named, Wanted)
+    assert (left_out.revision, left_out.store) == (named.revision, named.store)
+
+
+def test_a_store_of_its_own_outranks_the_default_one() -> None:
+    wanted = read_spec(a_raw_dataset(), STORE)
+
+    assert isinstance(wanted, Wanted)
+    assert wanted.spec.output.s3 is not None
+    assert wanted.spec.output.s3.bucket == "pictures"
+
+
+def test_without_any_store_the_message_names_the_field() -> None:
+    unfit = read_spec(a_raw_dataset(output={}))
+
+    assert isinstance(unfit, InvalidSpec)
+    assert unfit.reason == "StoreNotSet"
+    assert unfit.message.startswith("spec.output.s3 is not set, and the operator has no default store")
 
 
 def test_an_overlong_retry_annotation_is_compared_by_what_the_status_holds() -> None:

@@ -64,6 +64,39 @@ def test_kstatus(phase: str) -> None:
     assert kstatus(life().raw) == expected
 
 
+STATES = {
+    "accepted": "Pending",
+    "planning": "Running",
+    "planning, the store away": "Running",
+    "drawing": "Running",
+    "drawing, no node free": "Pending",
+    "publishing": "Running",
+    "published": "Succeeded",
+    "published, edited, seen": "Pending",
+    "suspended before it was published": "Suspended",
+    "suspended after it was published": "Succeeded",
+    "stalled": "Failed",
+    "nothing has moved for long": "Running",
+    "in Kueue's queue": "Pending",
+}
+"""The one word that pipelines wait for. Failed ends a pipeline: a stall that may end by itself is none."""
+
+
+@pytest.mark.parametrize("phase", STATES)
+def test_the_state_in_one_word(phase: str) -> None:
+    summary = PHASES[phase][0]().raw["status"]["summary"]
+
+    assert summary["state"] == STATES[phase]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_state_speaks_of_the_generation_that_was_observed(phase: str) -> None:
+    raw = PHASES[phase][0]().raw
+    observed = raw["status"]["observedGeneration"]
+
+    assert raw["status"].get("summary", {}).get("observedGeneration", -1) == observed
+
+
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if "not seen" not in phase])
 def test_every_condition_speaks_of_the_generation_that_was_observed(phase: str) -> None:
     status = PHASES[phase][0]().status

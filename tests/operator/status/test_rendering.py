@@ -66,6 +66,8 @@ def the_largest_status(message: str = LONGEST) -> LabeledDatasetStatus:
         published_at="2026-11-22T12:00:00Z",
     )
     summary = Summary(
+        state="Suspended",
+        observed_generation=10**9,
         stage="s" * 30, progress="1" * 32, percent=100, images_per_second="1" * 8, eta_seconds=10**7, reason="R" * 63
     )
     return LabeledDatasetStatus(

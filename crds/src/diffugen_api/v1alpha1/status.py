@@ -22,8 +22,14 @@ class Condition(Model):
 
 
 class Summary(Model):
-    """The line that `kubectl get lds` shows."""
+    """The line that `kubectl get lds` shows, and the one word that pipelines wait for."""
 
+    state: Literal["Pending", "Running", "Succeeded", "Failed", "Suspended"] = Field(
+        default="Pending",
+        description="The dataset in one word. Pending: nothing runs yet, or everything waits in line. Succeeded: the "
+        "dataset of this spec is published. Failed: nothing goes on before an edit or a retry.",
+    )
+    observed_generation: int = Field(default=-1, description="The generation of the spec that state speaks of.")
     stage: str = Field(
         default="", max_length=63, description="The step under way: planning, a stage's name, publishing."
     )

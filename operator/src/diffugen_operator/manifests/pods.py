@@ -17,6 +17,7 @@ from diffugen_operator.settings import Settings
 
 ORDER_VOLUME = "order"
 CACHE_VOLUME = "models"
+CA_VOLUME = "authorities"
 CACHE_GROUP = 65532
 """The group that the model cache belongs to: "nonroot" by custom."""
 
@@ -43,6 +44,8 @@ def pod_template(
     generated = _generated(spec, settings, command=command, order=order, gpu=gpu)
     if models and run.model_cache is not None:
         _add_cache(generated["spec"], run.model_cache.persistent_volume_claim)
+    if settings.ca_config_map:
+        _add_authorities(generated["spec"], settings.ca_config_map)
     template = overlaid(generated, run.pod_template)
     if not gpu:
         template["spec"] = _without_extended_resources(template.get("spec"))
@@ -94,6 +97,16 @@ def _add_cache(pod: dict[str, Any], claim: str) -> None:
     pod["volumes"].append({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})
     # A new volume is root's, as a rule; a group of its own lets a pod of any other user write to it.
     pod["securityContext"] |= {"fsGroup": CACHE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
+
+
+def _add_authorities(pod: dict[str, Any], config_map: str) -> None:
+    (container,) = pod["containers"]
+    file = f"{contract.CA_MOUNT}/{contract.CA_KEY}"
+    # What OpenSSL, Python's ssl and minio read, and what requests reads.
+    container["env"] += [{"name": name, "value": file} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
+    container["volumeMounts"].append({"name": CA_VOLUME, "mountPath": contract.CA_MOUNT, "readOnly": True})
+    items = [{"key": contract.CA_KEY, "path": contract.CA_KEY}]
+    pod["volumes"].append({"name": CA_VOLUME, "configMap": {"name": config_map, "items": items}})
 
 
 def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from diffugen_api.contract import FINALIZER, RETRY_ANNOTATION
 from diffugen_api.plan import revision_of, store_of
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus
+from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.observed.base import Raw
 
@@ -34,14 +34,19 @@ class InvalidSpec:
     message: str
 
 
-def read_spec(raw: Raw) -> Wanted | InvalidSpec:
-    """Read a dataset's spec; say what is wrong with it where it cannot be worked on."""
+def read_spec(raw: Raw, default_store: S3 | None = None) -> Wanted | InvalidSpec:
+    """Read a dataset's spec, with the default store where it names none; say what is wrong with it otherwise."""
     try:
         spec = LabeledDatasetSpec.model_validate(raw.get("spec") or {})
     except ValidationError as error:
         return InvalidSpec(reasons.INVALID_SPEC, _first_fault(error))
+    if spec.output.s3 is None and default_store is not None:
+        spec = spec.model_copy(update={"output": spec.output.model_copy(update={"s3": default_store})})
     if spec.output.s3 is None:
-        message = "spec.output.s3 is not set: name the endpoint and the bucket that the dataset goes to."
+        message = (
+            "spec.output.s3 is not set, and the operator has no default store: name the endpoint and the bucket that "
+            "the dataset goes to."
+        )
         return InvalidSpec(reasons.STORE_NOT_SET, message)
     return Wanted(spec, revision_of(spec), store_of(spec))
 

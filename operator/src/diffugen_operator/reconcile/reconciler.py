@@ -126,7 +126,7 @@ class Reconciler:
         metadata = raw["metadata"]
         if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
             memory.uid, memory.generation = metadata["uid"], metadata["generation"]
-            memory.wanted = read_spec(raw)
+            memory.wanted = read_spec(raw, self._settings.default_store)
         return memory.wanted
 
     async def _observe(self, key: Key, dataset: Dataset, memory: _Memory) -> Observed:

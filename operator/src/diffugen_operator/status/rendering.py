@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus, Summary
 from diffugen_operator import reasons
@@ -43,7 +43,9 @@ def presented(
                 former=dataset.status.conditions,
                 now=now,
             ),
-            "summary": _summary(ledger.stages, phase, pace.whole if pace is not None else None),
+            "summary": _summary(
+                ledger.stages, phase, pace.whole if pace is not None else None, generation=dataset.generation
+            ),
             "stages": [_paced(stage, phase, pace or Pace()) for stage in ledger.stages],
         }
     )
@@ -61,11 +63,13 @@ def is_halted(status: LabeledDatasetStatus) -> bool:
     return condition is not None and condition.reason != reasons.NO_PROGRESS
 
 
-def _summary(stages: list[StageStatus], phase: Phase, pace: float | None) -> Summary:
+def _summary(stages: list[StageStatus], phase: Phase, pace: float | None, *, generation: int) -> Summary:
     total = sum(stage.samples.total for stage in stages)
     done = sum(stage.samples.done for stage in stages)
     running = phase.kind is Kind.WORKING and any(stage.state == "Running" for stage in stages)
     return Summary(
+        state=_state(phase),
+        observed_generation=generation,
         stage=phase.step,
         progress=f"{done}/{total}" if stages else "",
         percent=100 * done // total if total else 0,
@@ -73,6 +77,19 @@ def _summary(stages: list[StageStatus], phase: Phase, pace: float | None) -> Sum
         eta_seconds=eta_seconds(total - done, pace) if running else None,
         reason=cut(phase.reason, 63),
     )
+
+
+def _state(phase: Phase) -> Literal["Pending", "Running", "Succeeded", "Failed", "Suspended"]:
+    """Return the phase in the one word that pipelines wait for: Failed only where nothing goes on by itself."""
+    match phase.kind:
+        case Kind.PUBLISHED:
+            return "Succeeded"
+        case Kind.SUSPENDED:
+            return "Suspended"
+        case Kind.STALLED:
+            return "Running" if phase.reason == reasons.NO_PROGRESS else "Failed"
+        case Kind.WORKING:
+            return "Pending" if phase.reason in (reasons.ACCEPTED, reasons.QUEUED) else "Running"
 
 
 def _paced(stage: StageStatus, phase: Phase, pace: Pace) -> StageStatus:
