@@ -1,9 +1,9 @@
 """The programs of a cluster, compiled once from pinned modules and kept in a cache.
 
-`modules/` has Go modules whose go.mod and go.sum pin every byte that is compiled. A cache directory is named by a
-hash of those files and of the build flags, so a new pin never meets an old binary. Helm has a directory of its own:
-no cluster needs it, and its pin moves without a new build of Kubernetes. A lock lets one builder work while others wait for it; a binary appears under its name
-only when it is complete.
+`modules/` has Go modules whose go.mod and go.sum pin every byte that is compiled. A cache directory is named by
+a hash of those files and of the build flags, so a new pin never meets an old binary. Helm has a directory of
+its own: no cluster needs it, and its pin moves without a new build of Kubernetes. A lock lets one builder work
+while others wait for it; a binary appears under its name only when it is complete.
 """
 
 import fcntl
