@@ -164,7 +164,6 @@ class Settings:
         if not 0 < self.lease_retry < self.lease_renew_deadline < self.lease_duration:
             raise ValueError("lease_retry must be less than lease_renew_deadline, and that less than lease_duration")
 
-
     @property
     def default_store(self) -> S3 | None:
         """The store of datasets that name none, if there is one."""

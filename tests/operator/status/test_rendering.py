@@ -68,7 +68,12 @@ def the_largest_status(message: str = LONGEST) -> LabeledDatasetStatus:
     summary = Summary(
         state="Suspended",
         observed_generation=10**9,
-        stage="s" * 30, progress="1" * 32, percent=100, images_per_second="1" * 8, eta_seconds=10**7, reason="R" * 63
+        stage="s" * 30,
+        progress="1" * 32,
+        percent=100,
+        images_per_second="1" * 8,
+        eta_seconds=10**7,
+        reason="R" * 63,
     )
     return LabeledDatasetStatus(
         observed_generation=10**9,
