@@ -18,7 +18,7 @@ from diffugen_api.plan import Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import labels
-from diffugen_generator.samples.labels import Instance
+from diffugen_generator.samples.labels import Instance, Label
 from diffugen_generator.samples.shards import ShardHeader, ShardRow, read_shard
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.stages.session_cache import Studios
@@ -97,7 +97,9 @@ def draw_base(order: WorkOrder, store: Store, masks: dict[str, NDArray[np.bool_]
 def label(store: Store, header: ShardHeader, sample: Sample, *masks: NDArray[np.bool_] | None) -> None:
     """Label a sample by hand, each mask as an object of its prompt's class."""
     found: list[Instance] = [an_instance(sample.variables["object"], mask) for mask in masks if mask is not None]
-    store.write(layout.label(header.stage, header.label_id, sample.id), labels.dumps(sample.id, found))
+    store.write(
+        layout.label(header.stage, header.label_id, sample.id), labels.dumps_label(Label(sample.id, tuple(found)))
+    )
 
 
 def picture(store: Store, stage: str, sample_id: str, extension: str = "png") -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from diffugen_api.plan import canonical, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import labels
-from diffugen_generator.samples.labels import Instance, Rle
+from diffugen_generator.samples.labels import Instance, Label, Rle
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow, read_shard
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import BINARY, Store
@@ -99,7 +99,10 @@ def do_by_hand(header: ShardHeader, row: ShardRow, store: Store) -> None:
         store.write(layout.recipe(stage, sample.id), canonical({"prompt": sample.prompt, "seed": sample.seed}))
     if row.do in (Need.DRAW, Need.SEE):
         store.write(layout.evidence(stage, header.evidence_id, sample.id), b"evidence")
-    store.write(layout.label(stage, header.label_id, sample.id), labels.dumps(sample.id, instances_of(scene)))
+    store.write(
+        layout.label(stage, header.label_id, sample.id),
+        labels.dumps_label(Label(sample.id, tuple(instances_of(scene)))),
+    )
 
 
 def instances_of(scene: scenes.Scenes) -> list[Instance]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -109,9 +110,10 @@ def test_an_entry_that_is_not_whole_is_filled_anew(tmp_path: Path, spoil: Callab
     assert len(calls) == 2
 
 
-def test_without_locks_each_process_fills_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK])
+def test_without_locks_each_process_fills_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def no_locks(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", no_locks)
     calls: list[Path] = []

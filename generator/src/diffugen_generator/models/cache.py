@@ -10,18 +10,18 @@ locks, each process fills a folder of its own: that costs a second download, and
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from diffugen_api.addresses import canonical
 from diffugen_api.contract import ENV_MODEL_CACHE
@@ -29,8 +29,8 @@ from diffugen_generator.failures import CacheUnusable
 from diffugen_generator.models.digests import FileDigest
 
 _MARK: Final = ".complete.json"
-_LOOK_AGAIN = 0.2
-"""Seconds between two tries to get the lock."""
+_POLL_SECONDS = 0.2
+"""Time between two tries to get the lock."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 log = logging.getLogger(__name__)
@@ -97,42 +97,39 @@ def _complete(folder: Path) -> dict[str, FileDigest] | None:
 
 @contextmanager
 def _part_of(folder: Path) -> Iterator[Path]:
-    """Hold the entry's lock, if there are locks; yield the folder that is to be filled."""
+    """Yield the folder to fill, under the entry's lock; without locks, a folder of this process alone."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if _locked(lock):
-            part = folder.with_name(f".{folder.name}.part")
-            part.mkdir(exist_ok=True)
-            yield part
-            return
+    # a soft lock outlives a process that is killed, so a file system without locks gets none
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False)
+    if not _acquired(lock):
         own = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
         own.mkdir()
         try:
             yield own
         finally:
             shutil.rmtree(own, ignore_errors=True)
+        return
+    try:
+        part = folder.with_name(f".{folder.name}.part")
+        part.mkdir(exist_ok=True)
+        yield part
     finally:
-        os.close(lock)  # lets go of it, as the process's end does
+        lock.release()
 
 
-def _locked(lock: int) -> bool:
-    """Wait for the lock, however long its holder lives; return whether the file system has locks at all."""
-    told = False
-    while True:
+def _acquired(lock: BaseFileLock) -> bool:
+    """Wait for the lock without a limit; return False where the file system has no locks."""
+    try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return False
-            if error.errno not in {errno.EAGAIN, errno.EACCES}:
-                raise
-        else:
-            return True
-        if not told:
+            lock.acquire(blocking=False)
+        except Timeout:
             log.info("another process is fetching the model; waiting for it")
-            told = True
-        time.sleep(_LOOK_AGAIN)
+            lock.acquire(poll_interval=_POLL_SECONDS)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
 
 
 def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:

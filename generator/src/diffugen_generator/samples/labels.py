@@ -34,8 +34,22 @@ class Rle:
 
     def mask(self) -> NDArray[np.bool_]:
         """Decode to [h, w]."""
-        decoded: NDArray[np.uint8] = coco_mask.decode({"size": list(self.size), "counts": self.counts.encode("ascii")})
+        decoded: NDArray[np.uint8] = coco_mask.decode(self.encoded())
         return decoded.astype(np.bool_)
+
+    def encoded(self) -> dict[str, Any]:
+        """Return the mask as pycocotools takes it: `counts` as bytes."""
+        return {"size": list(self.size), "counts": self.counts.encode("ascii")}
+
+    def row(self) -> dict[str, Any]:
+        """Return the mask as JSON data, as COCO has it: `counts` as text."""
+        return {"size": list(self.size), "counts": self.counts}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Rle:
+        """Read what `row` wrote."""
+        height, width = row["size"]
+        return cls((int(height), int(width)), str(row["counts"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +74,7 @@ class Instance:
             "score": round(self.score, 4),
             "bbox": list(self.bbox),
             "area": self.area,
-            "segmentation": {"size": list(self.segmentation.size), "counts": self.segmentation.counts},
+            "segmentation": self.segmentation.row(),
             **({"scores": rounded(self.scores)} if self.scores else {}),
         }
 
@@ -68,10 +82,8 @@ class Instance:
     def from_row(cls, row: Mapping[str, Any]) -> Instance:
         """Read what `row` wrote."""
         x, y, width, height = (float(value) for value in row["bbox"])
-        rows, columns = row["segmentation"]["size"]
-        rle = Rle((int(rows), int(columns)), str(row["segmentation"]["counts"]))
-        box = (x, y, width, height)
-        return cls(str(row["class"]), float(row["score"]), box, int(row["area"]), rle, row.get("scores", {}))
+        box, mask = (x, y, width, height), Rle.from_row(row["segmentation"])
+        return cls(str(row["class"]), float(row["score"]), box, int(row["area"]), mask, row.get("scores", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +117,12 @@ class Region:
 
     def row(self) -> dict[str, Any]:
         """Return the region as JSON data."""
-        size, counts = self.segmentation.size, self.segmentation.counts
-        return {"class": self.class_name, "segmentation": {"size": list(size), "counts": counts}}
+        return {"class": self.class_name, "segmentation": self.segmentation.row()}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Region:
         """Read what `row` wrote."""
-        rows, columns = row["segmentation"]["size"]
-        return cls(str(row["class"]), Rle((int(rows), int(columns)), str(row["segmentation"]["counts"])))
+        return cls(str(row["class"]), Rle.from_row(row["segmentation"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +158,6 @@ def ignore_rows(ignored: Sequence[Region]) -> dict[str, Any]:
 def rounded(scores: Mapping[str, float]) -> dict[str, float]:
     """Return scores to four digits, so that equal labels are equal bytes."""
     return {name: round(score, 4) for name, score in scores.items()}
-
-
-def dumps(sample_id: str, instances: Sequence[Instance]) -> bytes:
-    """Return the label file of a sample of which there are instances alone."""
-    return dumps_label(Label(sample_id, tuple(instances)))
 
 
 def dumps_label(label: Label) -> bytes:

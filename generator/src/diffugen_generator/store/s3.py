@@ -42,7 +42,7 @@ from diffugen_generator.failures import (
     StoreUnreachable,
 )
 from diffugen_generator.store.protocol import BINARY
-from diffugen_generator.store.s3_client import LeanMinio
+from diffugen_generator.store.s3_client import LeanMinio, status_of
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 60.0
@@ -248,7 +248,7 @@ class S3Store:
         raise StoreUnreachable(f"spec.output.s3.endpoint: {answer}") from error
 
     def _explain_answer(self, error: InvalidResponseError | ServerError) -> NoReturn:
-        status = error.status_code if isinstance(error, ServerError) else error._code
+        status = error.status_code if isinstance(error, ServerError) else status_of(error)
         if status >= 500 or status in _PASSING:
             raise StoreUnreachable(f"spec.output.s3.endpoint: {self._s3.endpoint} is ill (HTTP {status})") from error
         raise StoreMisconfigured(self._no_store(f"HTTP {status}")) from error

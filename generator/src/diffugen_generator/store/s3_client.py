@@ -16,6 +16,7 @@ from xml.sax.saxutils import unescape
 
 from minio import Minio
 from minio.deleteobjects import DeleteError, DeleteObject
+from minio.error import InvalidResponseError
 
 _KEY = re.compile(rb"<Key>([^<]*)</Key>")
 _PREFIX = re.compile(rb"<CommonPrefixes><Prefix>([^<]*)</Prefix></CommonPrefixes>")
@@ -57,7 +58,7 @@ class LeanMinio(Minio):
     def copy(self, bucket: str, source: str, target: str) -> None:
         """Copy an object of at most 5 GB inside a bucket."""
         header: _Fields = {"x-amz-copy-source": quote(f"/{bucket}/{source}")}
-        answer = self._execute("PUT", bucket, target, headers=header).data
+        answer = self._answer("PUT", bucket, target, headers=header)
         # S3 may begin to answer 200 and fail afterwards (API reference, CopyObject)
         if b"<CopyObjectResult" not in answer:
             raise NoStoreAnswerError(f"the copy of {source} failed: {answer[:200]!r}")
@@ -70,7 +71,29 @@ class LeanMinio(Minio):
         query: _Fields = {"list-type": "2", "encoding-type": "url", "max-keys": "1000", **asked}
         if token:
             query["continuation-token"] = token
-        page: bytes = self._execute("GET", bucket, query_params=query).data
+        page = self._answer("GET", bucket, query_params=query)
         if b"<ListBucketResult" not in page:
             raise NoStoreAnswerError(f"no listing but {page[:60]!r}")
         return page
+
+    def _answer(
+        self,
+        method: str,
+        bucket: str,
+        key: str | None = None,
+        *,
+        headers: _Fields | None = None,
+        query_params: _Fields | None = None,
+    ) -> bytes:
+        """Send a signed request and return the answer's body.
+
+        `Minio._execute` is private, but the client has no public way to send a request of one's own. Only this
+        method calls it; a test fails when its signature changes.
+        """
+        body: bytes = self._execute(method, bucket, key, headers=headers, query_params=query_params).data
+        return body
+
+
+def status_of(error: InvalidResponseError) -> int:
+    """Return the HTTP status of an answer that is not XML; the client keeps it in a private attribute only."""
+    return int(error._code)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.labeling.decide.from_attention import decide, decision_of
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.samples.labels import Instance, Label, Rle, dumps, dumps_label, loads
+from diffugen_generator.samples.labels import Instance, Label, Rle, dumps_label, loads
 
 RAW = AttentionLabeling(threshold=0.5, snap=False)
 SNAP = AttentionLabeling(threshold=0.4, snap=True)
@@ -155,7 +155,7 @@ def test_the_same_evidence_gives_the_same_bytes_in_every_thread() -> None:
     evidence, picture = seen(ball=ball), painted((ball, (200, 60, 60)), noise=30.0)
 
     def label(_: int) -> bytes:
-        return dumps("0" * 32, decide(evidence, picture, SNAP))
+        return dumps_label(Label("0" * 32, tuple(decide(evidence, picture, SNAP))))
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(label, range(12)))) == 1
@@ -229,7 +229,7 @@ def test_a_label_file_reads_as_it_was_written() -> None:
     mask = disc(20, 30, 9) & ~disc(20, 30, 3)
     instance = Instance("ball", 0.875, (11.0, 21.0, 19.0, 19.0), int(mask.sum()), Rle.of(mask))
 
-    label = loads(dumps("ab" * 16, [instance]))
+    label = loads(dumps_label(Label("ab" * 16, (instance,))))
 
     assert label == Label("ab" * 16, (instance,))
     assert np.array_equal(label.instances[0].segmentation.mask(), mask)

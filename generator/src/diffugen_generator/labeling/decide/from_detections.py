@@ -48,8 +48,8 @@ def choose(
 
 def instance_of(name: str, score: float, mask: Rle) -> Instance:
     """Return an object with this mask; its box encloses the mask's pixels."""
-    x, y, width, height = (float(side) for side in coco_mask.toBbox(_coco(mask)))
-    return Instance(name, score, (x, y, width, height), int(coco_mask.area(_coco(mask))), mask)
+    x, y, width, height = (float(side) for side in coco_mask.toBbox(mask.encoded()))
+    return Instance(name, score, (x, y, width, height), int(coco_mask.area(mask.encoded())), mask)
 
 
 def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -57,7 +57,7 @@ def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int
     if not ones or not others:
         return np.zeros((len(ones), len(others)))
     crowds = [0] * len(others)
-    return np.asarray(coco_mask.iou([_coco(m) for m in ones], [_coco(m) for m in others], crowds))
+    return np.asarray(coco_mask.iou([m.encoded() for m in ones], [m.encoded() for m in others], crowds))
 
 
 def _names(
@@ -81,7 +81,3 @@ def _apart(detections: Sequence[Detection], most: float) -> list[Detection]:
         if all(overlap[number, other] <= most for other in kept):
             kept.append(number)
     return [detections[number] for number in kept]
-
-
-def _coco(mask: Rle) -> dict[str, object]:
-    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}

@@ -87,7 +87,7 @@ class _Split:
         }
 
     def _crowd(self, region: Region) -> dict[str, Any]:
-        encoded = {"size": list(region.segmentation.size), "counts": region.segmentation.counts}
+        encoded = region.segmentation.row()
         return {
             "id": self._annotation_count,
             "image_id": self._image_count,
