@@ -11,7 +11,7 @@ SEEDS ?= 1 2 3
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-faults verify generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
+.PHONY: help venv demo test test-faults verify docs generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
   bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -37,6 +37,10 @@ verify: venv ## ruff, mypy --strict, import-linter, and whether what is generate
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python crds/render.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir .mkdocs-site
+
+docs: venv ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 generate: venv ## Render the CRD and the API reference from the models
 	$(BIN)/python crds/render.py
@@ -86,4 +90,4 @@ lock: | $(UV) ## Pin every dependency anew into requirements.lock
 	  --no-emit-package diffugen-generator --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 clean: ## Remove .venv, .uv and what tools left behind
-	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mkdocs-site site out
