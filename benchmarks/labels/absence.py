@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.from_attention import decide
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import resolve
 from generator.training import scenes
@@ -65,15 +65,15 @@ def measure(drawn: Sequence[Drawn]) -> Absence:
     components = load(resolve(MODEL), torch.device("cpu"))
     texts = TextStates(components)
     vocabulary = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
-    looker = Looker(components, texts, vocabulary, refine=True)
+    posthoc = PosthocAttention(components, texts, vocabulary, refine=True)
     check = PresenceCheck(components, texts, vocabulary)
     asked = [each for number, one in enumerate(drawn) for each in _questions(one, number)]
     shares, labelled, still = [], [], []
     for start in range(0, len(asked), BATCH):
         some = asked[start : start + BATCH]
-        seen = [Seen(each.drawn.picture, each.prompt, each.drawn.sample.seed) for each in some]
-        found = check.of(list(looker.latents(seen)), [each.prompt for each in some], [each.seed for each in seen])
-        for each, evidence, share in zip(some, looker.look(seen), found, strict=True):
+        seen = [LabelInput(each.drawn.picture, each.prompt, each.drawn.sample.seed) for each in some]
+        found = check.of(list(posthoc.latents(seen)), [each.prompt for each in some], [each.seed for each in seen])
+        for each, evidence, share in zip(some, posthoc.look(seen), found, strict=True):
             shares.append(share[evidence.classes.index(each.kind)])
             labelled.append(_has(each, evidence, AttentionLabeling()))
             still.append(_has(each, replace(evidence, presence=share), AttentionLabeling(min_presence=LEAST)))

@@ -26,7 +26,7 @@ from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples.shards import ShardHeader, ShardRow, read_shard
 from diffugen_generator.stages.run_shard import run_shard
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.telemetry.timings import Measures, Part
 
@@ -107,7 +107,7 @@ class Ways:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.order = order_of(case)
-        self.studios = Studios(device=case.device, batch_size=case.batch)
+        self.sessions = SessionCache(device=case.device, batch_size=case.batch)
         self.pipeline = StableDiffusionPipeline.from_pretrained(
             case.model.path, torch_dtype=case.dtype, local_files_only=True
         ).to(case.device)
@@ -115,7 +115,7 @@ class Ways:
         with tempfile.TemporaryDirectory() as folder:
             header, rows = self._shard(FolderStore(Path(folder)))
         self.samples = [row.sample for row in rows]
-        self.studio = self.studios.open(header)
+        self.session = self.sessions.open(header)
 
     def all(self) -> dict[str, Callable[[], Timing]]:
         """Return the ways by name, in the order in which they take turns."""
@@ -160,7 +160,7 @@ class Ways:
             store = FolderStore(Path(folder))
             header, rows = self._shard(store)
             with _timed(self.case) as timing:
-                run_shard(header, rows, store, studios=self.studios, measures=measures)
+                run_shard(header, rows, store, sessions=self.sessions, measures=measures)
         parts = {part.value: round(seconds, 3) for part, seconds in measures.seconds.items() if part is not Part.LOAD}
         return timing(len(rows), model_seconds=spent(), parts=parts)
 
@@ -168,7 +168,7 @@ class Ways:
         """The same, but nobody looks: as much as labels cost, this is faster."""
 
         nothing = Findings(attention=Evidence((), (), np.zeros((0, 1, 1), np.uint8)))
-        with mock.patch.object(self.studio, "look", lambda samples, *_: [nothing] * len(samples)):
+        with mock.patch.object(self.session, "look", lambda samples, *_: [nothing] * len(samples)):
             return self.stage()
 
     def _shard(self, store: FolderStore) -> tuple[ShardHeader, list[ShardRow]]:

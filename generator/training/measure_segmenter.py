@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.detectors.opening import open_detector
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import detectors_of
 from generator.training import scenes
 
@@ -44,7 +44,7 @@ def measure(images: NDArray[np.uint8], there: list[Masks]) -> tuple[dict[str, An
     detector = open_detector(settings, detectors_of(settings), classes, torch.device("cpu"))
     found: list[Masks] = []
     for start in range(0, len(images), 16):
-        for seen in detector.look([Seen(image, "", 0) for image in images[start : start + 16]]):
+        for seen in detector.look([LabelInput(image, "", 0) for image in images[start : start + 16]]):
             instances = choose(seen, settings, classes, "")
             found.append({each.class_name: each.segmentation.mask() for each in reversed(instances)})  # the best last
     overlaps = [

@@ -21,7 +21,7 @@ from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Instance, Label
 from diffugen_generator.samples.shards import ShardHeader, ShardRow, read_shard
 from diffugen_generator.stages.run_shard import run_shard
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
 from tests.generator.made import an_instance
 
@@ -73,9 +73,9 @@ def samples_of_stage(order: WorkOrder, store: Store, stage: str) -> list[Sample]
 def draw(order: WorkOrder, store: Store, stage: str, *, batch: int = 4) -> ShardCounts:
     """Work off the planned shards of one stage; return the counts of all of them."""
     total = ShardCounts()
-    studios = Studios(device="cpu", batch_size=batch)
+    sessions = SessionCache(device="cpu", batch_size=batch)
     for header, rows in shards_of(order, store, stage):
-        total += run_shard(header, rows, store, studios=studios)
+        total += run_shard(header, rows, store, sessions=sessions)
     return total
 
 
@@ -102,7 +102,7 @@ def label(store: Store, header: ShardHeader, sample: Sample, *masks: NDArray[np.
     )
 
 
-def picture(store: Store, stage: str, sample_id: str, extension: str = "png") -> NDArray[np.uint8]:
+def stored_image(store: Store, stage: str, sample_id: str, extension: str = "png") -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(store.read(layout.image(stage, sample_id, extension)))) as image:
         return np.asarray(image.convert("RGB"))
 

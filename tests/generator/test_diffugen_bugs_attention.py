@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
-from diffugen_generator.diffusion.latents import encode_pictures
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention.inline import Watcher
-from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.inline import InlineAttention
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.from_attention import decide
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
 from generator.training import scenes
@@ -42,9 +42,9 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / (one | other).sum())
 
 
-def looker_of(model: ModelFolder, vocabulary: Vocabulary) -> Looker:
+def posthoc_of(model: ModelFolder, vocabulary: Vocabulary) -> PosthocAttention:
     components = load(model, torch.device("cpu"))
-    return Looker(components, TextStates(components), vocabulary, refine=True)
+    return PosthocAttention(components, TextStates(components), vocabulary, refine=True)
 
 
 def noise(count: int, *, height: int = 64, width: int = 64) -> list[NDArray[np.uint8]]:
@@ -53,7 +53,7 @@ def noise(count: int, *, height: int = 64, width: int = 64) -> list[NDArray[np.u
 
 
 @pytest.mark.parametrize("maps", [np.full((1, 16, 16), 90), np.zeros((1, 16, 16)), np.eye(16)[None] * 0 + 255])
-def test_bug_4_a_picture_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
+def test_bug_4_a_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
     evidence = Evidence(("ball",), (), maps.astype(np.uint8))
 
     assert decide(evidence, noise(1)[0], RAW) == []
@@ -87,7 +87,7 @@ def test_bug_5_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_m
     components = load(shapes_model, torch.device("cpu"))
     vocabulary = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
     check = PresenceCheck(components, TextStates(components), vocabulary)
-    looker = looker_of(shapes_model, vocabulary)
+    posthoc = posthoc_of(shapes_model, vocabulary)
     drawn = scenes.draw(8, np.random.default_rng(5), two=0.0)
     labels = []
     for index in range(8):
@@ -95,11 +95,11 @@ def test_bug_5_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_m
         ((_, kind),) = words.objects
         other = next(each for each in scenes.CLASSES if each != kind)
         for prompt in (scenes.full_caption(words), scenes.full_caption(words).replace(kind, other)):
-            seen = Seen(drawn.images[index], prompt, index)
-            (evidence,) = looker.look([seen])
-            (shares,) = check.of(list(encode_pictures(components, [seen.picture])), [prompt], [index])
+            seen = LabelInput(drawn.images[index], prompt, index)
+            (evidence,) = posthoc.look([seen])
+            (shares,) = check.of(list(encode_images(components, [seen.image])), [prompt], [index])
             asked = Evidence(evidence.classes, evidence.background, evidence.maps, shares)
-            labels.append(bool(decide(asked, seen.picture, AttentionLabeling(min_presence=0.05))))
+            labels.append(bool(decide(asked, seen.image, AttentionLabeling(min_presence=0.05))))
 
     assert sum(labels[::2]) >= 7, "those that are there keep their label"
     assert sum(labels[1::2]) <= 1, "those that are not there get none"
@@ -130,16 +130,18 @@ def test_bug_7_scores_tell_a_clear_object_from_a_vague_one() -> None:
 
 def test_bug_7_every_object_has_the_class_of_its_own_word(tiny_model: ModelFolder) -> None:
     vocabulary = Vocabulary({"star": ["star"], "ball": ["ball"]})
-    looker = looker_of(tiny_model, vocabulary)
-    (picture,) = noise(1)
+    posthoc = posthoc_of(tiny_model, vocabulary)
+    (image,) = noise(1)
 
-    found = [looker.look([Seen(picture, prompt, 5)])[0].classes for prompt in ("a ball", "a star", "a ball and a star")]
+    found = [
+        posthoc.look([LabelInput(image, prompt, 5)])[0].classes for prompt in ("a ball", "a star", "a ball and a star")
+    ]
 
     assert found == [("ball",), ("star",), ("star", "ball")]
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 128), (128, 64), (96, 160)])
-def test_bug_9_masks_of_pictures_that_are_not_square_lie_where_the_objects_are(height: int, width: int) -> None:
+def test_bug_9_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: int, width: int) -> None:
     ball = disc(width * 0.7, height * 0.3, min(height, width) * 0.2, height=height, width=width)
 
     (found,) = decide(evidence_of(ball, cells=(height // 4, width // 4)), np.zeros((height, width, 3), np.uint8), RAW)
@@ -149,50 +151,52 @@ def test_bug_9_masks_of_pictures_that_are_not_square_lie_where_the_objects_are(h
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (104, 64)])
-def test_bug_9_a_picture_that_is_not_square_is_seen_in_its_own_shape(
+def test_bug_9_a_image_that_is_not_square_is_seen_in_its_own_shape(
     tiny_model: ModelFolder, height: int, width: int
 ) -> None:
-    looker = looker_of(tiny_model, Vocabulary({"ball": ["ball"]}))
-    (picture,) = noise(1, height=height, width=width)
+    posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"]}))
+    (image,) = noise(1, height=height, width=width)
 
-    (evidence,) = looker.look([Seen(picture, "a ball", 5)])
+    (evidence,) = posthoc.look([LabelInput(image, "a ball", 5)])
 
     assert evidence.maps.shape == (1, height // 4, width // 4)
 
 
 def test_bug_11_many_words_of_a_prompt_are_labelled_and_none_has_to_occur(tiny_model: ModelFolder) -> None:
     vocabulary = Vocabulary({"ball": ["ball"], "star": ["star"], "traffic light": ["traffic light"]})
-    looker = looker_of(tiny_model, vocabulary)
+    posthoc = posthoc_of(tiny_model, vocabulary)
     prompts = ["a ball, a star and a traffic light", "and on", "a red light and " * 6 + "a ball"]
 
-    found = looker.look([Seen(picture, prompt, 7) for picture, prompt in zip(noise(3), prompts, strict=True)])
+    found = posthoc.look([LabelInput(image, prompt, 7) for image, prompt in zip(noise(3), prompts, strict=True)])
 
     assert [each.classes for each in found] == [("ball", "star", "traffic light"), (), ("ball",)]
     assert all(m.max() == 255 for each in found for m in each.maps), "the last one behind the encoder's first window"
 
 
 def test_bug_11_a_word_is_read_at_its_own_tokens_and_not_at_the_whole_prompt_s(tiny_model: ModelFolder) -> None:
-    looker = looker_of(tiny_model, Vocabulary({"ball": ["ball"], "star": ["star"]}))
-    (picture,) = noise(1)
+    posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"], "star": ["star"]}))
+    (image,) = noise(1)
 
-    (seen,) = looker.look([Seen(picture, "a ball and a star", 5)])
+    (seen,) = posthoc.look([LabelInput(image, "a ball and a star", 5)])
 
     assert np.abs(seen.maps[0].astype(int) - seen.maps[1]).max() > 50
 
 
-def test_bug_12_pictures_of_different_prompts_are_watched_in_one_batch(tiny_model: ModelFolder) -> None:
+def test_bug_12_images_of_different_prompts_are_watched_in_one_batch(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"))
-    watcher = Watcher(components, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=False)
+    inline = InlineAttention(components, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=False)
     settings = DrawingSettings(width=64, height=64, steps=2, guidance=3.0)
     passes: list[int] = []
     components.unet.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
 
     Drawer(components, TextStates(components)).sample(
-        [Order("a ball", 1), Order("a red star", 2), Order("a ball and a star", 3)], settings, watch=watcher
+        [DrawRequest("a ball", 1), DrawRequest("a red star", 2), DrawRequest("a ball and a star", 3)],
+        settings,
+        observer=inline,
     )
 
     assert passes == [6, 6], "two steps, three prompts with their negatives at once"
-    assert [watcher.evidence[place].classes for place in range(3)] == [("ball",), ("star",), ("ball", "star")]
+    assert [inline.evidence[place].classes for place in range(3)] == [("ball",), ("star",), ("ball", "star")]
 
 
 def test_bug_13_looking_and_watching_leave_the_pipeline_as_it_was(tiny_model: ModelFolder) -> None:
@@ -201,14 +205,14 @@ def test_bug_13_looking_and_watching_leave_the_pipeline_as_it_was(tiny_model: Mo
     before = dict(components.unet.attn_processors)
     vocabulary = Vocabulary({"ball": ["ball"]})
     texts = TextStates(components)
-    looker = Looker(components, texts, vocabulary, refine=True)
-    watcher = Watcher(components, vocabulary, refine=True)
+    posthoc = PosthocAttention(components, texts, vocabulary, refine=True)
+    inline = InlineAttention(components, vocabulary, refine=True)
     settings = DrawingSettings(width=64, height=64, steps=2, guidance=3.0)
-    plain = Drawer(components, texts).sample([Order("a ball", 1)], settings)
+    plain = Drawer(components, texts).sample([DrawRequest("a ball", 1)], settings)
 
-    looker.look([Seen(noise(1)[0], "a ball", 5)])
-    (watched,) = Drawer(components, texts).sample([Order("a ball", 1)], settings, watch=watcher)
+    posthoc.look([LabelInput(noise(1)[0], "a ball", 5)])
+    (watched,) = Drawer(components, texts).sample([DrawRequest("a ball", 1)], settings, observer=inline)
 
     assert all(components.unet.attn_processors[name] is processor for name, processor in before.items())
     assert torch.equal(watched, plain[0])
-    assert torch.equal(Drawer(components, texts).sample([Order("a ball", 1)], settings)[0], plain[0])
+    assert torch.equal(Drawer(components, texts).sample([DrawRequest("a ball", 1)], settings)[0], plain[0])

@@ -28,11 +28,11 @@ from tests.generator.graphs import (
     draw,
     draw_base,
     label,
-    picture,
     redrawn,
     repainted,
     samples_of_stage,
     shards_of,
+    stored_image,
 )
 from tests.generator.made import everything_in, manifest_lines
 
@@ -79,7 +79,7 @@ def test_bug_9_width_and_height_were_swapped_in_pictures_that_are_not_square(
     ((header, _),) = shards_of(order, store, "new")
     for sample in samples_of_stage(order, store, "new"):
         assert sample.source is not None
-        before, after = picture(store, "base", sample.source.id), picture(store, "new", sample.id)
+        before, after = stored_image(store, "base", sample.source.id), stored_image(store, "new", sample.id)
         changed = (before != after).any(axis=2)
         assert after.shape == (72, 104, 3)
         assert changed[left].mean() > 0.9
@@ -101,7 +101,7 @@ def test_bug_10_img2img_dropped_the_size_and_fixed_strength_and_guidance(
         draw(order, store, stage)
 
     drawn = {stage: samples_of_stage(order, store, stage)[0] for stage in ("weak", "strong", "free")}
-    shown = {stage: picture(store, stage, sample.id) for stage, sample in drawn.items()}
+    shown = {stage: stored_image(store, stage, sample.id) for stage, sample in drawn.items()}
     assert {one.shape for one in shown.values()} == {(64, 96, 3)}
     assert not np.array_equal(shown["weak"], shown["strong"])
     assert not np.array_equal(shown["strong"], shown["free"])
@@ -131,7 +131,7 @@ def test_bug_16_inpaint_took_the_largest_box_of_any_class_and_changed_the_whole_
     ((new_header, new_rows),) = shards_of(order, store, "new")
     (sample,) = (row.sample for row in new_rows)
     assert sample.source is not None
-    changed = (picture(store, "base", sample.source.id) != picture(store, "new", sample.id)).any(axis=2)
+    changed = (stored_image(store, "base", sample.source.id) != stored_image(store, "new", sample.id)).any(axis=2)
     assert changed[small].mean() > 0.9
     assert not changed[~small].any(), "what is not replaced is composited back, to the bit"
     assert sample.prompt == "a red light and a star"

@@ -19,12 +19,12 @@ from safetensors.torch import save_file
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, embeddings_of
 from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import UnknownDevice
 from diffugen_generator.models.model_folder import ModelFolder, resolve
 from diffugen_generator.planning.plan import plan, stages_of
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from tests.generator import graphs
 from tests.generator.made import an_order, planned_shards, spec_data
@@ -45,7 +45,7 @@ def test_bug_14_the_model_stays_where_it_was_put_whole_and_unsliced(
     moves: list[Any] = []
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *given, **_: (moves.append(given), self)[1])
 
-    Drawer(components, TextStates(components)).draw([Order("a red ball", 1)], SETTINGS)
+    Drawer(components, TextStates(components)).draw([DrawRequest("a red ball", 1)], SETTINGS)
 
     assert not moves
     for network in networks(components):
@@ -63,7 +63,7 @@ def test_bug_14_noise_comes_from_the_cpu_wherever_the_model_is(
     monkeypatch.setattr(torch, "Generator", lambda device: (made.append(device), generator(device))[1])
     components = load(tiny_model, CPU)
 
-    Drawer(components, TextStates(components)).draw([Order("a red ball", 1), Order("a star", 2)], SETTINGS)
+    Drawer(components, TextStates(components)).draw([DrawRequest("a red ball", 1), DrawRequest("a star", 2)], SETTINGS)
 
     assert set(made) == {"cpu"}
 
@@ -75,8 +75,8 @@ def test_bug_14_the_device_is_the_one_that_was_asked_for(tiny_model: ModelFolder
 
     for environ, device in (({"DIFFUGEN_DEVICE": "cuda:77"}, None), ({}, "cuda:77")):
         with pytest.raises(UnknownDevice, match="there is no 'cuda:77' here"):
-            Studios.of(order.spec, device=device, environ=environ).open(header)
-    Studios.of(order.spec, device="cpu", environ={"DIFFUGEN_DEVICE": "cuda:77"}).open(header)
+            SessionCache.of(order.spec, device=device, environ=environ).open(header)
+    SessionCache.of(order.spec, device="cpu", environ={"DIFFUGEN_DEVICE": "cuda:77"}).open(header)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_bug_17_stages_of_every_kind_draw_with_the_word_that_their_source_was_ta
         graphs.draw(order, store, "later")
         headers = [header for header, _ in planned_shards(order, store)]
         assert [[word.token for word in header.embeddings] for header in headers] == [["<piano>"], ["<piano>"]]
-        pictures = {name: list(store.root.glob(f"samples/{name}/*/*/image.png")) for name in ("base", "later")}
-        return {name: file.read_bytes() for name, (file,) in pictures.items()}
+        images = {name: list(store.root.glob(f"samples/{name}/*/*/image.png")) for name in ("base", "later")}
+        return {name: file.read_bytes() for name, (file,) in images.items()}
 
     one, other = drawn(1), drawn(2)
 

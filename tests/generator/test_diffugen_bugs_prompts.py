@@ -12,7 +12,7 @@ import torch
 
 from diffugen_api.prompt_weights import read
 from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.models.model_folder import ModelFolder
 
@@ -47,7 +47,7 @@ def test_bug_2_a_negative_prompt_beyond_the_window_is_read_to_its_end(components
     negative = read(UNLIKED)
     tokens = components.tokenizer.read(negative)
     drawer = Drawer(components, TextStates(components))
-    order = Order("a red ball", 7)
+    order = DrawRequest("a red ball", 7)
 
     whole, without_its_end = (
         drawer.draw([order], DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative=text))[0].astype(int)
@@ -57,4 +57,4 @@ def test_bug_2_a_negative_prompt_beyond_the_window_is_read_to_its_end(components
     words = sum(begin < end for begin, end in tokens.spans)
     assert tokens.windows > 1
     assert words > 2 * components.tokenizer.limit
-    assert np.abs(whole - without_its_end).max() > 0, "the last two words change the picture"
+    assert np.abs(whole - without_its_end).max() > 0, "the last two words change the image"

@@ -107,7 +107,7 @@ def _plan(task: Task) -> Outcome:
 
 def _stage(task: Task) -> Outcome:
     from diffugen_generator.stages.run_shard import run_shard  # noqa: PLC0415 - the models' libraries
-    from diffugen_generator.stages.session_cache import Studios  # noqa: PLC0415
+    from diffugen_generator.stages.session_cache import SessionCache  # noqa: PLC0415
     from diffugen_generator.telemetry.metrics import ShardMetrics, done  # noqa: PLC0415 - a tenth of a second
     from diffugen_generator.telemetry.timings import Measures  # noqa: PLC0415
 
@@ -137,7 +137,7 @@ def _stage(task: Task) -> Outcome:
         on_progress=on_progress,
         on_loading=lambda: LOG.info("%s, shard %d: loading models", task.stage, index),
         stop=task.stop,
-        studios=Studios.of(task.order.spec, device=None, environ=task.environ),
+        sessions=SessionCache.of(task.order.spec, device=None, environ=task.environ),
         measures=measures,
     )
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"

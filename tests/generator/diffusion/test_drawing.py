@@ -1,4 +1,4 @@
-"""Drawing: the same recipe gives the same picture, whatever is drawn beside it."""
+"""Drawing: the same recipe gives the same image, whatever is drawn beside it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from safetensors.torch import load_file, save_file
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import Scheduler
 from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.models.model_folder import ModelFolder, resolve
 
 SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative="a star")
-ORDERS = [
-    Order("a red ball on snow", 1),
-    Order("a blue star", 2**63 - 1),
-    Order("a red ball on snow", 3),
-    Order("a ball and a star", 0),
+REQUESTS = [
+    DrawRequest("a red ball on snow", 1),
+    DrawRequest("a blue star", 2**63 - 1),
+    DrawRequest("a red ball on snow", 3),
+    DrawRequest("a ball and a star", 0),
 ]
 
 
@@ -48,18 +48,18 @@ def drawer(tiny_model: ModelFolder) -> Drawer:
 
 @pytest.fixture(scope="module")
 def drawn(drawer: Drawer) -> list[NDArray[np.uint8]]:
-    return drawer.draw(ORDERS, SETTINGS)
+    return drawer.draw(REQUESTS, SETTINGS)
 
 
-def test_pictures_differ_by_prompt_and_by_seed(drawn: list[NDArray[np.uint8]]) -> None:
-    assert {picture.shape for picture in drawn} == {(64, 64, 3)}
+def test_images_differ_by_prompt_and_by_seed(drawn: list[NDArray[np.uint8]]) -> None:
+    assert {image.shape for image in drawn} == {(64, 64, 3)}
     assert all(apart([drawn[i]], [drawn[j]]) > 20 for i in range(4) for j in range(i))
 
 
-def test_a_picture_does_not_depend_on_its_batch(drawer: Drawer, drawn: list[NDArray[np.uint8]]) -> None:
-    alone = [drawer.draw([order], SETTINGS)[0] for order in ORDERS]
-    backwards = drawer.draw(ORDERS[::-1], SETTINGS)[::-1]
-    padded = drawer.draw(ORDERS[:3], SETTINGS, batch=5)
+def test_a_image_does_not_depend_on_its_batch(drawer: Drawer, drawn: list[NDArray[np.uint8]]) -> None:
+    alone = [drawer.draw([order], SETTINGS)[0] for order in REQUESTS]
+    backwards = drawer.draw(REQUESTS[::-1], SETTINGS)[::-1]
+    padded = drawer.draw(REQUESTS[:3], SETTINGS, batch=5)
 
     assert apart(drawn, alone) <= 2
     assert apart(drawn, backwards) <= 2
@@ -71,11 +71,11 @@ def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, dra
     pipeline.set_progress_bar_config(disable=True)
 
     theirs = pipeline(
-        [order.prompt for order in ORDERS],
-        negative_prompt=[SETTINGS.negative] * len(ORDERS),
+        [order.prompt for order in REQUESTS],
+        negative_prompt=[SETTINGS.negative] * len(REQUESTS),
         num_inference_steps=SETTINGS.steps,
         guidance_scale=SETTINGS.guidance,
-        generator=[torch.Generator().manual_seed(order.seed) for order in ORDERS],
+        generator=[torch.Generator().manual_seed(order.seed) for order in REQUESTS],
         output_type="np",
     ).images
 
@@ -86,7 +86,7 @@ LONG = "a red ball and a blue star on snow " * 4
 
 
 def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: Drawer) -> None:
-    orders = [Order("a ball", 1), Order(LONG, 2), Order("a star", 3), Order(LONG * 2, 4)]
+    orders = [DrawRequest("a ball", 1), DrawRequest(LONG, 2), DrawRequest("a star", 3), DrawRequest(LONG * 2, 4)]
 
     together = drawer.draw(orders, SETTINGS, batch=3)
 
@@ -96,8 +96,11 @@ def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: 
 def test_words_beyond_the_first_window_are_read(drawer: Drawer) -> None:
     negative = replace(SETTINGS, negative=LONG)
 
-    assert apart(drawer.draw([Order(f"{LONG} light", 1)], SETTINGS), drawer.draw([Order(LONG, 1)], SETTINGS)) > 2
-    assert apart(drawer.draw(ORDERS, negative), drawer.draw(ORDERS, replace(negative, negative=f"{LONG} ball"))) > 2
+    assert (
+        apart(drawer.draw([DrawRequest(f"{LONG} light", 1)], SETTINGS), drawer.draw([DrawRequest(LONG, 1)], SETTINGS))
+        > 2
+    )
+    assert apart(drawer.draw(REQUESTS, negative), drawer.draw(REQUESTS, replace(negative, negative=f"{LONG} ball"))) > 2
 
 
 def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder) -> None:
@@ -113,40 +116,40 @@ def test_guidance_of_one_reads_no_negative_text(drawer: Drawer) -> None:
     plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
     ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
 
-    assert apart(drawer.draw(ORDERS[:1], plain), drawer.draw(ORDERS[:1], ignored)) == 0
+    assert apart(drawer.draw(REQUESTS[:1], plain), drawer.draw(REQUESTS[:1], ignored)) == 0
 
 
 def test_sizes_need_not_be_square(drawer: Drawer) -> None:
-    (picture,) = drawer.draw(ORDERS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
+    (image,) = drawer.draw(REQUESTS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
 
-    assert picture.shape == (72, 96, 3)
+    assert image.shape == (72, 96, 3)
 
 
 @pytest.mark.parametrize(
     "scheduler", ["EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler", "DDPMScheduler"]
 )
-def test_every_scheduler_keeps_pictures_apart(own_model: Path, scheduler: str) -> None:
+def test_every_scheduler_keeps_images_apart(own_model: Path, scheduler: str) -> None:
     config = own_model / "scheduler" / "scheduler_config.json"
     changes = {"_class_name": scheduler, "skip_prk_steps": True}  # as in Stable Diffusion's own
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     drawer = drawer_of(resolve(str(own_model)))
 
-    together = drawer.draw(ORDERS[:3], SETTINGS)
+    together = drawer.draw(REQUESTS[:3], SETTINGS)
 
-    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in ORDERS[:3]]) <= 2
+    assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in REQUESTS[:3]]) <= 2
 
 
 @pytest.mark.parametrize("name", get_args(Scheduler))
-def test_every_scheduler_by_name_keeps_pictures_apart(
+def test_every_scheduler_by_name_keeps_images_apart(
     tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]], name: str
 ) -> None:
     drawer = drawer_of(tiny_model, name)
     settings = replace(SETTINGS, steps=5)
 
-    together = drawer.draw(ORDERS[:3], settings)
+    together = drawer.draw(REQUESTS[:3], settings)
 
-    assert apart(together, [drawer.draw([order], settings)[0] for order in ORDERS[:3]]) <= 2
-    assert apart(together, drawer.draw(ORDERS[2::-1], settings)[::-1]) <= 2
+    assert apart(together, [drawer.draw([order], settings)[0] for order in REQUESTS[:3]]) <= 2
+    assert apart(together, drawer.draw(REQUESTS[2::-1], settings)[::-1]) <= 2
 
 
 def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> None:
@@ -188,7 +191,7 @@ def test_steps_that_a_scheduler_cannot_take_are_refused(own_model: Path) -> None
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "PNDMScheduler"}))
 
     with pytest.raises(SpecError, match="PNDMScheduler cannot draw in 3 steps"):
-        drawer_of(resolve(str(own_model))).draw(ORDERS[:1], SETTINGS)
+        drawer_of(resolve(str(own_model))).draw(REQUESTS[:1], SETTINGS)
 
 
 def test_weights_of_another_shape_are_refused(own_model: Path) -> None:
@@ -215,7 +218,7 @@ def test_weights_go_by_older_names_too(own_model: Path, drawn: list[NDArray[np.u
     save_file(prefixed | positions, texts, metadata={"format": "pt"})
 
     assert any(name.endswith("attentions.0.query.weight") for name in renamed)
-    assert apart(drawer_of(resolve(str(own_model))).draw(ORDERS, SETTINGS), drawn) == 0
+    assert apart(drawer_of(resolve(str(own_model))).draw(REQUESTS, SETTINGS), drawn) == 0
 
 
 def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,11 +236,11 @@ def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monke
     torch.testing.assert_close(states[1], TextStates(components).of(["a star"])[0])
 
 
-def test_the_built_in_model_draws_the_same_picture_in_any_batch(shapes_model: ModelFolder) -> None:
+def test_the_built_in_model_draws_the_same_image_in_any_batch(shapes_model: ModelFolder) -> None:
     drawer = drawer_of(shapes_model)
     settings = DrawingSettings(width=64, height=64, steps=8, guidance=3.0)
-    orders = [Order("a red ball on snow", 5), Order("a blue star and a green square on sand", 6)]
-    orders += [Order("a purple triangle on night", 7), Order("a ball", 8)]
+    orders = [DrawRequest("a red ball on snow", 5), DrawRequest("a blue star and a green square on sand", 6)]
+    orders += [DrawRequest("a purple triangle on night", 7), DrawRequest("a ball", 8)]
 
     together = drawer.draw(orders, settings)
 
@@ -245,19 +248,19 @@ def test_the_built_in_model_draws_the_same_picture_in_any_batch(shapes_model: Mo
     assert apart(together, drawer.draw(orders[::-1], settings)[::-1]) <= 2
 
 
-def test_a_crew_draws_what_one_drawer_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
-    from diffugen_generator.diffusion.parallel_drawers import Crew
+def test_parallel_drawers_draw_what_one_drawer_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+    from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 
     components = load(tiny_model, torch.device("cpu"))
-    crew = Crew(components, TextStates(components), hands=3)
+    drawers = ParallelDrawers(components, TextStates(components), threads=3)
 
-    assert apart(crew.decode(crew.sample(ORDERS, SETTINGS)), drawn) <= 2
-    assert apart(crew.decode(crew.sample(ORDERS[:1], SETTINGS)), drawn[:1]) <= 2
+    assert apart(drawers.decode(drawers.sample(REQUESTS, SETTINGS)), drawn) <= 2
+    assert apart(drawers.decode(drawers.sample(REQUESTS[:1], SETTINGS)), drawn[:1]) <= 2
 
 
-@pytest.mark.parametrize(("threads", "hands"), [("1", 1), ("3", 3), ("64", 4)])
-def test_whoever_says_how_many_threads_says_how_many_batches(threads: str, hands: int) -> None:
-    from diffugen_generator.stages.model_session import hands_of
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("3", 3), ("64", 4)])
+def test_the_number_of_threads_is_that_of_batches_up_to_four(asked: str, threads: int) -> None:
+    from diffugen_generator.stages.model_session import threads_of
 
-    assert hands_of({"OMP_NUM_THREADS": threads}) == hands
-    assert 1 <= hands_of({}) <= 4
+    assert threads_of({"OMP_NUM_THREADS": asked}) == threads
+    assert 1 <= threads_of({}) <= 4

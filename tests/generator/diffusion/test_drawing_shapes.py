@@ -14,15 +14,19 @@ from diffusers import DiffusionPipeline
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.models.model_folder import ModelFolder, resolve
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from tests.generator.made import an_order
 from tests.generator.pipelines import SHAPES, write_shape
 
 SETTINGS = DrawingSettings(width=96, height=64, steps=3, guidance=5.0, negative="a star")
-ORDERS = [Order("a red ball on snow", 1), Order("a blue star", 2**63 - 1), Order("a ball and a star", 3)]
+REQUESTS = [
+    DrawRequest("a red ball on snow", 1),
+    DrawRequest("a blue star", 2**63 - 1),
+    DrawRequest("a ball and a star", 3),
+]
 CPU = torch.device("cpu")
 
 
@@ -37,14 +41,14 @@ def drawer_of(model: ModelFolder) -> Drawer:
     return Drawer(components, TextStates(components))
 
 
-def our_latents(folder: Path, orders: list[Order], settings: DrawingSettings) -> torch.Tensor:
+def our_latents(folder: Path, orders: list[DrawRequest], settings: DrawingSettings) -> torch.Tensor:
     """Draw, but for the decoding."""
     drawer: Any = drawer_of(resolve(str(folder)))
     drawer.decode = list
     return torch.stack(drawer.draw(orders, settings))
 
 
-def their_latents(folder: Path, orders: list[Order], settings: DrawingSettings, **more: Any) -> torch.Tensor:
+def their_latents(folder: Path, orders: list[DrawRequest], settings: DrawingSettings, **more: Any) -> torch.Tensor:
     pipeline = DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     if "prompt_embeds" not in more:
@@ -70,32 +74,32 @@ def their_latents(folder: Path, orders: list[Order], settings: DrawingSettings, 
 def test_latents_are_those_of_diffusers(folders: dict[str, Path], shape: str, guidance: float, negative: str) -> None:
     settings = replace(SETTINGS, guidance=guidance, negative=negative, steps=1 if shape == "turbo" else 3)
 
-    ours = our_latents(folders[shape], ORDERS, settings)
-    theirs = their_latents(folders[shape], ORDERS, settings)
+    ours = our_latents(folders[shape], REQUESTS, settings)
+    theirs = their_latents(folders[shape], REQUESTS, settings)
 
     assert ours.std() > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", ["sd2", "xl"])
-def test_pictures_are_those_of_diffusers_in_any_batch(folders: dict[str, Path], shape: str) -> None:
+def test_images_are_those_of_diffusers_in_any_batch(folders: dict[str, Path], shape: str) -> None:
     pipeline = DiffusionPipeline.from_pretrained(folders[shape])
     pipeline.set_progress_bar_config(disable=True)
     drawer = drawer_of(resolve(str(folders[shape])))
 
-    together = drawer.draw(ORDERS, SETTINGS, batch=5)
+    together = drawer.draw(REQUESTS, SETTINGS, batch=5)
     theirs = pipeline(
-        [order.prompt for order in ORDERS],
-        negative_prompt=[SETTINGS.negative] * len(ORDERS),
+        [order.prompt for order in REQUESTS],
+        negative_prompt=[SETTINGS.negative] * len(REQUESTS),
         num_inference_steps=SETTINGS.steps,
         guidance_scale=SETTINGS.guidance,
         width=SETTINGS.width,
         height=SETTINGS.height,
-        generator=[torch.Generator().manual_seed(order.seed) for order in ORDERS],
+        generator=[torch.Generator().manual_seed(order.seed) for order in REQUESTS],
         output_type="np",
     ).images
 
-    alone = np.stack([drawer.draw([order], SETTINGS)[0] for order in ORDERS[::-1]][::-1])
+    alone = np.stack([drawer.draw([order], SETTINGS)[0] for order in REQUESTS[::-1]][::-1])
     assert np.abs(np.stack(together).astype(int) - alone).max() <= 2
     assert np.abs(np.stack(together) / 255 - theirs).max() <= 2.5 / 255
 
@@ -125,7 +129,7 @@ def test_weights_and_long_prompts_reach_both_encoders_as_compel_has_them(folders
 
 def test_a_model_that_reads_the_guidance_scale_is_given_it(folders: dict[str, Path]) -> None:
     weak, strong = (
-        our_latents(folders["lcm"], ORDERS[:1], replace(SETTINGS, guidance=guidance)) for guidance in (1.0, 8.0)
+        our_latents(folders["lcm"], REQUESTS[:1], replace(SETTINGS, guidance=guidance)) for guidance in (1.0, 8.0)
     )
 
     assert not torch.allclose(weak, strong, atol=1e-3)
@@ -137,20 +141,20 @@ def test_numbers_are_of_the_type_that_was_asked_for(folders: dict[str, Path], dt
     wanted = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
 
     components = load(model, CPU, dtype=dtype)
-    (picture,) = Drawer(components, TextStates(components)).draw(ORDERS[:1], SETTINGS)
+    (image,) = Drawer(components, TextStates(components)).draw(REQUESTS[:1], SETTINGS)
 
     assert {network.dtype for network in (components.unet, *(each.network for each in components.encoders))} == {wanted}
     assert components.vae.dtype == (torch.float32 if dtype == "float16" else wanted)  # it overflows in fp16
-    (exact,) = drawer_of(model).draw(ORDERS[:1], SETTINGS)
-    assert np.abs(picture.astype(int) - exact).mean() < 4
+    (exact,) = drawer_of(model).draw(REQUESTS[:1], SETTINGS)
+    assert np.abs(image.astype(int) - exact).mean() < 4
 
 
 def test_the_environment_says_what_a_pod_is_told() -> None:
     spec = an_order("builtin://shapes", run={"dtype": "float16", "batchSize": 3}).spec
 
-    told = Studios.of(spec, device=None, environ={"DIFFUGEN_DTYPE": "bfloat16", "DIFFUGEN_BATCH_SIZE": "7"})
-    own = Studios.of(spec, device=None, environ={})
+    told = SessionCache.of(spec, device=None, environ={"DIFFUGEN_DTYPE": "bfloat16", "DIFFUGEN_BATCH_SIZE": "7"})
+    own = SessionCache.of(spec, device=None, environ={})
 
     assert (told._dtype, told._batch_size, own._dtype, own._batch_size) == ("bfloat16", 7, "float16", 3)
     with pytest.raises(SpecError, match="DIFFUGEN_BATCH_SIZE=0: .* a number from 1 to 256"):
-        Studios.of(spec, device=None, environ={"DIFFUGEN_BATCH_SIZE": "0"})
+        SessionCache.of(spec, device=None, environ={"DIFFUGEN_BATCH_SIZE": "0"})

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffugen_api.prompt_weights import read
 from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.models.model_folder import ModelFolder
 
@@ -102,15 +102,15 @@ def test_a_model_that_masks_its_padding_keeps_doing_so(components: Components) -
     assert texts.of([read("a (red)0.5 ball")]).isfinite().all()
 
 
-def test_weights_change_the_picture_and_not_their_neighbours(tiny_model: ModelFolder) -> None:
+def test_weights_change_the_image_and_not_their_neighbours(tiny_model: ModelFolder) -> None:
     parts = load(tiny_model, torch.device("cpu"))
     drawer = Drawer(parts, TextStates(parts))
-    orders = [Order(read(text), 7) for text in ("a red ball", "a (red)3 ball", "a red ball", "a (red)0.2 ball")]
+    orders = [DrawRequest(read(text), 7) for text in ("a red ball", "a (red)3 ball", "a red ball", "a (red)0.2 ball")]
 
-    pictures = [picture.astype(int) for picture in drawer.draw(orders, SETTINGS)]
+    images = [image.astype(int) for image in drawer.draw(orders, SETTINGS)]
     alone = [drawer.draw([order], SETTINGS)[0].astype(int) for order in orders]
 
-    assert np.abs(pictures[0] - pictures[2]).max() <= 2
-    assert np.abs(pictures[0] - pictures[1]).max() > 2
-    assert np.abs(pictures[0] - pictures[3]).max() > 2
-    assert max(np.abs(some - other).max() for some, other in zip(pictures, alone, strict=True)) <= 2
+    assert np.abs(images[0] - images[2]).max() <= 2
+    assert np.abs(images[0] - images[1]).max() > 2
+    assert np.abs(images[0] - images[3]).max() > 2
+    assert max(np.abs(some - other).max() for some, other in zip(images, alone, strict=True)) <= 2

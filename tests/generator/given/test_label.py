@@ -25,9 +25,9 @@ from diffugen_generator.commands.results import Labelled
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.attention.fitting import fitted
-from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.publishing.entries import Entry
 from diffugen_generator.quality.verdicts import Verdict
@@ -263,13 +263,13 @@ def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
     tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[int, ...]] = []
-    look = Looker.look
+    look = PosthocAttention.look
 
-    def spied(self: Looker, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
-        shown.extend(each.picture.shape for each in seen)
+    def spied(self: PosthocAttention, seen: Sequence[LabelInput], *, batch: int | None = None) -> list[Evidence]:
+        shown.extend(each.image.shape for each in seen)
         return look(self, seen, batch=batch)
 
-    monkeypatch.setattr(Looker, "look", spied)
+    monkeypatch.setattr(PosthocAttention, "look", spied)
     drawn = scenes.draw(1, np.random.default_rng(5)).images[0]
     write(tmp_path / "mine" / "photo.jpg", np.asarray(Image.fromarray(drawn).resize((1200, 600))))
 

@@ -1,4 +1,4 @@
-"""Words of textual inversion: the files that there are, what is refused, and that pictures are diffusers' own."""
+"""Words of textual inversion: the files that there are, what is refused, and that images are diffusers' own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffugen_api import layout
 from diffugen_api.plan import SpecError, samples_of
 from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.diffusion.tokens import PromptTokenizer
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
@@ -184,16 +184,16 @@ def test_a_word_is_never_torn_between_two_windows(tiny_model: ModelFolder) -> No
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_pictures_with_a_word_are_those_of_diffusers(tiny_model: ModelFolder, tmp_path: Path, count: int) -> None:
+def test_images_with_a_word_are_those_of_diffusers(tiny_model: ModelFolder, tmp_path: Path, count: int) -> None:
     path = saved({"<piano>": VECTORS[0] if count == 1 else VECTORS}, tmp_path / "learned_embeds.safetensors")
     components = load(tiny_model, CPU, embeddings=[open_embedding(path, "<piano>", tiny_model, field=FIELD)])
     pipeline = DiffusionPipeline.from_pretrained(tiny_model.path)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_textual_inversion(path, token="<piano>")
 
-    (ours,) = Drawer(components, TextStates(components)).draw([Order("a red <piano> on snow", 5)], SETTINGS)
+    (ours,) = Drawer(components, TextStates(components)).draw([DrawRequest("a red <piano> on snow", 5)], SETTINGS)
     (unlearnt,) = Drawer(load(tiny_model, CPU), TextStates(load(tiny_model, CPU))).draw(
-        [Order("a red <piano> on snow", 5)], SETTINGS
+        [DrawRequest("a red <piano> on snow", 5)], SETTINGS
     )
     theirs = pipeline(
         "a red <piano> on snow",
@@ -256,7 +256,7 @@ def test_a_word_may_be_weighted(tiny_model: ModelFolder) -> None:
     assert not torch.allclose(plain[2:5], heavy[2:5], atol=1e-3)
 
 
-def test_the_files_content_is_part_of_a_pictures_address(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_files_content_is_part_of_a_images_address(tiny_folder: Path, tmp_path: Path) -> None:
     path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
     order = an_order(
         str(tiny_folder),

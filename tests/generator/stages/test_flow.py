@@ -26,7 +26,7 @@ from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.stages.run_shard import WAITING, run_shard
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.opening import open_folder
 from diffugen_generator.store.protocol import BINARY
@@ -37,7 +37,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Sketcher:
-    """A studio whose pictures cost nothing but their memory."""
+    """A session whose images cost nothing but their memory."""
 
     batch = 4
 
@@ -46,18 +46,18 @@ class Sketcher:
         self.draws = 0
         self.drawing_again = Event()
 
-    def draw(self, samples: Sequence[Sample], grounds: object = ()) -> list[NDArray[np.uint8]]:
+    def draw(self, samples: Sequence[Sample], sources: object = ()) -> list[NDArray[np.uint8]]:
         self.draws += 1
         if self.draws > 1:
             self.drawing_again.set()
         return [np.full((self.side, self.side, 3), sample.seed % 251, np.uint8) for sample in samples]
 
-    def look(self, samples: Sequence[Sample], pictures: object, before: object = ()) -> list[Findings]:
+    def look(self, samples: Sequence[Sample], images: object, before: object = ()) -> list[Findings]:
         nothing = Evidence((), (), np.zeros((0, 16, 16), np.uint8))
         return [Findings(attention=nothing) for _ in samples]
 
 
-class OneStudio(Studios):
+class OneSession(SessionCache):
     def __init__(self, sketcher: Sketcher) -> None:
         super().__init__()
         self.sketcher = sketcher
@@ -75,7 +75,7 @@ def test_the_next_batch_is_drawn_while_the_last_is_stored(tiny_model: ModelFolde
                 raise AssertionError("nothing was drawn while the first batch waited for the store")
             super().write(key, data, content_type)
 
-    counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), Waiting(tmp_path), studios=OneStudio(sketcher))
+    counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), Waiting(tmp_path), sessions=OneSession(sketcher))
 
     assert (counts.drawn, sketcher.draws) == (6, 2)
 
@@ -95,7 +95,7 @@ def test_memory_does_not_grow_with_the_shard_however_slow_the_store(tiny_model: 
             resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE)
             queued.append(measures.queued)
 
-    counts = run_shard(*shard, Slow(tmp_path), studios=OneStudio(Sketcher(side)), measures=measures)
+    counts = run_shard(*shard, Slow(tmp_path), sessions=OneSession(Sketcher(side)), measures=measures)
 
     assert counts.drawn == count
     assert max(queued) <= WAITING
@@ -108,27 +108,27 @@ def test_one_model_serves_all_shards_that_ask_for_the_same(tiny_model: ModelFold
     other, _ = shard_of(
         spec_of(tiny_model, classes=[{"name": "ball"}, {"name": "star", "synonyms": ["sun"]}]), tiny_model
     )
-    studios = Studios(device="cpu", batch_size=3)
+    sessions = SessionCache(device="cpu", batch_size=3)
     loaded: list[str] = []
 
     for shard in (header, replace(header, index=1), other):
         some = rows[:3] if shard.index == 0 else rows[3:]
-        run_shard(shard, some, FolderStore(tmp_path), studios=studios, on_loading=lambda: loaded.append("model"))
+        run_shard(shard, some, FolderStore(tmp_path), sessions=sessions, on_loading=lambda: loaded.append("model"))
 
     assert len(loaded) == 2  # of the third shard, whose words are others
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_picture_is_the_same_in_another_batch_shard_and_order(
+def test_a_image_is_the_same_in_another_batch_shard_and_order(
     tiny_model: ModelFolder, tmp_path: Path, batch: int
 ) -> None:
     header, rows = shard_of(spec_of(tiny_model), tiny_model)
     whole, apart = FolderStore(tmp_path / "whole"), FolderStore(tmp_path / "apart")
     run_shard(header, rows, whole, device="cpu", batch_size=6)
 
-    studios = Studios(device="cpu", batch_size=batch)
+    sessions = SessionCache(device="cpu", batch_size=batch)
     for index, some in enumerate((rows[4:], rows[3::-1])):
-        run_shard(replace(header, index=index), some, apart, studios=studios)
+        run_shard(replace(header, index=index), some, apart, sessions=sessions)
 
     drawn = {key: file for key, file in contents(whole).items() if key.endswith(".png")}
     assert len(drawn) == 6

@@ -1,4 +1,4 @@
-"""Stages that draw from others, from the plan to the pictures: what changes, what stays, what is skipped and why."""
+"""Stages that draw from others, from the plan to the images: what changes, what stays, what is skipped and why."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import SpecError
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.denoise_paths import WayFrom
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
-from diffugen_generator.diffusion.latents import encode_pictures
-from diffugen_generator.diffusion.masks import Ground, cover_of
+from diffugen_generator.diffusion.denoise_paths import Img2ImgPath
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.latents import encode_images
+from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import BadShard, Incomplete
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
@@ -34,11 +34,11 @@ from tests.generator.graphs import (
     draw_all,
     draw_base,
     label,
-    picture,
     redrawn,
     repainted,
     samples_of_stage,
     shards_of,
+    stored_image,
 )
 from tests.generator.made import everything_in, manifest_lines
 
@@ -55,7 +55,7 @@ def counted(counts: ShardCounts) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 72), (72, 104)])
-def test_every_kind_of_stage_draws_pictures_of_the_asked_size(
+def test_every_kind_of_stage_draws_images_of_the_asked_size(
     tiny_model: ModelFolder, store: FolderStore, size: tuple[int, int]
 ) -> None:
     order = an_order([base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base", dilation=0.1)], size=size)
@@ -67,7 +67,7 @@ def test_every_kind_of_stage_draws_pictures_of_the_asked_size(
 
     for stage in ("base", "mud", "new"):
         for sample in samples_of_stage(order, store, stage):
-            assert picture(store, stage, sample.id).shape == (size[1], size[0], 3)
+            assert stored_image(store, stage, sample.id).shape == (size[1], size[0], 3)
 
 
 @pytest.mark.parametrize("inpainting", [False, True], ids=["ordinary UNet", "UNet made for inpainting"])
@@ -85,7 +85,7 @@ def test_what_is_outside_of_the_mask_stays_bit_equal(
     near = a_box(20 - reach, 24 - reach, 40 + reach, 44 + reach)
     for sample in samples_of_stage(order, store, "new"):
         assert sample.source is not None
-        before, after = picture(store, "base", sample.source.id), picture(store, "new", sample.id)
+        before, after = stored_image(store, "base", sample.source.id), stored_image(store, "new", sample.id)
         assert np.array_equal(before[~near], after[~near])
         changed = (before != after).any(axis=2)
         assert changed[BALL].mean() > 0.9, "and inside nearly all is new"
@@ -104,8 +104,8 @@ def test_lossy_files_change_the_surroundings_by_no_more_than_their_compression(
     for sample in samples_of_stage(order, store, "new"):
         assert sample.source is not None
         before, after = (
-            picture(store, "base", sample.source.id, file_format),
-            picture(store, "new", sample.id, file_format),
+            stored_image(store, "base", sample.source.id, file_format),
+            stored_image(store, "new", sample.id, file_format),
         )
         again = image_files.decode(image_files.encode(before, file_format))
         lost = np.abs(before.astype(int) - again)[far].mean()
@@ -127,34 +127,34 @@ def test_every_instance_or_the_largest_is_replaced(
 
     sample = samples_of_stage(order, store, "new")[0]
     assert sample.source is not None
-    changed = (picture(store, "base", sample.source.id) != picture(store, "new", sample.id)).any(axis=2)
+    changed = (stored_image(store, "base", sample.source.id) != stored_image(store, "new", sample.id)).any(axis=2)
     assert (bool(changed[large].any()), bool(changed[small].any())) == moved
 
 
 def test_strength_decides_how_many_steps_are_drawn_and_how_near_they_begin(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"), "euler")
     rng = np.random.default_rng(0)
-    ground = Ground(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    source = SourceImage(rng.integers(0, 256, (64, 64, 3), np.uint8))
     noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0))
-    source = encode_pictures(components, [ground.picture])
+    latents = encode_images(components, [source.image])
     found = []
     for strength in (0.01, 0.3, 0.6, 1):
         components.scheduler.set_timesteps(10)
-        way = WayFrom(components, [ground], noise, steps=10, strength=strength)
-        found.append((len(way.timesteps), float((way.start - source).std())))
+        way = Img2ImgPath(components, [source], noise, steps=10, strength=strength)
+        found.append((len(way.timesteps), float((way.start - latents).std())))
 
     assert [steps for steps, _ in found] == [1, 3, 6, 10]
     assert [distance for _, distance in found] == sorted(distance for _, distance in found)
 
 
 @pytest.mark.parametrize("scheduler", [None, "euler_a", "dpmsolver++", "heun", "lcm", "pndm", "unipc"])
-def test_the_same_recipe_gives_the_same_picture_in_any_batch(tiny_model: ModelFolder, scheduler: str | None) -> None:
+def test_the_same_recipe_gives_the_same_image_in_any_batch(tiny_model: ModelFolder, scheduler: str | None) -> None:
     components = load(tiny_model, torch.device("cpu"), scheduler)
     drawer = Drawer(components, TextStates(components))
     rng = np.random.default_rng(0)
-    for cover in (None, cover_of([BALL], 0.05)):
-        grounds = [Ground(rng.integers(0, 256, (64, 64, 3), np.uint8), cover) for _ in range(3)]
-        orders = [Order(f"a ball on {'abc'[seed]}", seed, each) for seed, each in enumerate(grounds)]
+    for mask in (None, fading_mask([BALL], 0.05)):
+        sources = [SourceImage(rng.integers(0, 256, (64, 64, 3), np.uint8), mask) for _ in range(3)]
+        orders = [DrawRequest(f"a ball on {'abc'[seed]}", seed, each) for seed, each in enumerate(sources)]
         settings = DrawingSettings(64, 64, 4, 2, strength=0.7)
 
         together = drawer.draw(orders, settings)
@@ -272,12 +272,12 @@ def test_a_source_that_is_gone_is_a_clear_failure(tiny_model: ModelFolder, store
     key = layout.image("base", source.id, "png")
     whole = store.read(key)
 
-    store.write(key, b"no picture")
+    store.write(key, b"no image")
     with pytest.raises(BadShard, match=f"{key}: not a picture.*delete the sample's folder and plan again"):
         draw(order, store, "mud")
 
     (store.root / key).unlink()
-    with pytest.raises(Incomplete, match=f"the picture of sample {source.id} of stage 'base', from which another"):
+    with pytest.raises(Incomplete, match=f"the image of sample {source.id} of stage 'base', from which another"):
         draw(order, store, "mud")
 
     store.write(key, whole)

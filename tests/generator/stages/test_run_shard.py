@@ -27,7 +27,7 @@ from tests.generator.made import DyingStore
 
 
 def spec_of(model: ModelFolder, **changes: object) -> LabeledDatasetSpec:
-    """Six pictures of 64 x 64."""
+    """Six images of 64 x 64."""
     base: dict[str, object] = {
         "classes": [{"name": "ball"}, {"name": "star"}],
         "image": {"width": 64, "height": 64},
@@ -82,7 +82,7 @@ def copied(drawn: FolderStore, store: FolderStore) -> FolderStore:
     return store
 
 
-def test_a_shard_leaves_pictures_recipes_evidence_labels_and_a_report(
+def test_a_shard_leaves_images_recipes_evidence_labels_and_a_report(
     tiny_model: ModelFolder, drawn: FolderStore
 ) -> None:
     header, rows = shard_of(spec_of(tiny_model), tiny_model)
@@ -167,12 +167,12 @@ def test_whoever_dies_at_any_write_leaves_a_store_that_the_next_try_completes(
     for row in shard[1]:
         file = left.read(layout.image("base", row.sample.id, "png"))
         assert report["images"][row.sample.id] == hashlib.sha256(file).hexdigest()
-        # Other batches than in one go, so the pictures may differ by rounding, and by no more.
+        # Other batches than in one go, so the images may differ by rounding, and by no more.
         whole = image_files.decode(drawn.read(layout.image("base", row.sample.id, "png")))
         assert np.abs(image_files.decode(file).astype(int) - whole).max() <= 2
 
 
-def test_a_picture_and_what_was_seen_are_complete_before_the_recipe_and_the_label_is_last(
+def test_a_image_and_what_was_seen_are_complete_before_the_recipe_and_the_label_is_last(
     tiny_model: ModelFolder, tmp_path: Path
 ) -> None:
     recording = DyingStore(tmp_path / "store", 1000)
@@ -231,7 +231,7 @@ def test_a_new_word_looks_anew_without_drawing(tiny_model: ModelFolder, copied: 
 
 
 def only_words(spec: LabeledDatasetSpec, store: FolderStore, model: ModelFolder) -> dict[str, bytes]:
-    """Throw away what was seen and decided, have it done again from the stored pictures, and return the store."""
+    """Throw away what was seen and decided, have it done again from the stored images, and return the store."""
     for key in [*store.list("evidence/"), *store.list("labels/")]:
         (store.root / key).unlink()
     run_shard(*shard_of(spec, model, Need.SEE), store, batch_size=4, device="cpu")
@@ -239,9 +239,7 @@ def only_words(spec: LabeledDatasetSpec, store: FolderStore, model: ModelFolder)
 
 
 @pytest.mark.parametrize("file_format", ["png", "jpeg", "webp"])
-def test_a_stored_picture_is_seen_alike_each_time(
-    tiny_model: ModelFolder, store: FolderStore, file_format: str
-) -> None:
+def test_a_stored_image_is_seen_alike_each_time(tiny_model: ModelFolder, store: FolderStore, file_format: str) -> None:
     spec = spec_of(tiny_model, image={"width": 64, "height": 64, "format": file_format})
     run_shard(*shard_of(spec, tiny_model), store, batch_size=4, device="cpu")
 
@@ -250,7 +248,7 @@ def test_a_stored_picture_is_seen_alike_each_time(
     assert only_words(spec, store, tiny_model) == first
 
 
-def test_a_stored_picture_is_labelled_as_it_was_when_drawn(shapes_model: ModelFolder, store: FolderStore) -> None:
+def test_a_stored_image_is_labelled_as_it_was_when_drawn(shapes_model: ModelFolder, store: FolderStore) -> None:
     drawing = {"name": "base", "txt2img": {"model": shapes_model.uri, "steps": 12, "guidanceScale": 3}}
     prompts = {
         "templates": ["a red {object} on snow"],
@@ -276,7 +274,7 @@ def inline(model: ModelFolder, **changes: object) -> LabeledDatasetSpec:
     return spec_of(model, labeling={"attention": {"capture": "inline", **changes}})
 
 
-def test_pictures_are_the_same_whether_or_not_they_are_watched(
+def test_images_are_the_same_whether_or_not_they_are_watched(
     tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore
 ) -> None:
     header, rows = shard_of(inline(tiny_model), tiny_model)
@@ -294,7 +292,7 @@ def test_pictures_are_the_same_whether_or_not_they_are_watched(
         assert evidence.classes == (row.sample.variables["object"],)
 
 
-def test_inline_evidence_of_a_picture_that_is_there_comes_from_drawing_it_again(
+def test_inline_evidence_of_a_image_that_is_there_comes_from_drawing_it_again(
     tiny_model: ModelFolder, copied: FolderStore, store: FolderStore, tmp_path: Path
 ) -> None:
     header, rows = shard_of(inline(tiny_model), tiny_model, Need.SEE)
@@ -350,7 +348,7 @@ def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: Fold
     header, rows = shard_of(spec, tiny_model, Need.LABEL)
     image = layout.image("base", rows[0].sample.id, "png")
 
-    copied.write(image, b"no picture")
+    copied.write(image, b"no image")
     with pytest.raises(BadShard, match=image):
         run_shard(header, rows, copied)
 

@@ -1,4 +1,4 @@
-"""Same recipe, same picture and same labels, to rounding: in any batch, shard and order, in fp32 on a CPU."""
+"""Same recipe, same image and same labels, to rounding: in any batch, shard and order, in fp32 on a CPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Rle
 from diffugen_generator.stages.run_shard import run_shard
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from generator.training import scenes
 from tests.generator.graphs import (
@@ -33,11 +33,11 @@ from tests.generator.graphs import (
     an_order,
     base,
     draw,
-    picture,
     redrawn,
     repainted,
     samples_of_stage,
     shards_of,
+    stored_image,
 )
 from tests.generator.graphs import label as by_hand
 
@@ -56,12 +56,12 @@ def draw_backwards(order: WorkOrder, store: FolderStore, stage: str) -> None:
     """Draw a stage in shards of three, the last samples first, one by one."""
     rows = [row for _, some in shards_of(order, store, stage) for row in some][::-1]
     (header, _), *_ = shards_of(order, store, stage)
-    studios = Studios(device="cpu", batch_size=1)
+    sessions = SessionCache(device="cpu", batch_size=1)
     for index, start in enumerate(range(0, len(rows), 3)):
-        run_shard(replace(header, index=index), rows[start : start + 3], store, studios=studios)
+        run_shard(replace(header, index=index), rows[start : start + 3], store, sessions=sessions)
 
 
-def test_a_picture_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_a_image_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) -> None:
     stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
     prompts = {
         "templates": ["a {object} on {place}"],
@@ -84,13 +84,13 @@ def test_a_picture_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path)
     for stage in ("base", "mud", "new"):
         ids = [sample.id for sample in samples_of_stage(order, whole, stage)]
         assert len(set(ids)) == 7
-        apart = [furthest(picture(whole, stage, each), picture(parts, stage, each)) for each in ids]
+        apart = [furthest(stored_image(whole, stage, each), stored_image(parts, stage, each)) for each in ids]
         assert max(apart) <= LEVELS, stage
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven pictures of a size that no model was trained at, and a caption for each but one."""
+    """Seven images of a size that no model was trained at, and a caption for each but one."""
     drawn = scenes.draw(7, np.random.default_rng(4))
     (folder := tmp_path / "mine").mkdir()
     for number, (image, kinds, masks) in enumerate(zip(drawn.images, drawn.classes, drawn.masks, strict=True)):
@@ -102,7 +102,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def looked_at(folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch, batch: int) -> dict[str, bytes]:
-    """Label the pictures with all labellers; return evidence and labels."""
+    """Label the images with all labellers; return evidence and labels."""
     monkeypatch.setenv(ENV_BATCH_SIZE, str(batch))
     spec = spec_of(classes=scenes.CLASSES, model="builtin://shapes", detector="builtin://shapes-segmenter")
     display = PlainDisplay(Console(file=io.StringIO()))
@@ -110,7 +110,7 @@ def looked_at(folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch,
     return {key: store.read(key) for part in ("evidence/", "labels/") for key in store.list(part)}
 
 
-def test_the_labels_of_a_given_picture(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_labels_of_a_given_image(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = looked_at(folder, FolderStore(tmp_path / "together"), monkeypatch, batch=7)
     (folder / "0.png").rename(folder / "9.png")  # last, not first
     alone = looked_at(folder, FolderStore(tmp_path / "alone"), monkeypatch, batch=1)

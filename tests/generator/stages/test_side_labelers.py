@@ -58,7 +58,7 @@ def model(shapes_model: ModelFolder) -> str:
 
 @pytest.fixture(scope="module")
 def both(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkOrder, FolderStore]:
-    """Four pictures, labelled by attention and by the detector; don't spoil it."""
+    """Four images, labelled by attention and by the detector; don't spoil it."""
     order = order_of(model, {"attention": {}, "detector": DETECTOR})
     store = FolderStore(tmp_path_factory.mktemp("both"))
     done(order, store)
@@ -122,12 +122,12 @@ def test_what_they_do_not_agree_on_is_marked_and_not_published(both: tuple[WorkO
     assert all(line["instances"] == [] for line in lines)
 
 
-def test_a_detector_that_is_added_looks_at_stored_pictures_and_the_model_that_drew_them_is_not_loaded(
+def test_a_detector_that_is_added_looks_at_stored_images_and_the_model_that_drew_them_is_not_loaded(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FolderStore(tmp_path)
     done(order_of(model, {"attention": {}}), store)
-    monkeypatch.setattr("diffugen_generator.stages.session_cache.Studios.open", None)
+    monkeypatch.setattr("diffugen_generator.stages.session_cache.SessionCache.open", None)
 
     order = order_of(model, {"attention": {}, "detector": DETECTOR})
     found = done(order, store)
@@ -158,7 +158,7 @@ def test_duplicates_are_rejected_but_for_the_first_and_say_of_which(
     order = order_of(both[0].spec.stages[0].task.model, {"attention": {}, "detector": DETECTOR}, **quality)
     store = FolderStore(Path(shutil.copytree(both[1].root, tmp_path / "store")))
     done(order, store)
-    for key in list(store.list("labels/base/")):  # all pictures look alike
+    for key in list(store.list("labels/base/")):  # all images look alike
         label = json.loads(store.read(key))
         store.write(key, json.dumps({**label, "looks": {"deviation": 50.0, "hash": "0f" * 8}}).encode())
 
@@ -206,7 +206,7 @@ def test_a_safety_checker_that_is_added_takes_a_gpu_for_itself_alone_and_another
     safety = {"model": str(tiny_detectors.safety_checker(tmp_path / "checker"))}
     store = FolderStore(tmp_path / "store")
     done(order_of(model, {"attention": {}}), store)
-    monkeypatch.setattr("diffugen_generator.labeling.attention.posthoc.Looker.look", None)
+    monkeypatch.setattr("diffugen_generator.labeling.attention.posthoc.PosthocAttention.look", None)
 
     order = order_of(model, {"attention": {}}, safety=safety)
     found = done(order, store)

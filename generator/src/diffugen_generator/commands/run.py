@@ -21,7 +21,7 @@ from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.samples.shards import read_shard
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
 
 
@@ -32,11 +32,11 @@ def run(order: WorkOrder, store: Store, display: Display, *, device: str | None,
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     whole = _Whole(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
-    studios = Studios.of(order.spec, device=device)
+    sessions = SessionCache.of(order.spec, device=device)
     try:
         by_name = {found.name: found for found in plans}
         done = {
-            stage.name: _draw(order, by_name[stage.name], store, display, whole, studios=studios, stop=stop)
+            stage.name: _draw(order, by_name[stage.name], store, display, whole, sessions=sessions, stop=stop)
             for stage in in_graph_order(order.spec.stages)
         }
         stages = [done[found.name] for found in plans]
@@ -70,7 +70,7 @@ def _draw(
     display: Display,
     whole: _Whole,
     *,
-    studios: Studios,
+    sessions: SessionCache,
     stop: Event,
 ) -> StageResult:
     """Do the shards of one stage, one after the other."""
@@ -87,5 +87,5 @@ def _draw(
             whole.done = before_all + done
             advance(done, missing)
 
-        counts = work_off(shards, store, advance, on_done=on_done, studios=studios, stop=stop)
+        counts = work_off(shards, store, advance, on_done=on_done, sessions=sessions, stop=stop)
     return StageResult(found, counts, time.monotonic() - began)

@@ -9,7 +9,7 @@ from diffugen_api.contract import ShardCounts
 from diffugen_generator.commands.display import Advance
 from diffugen_generator.samples.shards import ShardHeader, ShardRow
 from diffugen_generator.stages.run_shard import run_shard
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
 
 
@@ -19,7 +19,7 @@ def work_off(
     advance: Advance,
     *,
     on_done: Callable[[int], None],
-    studios: Studios,
+    sessions: SessionCache,
     stop: Event,
 ) -> ShardCounts:
     """Do what the shards' samples still need; return the counts of all shards together.
@@ -40,6 +40,6 @@ def work_off(
             on_progress=on_progress,
             on_loading=lambda: advance.busy("loading the model"),
             stop=stop,
-            studios=studios,
+            sessions=sessions,
         )
     return whole

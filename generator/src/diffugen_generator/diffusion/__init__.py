@@ -1,5 +1,5 @@
 """Drawing with Stable Diffusion pipelines in diffusers' format.
 
 `tokens` reads prompts and needs no torch; `components`, `texts` and `drawing` do, so they are imported only
-where a picture is drawn or looked at.
+where an image is drawn or looked at.
 """

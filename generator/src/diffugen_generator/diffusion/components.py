@@ -39,7 +39,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 """By their names in `run.dtype`."""
 
-EXTENDED = "StableDiffusionXLPipeline"
+SDXL_PIPELINE = "StableDiffusionXLPipeline"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Components:
     """A diffusers scheduler; its state belongs to one batch at a time."""
     device: torch.device
     dtype: torch.dtype
-    nothing_is_zero: bool = False
+    zero_negative_embeds: bool = False
     """Whether the absence of a negative text is zeros, and not the states of the empty text."""
 
     @property
@@ -82,8 +82,8 @@ class Components:
         return self.encoders[0].network
 
     @property
-    def extended(self) -> bool:
-        """Whether the UNet is told the pooled text and the picture's size, too, as Stable Diffusion XL's is."""
+    def is_sdxl(self) -> bool:
+        """Whether the UNet is told the pooled text and the image's size, too, as Stable Diffusion XL's is."""
         return bool(self.unet.config.addition_embed_type == "text_time")
 
     @property
@@ -122,15 +122,15 @@ def load(
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
     kind = DTYPES.get(dtype, auto)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
-    extended = model.pipeline == EXTENDED
+    is_sdxl = model.pipeline == SDXL_PIPELINE
     # Stable Diffusion XL's decoder overflows in fp16, which its settings say (diffusers does the same)
     try:
         networks = [_network(CLIPTextModel, model, "text_encoder", kind)]
-        if extended:
+        if is_sdxl:
             networks.append(_network(CLIPTextModelWithProjection, model, "text_encoder_2", kind))
         unet = _network(UNet2DConditionModel, model, "unet", kind)
         vae = _network(AutoencoderKL, model, "vae", kind)
-        if extended and kind is torch.float16 and vae.config.force_upcast:
+        if is_sdxl and kind is torch.float16 and vae.config.force_upcast:
             vae = vae.to(torch.float32)
         steps = open_scheduler(model.path / "scheduler", scheduler)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, UnpicklingError, SafetensorError) as error:
@@ -143,11 +143,11 @@ def load(
     for number, (tokenizer, network) in enumerate(zip(tokenizers, networks, strict=True)):
         _teach(network, tokenizer, [each.vectors[number] for each in embeddings])
     encoders = tuple(
-        TextEncoder(tokenizer, move(network, device), last=not extended)
+        TextEncoder(tokenizer, move(network, device), last=not is_sdxl)
         for tokenizer, network in zip(tokenizers, networks, strict=True)
     )
     unet, vae = (move(network, device, memory_format=torch.channels_last) for network in (unet, vae))
-    zero = extended and bool(settings_of(model.path / INDEX).get("force_zeros_for_empty_prompt", True))
+    zero = is_sdxl and bool(settings_of(model.path / INDEX).get("force_zeros_for_empty_prompt", True))
     return Components(model, encoders, unet, vae, steps, device, kind, zero)
 
 

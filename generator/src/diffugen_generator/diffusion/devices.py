@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
     """Let the process keep up to 1 GiB that it has freed, for its next tensors; without glibc, do nothing.
 
     By itself glibc gives blocks of some MB back to the system as soon as they are freed, and each operation of a
-    network on the CPU gets its own anew, page by page: 314,000 page faults for 16 pictures of `builtin://shapes`, which
+    network on the CPU gets its own anew, page by page: 314,000 page faults for 16 images of `builtin://shapes`, which
     was 30 % of the CPU time. With this there were 13, and the process was no larger.
     """
     try:

@@ -1,7 +1,7 @@
-"""Drawing: prompts and seeds to pictures, in batches of mixed prompts.
+"""Drawing: prompts and seeds to images, in batches of mixed prompts.
 
-A picture depends on its recipe alone. Its noise comes from a generator of its own, on the CPU, seeded with
-the sample's seed; what else is in the batch, and in which order, changes it by rounding only (at most 2/255
+An image depends on its recipe alone. Its noise comes from a generator of its own, on the CPU, seeded with
+the sample's seed; what else is in the batch, and in which request, changes it by rounding only (at most 2/255
 in fp32).
 """
 
@@ -22,9 +22,9 @@ from torch.nn import functional
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Prompt
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.denoise_paths import Way, WayFrom
+from diffugen_generator.diffusion.denoise_paths import DenoisePath, Img2ImgPath
 from diffugen_generator.diffusion.latents import latent_range
-from diffugen_generator.diffusion.masks import Ground
+from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import first_line
 
@@ -34,7 +34,7 @@ Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class DrawingSettings:
-    """What all pictures of a batch share."""
+    """What all images of a batch share."""
 
     width: int
     """Pixels."""
@@ -46,18 +46,18 @@ class DrawingSettings:
     A model that was distilled to read it as an input reads no negative text either."""
     negative: Prompt = ""
     strength: float = 1
-    """Part of the way that is drawn anew, in 0..1, where pictures are drawn from others."""
+    """Part of the way that is drawn anew, in 0..1, where images are drawn from others."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One picture to draw."""
+class DrawRequest:
+    """One image to draw."""
 
     prompt: Prompt
     seed: int
     """In 0..2**63-1."""
-    ground: Ground | None = None
-    """What it is drawn from; None for text alone. All orders of a batch have one, or none has."""
+    source: SourceImage | None = None
+    """What it is drawn from; None for text alone. All requests of a batch have one, or none has."""
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What objects of a class are called in the prompt besides the class's own words; for whoever looks on."""
 
@@ -67,8 +67,8 @@ class Sampling:
     """One batch on its way from noise to latents."""
 
     places: Sequence[int]
-    """Where each of the orders stood in what was asked for; what was padded has none."""
-    orders: Sequence[Order]
+    """Where each of the requests stood in what was asked for; what was padded has none."""
+    requests: Sequence[DrawRequest]
     """The batch's rows, padding included."""
     tokens: int
     """Length of the texts that the UNet reads."""
@@ -80,10 +80,10 @@ class Sampling:
     """How often the UNet will run."""
 
 
-class Watch(Protocol):
-    """Looks on while pictures are drawn, without changing them."""
+class SamplingObserver(Protocol):
+    """Looks on while images are drawn, without changing them."""
 
-    def watching(self, sampling: Sampling) -> AbstractContextManager[None]:
+    def observing(self, sampling: Sampling) -> AbstractContextManager[None]:
         """Return what is entered before the UNet's first pass over a batch and left after its last."""
         ...
 
@@ -100,45 +100,45 @@ class Drawer:
         """Whether the scheduler may add noise on the way, as ancestral ones do."""
 
     def draw(
-        self, orders: Sequence[Order], settings: DrawingSettings, *, batch: int | None = None
+        self, requests: Sequence[DrawRequest], settings: DrawingSettings, *, batch: int | None = None
     ) -> list[NDArray[np.uint8]]:
-        """Draw `orders` at once: pictures [height, width, 3], sRGB; arguments as `sample`."""
-        drawn = self.decode(self.sample(orders, settings, batch=batch))
-        return [_put_back(order, picture) for order, picture in zip(orders, drawn, strict=True)]
+        """Draw `requests` at once: images [height, width, 3], sRGB; arguments as `sample`."""
+        drawn = self.decode(self.sample(requests, settings, batch=batch))
+        return [_put_back(request, image) for request, image in zip(requests, drawn, strict=True)]
 
     @torch.inference_mode()
     def sample(
         self,
-        orders: Sequence[Order],
+        requests: Sequence[DrawRequest],
         settings: DrawingSettings,
         *,
         batch: int | None = None,
-        watch: Watch | None = None,
+        observer: SamplingObserver | None = None,
     ) -> list[torch.Tensor]:
-        """Return the latents of `orders`, [c, h, w] in fp32, scaled as the UNet sees them.
+        """Return the latents of `requests`, [c, h, w] in fp32, scaled as the UNet sees them.
 
-        With `batch`, short lists are padded to that many by repeating the last order, so that the GPU sees
-        one shape only; what was padded is not returned. Pictures whose texts take more windows of the text encoder
+        With `batch`, short lists are padded to that many by repeating the last request, so that the GPU sees
+        one shape only; what was padded is not returned. Images whose texts take more windows of the text encoder
         are drawn apart: a text filled up with empty windows would be another text. `watch` looks on.
         """
         alike: dict[int, list[int]] = {}
-        for place, order in enumerate(orders):
-            alike.setdefault(self._windows(order, settings), []).append(place)
+        for place, request in enumerate(requests):
+            alike.setdefault(self._windows(request, settings), []).append(place)
         drawn: dict[int, torch.Tensor] = {}
         for windows, places in alike.items():
-            some = [orders[place] for place in places]
+            some = [requests[place] for place in places]
             drawn.update(
                 zip(
                     places,
-                    self._sample_alike(some, settings, windows=windows, batch=batch, places=places, watch=watch),
+                    self._sample_alike(some, settings, windows=windows, batch=batch, places=places, observer=observer),
                     strict=False,
                 )
             )
-        return [drawn[place] for place in range(len(orders))]
+        return [drawn[place] for place in range(len(requests))]
 
-    def _windows(self, order: Order, settings: DrawingSettings) -> int:
-        """Return how many windows the longer of an order's two texts takes."""
-        own = self._texts.windows(order.prompt)
+    def _windows(self, request: DrawRequest, settings: DrawingSettings) -> int:
+        """Return how many windows the longer of a request's two texts takes."""
+        own = self._texts.windows(request.prompt)
         return max(own, self._texts.windows(settings.negative)) if self._guided(settings) else own
 
     def _guided(self, settings: DrawingSettings) -> bool:
@@ -147,18 +147,18 @@ class Drawer:
 
     def _sample_alike(
         self,
-        orders: Sequence[Order],
+        requests: Sequence[DrawRequest],
         settings: DrawingSettings,
         *,
         windows: int,
         batch: int | None,
         places: Sequence[int],
-        watch: Watch | None,
+        observer: SamplingObserver | None,
     ) -> torch.Tensor:
-        """Return the latents [b, c, h, w] of orders whose texts take `windows` windows, padding included."""
-        padded = [*orders, *[orders[-1]] * (max(batch or 0, len(orders)) - len(orders))]
+        """Return the latents [b, c, h, w] of requests whose texts take `windows` windows, padding included."""
+        padded = [*requests, *[requests[-1]] * (max(batch or 0, len(requests)) - len(requests))]
         parts = self._components
-        generators = [torch.Generator("cpu").manual_seed(order.seed) for order in padded]
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in padded]
         noise: torch.Tensor = self._noise(generators, settings)  # [b, c, h, w]
         scheduler = parts.scheduler
         self._set_steps(settings.steps)
@@ -166,29 +166,31 @@ class Drawer:
         latents = way.start
         extra = {"generator": generators} if self._noisy else {}
         size = (int(latents.shape[2]), int(latents.shape[3]))
-        predict = self._predictor([order.prompt for order in padded], settings, windows, way)
+        predict = self._predictor([request.prompt for request in padded], settings, windows, way)
         tokens = windows * parts.tokenizer.limit
         sampling = Sampling(places, padded, tokens, size, self._guided(settings), len(way.timesteps))
-        with watch.watching(sampling) if watch else nullcontext():
+        with observer.observing(sampling) if observer else nullcontext():
             for place, t in enumerate(way.timesteps):
                 stepped = scheduler.step(predict(latents, t), t, latents, **extra, return_dict=False)[0]
                 latents = way.kept(stepped, place)
         return latents
 
-    def _way(self, orders: Sequence[Order], noise: torch.Tensor, settings: DrawingSettings) -> Way:
-        grounds = [order.ground for order in orders if order.ground is not None]
-        if not grounds:
-            return Way(self._components.scheduler, noise)
-        return WayFrom(self._components, grounds, noise, steps=settings.steps, strength=settings.strength)
+    def _way(self, requests: Sequence[DrawRequest], noise: torch.Tensor, settings: DrawingSettings) -> DenoisePath:
+        sources = [request.source for request in requests if request.source is not None]
+        if not sources:
+            return DenoisePath(self._components.scheduler, noise)
+        return Img2ImgPath(self._components, sources, noise, steps=settings.steps, strength=settings.strength)
 
-    def _predictor(self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int, way: Way) -> Predictor:
+    def _predictor(
+        self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int, way: DenoisePath
+    ) -> Predictor:
         """Return what the model predicts for latents [b, c, h, w] at a step, guided, in fp32."""
         parts = self._components
         texts, pooled = self._texts.of(prompts, windows), self._texts.pooled(prompts)  # [b, tokens, width], [b, width]
         strength = parts.unet.config.time_cond_proj_dim
         guided = self._guided(settings)
         if guided:
-            nothing = parts.nothing_is_zero and not settings.negative
+            nothing = parts.zero_negative_embeds and not settings.negative
             negative = self._texts.of([settings.negative], windows) * (not nothing)
             pooled_negative = self._texts.pooled([settings.negative]) * (not nothing)
             texts = torch.cat([negative.expand_as(texts), texts])  # [2b, tokens, width], negative first
@@ -235,7 +237,7 @@ class Drawer:
 
     @torch.inference_mode()
     def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
-        """Turn latents [c, h, w] of one size into pictures [height, width, 3], sRGB."""
+        """Turn latents [c, h, w] of one size into images [height, width, 3], sRGB."""
         vae = self._components.vae
         stacked = torch.stack(list(latents)).to(memory_format=torch.channels_last)  # [b, c, h, w]
         scale, shift = latent_range(vae, stacked)
@@ -244,9 +246,9 @@ class Drawer:
         return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
-def _put_back(order: Order, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what was drawn, with the ground where it shows."""
-    return drawn if order.ground is None else order.ground.put_back(drawn)
+def _put_back(request: DrawRequest, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what was drawn, with the source where it shows."""
+    return drawn if request.source is None else request.source.put_back(drawn)
 
 
 def _waves(value: float, width: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Pictures as a model's latents, scaled as its UNet sees them."""
+"""Images as a model's latents, scaled as its UNet sees them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from diffugen_generator.diffusion.components import Components
 
 
 @torch.inference_mode()
-def encode_pictures(components: Components, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn pictures [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
+def encode_images(components: Components, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Turn images [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
     vae = components.vae
-    levels = torch.from_numpy(np.stack(pictures)).to(components.device)  # [b, height, width, 3]
+    levels = torch.from_numpy(np.stack(images)).to(components.device)  # [b, height, width, 3]
     scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(vae.dtype, memory_format=torch.channels_last)
     latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
     scale, shift = latent_range(vae, latents)

@@ -1,4 +1,4 @@
-"""What of a picture is drawn anew: a cover made of labels, and how the result is put back. Needs no torch."""
+"""What of an image is drawn anew: a mask made of labels, and how the result is put back. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ground:
-    """A picture that another one is drawn from."""
+class SourceImage:
+    """An image that another one is drawn from."""
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     """[height, width, 3] sRGB."""
-    cover: NDArray[np.float32] | None = None
-    """[height, width] in 0..1: how much of each pixel is drawn anew; all of the picture where absent."""
+    mask: NDArray[np.float32] | None = None
+    """[height, width] in 0..1: how much of each pixel is drawn anew; all of the image where absent."""
 
     def put_back(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the picture with what was drawn in it [height, width, 3]; where nothing is covered it is the same."""
-        if self.cover is None:
+        """Return the image with what was drawn in it [height, width, 3]; where nothing is covered it is the same."""
+        if self.mask is None:
             return drawn
-        cover = self.cover[:, :, None]
-        mixed = np.rint(cover * drawn + (1 - cover) * self.picture).astype(np.uint8)
-        return np.where(cover > 0, mixed, self.picture)
+        mask = self.mask[:, :, None]
+        mixed = np.rint(mask * drawn + (1 - mask) * self.image).astype(np.uint8)
+        return np.where(mask > 0, mixed, self.image)
 
 
-def cover_of(masks: Sequence[NDArray[np.bool_]], dilation: float) -> NDArray[np.float32]:
-    """Return the cover [height, width] of objects, given as masks [height, width] (one or more).
+def fading_mask(masks: Sequence[NDArray[np.bool_]], dilation: float) -> NDArray[np.float32]:
+    """Return the mask [height, width] of objects, given as masks [height, width] (one or more).
 
-    All of each object is drawn anew. Around it lies a ring, `dilation` of the picture's shorter side wide, that fades
+    All of each object is drawn anew. Around it lies a ring, `dilation` of the image's shorter side wide, that fades
     from the new to the old, so that no seam is seen; beyond it nothing is covered.
     """
     mask: NDArray[np.bool_] = np.logical_or.reduce(list(masks))

@@ -18,47 +18,49 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order, Watch
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest, SamplingObserver
 from diffugen_generator.diffusion.texts import TextStates
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Crew:
+class ParallelDrawers:
     """Drawers that share a model; together they do what one `Drawer` does."""
 
-    def __init__(self, components: Components, texts: TextStates, hands: int = 1) -> None:
-        """Draw with `components` in `hands` threads."""
+    def __init__(self, components: Components, texts: TextStates, threads: int = 1) -> None:
+        """Draw with `components` in `threads` threads."""
         own = [
             components,
-            *(replace(components, scheduler=copy.deepcopy(components.scheduler)) for _ in range(1, hands)),
+            *(replace(components, scheduler=copy.deepcopy(components.scheduler)) for _ in range(1, threads)),
         ]
         self._drawers = [Drawer(each, texts) for each in own]
         self._texts = texts
-        self._pool = ThreadPoolExecutor(hands, "draw") if hands > 1 else None
+        self._pool = ThreadPoolExecutor(threads, "draw") if threads > 1 else None
 
     def sample(
         self,
-        orders: Sequence[Order],
+        requests: Sequence[DrawRequest],
         settings: DrawingSettings,
         *,
         batch: int | None = None,
-        watch: Watch | None = None,
+        observer: SamplingObserver | None = None,
     ) -> list[torch.Tensor]:
-        """Return the latents of `orders`, as `Drawer.sample`; who is watched draws alone."""
+        """Return the latents of `requests`, as `Drawer.sample`; who is watched draws alone."""
         first = self._drawers[0]
-        if self._pool is None or watch is not None:
-            return first.sample(orders, settings, batch=batch, watch=watch)
-        self._texts.read([settings.negative, *(order.prompt for order in orders)])  # once, before several ask for it
-        return self._shared(lambda drawer, some: drawer.sample(some, settings), orders)
+        if self._pool is None or observer is not None:
+            return first.sample(requests, settings, batch=batch, observer=observer)
+        self._texts.read(
+            [settings.negative, *(request.prompt for request in requests)]
+        )  # once, before several ask for it
+        return self._shared(lambda drawer, some: drawer.sample(some, settings), requests)
 
     def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
-        """Turn latents into pictures, as `Drawer.decode`."""
+        """Turn latents into images, as `Drawer.decode`."""
         return self._shared(lambda drawer, some: drawer.decode(some), latents)
 
     def _shared(self, work: Callable[[Drawer, Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
-        """Let each drawer do `work` on its share of `items`, one after the other in their order."""
+        """Let each drawer do `work` on its share of `items`, one after the other in their request."""
         if self._pool is None:
             return work(self._drawers[0], items)
         size = -(-len(items) // len(self._drawers))

@@ -26,7 +26,7 @@ def open_scheduler(folder: Path, name: str | None = None) -> Any:
 
 def _class(name: str) -> Any:
     if name in UNSEEDED:
-        raise ValueError(f"its scheduler {name} draws noise that no seed of a picture decides.")
+        raise ValueError(f"its scheduler {name} draws noise that no seed of an image decides.")
     kind: Any = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise ValueError(f"diffusers has no scheduler {name!r}.")  # noqa: TRY004 - the folder's value, not ours

@@ -65,10 +65,10 @@ class TextStates:
     def added(self, pooled: torch.Tensor, height: int, width: int) -> dict[str, torch.Tensor] | None:
         """Return what the UNet is told besides the texts' states; nothing where it is not Stable Diffusion XL's.
 
-        `pooled` is [b, width] as `pooled` returns it. The picture, `height` x `width` pixels, is told to be whole: as
+        `pooled` is [b, width] as `pooled` returns it. The image, `height` x `width` pixels, is told to be whole: as
         large as it was, nothing cropped.
         """
-        if not self._components.extended:
+        if not self._components.is_sdxl:
             return None
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=pooled.dtype, device=pooled.device)
         return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}

@@ -36,7 +36,7 @@ from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.verdicts import Verdict, judge
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
-from diffugen_generator.stages.session_cache import Studios
+from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
 
 NO_MODEL = "none"
@@ -206,7 +206,7 @@ def _look(
             store,
             advance,
             on_done=lambda done: advance(done, len(given)),
-            studios=Studios.of(spec, device=device),
+            sessions=SessionCache.of(spec, device=device),
             stop=stop,
         )
 

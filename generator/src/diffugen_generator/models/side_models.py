@@ -108,7 +108,7 @@ def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: b
     }
 
 
-def settled(settings: M | None, judges: Mapping[str, Judge], **kinds: str) -> M | None:
+def pin_model_uris(settings: M | None, judges: Mapping[str, Judge], **kinds: str) -> M | None:
     """Return settings that name models as they were found: of a repository, the commit that its branch was at.
 
     `kinds` says for each field that names a model which of `judges` it is.

@@ -43,7 +43,7 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.models.embeddings import find_embeddings
 from diffugen_generator.models.model_folder import ModelFolder, check_kind, resolve
 from diffugen_generator.models.samplers import check_sampler
-from diffugen_generator.models.side_models import Judge, judges_of, settled
+from diffugen_generator.models.side_models import Judge, judges_of, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
@@ -293,10 +293,10 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
         embeddings=each.embeddings,
-        detector=settled(order.spec.labeling.detector, each.judges, model=DETECTOR, mask_model=MASKS),
+        detector=pin_model_uris(order.spec.labeling.detector, each.judges, model=DETECTOR, mask_model=MASKS),
         agreement=order.spec.labeling.agreement,
-        clip=settled(order.spec.quality.clip_score, each.judges, model=CLIP),
-        safety=settled(order.spec.quality.safety, each.judges, model=SAFETY),
+        clip=pin_model_uris(order.spec.quality.clip_score, each.judges, model=CLIP),
+        safety=pin_model_uris(order.spec.quality.safety, each.judges, model=SAFETY),
         witnesses=each.recipe.witnesses,
         judges=_digests(each.judges),
     )

@@ -1,4 +1,4 @@
-"""How many pictures at once: what was asked for, until memory does not reach; from then on half of that.
+"""How many images at once: what was asked for, until memory does not reach; from then on half of that.
 
 Memory that is too small for one batch is too small for the next, and each try costs what was done of it. So what was
 learnt holds as long as the model stays loaded, for each kind of work by itself.
@@ -16,14 +16,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 GPU_BATCH = 16
-"""Pictures at once on a GPU; 512 px in bf16 take some 1 GB each."""
+"""Images at once on a GPU; 512 px in bf16 take some 1 GB each."""
 CPU_BATCH = 4
 
 log = logging.getLogger(__name__)
 
 
-class Portions:
-    """Does one kind of work in portions that memory holds."""
+class AdaptiveBatch:
+    """Does one kind of work in batches that fit into memory."""
 
     def __init__(self, what: str, *, padded_to: int | None = None) -> None:
         """Say `what` it is, for the log; on a GPU, batches are `padded_to` one size."""
@@ -55,4 +55,4 @@ class Portions:
         self._most = (tried + 1) // 2
         if self.padded_to is not None:
             self.padded_to = self._most
-        log.warning("memory does not reach to %s %d pictures at once; %d from now on", self._what, tried, self._most)
+        log.warning("memory does not reach to %s %d images at once; %d from now on", self._what, tried, self._most)

@@ -1,4 +1,4 @@
-"""A model at work: draws the pictures of samples, and looks at them. The one door to torch for the rest."""
+"""A model at work: draws the images of samples, and looks at them. The one door to torch for the rest."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.devices import open_device
-from diffugen_generator.diffusion.drawing import DrawingSettings, Order
-from diffugen_generator.diffusion.masks import Ground
-from diffugen_generator.diffusion.parallel_drawers import Crew
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.masks import SourceImage
+from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.fitting import fitted
-from diffugen_generator.labeling.attention.inline import Watcher
-from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.inline import InlineAttention
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.embeddings import Embedding
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
-from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, Portions
-from diffugen_generator.stages.label_only_session import Bystanders, seen_of
+from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
+from diffugen_generator.stages.label_only_session import Bystanders, label_input
 from diffugen_generator.stages.side_labelers import Witnesses
 
 SMALL_BATCH = 8
-"""Pictures at once on each thread, where a small model is drawn with on several."""
+"""Images at once on each thread, where a small model is drawn with on several."""
 
 FEW_PARAMETERS = 20_000_000
 """Below this, operations of a UNet run on one thread on a CPU, and whole batches side by side."""
-MOST_HANDS = 4
+MOST_THREADS = 4
 """Batches side by side."""
 ENV_THREADS = "OMP_NUM_THREADS"
 # The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
 # ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
 
 
-class Studio:
+class ModelSession:
     """One model, loaded for the samples of one shard."""
 
     def __init__(
@@ -68,17 +68,17 @@ class Studio:
         where = open_device(device)
         on_gpu = where.type == "cuda"
         components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
-        hands = 1
+        threads = 1
         if not on_gpu and components.parameters < FEW_PARAMETERS:
-            hands = hands_of(os.environ)
+            threads = threads_of(os.environ)
             torch.set_num_threads(1)
-        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if hands == 1 else SMALL_BATCH * hands)
+        self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if threads == 1 else SMALL_BATCH * threads)
         """Samples to hand over at once."""
         # One shape for all batches suits a GPU; on a CPU padding is only work.
         one_shape = self.batch if on_gpu else None
-        self._drawing = Portions("draw", padded_to=one_shape)
-        self._looking = Portions("look at", padded_to=one_shape)
-        self._checking = Portions("check the words of")
+        self._drawing = AdaptiveBatch("draw", padded_to=one_shape)
+        self._looking = AdaptiveBatch("look at", padded_to=one_shape)
+        self._checking = AdaptiveBatch("check the words of")
         texts = TextStates(components)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
@@ -92,62 +92,62 @@ class Studio:
         self._inline = attention is not None and attention.capture == "inline"
         self._fit = trained_side(components) if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
-        self._drawer = Crew(components, texts, hands)
-        self._looker = Looker(components, texts, vocabulary, refine=self._refine)
+        self._drawer = ParallelDrawers(components, texts, threads)
+        self._posthoc = PosthocAttention(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
         self._bystanders = Bystanders(Witnesses(header, where, s3))
         self._latents: dict[str, torch.Tensor] = {}
-        """What the pictures of the last `draw` were drawn from, by sample."""
+        """What the images of the last `draw` were drawn from, by sample."""
         self._watched: dict[str, Evidence] = {}
         """What was seen while they were drawn, by sample."""
 
-    def draw(self, samples: Sequence[Sample], grounds: Sequence[Ground] = ()) -> list[NDArray[np.uint8]]:
-        """Return the samples' pictures, [height, width, 3] sRGB each; `grounds` are what they are drawn from."""
+    def draw(self, samples: Sequence[Sample], sources: Sequence[SourceImage] = ()) -> list[NDArray[np.uint8]]:
+        """Return the samples' images, [height, width, 3] sRGB each; `sources` are what they are drawn from."""
         self._bystanders.open()  # what is drawn is looked at by all of them: one that cannot be loaded is told before
-        tasks = _tasks(samples, grounds)
+        tasks = _tasks(samples, sources)
         drawn = self._drawing.each(self._draw, tasks)
-        # where there is a cover, the picture has more in it than what was drawn
+        # where there is a mask, the image has more in it than what was drawn
         self._latents = {
             sample.id: latents
-            for (sample, ground), (_, latents) in zip(tasks, drawn, strict=True)
-            if ground is None or ground.cover is None
+            for (sample, source), (_, latents) in zip(tasks, drawn, strict=True)
+            if source is None or source.mask is None
         }
-        return [picture for picture, _ in drawn]
+        return [image for image, _ in drawn]
 
     def look(
         self,
         samples: Sequence[Sample],
-        pictures: Sequence[NDArray[np.uint8]],
+        images: Sequence[NDArray[np.uint8]],
         before: Sequence[Findings] = (),
-        grounds: Sequence[Ground] = (),
+        sources: Sequence[SourceImage] = (),
     ) -> list[Findings]:
-        """Return what the models see in the samples' pictures, with what was seen `before`: only the rest is asked.
+        """Return what the models see in the samples' images, with what was seen `before`: only the rest is asked.
 
-        `grounds` are what they were drawn from; they are needed where `draws_to_look`.
+        `sources` are what they were drawn from; they are needed where `draws_to_label`.
         """
         found = list(before) or [Findings()] * len(samples)
         seen = [
-            seen_of(each, picture, self._latents.pop(each.id, None))
-            for each, picture in zip(samples, pictures, strict=True)
+            label_input(each, image, self._latents.pop(each.id, None))
+            for each, image in zip(samples, images, strict=True)
         ]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
-            tasks = _tasks(samples, grounds)
+            tasks = _tasks(samples, sources)
             evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
         return self._bystanders.complete(seen, found)
 
     @property
-    def draws_to_look(self) -> bool:
-        """Whether a picture from the store has to be drawn once more to be looked at."""
+    def draws_to_label(self) -> bool:
+        """Whether an image from the store has to be drawn once more to be looked at."""
         return self._inline
 
-    def _fitted(self, seen: Seen) -> Seen:
-        """Return what attention is shown: a picture from elsewhere at a size that suits the model."""
-        return seen if self._fit is None else replace(seen, picture=fitted(seen.picture, self._fit))
+    def _fitted(self, seen: LabelInput) -> LabelInput:
+        """Return what attention is shown: an image from elsewhere at a size that suits the model."""
+        return seen if self._fit is None else replace(seen, image=fitted(seen.image, self._fit))
 
-    def _attended(self, tasks: Sequence[_Task], seen: Sequence[Seen]) -> list[Evidence]:
-        """Return what the model that draws attends to in pictures.
+    def _attended(self, tasks: Sequence[_Task], seen: Sequence[LabelInput]) -> list[Evidence]:
+        """Return what the model that draws attends to in images.
 
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
         again for it.
@@ -157,53 +157,53 @@ class Studio:
         if self._inline:
             evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
         else:
-            evidence = self._looking.each(lambda some: self._looker.look(some, batch=self._looking.padded_to), seen)
+            evidence = self._looking.each(lambda some: self._posthoc.look(some, batch=self._looking.padded_to), seen)
         if self._attention is None or self._attention.min_presence is None:
             return evidence
         presence = self._checking.each(self._check, seen)
         return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
 
-    def _check(self, seen: Sequence[Seen]) -> list[tuple[float, ...]]:
-        """Return how much the words of each picture's classes help to predict it."""
-        latents = self._looker.latents(seen)
+    def _check(self, seen: Sequence[LabelInput]) -> list[tuple[float, ...]]:
+        """Return how much the words of each image's classes help to predict it."""
+        latents = self._posthoc.latents(seen)
         prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
         return self._presence.of(list(latents), prompts, seeds, words)
 
     def _draw(self, tasks: Sequence[_Task]) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
         latents = self._sample(tasks)
         drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
-        return [(picture if ground is None else ground.put_back(picture), own) for (_, ground), picture, own in drawn]
+        return [(image if source is None else source.put_back(image), own) for (_, source), image, own in drawn]
 
     def _sample(self, tasks: Sequence[_Task]) -> list[torch.Tensor]:
         """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
-        orders = [Order(sample.text, sample.seed, ground, sample.words) for sample, ground in tasks]
+        orders = [DrawRequest(sample.text, sample.seed, source, sample.words) for sample, source in tasks]
         batch = self._drawing.padded_to
         if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
-        watcher = Watcher(self._components, self._vocabulary, refine=self._refine)
-        latents = self._drawer.sample(orders, self._settings, batch=batch, watch=watcher)
-        self._watched.update({sample.id: watcher.evidence[place] for place, (sample, _) in enumerate(tasks)})
+        inline = InlineAttention(self._components, self._vocabulary, refine=self._refine)
+        latents = self._drawer.sample(orders, self._settings, batch=batch, observer=inline)
+        self._watched.update({sample.id: inline.evidence[place] for place, (sample, _) in enumerate(tasks)})
         return latents
 
 
-_Task = tuple[Sample, Ground | None]
+_Task = tuple[Sample, SourceImage | None]
 """A sample, and what it is drawn from."""
 
 
-def _tasks(samples: Sequence[Sample], grounds: Sequence[Ground]) -> list[_Task]:
-    under: Sequence[Ground | None] = grounds or [None] * len(samples)
+def _tasks(samples: Sequence[Sample], sources: Sequence[SourceImage]) -> list[_Task]:
+    under: Sequence[SourceImage | None] = sources or [None] * len(samples)
     return list(zip(samples, under, strict=True))
 
 
-def hands_of(environ: Mapping[str, str]) -> int:
+def threads_of(environ: Mapping[str, str]) -> int:
     """Return how many batches of a small model to draw side by side: as many as threads are asked for, or cores."""
     asked = environ.get(ENV_THREADS, "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_HANDS, int(asked) if asked.isdecimal() else cores))
+    return max(1, min(MOST_THREADS, int(asked) if asked.isdecimal() else cores))
 
 
 def trained_side(components: Components) -> int:
-    """Return the side in pixels of the square pictures that a model was trained on."""
+    """Return the side in pixels of the square images that a model was trained on."""
     side = components.unet.config.sample_size
     return (side if isinstance(side, int) else min(side)) * components.reduction
 

@@ -2,7 +2,7 @@
 
 What each sample still needs is asked of the store, not of the plan, so a shard that was killed goes on where
 it was.
-Then: decisions on stored evidence (no model), pictures that were drawn but not looked at, pictures to draw.
+Then: decisions on stored evidence (no model), images that were drawn but not looked at, images to draw.
 The model works on one batch while the batch before it is encoded, decided and uploaded by a bounded pool.
 When `stop` is set, the batch under way is finished and uploaded, and `Interrupted` is raised.
 """
@@ -21,21 +21,21 @@ from numpy.typing import NDArray
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, canonical
-from diffugen_generator.diffusion.masks import Ground
+from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.labeling.decide.findings import Findings, label_of
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
-from diffugen_generator.stages.sample_store import JSON, Keeper
-from diffugen_generator.stages.session_cache import Studios
-from diffugen_generator.stages.source_images import Grounding
+from diffugen_generator.stages.sample_store import JSON, SampleStore
+from diffugen_generator.stages.session_cache import SessionCache
+from diffugen_generator.stages.source_images import SourceImages
 from diffugen_generator.stages.uploading import Uploads
 from diffugen_generator.store.protocol import Store
 from diffugen_generator.telemetry.timings import Measures, Part
 
 if TYPE_CHECKING:
-    from diffugen_generator.stages.label_only_session import Onlooker
-    from diffugen_generator.stages.model_session import Studio
+    from diffugen_generator.stages.label_only_session import LabelOnlySession
+    from diffugen_generator.stages.model_session import ModelSession
 
 Progress = Callable[[ShardCounts], None]
 """Called with the counts so far whenever they change; from any thread, one call at a time."""
@@ -54,7 +54,7 @@ def run_shard(
     stop: Event | None = None,
     batch_size: int | None = None,
     device: str | None = None,
-    studios: Studios | None = None,
+    sessions: SessionCache | None = None,
     measures: Measures | None = None,
 ) -> ShardCounts:
     """Do what a shard's samples still need, write the shard's report, and return what was done.
@@ -66,9 +66,9 @@ def run_shard(
         on_progress: told the counts whenever they change.
         on_loading: told before a model is loaded, which takes seconds without progress.
         stop: once set, the work ends after the batch under way.
-        batch_size: pictures at once; by the device where absent.
+        batch_size: images at once; by the device where absent.
         device: `cuda`, `cuda:1`, `cpu`; the GPU where absent and there is one.
-        studios: where the model is loaded, and kept for the next shard; `batch_size` and `device` are not read then.
+        sessions: where the model is loaded, and kept for the next shard; `batch_size` and `device` are not read then.
         measures: told where the time goes.
 
     Raises:
@@ -76,8 +76,8 @@ def run_shard(
         Interrupted: `stop` was set before everything was done.
         Failure: of the store, or of objects in it.
     """
-    studios = studios or Studios(device=device, batch_size=batch_size)
-    return _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures()).run(rows, studios)
+    sessions = sessions or SessionCache(device=device, batch_size=batch_size)
+    return _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures()).run(rows, sessions)
 
 
 class _Work:
@@ -94,8 +94,8 @@ class _Work:
     ) -> None:
         self._header = header
         self._store = store
-        self._keeper = Keeper(header, store)
-        self._grounding = Grounding(header, store)
+        self._sample_store = SampleStore(header, store)
+        self._sources = SourceImages(header, store)
         self._on_progress = on_progress
         self._on_loading = on_loading
         self._stop = stop
@@ -105,7 +105,7 @@ class _Work:
         self._digests: dict[str, str] = {}
         self._skipped: dict[str, str] = {}
 
-    def run(self, rows: Sequence[ShardRow], studios: Studios) -> ShardCounts:
+    def run(self, rows: Sequence[ShardRow], sessions: SessionCache) -> ShardCounts:
         self._counts = ShardCounts(total=len(rows))
         with Uploads(waiting=WAITING) as uploads:
             self._measures.watch_queue(lambda: uploads.queued)
@@ -118,22 +118,24 @@ class _Work:
                 needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
             if needs[Need.SEE]:
                 with self._measures.timed(Part.LOAD):
-                    who = self._who_sees(needs, studios, uploads)
+                    who = self._who_sees(needs, sessions, uploads)
                 self._see(needs[Need.SEE], who, uploads)
             if needs[Need.DRAW]:
                 with self._measures.timed(Part.LOAD):
-                    studio = studios.open(self._header, self._on_loading)
-                self._draw(needs[Need.DRAW], studio, uploads)
+                    session = sessions.open(self._header, self._on_loading)
+                self._draw(needs[Need.DRAW], session, uploads)
         self._report()
         return self._counts
 
-    def _who_sees(self, needs: dict[Need, list[Sample]], studios: Studios, uploads: Uploads) -> Studio | Onlooker:
-        """Return who looks at stored pictures: the model that draws is loaded only if it is needed."""
-        asked = [uploads.ask(self._keeper.lacks_attention, sample) for sample in needs[Need.SEE]]
+    def _who_sees(
+        self, needs: dict[Need, list[Sample]], sessions: SessionCache, uploads: Uploads
+    ) -> ModelSession | LabelOnlySession:
+        """Return who looks at stored images: the model that draws is loaded only if it is needed."""
+        asked = [uploads.ask(self._sample_store.lacks_attention, sample) for sample in needs[Need.SEE]]
         lacking = [answer.result() for answer in asked]
         if needs[Need.DRAW] or any(lacking):
-            return studios.open(self._header, self._on_loading)
-        return studios.onlooker(self._header, self._on_loading)
+            return sessions.open(self._header, self._on_loading)
+        return sessions.label_only(self._header, self._on_loading)
 
     def _needs(self, rows: Sequence[ShardRow], uploads: Uploads) -> dict[Need, list[Sample]]:
         """Ask the store what each sample still needs; complete ones are left out."""
@@ -145,91 +147,95 @@ class _Work:
         return needs
 
     def _look_up(self, row: ShardRow) -> Need | None:
-        need = self._keeper.need(row.sample, row.do)
+        need = self._sample_store.need(row.sample, row.do)
         if row.do is Need.DRAW and need is not Need.DRAW:  # an earlier try drew it; its report was never written
-            self._note(row.sample, self._keeper.picture_file(row.sample))
+            self._note(row.sample, self._sample_store.image_file(row.sample))
         return need
 
     def _standing(self, samples: Sequence[Sample], uploads: Uploads) -> list[Sample]:
         """Return the samples whose sources will do; the others are skipped, with the reason."""
-        asked = [uploads.ask(self._grounding.refusal, sample) for sample in samples]
+        asked = [uploads.ask(self._sources.refusal, sample) for sample in samples]
         refusals = [answer.result() for answer in asked]
         self._skipped = {sample.id: why for sample, why in zip(samples, refusals, strict=True) if why}
         if self._skipped:
             self._count(skipped=len(self._skipped))
         return [sample for sample in samples if sample.id not in self._skipped]
 
-    def _see(self, samples: Sequence[Sample], studio: Studio | Onlooker, uploads: Uploads) -> None:
-        """Look at stored pictures; those of the next batch are read meanwhile."""
+    def _see(self, samples: Sequence[Sample], session: ModelSession | LabelOnlySession, uploads: Uploads) -> None:
+        """Look at stored images; those of the next batch are read meanwhile."""
 
         def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
-            keeper = self._keeper
-            return [(uploads.ask(keeper.picture, each), uploads.ask(keeper.found_before, each)) for each in batch]
+            sample_store = self._sample_store
+            return [
+                (uploads.ask(sample_store.image, each), uploads.ask(sample_store.found_before, each)) for each in batch
+            ]
 
-        batches = list(_batches(samples, studio.batch))
+        batches = list(_batches(samples, session.batch))
         coming = fetch(batches[0]) if batches else []
         for number, batch in enumerate(batches):
             self._go_on()
-            here = [picture.result() for picture, _ in coming]
+            here = [image.result() for image, _ in coming]
             before = [found.result() for _, found in coming]
-            under = [ground.result() for ground in self._fetch_grounds(batch, uploads)] if studio.draws_to_look else []
+            under = (
+                [source.result() for source in self._fetch_sources(batch, uploads)] if session.draws_to_label else []
+            )
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
             with self._measures.timed(Part.LOOK):
-                seen = studio.look(batch, here, before, under)
-            for sample, picture, findings in zip(batch, here, seen, strict=True):
-                uploads.submit(self._keep_seen, sample, picture, findings)
+                seen = session.look(batch, here, before, under)
+            for sample, image, findings in zip(batch, here, seen, strict=True):
+                uploads.submit(self._keep_seen, sample, image, findings)
 
-    def _draw(self, samples: Sequence[Sample], studio: Studio, uploads: Uploads) -> None:
-        """Draw pictures and look at them; what those of the next batch are drawn from is read meanwhile."""
-        batches = list(_batches(samples, studio.batch))
-        coming = self._fetch_grounds(batches[0], uploads) if batches else []
+    def _draw(self, samples: Sequence[Sample], session: ModelSession, uploads: Uploads) -> None:
+        """Draw images and look at them; what those of the next batch are drawn from is read meanwhile."""
+        batches = list(_batches(samples, session.batch))
+        coming = self._fetch_sources(batches[0], uploads) if batches else []
         for number, batch in enumerate(batches):
             self._go_on()
-            grounds = [ground.result() for ground in coming]
-            coming = self._fetch_grounds(batches[number + 1], uploads) if number + 1 < len(batches) else []
+            sources = [source.result() for source in coming]
+            coming = self._fetch_sources(batches[number + 1], uploads) if number + 1 < len(batches) else []
             with self._measures.timed(Part.DRAW):
-                drawn = studio.draw(batch, grounds)
-            if self._keeper.format in image_files.LOSSLESS:
+                drawn = session.draw(batch, sources)
+            if self._sample_store.format in image_files.LOSSLESS:
                 files: list[bytes | None] = [None] * len(drawn)
-            else:  # borders are snapped to the colours that are stored
+            else:  # borders are snapped to the colors that are stored
                 with self._measures.timed(Part.ENCODE):
-                    encoded = [image_files.encode(picture, self._keeper.format) for picture in drawn]
+                    encoded = [image_files.encode(image, self._sample_store.format) for image in drawn]
                     drawn = [image_files.decode(file) for file in encoded]
                 files = list(encoded)
             with self._measures.timed(Part.LOOK):
-                seen = studio.look(batch, drawn)
-            for sample, picture, file, findings in zip(batch, drawn, files, seen, strict=True):
-                uploads.submit(self._keep_drawn, sample, picture, file, findings)
+                seen = session.look(batch, drawn)
+            for sample, image, file, findings in zip(batch, drawn, files, seen, strict=True):
+                uploads.submit(self._keep_drawn, sample, image, file, findings)
 
-    def _fetch_grounds(self, batch: Sequence[Sample], uploads: Uploads) -> list[Future[Ground]]:
+    def _fetch_sources(self, batch: Sequence[Sample], uploads: Uploads) -> list[Future[SourceImage]]:
         """Return what will be read of the samples' sources; nothing for those of text alone."""
-        return [uploads.ask(self._grounding.ground, sample) for sample in batch if sample.source is not None]
+        return [uploads.ask(self._sources.source, sample) for sample in batch if sample.source is not None]
 
-    def _keep_drawn(self, sample: Sample, picture: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
+    def _keep_drawn(self, sample: Sample, image: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
         if file is None:
             with self._measures.timed(Part.ENCODE):
-                file = image_files.encode(picture, self._keeper.format)
+                file = image_files.encode(image, self._sample_store.format)
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_drawn(sample, file, findings)
+            self._sample_store.keep_drawn(sample, file, findings)
         self._note(sample, file)
         self._count(drawn=1, seen=1)
-        self._keep_label(sample, picture, findings)
+        self._keep_label(sample, image, findings)
 
-    def _keep_seen(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
+    def _keep_seen(self, sample: Sample, image: NDArray[np.uint8], findings: Findings) -> None:
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_findings(sample, findings)
+            self._sample_store.keep_findings(sample, findings)
         self._count(seen=1)
-        self._keep_label(sample, picture, findings)
+        self._keep_label(sample, image, findings)
 
-    def _keep_label(self, sample: Sample, picture: NDArray[np.uint8], findings: Findings) -> None:
+    def _keep_label(self, sample: Sample, image: NDArray[np.uint8], findings: Findings) -> None:
         with self._measures.timed(Part.DECIDE):
-            label = label_of(sample, picture, findings, self._header)
+            label = label_of(sample, image, findings, self._header)
         with self._measures.timed(Part.UPLOAD):
-            self._keeper.keep_label(label)
+            self._sample_store.keep_label(label)
         self._count(labelled=1)
 
     def _label_stored(self, sample: Sample) -> None:
-        self._keep_label(sample, self._keeper.picture(sample), self._keeper.findings(sample))
+        self._keep_label(sample, self._sample_store.image(sample), self._sample_store.findings(sample))
 
     def _go_on(self) -> None:
         if self._stop.is_set():

@@ -1,6 +1,6 @@
 """One sample's objects in the store, and the order in which they are written.
 
-Picture, evidence, recipe, label: each says that those before it are complete, and the recipe commits the picture
+Image, evidence, recipe, label: each says that those before it are complete, and the recipe commits the image
 together with what was seen while it was fresh. So whoever dies between two of them leaves a sample from which the next
 try goes on to the same end, and what a sample still needs can be read off the store.
 """
@@ -25,7 +25,7 @@ from diffugen_generator.store.protocol import Store
 JSON = "application/json"
 
 
-class Keeper:
+class SampleStore:
     """Reads and writes the objects of one shard's samples."""
 
     def __init__(self, header: ShardHeader, store: Store) -> None:
@@ -34,7 +34,7 @@ class Keeper:
         self._store = store
         self._stage = header.stage
         self.format = header.extension
-        """The pictures' file format: png, jpeg or webp."""
+        """The images' file format: png, jpeg or webp."""
 
     def need(self, sample: Sample, planned: Need) -> Need | None:
         """Return the first thing that `sample` lacks now, at most what was `planned`; None where it is complete."""
@@ -47,40 +47,40 @@ class Keeper:
         return Need.SEE
 
     def lacks_attention(self, sample: Sample) -> bool:
-        """Return whether the model that draws has yet to be asked what it sees in a sample's picture."""
+        """Return whether the model that draws has yet to be asked what it sees in a sample's image."""
         evidence_id = self._header.evidence_id
         return bool(evidence_id) and not self._store.exists(layout.evidence(self._stage, evidence_id, sample.id))
 
-    def picture_file(self, sample: Sample) -> bytes:
-        """Return the stored file of a sample's picture; raise `Incomplete` where there is none."""
+    def image_file(self, sample: Sample) -> bytes:
+        """Return the stored file of a sample's image; raise `Incomplete` where there is none."""
         try:
             return self._store.read(self._image_key(sample))
         except Missing as error:
-            raise Incomplete(f"the picture of sample {sample.id} is gone from the store; plan again") from error
+            raise Incomplete(f"the image of sample {sample.id} is gone from the store; plan again") from error
 
-    def picture(self, sample: Sample) -> NDArray[np.uint8]:
-        """Return a sample's stored picture [height, width, 3]; raise `BadShard` where it cannot be read."""
-        image = self._header.drawing["image"]
+    def image(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return a sample's stored image [height, width, 3]; raise `BadShard` where it cannot be read."""
+        size = self._header.drawing["image"]
         try:
-            picture = image_files.decode(self.picture_file(sample))
+            image = image_files.decode(self.image_file(sample))
         except ValueError as error:
             raise BadShard(f"{self._image_key(sample)}: {error}; delete the sample's folder and plan again") from error
-        if picture.shape[:2] != (image["height"], image["width"]):
+        if image.shape[:2] != (size["height"], size["width"]):
             raise BadShard(
-                f"{self._image_key(sample)}: {picture.shape[1]}x{picture.shape[0]} pixels, and its recipe has "
-                f"{image['width']}x{image['height']}; delete the sample's folder and plan again"
+                f"{self._image_key(sample)}: {image.shape[1]}x{image.shape[0]} pixels, and its recipe has "
+                f"{size['width']}x{size['height']}; delete the sample's folder and plan again"
             )
-        return picture
+        return image
 
     def findings(self, sample: Sample) -> Findings:
-        """Return all that was seen in a sample's picture."""
+        """Return all that was seen in a sample's image."""
         try:
             return Findings.read(self._header, partial(self._evidence_file, sample))
         except Missing as error:
             raise Incomplete(f"the evidence of sample {sample.id} is gone from the store; plan again") from error
 
     def found_before(self, sample: Sample) -> Findings:
-        """Return what was seen in a sample's picture so far: any part of the evidence may be missing."""
+        """Return what was seen in a sample's image so far: any part of the evidence may be missing."""
 
         def read(evidence_id: str) -> bytes | None:
             try:
@@ -94,13 +94,13 @@ class Keeper:
         return self._store.read(layout.evidence(self._stage, evidence_id, sample.id))
 
     def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
-        """Write a sample's picture, what was seen in it, and then its recipe, which commits both."""
+        """Write a sample's image, what was seen in it, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, image_files.CONTENT_TYPES[self.format])
         self.keep_findings(sample, findings)
         self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
 
     def keep_findings(self, sample: Sample, findings: Findings) -> None:
-        """Write what was seen in a sample's picture."""
+        """Write what was seen in a sample's image."""
         for evidence_id, witness in findings.files(self._header).items():
             self._store.write(layout.evidence(self._stage, evidence_id, sample.id), witness.dumps())
 
@@ -118,7 +118,7 @@ class Keeper:
 
 
 def recipe_of(sample: Sample, header: ShardHeader) -> bytes:
-    """Return a sample's recipe.json: all that its picture came from, the same bytes for the same recipe."""
+    """Return a sample's recipe.json: all that its image came from, the same bytes for the same recipe."""
     content = {
         **sample.row(),
         "stage": header.stage,

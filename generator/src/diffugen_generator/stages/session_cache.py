@@ -1,4 +1,4 @@
-"""The studio that is open: shards one after the other share it, as long as they ask for the same.
+"""The session that is open: shards one after the other share it, as long as they ask for the same.
 
 Loading a model takes longer than drawing many a shard, so a process that works off several keeps it. There is one at
 a time: the next is loaded when the last has gone, since two may not fit into a GPU's memory.
@@ -19,12 +19,12 @@ from diffugen_generator.models.model_folder import resolve
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 
 if TYPE_CHECKING:
-    from diffugen_generator.stages.label_only_session import Onlooker
-    from diffugen_generator.stages.model_session import Studio
+    from diffugen_generator.stages.label_only_session import LabelOnlySession
+    from diffugen_generator.stages.model_session import ModelSession
 
 
-class Studios:
-    """Opens studios, and keeps the last one open."""
+class SessionCache:
+    """Opens sessions, and keeps the last one open."""
 
     def __init__(
         self,
@@ -42,12 +42,14 @@ class Studios:
         self._batch_size = batch_size
         self._dtype = dtype
         self._s3 = s3
-        self._open: tuple[ShardHeader, Studio] | None = None
-        self._onlooker: tuple[ShardHeader, Onlooker] | None = None
+        self._open: tuple[ShardHeader, ModelSession] | None = None
+        self._onlooker: tuple[ShardHeader, LabelOnlySession] | None = None
 
     @classmethod
-    def of(cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ) -> Studios:
-        """Return studios as `spec.run` wants them; the environment, in which a pod is told, goes before it."""
+    def of(
+        cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ
+    ) -> SessionCache:
+        """Return sessions as `spec.run` wants them; the environment, in which a pod is told, goes before it."""
         run = spec.run
         dtype, batch = environ.get(ENV_DTYPE) or run.dtype, environ.get(ENV_BATCH_SIZE) or run.batch_size
         try:
@@ -65,8 +67,8 @@ class Studios:
             s3=spec.output.s3,
         )
 
-    def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> Studio:
-        """Return a studio for the samples of `header`'s shard; `on_loading` is told before a model is loaded.
+    def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> ModelSession:
+        """Return a session for the samples of `header`'s shard; `on_loading` is told before a model is loaded.
 
         Raises `SpecError` where the model is not the one that was planned with, or cannot be drawn with.
         """
@@ -83,10 +85,10 @@ class Studios:
                 f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
                 f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
             )
-        from diffugen_generator.stages.model_session import Studio  # noqa: PLC0415 - torch, only where a model has to run
+        from diffugen_generator.stages.model_session import ModelSession  # noqa: PLC0415 - torch, only where a model has to run
 
         words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
-        studio = Studio(
+        session = ModelSession(
             model,
             header,
             device=self._device,
@@ -95,13 +97,15 @@ class Studios:
             embeddings=words,
             s3=self._s3,
         )
-        self._open = (alike, studio)
-        return studio
+        self._open = (alike, session)
+        return session
 
-    def onlooker(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> Onlooker | Studio:
-        """Return who looks at pictures for `header`'s shard where the model that draws is not asked; it is not loaded.
+    def label_only(
+        self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None
+    ) -> LabelOnlySession | ModelSession:
+        """Return who looks at images for `header`'s shard where the model that draws is not asked; it is not loaded.
 
-        A studio that is open for the like does it, too. `on_loading` is told before models are loaded.
+        A session that is open for the like does it, too. `on_loading` is told before models are loaded.
         """
         alike = _alike(header)
         if self._open is not None and self._open[0] == alike:
@@ -110,16 +114,16 @@ class Studios:
             return self._onlooker[1]
         self._open = self._onlooker = None
         on_loading()
-        from diffugen_generator.stages.label_only_session import Onlooker  # noqa: PLC0415 - torch, only where a model has to run
+        from diffugen_generator.stages.label_only_session import LabelOnlySession  # noqa: PLC0415 - torch, only where a model has to run
 
-        onlooker = Onlooker(header, device=self._device, batch=self._batch_size, s3=self._s3)
-        self._onlooker = (alike, onlooker)
-        return onlooker
+        label_only = LabelOnlySession(header, device=self._device, batch=self._batch_size, s3=self._s3)
+        self._onlooker = (alike, label_only)
+        return label_only
 
 
 def _alike(header: ShardHeader) -> ShardHeader:
     """Return what shards have in common that the same models can serve."""
     alike = replace(header, index=0)
-    if header.kind == GIVEN:  # pictures that are only looked at may differ in size and format
+    if header.kind == GIVEN:  # images that are only looked at may differ in size and format
         alike = replace(alike, drawing={**header.drawing, "image": None})
     return alike

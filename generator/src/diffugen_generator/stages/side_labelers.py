@@ -13,7 +13,7 @@ from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.detectors.opening import open_clip, open_detector, open_safety_checker
-from diffugen_generator.labeling.labeler import Labeler, Seen, Witness
+from diffugen_generator.labeling.labeler import Labeler, LabelInput, Witness
 from diffugen_generator.models.side_models import Judge, clip_of, detectors_of, safety_of
 from diffugen_generator.samples.shards import ShardHeader
 
@@ -36,7 +36,7 @@ class Witnesses:
         for kind in self._header.witnesses:
             self._labeler(kind)
 
-    def complete(self, seen: Sequence[Seen], found: Sequence[Findings]) -> list[Findings]:
+    def complete(self, seen: Sequence[LabelInput], found: Sequence[Findings]) -> list[Findings]:
         """Return `found` with what it lacks of the pictures `seen`."""
         whole = list(found)
         for kind in self._header.witnesses:

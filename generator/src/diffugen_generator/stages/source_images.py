@@ -1,4 +1,4 @@
-"""What a shard's samples are drawn from: whether their sources will do, and what is replaced in which pictures."""
+"""What a shard's samples are drawn from: whether their sources will do, and what is replaced in which images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from diffugen_api import layout
 from diffugen_api.plan import Sample, Source
-from diffugen_generator.diffusion.masks import Ground, cover_of
+from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.failures import BadShard, Incomplete, Missing
 from diffugen_generator.quality.sources import Sources
 from diffugen_generator.samples import image_files
@@ -16,51 +16,53 @@ from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.store.protocol import Store
 
 
-class Grounding:
+class SourceImages:
     """Reads the sources of one shard's samples. Safe to share between threads."""
 
     def __init__(self, header: ShardHeader, store: Store) -> None:
         """Read what `header`'s samples are drawn from in `store`."""
-        image = header.drawing["image"]
+        size = header.drawing["image"]
         self._header = header
         self._store = store
-        self._size = (int(image["height"]), int(image["width"]))
+        self._size = (int(size["height"]), int(size["width"]))
         self._sources = Sources(store, header.origins, self._size, header.quality)
 
     def refusal(self, sample: Sample) -> str:
         """Return why nothing is drawn for `sample`, in CamelCase; empty where its source will do."""
         return self._sources.refusal(sample.source) if sample.source is not None else ""
 
-    def ground(self, sample: Sample) -> Ground:
+    def source(self, sample: Sample) -> SourceImage:
         """Return what `sample` is drawn from; raise `Incomplete` where it is gone, `BadShard` where it is spoilt."""
         if sample.source is None:
             raise ValueError(f"sample {sample.id} is drawn from text alone")
-        picture = self._picture(sample.source)
+        image = self._image(sample.source)
         if not sample.source.replaced:
-            return Ground(picture)
+            return SourceImage(image)
         settings = self._header.drawing["settings"]
         found = [each for each in self._sources.label(sample.source).instances if _is(each, sample.source.replaced)]
         if settings["instances"] == "largest":
             found = [max(found, key=lambda each: each.area)]
-        return Ground(picture, cover_of([each.segmentation.mask() for each in found], float(settings["dilation"])))
+        return SourceImage(
+            image, fading_mask([each.segmentation.mask() for each in found], float(settings["dilation"]))
+        )
 
-    def _picture(self, source: Source) -> NDArray[np.uint8]:
+    def _image(self, source: Source) -> NDArray[np.uint8]:
         key = layout.image(self._header.origins[0].stage, source.id, self._header.extension)
         try:
-            picture = image_files.decode(self._store.read(key))
+            image = image_files.decode(self._store.read(key))
         except Missing as error:
             raise Incomplete(
-                f"the picture of sample {source.id} of stage {self._header.origins[0].stage!r}, from which another is "
+                f"the image of sample {source.id} of stage {self._header.origins[0].stage!r}, from which another is "
                 "to be drawn, is gone from the store; delete the sample's folder and plan again"
             ) from error
         except ValueError as error:
             raise BadShard(f"{key}: {error}; delete the sample's folder and plan again") from error
-        if picture.shape[:2] != self._size:
+        if image.shape[:2] != self._size:
             raise BadShard(
-                f"{key}: {picture.shape[1]}x{picture.shape[0]} pixels, and what is drawn from it has "
+                f"{key}: {image.shape[1]}x{image.shape[0]} pixels, and what is drawn from it has "
                 f"{self._size[1]}x{self._size[0]}; delete the sample's folder and plan again"
             )
-        return picture
+        return image
 
 
 def _is(instance: Instance, name: str) -> bool:

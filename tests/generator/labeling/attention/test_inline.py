@@ -15,10 +15,10 @@ from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.capture import capturing, sizes_of
-from diffugen_generator.labeling.attention.inline import Watcher
+from diffugen_generator.labeling.attention.inline import InlineAttention
 from diffugen_generator.labeling.attention.summing import Summed, summing
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
@@ -249,22 +249,22 @@ def test_a_failure_on_the_way_puts_every_processor_back() -> None:
 
 SETTINGS = DrawingSettings(width=96, height=64, steps=3, guidance=2.0, negative="a blue star")
 VOCABULARY = Vocabulary({"ball": ["ball"], "traffic light": ["traffic light"]}, ["snow"])
-ORDERS = [
-    Order("a red ball on snow", 5),
-    Order("a traffic light and a ball", 6),
-    Order("a star", 7),
-    Order("a red light and " * 5 + "a ball", 8),  # two windows of the text encoder
+REQUESTS = [
+    DrawRequest("a red ball on snow", 5),
+    DrawRequest("a traffic light and a ball", 6),
+    DrawRequest("a star", 7),
+    DrawRequest("a red light and " * 5 + "a ball", 8),  # two windows of the text encoder
 ]
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_each_picture_is_watched_at_its_own_words_in_any_batch(tiny_model: ModelFolder, refine: bool) -> None:
+def test_each_image_is_watched_at_its_own_words_in_any_batch(tiny_model: ModelFolder, refine: bool) -> None:
     components = load(tiny_model, torch.device("cpu"))
     drawer = Drawer(components, TextStates(components))
-    together = Watcher(components, VOCABULARY, refine=refine)
+    together = InlineAttention(components, VOCABULARY, refine=refine)
 
-    plain = drawer.sample(ORDERS, SETTINGS)
-    latents = drawer.sample(ORDERS, SETTINGS, batch=5, watch=together)
+    plain = drawer.sample(REQUESTS, SETTINGS)
+    latents = drawer.sample(REQUESTS, SETTINGS, batch=5, observer=together)
 
     for one, other in zip(plain, latents, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
@@ -274,9 +274,9 @@ def test_each_picture_is_watched_at_its_own_words_in_any_batch(tiny_model: Model
         ((), ()),
         (("ball",), ()),
     ]
-    for place, order in enumerate(ORDERS):
-        alone = Watcher(components, VOCABULARY, refine=refine)
-        drawer.sample([order], SETTINGS, watch=alone)
+    for place, order in enumerate(REQUESTS):
+        alone = InlineAttention(components, VOCABULARY, refine=refine)
+        drawer.sample([order], SETTINGS, observer=alone)
         assert alone.evidence[0].maps.shape[1:] == (16, 24)
         assert np.abs(alone.evidence[0].maps.astype(int) - together.evidence[place].maps).max(initial=0) <= 2
 
@@ -284,8 +284,8 @@ def test_each_picture_is_watched_at_its_own_words_in_any_batch(tiny_model: Model
 def test_refining_changes_the_maps(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"))
     drawer = Drawer(components, TextStates(components))
-    watchers = [Watcher(components, VOCABULARY, refine=refine) for refine in (False, True)]
-    for watcher in watchers:
-        drawer.sample(ORDERS[:1], SETTINGS, watch=watcher)
+    observers = [InlineAttention(components, VOCABULARY, refine=refine) for refine in (False, True)]
+    for inline in observers:
+        drawer.sample(REQUESTS[:1], SETTINGS, observer=inline)
 
-    assert not np.array_equal(watchers[0].evidence[0].maps, watchers[1].evidence[0].maps)
+    assert not np.array_equal(observers[0].evidence[0].maps, observers[1].evidence[0].maps)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention.posthoc import Looker
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import resolve
 from tests.generator.pipelines import SHAPES, write_shape
@@ -21,16 +21,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_picture_of_any_model_is_looked_at_by_its_own(tmp_path: Path, shape: str) -> None:
+def test_a_image_of_any_model_is_looked_at_by_its_own(tmp_path: Path, shape: str) -> None:
     components = load(resolve(str(write_shape(tmp_path / shape, shape))), CPU)
     texts = TextStates(components)
     prompts = ["a red ball and a star", "a blue star on snow, a ball " * 4]
     settings = DrawingSettings(width=96, height=64, steps=1, guidance=3.0)
-    pictures = Drawer(components, texts).draw([Order(prompt, 1) for prompt in prompts], settings)
-    looker = Looker(components, texts, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=True)
+    images = Drawer(components, texts).draw([DrawRequest(prompt, 1) for prompt in prompts], settings)
+    posthoc = PosthocAttention(components, texts, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=True)
 
-    seen = [Seen(picture, prompt, 1) for picture, prompt in zip(pictures, prompts, strict=True)]
-    together, backwards = looker.look(seen), looker.look(seen[::-1])[::-1]
+    seen = [LabelInput(image, prompt, 1) for image, prompt in zip(images, prompts, strict=True)]
+    together, backwards = posthoc.look(seen), posthoc.look(seen[::-1])[::-1]
 
     for one, other in zip(together, backwards, strict=True):
         assert one.classes == ("ball", "star")

@@ -11,7 +11,7 @@ import torch
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.latents import encode_pictures
+from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.from_attention import decide
@@ -33,7 +33,7 @@ def test_words_lessen_the_error_where_their_object_is_and_not_where_it_is_not(sh
     check = PresenceCheck(components, TextStates(components), VOCABULARY)
     drawn = scenes.draw(12, np.random.default_rng(8), two=0.0)
     words = [scenes.words_of(drawn, index) for index in range(12)]
-    latents = list(encode_pictures(components, list(drawn.images)))
+    latents = list(encode_images(components, list(drawn.images)))
     right = [scenes.full_caption(each) for each in words]
     wrong = [
         caption.replace(each.objects[0][1], next(k for k in scenes.CLASSES if k != each.objects[0][1]))
@@ -78,10 +78,10 @@ def test_a_class_that_is_not_present_enough_gets_no_label_and_does_not_compete()
     maps[1, 4:12, 4:12] = 255  # the absent one stands higher
     maps[0, 4, 4] = 255
     evidence = Evidence(("ball", "star"), (), maps, (0.2, -0.1))
-    picture = np.zeros((64, 64, 3), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
 
-    unchecked = decide(evidence, picture, AttentionLabeling(snap=False))
-    checked = decide(evidence, picture, AttentionLabeling(snap=False, min_presence=0.05))
+    unchecked = decide(evidence, image, AttentionLabeling(snap=False))
+    checked = decide(evidence, image, AttentionLabeling(snap=False, min_presence=0.05))
 
     assert "star" in [each.class_name for each in unchecked]
     assert [each.class_name for each in checked] == ["ball"]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, Order
+from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention.posthoc import Looker
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.decide.from_attention import decide
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
 from generator.training import oracle, scenes
@@ -28,9 +28,9 @@ VOCABULARY = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
 
 @dataclass(frozen=True)
 class Judged:
-    """A picture that shows what its prompt asks for, with the true mask of each class in it."""
+    """An image that shows what its prompt asks for, with the true mask of each class in it."""
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     prompt: str
     seed: int
     truth: dict[str, NDArray[np.bool_]]
@@ -38,10 +38,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Bench:
-    """The model's drawer and looker."""
+    """The model's drawer and posthoc."""
 
     drawer: Drawer
-    looker: Looker
+    posthoc: PosthocAttention
 
 
 @pytest.fixture(scope="module")
@@ -49,32 +49,32 @@ def bench(shapes_model: ModelFolder) -> Bench:
     components = load(shapes_model, torch.device("cpu"))
     texts = TextStates(components)
     refine = AttentionLabeling().refine
-    return Bench(Drawer(components, texts), Looker(components, texts, VOCABULARY, refine=refine))
+    return Bench(Drawer(components, texts), PosthocAttention(components, texts, VOCABULARY, refine=refine))
 
 
 @pytest.fixture(scope="module")
 def judged(bench: Bench) -> list[Judged]:
-    """Pictures that the model drew right, by the oracle."""
+    """Images that the model drew right, by the oracle."""
     drawn = scenes.draw(200, np.random.default_rng(5), two=0.5)
     right: list[Judged] = []
     for start in range(0, 200, 8):
         words = [scenes.words_of(drawn, index) for index in range(start, start + 8)]
         prompts = [scenes.full_caption(each) for each in words]
-        orders = [Order(prompt, start + i) for i, prompt in enumerate(prompts)]
-        pictures = bench.drawer.draw(orders, SETTINGS)
-        for order, prompt, each, picture in zip(orders, prompts, words, pictures, strict=True):
-            if oracle.shows(picture, [colour for colour, _ in each.objects]):
-                masks = {found.colour: found.mask for found in oracle.objects_of(picture)}
+        orders = [DrawRequest(prompt, start + i) for i, prompt in enumerate(prompts)]
+        images = bench.drawer.draw(orders, SETTINGS)
+        for order, prompt, each, image in zip(orders, prompts, words, images, strict=True):
+            if oracle.shows(image, [colour for colour, _ in each.objects]):
+                masks = {found.colour: found.mask for found in oracle.objects_of(image)}
                 truth = {kind: masks[colour] for colour, kind in each.objects}
-                right.append(Judged(picture, prompt, order.seed, truth))
+                right.append(Judged(image, prompt, order.seed, truth))
         if len(right) >= PICTURES:
             return right[:PICTURES]
-    pytest.fail(f"of 200 pictures only {len(right)} show what was asked for")
+    pytest.fail(f"of 200 images only {len(right)} show what was asked for")
 
 
 @pytest.fixture(scope="module")
 def evidence(bench: Bench, judged: list[Judged]) -> list[Evidence]:
-    return bench.looker.look([Seen(each.picture, each.prompt, each.seed) for each in judged])
+    return bench.posthoc.look([LabelInput(each.image, each.prompt, each.seed) for each in judged])
 
 
 def quality(judged: list[Judged], evidence: list[Evidence], settings: AttentionLabeling) -> float:
@@ -82,7 +82,7 @@ def quality(judged: list[Judged], evidence: list[Evidence], settings: AttentionL
     values = []
     for each, seen in zip(judged, evidence, strict=True):
         labels: dict[str, NDArray[np.bool_]] = {}
-        for instance in decide(seen, each.picture, settings):
+        for instance in decide(seen, each.image, settings):
             mask = instance.segmentation.mask()
             labels[instance.class_name] = labels.get(instance.class_name, np.zeros_like(mask)) | mask
         assert labels.keys() <= each.truth.keys(), "a label of a class that the prompt does not name"
@@ -100,15 +100,15 @@ def test_the_default_settings_do_better(judged: list[Judged], evidence: list[Evi
     assert quality(judged, evidence, AttentionLabeling()) >= 0.88
 
 
-def test_a_picture_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[Evidence]) -> None:
+def test_a_image_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[Evidence]) -> None:
     for each, seen in zip(judged[:3], evidence[:3], strict=True):
-        (alone,) = bench.looker.look([Seen(each.picture, each.prompt, each.seed)])
+        (alone,) = bench.posthoc.look([LabelInput(each.image, each.prompt, each.seed)])
         assert (alone.classes, alone.background) == (seen.classes, seen.background)
         assert np.abs(alone.maps.astype(int) - seen.maps).max() <= 2
 
 
 def test_a_class_that_the_prompt_does_not_name_has_no_map(bench: Bench, judged: list[Judged]) -> None:
-    (seen,) = bench.looker.look([Seen(judged[0].picture, "a picture of nothing", 0)])
+    (seen,) = bench.posthoc.look([LabelInput(judged[0].image, "an image of nothing", 0)])
 
     assert seen.classes == ()
-    assert decide(seen, judged[0].picture, AttentionLabeling()) == []
+    assert decide(seen, judged[0].image, AttentionLabeling()) == []

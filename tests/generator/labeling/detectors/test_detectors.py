@@ -18,7 +18,7 @@ from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.detectors.open_vocabulary import grounding_text, spans_of
 from diffugen_generator.labeling.detectors.opening import open_clip, open_detector
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import clip_of, detectors_of
 from generator.training import scenes
 from tests.generator import tiny_detectors
@@ -47,9 +47,9 @@ def open_vocabulary(finder: Path, masker: Path) -> Any:
     )
 
 
-def noise(height: int, width: int) -> Seen:
+def noise(height: int, width: int) -> LabelInput:
     picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Seen(picture, "a ball", 0)
+    return LabelInput(picture, "a ball", 0)
 
 
 def in_box(height: int, width: int, x: slice, y: slice) -> NDArray[np.bool_]:
@@ -67,7 +67,7 @@ def test_segmenters_of_random_weights_run_and_answer_each_picture_by_itself(
     make: Callable[[Path], Path], folder: Path
 ) -> None:
     detector = segmenter(make(folder / make.__name__))
-    pictures = [noise(40, 72), Seen(noise(40, 72).picture[::-1].copy(), "a star", 1)]
+    pictures = [noise(40, 72), LabelInput(noise(40, 72).image[::-1].copy(), "a star", 1)]
 
     both = detector.look(pictures)
 
@@ -182,13 +182,13 @@ def test_each_word_has_its_place_in_the_text() -> None:
 def test_clip_scores_are_cosines_and_do_not_depend_on_the_batch(folder: Path) -> None:
     model = ClipScore(model=str(tiny_detectors.clip(folder / "clip")))
     clip = open_clip(clip_of(model), CPU)
-    pictures = [noise(40, 72), Seen(noise(64, 64).picture, "a red star on snow and a blue ball on snow " * 9, 1)]
+    pictures = [noise(40, 72), LabelInput(noise(64, 64).image, "a red star on snow and a blue ball on snow " * 9, 1)]
 
     together = [score.value for score in clip.look(pictures)]
 
     assert all(-1 <= cosine <= 1 for cosine in together)
     assert together == pytest.approx([clip.look([picture])[0].value for picture in pictures], abs=1e-5)
-    assert together[0] != pytest.approx(clip.look([Seen(pictures[0].picture, "a star", 0)])[0].value, abs=1e-6)
+    assert together[0] != pytest.approx(clip.look([LabelInput(pictures[0].image, "a star", 0)])[0].value, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def shapes_in(detections: Detections) -> dict[str, NDArray[np.bool_]]:
 def test_the_built_in_segmenter_finds_drawn_shapes(built_in: Any) -> None:
     drawn = scenes.draw(48, np.random.default_rng(99))
     overlaps, wrong = [], 0
-    for number, found in enumerate(built_in.look([Seen(picture, "", 0) for picture in drawn.images])):
+    for number, found in enumerate(built_in.look([LabelInput(picture, "", 0) for picture in drawn.images])):
         masks = shapes_in(found)
         there = {
             scenes.CLASSES[kind]: mask
@@ -220,7 +220,7 @@ def test_the_built_in_segmenter_finds_drawn_shapes(built_in: Any) -> None:
 
 
 def test_it_sees_nothing_where_nothing_is(built_in: Any) -> None:
-    empty = [Seen(np.full((64, 64, 3), value, np.uint8), "", 0) for value in (0, 40, 130, 230)]
+    empty = [LabelInput(np.full((64, 64, 3), value, np.uint8), "", 0) for value in (0, 40, 130, 230)]
 
     assert [shapes_in(found) for found in built_in.look(empty)] == [{}] * 4
 

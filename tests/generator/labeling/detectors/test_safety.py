@@ -28,7 +28,7 @@ from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.detectors.opening import open_safety_checker
 from diffugen_generator.labeling.detectors.safety import SafetyChecker
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.models.side_models import safety_of
 from diffugen_generator.samples import labels
@@ -65,7 +65,7 @@ def test_a_picture_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed:
     checker = checker_in(tiny_detectors.safety_checker(tmp_path, seed))
     model = checker._model
     pictures = some_pictures(6)
-    seen = [Seen(each, "", 0) for each in pictures]
+    seen = [LabelInput(each, "", 0) for each in pictures]
     concept, special = _cosines(checker, seen)
     rng = np.random.default_rng(seed)
     decided, at_zero, by_care = [], 0, 0
@@ -93,9 +93,9 @@ def test_a_picture_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed:
     assert by_care
 
 
-def _cosines(checker: SafetyChecker, seen: list[Seen]) -> tuple[torch.Tensor, torch.Tensor]:
+def _cosines(checker: SafetyChecker, seen: list[LabelInput]) -> tuple[torch.Tensor, torch.Tensor]:
     """The cosines of pictures and concepts [n, 17], and special ones [n, 3], in plain words."""
-    pixels = checker._processor(images=[Image.fromarray(each.picture) for each in seen], return_tensors="pt")
+    pixels = checker._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
     model = checker._model
     with torch.no_grad():
         embeds = model.visual_projection(model.vision_model(pixels.pixel_values)[1])
@@ -112,16 +112,16 @@ def test_a_margin_does_not_depend_on_the_batch_and_no_picture_changes(tmp_path: 
     pictures = some_pictures(4)
     before = [each.copy() for each in pictures]
 
-    together = checker.look([Seen(each, "", 0) for each in pictures])
+    together = checker.look([LabelInput(each, "", 0) for each in pictures])
 
     assert all(each.value > 0 for each in together)
-    assert together == [checker.look([Seen(each, "", 0)])[0] for each in pictures]
+    assert together == [checker.look([LabelInput(each, "", 0)])[0] for each in pictures]
     assert all((one == other).all() for one, other in zip(pictures, before, strict=True))
 
 
 def test_weights_as_older_libraries_wrote_them_are_the_same_checker(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
-    seen = [Seen(each, "", 0) for each in some_pictures(3)]
+    seen = [LabelInput(each, "", 0) for each in some_pictures(3)]
     now = checker_in(folder).look(seen)
     weights = load_file(folder / "model.safetensors")
     older = {name.replace("vision_model.", "vision_model.vision_model."): each for name, each in weights.items()}
@@ -134,7 +134,7 @@ def test_weights_as_older_libraries_wrote_them_are_the_same_checker(tmp_path: Pa
 
 def test_weights_in_half_precision_alone_are_taken(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
-    seen = [Seen(each, "", 0) for each in some_pictures(3)]
+    seen = [LabelInput(each, "", 0) for each in some_pictures(3)]
     now = checker_in(folder).look(seen)
     halved = {name: each.half() for name, each in load_file(folder / "model.safetensors").items()}
     (folder / "model.safetensors").unlink()
@@ -181,7 +181,7 @@ def published(folder: Path) -> tuple[FolderStore, dict[str, dict[str, Any]]]:
 
 def with_a_concept_of_half(folder: Path, pictures: list[Any]) -> Path:
     """Give the checker in `folder` a threshold between the pictures' cosines with its first concept."""
-    cosines, _ = _cosines(checker_in(folder), [Seen(each, "", 0) for each in pictures])
+    cosines, _ = _cosines(checker_in(folder), [LabelInput(each, "", 0) for each in pictures])
     weights = load_file(folder / "model.safetensors")
     weights["concept_embeds_weights"] = torch.full((17,), 2.0)
     weights["concept_embeds_weights"][0] = cosines[:, 0].median() + 1e-4

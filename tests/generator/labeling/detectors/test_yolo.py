@@ -22,7 +22,7 @@ from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.pickled_classes import yolo_classes
 from diffugen_generator.models.side_models import detectors_of
 from generator.training import scenes
@@ -54,7 +54,7 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def quality_of(detector: Any, settings: DetectorLabeling, drawn: scenes.Scenes, pictures: NDArray[np.uint8]) -> float:
     """Mean overlap with the exact masks; 0 for an object that is not found."""
     overlaps = []
-    for number, found in enumerate(detector.look([Seen(picture, "", 0) for picture in pictures])):
+    for number, found in enumerate(detector.look([LabelInput(picture, "", 0) for picture in pictures])):
         masks = {each.class_name: each.segmentation.mask() for each in choose(found, settings, SHAPES, "")}
         overlaps += [
             iou(masks[scenes.CLASSES[kind]], mask) if scenes.CLASSES[kind] in masks else 0.0
@@ -80,7 +80,7 @@ def test_what_it_is_shown_is_what_the_library_makes_of_the_picture(detector: Any
         Image.fromarray(picture), conf=0.05, iou=0.95, retina_masks=True, device="cpu", verbose=False
     )
 
-    (found,) = detector.look([Seen(picture, "", 0)])
+    (found,) = detector.look([LabelInput(picture, "", 0)])
 
     assert [each.score for each in found.found] == pytest.approx(sorted(result.boxes.conf.tolist())[::-1], abs=1e-3)
 
@@ -96,7 +96,7 @@ def test_masks_have_the_pictures_own_size_and_place(
     exact = np.zeros((height, width), np.bool_)
     exact[-96:, -96:] = cv2.resize(scene.masks[0, 0].astype(np.float32), (96, 96)) >= 0.5
 
-    (found,) = detector.look([Seen(picture, "", 0)])
+    (found,) = detector.look([LabelInput(picture, "", 0)])
 
     assert found.size == (height, width)
     masks = [each.segmentation.mask() for each in choose(found, settings, SHAPES, "")]
@@ -122,7 +122,7 @@ def test_holes_and_parts_survive(detector: Any) -> None:
     real, detector._model = detector._model, SimpleNamespace(predict=predict)
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     try:
-        (found,) = detector.look([Seen(picture, "", 0)])
+        (found,) = detector.look([LabelInput(picture, "", 0)])
     finally:
         detector._model = real
 
@@ -132,7 +132,7 @@ def test_holes_and_parts_survive(detector: Any) -> None:
 
 
 def test_an_empty_picture_has_no_detections_that_stand(detector: Any, settings: DetectorLabeling) -> None:
-    (found,) = detector.look([Seen(np.full((64, 64, 3), 128, np.uint8), "", 0)])
+    (found,) = detector.look([LabelInput(np.full((64, 64, 3), 128, np.uint8), "", 0)])
 
     assert choose(found, settings, SHAPES, "") == []
 
@@ -150,14 +150,14 @@ import numpy as np, torch
 from diffugen_api.v1alpha1 import DetectorLabeling
 from diffugen_generator.models.side_models import detectors_of
 from diffugen_generator.labeling.detectors.opening import open_detector
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.pickled_classes import yolo_classes
 settings = DetectorLabeling(type="yolo", model={settings.model!r}, sha256={settings.sha256!r})
 from PIL import Image
 torch.set_num_threads(3)
 before = Image.open, torch.save
 detector = open_detector(settings, detectors_of(settings), [], torch.device("cpu"))
-detector.look([Seen(np.zeros((64, 64, 3), np.uint8), "", 0)])
+detector.look([LabelInput(np.zeros((64, 64, 3), np.uint8), "", 0)])
 import ultralytics
 from ultralytics.utils import SAFE_LOAD
 from ultralytics.utils.events import events
@@ -187,7 +187,7 @@ def test_where_the_library_is_missing_the_extra_is_named(
 
 
 def test_the_same_picture_is_the_same_evidence_in_any_batch(detector: Any) -> None:
-    pictures = [Seen(picture, "", 0) for picture in scenes.draw(3, np.random.default_rng(4)).images]
+    pictures = [LabelInput(picture, "", 0) for picture in scenes.draw(3, np.random.default_rng(4)).images]
 
     together: list[Detections] = detector.look(pictures)
 

@@ -112,7 +112,7 @@ def cells_of(hidden_states: torch.Tensor) -> int:
     return int(hidden_states.shape[1] if hidden_states.ndim == 3 else hidden_states.shape[2:].numel())
 
 
-class Onlooking(ABC):
+class ObservingProcessor(ABC):
     """A processor that is shown what a layer is given, and leaves the attending to the `original` one."""
 
     def __init__(self, original: Any) -> None:
@@ -147,7 +147,7 @@ class Onlooking(ABC):
         """Read what the layer is given: cells, texts (none for self-attention), and the time's embedding."""
 
 
-class _Reading(Onlooking):
+class _Reading(ObservingProcessor):
     """Leaves what it saw in `captured`."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pictures of any size, made fit for a model that drew others."""
+"""Images of any size, made fit for a model that drew others."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ STEP = 8
 """Pixels that sides are whole multiples of: a latent cell of Stable Diffusion."""
 
 
-def fitted(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return `picture` [height, width, 3] with about as many pixels as a square of `side`, and its proportions.
+def fitted(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return `image` [height, width, 3] with about as many pixels as a square of `side`, and its proportions.
 
     A model sees best at the size that it was trained at. Both sides are multiples of 8, so proportions are kept to
     within 4 pixels a side; maps of the result are stretched back when labels are decided.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = (side * side / (height * width)) ** 0.5
     size = (max(STEP, round(width * scale / STEP) * STEP), max(STEP, round(height * scale / STEP) * STEP))
     if size == (width, height):
-        return picture
+        return image
     smaller = size[0] * size[1] < width * height
-    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     return np.asarray(resized, np.uint8)

@@ -1,6 +1,6 @@
-"""Watching pictures while they are drawn: evidence from all sampling steps, as DAAM has it.
+"""Watching images while they are drawn: evidence from all sampling steps, as DAAM has it.
 
-What a sampling shows is gone when it is over, so such evidence is only to be had by drawing: for a picture that is
+What a sampling shows is gone when it is over, so such evidence is only to be had by drawing: for an image that is
 there already, its recipe is drawn once more, and only its evidence kept.
 """
 
@@ -25,11 +25,11 @@ from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 
-class Watcher:
-    """Watches the samplings of one call of `Drawer.sample`, and has the evidence of each picture afterwards."""
+class InlineAttention:
+    """Watches the samplings of one call of `Drawer.sample`, and has the evidence of each image afterwards."""
 
     def __init__(self, components: Components, vocabulary: Vocabulary, *, refine: bool) -> None:
-        """Watch for `vocabulary`; with `refine`, spread the maps along the last step's self-attention."""
+        """Read the words of `vocabulary`; with `refine`, spread the maps along the last step's self-attention."""
         self._components = components
         self._vocabulary = vocabulary
         self._own_level = min(weights_of(components.unet)) if refine else None
@@ -37,11 +37,11 @@ class Watcher:
         """By the orders' places in the call."""
 
     @contextmanager
-    def watching(self, sampling: Sampling) -> Iterator[None]:
+    def observing(self, sampling: Sampling) -> Iterator[None]:
         """Read the attention of one batch while it is drawn."""
         parts = self._components
-        read = [parts.tokenizer.read(each.prompt) for each in sampling.orders]
-        named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in sampling.orders]
+        read = [parts.tokenizer.read(each.prompt) for each in sampling.requests]
+        named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in sampling.requests]
         columns, groups = token_columns(read, named, sampling.tokens)
         with summing(
             parts.unet,

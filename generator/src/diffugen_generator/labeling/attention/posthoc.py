@@ -1,9 +1,9 @@
-"""Looking at a finished picture with the model that drew it: where does it attend to each word?
+"""Looking at a finished image with the model that drew it: where does it attend to each word?
 
-The picture's latents are noised a little (t = 10 % of the training steps) and passed once through the UNet with
+The image's latents are noised a little (t = 10 % of the training steps) and passed once through the UNet with
 its own prompt; what the words of a class attend to is that class's map. It costs one UNet pass (DiffSegmenter,
-Wang et al. 2023; iSeg, Sun et al. 2024). The latents are those that the picture was drawn from, where it has just
-been drawn, since encoding costs more than the pass; a picture from the store is encoded, with nearly the same result.
+Wang et al. 2023; iSeg, Sun et al. 2024). The latents are those that the image was drawn from, where it has just
+been drawn, since encoding costs more than the pass; an image from the store is encoded, with nearly the same result.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import plain, unweighted
 from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.denoise_paths import blank_channels
-from diffugen_generator.diffusion.latents import encode_pictures
+from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.attention.refinement import ranged, refined
 from diffugen_generator.labeling.attention.word_maps import evidence_of, mention_columns
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT = 0.1
-"""Share of the training steps at which the picture is looked at: t = 100 of 1000."""
+"""Share of the training steps at which the image is looked at: t = 100 of 1000."""
 
 LARGE = 32
 """Latent cells on a side from which a UNet counts as large: its first layers see texture and are left out."""
@@ -49,8 +49,8 @@ def weights_of(unet: Any) -> dict[int, float]:
     return LARGE_WEIGHTS if side >= LARGE else SMALL_WEIGHTS
 
 
-class Looker:
-    """Looks at pictures with one model on one device."""
+class PosthocAttention:
+    """Looks at images with one model on one device."""
 
     def __init__(self, components: Components, texts: TextStates, vocabulary: Vocabulary, *, refine: bool) -> None:
         """Look for `vocabulary`; with `refine`, spread the maps along self-attention."""
@@ -63,10 +63,10 @@ class Looker:
         self._forward: Any = DDPMScheduler.from_config(components.scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[Seen], *, batch: int | None = None) -> list[Evidence]:
-        """Return the evidence in pictures of one size; with `batch`, short lists are padded to that many.
+    def look(self, seen: Sequence[LabelInput], *, batch: int | None = None) -> list[Evidence]:
+        """Return the evidence in images of one size; with `batch`, short lists are padded to that many.
 
-        Pictures whose prompts take more windows of the text encoder are looked at apart.
+        Images whose prompts take more windows of the text encoder are looked at apart.
         """
         alike: dict[int, list[int]] = {}
         for place, each in enumerate(seen):
@@ -76,8 +76,8 @@ class Looker:
             found.update(zip(places, self._look_alike([seen[place] for place in places], batch), strict=True))
         return [found[place] for place in range(len(seen))]
 
-    def _look_alike(self, seen: Sequence[Seen], batch: int | None) -> list[Evidence]:
-        """Look at pictures whose prompts take equally many windows."""
+    def _look_alike(self, seen: Sequence[LabelInput], batch: int | None) -> list[Evidence]:
+        """Look at images whose prompts take equally many windows."""
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components
         named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in padded]
@@ -93,7 +93,7 @@ class Looker:
             own_levels=levels if self._refine else (),
         ) as captured:
             prompts = [unweighted(each.prompt) for each in padded]
-            added = self._texts.added(self._texts.pooled(prompts), *padded[0].picture.shape[:2])
+            added = self._texts.added(self._texts.pooled(prompts), *padded[0].image.shape[:2])
             parts.unet(
                 blank_channels(parts, noised).to(parts.dtype),
                 t,
@@ -110,16 +110,16 @@ class Looker:
         return [evidence_of(self._vocabulary, named[i], maps[i]) for i in range(len(seen))]
 
     @torch.inference_mode()
-    def latents(self, seen: Sequence[Seen]) -> torch.Tensor:
-        """Return the pictures' latents [b, c, h, w]; those that are not at hand are encoded."""
+    def latents(self, seen: Sequence[LabelInput]) -> torch.Tensor:
+        """Return the images' latents [b, c, h, w]; those that are not at hand are encoded."""
         at_hand = {place: each.latents for place, each in enumerate(seen) if each.latents is not None}
         missing = [place for place in range(len(seen)) if place not in at_hand]
         if missing:
-            encoded = encode_pictures(self._components, [seen[place].picture for place in missing])
+            encoded = encode_images(self._components, [seen[place].image for place in missing])
             at_hand.update(zip(missing, encoded, strict=True))
         return torch.stack([at_hand[place] for place in range(len(seen))])
 
-    def _noised(self, latents: torch.Tensor, seen: Sequence[Seen]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _noised(self, latents: torch.Tensor, seen: Sequence[LabelInput]) -> tuple[torch.Tensor, torch.Tensor]:
         t = torch.tensor(round(NOISE_AT * self._forward.config.num_train_timesteps), device=latents.device)
         noise = torch.stack(
             [

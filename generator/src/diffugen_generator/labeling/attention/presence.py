@@ -1,7 +1,7 @@
-"""Is a class in the picture at all? Attention cannot tell: it finds a place for every word.
+"""Is a class in the image at all? Attention cannot tell: it finds a place for every word.
 
 The denoising error can: where an object is there, the model predicts the noise better with its word in the prompt
-than without (the idea of diffusion classifiers, Li et al. 2023, https://arxiv.org/abs/2303.16203). The picture's
+than without (the idea of diffusion classifiers, Li et al. 2023, https://arxiv.org/abs/2303.16203). The image's
 latents are noised, twice, and the prompt's error is compared with that of the prompt without the class's words, with
 the same noise.
 """
@@ -23,7 +23,7 @@ from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT: Final = (0.2, 0.4)
 """Shares of the training steps. On the built-in model everything from 0.1 to 0.5 parts present from absent; higher up
-a picture's own content is lost."""
+an image's own content is lost."""
 
 _SALT: Final = 0x5851F42D4C957F2D
 """Keeps this noise apart from that of drawing and looking, which have the same seed."""
@@ -47,17 +47,17 @@ class PresenceCheck:
         seeds: Sequence[int],
         words: Sequence[Mapping[str, Sequence[str]]] = (),
     ) -> list[tuple[float, ...]]:
-        """Return, for each picture, the relative drop of the error for each class that its prompt names.
+        """Return, for each image, the relative drop of the error for each class that its prompt names.
 
         Args:
             latents: [c, h, w] scaled, of one size.
-            prompts: what the pictures are supposed to show.
+            prompts: what the images are supposed to show.
             seeds: the samples' seeds; the noise derives from them.
             words: what objects of a class are called in each prompt besides the class's own words.
         """
         called = words or [{}] * len(prompts)
         without = [self.without(plain(prompt), own) for prompt, own in zip(prompts, called, strict=True)]
-        rows: list[tuple[int, str]] = []  # the picture, and the text that it is predicted with
+        rows: list[tuple[int, str]] = []  # the image, and the text that it is predicted with
         for place, prompt in enumerate(prompts):
             rows += [(place, text) for text in (plain(prompt), *without[place])]
         windows = [self._texts.windows(plain(prompt)) for prompt in prompts]
@@ -92,8 +92,8 @@ class PresenceCheck:
         *,
         at: float,
     ) -> torch.Tensor:
-        """Return the mean squared error of the prediction for each row, in passes of as many rows as pictures."""
-        alike: dict[int, list[int]] = {}  # texts of one picture are compared at one length
+        """Return the mean squared error of the prediction for each row, in passes of as many rows as images."""
+        alike: dict[int, list[int]] = {}  # texts of one image are compared at one length
         for number, (place, _) in enumerate(rows):
             alike.setdefault(windows[place], []).append(number)
         errors = torch.zeros(len(rows))

@@ -4,7 +4,7 @@ DAAM (Tang et al. 2023, https://github.com/castorini/daam, daam/trace.py and hea
 layer and head over the steps, of the conditional half of the batch, in the down and up blocks, without those at an
 eighth of the latents' resolution; enlarges each sum to the latents' size (bicubic), cuts what is below 0, and takes
 the mean over layers and heads. It keeps a map for every token of one prompt; here a layer keeps the columns that are
-asked for, of every picture of the batch.
+asked for, of every image of the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
 from diffugen_generator.labeling.attention.capture import (
-    Onlooking,
+    ObservingProcessor,
     attended_by_head,
     cells_of,
     levels_by_cells,
@@ -100,7 +100,7 @@ def summing(
         yield summed
 
 
-class _Summing(Onlooking):
+class _Summing(ObservingProcessor):
     """Adds what it saw to `summed`."""
 
     def __init__(

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoProcessor
 from diffugen_api.prompt_weights import plain
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.scores import Fit
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import Judge
 
 
@@ -27,10 +27,10 @@ class Clip:
         self._device = device
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[Seen]) -> list[Fit]:
+    def look(self, seen: Sequence[LabelInput]) -> list[Fit]:
         """Return the score of each picture."""
         inputs = self._processor(
-            images=[Image.fromarray(each.picture) for each in seen],
+            images=[Image.fromarray(each.image) for each in seen],
             text=[plain(each.prompt) for each in seen],
             padding="max_length",
             truncation=True,

@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskGeneration, AutoModelForZeroShotObjectD
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.detections import MOST, Detections
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import Judge
 
 GROUNDING = ("grounding-dino", "mm-grounding-dino")
@@ -38,9 +38,9 @@ class OpenVocabulary:
         self._device = device
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[Seen]) -> list[Detections]:
+    def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
         """Return what is seen in each picture."""
-        return [self._look(each.picture) for each in seen]
+        return [self._look(each.image) for each in seen]
 
     def _look(self, picture: NDArray[np.uint8]) -> Detections:
         scores, boxes = self._boxes(picture)  # [queries, words], [queries, 4]

@@ -19,7 +19,7 @@ from transformers import CLIPImageProcessor
 
 from diffugen_generator.labeling.detectors.loading import load_model, load_part, unsupported
 from diffugen_generator.labeling.evidence.scores import Margin
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import Judge
 
 _DIGITS = 3
@@ -44,9 +44,9 @@ class SafetyChecker:
             )
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[Seen]) -> list[Margin]:
+    def look(self, seen: Sequence[LabelInput]) -> list[Margin]:
         """Return the margin of each picture."""
-        inputs = self._processor(images=[Image.fromarray(each.picture) for each in seen], return_tensors="pt")
+        inputs = self._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
         pooled = self._model.vision_model(inputs.pixel_values.to(self._device))[1]
         embeds = self._model.visual_projection(pooled)  # [b, d]
         special = _above(embeds, self._model.special_care_embeds, self._model.special_care_embeds_weights)

@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor, AutoModelForInstanceSegmentation, A
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.detections import MOST, Detections
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import Judge
 
 SIGMOID = ("rf_detr",)
@@ -39,15 +39,15 @@ class Segmenter:
         self._device = device
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[Seen]) -> list[Detections]:
+    def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
         """Return what is seen in pictures of one size."""
-        inputs = self._processor(images=[Image.fromarray(each.picture) for each in seen], return_tensors="pt")
+        inputs = self._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
         pixels = inputs["pixel_values"].to(self._device)  # [b, 3, h, w]
         inside = _inside(inputs.get("pixel_mask"), pixels)
         out = self._model(pixel_values=pixels)
         scores, masks = self._answers(out)  # [b, queries, classes], [b, queries, h', w']
         return [
-            self._detections(scores[i], masks[i], tuple(pixels.shape[2:]), inside[i], each.picture.shape[:2])
+            self._detections(scores[i], masks[i], tuple(pixels.shape[2:]), inside[i], each.image.shape[:2])
             for i, each in enumerate(seen)
         ]
 

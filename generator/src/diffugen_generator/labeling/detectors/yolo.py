@@ -21,7 +21,7 @@ from PIL import Image
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
 from diffugen_generator.labeling.evidence.detections import MOST, Detections
-from diffugen_generator.labeling.labeler import Seen
+from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import Judge
 
 QUIET = {
@@ -49,11 +49,11 @@ class Yolo:
             raise SpecError("UnsupportedModel", f"the model {judge.uri} cannot be loaded: {why}") from error
         self._device = device
 
-    def look(self, seen: Sequence[Seen]) -> list[Detections]:
+    def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
         """Return what is seen in each picture."""
         with _own_threads():
             results = self._model.predict(
-                [np.ascontiguousarray(each.picture[..., ::-1]) for each in seen],  # arrays are taken for BGR
+                [np.ascontiguousarray(each.image[..., ::-1]) for each in seen],  # arrays are taken for BGR
                 conf=LEAST_CONFIDENCE,
                 iou=SUPPRESSED,
                 max_det=MOST,
@@ -105,9 +105,9 @@ def _own_functions() -> Iterator[None]:
         np.set_printoptions(**prints)
 
 
-def _detections(result: Any, seen: Seen) -> Detections:
+def _detections(result: Any, seen: LabelInput) -> Detections:
     """Read one picture's result: masks pixel by pixel, since its polygons lose holes and join parts."""
-    height, width = seen.picture.shape[:2]
+    height, width = seen.image.shape[:2]
     if result.masks is None:
         return Detections((height, width), ())
     masks = result.masks.data.cpu().numpy() > 0.5  # [n, height, width]
