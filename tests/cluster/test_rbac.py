@@ -173,7 +173,7 @@ def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tup
     # An edit; somebody has taken the name of its order, and then that of its first Job.
     edit: Json = {**SMALL, "seed": 7}
     manifest = world.manifest(**edit)
-    free_order = strangers(world, "configmap", names.order_name(next_run(world, manifest)))
+    free_order = strangers(world, "configmap", names.work_order_name(next_run(world, manifest)))
     free_job = strangers(world, "job", names.job_name(next_run(world, manifest, 2), Step.PLAN))
     world.apply(**edit)
     world.wait_stalled("NameConflict")

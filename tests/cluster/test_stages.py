@@ -38,7 +38,7 @@ def test_a_failed_stage_stops_only_what_comes_from_it_and_a_retry_does_the_rest(
         ("other", "Succeeded"),
         ("rain", "Pending"),
     ]
-    assert failed[2]["message"] == "It comes from stage base, which failed."
+    assert failed[2]["message"] == "It depends on stage base, which failed."
     assert job_of(running, "rain") is None
     assert running.jobs("publish") == []
 

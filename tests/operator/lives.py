@@ -29,7 +29,7 @@ from diffugen_operator.observed.dataset import Dataset, read_spec
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Pace, Shard
-from diffugen_operator.observed.situation import Observed
+from diffugen_operator.observed.situation import Observed, Situation
 from diffugen_operator.policy.actions import (
     CreateJob,
     CreateWorkOrder,
@@ -128,7 +128,7 @@ class Life:
 
     # --- what the operator does ---
 
-    def decision(self) -> Decision:
+    def situation(self) -> Situation:
         dataset = Dataset.read(self.raw, read_spec(self.raw))
         observed = Observed(
             jobs=tuple(Job.read(job) for job in self.jobs.values()),
@@ -137,7 +137,10 @@ class Life:
             pace=Pace(self.pace, self.paces),
             queue_reasons=self.queue_reasons,
         )
-        return decide(dataset, observed, self.now, self.settings)
+        return Situation(dataset, observed, self.now, self.settings)
+
+    def decision(self) -> Decision:
+        return decide(self.situation())
 
     def turn(self) -> Decision:
         """Decide, act, write the status."""
@@ -179,9 +182,8 @@ class Life:
 
     def refuse(self, reason: str, message: str, *, for_good: bool = True) -> Decision:
         """Take a turn whose actions the API server refuses."""
-        dataset = Dataset.read(self.raw, read_spec(self.raw))
         trouble = Trouble(reason=reason, message=message)
-        decision = refused(dataset, self.decision(), trouble, self.now, for_good=for_good)
+        decision = refused(self.situation(), self.decision(), trouble, for_good=for_good)
         self.raw["status"] = dumped(decision.status)
         return decision
 

@@ -262,7 +262,7 @@ def test_a_job_says_how_it_was_made_alike_for_whichever_operator_made_it() -> No
 
 def test_the_order_says_what_and_where_and_nothing_of_how() -> None:
     run = a_run(run={"samplesPerShard": 7, "parallelism": 9, "podTemplate": {"spec": {"x": 1}}}, suspend=True)
-    order = jobs.order(run)
+    order = jobs.work_order(run)
 
     assert order["immutable"] is True
     said = WorkOrder.model_validate_json(order["data"]["order.json"])
@@ -276,8 +276,8 @@ def test_pods_mount_the_runs_own_order() -> None:
     run = a_run()
     volumes = pod_of(jobs.plan_job(run))["volumes"]
 
-    assert {"name": "order", "configMap": {"name": names.order_name(run.key)}} in volumes
-    assert jobs.order(run)["metadata"]["name"] == names.order_name(run.key)
+    assert {"name": "order", "configMap": {"name": names.work_order_name(run.key)}} in volumes
+    assert jobs.work_order(run)["metadata"]["name"] == names.work_order_name(run.key)
 
 
 def test_a_job_has_the_name_that_it_is_looked_for_by() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffugen_api.contract import Step
-from diffugen_operator.manifests.names import RunKey, job_name, label_value, order_name
+from diffugen_operator.manifests.names import RunKey, job_name, label_value, work_order_name
 
 KEY = RunKey(uid="u-1", namespace="vision", name="shapes", revision="3f9a1c07de", store="00", attempt=1)
 dns = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,100}[a-z0-9])?", fullmatch=True).filter(lambda s: ".." not in s)
@@ -19,7 +19,7 @@ stages = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?", fullmatch=True)
 def test_a_name_says_what_it_is() -> None:
     assert re.fullmatch(r"shapes-plan-[0-9a-f]{10}", job_name(KEY, Step.PLAN))
     assert re.fullmatch(r"shapes-base-[0-9a-f]{10}", job_name(KEY, Step.STAGE, "base"))
-    assert re.fullmatch(r"shapes-order-[0-9a-f]{10}", order_name(KEY))
+    assert re.fullmatch(r"shapes-order-[0-9a-f]{10}", work_order_name(KEY))
 
 
 @given(dns, stages)

@@ -37,13 +37,13 @@ def test_a_whole_run_is_told_in_five_events() -> None:
     [
         (
             [a_plan("base", total=16, shards=2, gpu=False)],
-            "16 samples: 0 to draw, 16 to label anew, 0 complete; 2 shards.",
+            "16 samples: 0 to draw, 16 to label again, 0 complete; 2 shards.",
         ),
         (
             [a_plan("base", total=24, reused=8, shards=2), a_plan("more", total=6, shards=1)],
-            "30 samples: 22 to draw, 0 to label anew, 8 complete; 3 shards.",
+            "30 samples: 22 to draw, 0 to label again, 8 complete; 3 shards.",
         ),
-        ([a_plan("base", reused=24, shards=0)], "24 samples: 0 to draw, 0 to label anew, 24 complete; 0 shards."),
+        ([a_plan("base", reused=24, shards=0)], "24 samples: 0 to draw, 0 to label again, 24 complete; 0 shards."),
     ],
 )
 def test_the_plan_is_told_by_what_there_is_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:

@@ -137,8 +137,9 @@ def test_a_clean_up_that_fails_says_how_it_can_go_on_or_end() -> None:
     reason, message = life.condition("Stalled") or ("", "")
     assert reason == "StoreCredentialsRefused"
     assert message == (
-        "The store is not cleaned up: the store said no. After an edit or a retry it is tried once more; "
-        "spec.deletionPolicy: Retain lets the resource go at once, and at 2026-11-22T12:30:00Z it is let go anyway."
+        "The store is not cleaned up: the store said no. An edit or a retry begins it again; "
+        "spec.deletionPolicy: Retain deletes the resource at once, and at 2026-11-22T12:30:00Z "
+        "it is deleted anyway."
     )
     assert life.turn().reconcile_after == 1800
 
@@ -202,7 +203,8 @@ def test_after_its_time_it_is_said_and_the_resource_is_let_go(life: Life, last: 
     reason, message = life.condition("Stalled") or ("", "")
     assert reason == "CleanUpAbandoned"
     assert message.startswith(
-        "The clean-up of the store was given up, and the resource is let go. It did not end within 1800 s. What is left"
+        "The clean-up of the store was given up, and the resource is deleted. "
+        "It did not end within 1800 s. What is left"
     )
     assert last in message
     warnings = [told.reason for told in announcements(before, life.status) if told.warning]

@@ -61,7 +61,7 @@ def stalls() -> list[object]:
                 .pod_ends("base", 65, BROKEN, index="1")
                 .job_fails("base", "FailedIndexes", failedIndexes="1", completedIndexes="0,2")
             ),
-            ("base", "ShardsFailed", "Shards 1 of stage base failed; the last of them: shard 1 has no pictures"),
+            ("base", "ShardsFailed", "Shards 1 of stage base failed; the last failure: shard 1 has no pictures"),
             id="a shard that cannot work",
         ),
         pytest.param(
@@ -71,7 +71,7 @@ def stalls() -> list[object]:
                 .pod_ends("base", 137, index="0", word="OOMKilled")
                 .job_fails("base", "MaxFailedIndexesExceeded", failedIndexes="0-2")
             ),
-            ("base", "ShardsFailed", "Shards 0-2 of stage base failed; the last of them: Pod"),
+            ("base", "ShardsFailed", "Shards 0-2 of stage base failed; the last failure: Pod"),
             id="shards out of memory",
         ),
         pytest.param(
@@ -125,7 +125,7 @@ def hold_ups() -> list[object]:
     return [
         pytest.param(
             lambda: a_life().until_planning().pod_ends("plan", 75, AWAY),
-            ("StoreUnreachable", "http://minio:9000 does not answer. Trying again"),
+            ("StoreUnreachable", "http://minio:9000 does not answer. Retrying"),
             id="a store that is away",
         ),
         pytest.param(
@@ -161,12 +161,12 @@ def hold_ups() -> list[object]:
                 .until_drawing()
                 .pod("base", "0", phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
             ),
-            ("Evicted", "was evicted: The node was low on resource: memory. If that goes on, ask for what it needs"),
+            ("Evicted", "was evicted: The node was low on resource: memory. If that repeats, request what it needs"),
             id="a worker that its node put out",
         ),
         pytest.param(
             lambda: a_life().until_drawing().pod("base", "0", phase="Running", conditions=SILENT),
-            ("NodeLost", "`kubectl delete node n7` has the pod replaced"),
+            ("NodeLost", "`kubectl delete node n7` lets the pod be replaced"),
             id="a worker on a node that does not answer",
         ),
         pytest.param(
@@ -245,7 +245,7 @@ def test_a_worker_that_is_killed_after_its_word_of_success_is_told_of_by_its_exi
     _, reason, message = life.pod_ends(step, 137, word).settle().ready()
 
     assert reason == "TryingAgain"
-    assert "ended with exit code 137 (Error). Trying again" in message
+    assert "ended with exit code 137 (Error). Retrying" in message
 
 
 @pytest.mark.parametrize("code", [64, 65, 77])

@@ -321,7 +321,10 @@ def test_what_vanishes_again_and_again_stalls() -> None:
 
     assert life.condition("Stalled") == (
         "Incomplete",
-        "sample 12 has no labels; plan again. It was planned anew 3 times: something keeps deleting.",
+        (
+            "sample 12 has no labels; plan again. It was planned again 3 times: "
+            "something keeps deleting objects from the store."
+        ),
     )
     assert (life.status.attempt, life.status.replans) == (4, 3)
     assert life.ask_for_retry().settle().status.replans == 0

@@ -97,7 +97,7 @@ def test_a_failure_stops_only_what_comes_from_it_and_the_run_stalls_when_the_res
     assert states(life) == {"base": "Failed", "other": "Running", "rain": "Pending", "storm": "Pending"}
     assert life.condition("Stalled") is None
     messages = {stage.name: stage.message for stage in life.status.stages}
-    assert messages["rain"] == messages["storm"] == "It comes from stage base, which failed."
+    assert messages["rain"] == messages["storm"] == "It depends on stage base, which failed."
 
     life.job_completes("other").settle()
     assert states(life)["other"] == "Succeeded"

@@ -27,7 +27,7 @@ def hanging() -> Life:
 @pytest.mark.parametrize(
     ("life", "words"),
     [
-        pytest.param(drawing, "Stage base draws and labels pictures.", id="a worker that hangs"),
+        pytest.param(drawing, "Stage base draws and labels images.", id="a worker that hangs"),
         pytest.param(
             lambda: a_life().until_planning().pod("plan", phase="Pending").settle(),
             "The plan step checks",
@@ -55,7 +55,7 @@ def test_it_stalls_after_half_an_hour_and_says_what_was_at_work(life: Callable[[
     stalled = played.condition("Stalled")
     assert stalled is not None
     assert stalled[0] == "NoProgress"
-    assert stalled[1].startswith(f"Nothing has moved since {since}. ")
+    assert stalled[1].startswith(f"No progress since {since}. ")
     assert words in stalled[1]
     assert played.condition("Reconciling") is None
     assert played.ready()[:2] == ("False", "NoProgress")

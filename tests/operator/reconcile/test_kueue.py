@@ -59,7 +59,7 @@ def test_every_job_waits_in_the_queue(life: Life, what: str) -> None:
     assert job["spec"]["suspend"] is True
     assert life.condition("Queued") == (
         "NotAdmitted",
-        f"Job {job['metadata']['name']} waits in Kueue's queue gpus: it is not admitted yet, or was put back in line.",
+        f"Job {job['metadata']['name']} waits in Kueue's queue gpus: it is not admitted yet, or was evicted.",
     )
     assert life.shown()[2] == "Queued"
     assert life.condition("Suspended") is None

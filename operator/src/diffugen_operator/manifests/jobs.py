@@ -54,7 +54,7 @@ def setup_of(spec: LabeledDatasetSpec) -> str:
     return address({"run": run, "secret": secret}, 10)
 
 
-def order(run: RunPlan) -> Manifest:
+def work_order(run: RunPlan) -> Manifest:
     """Return the immutable ConfigMap with the work order: what decides content and store, and the shard
     size."""
     spec = run.spec.model_copy(
@@ -68,15 +68,15 @@ def order(run: RunPlan) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(run, names.order_name(run.key), {}),
+        "metadata": _metadata(run, names.work_order_name(run.key), {}),
         "immutable": True,
         "data": {contract.ORDER_KEY: text},
     }
 
 
-def clean_up_order(run: RunPlan) -> Manifest:
+def clean_up_work_order(run: RunPlan) -> Manifest:
     """Return the clean-up's ConfigMap."""
-    return _not_blocking(order(run))
+    return _not_blocking(work_order(run))
 
 
 def plan_job(run: RunPlan) -> Manifest:
@@ -143,7 +143,7 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
                 run.settings,
                 command=command,
                 labels={**_common_labels(run), **labels},
-                order=names.order_name(run.key),
+                order=names.work_order_name(run.key),
                 gpu=gpu,
                 models=step in {Step.PLAN, Step.STAGE},
             ),

@@ -46,7 +46,7 @@ def job_name(run: RunKey, step: Step, stage: str = "") -> str:
     return _joined(run, stage or step.value, identity=f"{step}/{stage}")
 
 
-def order_name(run: RunKey) -> str:
+def work_order_name(run: RunKey) -> str:
     """Return the name of the run's ConfigMap."""
     return _joined(run, "order", identity="order")
 

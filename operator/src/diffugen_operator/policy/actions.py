@@ -13,21 +13,21 @@ from diffugen_operator.status.conditions import Phase
 
 @dataclass(frozen=True, slots=True)
 class CreateWorkOrder:
-    """Create the run's ConfigMap, or take the one that is there."""
+    """Create the ConfigMap with the run's work order; one of this run that exists already is kept."""
 
     manifest: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteWorkOrder:
-    """Delete a former run's ConfigMap."""
+    """Delete the ConfigMap of a former run."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class CreateJob:
-    """Create a Job, or take the one that is there if it is ours."""
+    """Create a Job; one of this run that exists already is kept."""
 
     manifest: dict[str, Any]
 
@@ -55,7 +55,7 @@ class ResizeJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a Job of a former run; with `wait`, it stays visible until its pods are gone."""
+    """Delete a Job; with `wait`, it stays visible until its pods are gone."""
 
     name: str
     uid: str
@@ -64,7 +64,10 @@ class DeleteJob:
 
 @dataclass(frozen=True, slots=True)
 class SetFinalizer:
-    """Put our finalizer on the dataset, or take it off. The status is not written beside it: the object changes."""
+    """Add our finalizer to the dataset, or remove it.
+
+    The status is not written in the same reconcile, because this changes the object.
+    """
 
     present: bool
 
@@ -79,16 +82,16 @@ class Decision:
     status: LabeledDatasetStatus
     actions: Sequence[Action] = ()
     reconcile_after: float | None = None
-    """Reconcile again after so many seconds, even if nothing is heard; None where events suffice."""
+    """Reconcile again after so many seconds even if no event arrives; None if events are enough."""
     plan: Sequence[StagePlan] = ()
-    """What the plan step found, where it has just ended: told once, and no part of the status."""
+    """The result of the plan step, if it has just ended. It is announced once and is not part of the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one step of the run wants: its actions, the ledger as it stands then, and what is seen.
+    """The result of looking at one step of a run: its actions, the updated ledger, and its phase.
 
-    No phase means that the step is done and the next one's turn has come.
+    No phase means that the step is done and the next one follows.
     """
 
     ledger: LabeledDatasetStatus

@@ -1,7 +1,7 @@
-"""What changed between two statuses: what is worth writing at once, and what is worth an Event.
+"""What changed between two statuses: what is written at once, and what is announced by an Event.
 
-Numbers and wordings may wait (progress is written every few seconds at most). A change of state is written at
-once, and announced, after it was written, by one Event.
+Changes of numbers and wording may wait: progress is written every few seconds at most. A change of state is written at
+once, and announced by one Event after it was written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diffugen_operator.status.conditions import QUEUED, READY, RECONCILING, STAL
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An Event to be."""
+    """An Event to be posted."""
 
     reason: str
     message: str
@@ -26,12 +26,12 @@ class Announcement:
 
 
 def is_transition(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> bool:
-    """Whether more has changed than numbers and wordings."""
+    """Whether more has changed than numbers and wording."""
     return _states(old) != _states(new)
 
 
 def images_between(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> int:
-    """Return how many images were drawn from `old` to `new`; deciding labels anew draws none."""
+    """Return how many images were drawn from `old` to `new`; deciding labels again draws none."""
     former = {stage.name: stage.samples.done for stage in old.stages} if old.attempt == new.attempt else {}
     return sum(
         max(0, stage.samples.done - former.get(stage.name, stage.samples.reused)) for stage in new.stages if stage.gpu
@@ -52,7 +52,7 @@ def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
 def announcements(
     old: LabeledDatasetStatus, new: LabeledDatasetStatus, plan: Sequence[StagePlan] = ()
 ) -> Iterator[Announcement]:
-    """Yield the Events that tell how `old` became `new`; `plan` is what the plan step found, if it has just ended."""
+    """Yield the Events about the change from `old` to `new`; `plan` is the plan step's result if it has just ended."""
     why = find(new.conditions, RECONCILING)
     message = why.message if why is not None else ""
     if new.clean_up_start_time is not None:
@@ -78,7 +78,7 @@ def _planned(plan: Sequence[StagePlan]) -> str:
     total, draw = sum(stage.total for stage in plan), sum(stage.draw for stage in plan)
     relabel, reused = sum(stage.relabel for stage in plan), sum(stage.reused for stage in plan)
     shards = sum(stage.shards for stage in plan)
-    return f"{total} samples: {draw} to draw, {relabel} to label anew, {reused} complete; {shards} shards."
+    return f"{total} samples: {draw} to draw, {relabel} to label again, {reused} complete; {shards} shards."
 
 
 def _stages(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterator[Announcement]:
@@ -103,10 +103,10 @@ def _conditions(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> Iterato
             yield Announcement(condition.reason, condition.message, warning=kind == STALLED)
         if kind == SUSPENDED and condition is None and before is not None:
             yield Announcement(reasons.RESUMED, "spec.suspend is no longer true.")
-    held_up = _trouble(new)
-    if held_up is not None and held_up != _trouble(old):
+    trouble = _trouble(new)
+    if trouble is not None and trouble != _trouble(old):
         ready = next(c for c in new.conditions if c.type == READY)
-        yield Announcement(held_up, ready.message, warning=True)
+        yield Announcement(trouble, ready.message, warning=True)
 
 
 _ORDINARY = frozenset(
@@ -127,6 +127,6 @@ _ORDINARY = frozenset(
 
 
 def _trouble(status: LabeledDatasetStatus) -> str | None:
-    """Return the reason of a run that goes on trying, where it is not an ordinary one."""
+    """Return the reason of a run that keeps trying after a problem; None if there is no problem."""
     reconciling = find(status.conditions, RECONCILING)
     return reconciling.reason if reconciling is not None and reconciling.reason not in _ORDINARY else None

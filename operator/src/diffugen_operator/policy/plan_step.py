@@ -1,4 +1,4 @@
-"""The plan step: from the spec to stages with samples and shards."""
+"""The plan step: it turns the spec into stages with samples and shards."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PLAN = SinglePodStep(
     step=Step.PLAN,
     shown="planning",
     working=reasons.PLANNING,
-    message="The plan step checks spec, store and models, and looks at what the store already holds.",
+    message="The plan step checks spec, store and models, and finds out what the store already holds.",
     failed=reasons.PLAN_FAILED,
     manifest=jobs.plan_job,
     answers=lambda outcome: outcome.plan is not None,
-    order=jobs.order,
+    work_order=jobs.work_order,
 )
 
 
 def planned(ledger: LabeledDatasetStatus, spec: LabeledDatasetSpec, outcome: Outcome) -> LabeledDatasetStatus:
-    """Return the ledger with the plan in it, stage by stage in the spec's order."""
+    """Return the ledger with the planned stages, in the spec's order."""
     plans = {plan.name: plan for plan in outcome.plan or ()}
     stages = [_stage(plans[stage.name], stage.kind) for stage in spec.stages if stage.name in plans]
     return ledger.model_copy(update={"planned": True, "stages": stages})

@@ -1,10 +1,10 @@
 """How stages that run side by side share `run.parallelism`.
 
-Together they run that many pods and no more. A stage begins once there is a pod for it, in the spec's order, and
-keeps one until it is done: only where `run.parallelism` is edited to less than the stages under way are there more.
-What is left goes round evenly, to none more than it has shards to do; so as the one runs out of shards, the
-others get its pods. A Job in a queue keeps what it was created with until it has fewer shards left, as only Kueue may
-resize it: there, what begins later shares what is left.
+Together they run at most that many pods. A stage begins once a pod is free for it, in the spec's order, and keeps at
+least one pod until it is done. So more pods run only if `run.parallelism` is lowered below the number of active
+stages. The remaining pods are divided evenly; no stage gets more pods than it has shards left. When one stage runs out
+of shards, the others get its pods. A Job in a Kueue queue keeps the parallelism with which it was created until it has
+fewer shards left, because only Kueue may resize it; stages that begin later share the rest.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 
 def shares(whole: int, needs: Sequence[int]) -> list[int]:
-    """Return each one's part of the whole: at least 1, at most what it needs; a remainder goes to the first."""
+    """Return each share of the whole: at least 1, at most what is needed; a remainder goes to the first."""
     parts = [0] * len(needs)
     left, waiting = whole, len(needs)
-    # Those that need least come first: what they leave is the others'.
-    for place in sorted(range(len(needs)), key=lambda place: (needs[place], -place)):
-        parts[place] = max(1, min(needs[place], left // waiting))
-        left, waiting = left - parts[place], waiting - 1
+    # Those that need least come first: the others get what they leave.
+    for index in sorted(range(len(needs)), key=lambda index: (needs[index], -index)):
+        parts[index] = max(1, min(needs[index], left // waiting))
+        left, waiting = left - parts[index], waiting - 1
     return parts

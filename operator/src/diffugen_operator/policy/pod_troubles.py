@@ -1,39 +1,40 @@
-"""What pods wait for, and what they fail of while their Job tries again: told in the status as it is.
+"""Why pods wait, and why they fail while their Job tries again.
 
-A cause stays shown while its pods come and go: a retry that has just started is no progress yet.
+A cause stays reported while pods come and go: a retry that has just started is no progress yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
 from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Ended, Pod
-from diffugen_operator.observed.situation import Observed
+from diffugen_operator.observed.situation import Observed, Situation
 from diffugen_operator.status.conditions import Phase, cut, sentence
 
 PODS_DUE = timedelta(seconds=60)
-"""How long after its Job's creation a first pod should be there."""
+"""How long after a Job's creation its first pod should exist."""
 
 START_DUE = timedelta(minutes=2)
-"""How long a pod may take from its node to its first container. A large image may well take longer."""
+"""How long a pod may take from being scheduled to its first container. A large image may take longer."""
 
 _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCode.REFUSED})
-"""Exit codes after which nothing is tried again."""
+"""Exit codes after which Kubernetes does not try again."""
 
 
-def pod_trouble(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
-    """Return the phase of a Job whose pods do not get on, or None where they do."""
+def pod_trouble(step: str, job: Job, situation: Situation) -> Phase | None:
+    """Return the phase of a Job whose pods make no progress; None if they do."""
     if job.queue and job.suspended:
-        return queued_phase(step, job.name, job.queue, observed.queue_reasons.get(job.name))
-    return None if job.failing else _trouble_of_pods(step, job, observed, now)
+        return queued_phase(step, job.name, job.queue, situation.observed.queue_reasons.get(job.name))
+    return None if job.failing else _trouble_of_pods(step, job, situation)
 
 
-def _trouble_of_pods(step: str, job: Job, observed: Observed, now: datetime) -> Phase | None:
+def _trouble_of_pods(step: str, job: Job, situation: Situation) -> Phase | None:
+    observed, now = situation.observed, situation.now
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
     stuck = next((trouble for pod in live if (trouble := _stuck(pod)) is not None), None)
@@ -50,46 +51,46 @@ def _trouble_of_pods(step: str, job: Job, observed: Observed, now: datetime) -> 
         message = f"Pods wait for a node: {unschedulable.unschedulable}"
         return Phase.working(step, reasons.QUEUED, message, queued=queued)
     if not pods and not job.suspended and job.created_at is not None and now - job.created_at > PODS_DUE:
-        # Only the Job's Events say why, and the operator may not read those.
+        # Only the Job's Events give the cause, and the operator has no right to read them.
         message = (
-            f"No pod of Job {job.name} has been created. A quota, pod security or an admission webhook may be "
-            f"in the way: `kubectl describe job {job.name}` says which."
+            f"No pod of Job {job.name} has been created. A quota, pod security or an admission webhook may "
+            f"prevent it: `kubectl describe job {job.name}` shows the cause."
         )
         return Phase.working(step, reasons.PODS_NOT_CREATED, message)
     return None
 
 
 def _stuck(pod: Pod) -> Trouble | None:
-    """Return why a pod cannot start, or cannot be seen to end."""
+    """Return why a pod cannot start, or why its end cannot be observed."""
     if not pod.silent_node:
         return pod.waiting
-    # The Job controller replaces a pod that it has seen end, and no other: two might write the same shard.
+    # The Job controller replaces a pod only after it saw the pod end: otherwise two pods could write the same shard.
     message = (
         f"Node {pod.silent_node} does not answer, and pod {pod.name} is on it. The run goes on when the node is back; "
-        f"where its machine is gone for good, `kubectl delete node {pod.silent_node}` has the pod replaced."
+        f"if its machine will not come back, `kubectl delete node {pod.silent_node}` lets the pod be replaced."
     )
     return Trouble(reason=reasons.NODE_LOST, message=message)
 
 
 def _not_starting(pod: str) -> str:
-    # As above: the kubelet tells its reason in Events only.
+    # As above: the kubelet reports its reason in Events only.
     return (
-        f"Pod {pod} has a node and does not start. A Secret, ConfigMap or volume that run.podTemplate names may be "
-        f"missing, or the image is still being pulled: `kubectl describe pod {pod}` says which."
+        f"Pod {pod} is scheduled but does not start. A Secret, ConfigMap or volume that run.podTemplate names may be "
+        f"missing, or the image is still being pulled: `kubectl describe pod {pod}` shows the cause."
     )
 
 
-def queued_phase(step: str, job: str, queue: str, said: Trouble | None = None) -> Phase:
-    """Return the phase of a Job that Kueue keeps waiting; `said` is why, where Kueue's own words can be read."""
-    if said is not None:
-        message = sentence(f"Job {job} waits in Kueue's queue {queue}: {said.message}")
-        return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=said.reason, message=message))
-    message = f"Job {job} waits in Kueue's queue {queue}: it is not admitted yet, or was put back in line."
+def queued_phase(step: str, job: str, queue: str, reported: Trouble | None = None) -> Phase:
+    """Return the phase of a Job that waits in a Kueue queue; `reported` is Kueue's reason, if it can be read."""
+    if reported is not None:
+        message = sentence(f"Job {job} waits in Kueue's queue {queue}: {reported.message}")
+        return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reported.reason, message=message))
+    message = f"Job {job} waits in Kueue's queue {queue}: it is not admitted yet, or was evicted."
     return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.NOT_ADMITTED, message=message))
 
 
 def last_failure(pods: Sequence[Pod]) -> Trouble | None:
-    """Return the last failure of these pods, in the worker's words or else the kubelet's."""
+    """Return the last failure of these pods, as the worker reported it, else as the kubelet did."""
     failed = [(pod, pod.ended) for pod in pods if pod.ended is not None and pod.ended.exit_code != 0]
     if failed:
         return _failure_of(*max(failed, key=lambda pair: pair[1].finished_at))
@@ -98,26 +99,26 @@ def last_failure(pods: Sequence[Pod]) -> Trouble | None:
 
 
 def _failure_of(pod: Pod, ended: Ended) -> Trouble:
-    # A worker that was killed after its work was done leaves a word of success: no cause of anything.
+    # A worker that was killed after its work was done leaves a termination message of success: that is no cause.
     if ended.outcome is not None and not ended.outcome.ok:
         return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
     if pod.evicted:
         return _eviction_of(pod)
     if ended.reason == "OOMKilled":
         message = (
-            f"Pod {pod.name} was killed as it used more memory than its limit (OOMKilled): raise "
+            f"Pod {pod.name} was killed because it used more memory than its limit (OOMKilled): raise "
             "spec.run.resources.limits.memory (of plan and publish: what run.podTemplate or a LimitRange sets)."
         )
         return Trouble(reason=reasons.OUT_OF_MEMORY, message=message)
-    said = f": {cut(ended.message, 300)}" if ended.message else "."
-    message = f"Pod {pod.name} ended with exit code {ended.exit_code} ({ended.reason or 'Error'}){said}"
+    reported = f": {cut(ended.message, 300)}" if ended.message else "."
+    message = f"Pod {pod.name} ended with exit code {ended.exit_code} ({ended.reason or 'Error'}){reported}"
     return Trouble(reason="", message=message)
 
 
 def _eviction_of(pod: Pod) -> Trouble:
     message = (
-        f"Pod {pod.name} was evicted: {sentence(cut(pod.evicted, 300))} If that goes on, ask for what it needs in "
-        "spec.run.resources.requests, so that it comes to a node with room."
+        f"Pod {pod.name} was evicted: {sentence(cut(pod.evicted, 300))} If that repeats, request what it needs in "
+        "spec.run.resources.requests, so that it is scheduled to a node with room."
     )
     return Trouble(reason=reasons.EVICTED, message=message)
 
@@ -133,5 +134,14 @@ def _failing(pods: Sequence[Pod], live: Sequence[Pod], observed: Observed) -> Tr
     trouble = last_failure(failed)
     if trouble is None:
         return None
-    message = f"{sentence(trouble.message)} Trying again, with growing pauses."
+    message = f"{sentence(trouble.message)} Retrying, with growing pauses."
     return Trouble(reason=trouble.reason or reasons.TRYING_AGAIN, message=message)
+
+
+def deadline_message(job: Job, last: Trouble | None) -> str:
+    """Return the message of a Job that exceeded `run.activeDeadlineSeconds`; `last` is its last failure."""
+    message = (
+        f"Job {job.name} was active longer than spec.run.activeDeadlineSeconds: raise or remove it, and the run "
+        "goes on from what the store holds."
+    )
+    return f"{message} Its last failure: {last.message}" if last is not None else message

@@ -1,4 +1,4 @@
-"""The publish step: from drawn and labelled samples to a dataset that readers find."""
+"""The publish step: it turns drawn and labeled samples into a published dataset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PUBLISH = SinglePodStep(
 
 
 def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> LabeledDatasetStatus:
-    """Return the ledger with the dataset in it; `at` is when the step ended."""
+    """Return the ledger with the published dataset; `at` is when the step ended."""
     result = outcome.published
     if result is None:
         return ledger
@@ -32,7 +32,7 @@ def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> Labele
         manifest_sha256=result.manifest_sha256,
         published_at=result.published_at or at,
     )
-    stages = [_judged(stage, result) for stage in ledger.stages]
+    stages = [_with_verdicts(stage, result) for stage in ledger.stages]
     update = {"dataset": dataset, "stages": stages, "history": _history(result), "replans": 0}
     return ledger.model_copy(update=update)
 
@@ -51,14 +51,14 @@ def _history(result: Published) -> list[HistoryEntry]:
 
 
 def message(ledger: LabeledDatasetStatus) -> str:
-    """Return what a published dataset says of itself."""
+    """Return the message of a published dataset: its revision, its size and its address."""
     dataset = ledger.dataset
     if dataset is None:
         return "Published."
     return f"Revision {dataset.revision}: {dataset.samples} samples, {dataset.instances} instances at {dataset.uri}."
 
 
-def _judged(stage: StageStatus, result: Published) -> StageStatus:
+def _with_verdicts(stage: StageStatus, result: Published) -> StageStatus:
     accepted = result.accepted_by_stage.get(stage.name, 0)
     rejected = result.rejected_by_stage.get(stage.name, 0)
     samples = stage.samples.model_copy(update={"accepted": accepted, "rejected": rejected})

@@ -1,7 +1,7 @@
-"""The stages: one Indexed Job for each that has work, as soon as what it comes from is done.
+"""The stages: one Indexed Job for each stage that has work, as soon as its source stages are done.
 
-A stage that is recorded as Succeeded stays so, though its Job is long gone. When one fails, all that do not come from
-it are done first (their pictures are kept), and then the run stalls.
+A stage that is recorded as Succeeded stays so after its Job was removed. If a stage fails, all stages that do not
+depend on it are finished first (their images are kept), and then the run stalls.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.observed.base import Trouble, write_time
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.progress import Cut, parse_indexes, samples_done
-from diffugen_operator.observed.situation import Observed
-from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, StepResult, SuspendJob
+from diffugen_operator.observed.situation import Observed, Situation
+from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, StepResult
+from diffugen_operator.policy.job_state import Complete, Failed, Missing, created_phase, job_state
 from diffugen_operator.policy.pod_shares import shares
-from diffugen_operator.policy.pod_steps import deadline_message
-from diffugen_operator.policy.pod_troubles import last_failure, pod_trouble, queued_phase
+from diffugen_operator.policy.pod_troubles import deadline_message, last_failure
 from diffugen_operator.policy.stage_graph import blocked, ready, sources
 from diffugen_operator.status.conditions import Phase, cut
 
@@ -31,34 +31,34 @@ _STAGE_MESSAGE_LENGTH = 128
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """One stage after a look at its Job."""
+class _StageState:
+    """One stage with the state of its Job."""
 
     stage: StageStatus
     actions: tuple[Action, ...] = ()
     phase: Phase | None = None
     failure: Trouble | None = None
     job: Job | None = None
-    """Its Job, where that is under way."""
+    """Its Job, if that is active."""
 
     @property
     def needs(self) -> int:
-        """How many of its shards are not over yet."""
+        """How many of its shards are not finished yet."""
         return self.stage.shards.total - self.stage.shards.succeeded - self.stage.shards.failed
 
     @property
     def keeps(self) -> int:
-        """How many pods cannot be taken from it: only Kueue resizes a Job that was created in a queue."""
+        """How many pods it keeps in any case: only Kueue may resize a Job that was created in a queue."""
         return min(self.job.parallelism, self.needs) if self.job is not None and self.job.queue else 0
 
 
-def advance_stages(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> StepResult:
-    """Return what the stages want; no phase once all of them have succeeded."""
-    looks = [_look(run, stage, observed, now) for stage in ledger.stages]
-    looks = _shared(run, looks, now)
+def advance_stages(run: RunPlan, ledger: LabeledDatasetStatus, situation: Situation) -> StepResult:
+    """Return the actions and the phase of the stages; no phase once all of them have succeeded."""
+    looks = [_observe(run, stage, situation) for stage in ledger.stages]
+    looks = _shared(run, looks, situation.now)
     failed = next((look for look in looks if look.failure is not None), None)
     ledger = ledger.model_copy(update={"stages": [look.stage for look in looks]})
-    # Who has to give up pods goes first.
+    # Jobs that give up pods come first.
     actions = sorted((action for look in looks for action in look.actions), key=lambda a: isinstance(a, CreateJob))
     active = _shown([look.phase for look in looks if look.phase is not None])
     if failed is not None and failed.failure is not None and active is None:
@@ -68,57 +68,59 @@ def advance_stages(run: RunPlan, ledger: LabeledDatasetStatus, observed: Observe
 
 
 def _shown(phases: Sequence[Phase]) -> Phase | None:
-    """Return the first phase of a stage that is at work, or else of one in line; that one waits is told with either."""
+    """Return the phase of the first running stage, else of the first queued one; `queued` is set if any stage waits."""
     waits = next((phase for phase in phases if phase.queued is not None), None)
     works = next((phase for phase in phases if phase.queued is None), None)
     return replace(works, queued=waits.queued) if works is not None and waits is not None else works or waits
 
 
-def with_finished(key: RunKey, ledger: LabeledDatasetStatus, observed: Observed, now: datetime) -> LabeledDatasetStatus:
-    """Return the ledger with the stages as Succeeded whose Jobs are complete; the others stay as they are."""
-    stages = [_done_if_complete(key, stage, observed, now) for stage in ledger.stages]
+def with_finished(key: RunKey, ledger: LabeledDatasetStatus, situation: Situation) -> LabeledDatasetStatus:
+    """Return the ledger with every stage whose Job is complete as Succeeded; the others stay as they are."""
+    stages = [_done_if_complete(key, stage, situation) for stage in ledger.stages]
     return ledger.model_copy(update={"stages": stages})
 
 
-def _done_if_complete(key: RunKey, stage: StageStatus, observed: Observed, now: datetime) -> StageStatus:
-    job = observed.job(names.job_name(key, Step.STAGE, stage.name))
+def _done_if_complete(key: RunKey, stage: StageStatus, situation: Situation) -> StageStatus:
+    job = situation.observed.job(names.job_name(key, Step.STAGE, stage.name))
     if stage.state == "Succeeded" or job is None or not job.complete:
         return stage
-    return _succeeded(_begun(stage, job.name, job.created_at or now), job, now)
+    return _succeeded(_begun(stage, job.name, job.created_at or situation.now), job, situation.now)
 
 
-def _look(run: RunPlan, stage: StageStatus, observed: Observed, now: datetime) -> _Look:
+def _observe(run: RunPlan, stage: StageStatus, situation: Situation) -> _StageState:
     if stage.state == "Succeeded":
-        return _Look(stage)
-    job = observed.job(names.job_name(run.key, Step.STAGE, stage.name))
-    if job is None:
-        return _Look(stage.model_copy(update={"state": "Pending", "shards": ShardStatus(total=stage.shards.total)}))
-    stage = _begun(stage, job.name, job.created_at or now)
-    if job.complete:
-        return _Look(_succeeded(stage, job, now))
+        return _StageState(stage)
+    state = job_state(names.job_name(run.key, Step.STAGE, stage.name), _working(stage), situation)
+    if isinstance(state, Missing):
+        return _StageState(
+            stage.model_copy(update={"state": "Pending", "shards": ShardStatus(total=stage.shards.total)})
+        )
+    job, observed = state.job, situation.observed
+    stage = _begun(stage, job.name, job.created_at or situation.now)
+    if isinstance(state, Complete):
+        return _StageState(_succeeded(stage, job, situation.now))
     stage = _counted(run, stage, job, observed)
-    if job.failure is not None:
-        failure = _failure(stage, job, observed)
+    if isinstance(state, Failed):
+        failure = _failure(stage, state, observed)
         message = cut(failure.message, _STAGE_MESSAGE_LENGTH)
-        return _Look(stage.model_copy(update={"state": "Failed", "message": message}), failure=failure)
-    if job.deleting_since is not None:
-        message = f"Job {job.name} was deleted; it is created anew once it is gone."
-        phase = Phase.working(stage.name, reasons.FORMER_JOB_STOPPING, message)
-        return _Look(stage, phase=phase, job=job)
-    phase = pod_trouble(stage.name, job, observed, now) or _working(stage)
-    stage = stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
-    resume = (SuspendJob(job.name, suspend=False),) if job.suspended and not job.queue else ()
-    return _Look(stage, resume, phase, job=job)
+        return _StageState(stage.model_copy(update={"state": "Failed", "message": message}), failure=failure)
+    if job.deleting_since is None:
+        stage = _with_state(stage, state.phase)
+    return _StageState(stage, state.actions, state.phase, job=job)
 
 
-def _shared(run: RunPlan, looks: list[_Look], now: datetime) -> list[_Look]:
-    """Start the stages for which there are pods, and give those under way their part of run.parallelism."""
+def _with_state(stage: StageStatus, phase: Phase) -> StageStatus:
+    return stage.model_copy(update={"state": "Running" if phase.queued is None else "Queued"})
+
+
+def _shared(run: RunPlan, looks: list[_StageState], now: datetime) -> list[_StageState]:
+    """Start the stages for which pods are free, and give active stages their part of run.parallelism."""
     whole = max(0, run.spec.run.parallelism - sum(look.keeps for look in looks))
     under_way = [look for look in looks if look.job is not None and not look.job.queue]
     stages = [look.stage for look in looks]
-    comes_from = {stage.name: sources(stage) for stage in run.spec.stages}
-    begins = ready(stages, comes_from)[: max(0, whole - len(under_way))]
-    stopped = blocked(stages, comes_from)
+    depends_on = {stage.name: sources(stage) for stage in run.spec.stages}
+    begins = ready(stages, depends_on)[: max(0, whole - len(under_way))]
+    stopped = blocked(stages, depends_on)
     sharing = [look for look in looks if look in under_way or look.stage.name in begins]
     parts = dict(zip((look.stage.name for look in sharing), shares(whole, [s.needs for s in sharing]), strict=True))
     return [
@@ -127,29 +129,29 @@ def _shared(run: RunPlan, looks: list[_Look], now: datetime) -> list[_Look]:
     ]
 
 
-def _waiting(look: _Look, stopped: Mapping[str, str]) -> _Look:
+def _waiting(look: _StageState, stopped: Mapping[str, str]) -> _StageState:
     stage = look.stage
     if stage.state != "Pending":
         return look
-    message = f"It comes from stage {stopped[stage.name]}, which failed." if stage.name in stopped else ""
+    message = f"It depends on stage {stopped[stage.name]}, which failed." if stage.name in stopped else ""
     return replace(look, stage=stage.model_copy(update={"message": message}))
 
 
-def _with_part(run: RunPlan, look: _Look, part: int, now: datetime) -> _Look:
+def _with_part(run: RunPlan, look: _StageState, part: int, now: datetime) -> _StageState:
     job = look.job
     if job is None:
         return _started(run, look, part, now)
-    # More pods than shards are left is no more than that many: a Job's tail is not worth a request.
+    # More pods than shards left have no effect: the end of a Job is not worth a request.
     if job.deleting_since is not None or min(job.parallelism, look.needs) == min(part, look.needs):
         return look
     return replace(look, actions=(*look.actions, ResizeJob(job.name, part)))
 
 
-def _started(run: RunPlan, look: _Look, parallelism: int, now: datetime) -> _Look:
+def _started(run: RunPlan, look: _StageState, parallelism: int, now: datetime) -> _StageState:
     job = CreateJob(stage_job(run, look.stage, parallelism))
-    stage, queue = _begun(look.stage, job.name, now), run.spec.run.queue_name
-    phase = queued_phase(stage.name, job.name, queue) if queue else _working(stage)
-    return _Look(stage.model_copy(update={"state": "Queued" if queue else "Running"}), (job,), phase)
+    stage = _begun(look.stage, job.name, now)
+    phase = created_phase(job.name, _working(stage), run.spec.run.queue_name)
+    return _StageState(_with_state(stage, phase), (job,), phase)
 
 
 def _begun(stage: StageStatus, job: str, at: datetime) -> StageStatus:
@@ -158,8 +160,8 @@ def _begun(stage: StageStatus, job: str, at: datetime) -> StageStatus:
 
 def _working(stage: StageStatus) -> Phase:
     if stage.gpu:
-        return Phase.working(stage.name, reasons.DRAWING, f"Stage {stage.name} draws and labels pictures.")
-    return Phase.working(stage.name, reasons.LABELLING, f"Stage {stage.name} decides labels anew; no GPU is used.")
+        return Phase.working(stage.name, reasons.DRAWING, f"Stage {stage.name} draws and labels images.")
+    return Phase.working(stage.name, reasons.LABELLING, f"Stage {stage.name} decides labels again; no GPU is used.")
 
 
 def _succeeded(stage: StageStatus, job: Job, now: datetime) -> StageStatus:
@@ -194,13 +196,13 @@ def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> 
     return stage.model_copy(update={"samples": counted, "shards": shards})
 
 
-def _failure(stage: StageStatus, job: Job, observed: Observed) -> Trouble:
-    why = job.failure or Trouble(reason="", message="")
+def _failure(stage: StageStatus, failed: Failed, observed: Observed) -> Trouble:
+    job, why = failed.job, failed.failure
     last = last_failure(observed.pods_of(job))
-    said = last.message if last is not None else why.message
+    reported = last.message if last is not None else why.message
     if why.reason == reasons.DEADLINE_EXCEEDED:
         return Trouble(reason=reasons.DEADLINE_EXCEEDED, message=deadline_message(job, last))
     if why.reason in ("FailedIndexes", "MaxFailedIndexesExceeded"):
-        message = f"Shards {cut(job.failed_indexes, 64)} of stage {stage.name} failed; the last of them: {said}"
+        message = f"Shards {cut(job.failed_indexes, 64)} of stage {stage.name} failed; the last failure: {reported}"
         return Trouble(reason=reasons.SHARDS_FAILED, message=message)
-    return Trouble(reason=(last.reason if last else "") or reasons.STAGE_FAILED, message=said)
+    return Trouble(reason=(last.reason if last else "") or reasons.STAGE_FAILED, message=reported)

@@ -22,7 +22,7 @@ from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, rea
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Meters, Shard
-from diffugen_operator.observed.situation import Observed
+from diffugen_operator.observed.situation import Observed, Situation
 from diffugen_operator.policy.actions import (
     Action,
     CreateJob,
@@ -106,13 +106,14 @@ class Reconciler:
         dataset = Dataset.read(raw, self._wanted(raw, memory))
         concern(dataset.wanted.revision if isinstance(dataset.wanted, Wanted) else dataset.status.revision)
         observed = await self._observe(key, dataset, memory)
-        decision = decide(dataset, observed, self._now(), self._settings)
+        situation = Situation(dataset, observed, self._now(), self._settings)
+        decision = decide(situation)
         memory.meters.record(self._clock(), {stage.name: stage.samples.done for stage in decision.status.stages})
         try:
             for action in decision.actions:
                 await self._apply(dataset, action)
         except RefusedError as refusal:
-            decision = refused(dataset, decision, refusal.trouble, self._now(), for_good=refusal.for_good)
+            decision = refused(situation, decision, refusal.trouble, for_good=refusal.for_good)
         reconcile_after = await self._commit(key, raw, dataset, decision, memory)
         if reconcile_after is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
             memory.wanted = None

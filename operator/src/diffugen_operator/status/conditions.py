@@ -47,7 +47,7 @@ class Phase:
     """What waits in line, and for what: all that there is, or a stage beside one that is at work."""
 
     @property
-    def gets_on(self) -> bool:
+    def should_progress(self) -> bool:
         """Whether something should be moving: the run is neither over nor held, nor does all of it wait in line."""
         return self.kind is Kind.WORKING and self.reason != reasons.QUEUED
 
