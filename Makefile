@@ -87,7 +87,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) |
 lock: | $(UV) ## Pin every dependency anew into requirements.lock
 	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --upgrade \
 	  --no-emit-package devcluster --no-emit-package diffugen-api --no-emit-package diffugen-operator \
-	  --no-emit-package diffugen-generator --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	  --no-emit-package diffugen --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 clean: ## Remove .venv, .uv and what tools left behind
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mkdocs-site site out

@@ -194,7 +194,7 @@ def main() -> int:
         "machine": machine(load),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("diffugen-generator", "torch", "diffusers", "transformers")},
+            **{name: version(name) for name in ("diffugen", "torch", "diffusers", "transformers")},
         },
     }
     RESULTS.parent.mkdir(exist_ok=True)

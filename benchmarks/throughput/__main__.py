@@ -164,7 +164,7 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "loadAverage": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "diffugen-generator")},
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "diffugen")},
     }
 
 

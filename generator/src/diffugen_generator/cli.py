@@ -57,7 +57,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version  # noqa: PLC0415 - seldom asked for
 
-        typer.echo(f"diffugen {version('diffugen-generator')}")
+        typer.echo(f"diffugen {version('diffugen')}")
         raise typer.Exit
 
 
@@ -69,6 +69,33 @@ def diffugen(
     ] = False,
 ) -> None:
     """Labelled image datasets that nobody has photographed: declared in a manifest, drawn, labelled, published."""
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.", show_default=False)],
+    classes: Annotated[
+        list[str],
+        typer.Option("--class", metavar="NAME[=WORD,…]", help="What to label; once for each.", show_default=False),
+    ],
+    model: Annotated[
+        str, typer.Option(help="The diffusion model: builtin://NAME, hf://…, a folder.", show_default=False)
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file to write; NAME.yaml where absent.", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a commented manifest to edit."""
+
+    def do() -> None:
+        from diffugen_generator.commands.new_manifest import write_manifest  # noqa: PLC0415
+
+        file = out if out is not None else Path(f"{name}.yaml")
+        write_manifest(name, classes, model=model, file=file)
+        _console().print(f"[green]✔[/] wrote {file}; next: diffugen plan {file}", highlight=False, soft_wrap=True)
+
+    _guarded(do, debug=debug, as_json=False)
 
 
 @app.command()

@@ -18,13 +18,18 @@ CRASHED = 1
 
 _AT_ONCE = "stopped at once from the keyboard; what is in the store stays there, and the same command goes on from it"
 
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "diffusers", "transformers", "safetensors", "scipy"), "models"),
+    **dict.fromkeys(("pyarrow", "webdataset"), "formats"),
+}
+"""Modules that only an extra of the distribution installs, and which."""
+
 
 def ending_of(error: BaseException) -> tuple[Outcome, int]:
     """Return the last word and the exit code of a process that `error` ends."""
-    if isinstance(error, SpecError):
-        return Outcome(reason=error.reason, message=str(error)), ExitCode.BAD_SPEC
-    if isinstance(error, Failure):
-        return Outcome(reason=error.reason, message=str(error)), error.exit_code
+    if isinstance(error, SpecError | Failure):
+        code = error.exit_code if isinstance(error, Failure) else ExitCode.BAD_SPEC
+        return Outcome(reason=error.reason, message=str(error)), code
     if isinstance(error, KeyboardInterrupt):
         return Outcome(reason="Interrupted", message=_AT_ONCE), ExitCode.TRY_AGAIN
     # torch.OutOfMemoryError by name: torch is not imported here
@@ -33,6 +38,9 @@ def ending_of(error: BaseException) -> tuple[Outcome, int]:
         return Outcome(reason="OutOfMemory", message=message), ExitCode.TRY_AGAIN
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return Outcome(reason="NoSpaceLeft", message=f"no space is left ({error})"), ExitCode.TRY_AGAIN
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
+        message = f"{error.name} is not installed; install the extra: pip install 'diffugen[{extra}]'"
+        return Outcome(reason="ExtraNotInstalled", message=message), ExitCode.BAD_SPEC
     return Outcome(reason="Crashed", message=f"{type(error).__name__}: {error}"), CRASHED
 
 

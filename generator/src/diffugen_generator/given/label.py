@@ -25,6 +25,7 @@ from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, spli
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.words import mentions
 from diffugen_generator.commands.display import Display
+from diffugen_generator.commands.new_manifest import class_of
 from diffugen_generator.commands.results import Labelled, RunResult, StageResult
 from diffugen_generator.commands.shards import work_off
 from diffugen_generator.given.intake import STAGE, Given, Intake
@@ -78,7 +79,7 @@ def spec_of(
             data["labeling"]["attention"] = {}
         model = model or next((each.txt2img.model for each in like.stages if each.txt2img is not None), "")
     if classes:
-        data["classes"] = [_class(each) for each in classes]
+        data["classes"] = [class_of(each) for each in classes]
     if formats:
         data["output"]["formats"] = list(formats)
     if detector:
@@ -268,12 +269,6 @@ def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: S
         label=found,
         given=given.row(),
     )
-
-
-def _class(text: str) -> dict[str, Any]:
-    name, _, words = text.partition("=")
-    synonyms = [word.strip() for word in words.split(",") if word.strip()]
-    return {"name": name.strip(), **({"synonyms": synonyms} if synonyms else {})}
 
 
 def _counted(given: Sequence[Given]) -> dict[str, int]:

@@ -163,7 +163,7 @@ def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
         "stages": [{key: stage[key] for key in _OF_STAGES if key in stage} for stage in work.plan["stages"]],
         "sha256": dict(sorted(release.files.items())),
         "spec": {field: value for field, value in normalised(order.spec).items() if field not in _NOT_CONTENT},
-        "generator": {"diffugen": version("diffugen-generator"), "publish": PUBLISH_VERSION},
+        "generator": {"diffugen": version("diffugen"), "publish": PUBLISH_VERSION},
     }
 
 

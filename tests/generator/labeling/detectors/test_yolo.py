@@ -183,7 +183,7 @@ def test_where_the_library_is_missing_the_extra_is_named(
         open_detector(settings, detectors_of(settings), SHAPES, torch.device("cpu"))
 
     assert refused.value.reason == "MissingExtra"
-    assert "install the extra: diffugen-generator[yolo] (AGPL-3.0)" in str(refused.value)
+    assert "install the extra: diffugen[yolo] (AGPL-3.0)" in str(refused.value)
 
 
 def test_the_same_picture_is_the_same_evidence_in_any_batch(detector: Any) -> None:

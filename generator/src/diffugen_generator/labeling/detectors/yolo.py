@@ -77,7 +77,7 @@ def import_ultralytics() -> Any:  # untyped
         raise SpecError(
             "MissingExtra",
             f"spec.labeling.detector.type: yolo needs the package {error.name}, which is not installed here; install "
-            "the extra: diffugen-generator[yolo] (AGPL-3.0), or use another type of detector.",
+            "the extra: diffugen[yolo] (AGPL-3.0), or use another type of detector.",
         ) from error
     ultralytics.settings.update({"sync": False})
     return ultralytics

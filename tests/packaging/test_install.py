@@ -1,0 +1,76 @@
+"""The wheels in empty environments: from them and the package index alone, the commands work."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.wheels import MEMBERS, ROOT, build, install, run_installed
+
+EXAMPLE = str(ROOT / "examples" / "shapes.yaml")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    for member in MEMBERS.values():
+        build(member, "wheel", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def light(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with `diffugen` alone."""
+    venv = tmp_path_factory.mktemp("light") / "venv"
+    install(venv, wheels, "diffugen")
+    return venv
+
+
+def test_diffugen_alone_writes_validates_and_plans(light: Path, tmp_path: Path) -> None:
+    for command in (
+        ["diffugen", "--version"],
+        ["diffugen", "new", "shapes", "--class", "ball", "--class", "star"],
+        ["diffugen", "validate", "shapes.yaml"],
+        ["diffugen", "plan", "shapes.yaml"],
+        ["diffugen", "plan", EXAMPLE],
+    ):
+        ended = run_installed(light, *command, folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_it_has_neither_torch_nor_kubernetes(light: Path, tmp_path: Path) -> None:
+    found = run_installed(
+        light,
+        "python",
+        "-c",
+        "from importlib.util import find_spec\n"
+        "print([m for m in ('torch', 'kubernetes', 'kopf', 'ultralytics', 'diffugen_operator') if find_spec(m)])",
+        folder=tmp_path,
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_run_without_the_models_names_the_extra(light: Path, tmp_path: Path) -> None:
+    ended = run_installed(light, "diffugen", "run", EXAMPLE, "--store", "out", folder=tmp_path)
+
+    assert ended.returncode == 64
+    assert "torch is not installed; install the extra: pip install 'diffugen[models]'" in ended.stderr
+
+
+def test_the_operator_needs_nothing_of_the_generator(wheels: Path, tmp_path: Path) -> None:
+    install(tmp_path / "venv", wheels, "diffugen-operator")
+
+    assert run_installed(tmp_path / "venv", "diffugen-operator", "--help", folder=tmp_path).returncode == 0
+    assert not (tmp_path / "venv" / "bin" / "diffugen").exists()
+
+
+def test_with_the_models_the_first_example_is_drawn(wheels: Path, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    install(venv, wheels, "diffugen[models,formats]")
+
+    ended = run_installed(venv, "diffugen", "run", EXAMPLE, "--store", "out", "--json", folder=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["published"]["samples"] == 96
+    [published] = (tmp_path / "out").rglob("dataset.json")
+    assert json.loads(published.read_text())["samples"] == 96

@@ -1,0 +1,85 @@
+"""What an index shows of the distributions, and what lies in them."""
+
+import hashlib
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import diffugen_operator
+from tests.packaging.wheels import MEMBERS, ROOT, build, metadata_of, project_of
+
+PACKAGES = {"diffugen-api": "diffugen_api", "diffugen-operator": "diffugen_operator", "diffugen": "diffugen_generator"}
+
+
+@pytest.fixture(scope="module", params=MEMBERS)
+def distribution(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def wheel(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(MEMBERS[distribution], "wheel", tmp_path_factory.mktemp("dist"))
+
+
+def test_all_have_one_version_and_ask_for_each_other_at_it() -> None:
+    projects = [project_of(folder) for folder in (*MEMBERS.values(), "devcluster", ".")]
+    versions = {project["version"] for project in projects}
+    assert versions == {diffugen_operator.__version__}
+
+    asked = {name: project_of(MEMBERS[name])["dependencies"] for name in MEMBERS}
+    pin = f"diffugen-api=={diffugen_operator.__version__}"
+    assert pin in asked["diffugen"]
+    assert pin in asked["diffugen-operator"]
+    assert not [each for each in asked["diffugen-api"] if each.startswith("diffugen")]
+
+
+def test_a_wheel_says_what_it_is(distribution: str, wheel: Path) -> None:
+    metadata = metadata_of(wheel)
+
+    assert metadata["Name"] == distribution
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["Requires-Python"] == "<3.14,>=3.11"
+    assert f"pip install {distribution}" in str(metadata.get_payload()).replace("'", "")
+
+
+def test_links_of_a_readme_work_outside_of_the_checkout(distribution: str) -> None:
+    text = (ROOT / MEMBERS[distribution] / "README.md").read_text()
+
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("https://")] == []
+
+
+def test_a_wheel_has_its_types_its_license_and_nothing_else(distribution: str, wheel: Path) -> None:
+    package = PACKAGES[distribution]
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        [license_file] = [name for name in names if name.endswith("licenses/LICENSE")]
+        assert archive.read(license_file) == (ROOT / "LICENSE").read_bytes()
+
+    assert f"{package}/py.typed" in names
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {package, distribution.replace("-", "_")}
+
+
+def test_the_weights_of_the_built_in_models_are_in_the_wheel(tmp_path: Path) -> None:
+    folder = ROOT / "generator" / "src"
+    models = folder / "diffugen_generator" / "builtin"
+    with zipfile.ZipFile(build("generator", "wheel", tmp_path)) as archive:
+        for weights in models.rglob("*.safetensors"):
+            packed = archive.read(str(weights.relative_to(folder)))
+            assert hashlib.sha256(packed).digest() == hashlib.sha256(weights.read_bytes()).digest()
+
+
+def test_a_wheel_is_built_the_same_twice_and_from_the_source_distribution_too(
+    distribution: str, wheel: Path, tmp_path: Path
+) -> None:
+    again = build(MEMBERS[distribution], "wheel", tmp_path / "again")
+    assert again.read_bytes() == wheel.read_bytes()
+
+    source = build(MEMBERS[distribution], "sdist", tmp_path / "source")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / source.name.removesuffix(".tar.gz")
+    assert build(str(unpacked), "wheel", tmp_path / "third").read_bytes() == wheel.read_bytes()
