@@ -30,7 +30,7 @@ from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.evidence.image_statistics import looks_of
 from diffugen_generator.models.uris import BUILTIN_FOLDER
 from diffugen_generator.planning.plan import plan
-from diffugen_generator.publishing.contact_sheet import labelled
+from diffugen_generator.publishing.contact_sheet import with_labels
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Label
@@ -162,7 +162,7 @@ def test_bug_19_a_drawn_mask_lets_the_picture_through() -> None:
     mask = np.zeros((64, 64), np.bool_)
     mask[8:56, 8:56] = True
 
-    shown = np.asarray(labelled(picture, [an_instance("ball", mask)], lambda _: (255, 0, 0), (64, 64)))
+    shown = np.asarray(with_labels(picture, [an_instance("ball", mask)], lambda _: (255, 0, 0), (64, 64)))
 
     left, right = shown[32, 20].astype(int), shown[32, 44].astype(int)
     assert (right - left).min() > 60, "what lies under the mask is told apart"

@@ -288,12 +288,12 @@ def test_a_publish_step_is_stopped_by_sigterm(order: WorkOrder, tmp_path: Path) 
     script = (
         "import os, signal, threading, time\n"
         "from diffugen_generator.publishing import publish as p\n"
-        "real = p.entries_of\n"
+        "real = p.labeled_samples\n"
         "def slow(*a):\n"
         "    for n, e in enumerate(real(*a)):\n"
         "        if n == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
         "        yield e\n"
-        "p.entries_of = slow\n"
+        "p.labeled_samples = slow\n"
         "from diffugen_generator.cli import app\n"
         "app()\n"
     )

@@ -6,7 +6,7 @@
       labels/<stage>/<label id>/<id[:2]>/<id>.json           what was decided: instances
       plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
       shards/<revision>/<stage>/<index>.json                 what it did
-      revisions/<revision>/  manifest.jsonl.gz, coco/, yolo/, contact-sheet.png, dataset.json (last)
+      revisions/<revision>/  manifest.jsonl.gz, a folder per format, contact-sheet.png, dataset.json (last)
       current.json                                             the pointer; moved when all else is in place
 
 Keys are relative to the dataset's root, so a folder and a bucket look alike. The two hex digits spread a

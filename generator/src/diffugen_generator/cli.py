@@ -199,7 +199,9 @@ def label(  # noqa: PLR0917 - a command's options
     ] = None,
     model: Annotated[str, typer.Option(help="The diffusion model that looks: builtin://NAME, hf://…, a folder.")] = "",
     detector: Annotated[str, typer.Option(help="An instance segmenter that labels, alone or beside --model.")] = "",
-    formats: Annotated[list[str] | None, typer.Option("--format", help="coco, yolo; both where absent.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="As in spec.output.formats; once for each format.")
+    ] = None,
     name: Annotated[str, typer.Option(help="The dataset's name.")] = "labelled",
     endpoint: Annotated[
         str, typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False)

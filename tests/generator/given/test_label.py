@@ -29,7 +29,7 @@ from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.evidence.attention_maps import Evidence
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.model_folder import ModelFolder
-from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.quality.verdicts import Verdict
 from diffugen_generator.samples.labels import Instance, Label
 from diffugen_generator.store.folder import FolderStore
@@ -124,7 +124,7 @@ def test_a_folder_with_odd_files_is_labelled_and_each_of_them_told(
     annotations = json.loads(store.read(f"revisions/{revision}/coco/annotations/instances_train.json"))
     assert all(image["given"] == rows[image["given"]["file"]]["given"] for image in annotations["images"])
     assert store.exists(f"revisions/{revision}/contact-sheet.png")
-    assert "These pictures were there already" in store.read(f"revisions/{revision}/README.md").decode()
+    assert "These images existed before" in store.read(f"revisions/{revision}/README.md").decode()
 
 
 def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
@@ -291,9 +291,9 @@ def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
 )
 def test_the_contact_sheet_names_files_and_their_captions(given: dict[str, str], title: str) -> None:
     sample = Sample("0" * 32, "a prompt", 1, 0, {})
-    entry = Entry(sample, "given", "train", "", "png", 64, 64, Verdict((), ""), Label(sample.id, ()), given)
+    labeled = LabeledSample(sample, "given", "train", "", "png", 64, 64, Verdict((), ""), Label(sample.id, ()), given)
 
-    assert entry.title == title
+    assert labeled.title == title
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])

@@ -208,7 +208,7 @@ def test_pictures_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp
     before = {key: store.read(key) for key in pictures}
     for key in pictures:
         (store.root / key).unlink()
-    with pytest.raises(Incomplete, match=r"the picture of sample [0-9a-f]{32} \(and 1 more\) is gone"):
+    with pytest.raises(Incomplete, match=r"the image of sample [0-9a-f]{32} \(and 1 more\) is gone"):
         publish(order, store)
 
     plan(order, store)
@@ -230,7 +230,7 @@ def test_an_empty_dataset_is_not_published(model: str, tmp_path: Path) -> None:
     strict = a_small_order(model, quality={"minInstances": 3})
     plan(strict, store)
 
-    with pytest.raises(SpecError, match=r"spec.quality: all 4 pictures are rejected \(TooFewInstances 4\)") as failure:
+    with pytest.raises(SpecError, match=r"spec.quality: all 4 images are rejected \(TooFewInstances 4\)") as failure:
         publish(strict, store)
 
     assert failure.value.reason == "NothingAccepted"

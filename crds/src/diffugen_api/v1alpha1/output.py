@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -81,7 +81,7 @@ class Output(Model):
     formats: list[Format] = Field(
         default_factory=lambda: list[Format](("coco", "yolo")),
         min_length=1,
-        max_length=2,
+        max_length=len(get_args(Format)),
         json_schema_extra={"x-kubernetes-list-type": "set"},
         description="coco: instances with RLE masks. yolo: Ultralytics segmentation, with polygons.",
     )

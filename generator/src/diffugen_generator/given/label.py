@@ -30,10 +30,9 @@ from diffugen_generator.commands.results import Labelled, RunResult, StageResult
 from diffugen_generator.commands.shards import work_off
 from diffugen_generator.given.intake import STAGE, Given, Intake
 from diffugen_generator.planning.plan import plan_given
-from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.labeled_samples import LabeledSample, with_duplicates_rejected
 from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
 from diffugen_generator.publishing.published import dataset_of
-from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.verdicts import Verdict, judge
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
@@ -63,7 +62,7 @@ def spec_of(
         classes: `NAME` or `NAME=WORD,WORD`, with further words for the class.
         model: the diffusion model that looks at the pictures, for labels from its attention.
         detector: an instance segmenter of transformers that labels them instead, or beside it where both are named.
-        formats: coco, yolo.
+        formats: names as in `spec.output.formats`; its default where there are none.
         like: a dataset whose classes, labelling, quality, formats and splits are taken where nothing else is said.
 
     Raises:
@@ -223,7 +222,7 @@ def _publish(
                 store,
                 on_progress=advance,
                 stop=stop.is_set,
-                entries=lambda recipes: _entries(order.spec, recipes[0], given, store),
+                samples=lambda recipes: _labeled_samples(order.spec, recipes[0], given, store),
                 drawn=False,
                 total=len(given),
             ).published
@@ -237,27 +236,20 @@ def _publish(
     return published
 
 
-def _entries(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store) -> Iterator[Entry]:
-    """Yield an entry for each file, in their order; skipped ones are rejected with their reason."""
-    duplicates = None
-    if spec.quality.duplicates is not None:
-        judged = (_entry(spec, recipe, each, store) for each in given if not each.reason)
-        accepted = (entry for entry in judged if entry.verdict.accepted and entry.label.looks)
-        hashed = (Hashed(entry.sample.id, str(entry.label.looks["hash"])) for entry in accepted)
-        duplicates = Duplicates(hashed, spec.quality.duplicates.max_distance)
-    for each in given:
-        entry = _entry(spec, recipe, each, store)
-        original = duplicates.original_of(entry.sample.id) if duplicates and entry.verdict.accepted else ""
-        yield replace(entry, verdict=entry.verdict.as_duplicate(original)) if original else entry
+def _labeled_samples(
+    spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store
+) -> Iterator[LabeledSample]:
+    """Yield a sample for each file, in their order; skipped ones are rejected with their reason."""
+    return with_duplicates_rejected(lambda: (_labeled(spec, recipe, each, store) for each in given), spec.quality)
 
 
-def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: Store) -> Entry:
+def _labeled(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: Store) -> LabeledSample:
     sample = given.sample
     found = labels.Label(sample.id, ())
     if not given.reason:
         found = labels.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
     size = (given.height, given.width)
-    return Entry(
+    return LabeledSample(
         sample=sample,
         stage=STAGE,
         split=split_of(spec, sample.id),

@@ -12,45 +12,22 @@ from diffugen_generator.publishing.contact_sheet import PATH as CONTACT_SHEET
 from diffugen_generator.publishing.tally import Tally
 
 _ORIGIN = """\
-Nobody photographed these pictures: a diffusion model drew them from the prompts below, and {labeller}
+These images are synthetic: a diffusion model drew them from the prompts below, and {labeler}
 gave the labels. Both can be wrong; the score of each label is in the manifest."""
 
 _GIVEN = """\
-These pictures were there already: {labeller} gave the labels. They can be wrong; the
-score of each label is in the manifest, and so are the file that each picture was and the reason of every file that was
-skipped."""
+These images existed before: {labeler} gave the labels. They can be wrong. The manifest has the
+score of each label, the file of each image, and the reason why a file was skipped."""
 
-_LICENCE = "The pictures are products of the models above: what their licences say of outputs holds for this dataset."
-_GIVEN_LICENCE = "The pictures keep the licences that they had. The labels are products of the models above."
+_LICENSE = "Models made the images: what the licenses of the models above say of outputs holds for this dataset."
+_GIVEN_LICENSE = "The images keep their own licenses. The models above made the labels."
 
 _MANIFEST = """\
+### Manifest
+
 `manifest.jsonl.gz` has a line for every sample, accepted or rejected: prompt, variables, seed, scores and masks,
-and the key of the picture in the store. `dataset.json` has the counts, the spec and the SHA-256 of every index
+and the key of the image in the store. `dataset.json` has the counts, the spec and the SHA-256 of every index
 file."""
-
-_COCO = """\
-### COCO
-
-Annotations with RLE masks in `coco/annotations/`, pictures in `coco/<split>/`. Category ids are the class ids
-plus one, as many tools take category 0 for the background.
-
-```python
-from pycocotools.coco import COCO
-
-coco = COCO("coco/annotations/instances_{split}.json")
-masks = [coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds(imgIds=coco.getImgIds()[0]))]
-```
-"""
-
-_YOLO = """\
-### YOLO segmentation
-
-Polygons in `yolo/labels/<split>/`, class ids from 0; a picture without objects has an empty file.
-
-```sh
-yolo segment train data=yolo/data.yaml model=yolo11n-seg.pt
-```
-"""
 
 
 def card(
@@ -58,13 +35,19 @@ def card(
     tally: Tally,
     models: Sequence[tuple[str, str]],
     judges: Mapping[str, str],
+    loading: Sequence[str],
     *,
     drawn: bool = True,
 ) -> str:
     """Return the dataset card.
 
-    `models` are each stage's model and its digest, `judges` the digests of those beside them, by kind; `drawn` says
-    whether the pictures come from a model.
+    Args:
+        order: the dataset.
+        tally: the counts.
+        models: each stage's model and its digest, in the order of the stages.
+        judges: the digests of the models beside them, by kind.
+        loading: a section for each format that says how to load it.
+        drawn: whether a model drew the images; false where the user brought them.
     """
     spec, counts = order.spec, tally.row()
     splits = tally.release.splits
@@ -72,20 +55,20 @@ def card(
         f"# {order.name}",
         "",
         (
-            f"{counts['samples']:,} {_kind(order) if drawn else 'pictures'}, with "
-            f"{counts['instances']:,} labelled objects of {_count(len(spec.classes), 'class', 'classes')}. "
+            f"{counts['samples']:,} {_kind(order) if drawn else 'images'}, with "
+            f"{counts['instances']:,} labeled objects of {_count(len(spec.classes), 'class', 'classes')}. "
             f"Revision `{order.revision}`."
         ),
         "",
         f"![{order.name}]({CONTACT_SHEET})",
         "",
-        (_ORIGIN if drawn else _GIVEN).format(labeller=_labeller(spec)),
+        (_ORIGIN if drawn else _GIVEN).format(labeler=_labeler(spec)),
         "",
         "## Contents",
         "",
         *_table(["class", "id", *splits, "all"], _class_rows(tally, splits)),
         "",
-        *_table(["split", "pictures"], [[split, f"{counts['splits'][split]:,}"] for split in splits]),
+        *_table(["split", "images"], [[split, f"{counts['splits'][split]:,}"] for split in splits]),
         "",
         _rejections(tally),
         "",
@@ -96,27 +79,24 @@ def card(
             ["stage", "kind", "model", "SHA-256", "steps", "guidance"], _model_rows(order, models, judges, drawn=drawn)
         ),
         "",
-        "## Licence",
+        "## License",
         "",
-        _LICENCE if drawn else _GIVEN_LICENCE,
+        _LICENSE if drawn else _GIVEN_LICENSE,
         "",
         "## Loading",
         "",
-        *([_COCO.replace("{split}", splits[0])] if "coco" in spec.output.formats else []),
-        *([_YOLO] if "yolo" in spec.output.formats else []),
-        "### Manifest",
-        "",
+        *loading,
         _MANIFEST,
     ]
     return "\n".join(lines) + "\n"
 
 
 _SHOWN = 20
-"""Templates, and values of a variable, that the card shows."""
+"""How many templates, and values of a variable, the card shows."""
 
 
 def _kind(order: WorkOrder) -> str:
-    return f"synthetic pictures, {order.spec.image.width}x{order.spec.image.height}"
+    return f"synthetic images, {order.spec.image.width}x{order.spec.image.height}"
 
 
 def _class_rows(tally: Tally, splits: Sequence[str]) -> list[list[str]]:
@@ -126,7 +106,7 @@ def _class_rows(tally: Tally, splits: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def _labeller(spec: LabeledDatasetSpec) -> str:
+def _labeler(spec: LabeledDatasetSpec) -> str:
     by = []
     if spec.labeling.attention is not None:
         by.append("the cross-attention of a diffusion model")
@@ -150,17 +130,17 @@ def _prompts(spec: LabeledDatasetSpec) -> list[str]:
 
 
 def _reading(spec: LabeledDatasetSpec) -> list[str]:
-    """Return what given pictures were read with; a detector reads nothing."""
+    """Return the prompt for given images without a caption; a detector reads no prompt."""
     if spec.labeling.attention is None:
         return []
     (prompt,) = spec.prompts.templates
-    return ["## Captions", "", f"Pictures without a caption were read as `{_code(prompt)}`.", ""]
+    return ["## Captions", "", f"Images without a caption were labeled with the prompt `{_code(prompt)}`.", ""]
 
 
 def _model_rows(
     order: WorkOrder, models: Sequence[tuple[str, str]], judges: Mapping[str, str], *, drawn: bool
 ) -> list[list[str]]:
-    """Return a row for each model that drew, or looked."""
+    """Return a row for each model that drew or labeled."""
     spec = order.spec
     rows = []
     for stage, (model, digest) in zip(spec.stages, models, strict=True):
@@ -187,9 +167,9 @@ def _named(model: str, digest: str) -> tuple[str, str]:
 def _rejections(tally: Tally) -> str:
     rejected = tally.rejected.total()
     if not rejected:
-        return "No picture was rejected."
+        return "No image was rejected."
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.reasons.items()))
-    return f"{_count(rejected, 'picture was', 'pictures were')} rejected ({reasons}); they are in the manifest only."
+    return f"{_count(rejected, 'image was', 'images were')} rejected ({reasons}); they are in the manifest only."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,7 +1,8 @@
-"""`contact-sheet.png`: the dataset at a glance, up to 32 accepted pictures with what was labelled in them.
+"""`contact-sheet.png`: up to 32 accepted images of the dataset with their labels drawn on them.
 
-Which ones: for each class in turn, those whose ids hash lowest, so the choice is even, owes nothing to looks, and
-is the same whenever it is made. Pictures of 64 pixels are drawn four times as large, larger ones to fit.
+For each class in turn, the sheet takes the images whose sample ids have the lowest hashes. So the classes are even,
+the choice does not depend on what the images show, and each try of publishing makes the same choice. Images of
+64 pixels are drawn four times as large; larger ones are scaled to the cell.
 """
 
 from __future__ import annotations
@@ -19,64 +20,64 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.publishing.entries import Entry
-from diffugen_generator.publishing.palette import Colour, colour_of
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.palette import Color, color_of
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.samples.labels import Instance
 
 PATH = "contact-sheet.png"
-PICTURES = 32
+IMAGES = 32
 COLUMNS = 8
 
 _CELL = 256
-"""Longest side of a picture on the sheet, in pixels."""
+"""Longest side of an image on the sheet, in pixels."""
 _GAP = 16
 _CAPTION = 46
 _MARGIN = 40
 _HEAD = 128
 
-_PAPER: Colour = (18, 21, 28)
-_INK: Colour = (236, 239, 244)
-_FAINT: Colour = (139, 148, 163)
-_VEIL = 0.2
-"""How much of a class's colour lies over its objects."""
+_BACKGROUND: Color = (18, 21, 28)
+_TEXT: Color = (236, 239, 244)
+_FAINT_TEXT: Color = (139, 148, 163)
+_TINT = 0.2
+"""Opacity of a class's color over its objects, in 0..1."""
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 """[h, w, 3], RGB."""
 
 
 class _Chosen(NamedTuple):
     rank: str
-    entry: Entry
+    sample: LabeledSample
 
 
 class ContactSheet:
-    """Chooses pictures as entries pass, and draws the sheet last."""
+    """Chooses images while samples are published, and draws the sheet last."""
 
     def __init__(self, release: Release, tally: Tally, title: str) -> None:
-        """Begin with an empty sheet; `tally` is of the same entries."""
+        """Begin with an empty sheet; `tally` counts the same samples."""
         self._release = release
         self._tally = tally
         self._title = title
         self._by_class: dict[str, list[_Chosen]] = {name: [] for name in ("", *release.class_ids)}
-        self._each = max(2, -(-PICTURES // len(release.class_ids)) * 2)
+        self._each = max(2, -(-IMAGES // len(release.class_ids)) * 2)
 
-    def add(self, entry: Entry) -> None:
-        """Keep an accepted entry if it is among the first of its first object's class."""
-        if not entry.verdict.accepted:
+    def add(self, sample: LabeledSample) -> None:
+        """Keep an accepted sample if it is among the first of its first object's class."""
+        if not sample.verdict.accepted:
             return
-        instances = entry.verdict.instances
+        instances = sample.verdict.instances
         chosen = self._by_class[instances[0].class_name if instances else ""]
-        chosen.append(_Chosen(hashlib.sha256(f"sheet:{entry.sample.id}".encode()).hexdigest(), entry))
+        chosen.append(_Chosen(hashlib.sha256(f"sheet:{sample.sample.id}".encode()).hexdigest(), sample))
         if len(chosen) > 4 * self._each:
             chosen[:] = self._first(chosen)
 
     def finish(self) -> None:
         """Draw the sheet and write it."""
-        entries = self._chosen()
-        pictures = [self._picture(entry) for entry in entries]
-        sheet = draw_sheet(self._title, self._legend(), self._summary(), entries, pictures)
+        samples = self._chosen()
+        images = [self._pixels(sample) for sample in samples]
+        sheet = draw_sheet(self._title, self._legend(), self._summary(), samples, images)
         buffer = io.BytesIO()
         sheet.save(buffer, "png", optimize=True)
         self._release.write(PATH, buffer.getvalue(), "image/png")
@@ -84,84 +85,84 @@ class ContactSheet:
     def _first(self, chosen: Sequence[_Chosen]) -> list[_Chosen]:
         return heapq.nsmallest(self._each, chosen, key=lambda c: c.rank)
 
-    def _chosen(self) -> list[Entry]:
+    def _chosen(self) -> list[LabeledSample]:
         queues = [self._first(chosen) for chosen in self._by_class.values()]
-        in_turn = [chosen.entry for turn in zip_longest(*queues) for chosen in turn if chosen is not None]
-        return in_turn[:PICTURES]
+        in_turn = [chosen.sample for turn in zip_longest(*queues) for chosen in turn if chosen is not None]
+        return in_turn[:IMAGES]
 
-    def _picture(self, entry: Entry) -> Picture:
+    def _pixels(self, sample: LabeledSample) -> Pixels:
         try:
-            data = self._release.store.read(entry.image)
+            data = self._release.store.read(sample.image)
         except Missing as missing:
-            raise Incomplete(f"the picture {missing.key} is gone from the store; plan again") from None
+            raise Incomplete(f"the image {missing.key} is gone from the store; plan again") from None
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
-    def _legend(self) -> list[tuple[str, Colour]]:
+    def _legend(self) -> list[tuple[str, Color]]:
         return [
-            (f"{name}  {self._tally.of_class(name):,}", colour_of(number))
+            (f"{name}  {self._tally.of_class(name):,}", color_of(number))
             for name, number in self._release.class_ids.items()
         ]
 
     def _summary(self) -> str:
         counts = self._tally.row()
         splits = ", ".join(f"{split} {count:,}" for split, count in counts["splits"].items())
-        return f"{counts['samples']:,} pictures ({splits}), {counts['instances']:,} objects"
+        return f"{counts['samples']:,} images ({splits}), {counts['instances']:,} objects"
 
 
 def draw_sheet(
     title: str,
-    legend: Sequence[tuple[str, Colour]],
+    legend: Sequence[tuple[str, Color]],
     summary: str,
-    entries: Sequence[Entry],
-    pictures: Sequence[Picture],
+    samples: Sequence[LabeledSample],
+    images: Sequence[Pixels],
 ) -> Image.Image:
-    """Return the sheet: a head with a legend, and a grid of pictures with their prompts (or files) below them."""
-    columns = max(4, min(COLUMNS, len(entries)))
-    rows = -(-len(entries) // columns)
-    shape = pictures[0].shape if pictures else (1, 1)
+    """Return the sheet: a head with a legend, and a grid of images with their prompts (or files) below them."""
+    columns = max(4, min(COLUMNS, len(samples)))
+    rows = -(-len(samples) // columns)
+    shape = images[0].shape if images else (1, 1)
     scale = _CELL / max(shape[:2])
     height, width = round(shape[0] * scale), round(shape[1] * scale)
     across = 2 * _MARGIN + columns * width + (columns - 1) * _GAP
     down = _HEAD + rows * (height + _CAPTION) + (rows - 1) * _GAP + _MARGIN
-    sheet = Image.new("RGB", (across, max(down, _HEAD)), _PAPER)
+    sheet = Image.new("RGB", (across, max(down, _HEAD)), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 26), title, _INK, _font(34))
-    draw.text((_MARGIN, 76), summary, _FAINT, _font(20))
+    draw.text((_MARGIN, 26), title, _TEXT, _font(34))
+    draw.text((_MARGIN, 76), summary, _FAINT_TEXT, _font(20))
     _draw_legend(draw, legend, across)
-    class_colours = {label.split("  ")[0]: colour for label, colour in legend}
-    for number, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
+    class_colors = {label.split("  ")[0]: color for label, color in legend}
+    for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
         x = _MARGIN + number % columns * (width + _GAP)
         y = _HEAD + number // columns * (height + _CAPTION + _GAP)
-        sheet.paste(labelled(picture, entry.verdict.instances, class_colours.__getitem__, (width, height)), (x, y))
-        for line, text in enumerate(_wrapped(entry.title, width)):
-            draw.text((x, y + height + 5 + 19 * line), text, _FAINT, _font(15))
+        sheet.paste(with_labels(image, sample.verdict.instances, class_colors.__getitem__, (width, height)), (x, y))
+        for line, text in enumerate(_wrapped(sample.title, width)):
+            draw.text((x, y + height + 5 + 19 * line), text, _FAINT_TEXT, _font(15))
     return sheet
 
 
-def labelled(
-    picture: Picture, instances: Sequence[Instance], colour: Callable[[str], Colour], size: tuple[int, int]
+def with_labels(
+    image: Pixels, instances: Sequence[Instance], color: Callable[[str], Color], size: tuple[int, int]
 ) -> Image.Image:
-    """Return a picture scaled to `size` (width, height) with masks, outlines, boxes and names drawn on it."""
+    """Return an image scaled to `size` (width, height) with masks, outlines, boxes and names drawn on it."""
     width, height = size
-    large = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     for instance in instances:
         mask = _scaled(instance.segmentation.mask(), size)
-        tint = np.array(colour(instance.class_name), np.float32)
-        large[mask] = (large[mask] * (1 - _VEIL) + tint * _VEIL).round().astype(np.uint8)
+        tint = np.array(color(instance.class_name), np.float32)
+        large[mask] = (large[mask] * (1 - _TINT) + tint * _TINT).round().astype(np.uint8)
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        # dark below bright: seen on a picture of any colour
-        cv2.drawContours(large, outlines, -1, _PAPER, 4, cv2.LINE_AA)
-        cv2.drawContours(large, outlines, -1, colour(instance.class_name), 2, cv2.LINE_AA)
-    image = Image.fromarray(large)
-    draw = ImageDraw.Draw(image)
+        # a wide dark line below a narrow bright one is visible on any color
+        cv2.drawContours(large, outlines, -1, _BACKGROUND, 4, cv2.LINE_AA)
+        cv2.drawContours(large, outlines, -1, color(instance.class_name), 2, cv2.LINE_AA)
+    labeled = Image.fromarray(large)
+    draw = ImageDraw.Draw(labeled)
     for instance in instances:
         rows, columns = instance.segmentation.size
         x, y, w, h = instance.bbox
         left, top = round(x * width / columns), round(y * height / rows)
         right, bottom = round((x + w) * width / columns) - 1, round((y + h) * height / rows) - 1
-        draw.rectangle((left, top, right, bottom), outline=colour(instance.class_name), width=1)
-        _draw_name(draw, f"{instance.class_name} {instance.score:.2f}", (left, top), size, colour(instance.class_name))
-    return image
+        draw.rectangle((left, top, right, bottom), outline=color(instance.class_name), width=1)
+        _draw_name(draw, f"{instance.class_name} {instance.score:.2f}", (left, top), size, color(instance.class_name))
+    return labeled
 
 
 def _scaled(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -171,28 +172,28 @@ def _scaled(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]
 
 
 def _draw_name(
-    draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], size: tuple[int, int], colour: Colour
+    draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], size: tuple[int, int], color: Color
 ) -> None:
     font = _font(15)
     width, height = round(draw.textlength(text, font)) + 8, 20
     x = max(0, min(corner[0], size[0] - width))
     y = corner[1] - height if corner[1] >= height else corner[1]
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + 4, y + 1), text, _PAPER, font)
+    draw.rectangle((x, y, x + width, y + height), fill=color)
+    draw.text((x + 4, y + 1), text, _BACKGROUND, font)
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Colour]], across: int) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Color]], across: int) -> None:
     """Draw the classes in the upper right corner, as many as there is room for."""
     font = _font(20)
     x = across - _MARGIN
-    for label, colour in reversed(legend):
+    for label, color in reversed(legend):
         width = round(draw.textlength(label, font))
         x -= width
         if x - 28 < across * 0.45:
             return
-        draw.text((x, 32), label, _INK, font)
+        draw.text((x, 32), label, _TEXT, font)
         x -= 28
-        draw.rounded_rectangle((x, 34, x + 18, 52), 4, fill=colour)
+        draw.rounded_rectangle((x, 34, x + 18, 52), 4, fill=color)
         x -= 26
 
 

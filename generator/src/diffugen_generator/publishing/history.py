@@ -1,9 +1,10 @@
-"""Which revisions stay: the present one and the last few before it.
+"""Which revisions are kept: the current one and the last few before it.
 
-The pointer is the ledger. It names, beside the present revision, those that were published before and are kept; it is
-written first, and whatever it does not name is deleted after it. So readers never find a revision that is on its way
-out, and whoever dies in between leaves the rest to the next publication. Within a revision, what says that it is
-complete goes first. Pictures, evidence and labels are shared between revisions and are never deleted here.
+The pointer, `current.json`, names the current revision and the former ones that are kept. It is written first; then
+every revision that it does not name is deleted. So readers never find a revision that is being deleted. After a crash
+in between, the next publication deletes the rest. Of each revision, `dataset.json` is deleted first, so that no reader
+takes a half-deleted revision for a whole one. Images, evidence and labels are shared between revisions and are not
+deleted here.
 """
 
 from __future__ import annotations
@@ -17,39 +18,40 @@ from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.protocol import Store
 
 _REMEMBERED = ("revision", "uri", "dataset", "publishedAt", "samples")
-"""What is kept of a pointer when the next one takes its place."""
+"""Fields of a pointer that the next one keeps in its history."""
 
-Entry = dict[str, Any]
+RevisionRow = dict[str, Any]
+"""What the pointer says of one revision: the fields of `_REMEMBERED`."""
 
 
-def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: int) -> list[Entry]:
-    """Return what was published before `pointer`, the latest first, at most `limit` entries.
+def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: int) -> list[RevisionRow]:
+    """Return the revisions published before `pointer`, the latest first, at most `limit` rows.
 
     Args:
-        pointer: the pointer to be, with `dataset`.
-        former: the pointer that was; empty where nothing was published.
-        limit: how many stay.
+        pointer: the new pointer, with `dataset`.
+        former: the previous pointer; empty where nothing was published.
+        limit: how many are kept.
     """
     before = [{key: former[key] for key in _REMEMBERED if key in former}] if former else []
-    entries = [*before, *former.get("history", [])]
-    return [entry for entry in entries if entry["dataset"] != pointer["dataset"]][:limit]
+    rows = [*before, *former.get("history", [])]
+    return [row for row in rows if row["dataset"] != pointer["dataset"]][:limit]
 
 
 def kept_folders(pointer: Mapping[str, Any]) -> list[str]:
     """Return the names of the folders below `revisions/` that a pointer keeps, its own first."""
-    return [_folder_of(entry) for entry in (pointer, *pointer.get("history", []))]
+    return [_folder_of(row) for row in (pointer, *pointer.get("history", []))]
 
 
 def former_revisions(pointer: Mapping[str, Any]) -> list[FormerRevision]:
-    """Return a pointer's history as the operator is told it."""
+    """Return a pointer's history as the termination message has it."""
     return [
-        FormerRevision(folder=_folder_of(entry), published_at=entry["publishedAt"], samples=entry.get("samples", 0))
-        for entry in pointer.get("history", [])
+        FormerRevision(folder=_folder_of(row), published_at=row["publishedAt"], samples=row.get("samples", 0))
+        for row in pointer.get("history", [])
     ]
 
 
 def prune(store: Store, kept: list[str], *, stop: Callable[[], bool] = lambda: False) -> int:
-    """Delete all revisions, plans and shard reports but those of the `kept` folders; return how many objects went."""
+    """Delete revisions, plans and shard reports except those of the `kept` folders; return the number of objects."""
     count = 0
     for name in store.folders(layout.REVISIONS):
         folder = layout.revision_folder(name)
@@ -65,5 +67,5 @@ def prune(store: Store, kept: list[str], *, stop: Callable[[], bool] = lambda: F
     return count
 
 
-def _folder_of(entry: Mapping[str, Any]) -> str:
-    return str(entry["dataset"]).removeprefix(layout.REVISIONS).partition("/")[0]
+def _folder_of(row: Mapping[str, Any]) -> str:
+    return str(row["dataset"]).removeprefix(layout.REVISIONS).partition("/")[0]

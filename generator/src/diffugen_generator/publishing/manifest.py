@@ -1,6 +1,6 @@
-"""`manifest.jsonl.gz`: every sample of the dataset in one line, accepted or rejected, with the reason.
+"""`manifest.jsonl.gz`: a line for every sample of the dataset, accepted or rejected, with the reason.
 
-It holds all that the other formats hold, and the same store content always gives the same bytes.
+It has everything that the formats have. The same content of the store always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 
 from diffugen_api.plan import canonical
-from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.release import Release
 
 PATH = "manifest.jsonl.gz"
@@ -24,9 +24,9 @@ class Manifest:
         # zlib's own gzip framing: time 0, no file name
         self._squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
 
-    def add(self, entry: Entry) -> None:
-        """Write a line."""
-        self._file.write(self._squeeze.compress(canonical(entry.row()) + b"\n"))
+    def add(self, sample: LabeledSample) -> None:
+        """Write a line for a sample, accepted or not."""
+        self._file.write(self._squeeze.compress(canonical(sample.row()) + b"\n"))
 
     def finish(self) -> None:
         """Upload the manifest."""

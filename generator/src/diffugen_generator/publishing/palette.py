@@ -1,12 +1,12 @@
-"""Colours of classes: far apart for the first dozen, then round the colour wheel by the golden angle."""
+"""Colors of classes: twelve distinct ones, then steps of the golden angle around the color wheel."""
 
 from __future__ import annotations
 
 import colorsys
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-_FIRST: tuple[Colour, ...] = (
+_FIRST: tuple[Color, ...] = (
     (255, 64, 129),
     (0, 200, 255),
     (255, 193, 7),
@@ -23,8 +23,8 @@ _FIRST: tuple[Colour, ...] = (
 _GOLDEN = 0.618033988749895
 
 
-def colour_of(class_id: int) -> Colour:
-    """Return the colour of a class id, bright enough for dark text on it."""
+def color_of(class_id: int) -> Color:
+    """Return the color of a class id, bright enough for dark text on it."""
     if class_id < len(_FIRST):
         return _FIRST[class_id]
     red, green, blue = colorsys.hsv_to_rgb((class_id * _GOLDEN) % 1, 0.55, 1)

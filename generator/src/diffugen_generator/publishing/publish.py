@@ -1,19 +1,19 @@
 """The publish step: from labels in the store to a dataset that people can train on.
 
-One pass over the entries feeds every format. `dataset.json` is written when all else is in place, `current.json`
-after it; both are single writes. Readers start at `current.json`, so whoever dies at any byte leaves them what
-they had, and the next try does it all again, to the same bytes. Done twice, it is a no-op.
+One pass over the samples feeds every format. `dataset.json` is written after all other files, `current.json` after it;
+each is a single write. Readers start at `current.json`, so after a crash at any byte they still read the previous
+dataset. The next try writes the same bytes again. A second try after a finished one writes nothing.
 
-A revision's folder is a function of the spec. Should the same spec mean other pictures than it did (the model's
-files were exchanged, a new release labels differently), the folder is taken: `addresses.json`, written first,
-says by whom, and the other content goes to a folder of its own.
+The spec decides the name of a revision's folder. The same spec can lead to other images later: a model's files were
+replaced, or a new release labels differently. Then the folder exists already, with other content. `addresses.json`,
+written first, has the fingerprint of the content, and content with another fingerprint goes to another folder.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,32 +32,31 @@ from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreF
 from diffugen_generator.planning.plan import judges_in
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.contact_sheet import ContactSheet
-from diffugen_generator.publishing.entries import Entry, entries_of, recipes_of
-from diffugen_generator.publishing.formats.coco import Coco
-from diffugen_generator.publishing.formats.yolo import Yolo
+from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
+from diffugen_generator.publishing.format_registry import format_named
 from diffugen_generator.publishing.history import former_revisions, history_after, kept_folders, prune
+from diffugen_generator.publishing.labeled_samples import LabeledSample, labeled_samples, recipes_of
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
-from diffugen_generator.publishing.release import Format, FormatMaker, Release
+from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.stored_images import StoredImage, with_images
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
-"""Why a dataset is not published whose pictures are all rejected."""
+"""Reason of the error where all images are rejected."""
 PUBLISH_VERSION = 2
 """Raised when the same labels are written down differently."""
 
 LOG = logging.getLogger("diffugen")
 
 _NOT_CONTENT = ("run", "suspend", "deletionPolicy", "revisionHistoryLimit")
-"""Fields of the spec that are left out of `dataset.json`: they may differ from try to try."""
+"""Fields of the spec that `dataset.json` leaves out: they may differ between tries of one revision."""
 _WRITERS = 32
-"""Copies and label files on their way at once."""
+"""Copies and small files that are written at the same time."""
 
 Progress = Callable[[int, int], None]
 """Called with the samples published and all samples."""
-
-_FORMATS: Mapping[str, FormatMaker] = {"coco": Coco, "yolo": Yolo}
 
 
 def publish(
@@ -67,14 +66,14 @@ def publish(
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    entries: Callable[[list[StageRecipe]], Iterable[Entry]] | None = None,
+    samples: Callable[[list[StageRecipe]], Iterable[LabeledSample]] | None = None,
     drawn: bool = True,
     total: int | None = None,
 ) -> Outcome:
     """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted.
 
-    `entries` gives others than those that the spec asks for, and `total` says how many; `drawn` says whether the
-    pictures come from a model.
+    `samples` replaces the samples that the spec asks for, and `total` is their number; `drawn` is false where the user
+    brought the images.
     """
     plan = _read_json(store, layout.plan_summary(order.revision))
     if plan is None:
@@ -85,9 +84,9 @@ def publish(
     dataset = _read_json(store, layout.dataset_card(folder))
     if dataset is None:
         store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
-        published_entries = entries(recipes) if entries is not None else entries_of(order, recipes, store)
+        to_publish = samples(recipes) if samples is not None else labeled_samples(order, recipes, store)
         expected = sum(most_samples(order.spec).values()) if total is None else total
-        work = _Work(order, store, folder, plan, recipes, published_entries, expected, drawn)
+        work = _Work(order, store, folder, plan, recipes, to_publish, expected, drawn)
         dataset = _fill(work, on_progress, stop)
     published = _published(store, folder, dataset)
     pointer = _point(store, folder, published, order.spec.revision_history_limit, clock)
@@ -105,9 +104,9 @@ class _Work:
     folder: str
     plan: Mapping[str, Any]
     recipes: list[StageRecipe]
-    entries: Iterable[Entry]
+    samples: Iterable[LabeledSample]
     expected: int
-    """How many entries there are, at most."""
+    """How many samples there are, at most."""
     drawn: bool
 
 
@@ -116,29 +115,31 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
     order = work.order
     with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, Lane(_WRITERS) as lane:
         release = Release(work.store, work.folder, Path(scratch), lane, order.spec, open_files)
-        tally = Tally(release)
-        formats: list[Format] = [
-            tally,
-            Manifest(release),
-            *(make(release) for name, make in _FORMATS.items() if name in order.spec.output.formats),
-        ]
+        tally, manifest = Tally(release), Manifest(release)
         sheet = ContactSheet(release, tally, order.name)
-        for done, entry in enumerate(work.entries, start=1):
-            for form in (*formats, sheet):
-                form.add(entry)
+        formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]
+        images = with_images(work.samples, work.store, ahead=any(each.reads_images for each in formats))
+        for done, (sample, image) in enumerate(images, start=1):
+            for each in (tally, manifest, sheet):
+                each.add(sample)
+            if sample.verdict.accepted:
+                _add(sample, image, formats, release)
             if on_progress:
                 on_progress(done, max(done, work.expected))
             if stop():
                 raise Interrupted("publishing was stopped; the next try does it again")
-        for form in formats:
-            form.finish()
+        manifest.finish()
+        for dataset_format in formats:
+            dataset_format.finish()
         if not tally.accepted:
             raise _nothing_accepted(tally, work.folder)
         release.finish()
         sheet.finish()
         models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
         judges = {kind: digest for found in judges_in(work.plan).values() for kind, digest in found.items()}
-        release.write("README.md", card(order, tally, models, judges, drawn=work.drawn).encode(), "text/markdown")
+        loading = [each.loading() for each in formats]
+        readme = card(order, tally, models, judges, loading, drawn=work.drawn)
+        release.write("README.md", readme.encode(), "text/markdown")
         release.finish()
         dataset = _dataset(work, release, tally)
         if _read_json(work.store, layout.addresses(work.folder)) is None:
@@ -147,8 +148,16 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
     return dataset
 
 
+def _add(sample: LabeledSample, image: StoredImage, formats: Sequence[DatasetFormat], release: Release) -> None:
+    try:
+        for each in formats:
+            each.add(sample, image)
+    except Missing:
+        release.report_gone(sample)  # `Release.finish` raises, when all that are gone are known
+
+
 _OF_STAGES = ("name", "model", "modelDigest", "embeddings", "evidenceId", "labelId")
-"""What of a stage in the plan is kept with the dataset."""
+"""Fields of a stage in the plan that `dataset.json` keeps."""
 
 
 def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
@@ -183,7 +192,7 @@ def _published(store: Store, folder: str, dataset: Mapping[str, Any]) -> Publish
 def _point(
     store: Store, folder: str, published: Published, limit: int, clock: Callable[[], datetime]
 ) -> dict[str, Any]:
-    """Move the pointer and return it; its time is that of the first try, where it points there already."""
+    """Move the pointer and return it; where it points there already, it keeps its time."""
     pointer = {
         "revision": published.revision,
         "uri": published.uri,
@@ -202,7 +211,7 @@ def _point(
 
 
 def _pruned(store: Store, pointer: Mapping[str, Any], stop: Callable[[], bool]) -> str:
-    """Delete what the pointer no longer names. The dataset is published: that it cannot be done is only told."""
+    """Delete what the pointer no longer names; a failure is only reported, since the dataset is published."""
     try:
         prune(store, kept_folders(pointer), stop=stop)
     except StoreFailure as failure:
@@ -220,7 +229,7 @@ def _folder(store: Store, revision: str, fingerprint: str) -> str:
 
 
 def _fingerprint(recipes: list[StageRecipe]) -> str:
-    """Return a hash over all that decides a published folder's content besides the spec."""
+    """Return a hash over all that decides a published folder's content except the spec."""
     return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes]])
 
 
@@ -228,14 +237,14 @@ def _nothing_accepted(tally: Tally, folder: str) -> SpecError:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.reasons.items()))
     return SpecError(
         NOTHING_ACCEPTED,
-        f"spec.quality: all {tally.rejected.total():,} pictures are rejected ({reasons}); lower minInstances or "
+        f"spec.quality: all {tally.rejected.total():,} images are rejected ({reasons}); lower minInstances or "
         f"minAreaFraction, or the thresholds in spec.labeling. {folder}{MANIFEST} in the store lists them.",
     )
 
 
 def _sentence(published: Published) -> str:
     return (
-        f"{published.samples:,} pictures with {published.instances:,} objects are published, "
+        f"{published.samples:,} images with {published.instances:,} objects are published, "
         f"{published.rejected:,} are rejected"
     )
 

@@ -1,4 +1,4 @@
-"""How readers find a published dataset: from `current.json`, and from nowhere else."""
+"""How readers find a published dataset: through `current.json` only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffugen_generator.store.protocol import Store
 
 
 def current_of(store: Store) -> dict[str, Any]:
-    """Return the pointer; raise `Missing` where nothing was ever published."""
+    """Return the pointer; raise `Missing` where nothing is published."""
     pointer: dict[str, Any] = json.loads(store.read(layout.CURRENT))
     return pointer
 

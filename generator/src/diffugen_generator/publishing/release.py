@@ -1,29 +1,28 @@
-"""A revision's folder while it is being filled: what every format writes through.
+"""A revision's folder while it is filled: everything that is published is written through it.
 
-Files that are too large for memory are written here first and uploaded whole; many small objects go out beside
-the caller. Each index file's SHA-256 is kept for `dataset.json`.
+Files that are too large for memory are written to a local folder first and uploaded whole. Many small objects are
+written by background threads. The SHA-256 of each index file is kept for `dataset.json`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.bounded_pool import Lane
 from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.store.protocol import BINARY, Store
 
 
 @dataclass
 class Release:
-    """The folder of a revision in the store, and a local one for files in the making."""
+    """The folder of a revision in the store, and a local folder for files that are not finished yet."""
 
     store: Store
     folder: str
@@ -32,9 +31,9 @@ class Release:
     lane: Lane
     spec: LabeledDatasetSpec
     open_files: ExitStack
-    """Closes the local files, whatever becomes of the release."""
-    gone: dict[str, Entry] = field(default_factory=dict)
-    """Entries whose picture the store has lost, by the sample's id."""
+    """Closes the local files when publishing ends, also after an error."""
+    gone: dict[str, LabeledSample] = field(default_factory=dict)
+    """Samples whose image is no longer in the store, by their id."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each index file, by its path in the folder."""
 
@@ -49,12 +48,8 @@ class Release:
         """Each class's id, from 0, in the order of the manifest."""
         return {c.name: number for number, c in enumerate(self.spec.classes)}
 
-    def open_text(self, name: str) -> IO[str]:
-        """Open a local file, to be written and then read."""
-        return self.open_files.enter_context((self.scratch / name).open("w+", encoding="utf-8"))
-
     def open_binary(self, name: str) -> IO[bytes]:
-        """Open a local file, to be written."""
+        """Open a local file for writing."""
         return self.open_files.enter_context((self.scratch / name).open("wb"))
 
     def write(self, path: str, data: bytes, content_type: str = BINARY) -> None:
@@ -63,51 +58,39 @@ class Release:
         self.files[path] = hashlib.sha256(data).hexdigest()
 
     def upload(self, path: str, source: Path, content_type: str = BINARY) -> None:
-        """Upload a local file as an index file and keep its digest."""
+        """Upload a local file as an index file, keep its digest, and delete the local file."""
         with source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         self.store.upload(self.folder + path, source, content_type)
         self.files[path] = digest
+        source.unlink()
 
     def put(self, path: str, data: bytes, content_type: str) -> None:
-        """Write one of many small objects, beside the caller."""
+        """Write one of many small objects in the background."""
         self.lane.put(self.store.write, self.folder + path, data, content_type)
 
-    def take(self, entry: Entry, path: str) -> None:
-        """Copy an entry's picture into the folder, inside the store, beside the caller."""
-        self.lane.put(self._copy, entry, path)
+    def copy_image(self, sample: LabeledSample, path: str) -> None:
+        """Copy a sample's image into the folder in the background; the store copies it without a download."""
+        self.lane.put(self._copy_image, sample, path)
 
-    def _copy(self, entry: Entry, path: str) -> None:
+    def _copy_image(self, sample: LabeledSample, path: str) -> None:
         try:
-            self.store.copy(entry.image, self.folder + path)
+            self.store.copy(sample.image, self.folder + path)
         except Missing:
-            self.report_gone(entry)
+            self.report_gone(sample)
 
-    def report_gone(self, entry: Entry) -> None:
-        """Take note that an entry's picture is gone; without its recipe, the next plan has it drawn again."""
-        self.store.delete([layout.recipe(entry.stage, entry.sample.id)])
-        self.gone[entry.sample.id] = entry
+    def report_gone(self, sample: LabeledSample) -> None:
+        """Note that a sample's image is gone; its recipe is deleted, so that the next plan draws it again."""
+        self.store.delete([layout.recipe(sample.stage, sample.sample.id)])
+        self.gone[sample.sample.id] = sample
 
     def finish(self) -> None:
-        """Wait until all that was put or taken is in place; raise `Incomplete` where a picture is gone."""
+        """Wait until all background writes are done; raise `Incomplete` where an image is gone."""
         self.lane.finish()
         if self.gone:
             first = min(self.gone)
             more = f" (and {len(self.gone) - 1:,} more)" if len(self.gone) > 1 else ""
             raise Incomplete(
-                f"stage {self.gone[first].stage!r}: the picture of sample {first}{more} is gone from the store; "
+                f"stage {self.gone[first].stage!r}: the image of sample {first}{more} is gone from the store; "
                 "plan again"
             )
-
-
-class Format(Protocol):
-    """A way of writing the dataset down: told of every entry, then asked to finish."""
-
-    def add(self, entry: Entry) -> None:
-        """Take an entry, accepted or not."""
-
-    def finish(self) -> None:
-        """Write what could not be written before all entries were known."""
-
-
-FormatMaker = Callable[[Release], Format]

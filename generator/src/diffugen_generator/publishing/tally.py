@@ -1,4 +1,4 @@
-"""Counts of a dataset, as `dataset.json`, the dataset card and the termination message give them."""
+"""Counts of a dataset, for `dataset.json`, the dataset card and the termination message."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffugen_generator.publishing.entries import Entry
+from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.release import Release
 
 
 @dataclass
 class Tally:
-    """Counts entries as they pass."""
+    """Counts samples as they are published."""
 
     release: Release
     accepted: Counter[str] = field(default_factory=Counter)
@@ -21,25 +21,22 @@ class Tally:
     """By stage."""
     reasons: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    """Objects that do not stand, by reason; those of rejected pictures too."""
-    pictures: Counter[str] = field(default_factory=Counter)
+    """Rejected objects by reason, those in rejected images included."""
+    images: Counter[str] = field(default_factory=Counter)
     """Accepted, by split."""
     instances: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Of accepted pictures, by class and split."""
+    """Objects in accepted images, by class and split."""
 
-    def add(self, entry: Entry) -> None:
-        """Count an entry."""
-        self.dropped.update(entry.verdict.dropped)
-        if not entry.verdict.accepted:
-            self.rejected[entry.stage] += 1
-            self.reasons[entry.verdict.reason] += 1
+    def add(self, sample: LabeledSample) -> None:
+        """Count a sample, accepted or not."""
+        self.dropped.update(sample.verdict.dropped)
+        if not sample.verdict.accepted:
+            self.rejected[sample.stage] += 1
+            self.reasons[sample.verdict.reason] += 1
             return
-        self.accepted[entry.stage] += 1
-        self.pictures[entry.split] += 1
-        self.instances.update((instance.class_name, entry.split) for instance in entry.verdict.instances)
-
-    def finish(self) -> None:
-        """Nothing is written here: others ask."""
+        self.accepted[sample.stage] += 1
+        self.images[sample.split] += 1
+        self.instances.update((instance.class_name, sample.split) for instance in sample.verdict.instances)
 
     def of_class(self, name: str) -> int:
         """Return how many objects of a class there are."""
@@ -56,7 +53,7 @@ class Tally:
             "rejectedByStage": dict(self.rejected),
             "rejectedByReason": dict(self.reasons),
             "droppedInstances": dict(self.dropped),
-            "splits": {split: self.pictures[split] for split in splits},
+            "splits": {split: self.images[split] for split in splits},
             "classes": {
                 name: {split: self.instances[name, split] for split in splits} for name in self.release.class_ids
             },

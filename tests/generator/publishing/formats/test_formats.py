@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from diffugen_api.orders import WorkOrder
-from diffugen_generator.publishing.formats.polygons import filled, overlap
+from diffugen_generator.publishing.polygons import filled, overlap
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
 from generator.training import scenes

@@ -1,10 +1,9 @@
-"""COCO: `coco/annotations/instances_<split>.json`, and the pictures in `coco/<split>/`.
+"""COCO: `coco/annotations/instances_<split>.json`, and the images in `coco/<split>/`.
 
 Masks are RLE, as in the label files, with `iscrowd` 0: nothing is lost, holes included. What is to be ignored (see
 `ignoreBand`) is an annotation of its class with `iscrowd` 1: COCO's evaluation counts neither hits nor misses there,
-and trainers leave such annotations out of their targets. Category ids are the
-class ids plus one: COCO's own begin at 1, and torchvision's detectors take category 0 for the background. Image
-and annotation ids count from 1 in each split.
+and trainers leave such annotations out of their targets. Category ids are the class ids plus one: COCO's own begin at
+1, and torchvision's detectors take category 0 for the background. Image and annotation ids count from 1 in each split.
 """
 
 from __future__ import annotations
@@ -14,10 +13,25 @@ from typing import IO, Any
 
 from pycocotools import mask as coco_mask
 
-from diffugen_generator.publishing.entries import Entry
-from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.labels import Instance, Region
 from diffugen_generator.store.protocol import JSON
+
+_LOADING = """\
+### COCO
+
+Annotations with RLE masks in `coco/annotations/`, images in `coco/<split>/`. Category ids are the class ids
+plus one, as many tools take category 0 for the background.
+
+```python
+from pycocotools.coco import COCO
+
+coco = COCO("coco/annotations/instances_{split}.json")
+masks = [coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds(imgIds=coco.getImgIds()[0]))]
+```
+"""
 
 
 def category_id(class_id: int) -> int:
@@ -25,55 +39,57 @@ def category_id(class_id: int) -> int:
     return class_id + 1
 
 
-class Coco:
+class Coco(DatasetFormat):
     """Writes one annotation file for each split, in bounded memory."""
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, folder: FormatFolder) -> None:
         """Begin with empty splits."""
-        self._release = release
-        self._splits = {split: _Split(release, split) for split in release.splits}
+        super().__init__(folder)
+        self._splits = {split: _Split(folder, split) for split in folder.splits}
 
-    def add(self, entry: Entry) -> None:
-        """Take an accepted entry; the pictures of the rejected are not in the dataset."""
-        if not entry.verdict.accepted:
-            return
-        self._splits[entry.split].add(entry)
-        self._release.take(entry, f"coco/{entry.split}/{entry.file_name}")
+    def add(self, sample: LabeledSample, image: StoredImage) -> None:
+        """Append the sample's annotations and copy its image."""
+        self._splits[sample.split].add(sample)
+        self.folder.copy_image(sample, f"{sample.split}/{sample.file_name}")
 
     def finish(self) -> None:
         """Upload the annotation files."""
         for split in self._splits.values():
             split.finish()
 
+    def loading(self) -> str:
+        """Return how to load it with pycocotools."""
+        return _LOADING.replace("{split}", self.folder.splits[0])
+
 
 class _Split:
-    """One annotation file: its pictures and its annotations grow in a file each, and are put together last."""
+    """One annotation file. Its images and its annotations go to a local file each; `finish` joins them."""
 
-    def __init__(self, release: Release, name: str) -> None:
-        self._release = release
+    def __init__(self, folder: FormatFolder, name: str) -> None:
+        self._folder = folder
         self._name = name
-        self._images = release.open_text(f"images_{name}.json")
-        self._annotations = release.open_text(f"annotations_{name}.json")
+        self._images = folder.open_text(f"images_{name}.json")
+        self._annotations = folder.open_text(f"annotations_{name}.json")
         self._image_count = 0
         self._annotation_count = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, sample: LabeledSample) -> None:
         self._image_count += 1
         image = {
             "id": self._image_count,
-            "file_name": entry.file_name,
-            "width": entry.width,
-            "height": entry.height,
-            "prompt": entry.sample.prompt,
-            "seed": entry.sample.seed,
-            "stage": entry.stage,
-            **({"given": dict(entry.given)} if entry.given else {}),
+            "file_name": sample.file_name,
+            "width": sample.width,
+            "height": sample.height,
+            "prompt": sample.sample.prompt,
+            "seed": sample.sample.seed,
+            "stage": sample.stage,
+            **({"given": dict(sample.given)} if sample.given else {}),
         }
         _append(self._images, image, first=self._image_count == 1)
-        for instance in entry.verdict.instances:
+        for instance in sample.verdict.instances:
             self._annotation_count += 1
             _append(self._annotations, self._annotation(instance), first=self._annotation_count == 1)
-        for region in entry.label.ignored:
+        for region in sample.label.ignored:
             self._annotation_count += 1
             _append(self._annotations, self._crowd(region), first=self._annotation_count == 1)
 
@@ -81,7 +97,7 @@ class _Split:
         return {
             "id": self._annotation_count,
             "image_id": self._image_count,
-            "category_id": category_id(self._release.class_ids[instance.class_name]),
+            "category_id": category_id(self._folder.class_ids[instance.class_name]),
             "iscrowd": 0,
             **{name: part for name, part in instance.row().items() if name != "class"},
         }
@@ -91,7 +107,7 @@ class _Split:
         return {
             "id": self._annotation_count,
             "image_id": self._image_count,
-            "category_id": category_id(self._release.class_ids[region.class_name]),
+            "category_id": category_id(self._folder.class_ids[region.class_name]),
             "iscrowd": 1,
             "bbox": [float(side) for side in coco_mask.toBbox(encoded)],
             "area": int(coco_mask.area(encoded)),
@@ -100,13 +116,13 @@ class _Split:
 
     def finish(self) -> None:
         name = f"instances_{self._name}.json"
-        path = self._release.scratch / name
+        path = self._folder.local(name)
         head = {
-            "info": {"description": "Drawn and labelled by DiffuGen", "version": self._release.folder.split("/")[1]},
+            "info": {"description": "Drawn and labelled by DiffuGen", "version": self._folder.revision},
             "licenses": [],
             "categories": [
                 {"id": category_id(number), "name": name, "supercategory": ""}
-                for name, number in self._release.class_ids.items()
+                for name, number in self._folder.class_ids.items()
             ],
         }
         with path.open("w", encoding="utf-8") as out:
@@ -118,9 +134,12 @@ class _Split:
                     out.write(chunk)
                 out.write("\n]")
             out.write("}\n")
-        self._release.upload(f"coco/annotations/{name}", path, JSON)
+        self._folder.upload(f"annotations/{name}", path, JSON)
 
 
 def _append(part: IO[str], value: dict[str, Any], *, first: bool) -> None:
     part.write("\n" if first else ",\n")
     part.write(json.dumps(value, separators=(",", ":")))
+
+
+FORMAT = Coco

@@ -1,46 +1,54 @@
-"""YOLO segmentation as Ultralytics reads it: `yolo/data.yaml`, `images/<split>/`, `labels/<split>/`.
+"""YOLO segmentation as Ultralytics reads it: `yolo/data.yaml`, `yolo/images/<split>/`, `yolo/labels/<split>/`.
 
 A label file has a line for each object: the class id, from 0 in the manifest's order, and the polygon as
-fractions of width and height. A picture without objects has an empty file, so that it counts as a negative.
+fractions of width and height. An image without objects has an empty file, so that it counts as a negative.
 """
 
 from __future__ import annotations
 
 import json
 
-from diffugen_generator.publishing.entries import Entry
-from diffugen_generator.publishing.formats.polygons import polygon_of
-from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.dataset_format import DatasetFormat
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.polygons import polygon_of
+from diffugen_generator.publishing.stored_images import StoredImage
 
 _YAML = "application/yaml"
 
+_LOADING = """\
+### YOLO segmentation
 
-class Yolo:
-    """Writes a label file for each accepted picture, and the index last."""
+Polygons in `yolo/labels/<split>/`, class ids from 0; an image without objects has an empty file.
 
-    def __init__(self, release: Release) -> None:
-        """Begin with nothing."""
-        self._release = release
-        self._class_ids = release.class_ids
+```sh
+yolo segment train data=yolo/data.yaml model=yolo11n-seg.pt
+```
+"""
 
-    def add(self, entry: Entry) -> None:
-        """Take an accepted entry."""
-        if not entry.verdict.accepted:
-            return
-        self._release.take(entry, f"yolo/images/{entry.split}/{entry.file_name}")
-        lines = label_lines(entry, self._class_ids)
-        self._release.put(f"yolo/labels/{entry.split}/{entry.sample.id}.txt", lines.encode(), "text/plain")
+
+class Yolo(DatasetFormat):
+    """Writes a label file for each sample, and the index last."""
+
+    def add(self, sample: LabeledSample, image: StoredImage) -> None:
+        """Write the sample's label file and copy its image."""
+        self.folder.copy_image(sample, f"images/{sample.split}/{sample.file_name}")
+        lines = label_lines(sample, self.folder.class_ids)
+        self.folder.put(f"labels/{sample.split}/{sample.sample.id}.txt", lines.encode(), "text/plain")
 
     def finish(self) -> None:
-        """Write `data.yaml`, without which nobody takes the folder for a dataset."""
-        self._release.write("yolo/data.yaml", data_yaml(self._release.splits, list(self._class_ids)).encode(), _YAML)
+        """Write `data.yaml`, without which no tool reads the folder as a dataset."""
+        self.folder.write("data.yaml", data_yaml(self.folder.splits, list(self.folder.class_ids)).encode(), _YAML)
+
+    def loading(self) -> str:
+        """Return how to train on it with Ultralytics."""
+        return _LOADING
 
 
-def label_lines(entry: Entry, class_ids: dict[str, int]) -> str:
-    """Return an entry's label file."""
+def label_lines(sample: LabeledSample, class_ids: dict[str, int]) -> str:
+    """Return a sample's label file."""
     lines = []
-    for instance in entry.verdict.instances:
-        polygon = polygon_of(instance.segmentation.mask()) / (entry.width, entry.height)
+    for instance in sample.verdict.instances:
+        polygon = polygon_of(instance.segmentation.mask()) / (sample.width, sample.height)
         if len(polygon):
             numbers = " ".join(f"{value:.6f}" for value in polygon.ravel())
             lines.append(f"{class_ids[instance.class_name]} {numbers}\n")
@@ -59,3 +67,6 @@ def data_yaml(splits: list[str], classes: list[str]) -> str:
     lines.append("names:")
     lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(classes)]
     return "\n".join(lines) + "\n"
+
+
+FORMAT = Yolo

@@ -1,8 +1,8 @@
-"""The dataset as a stream: every sample that the spec asks for, in the spec's order, with the verdict on it.
+"""The dataset as a stream: every sample that the spec asks for, in the spec's order, with its label and verdict.
 
-The order is the spec's and the labels are the store's, so the stream is the same however often it is begun and
-whoever died in between. Labels are read ahead by a bounded number of threads; memory does not grow with the
-dataset (but for the fingerprints of prompts in `samples_of`).
+The order comes from the spec and the labels from the store, so each try of publishing reads the same stream. Labels
+are read ahead by a bounded number of threads. Memory does not grow with the dataset, except for the fingerprints of
+prompts in `samples_of`, and for the hashes of images where duplicates are rejected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_recipe
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Quality, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.planning.plan import digests_of, judges_in, words_in
@@ -35,37 +35,37 @@ _WINDOW = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One sample of the dataset, accepted or not."""
+class LabeledSample:
+    """One sample of the dataset with its label and its verdict, accepted or not."""
 
     sample: Sample
     stage: str
     split: str
     """train, val or test."""
     image: str
-    """The picture's key in the store; empty where none was drawn, as its source would not do."""
+    """The image's key in the store; empty where none was drawn because its source is rejected."""
     extension: str
     width: int
     height: int
     verdict: Verdict
     label: Label
     given: Mapping[str, Any] = field(default_factory=dict)
-    """Of a picture that was there already: `file`, `sha256`, `caption`, and `converted` if it is kept as another."""
+    """Of an image that the user brought: `file`, `sha256`, `caption`, and `converted` if another format is stored."""
 
     @property
     def title(self) -> str:
-        """What to show below the picture: what it was drawn from, or which file it was."""
+        """The text below the image: its prompt, or the file that the user brought."""
         if not self.given:
             return self.sample.prompt
         return ": ".join(filter(None, (self.given["file"], self.given.get("caption", ""))))
 
     @property
     def file_name(self) -> str:
-        """The picture's name in the formats' folders."""
+        """The image's name in the formats' folders."""
         return f"{self.sample.id}.{self.extension}"
 
     def row(self) -> dict[str, Any]:
-        """Return the entry as a line of the manifest."""
+        """Return the sample as a line of the manifest."""
         return {
             "id": self.sample.id,
             "stage": self.stage,
@@ -92,7 +92,7 @@ class Entry:
 
 
 def _source_row(sample: Sample) -> dict[str, Any]:
-    """Return what a line of the manifest says of the sample that a picture was drawn from."""
+    """Return the part of a manifest line about the sample that an image was drawn from."""
     if sample.source is None:
         return {}
     return {"source": sample.source.id, **({"replaced": sample.source.replaced} if sample.source.replaced else {})}
@@ -111,45 +111,52 @@ def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> lis
     return [recipes[stage.name] for stage in spec.stages]
 
 
-def entries_of(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
-    """Yield the dataset's entries; raise `Incomplete` at the first sample without labels.
-
-    Where duplicates are to be told, all labels are read once before.
-    """
+def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
+    """Yield the dataset's samples; raise `Incomplete` at the first one without labels."""
     spec = order.spec
-    if spec.quality.duplicates is None:
-        yield from _judged(spec, recipes, store)
+    return with_duplicates_rejected(lambda: _judged(spec, recipes, store), spec.quality)
+
+
+def with_duplicates_rejected(
+    judged: Callable[[], Iterator[LabeledSample]], quality: Quality
+) -> Iterator[LabeledSample]:
+    """Yield the samples of `judged`, with near duplicates rejected where `quality` asks for it.
+
+    `judged` starts a new pass over the samples. Two are made where duplicates are rejected: the first reads the hashes.
+    """
+    if quality.duplicates is None:
+        yield from judged()
         return
     hashed = (
-        Hashed(entry.sample.id, str(entry.label.looks["hash"]))
-        for entry in _judged(spec, recipes, store)
-        if entry.verdict.accepted and entry.label.looks
+        Hashed(each.sample.id, str(each.label.looks["hash"]))
+        for each in judged()
+        if each.verdict.accepted and each.label.looks
     )
-    duplicates = Duplicates(hashed, spec.quality.duplicates.max_distance)
-    for entry in _judged(spec, recipes, store):
-        if entry.verdict.accepted and (original := duplicates.original_of(entry.sample.id)):
-            yield replace(entry, verdict=entry.verdict.as_duplicate(original))
-        else:
-            yield entry
+    duplicates = Duplicates(hashed, quality.duplicates.max_distance)
+    for each in judged():
+        original = duplicates.original_of(each.sample.id) if each.verdict.accepted else ""
+        yield replace(each, verdict=each.verdict.as_duplicate(original)) if original else each
 
 
-def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[Entry]:
-    """Yield the dataset's entries, each judged by itself."""
-    lines: Iterator[Callable[[], Entry]] = chain.from_iterable(_lines(spec, recipe, store) for recipe in recipes)
-    yield from in_order(lambda line: line(), lines, workers=_READERS, window=_WINDOW)
+def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
+    """Yield the dataset's samples, each judged by its own label."""
+    reads: Iterator[Callable[[], LabeledSample]] = chain.from_iterable(_reads(spec, each, store) for each in recipes)
+    yield from in_order(lambda read: read(), reads, workers=_READERS, window=_WINDOW)
 
 
-def _lines(spec: LabeledDatasetSpec, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], Entry]]:
+def _reads(spec: LabeledDatasetSpec, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], LabeledSample]]:
     sources = Sources(store, origins_of(recipe), (spec.image.height, spec.image.width), spec.quality)
-    return (partial(_entry, spec, recipe, sources, sample, store) for sample in samples_of(spec, recipe))
+    return (partial(_labeled, spec, recipe, sources, sample, store) for sample in samples_of(spec, recipe))
 
 
-def _entry(spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, sample: Sample, store: Store) -> Entry:
+def _labeled(
+    spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, sample: Sample, store: Store
+) -> LabeledSample:
     refusal = sources.refusal(sample.source) if sample.source is not None else ""
     image = layout.image(recipe.stage, sample.id, recipe.extension)
     size = (spec.image.height, spec.image.width)
     label = Label(sample.id, ()) if refusal else _label(recipe, sample, store)
-    return Entry(
+    return LabeledSample(
         sample=sample,
         stage=recipe.stage,
         split=split_of(spec, sample.root),

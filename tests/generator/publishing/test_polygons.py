@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from diffugen_generator.publishing.formats.polygons import filled, overlap, polygon_of
+from diffugen_generator.publishing.polygons import filled, overlap, polygon_of
 from generator.training import scenes
 
 Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]

@@ -1,0 +1,20 @@
+"""The registry of dataset formats: the format `NAME` of the spec is the file `publishing/formats/NAME.py`.
+
+To add a format, add that file, with `FORMAT` set to its `DatasetFormat`, and add its name to `Format` in the API
+(`diffugen_api.v1alpha1.output`). A file is imported only when a dataset asks for its format, so a format may import a
+library that not every installation has.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from diffugen_generator.publishing import formats
+from diffugen_generator.publishing.dataset_format import DatasetFormat
+
+
+def format_named(name: str) -> type[DatasetFormat]:
+    """Return the format that the spec calls `name`."""
+    module = import_module(f"{formats.__name__}.{name}")
+    found: type[DatasetFormat] = module.FORMAT
+    return found
