@@ -76,7 +76,7 @@ def test_what_others_put_there_stays(order: WorkOrder, tmp_path: Path, key: str)
     outcome = delete(order, store)
 
     assert set(everything_in(store.root)) == {key}
-    assert outcome.message.endswith("; 1 that DiffuGen did not put there stay")
+    assert outcome.message.endswith("; not DiffuGen's, so kept: 1 object")
 
 
 def test_another_datasets_objects_are_refused(order: WorkOrder, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_another_datasets_objects_are_refused(order: WorkOrder, tmp_path: Path) 
     before = everything_in(store.root)
     namesake = order.model_copy(update={"name": "other"})
 
-    with pytest.raises(NotTheirs, match="holds what was made for vision/shapes, not for vision/other; nothing"):
+    with pytest.raises(NotTheirs, match="holds objects of vision/shapes, not of vision/other; nothing"):
         delete(namesake, store)
 
     assert everything_in(store.root) == before
@@ -103,7 +103,7 @@ def test_objects_that_nothing_says_the_owner_of_are_refused(order: WorkOrder, tm
     for key in list(store.list("plans/")):
         (store.root / key).unlink()
 
-    with pytest.raises(NotTheirs, match="neither a plan nor a dataset.json"):
+    with pytest.raises(NotTheirs, match="no plan and no dataset.json"):
         delete(order, store)
 
 

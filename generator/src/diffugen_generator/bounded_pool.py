@@ -1,8 +1,8 @@
-"""Work beside the caller, never more of it than a bound: what keeps a million samples in little memory.
+"""Thread pools with a bound on the work in flight, so that a million samples need little memory.
 
-`in_order` turns a stream of items into a stream of results, in the items' order, a window of them in the making.
-`Lane` takes calls whose results nobody waits for, and holds its caller up while too many are under way. In both,
-the first exception comes out at the caller, and what has not begun by then is dropped.
+`in_order` maps a function over a stream, in order, with a bounded number of calls ahead of the caller.
+`Lane` runs calls without results and blocks its caller while too many are in flight. Both raise the first exception
+in the caller and drop calls that have not started.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int) -> Iterator[R]:
-    """Yield `work(item)` for each item, in order, with up to `window` of them begun ahead of the caller."""
+    """Yield `work(item)` for each item, in order; up to `window` calls start ahead of the caller."""
     pending = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -32,13 +32,13 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window
 
 
 class Lane:
-    """Calls beside the caller, in any order, up to twice as many as there are workers."""
+    """Runs calls in threads, in any order, with at most twice as many in flight as there are workers."""
 
     def __init__(self, workers: int) -> None:
-        """Start with nothing under way."""
+        """Start `workers` threads."""
         self._pool = ThreadPoolExecutor(workers)
         self._bound = 2 * workers
-        self._under_way: set[Future[None]] = set()
+        self._in_flight: set[Future[None]] = set()
 
     def __enter__(self) -> Lane:
         return self
@@ -47,15 +47,15 @@ class Lane:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def put(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call `work` beside the caller; wait for room; raise what an earlier call raised."""
-        if len(self._under_way) >= self._bound:
-            done, self._under_way = wait(self._under_way, return_when=FIRST_COMPLETED)
+        """Submit a call of `work`; block while the pool is full; raise the exception of an earlier call."""
+        if len(self._in_flight) >= self._bound:
+            done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
-        self._under_way.add(self._pool.submit(work, *args, **kwargs))
+        self._in_flight.add(self._pool.submit(work, *args, **kwargs))
 
     def finish(self) -> None:
-        """Wait for all that is under way; raise what any of it raised."""
-        for future in self._under_way:
+        """Wait for all calls; raise the exception of any of them."""
+        for future in self._in_flight:
             future.result()
-        self._under_way.clear()
+        self._in_flight.clear()

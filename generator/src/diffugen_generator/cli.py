@@ -296,14 +296,14 @@ def _guarded(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
     With `as_json` the failure is an object on stdout too: reason, message, and all the faults of a manifest.
     """
     from diffugen_generator.commands.manifests import InvalidManifest  # noqa: PLC0415
-    from diffugen_generator.exit_codes import CRASHED, ending_of  # noqa: PLC0415
+    from diffugen_generator.exit_codes import CRASHED, outcome_of  # noqa: PLC0415
 
     try:
         do()
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        outcome, code = ending_of(error)
+        outcome, code = outcome_of(error)
         console = _console(stderr=True)
         if as_json:
             told: dict[str, Any] = {"reason": outcome.reason, "message": outcome.message}

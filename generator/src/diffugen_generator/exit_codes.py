@@ -1,4 +1,4 @@
-"""How a process ends: what any exception means as a last word and an exit code, for pods and for people."""
+"""Maps any exception to an outcome (the termination message of a pod) and an exit code."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from diffugen_api.plan import SpecError
 from diffugen_generator.failures import Failure
 
 CRASHED = 1
-"""Exit code of what nobody foresaw."""
+"""Exit code of an unexpected exception."""
 
-_AT_ONCE = "stopped at once from the keyboard; what is in the store stays there, and the same command goes on from it"
+_AT_ONCE = "stopped at once from the keyboard; finished samples are in the store, and the same command continues"
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "diffusers", "transformers", "safetensors", "scipy"), "models"),
     **dict.fromkeys(("pyarrow", "webdataset"), "formats"),
 }
-"""Modules that only an extra of the distribution installs, and which."""
+"""The extra of the distribution that installs each of these optional modules."""
 
 
-def ending_of(error: BaseException) -> tuple[Outcome, int]:
-    """Return the last word and the exit code of a process that `error` ends."""
+def outcome_of(error: BaseException) -> tuple[Outcome, int]:
+    """Return the outcome and the exit code of a process that `error` ends."""
     if isinstance(error, SpecError | Failure):
         code = error.exit_code if isinstance(error, Failure) else ExitCode.BAD_SPEC
         return Outcome(reason=error.reason, message=str(error)), code
@@ -34,10 +34,10 @@ def ending_of(error: BaseException) -> tuple[Outcome, int]:
         return Outcome(reason="Interrupted", message=_AT_ONCE), ExitCode.TRY_AGAIN
     # torch.OutOfMemoryError by name: torch is not imported here
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        message = f"memory is short ({error}); give the pods more, or draw smaller pictures"
+        message = f"memory ran out ({error}); give the pods more memory, or draw smaller images"
         return Outcome(reason="OutOfMemory", message=message), ExitCode.TRY_AGAIN
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Outcome(reason="NoSpaceLeft", message=f"no space is left ({error})"), ExitCode.TRY_AGAIN
+        return Outcome(reason="NoSpaceLeft", message=f"no disk space is left ({error})"), ExitCode.TRY_AGAIN
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         message = f"{error.name} is not installed; install the extra: pip install 'diffugen[{extra}]'"
         return Outcome(reason="ExtraNotInstalled", message=message), ExitCode.BAD_SPEC
@@ -45,9 +45,9 @@ def ending_of(error: BaseException) -> tuple[Outcome, int]:
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """End the process without the seconds that Python and torch take to clean up, a GPU in hand all the while."""
+    """End the process at once: the cleanup of Python and torch takes seconds and holds the GPU meanwhile."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a reader that went, a stream that was closed
+        with suppress(OSError, ValueError):  # the reader of a pipe is gone, or the stream is closed
             stream.flush()
     os._exit(code)

@@ -1,9 +1,8 @@
-"""How work fails: one exception for each answer that a person or a Job can act upon.
+"""Failures: one exception for each kind of error that a person or a Job can act on.
 
-Every failure carries what the operator needs (`reason`, CamelCase, a condition's reason; `exit_code`, what
-the Job does about it) and what a person needs (the message: which field, what is wrong with it, what would
-mend it).
-`diffugen_api.plan.SpecError` is the failure of specs; it lives with the API.
+A failure has two fields for the operator: `reason` (CamelCase, the reason of a condition) and `exit_code` (it
+decides what the Job does next). Its message is for people: it names the field, the error and the fix.
+The failure of an invalid spec is `SpecError`, in the API package.
 """
 
 from __future__ import annotations
@@ -12,109 +11,109 @@ from diffugen_api.contract import REASON_INCOMPLETE, ExitCode
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message: libraries put tables and traces behind it."""
+    """Return the first line of an error's message; some libraries append tables and traces."""
     return next(iter(str(error).splitlines()), "")
 
 
-class Failure(Exception):  # noqa: N818 - the family's name, its members say what failed
-    """Base of all failures that have an answer; anything else is a crash."""
+class Failure(Exception):  # noqa: N818 - the base class; the names of its subclasses say what failed
+    """Base of all failures that somebody can act on; any other exception is a crash."""
 
     reason = "Failed"
     exit_code = ExitCode.TRY_AGAIN
 
 
 class StoreFailure(Failure):
-    """Base of what can be wrong with a store."""
+    """Base of all failures of a store."""
 
     reason = "StoreFailed"
 
 
 class Missing(StoreFailure):
-    """There is no object under this key."""
+    """The store has no object with this key."""
 
     reason = "ObjectMissing"
 
     def __init__(self, key: str, where: str = "the store") -> None:
-        """Keep the key, so that callers can tell which of several was missing."""
+        """Keep the key, so that callers know which object is missing."""
         super().__init__(f"{where} has no {key}")
         self.key = key
 
 
 class StoreUnreachable(StoreFailure):
-    """The store does not answer, or answers that it is ill: worth another try."""
+    """The store does not answer, or reports an error of its own: a later try can succeed."""
 
     reason = "StoreUnreachable"
 
 
 class StoreRefused(StoreFailure):
-    """The store refuses our credentials: no use in trying again with the same ones."""
+    """The store refuses the credentials: another try with the same ones fails too."""
 
     reason = "StoreCredentialsRefused"
     exit_code = ExitCode.REFUSED
 
 
 class BucketMissing(StoreFailure):
-    """The bucket does not exist; making buckets is not ours to do."""
+    """The bucket does not exist; DiffuGen creates no buckets."""
 
     reason = "BucketNotFound"
     exit_code = ExitCode.BAD_SPEC
 
 
 class StoreMisconfigured(StoreFailure):
-    """The store answers, but the spec's way of speaking to it cannot work (region, scheme, not S3 at all)."""
+    """The store answers, but the settings in the spec are wrong: region, scheme, or it is not an S3 store."""
 
     reason = "StoreMisconfigured"
     exit_code = ExitCode.BAD_SPEC
 
 
 class UnknownDevice(Failure):
-    """`--device` names what is not there."""
+    """`--device` names a device that does not exist."""
 
     reason = "UnknownDevice"
     exit_code = ExitCode.BAD_SPEC
 
 
 class DeviceFailed(Failure):
-    """The GPU failed, not the model: another try, perhaps on another node, may do."""
+    """The GPU failed, not the model: another try can succeed, perhaps on another node."""
 
     reason = "DeviceFailed"
 
 
 class BadShard(Failure):
-    """A shard that cannot be read or worked on, while others can."""
+    """This shard cannot be read or processed; other shards can."""
 
     reason = "BadShard"
     exit_code = ExitCode.BAD_SHARD
 
 
 class Incomplete(Failure):
-    """A step found that the step before it has not finished: planning again finds what is missing."""
+    """The step before this one has not finished; planning again finds what is missing."""
 
     reason = REASON_INCOMPLETE
     exit_code = ExitCode.BAD_SHARD
 
 
 class NotTheirs(Failure):
-    """What is to be deleted is, or may be, another dataset's."""
+    """The objects to delete belong, or may belong, to another dataset."""
 
     reason = "NotThisDataset"
     exit_code = ExitCode.BAD_SPEC
 
 
 class Interrupted(Failure):
-    """SIGTERM: what was in hand is in the store, the rest is for the next try."""
+    """SIGTERM or Ctrl-C stopped the work; finished samples are in the store, the next try does the rest."""
 
     reason = "Interrupted"
 
 
 class ModelUnreachable(Failure):
-    """Where a model is kept does not answer, or broke off: worth another try."""
+    """The server of a model does not answer, or the download broke off: a later try can succeed."""
 
     reason = "ModelUnreachable"
 
 
 class ModelRefused(Failure):
-    """A model may not be read with the credentials that there are."""
+    """The credentials do not allow reading a model."""
 
     reason = "ModelCredentialsRefused"
     exit_code = ExitCode.REFUSED

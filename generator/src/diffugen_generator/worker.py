@@ -33,7 +33,7 @@ from diffugen_api.contract import (
 )
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
-from diffugen_generator.exit_codes import CRASHED, ending_of
+from diffugen_generator.exit_codes import CRASHED, outcome_of
 from diffugen_generator.failures import BadShard, Missing
 from diffugen_generator.samples.shards import read_shard
 from diffugen_generator.store.opening import open_bucket, open_folder
@@ -81,7 +81,7 @@ def work(
     try:
         outcome, code = _do(step, order_file, stage, folder, environ, stop), 0
     except (Exception, KeyboardInterrupt) as error:
-        outcome, code = ending_of(error)
+        outcome, code = outcome_of(error)
         if code == CRASHED:
             LOG.exception("crashed")
     LOG.log(logging.ERROR if code else logging.INFO, "%s: %s", outcome.reason, outcome.message)

@@ -173,5 +173,5 @@ def test_a_bucket_holds_many_datasets() -> None:
 
 
 def test_no_store_names_the_field() -> None:
-    with pytest.raises(SpecError, match="spec.output.s3: there is no store"):
+    with pytest.raises(SpecError, match="spec.output.s3: no store is given"):
         open_bucket(None, "vision", "cars")

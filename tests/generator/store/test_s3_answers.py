@@ -81,5 +81,5 @@ def test_a_proxy_that_is_busy_passes(answering: Answering) -> None:
 
 @pytest.mark.parametrize("endpoint", ["http://minio:99999", "http://[:::::]"])
 def test_an_endpoint_that_is_none_names_the_field(endpoint: str) -> None:
-    with pytest.raises(StoreMisconfigured, match=r"^spec\.output\.s3\.endpoint: .* is no address of a store"):
+    with pytest.raises(StoreMisconfigured, match=r"^spec\.output\.s3\.endpoint: .* is not the address of a store"):
         a_store(endpoint)

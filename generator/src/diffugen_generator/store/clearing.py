@@ -1,4 +1,4 @@
-"""Deleting many objects: a thousand by a request, a few requests beside the caller, and no more in memory."""
+"""Deletes many objects: a thousand by a request, a few requests at once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.store.protocol import Store
 
 _BATCH = 1000
-"""Keys that S3 deletes by one request, at most."""
+"""The most keys that S3 deletes by one request."""
 _REQUESTS = 4
-"""Requests at once."""
+"""Parallel requests."""
 
 
 def clear(store: Store, keys: Iterable[str], *, stop: Callable[[], bool] = lambda: False) -> int:
-    """Delete objects, in no particular order, and return how many there were.
+    """Delete objects, in no particular order, and return their number.
 
-    All of them are gone when it returns. Raises `Interrupted` where `stop` says so, and the `StoreFailure` that kept
-    any of them.
+    All are deleted when it returns. Raises `Interrupted` if `stop` returns true, and the `StoreFailure` of an object
+    that could not be deleted.
     """
     count = 0
     with Lane(_REQUESTS) as lane:
         pending = iter(keys)
         while batch := list(islice(pending, _BATCH)):
             if stop():
-                raise Interrupted("deleting was stopped; the next try goes on")
+                raise Interrupted("deleting was stopped; the next try continues")
             lane.put(store.delete, batch)
             count += len(batch)
         lane.finish()

@@ -14,32 +14,34 @@ from diffugen_generator.failures import Missing, StoreFailure, StoreRefused
 from diffugen_generator.store.protocol import BINARY
 
 _PART = ".part"
-"""Ending of files under way; they are never listed."""
+"""Suffix of files that are being written; they are never listed."""
 
 
 class FolderStore:
-    """A store in a local folder: what `diffugen run --store DIR` uses.
+    """A store in a local folder, as `diffugen run --store DIR` uses it.
 
-    Writes go to a file of another name that is renamed when it is whole. Copies are hard links where the file
-    system has them: objects are replaced, never changed in place, so a link is as good as a copy.
+    A write goes to a temporary file that is renamed when it is complete. A copy is a hard link if the file system
+    supports it: objects are replaced, never changed in place, so a link is as good as a copy.
     """
 
     def __init__(self, root: Path) -> None:
-        """Use the folder `root`; it is made by the first write."""
+        """Use the folder `root`; the first write creates it."""
         self.root = root.absolute()
         self.uri = str(self.root)
 
     def check(self) -> None:
-        """Raise `StoreRefused` where the folder cannot be written to or is a file."""
-        with self._failures("looked into"):
+        """Raise `StoreRefused` if the folder is not writable or is a file."""
+        with self._failures("opened"):
             there = next(path for path in (self.root, *self.root.parents) if path.exists())
         if not there.is_dir():
-            raise StoreRefused(f"the store {self.uri} cannot be a folder: {there} is a file; name another")
+            raise StoreRefused(f"the store {self.uri} cannot be a folder: {there} is a file; name another folder")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise StoreRefused(f"the store {self.uri} may not be written to: {there} is not ours")
+            raise StoreRefused(
+                f"the store {self.uri} is not writable: no permission to write to {there}; name another folder"
+            )
 
     def read(self, key: str) -> bytes:
-        """Return a file's bytes; raise `Missing` where there is none."""
+        """Return a file's bytes; raise `Missing` if it does not exist."""
         with self._failures("read", key):
             try:
                 return self._path(key).read_bytes()
@@ -68,7 +70,7 @@ class FolderStore:
             part.replace(target)
 
     def exists(self, key: str) -> bool:
-        """Return whether the file is there."""
+        """Return whether the file exists."""
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -79,7 +81,7 @@ class FolderStore:
             yield from self._below(self._path(folder) if folder else self.root, top, beginning)
 
     def copy(self, source: str, target: str) -> None:
-        """Link the file under its second name, or copy it where links cannot be had."""
+        """Hard-link the file to the new name, or copy it if the file system has no links."""
         path, goal = self._path(source), self._path(target)
         part = _part_of(goal)
         with self._failures("written", target), _tidied(part):
@@ -100,7 +102,7 @@ class FolderStore:
                 yield from sorted(path.name for path in top.iterdir() if path.is_dir())
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete files, and the folders that are empty then."""
+        """Delete files, and the folders that become empty."""
         for key in keys:
             path = self._path(key)
             with self._failures("deleted", key):
@@ -110,12 +112,12 @@ class FolderStore:
                     break
                 try:
                     folder.rmdir()
-                except OSError:  # others are in it, or it is gone
+                except OSError:  # not empty, or already deleted
                     break
 
     @contextmanager
     def _failures(self, verb: str, key: str = "") -> Iterator[None]:
-        """Turn what the file system refuses into a failure that names the folder; a full disk stays what it is."""
+        """Turn an OSError into a failure that names the folder; a full disk stays an OSError."""
         try:
             yield
         except OSError as error:
@@ -134,7 +136,7 @@ class FolderStore:
     def _below(self, folder: Path, prefix: str, beginning: str) -> Iterator[str]:
         try:
             with os.scandir(folder) as entries:
-                # a folder sorts as its name and the slash, as its keys do
+                # sorted with the slash, so that the keys come out sorted
                 found = sorted(entry.name + "/" if entry.is_dir() else entry.name for entry in entries)
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -149,15 +151,15 @@ class FolderStore:
 
 @contextmanager
 def _tidied(part: Path) -> Iterator[None]:
-    """Remove a file under way afterwards, whatever happens.
+    """Remove a temporary file afterwards, also after an exception.
 
-    After a rename it is gone already, but for copies: rename(2) between two links of one file does nothing and
+    After a rename it is gone already, except for copies: rename(2) between two links of one file does nothing and
     leaves both.
     """
     try:
         yield
     finally:
-        with suppress(OSError):  # what went wrong before says more
+        with suppress(OSError):  # an earlier exception says more
             part.unlink(missing_ok=True)
 
 

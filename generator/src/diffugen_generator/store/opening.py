@@ -12,18 +12,18 @@ from diffugen_generator.store.protocol import Store
 
 
 def open_folder(folder: Path, namespace: str, name: str) -> FolderStore:
-    """Return the store of a dataset below a local folder that may hold many."""
+    """Return the store of a dataset below a local folder; the folder can hold many datasets."""
     return FolderStore(folder / dataset_root("", namespace, name))
 
 
 def open_bucket(s3: S3 | None, namespace: str, name: str) -> Store:
-    """Return the store of a dataset in the bucket that its spec names."""
+    """Return the store of a dataset in the bucket of its spec; raise `SpecError` if the spec names none."""
     if s3 is None:
         raise SpecError(
             "NoStore",
-            "spec.output.s3: there is no store to publish to; name its endpoint and bucket, "
-            "or a folder with `diffugen run --store DIR`.",
+            "spec.output.s3: no store is given to publish to; set endpoint and bucket, "
+            "or name a folder with `diffugen run --store DIR`.",
         )
-    from diffugen_generator.store.s3 import S3Store  # noqa: PLC0415 - a third of a second
+    from diffugen_generator.store.s3 import S3Store  # noqa: PLC0415 - importing minio takes a third of a second
 
     return S3Store(s3, dataset_root(s3.prefix, namespace, name))

@@ -1,8 +1,8 @@
-"""The protocol of a dataset's part of an object store.
+"""The protocol of an object store, as one dataset sees it.
 
 Keys are those of `diffugen_api.layout`, relative to the dataset's root, with "/" between their parts. A write is
-atomic: a reader sees the whole object or none. The order of writes of several objects is up to the caller. Stores can
-be shared between threads.
+atomic: a reader sees the whole object or none. The caller orders the writes of several objects. Threads can share a
+store.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ class Store(Protocol):
     """A dataset's part of an object store."""
 
     uri: str
-    """Where the root is, for people: `s3://bucket/prefix/namespace/name`, or a folder's path."""
+    """The dataset's root, for messages: `s3://bucket/prefix/namespace/name`, or the path of a folder."""
 
     def check(self) -> None:
-        """Raise the `StoreFailure` that reading would meet; return soon either way (15 s at most)."""
+        """Raise the `StoreFailure` that a read would raise; takes 15 s at most."""
 
     def read(self, key: str) -> bytes:
-        """Return an object's bytes; raise `Missing` where there is none."""
+        """Return an object's bytes; raise `Missing` if it does not exist."""
         ...
 
     def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
-        """Write an object, whole or not at all; one that is there is replaced."""
+        """Write an object atomically; replace an existing one."""
 
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
-        """Write a local file of any size as an object, whole or not at all."""
+        """Write a local file of any size as an object, atomically."""
 
     def exists(self, key: str) -> bool:
-        """Return whether there is an object under this very key."""
+        """Return whether an object with exactly this key exists."""
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -47,7 +47,7 @@ class Store(Protocol):
         ...
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object inside the store, without its bytes passing through here; raise `Missing`."""
+        """Copy an object inside the store, on the store's side; raise `Missing` if the source does not exist."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects, at most a thousand, in any order; one that is not there is no failure."""
+        """Delete at most a thousand objects, in any order; a missing one is no failure."""

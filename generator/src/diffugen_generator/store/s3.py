@@ -1,12 +1,11 @@
 """A store in an S3 bucket, by MinIO's client.
 
-What that client raises (its own errors, urllib3's, and plain ValueErrors where it has no credentials) is told
-apart here into the failures that people can act upon: the store away, the credentials refused, the bucket
-missing, the spec's way of speaking to it wrong. Every message names the field of the spec.
+The client raises its own errors, urllib3's, and a plain ValueError without credentials. This module maps them to
+failures that people can act on: the store is unreachable, the credentials are refused, the bucket is missing, the
+settings in the spec are wrong. Every message names the field of the spec.
 
-Time: three attempts to connect of 3 s each, so that an endpoint that is not there is found within 15 s; 60 s
-for an answer, and 10 s without a second try in `check`, so that one which accepts and then says nothing is
-found too.
+Timeouts: three attempts to connect of 3 s each, so that a wrong endpoint fails within 15 s. An answer may take 60 s;
+in `check` 10 s without a retry, so that a server that accepts connections and never answers fails too.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 60.0
 CHECK_SECONDS = 10.0
 POOL_SIZE = 64
-"""Connections kept: as many as threads use one store at once, with room to spare."""
+"""Connections kept open: more than the threads that use one store at once."""
 
 _MISSING = {"NoSuchKey", "NoSuchVersion"}
 _REFUSED = {
@@ -73,35 +72,35 @@ _MISCONFIGURED = {
     "TemporaryRedirect",
 }
 _PASSING = {408, 429}
-"""Answers with these statuses are another when asked again, though they blame the request: too slow, too many."""
+"""HTTP statuses below 500 of temporary errors: a timeout of the request, too many requests."""
 _PASSING_CODES = {"OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
-"""The same, by the codes that some stores send with other statuses (`RequestTimeout` comes with 400 from S3)."""
+"""Codes of temporary errors that some stores send with other statuses (S3 sends `RequestTimeout` with 400)."""
 
 
 class S3Store:
-    """A dataset's part of a bucket.
+    """The part of a bucket that belongs to one dataset.
 
-    Credentials come from the `AWS_*` variables where they are set, else from where AWS clients look (config
-    file, web identity, container or instance role).
+    Credentials come from the `AWS_*` variables if they are set, else from the places where AWS clients look: config
+    file, web identity, container or instance role.
     """
 
     def __init__(self, s3: S3, root: str, *, credentials: Provider | None = None) -> None:
-        """Speak to the bucket of `s3`; `root` is the dataset's folder in it. Nothing is sent yet."""
+        """Use the bucket of `s3`; `root` is the dataset's folder in it. Sends no request yet."""
         self._s3 = s3
         self._bucket = s3.bucket
         self._root = f"{root.strip('/')}/" if root.strip("/") else ""
-        self._credentials = _Told(credentials or _credentials(s3.region), self._who())
+        self._credentials = _CheckedProvider(credentials or _credentials(s3.region), self._subject())
         self._client = self._connect(_retries(total=5, read=2), READ_SECONDS)
         self.uri = f"s3://{s3.bucket}/{self._root}".rstrip("/")
 
     def check(self) -> None:
-        """List one key with little patience, which meets every way of being unreadable."""
+        """List one key with short timeouts; this finds every reason why a read can fail."""
         client = self._connect(_retries(total=2, read=0), CHECK_SECONDS)
         with self._failures("list"):
             next(client.keys(self._bucket, self._root), None)
 
     def read(self, key: str) -> bytes:
-        """Return an object's bytes; raise `Missing` where there is none."""
+        """Return an object's bytes; raise `Missing` if it does not exist."""
         with self._failures("read", key):
             response = self._client.get_object(self._bucket, self._root + key)
             try:
@@ -111,17 +110,17 @@ class S3Store:
                 response.release_conn()
 
     def write(self, key: str, data: bytes, content_type: str = BINARY) -> None:
-        """Write an object; S3 makes it visible when it is whole."""
+        """Write an object; S3 shows it when it is complete."""
         with self._failures("write", key):
             self._client.put_object(self._bucket, self._root + key, io.BytesIO(data), len(data), content_type)
 
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
-        """Write a local file, in parts where it is large."""
+        """Write a local file; a large one is sent in parts."""
         with self._failures("write", key):
             self._client.fput_object(self._bucket, self._root + key, str(path), content_type)
 
     def exists(self, key: str) -> bool:
-        """Return whether there is an object under this very key."""
+        """Return whether an object with exactly this key exists."""
         try:
             with self._failures("read", key):
                 self._client.stat_object(self._bucket, self._root + key)
@@ -137,7 +136,7 @@ class S3Store:
                 yield key[skip:]
 
     def details(self, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """Yield key, size in bytes and ETag of what begins with `prefix`."""
+        """Yield key, size in bytes and ETag of the objects whose keys begin with `prefix`."""
         skip = len(self._root)
         with self._failures("list"):
             for each in self._client.list_objects(self._bucket, self._root + prefix, recursive=True):
@@ -145,7 +144,7 @@ class S3Store:
                     yield str(each.object_name)[skip:], int(each.size or 0), str(each.etag)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Yield an object's bytes in pieces; raise `Missing` where there is none."""
+        """Yield an object's bytes in chunks; raise `Missing` if it does not exist."""
         with self._failures("read", key):
             response = self._client.get_object(self._bucket, self._root + key)
             try:
@@ -155,26 +154,26 @@ class S3Store:
                 response.release_conn()
 
     def copy(self, source: str, target: str) -> None:
-        """Have the store copy an object."""
+        """Copy an object on the store's side."""
         with self._failures("copy", source):
             self._client.copy(self._bucket, self._root + source, self._root + target)
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """Yield the names of the folders right below `prefix`, sorted; their objects are not listed."""
+        """Yield the names of the folders right below `prefix`, sorted, without listing their objects."""
         skip = len(self._root) + len(prefix)
         with self._failures("list"):
             for folder in self._client.folders(self._bucket, self._root + prefix):
                 yield folder[skip:].rstrip("/")
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects by one request; raise what kept the first of them."""
+        """Delete objects by one request; raise the failure of the first that could not be deleted."""
         with self._failures("delete", keys[0] if keys else ""):
             kept = self._client.delete(self._bucket, [self._root + key for key in keys])
         if kept is None:
             return
         where = f"s3://{self._bucket}/{kept.name}"
-        if kept.code == "AccessDenied":  # so is an object that is locked
-            raise StoreRefused(f"{self._who()}: the credentials may not delete {where}; allow them to, or {_MEND}")
+        if kept.code == "AccessDenied":  # also the answer for a locked object
+            raise StoreRefused(f"{self._subject()}: the credentials may not delete {where}; allow them to, or {_FIX}")
         raise StoreUnreachable(
             f"spec.output.s3.endpoint: {self._s3.endpoint} does not delete {where}: {kept.code} ({kept.message})"
         )
@@ -198,13 +197,13 @@ class S3Store:
             )
         except ValueError as error:
             raise StoreMisconfigured(
-                f"spec.output.s3.endpoint: {self._s3.endpoint} is no address of a store ({error}); "
+                f"spec.output.s3.endpoint: {self._s3.endpoint} is not the address of a store ({error}); "
                 "give scheme, host and port, e.g. http://minio.storage:9000"
             ) from error
 
     @contextmanager
     def _failures(self, verb: str, key: str = "") -> Iterator[None]:
-        """Turn what the client raises into failures that name the field at fault."""
+        """Turn the client's exceptions into failures that name the field of the spec."""
         try:
             yield
         except StoreFailure:
@@ -216,7 +215,7 @@ class S3Store:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnreachable(self._unreachable(error)) from error
         except (MinioException, ValueError, SyntaxError) as error:  # SyntaxError: of XML
-            raise StoreMisconfigured(self._no_store(f"what cannot be understood: {error}")) from error
+            raise StoreMisconfigured(self._no_store(f"unreadable: {error}")) from error
 
     def _explain(self, error: S3Error, verb: str, key: str) -> NoReturn:
         code = error.code or ""
@@ -228,11 +227,11 @@ class S3Store:
             ) from error
         if code == "AccessDenied":
             raise StoreRefused(
-                f"{self._who()}: the credentials may not {verb} {self.uri}/{key} ({code}); allow them to, or {_MEND}"
+                f"{self._subject()}: the credentials may not {verb} {self.uri}/{key} ({code}); allow them to, or {_FIX}"
             ) from error
         if code in _REFUSED or error.response.status in {401, 403}:
             raise StoreRefused(
-                f"{self._who()}: the credentials are refused ({code}: {error.message}); {_MEND}"
+                f"{self._subject()}: the credentials are refused ({code}: {error.message}); {_FIX}"
             ) from error
         if code in _MISCONFIGURED:
             raise StoreMisconfigured(
@@ -243,14 +242,16 @@ class S3Store:
         answer = f"{self._s3.endpoint} answers {code or f'HTTP {status}'}: {error.message}"
         if 400 <= status < 500 and status not in _PASSING and code not in _PASSING_CODES:
             raise StoreMisconfigured(
-                f"spec.output.s3: {answer}; the store will say so every time: mend what it names"
+                f"spec.output.s3: {answer}; another try gets the same answer: fix what it names"
             ) from error
         raise StoreUnreachable(f"spec.output.s3.endpoint: {answer}") from error
 
     def _explain_answer(self, error: InvalidResponseError | ServerError) -> NoReturn:
         status = error.status_code if isinstance(error, ServerError) else status_of(error)
         if status >= 500 or status in _PASSING:
-            raise StoreUnreachable(f"spec.output.s3.endpoint: {self._s3.endpoint} is ill (HTTP {status})") from error
+            raise StoreUnreachable(
+                f"spec.output.s3.endpoint: {self._s3.endpoint} reports a server error (HTTP {status})"
+            ) from error
         raise StoreMisconfigured(self._no_store(f"HTTP {status}")) from error
 
     def _no_store(self, answer: str) -> str:
@@ -266,19 +267,19 @@ class S3Store:
         what = f"spec.output.s3.endpoint: {self._s3.endpoint}"
         text = str(cause)
         if "CERTIFICATE_VERIFY_FAILED" in text:
-            return f"{what} shows a certificate that nobody here trusts; set SSL_CERT_FILE to its authority's"
+            return f"{what} has a certificate of an unknown authority; set SSL_CERT_FILE to the authority's certificate"
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
             return f"{what}: there is no such host (its name does not resolve)"
         if isinstance(cause, urllib3.exceptions.NewConnectionError) and "refused" in text:
             return f"{what} refuses connections: nothing listens there"
         return f"{what} does not answer ({type(cause).__name__})"
 
-    def _who(self) -> str:
+    def _subject(self) -> str:
         return f"spec.output.s3 ({self._s3.endpoint}, bucket {self._bucket})"
 
 
-_MEND = (
-    "put right ones into the Secret of spec.output.s3.secretRef "
+_FIX = (
+    "put valid ones into the Secret of spec.output.s3.secretRef "
     "(outside a cluster: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
 )
 
@@ -290,38 +291,38 @@ def _retries(*, total: int, read: int) -> urllib3.Retry:
         read=read,
         backoff_factor=0.3,
         status_forcelist=(500, 502, 503, 504),
-        raise_on_status=False,  # the answer's own error says more than "too many retries"
+        raise_on_status=False,  # the error in the answer says more than "too many retries"
     )
 
 
 def _credentials(region: str) -> Provider:
     if os.environ.get(ENV_ACCESS_KEY):
         return EnvAWSProvider()
-    # the metadata address of a cloud answers at once or, elsewhere, never
-    impatient = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1))
-    return ChainedProvider([AWSConfigProvider(), _Role(http_client=impatient, region=region)])
+    # a cloud's metadata address answers at once; outside the cloud it never answers
+    short_timeouts = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1))
+    return ChainedProvider([AWSConfigProvider(), _Role(http_client=short_timeouts, region=region)])
 
 
-class _Told(Provider):
-    """Credentials whose absence is a failure of ours, not the ValueError that anything may raise."""
+class _CheckedProvider(Provider):
+    """Raises `StoreRefused` if there are no credentials, where other providers raise a plain ValueError."""
 
-    def __init__(self, provider: Provider, who: str) -> None:
+    def __init__(self, provider: Provider, subject: str) -> None:
         self._provider = provider
-        self._who = who
+        self._subject = subject
 
     def retrieve(self) -> Credentials:
-        """Return the credentials; raise `StoreRefused` where there are none."""
+        """Return the credentials; raise `StoreRefused` if there are none."""
         try:
             return self._provider.retrieve()
         except ValueError as error:
-            raise StoreRefused(f"{self._who}: no usable credentials ({error}); {_MEND}") from error
+            raise StoreRefused(f"{self._subject}: no usable credentials ({error}); {_FIX}") from error
 
 
 class _Role(IamAwsProvider):
-    """The role of a pod or machine; outside a cloud it says "none" where its base raises network errors."""
+    """The role of a pod or machine; outside a cloud it raises ValueError, where its base raises network errors."""
 
     def retrieve(self) -> Credentials:
-        """Return the role's credentials; raise ValueError, as providers do, where there is no role."""
+        """Return the role's credentials; raise ValueError, as providers do, if there is no role."""
         try:
             return super().retrieve()
         except (urllib3.exceptions.HTTPError, OSError) as error:

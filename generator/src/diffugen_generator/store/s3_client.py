@@ -1,10 +1,12 @@
-"""MinIO's client, with the requests made lean that a dataset makes by the million.
+"""MinIO's client with cheaper requests, for datasets of a million samples.
 
-- Listing: keys only. The client builds an object of nine fields for every key, which costs 50 µs; a million
-  samples are three million keys.
-- Folders: their names only, without what lies in them.
-- Deleting: a thousand keys by a request, and a failure is raised.
-- Copying: one request. The client asks for the size first, to copy what is above 5 GB in parts; pictures are not.
+- List: keys only. The client builds an object of nine fields for every key, which costs 50 µs; a million samples
+  have three million keys.
+- Folders: names only, without the objects in them.
+- Delete: a thousand keys by a request, and the first error is returned.
+- Copy: one request. The client asks for the size first, to copy objects above 5 GB in parts; images are smaller.
+
+All use of the client's private parts is in this module.
 """
 
 from __future__ import annotations
@@ -27,25 +29,25 @@ _Fields = dict[str, str | list[str] | tuple[str]]
 
 
 class NoStoreAnswerError(ValueError):
-    """An answer that no S3 store would give."""
+    """The answer is not one of an S3 store."""
 
 
 class LeanMinio(Minio):
-    """MinIO's client with `keys`, `folders`, `delete` and `copy`; they raise what its other calls raise."""
+    """MinIO's client with `keys`, `folders`, `delete` and `copy`; they raise the same exceptions as its other calls."""
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
         """Yield the keys of a bucket that begin with `prefix`, sorted, a thousand by a request."""
         return self._listed(bucket, {"prefix": prefix}, _KEY)
 
     def folders(self, bucket: str, prefix: str) -> Iterator[str]:
-        """Yield what keys that begin with `prefix` have up to the next slash, that included, sorted."""
+        """Yield the common prefixes, up to and with the next slash, of the keys that begin with `prefix`, sorted."""
         return self._listed(bucket, {"prefix": prefix, "delimiter": "/"}, _PREFIX)
 
     def _listed(self, bucket: str, query: _Fields, what: re.Pattern[bytes]) -> Iterator[str]:
         token = ""
         while True:
             page = self._page(bucket, query, token)
-            # keys come percent-encoded where the store was asked for it and knows how
+            # the store percent-encodes keys only if it supports the parameter
             encoded = b"<EncodingType>url</EncodingType>" in page
             for match in what.findall(page):
                 key = match.decode()
@@ -59,12 +61,12 @@ class LeanMinio(Minio):
         """Copy an object of at most 5 GB inside a bucket."""
         header: _Fields = {"x-amz-copy-source": quote(f"/{bucket}/{source}")}
         answer = self._answer("PUT", bucket, target, headers=header)
-        # S3 may begin to answer 200 and fail afterwards (API reference, CopyObject)
+        # S3 can answer 200 and fail afterwards (API reference, CopyObject)
         if b"<CopyObjectResult" not in answer:
             raise NoStoreAnswerError(f"the copy of {source} failed: {answer[:200]!r}")
 
     def delete(self, bucket: str, keys: Sequence[str]) -> DeleteError | None:
-        """Delete at most a thousand objects; return what the store says of the first that it would not."""
+        """Delete at most a thousand objects; return the error of the first that was not deleted."""
         return next(iter(self.remove_objects(bucket, [DeleteObject(key) for key in keys])), None)
 
     def _page(self, bucket: str, asked: _Fields, token: str) -> bytes:
@@ -73,7 +75,7 @@ class LeanMinio(Minio):
             query["continuation-token"] = token
         page = self._answer("GET", bucket, query_params=query)
         if b"<ListBucketResult" not in page:
-            raise NoStoreAnswerError(f"no listing but {page[:60]!r}")
+            raise NoStoreAnswerError(f"not a listing: {page[:60]!r}")
         return page
 
     def _answer(
