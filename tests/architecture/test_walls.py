@@ -68,6 +68,17 @@ def test_the_sources_as_they_are_keep_every_contract(copy: Path) -> None:
         ),
         (f"{GENERATOR}/planning/in_no_layer.py", "", "Generator: the plan looks up what is held and writes shards"),
         (f"{OPERATOR}/in_no_layer.py", "", "Operator: the process, the shell, the policy, the builders"),
+        (
+            f"{OPERATOR}/policy/suspension.py",
+            "import diffugen_operator.policy.decide",
+            "Operator: the decision, then suspension and deletion, then the steps, then the state of a Job",
+        ),
+        (
+            f"{OPERATOR}/policy/in_no_layer.py",
+            "",
+            "Operator: the decision, then suspension and deletion, then the steps, then the state of a Job",
+        ),
+        (f"{OPERATOR}/kube/in_no_layer.py", "", "Operator: events and election, then requests, then what is kept"),
         (f"{OPERATOR}/settings.py", "import torch", "The operator knows neither models nor stores"),
     ],
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Resource
 from diffugen_operator.kube.work_queue import Key
+from diffugen_operator.reconcile.requests import Requests
 
 Object = dict[str, Any]
 
@@ -16,7 +17,7 @@ class CrashError(BaseException):
     """The operator's process ends here and now."""
 
 
-class PretendCluster(Cluster):
+class PretendCluster(Requests):
     """Holds objects, gives them versions, and refuses what it is told to."""
 
     def __init__(self) -> None:
@@ -120,6 +121,9 @@ class PretendCluster(Cluster):
             del self.objects["labeleddatasets", key.name]
         self._crash("after")
         return changed
+
+    async def workloads_of(self, version: str, namespace: str, job_uid: str) -> list[Object]:
+        return []
 
     async def kueue_version(self) -> str:
         raise ApiError(404, "NotFound", "the server could not find the requested resource")

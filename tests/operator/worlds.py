@@ -12,8 +12,8 @@ from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Shard
 from diffugen_operator.reconcile.event_recorder import Recorder
-from diffugen_operator.reconcile.pod_progress import Scraper
 from diffugen_operator.reconcile.reconciler import Reconciler
+from diffugen_operator.reconcile.requests import PodProgress
 from diffugen_operator.settings import Settings
 from diffugen_operator.telemetry.metrics import Metrics
 from tests.operator.clusters import PretendCluster
@@ -23,7 +23,7 @@ KEY = Key("vision", "shapes")
 SETTINGS = Settings(scrape_interval=5, progress_interval=10)
 
 
-class PretendPods(Scraper):
+class PretendPods(PodProgress):
     """Pods that have said, by the time of a look, what the test wants."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class PretendPods(Scraper):
 class World:
     """A reconciler on a pretended cluster, with a clock that the test sets."""
 
-    def __init__(self, *, scraper: Scraper | None = None, **changes: Any) -> None:
+    def __init__(self, *, scraper: PodProgress | None = None, **changes: Any) -> None:
         self.seconds = 0.0
         self.cluster, self.cache, self.pods = PretendCluster(), Cache(), PretendPods()
         self.scraper = scraper or self.pods

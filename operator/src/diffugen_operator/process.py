@@ -27,11 +27,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import kopf
 
 from diffugen_operator import __version__
-from diffugen_operator.kube.api import ApiError, Cluster, NotLeaderError
+from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError, Cluster
 from diffugen_operator.kube.cache import Cache, Name, Resource
 from diffugen_operator.kube.child_events import Watch
 from diffugen_operator.kube.connection import Connection
@@ -52,9 +51,6 @@ _FIRST_RESYNC_SECONDS = 15.0
 _LONGEST_STOP_SECONDS = 10.0
 _POLL_SECONDS = 2.0
 _CONFLICT_SECONDS = 0.05
-
-REQUEST_ERRORS = (ApiError, NotLeaderError, aiohttp.ClientError, TimeoutError, OSError)
-"""What any request may end in."""
 
 
 class Operator:

@@ -12,7 +12,7 @@ import pytest
 from diffugen_operator.kube import child_events
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Cache, Object, Resource
-from diffugen_operator.kube.child_events import Watch
+from diffugen_operator.kube.child_events import Watch, Watchable
 from diffugen_operator.kube.dataset_events import Inbox
 from diffugen_operator.kube.work_queue import Key, WorkQueue
 from diffugen_operator.settings import Settings
@@ -23,7 +23,7 @@ KEY = Key("vision", "shapes")
 Event = tuple[str, Object]
 
 
-class Scripted(Cluster):
+class Scripted(Watchable):
     """Watches that end as the test wants; the last one stays open."""
 
     def __init__(self, *watches: list[Event | Exception]) -> None:
@@ -45,7 +45,7 @@ class Scripted(Cluster):
 class Watched:
     """A watch with a cache and a queue to look into."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Watchable) -> None:
         self.cluster, self.cache = cluster, Cache()
         self.queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
         self.cache.put(Resource.DATASETS, a_dataset())

@@ -15,7 +15,7 @@ import aiohttp
 
 from diffugen_api.contract import GROUP, LABEL_MANAGED_BY, MANAGED_BY, PLURAL, VERSION
 from diffugen_operator.kube.cache import Object, Resource
-from diffugen_operator.kube.connection import Connection
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS, Connection
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.settings import Settings
 
@@ -56,6 +56,10 @@ class ApiError(Exception):
 
 class NotLeaderError(Exception):
     """Nothing is written, as another operator may lead by now."""
+
+
+REQUEST_ERRORS = (ApiError, NotLeaderError, *TRANSPORT_ERRORS)
+"""All that a request to the API server may raise."""
 
 
 class Cluster:

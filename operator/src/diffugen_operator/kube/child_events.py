@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Protocol
 
-import aiohttp
-
-from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
+from diffugen_operator.kube.backoff import backoff, jittered
 from diffugen_operator.kube.cache import Object, Resource, version_of
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS
 from diffugen_operator.kube.dataset_events import Inbox
 
 logger = logging.getLogger(__name__)
@@ -28,13 +29,20 @@ GONE = 410
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
+class Watchable(Protocol):
+    """An API server whose objects can be watched."""
+
+    def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Object]]:
+        """Yield the type and the object of each change after `version`, until the API server ends the watch."""
+
+
 class Watch:
     """Watches one kind in one namespace, or in all."""
 
     def __init__(
         self,
         *,
-        cluster: Cluster,
+        cluster: Watchable,
         inbox: Inbox,
         resource: Resource,
         namespace: str | None,
@@ -60,7 +68,7 @@ class Watch:
                 else:
                     failures += 1
                     await self._pause(failures, error, at_least=error.retry_after)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except TRANSPORT_ERRORS as error:
                 failures += 1
                 await self._pause(failures, error)
 
@@ -77,12 +85,12 @@ class Watch:
         while True:
             try:
                 return (await self._relist(self._resource))[self._namespace]
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except REQUEST_ERRORS as error:
                 failures += 1
                 await self._pause(failures, error)
 
     async def _pause(self, failures: int, error: Exception, *, at_least: float = 0) -> None:
-        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** min(failures - 1, 16)) * (0.5 + self._jitter() / 2)
+        pause = jittered(backoff(failures, base=_SHORTEST_PAUSE, limit=_LONGEST_PAUSE), self._jitter())
         pause = max(pause, at_least)
         if failures > 1:  # An idle connection that is cut is nothing to speak of.
             what = self._resource.value

@@ -22,6 +22,9 @@ from diffugen_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+"""What a request raises that gets no answer."""
+
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_SECONDS = 60.0
 

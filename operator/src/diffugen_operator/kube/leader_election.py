@@ -17,15 +17,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import aiohttp
-
-from diffugen_operator.kube.api import ApiError
+from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
 from diffugen_operator.kube.work_queue import Clock
 from diffugen_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-_REQUEST_ERRORS = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
 
 Lease = dict[str, Any]
 """A coordination.k8s.io/v1 Lease, as the API server has it."""
@@ -94,7 +90,7 @@ class Election:
                 raise LeaseLostError(f"not renewed for {self._settings.lease_renew_deadline:g} s")
             try:
                 await self._renew()
-            except _REQUEST_ERRORS as error:
+            except REQUEST_ERRORS as error:
                 logger.warning("The Lease could not be renewed: %r; %.1f s are left.", error, self.left())
 
     async def release(self) -> None:
@@ -106,7 +102,7 @@ class Election:
         within, self._until = self.left(), float("-inf")
         try:
             await self._leases.replace_lease(lease, within=within)
-        except _REQUEST_ERRORS as error:
+        except REQUEST_ERRORS as error:
             logger.warning("The Lease could not be released: %r", error)
 
     async def _tried(self) -> bool:
@@ -116,7 +112,7 @@ class Election:
         except ApiError as error:
             if error.code != 409:  # Else another was faster.
                 logger.warning("The Lease could not be taken: %s", error)
-        except _REQUEST_ERRORS as error:
+        except REQUEST_ERRORS as error:
             logger.warning("The Lease could not be taken: %r", error)
         return False
 

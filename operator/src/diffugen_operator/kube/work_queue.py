@@ -21,6 +21,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from diffugen_operator.kube.backoff import backoff, jittered
+
 URGENT_TURNS = 8
 """Urgent keys in a row while others wait."""
 
@@ -98,7 +100,7 @@ class Schedule:
         Whatever is heard of the key may shorten the pause; where it is `firm`, down to `at_least` and no further.
         """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(self._limit, self._base * 2.0 ** min(failures - 1, 32)) * (0.5 + self._jitter() / 2)
+        pause = jittered(backoff(failures, base=self._base, limit=self._limit), self._jitter())
         pause = max(pause, at_least)
         # An event that came meanwhile may be of our own making; it does not shorten the pause.
         self._again.pop(key, None)

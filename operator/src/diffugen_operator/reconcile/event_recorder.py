@@ -12,10 +12,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-import aiohttp
-
 from diffugen_api.contract import GROUP, KIND, VERSION
-from diffugen_operator.kube.api import ApiError, NotLeaderError
+from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
 from diffugen_operator.observed.dataset import Dataset
 from diffugen_operator.policy.announcements import Announcement
 from diffugen_operator.status.conditions import cut
@@ -65,7 +63,7 @@ class Recorder:
                 return error.retry_after
             if error.code != 409:
                 logger.warning("The Event %s was refused: %s", manifest["reason"], error)
-        except (NotLeaderError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except REQUEST_ERRORS as error:
             logger.warning("The Event %s could not be posted: %r", manifest["reason"], error)
         return 0
 

@@ -13,11 +13,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
-
-from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
 from diffugen_operator.kube.work_queue import Clock
 from diffugen_operator.observed.base import Trouble
+from diffugen_operator.reconcile.requests import KueueRequests
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ ANSWER_SECONDS = 5.0
 class Kueue:
     """Reads Workloads while that is possible."""
 
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        self._cluster, self._clock = cluster, clock
+    def __init__(self, requests: KueueRequests, clock: Clock) -> None:
+        self._requests, self._clock = requests, clock
         self._version = ""
         self._again_at = float("-inf")
         self._quiet_until = float("-inf")
@@ -51,9 +50,9 @@ class Kueue:
             return None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                self._version = self._version or await self._cluster.kueue_version()
-                found = await self._cluster.workloads_of(self._version, namespace, job_uid)
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._version = self._version or await self._requests.kueue_version()
+                found = await self._requests.workloads_of(self._version, namespace, job_uid)
+        except REQUEST_ERRORS as error:
             logger.info("What Kueue says of queued Jobs cannot be read: %s", str(error) or repr(error))
             self._version = ""
             if isinstance(error, ApiError) and error.code in (403, 404):

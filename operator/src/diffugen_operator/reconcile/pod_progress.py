@@ -19,6 +19,8 @@ from math import inf, isfinite
 import aiohttp
 
 from diffugen_api.contract import METRIC_SHARD_DONE, METRIC_SHARD_SAMPLES, METRICS_PORT
+from diffugen_operator.kube.backoff import backoff
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Shard
@@ -129,10 +131,10 @@ class Scraper:
             try:
                 pod.shard = await self.ask(pod.address) or pod.shard
                 pod.silences = 0
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except TRANSPORT_ERRORS as error:
                 # Until a new pod listens, it refuses: that takes no time, and is over soon.
                 pod.silences = 0 if _is_refused(error) else pod.silences + 1
-                pause = min(LONGEST_PAUSE_SECONDS, self._interval * 2.0 ** min(pod.silences, 16))
+                pause = backoff(pod.silences + 1, base=self._interval, limit=LONGEST_PAUSE_SECONDS)
                 pod.due = asyncio.get_running_loop().time() + pause
 
 

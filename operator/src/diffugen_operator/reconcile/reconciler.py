@@ -14,7 +14,7 @@ from datetime import datetime
 from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
-from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
 from diffugen_operator.observed.base import Trouble
@@ -38,7 +38,7 @@ from diffugen_operator.policy.announcements import announcements, images_between
 from diffugen_operator.policy.decide import decide, refused
 from diffugen_operator.reconcile.event_recorder import Recorder
 from diffugen_operator.reconcile.kueue import Kueue
-from diffugen_operator.reconcile.pod_progress import Scraper
+from diffugen_operator.reconcile.requests import PodProgress, Requests
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import READY, find
 from diffugen_operator.status.rendering import dumped, is_halted, merge_patch
@@ -82,8 +82,8 @@ class Reconciler:
         self,
         *,
         cache: Cache,
-        cluster: Cluster,
-        scraper: Scraper,
+        cluster: Requests,
+        scraper: PodProgress,
         recorder: Recorder,
         metrics: Metrics,
         settings: Settings,
