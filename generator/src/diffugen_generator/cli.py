@@ -233,6 +233,49 @@ def label(  # noqa: PLR0917 - a command's options
     _guarded(do, debug=debug, as_json=as_json)
 
 
+@app.command("import")
+def import_(  # noqa: PLR0917 - a command's options
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A configuration file of DiffuGen (JSON).", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the manifest here; stdout where absent.", show_default=False),
+    ] = None,
+    syntax: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none",
+            help="Weights in prompts, ++ and (…:1.4). auto applies them, as they were meant; none gives them to the "
+            "model as text, as DiffuGen does.",
+        ),
+    ] = "auto",
+    model: Annotated[str, typer.Option(help="A model in place of the file's: builtin://NAME, hf://…, a folder.")] = "",
+    detector: Annotated[str, typer.Option(help="A segmenter of transformers in place of the file's label_model.")] = "",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="DiffuGen's folder, which the file's relative paths start from.", show_default=False),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Convert a configuration file of DiffuGen to a manifest, with a comment on each value that changed its meaning."""
+
+    def do() -> None:
+        from diffugen_api.errors import SpecError  # noqa: PLC0415
+        from diffugen_generator.commands.import_config import import_config  # noqa: PLC0415
+        from diffugen_generator.importers.manifest_draft import Options  # noqa: PLC0415
+
+        if syntax not in {"auto", "none"}:
+            raise SpecError("UnknownSyntax", f"--syntax: {syntax!r} is neither auto nor none; give one of them.")
+        text = import_config(config, Options("none" if syntax == "none" else "auto", model, detector), root)
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            output.write_text(text, encoding="utf-8")
+
+    _guarded(do, debug=debug, as_json=False)
+
+
 @worker.command("plan")
 def worker_plan(order: OrderFile = None, store: StoreFolder = None) -> None:
     """Find what is missing and write it down as shards."""
