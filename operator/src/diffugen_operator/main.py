@@ -7,14 +7,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import NoReturn
 
 import kopf
 
 from diffugen_operator import __version__
 from diffugen_operator.process import Operator
-from diffugen_operator.settings import ENV_PREFIX, Settings, described, shown
+from diffugen_operator.settings import Settings, defaults, described, flag_of, variable_of
 from diffugen_operator.telemetry.logs import configure
 from diffugen_operator.telemetry.probes import ListenError
 
@@ -25,12 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = vars(parser.parse_args(arguments))
     if flags.pop("all_namespaces"):
         if flags["namespaces"] is not None:
-            parser.error("--all-namespaces and --namespace say different things: give one of them")
+            parser.error("--all-namespaces and --namespace contradict each other: give one of them")
         flags["namespaces"] = ""
     elif flags["namespaces"] is not None and not flags["namespaces"].strip(", "):
-        parser.error("--namespace names none: name one, or say --all-namespaces")
+        parser.error("--namespace is empty: name a namespace, or use --all-namespaces")
     try:
-        settings = Settings.read(os.environ, flags)
+        settings = Settings.read(flags)
     except ValueError as error:
         parser.error(str(error))
     configure(log_format=settings.log_format, level=settings.log_level)
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong with flags or environment, and end as sysexits.h has it."""
+        """Print in one line what is wrong with a flag or variable, and exit with EX_USAGE of sysexits.h."""
         self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
 
 
@@ -52,18 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="diffugen-operator",
         description="Turns LabeledDatasets into Jobs and published datasets.",
-        epilog=f"Every flag can also be an environment variable: --http-port is {ENV_PREFIX}HTTP_PORT.",
+        epilog=f"Every flag can also be an environment variable: --http-port is {variable_of('http_port')}.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--all-namespaces", "-A", action="store_true", help="Serve all namespaces (the default).")
     explained = described()
-    for field in fields(Settings):
-        names = ["--namespace", "-n"] if field.name == "namespaces" else []
+    for name, default in defaults().items():
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            *names,
-            dest=field.name,
+            flag_of(name),
+            *(["--namespace", "-n"] if name == "namespaces" else []),
+            dest=name,
             metavar="VALUE",
-            help=f"{explained[field.name]} [{shown(field.default)}]".replace("%", "%%"),
+            help=f"{explained[name]} [{default}]".replace("%", "%%"),
         )
     return parser

@@ -1,35 +1,75 @@
-"""All that can be configured, in one object.
+"""All settings of the operator, in one object.
 
-Every attribute is an environment variable (`DIFFUGEN_` and its name in capitals) and a flag (`--` and its
-name with dashes); the flag wins. Times are in seconds.
+Every attribute is an environment variable (`DIFFUGEN_` and its name in capitals) and a flag (`--` and its name with
+dashes). The flag takes precedence. Times are in seconds.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from math import isfinite
-from typing import Any, Self, get_type_hints
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from diffugen_api.v1alpha1 import S3
 from diffugen_operator import __version__
 
 ENV_PREFIX = "DIFFUGEN_"
 _SINGULAR = f"{ENV_PREFIX}NAMESPACE"
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a valid value is, for the error message about an invalid one."""
+
+    text: str
+
+
+def _separated(value: object) -> object:
+    """Split a comma-separated text; the first of equal names is kept."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+Count = Annotated[int, Field(ge=1), Wanted("a whole number, 1 or more")]
+WholeNumber = Annotated[int, Wanted("a whole number")]
+WholeSeconds = Annotated[int, Field(ge=0, lt=2**31), Wanted("a whole number of seconds, 0 or more")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Wanted("a number of seconds above 0")]
+SecondsOrNever = Annotated[float, Field(ge=0, allow_inf_nan=False), Wanted("a number of seconds, 0 or more")]
+SomeSeconds = Annotated[float, Wanted("a number of seconds")]
+Port = Annotated[int, Field(ge=0, le=65535), Wanted("a port, 0 to 65535")]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Wanted("one of DEBUG, INFO, WARNING, ERROR")]
+LogFormat = Annotated[Literal["text", "json"], Wanted("one of text, json")]
+Namespaces = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=f"^{_LABEL}$")], ...],
+    NoDecode,
+    BeforeValidator(_separated),
+    Wanted("names of namespaces (lower-case letters, digits and '-'), comma-separated"),
+]
+OptionalNamespace = Annotated[
+    str, StringConstraints(pattern=f"^({_LABEL})?$"), Wanted("the name of a namespace, or nothing")
+]
+ConfigMapName = Annotated[
+    str,
+    StringConstraints(max_length=253, pattern=rf"^({_LABEL}(\.{_LABEL})*)?$"),
+    Wanted("the name of a ConfigMap, or nothing"),
+]
+
+
+class Settings(BaseSettings):
     """How the operator runs."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, use_attribute_docstrings=True)
 
     kubeconfig: str = ""
     """A kubeconfig file; where empty, $KUBECONFIG, then the pod's service account, then ~/.kube/config."""
 
-    namespaces: tuple[str, ...] = ()
+    namespaces: Namespaces = ()
     """The namespaces to serve, comma-separated; none means all of them (which needs a ClusterRole)."""
 
     generator_image: str = f"diffugen/generator:{__version__}"
@@ -56,113 +96,126 @@ class Settings:
     """The default store's Secret (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), which every namespace with datasets must
     hold under this name. Empty: the pods' own credentials, as of their service account."""
 
-    ca_config_map: str = ""
+    ca_config_map: ConfigMapName = ""
     """A ConfigMap in every namespace with datasets, whose key `ca.crt` holds the certificates that pods trust instead
     of the usual ones, in PEM. Empty: the usual ones."""
 
-    job_ttl: int = 3600
+    job_ttl: WholeSeconds = 3600
     """How long finished Jobs and their pods (their logs) are kept; what they did is in the status by then."""
 
-    termination_grace: int = 120
+    termination_grace: WholeSeconds = 120
     """What a worker may take on SIGTERM to finish its batch and upload it."""
 
-    workers: int = 8
+    workers: Count = 8
     """How many datasets are reconciled at the same time."""
 
-    resync_interval: float = 600.0
+    resync_interval: Seconds = 600.0
     """How often everything is listed and looked at anew, in case a watch lost something."""
 
-    watch_silence: float = 70.0
+    watch_silence: Seconds = 70.0
     """A watch that says nothing for so long is taken for broken, whatever TCP says of it, and begun anew; a sound
     one brings a bookmark about once a minute."""
 
-    scrape_interval: float = 5.0
+    scrape_interval: Seconds = 5.0
     """How often the pods of a running stage are asked for their progress."""
 
-    scrape_timeout: float = 2.0
+    scrape_timeout: Seconds = 2.0
     """How long one pod may take to answer; a pod that does not is counted as before, and asked less often."""
 
-    scrape_concurrency: int = 32
+    scrape_concurrency: Count = 32
     """How many pods are asked at the same time, over all datasets; of those that said nothing, a quarter of it."""
 
-    progress_interval: float = 10.0
+    progress_interval: Seconds = 10.0
     """Least time between two status writes of a dataset that bring nothing but new numbers."""
 
-    no_progress_after: float = 1800.0
+    no_progress_after: SecondsOrNever = 1800.0
     """A run in which nothing has moved for so long is called Stalled, until something moves; 0: never."""
 
-    clean_up_timeout: float = 1800.0
+    clean_up_timeout: Seconds = 1800.0
     """How long the clean-up of a deleted dataset (`deletionPolicy: Delete`) may take, from its begin or the last retry,
     before the resource is let go all the same, with an Event that says what is left."""
 
-    backoff_base: float = 0.5
+    backoff_base: Seconds = 0.5
     """The pause after a failed reconcile; doubled with every failure that follows, with jitter."""
 
-    backoff_limit: float = 120.0
+    backoff_limit: Seconds = 120.0
     """The longest pause after a failed reconcile."""
 
-    request_timeout: float = 30.0
+    request_timeout: Seconds = 30.0
     """How long one request to the API server may take (watches excepted)."""
 
-    lease_namespace: str = ""
+    lease_namespace: OptionalNamespace = ""
     """Where the Lease lies by which one of several operators is the leader, the only one that works; best
     the operator's own namespace. Empty: no election; two processes must not run then."""
 
     lease_name: str = "diffugen-operator"
     """The Lease's name. Operators that serve different namespaces need different ones."""
 
-    lease_duration: int = 15
+    lease_duration: WholeNumber = 15
     """How long a Lease that is not renewed is respected: the longest that nobody leads after a crash, with
     lease_retry added."""
 
-    lease_renew_deadline: float = 10.0
+    lease_renew_deadline: SomeSeconds = 10.0
     """A leader that could not renew its Lease for so long writes nothing more and ends; less than
     lease_duration, by more than a request to the API server may be on its way."""
 
-    lease_retry: float = 2.0
+    lease_retry: SomeSeconds = 2.0
     """How often a leader renews its Lease, and a standby looks at it; less than lease_renew_deadline."""
 
     http_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus reach the pod by its address
     """Where /livez, /readyz and /metrics listen."""
 
-    http_port: int = 0
+    http_port: Port = 0
     """The port of /livez, /readyz and /metrics; 0 takes a free one, which is logged."""
 
-    stuck_after: float = 300.0
+    stuck_after: Seconds = 300.0
     """A reconcile that takes longer, or a dataset that waits longer for one, makes /livez fail."""
 
-    log_format: str = "text"
+    log_format: LogFormat = "text"
     """text, or json: one object a line."""
 
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
 
     @classmethod
-    def read(cls, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Self:
-        """Return the settings from the environment and, before it, flags; names the one that is at fault."""
-        values: dict[str, Any] = {}
-        types = get_type_hints(cls)
-        for field in fields(cls):
-            text = flags.get(field.name)
-            if text is None:
-                text = _from_environment(environment, field.name)
-            if text is None:
-                continue
-            try:
-                values[field.name] = _parse(text, types[field.name])
-            except ValueError:
-                raise _fault(field.name, text, _KINDS[types[field.name]]) from None
-        return cls(**values)
+    def read(cls, flags: Mapping[str, str | None]) -> Self:
+        """Return the settings from the flags, then the environment. Raises ValueError that names the invalid one."""
+        given = {name: text for name, text in flags.items() if text is not None}
+        if "namespaces" not in given and (singular := os.environ.get(_SINGULAR)) is not None:
+            # Whoever serves one namespace writes the singular. If it were ignored, all namespaces would be served.
+            plural = os.environ.get(f"{_SINGULAR}S")
+            if plural not in (None, singular):
+                raise ValueError(f"{_SINGULAR} ({singular!r}) and {_SINGULAR}S ({plural!r}) differ: set one of them")
+            given["namespaces"] = singular
+        values: dict[str, Any] = given
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            if not fault["loc"]:
+                raise ValueError(str(fault["ctx"]["error"])) from None
+            raise _invalid(str(fault["loc"][0]), fault["input"]) from None
 
-    def __post_init__(self) -> None:
-        """Refuse what can never work."""
-        for names, fits, wanted in _BOUNDS:
-            for name in names:
-                if not fits(value := getattr(self, name)):
-                    raise _fault(name, ",".join(value) if isinstance(value, tuple) else value, wanted)
-        self._check_default_store()
+    @model_validator(mode="after")
+    def _lease_times_are_in_order(self) -> Self:
         if not 0 < self.lease_retry < self.lease_renew_deadline < self.lease_duration:
             raise ValueError("lease_retry must be less than lease_renew_deadline, and that less than lease_duration")
+        return self
+
+    @model_validator(mode="after")
+    def _default_store_is_valid(self) -> Self:
+        if not self.store_endpoint:
+            for name in ("store_bucket", "store_prefix", "store_secret"):
+                if value := getattr(self, name):
+                    message = f"{flag_of(name)} is {value!r}, but there is no default store: set --store-endpoint too"
+                    raise ValueError(message)
+            return self
+        try:
+            _ = self.default_store
+        except ValidationError as error:
+            name, wanted = _STORE_FIELDS[str(error.errors(include_url=False)[0]["loc"][0])]
+            raise _invalid(name, getattr(self, name), wanted) from None
+        return self
 
     @property
     def default_store(self) -> S3 | None:
@@ -179,107 +232,47 @@ class Settings:
             }
         )
 
-    def _check_default_store(self) -> None:
-        if not self.store_endpoint:
-            for name in ("store_bucket", "store_prefix", "store_secret"):
-                if value := getattr(self, name):
-                    flag = f"--{name.replace('_', '-')}"
-                    raise ValueError(f"{flag} is {value!r}, but there is no default store: set --store-endpoint too")
-            return
-        try:
-            _ = self.default_store
-        except ValidationError as error:
-            name, wanted = _STORE_FIELDS[str(error.errors(include_url=False)[0]["loc"][0])]
-            raise _fault(name, getattr(self, name), wanted) from None
-
-
-_KINDS = {int: "a whole number", float: "a number of seconds"}
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_FORMATS = ("text", "json")
-_TIMES = (
-    "resync_interval",
-    "watch_silence",
-    "scrape_interval",
-    "scrape_timeout",
-    "progress_interval",
-    "clean_up_timeout",
-    "backoff_base",
-    "backoff_limit",
-    "request_timeout",
-    "stuck_after",
-)
 
 _STORE_FIELDS = {
     "endpoint": ("store_endpoint", "scheme, host and port, as http://minio.storage:9000"),
-    "bucket": ("store_bucket", "a bucket's name (3 to 63 small letters, digits, dots and dashes)"),
+    "bucket": ("store_bucket", "a bucket's name (3 to 63 lower-case letters, digits, dots and dashes)"),
     "prefix": ("store_prefix", "a folder (letters, digits, and . _ - /), without . or .. as a part"),
     "region": ("store_region", "a region's name of at most 63 characters"),
     "secretRef": ("store_secret", "a Secret's name, or nothing"),
 }
-"""The fields of `output.s3`: which setting has them of the default store, and what it has to fulfil."""
-
-_BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("workers", "scrape_concurrency"), lambda value: value >= 1, "1 or more"),
-    (("job_ttl", "termination_grace"), lambda value: 0 <= value < 2**31, "a number of seconds, 0 or more"),
-    (_TIMES, lambda value: isfinite(value) and value > 0, "a number of seconds above 0"),
-    (("no_progress_after",), lambda value: isfinite(value) and value >= 0, "a number of seconds, 0 or more"),
-    (("http_port",), lambda value: 0 <= value <= 65535, "a port, 0 to 65535"),
-    (("log_level",), lambda value: value in _LEVELS, f"one of {', '.join(_LEVELS)}"),
-    (("log_format",), lambda value: value in _FORMATS, f"one of {', '.join(_FORMATS)}"),
-    (
-        ("namespaces",),
-        lambda value: all(_LABEL.fullmatch(name) for name in value),
-        "names of namespaces (small letters, digits and dashes), comma-separated",
-    ),
-    (
-        ("ca_config_map",),
-        lambda value: not value or (len(value) <= 253 and bool(_SUBDOMAIN.fullmatch(value))),
-        "a ConfigMap's name, or nothing",
-    ),
-    (("lease_namespace",), lambda value: not value or bool(_LABEL.fullmatch(value)), "a namespace's name, or nothing"),
-)
-"""Settings, what each has to fulfil, and how that is said."""
+"""For each field of `output.s3`, the setting that holds it for the default store, and what a valid value is."""
 
 
-def _fault(name: str, value: object, wanted: str) -> ValueError:
-    flag = f"--{name.replace('_', '-')}"
-    return ValueError(f"{flag} ({ENV_PREFIX}{name.upper()}) is {str(value)!r}: set it to {wanted}")
+def _invalid(name: str, value: object, wanted: str = "") -> ValueError:
+    wanted = wanted or next(m.text for m in Settings.model_fields[name].metadata if isinstance(m, Wanted))
+    return ValueError(f"{flag_of(name)} ({variable_of(name)}) is {str(value)!r}: set it to {wanted}")
 
 
-def _from_environment(environment: Mapping[str, str], name: str) -> str | None:
-    text = environment.get(ENV_PREFIX + name.upper())
-    # Who names one namespace writes the singular; unheeded, it would mean that all of them are served.
-    other = environment.get(_SINGULAR) if name == "namespaces" else None
-    if text is not None and other is not None and text != other:
-        raise ValueError(f"{_SINGULAR} ({other!r}) and {_SINGULAR}S ({text!r}) say different things: set one of them")
-    return other if text is None else text
+def flag_of(name: str) -> str:
+    """Return a setting's flag."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable_of(name: str) -> str:
+    """Return a setting's environment variable."""
+    return ENV_PREFIX + name.upper()
 
 
 def described() -> dict[str, str]:
     """Return what each setting means: the text below it, above."""
-    text = inspect.getsource(Settings)
-    found = re.findall(r'^    (\w+): [^\n]+\n    """(.*?)"""', text, re.MULTILINE | re.DOTALL)
-    return {name: " ".join(words.split()) for name, words in found}
+    return {name: " ".join((field.description or "").split()) for name, field in Settings.model_fields.items()}
+
+
+def defaults() -> dict[str, str]:
+    """Return the default of each setting as one would write it."""
+    fields = {name: field.default for name, field in Settings.model_fields.items()}
+    return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in fields.items()}
 
 
 def table() -> str:
     """Return all settings as a Markdown table: flag, environment variable, default, meaning."""
     explained, rows = described(), ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |"]
-    for field in fields(Settings):
-        flag, default = f"`--{field.name.replace('_', '-')}`", shown(field.default).replace(__version__, "VERSION")
-        variable = f"`{ENV_PREFIX}{field.name.upper()}`"
-        rows.append(f"| {flag} | {variable} | {f'`{default}`' if default else ''} | {explained[field.name]} |")
+    for name, value in defaults().items():
+        default = f"`{value.replace(__version__, 'VERSION')}`" if value else ""
+        rows.append(f"| `{flag_of(name)}` | `{variable_of(name)}` | {default} | {explained[name]} |")
     return "\n".join(rows)
-
-
-def shown(default: object) -> str:
-    """Return a default as one would write it."""
-    return ",".join(default) if isinstance(default, tuple) else str(default)
-
-
-def _parse(text: str, kind: Any) -> Any:
-    if kind in (int, float, str):
-        return kind(text)
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

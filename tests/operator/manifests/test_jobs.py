@@ -177,7 +177,7 @@ def test_the_steps_that_read_models_share_their_cache_and_stay_restricted() -> N
 
 def test_every_pod_trusts_the_authorities_that_the_operator_names() -> None:
     run = a_run()
-    run = replace(run, settings=replace(run.settings, ca_config_map="team-ca"))
+    run = replace(run, settings=run.settings.model_copy(update={"ca_config_map": "team-ca"}))
 
     for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1), jobs.publish_job(run), jobs.delete_job(run)):
         pod, container = pod_of(job), generator_of(job)
