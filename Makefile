@@ -8,6 +8,7 @@ MEMBERS := crds operator generator devcluster
 SOURCES := $(MEMBERS) tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
+TEST_TOOLS := helm kueue versitygw
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 .DEFAULT_GOAL := help
@@ -21,7 +22,7 @@ demo: venv ## A throwaway Kubernetes, the operator, and examples/shapes.yaml fro
 	$(BIN)/devcluster demo examples/shapes.yaml
 
 test: venv ## Run every test (builds the throwaway Kubernetes first, once)
-	$(BIN)/devcluster binaries
+	$(BIN)/devcluster binaries $(TEST_TOOLS:%=--tool %)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: venv ## Run the fault tests once for each seed (SEEDS="1 2 3"), until the first failure

@@ -1,18 +1,21 @@
 """The programs of a cluster, compiled once from pinned modules and kept in a cache.
 
 `modules/` has Go modules whose go.mod and go.sum pin every byte that is compiled. A cache directory is named by
-a hash of those files and of the build flags, so a new pin never meets an old binary. Helm has a directory of
-its own: no cluster needs it, and its pin moves without a new build of Kubernetes. A lock lets one builder work
-while others wait for it; a binary appears under its name only when it is complete.
+a hash of those files and of the build flags, so a new pin never meets an old binary. Each tool that no cluster
+needs (`Tool`) has a directory of its own, so its pin moves without a new build of Kubernetes. A lock lets one builder
+work while others wait for it; a binary appears under its name only when it is complete.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from devcluster import toolchain
@@ -59,22 +62,31 @@ _KUBERNETES = Module(
 )
 _MINIO = Module(name="minio", ldflags="-s -w", packages={"minio": "github.com/minio/minio"})
 _ALL_MODULES = (_KUBERNETES, _MINIO)
-HELM_VERSION = "v3.22.0"
-_HELM = Module(
-    name="helm",
-    ldflags=" ".join(
-        [
-            f"-s -w -X helm.sh/helm/v3/internal/version.version={HELM_VERSION}",
-            # What `helm template` and `helm lint` take for the cluster's version where there is no cluster.
-            *(
-                f"-X helm.sh/helm/v3/{package}.k8sVersion{part}={number}"
-                for package in ("pkg/lint/rules", "pkg/chartutil")
-                for part, number in zip(("Major", "Minor"), KUBERNETES_VERSION[1:].split(".")[:2], strict=True)
-            ),
-        ]
-    ),
-    packages={"helm": "helm.sh/helm/v3/cmd/helm"},
-)
+_HELM_VERSION = "v3.22.0"
+
+
+class Tool(Enum):
+    """A program that tests use beside the cluster, compiled when it is first asked for."""
+
+    HELM = Module(
+        name="helm",
+        ldflags=" ".join(
+            [
+                f"-s -w -X helm.sh/helm/v3/internal/version.version={_HELM_VERSION}",
+                # What `helm template` and `helm lint` take for the cluster's version where there is no cluster.
+                *(
+                    f"-X helm.sh/helm/v3/{package}.k8sVersion{part}={number}"
+                    for package in ("pkg/lint/rules", "pkg/chartutil")
+                    for part, number in zip(("Major", "Minor"), KUBERNETES_VERSION[1:].split(".")[:2], strict=True)
+                ),
+            ]
+        ),
+        packages={"helm": "helm.sh/helm/v3/cmd/helm"},
+    )
+    KUEUE = Module(name="kueue", ldflags="-s -w", packages={"kueue": "sigs.k8s.io/kueue/cmd/kueue"})
+    VERSITYGW = Module(
+        name="versitygw", ldflags="-s -w", packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"}
+    )
 
 
 @dataclass(frozen=True)
@@ -120,14 +132,31 @@ def ensure_binaries(report: Reporter) -> Binaries:
     return _binaries(directory, kubectl)
 
 
-def ensure_helm(report: Reporter) -> Path:
-    """Helm, compiled first if the cache lacks it: always this version, whatever the PATH has."""
-    directory = cache_directory([_HELM])
-    if _missing(directory, with_kubectl=False, modules=[_HELM]):
+def ensure_tool(tool: Tool, report: Reporter) -> Path:
+    """The folder with the tool's programs, compiled first if the cache lacks them, whatever the PATH has."""
+    module = tool.value
+    directory = cache_directory([module])
+    if _missing(directory, with_kubectl=False, modules=[module]):
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory / ".lock", report.line):
-            _build_missing(_HELM, directory, with_kubectl=False, report=report)
-    return directory / "helm"
+            _build_missing(module, directory, with_kubectl=False, report=report)
+    return directory
+
+
+def module_source(tool: Tool, module: str, report: Reporter) -> Path:
+    """The folder with the sources of a Go module that the tool is built from, such as its CRDs and RBAC."""
+    go = toolchain.find_go(
+        at_least=toolchain.required_version(tool.value.directory / "go.mod"), cache=cache_root(), say=report.line
+    )
+    downloaded = subprocess.run(
+        [go, "mod", "download", "-json", module],
+        cwd=tool.value.directory,
+        env=toolchain.go_environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Path(json.loads(downloaded.stdout)["Dir"])
 
 
 def _binaries(directory: Path, kubectl: str | None) -> Binaries:

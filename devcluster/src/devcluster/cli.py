@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from devcluster.binaries import cache_directory, ensure_binaries, ensure_helm
+from devcluster.binaries import Tool, cache_directory, ensure_binaries, ensure_tool
 from devcluster.building import ConsoleReporter
 from devcluster.cluster import Cluster
 from devcluster.ending import ClusterError, take_down
@@ -91,13 +91,15 @@ def bucket(bucket: Annotated[str, typer.Argument(help="The bucket's name.")], na
 
 
 @app.command()
-def binaries() -> None:
-    """Build the programs that a cluster consists of, and Helm, if the cache lacks them, and print where they are."""
+def binaries(
+    tool: Annotated[list[str], typer.Option(help="A tool of the tests, too: helm, kueue, versitygw.")] = [],  # noqa: B006
+) -> None:
+    """Build the programs that a cluster consists of, if the cache lacks them, and print where they are."""
     report = ConsoleReporter()
     ensure_binaries(report)
-    helm = ensure_helm(report)
     typer.echo(cache_directory())
-    typer.echo(helm.parent)
+    for name in tool:
+        typer.echo(ensure_tool(Tool[name.upper()], report))
 
 
 @app.command()
