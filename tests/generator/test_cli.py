@@ -101,9 +101,9 @@ def test_validate_names_every_fault(tmp_path: Path) -> None:
     assert ended.stdout == ""
     assert ended.stderr.splitlines() == [
         f"✘ {file}: 3 faults",
-        "  spec.image.width: it has to be a multiple of 8 (it is 100)",
+        "  spec.image.width: 100 is not a whole number from 64 to 2048 that is a multiple of 8: write 96 or 104",
         "  spec.image.heigth: there is no such field; did you mean 'height'?",
-        "  spec.seed: it has to be greater than or equal to 0 (it is -1)",
+        "  spec.seed: -1 is not a whole number from 0 to 9007199254740991: write 0 or more",
     ]
 
 
@@ -148,7 +148,7 @@ def test_faults_for_machines(tmp_path: Path) -> None:
 
     assert ended.returncode == 64
     told = json.loads(ended.stdout)
-    message = "it has to be greater than or equal to 0 (it is -1)"
+    message = "-1 is not a whole number from 0 to 9007199254740991: write 0 or more"
     assert told["reason"] == "InvalidSpec"
     assert told["faults"] == [{"path": "spec.seed", "message": message}]
 

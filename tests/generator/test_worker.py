@@ -201,7 +201,7 @@ def test_a_stage_has_to_be_named_and_numbered(pod: Pod, more: dict[str, Any], re
     ("write", "reason", "words"),
     [
         (lambda path: path.unlink(), "NoOrder", "cannot be read"),
-        (lambda path: path.write_text("{"), "InvalidOrder", "is not one"),
+        (lambda path: path.write_text("{"), "InvalidOrder", "is not "),
         (lambda path: path.write_text('{"namespace": "a", "name": "b"}'), "InvalidOrder", "revision"),
     ],
 )

@@ -9,6 +9,7 @@ code then says that the rest is for the next try.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -31,6 +32,7 @@ from diffugen_api.contract import (
     ShardCounts,
     Step,
 )
+from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
 from diffugen_generator.exit_codes import CRASHED, outcome_of
@@ -175,13 +177,17 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
     if path is None:
         raise SpecError("NoOrder", f"there is no work order: give --order FILE, or set {ENV_ORDER}.")
     try:
-        return WorkOrder.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise SpecError("NoOrder", f"the work order {path} cannot be read: {error.strerror}.") from error
+    try:
+        data = json.loads(text)
+        return WorkOrder.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SpecError("InvalidOrder", f"the work order {path} is not one: {where}: {first['msg']}.") from error
+        fault = first_of(faults_of(error, WorkOrder, data))
+        raise SpecError("InvalidOrder", f"the work order {path} is not valid: {fault}") from error
+    except ValueError as error:
+        raise SpecError("InvalidOrder", f"the work order {path} is not JSON: {error}.") from error
 
 
 def _open(order: WorkOrder, folder: Path | None) -> Store:

@@ -57,48 +57,48 @@ def test_the_example_is_good() -> None:
     [
         pytest.param(
             {"image": {"width": 100}},
-            "spec.image.width: it has to be a multiple of 8 (it is 100)",
+            "spec.image.width: 100 is not a whole number from 64 to 2048 that is a multiple of 8: write 96 or 104",
             id="not a multiple",
         ),
         pytest.param(
             {"image": {"width": 8}},
-            "spec.image.width: it has to be greater than or equal to 64 (it is 8)",
+            "spec.image.width: 8 is not a whole number from 64 to 2048 that is a multiple of 8: write 64 or more",
             id="too small",
         ),
         pytest.param(
             {"image": {"format": "gif"}},
-            "spec.image.format: 'gif' is not one of 'png', 'jpeg' or 'webp'",
+            "spec.image.format: 'gif' is not png, jpeg or webp: write one of them",
             id="not one of",
         ),
         pytest.param(
             {"image": {"heigth": 64}},
-            "spec.image.heigth: there is no such field; did you mean 'height'?",
+            "spec.image.heigth: there is no such field: did you mean 'height'?",
             id="a slip of the pen",
         ),
         pytest.param(
             {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "guidance": 3}}]},
-            "spec.stages[0].txt2img.guidance: there is no such field; did you mean 'guidanceScale'?",
+            "spec.stages[0].txt2img.guidance: there is no such field: did you mean 'guidanceScale'?",
             id="a slip in a list",
         ),
         pytest.param(
             {"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "data", "secret": {}}}},
-            "spec.output.s3.secret: there is no such field; did you mean 'secretRef'?",
+            "spec.output.s3.secret: there is no such field: did you mean 'secretRef'?",
             id="a slip in an optional part",
         ),
         pytest.param(
             {"run": {"xyz": 1}},
-            "spec.run.xyz: there is no such field; there are samplesPerShard, parallelism, queueName, resources, "
-            "image, podTemplate, backoffLimitPerShard, activeDeadlineSeconds",
+            "spec.run.xyz: there is no such field: remove it, or write one of samplesPerShard, parallelism, "
+            "queueName, resources, image, podTemplate, backoffLimitPerShard, activeDeadlineSeconds",
             id="nothing like it",
         ),
         pytest.param(
             {"output": {"s3": {"endpoint": "minio:9000", "bucket": "data"}}},
-            "spec.output.s3.endpoint: 'minio:9000' does not match ",
+            "spec.output.s3.endpoint: 'minio:9000' is not http:// or https://, a host and a port, such as ",
             id="a pattern",
         ),
         pytest.param(
             {"stages": []},
-            "spec.stages: it needs 1 or more (it has 0)",
+            "spec.stages: it has 0 entries and needs 1 or more: add one",
             id="no stage",
         ),
         pytest.param(
@@ -137,7 +137,7 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"classes": [{"name": "ball", "synonyms": [" "]}]},
-            "spec.classes[0].synonyms[0]: ' ' is blank, or begins or ends with a blank: remove that",
+            "spec.classes[0].synonyms[0]: ' ' is not text without white space at its ends: change it",
             id="a blank synonym",
         ),
         pytest.param(
@@ -208,7 +208,7 @@ def test_names_are_those_of_kubernetes(tmp_path: Path, name: object) -> None:
     document = manifest()
     document["metadata"]["name"] = name
 
-    assert faults_of(tmp_path, document)[0].startswith(f"metadata.name: {name!r} is no name")
+    assert faults_of(tmp_path, document)[0].startswith(f"metadata.name: {name!r} is not a valid name: use")
 
 
 def test_other_documents_are_passed_over(tmp_path: Path) -> None:
@@ -226,20 +226,20 @@ def test_faults_of_several_datasets_are_told_apart(tmp_path: Path) -> None:
     wrong["metadata"]["name"] = "wrong"
 
     assert faults_of(tmp_path, manifest(), wrong) == [
-        "wrong: spec.seed: it has to be greater than or equal to 0 (it is -1)"
+        "wrong: spec.seed: -1 is not a whole number from 0 to 9007199254740991: write 0 or more"
     ]
 
 
 def test_a_file_without_a_dataset_is_told(tmp_path: Path) -> None:
-    assert faults_of(tmp_path, {"kind": "Secret"}) == ["kind: there is no LabeledDataset in it (but: Secret)"]
+    assert faults_of(tmp_path, {"kind": "Secret"}) == ["kind: the file has no LabeledDataset: it has the kind 'Secret'"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("spec: [", "it is not YAML: line 1, column 8"),
-        ("", "there is no LabeledDataset in it (but: nothing)"),
-        ("- a\n- b\n", "there is no LabeledDataset in it (but: no mapping)"),
+        ("", "the file has no LabeledDataset: it has nothing"),
+        ("- a\n- b\n", "the file has no LabeledDataset: it has a document that is not a map"),
     ],
 )
 def test_what_is_no_manifest_is_told(tmp_path: Path, text: str, words: str) -> None:

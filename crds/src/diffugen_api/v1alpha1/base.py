@@ -30,6 +30,6 @@ def unique_names(what: str) -> dict[str, str]:
 
 
 class Model(BaseModel):
-    """Base of the API's models: camelCase outside, unknown fields refused, values frozen."""
+    """Base of the API's models: camelCase outside, unknown fields refused, types as the CRD has them, values frozen."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True)

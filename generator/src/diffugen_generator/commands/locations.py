@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from diffugen_api.faults import faults_of, first_of
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.store.folder import FolderStore
@@ -38,8 +39,8 @@ def _bucket(place: str, endpoint: str) -> S3:
     if not endpoint:
         raise SpecError("NoEndpoint", f"{place}: say where the store is: --endpoint, or AWS_ENDPOINT_URL.")
     parts = urlsplit(place)
+    data = {"endpoint": endpoint, "bucket": parts.netloc, "prefix": parts.path.strip("/")}
     try:
-        return S3(endpoint=endpoint, bucket=parts.netloc, prefix=parts.path.strip("/"))
+        return S3.model_validate(data)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise SpecError("InvalidStore", f"{place}: {fault['loc'][0]}: {fault['msg']}.") from None
+        raise SpecError("InvalidStore", f"{place}: {first_of(faults_of(error, S3, data))}") from None

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from diffugen_api import layout
 from diffugen_api.contract import Published, ShardCounts, StagePlan
 from diffugen_api.derived_prompts import vocabulary_of
+from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
@@ -100,9 +101,7 @@ def spec_of(
     try:
         spec = LabeledDatasetSpec.model_validate(data)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise SpecError("InvalidSettings", f"{where}: {fault['msg']}.") from None
+        raise SpecError("InvalidSettings", first_of(faults_of(error, LabeledDatasetSpec, data, path="spec"))) from None
     attention = spec.labeling.attention
     if attention is not None and attention.capture == "inline":
         raise SpecError(

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from diffugen_api.contract import FINALIZER, RETRY_ANNOTATION
+from diffugen_api.faults import faults_of, first_of
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
@@ -36,10 +37,11 @@ class InvalidSpec:
 
 def read_spec(raw: Raw, default_store: S3 | None = None) -> Wanted | InvalidSpec:
     """Read a dataset's spec, with the default store where it names none; say what is wrong with it otherwise."""
+    data = raw.get("spec") or {}
     try:
-        spec = LabeledDatasetSpec.model_validate(raw.get("spec") or {})
+        spec = LabeledDatasetSpec.model_validate(data)
     except ValidationError as error:
-        return InvalidSpec(reasons.INVALID_SPEC, _first_fault(error))
+        return InvalidSpec(reasons.INVALID_SPEC, first_of(faults_of(error, LabeledDatasetSpec, data, path="spec")))
     if spec.output.s3 is None and default_store is not None:
         spec = spec.model_copy(update={"output": spec.output.model_copy(update={"s3": default_store})})
     if spec.output.s3 is None:
@@ -49,13 +51,6 @@ def read_spec(raw: Raw, default_store: S3 | None = None) -> Wanted | InvalidSpec
         )
         return InvalidSpec(reasons.STORE_NOT_SET, message)
     return Wanted(spec, revision_of(spec), store_of(spec))
-
-
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in faults[0]["loc"])
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"spec{path}: {faults[0]['msg']}{more}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
