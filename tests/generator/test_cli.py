@@ -102,7 +102,7 @@ def test_validate_names_every_fault(tmp_path: Path) -> None:
     assert ended.stderr.splitlines() == [
         f"✘ {file}: 3 faults",
         "  spec.image.width: 100 is not a whole number from 64 to 2048 that is a multiple of 8: write 96 or 104",
-        "  spec.image.heigth: there is no such field; did you mean 'height'?",
+        "  spec.image.heigth: there is no such field: did you mean 'height'?",
         "  spec.seed: -1 is not a whole number from 0 to 9007199254740991: write 0 or more",
     ]
 
