@@ -70,10 +70,11 @@ def test_a_deeply_nested_file_is_refused(tmp_path: Path) -> None:
     assert messages(tmp_path, "[" * 5000) == ["it is nested too deeply to be read"]
 
 
-def test_every_field_with_a_value_of_a_wrong_type_gets_a_message_with_a_fix(tmp_path: Path) -> None:
+def test_every_field_with_a_value_of_a_wrong_type_gets_a_message_with_a_fix() -> None:
     spec = yaml.safe_load("\n".join(LINES.values()))
+    values: list[Any] = [None, True, 1.5, "x", [], {"x": 1}]
     for path in fields(LabeledDatasetSpec):
-        for wrong in (None, True, 1.5, "x", [], {"x": 1}):
+        for wrong in values:
             broken = {**spec, path[0]: nested(path[1:], wrong)}
             with pytest.raises(ValidationError) as error:
                 LabeledDatasetSpec.model_validate({**broken, "unknown": 1})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffugen_generator.commands.manifests import Fault, InvalidManifest, check
+from diffugen_api.faults import Fault
+from diffugen_generator.commands.manifests import InvalidManifest, check
 from diffugen_generator.importers.checkout import Checkout
 from diffugen_generator.importers.config import read_config
 from diffugen_generator.importers.conversion import Conversion, convert

@@ -7,14 +7,15 @@ Documents of other kinds are skipped: a file may hold a Secret and a dataset.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from diffugen_api.contract import KIND, ExitCode
-from diffugen_api.faults import Fault, faults_of
+from diffugen_api.faults import Fault, Written, faults_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, check_weights, most_samples, revision_of
 from diffugen_api.v1alpha1 import LabeledDataset, model_of
@@ -45,7 +46,7 @@ def read_datasets(file: Path) -> list[LabeledDataset]:
     found_documents = list(_documents(file))
     datasets, faults = [], []
     for document in found_documents:
-        found, wrong = check(document)
+        found, wrong = check(document.data, document.written)
         prefix = f"{_name(document.data)}: " if len(found_documents) > 1 else ""
         faults += [Fault(f"{prefix}{fault.path}", fault.message) for fault in wrong]
         if found is not None:
@@ -61,13 +62,13 @@ def order_of(dataset: LabeledDataset) -> WorkOrder:
     return WorkOrder(namespace=dataset.namespace, name=dataset.name, revision=revision_of(spec), spec=spec)
 
 
-def check(document: Document) -> tuple[LabeledDataset | None, list[Fault]]:
-    """Return the dataset of one document, or what is wrong with it."""
-    faults = list(_metadata_faults(document.data.get("metadata")))
+def check(document: Mapping[str, Any], written: Written = lambda _: None) -> tuple[LabeledDataset | None, list[Fault]]:
+    """Return the dataset of one document, or what is wrong with it; `written` gives a scalar as the file spells it."""
+    faults = list(_metadata_faults(document.get("metadata")))
     try:
-        dataset = LabeledDataset.model_validate(document.data)
+        dataset = LabeledDataset.model_validate(document)
     except ValidationError as error:
-        found = faults_of(error, LabeledDataset, document.data, written=document.written)
+        found = faults_of(error, LabeledDataset, document, written=written)
         return None, [*faults, *(fault for fault in found if fault.path != "metadata")]
     faults += _spec_faults(dataset)
     return (None if faults else dataset), faults

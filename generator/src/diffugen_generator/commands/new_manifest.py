@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from diffugen_generator.commands.manifests import Fault, InvalidManifest, check
+from diffugen_api.faults import Fault
+from diffugen_generator.commands.manifests import InvalidManifest, check
 
 BUILTIN = "builtin://shapes"
 BUILTIN_CLASSES = frozenset({"ball", "square", "triangle", "star"})
