@@ -53,3 +53,9 @@ def test_columns_read_fields_of_their_own() -> None:
     known = {path for path, _ in ALL}
     for name in ("Stage", "Progress", "Samples", "Reason", "Revision", "URI"):
         assert paths[name].removeprefix(".") in known
+
+
+@pytest.mark.parametrize(("path", "node"), ALL, ids=[path for path, _ in ALL])
+def test_every_field_has_a_description(path: str, node: dict[str, Any]) -> None:
+    if not path.endswith(("[]", "{}")):
+        assert node.get("description"), "kubectl explain shows it"

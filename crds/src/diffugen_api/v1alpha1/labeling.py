@@ -1,4 +1,4 @@
-"""`labeling`: who says what is where in a picture."""
+"""`labeling`: who says what is where in an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffugen_api.v1alpha1.base import Model, Word, cel, validations
 LEAST_CONFIDENCE = 0.05
 """Detections below it are not even kept as evidence, so no setting may ask for them."""
 
-_ONE_LABELLER = "labeling names no labeller: give attention: {}, or a detector, or both"
+_ONE_LABELLER = "labeling names no labeler: give attention: {}, or a detector, or both"
 _MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
 _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
 
@@ -19,14 +19,14 @@ _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another
 class AttentionLabeling(Model):
     """Labels from the diffusion model's own cross-attention, without any detector.
 
-    `posthoc` noises the finished picture a little and reads the attention of one more UNet pass over it. `inline`
+    `posthoc` noises the finished image a little and reads the attention of one more UNet pass over it. `inline`
     sums attention over all sampling steps, as DAAM does.
     """
 
     capture: Literal["posthoc", "inline"] = Field(
         default="posthoc",
-        description="When attention is read: posthoc is one extra pass over the finished picture; inline sums all "
-        "sampling steps, and draws a picture that is there already once more to see it.",
+        description="When attention is read: posthoc is one extra pass over the finished image; inline sums all "
+        "sampling steps, and draws an image that is there already once more to see it.",
     )
     refine: bool = Field(
         default=True,
@@ -35,7 +35,7 @@ class AttentionLabeling(Model):
     threshold: Annotated[float, Field(ge=0.05, le=0.95)] | Literal["auto"] = Field(
         default=0.4,
         description="Part of a map's range above which a pixel is the object's: 0.05 to 0.95, or auto, which takes for "
-        "each object the threshold whose outline fits the picture's edges best.",
+        "each object the threshold whose outline fits the image's edges best.",
     )
     ignore_band: float = Field(
         default=0,
@@ -49,10 +49,10 @@ class AttentionLabeling(Model):
         ge=0,
         le=1,
         description="Label a class only where its words lessen the model's prediction error by this share; 0.05 suits "
-        "builtin://shapes. It costs two UNet passes a picture and two for each class that the prompt names. Not "
+        "builtin://shapes. It costs two UNet passes an image and two for each class that the prompt names. Not "
         "checked where absent.",
     )
-    snap: bool = Field(default=True, description="Snap uncertain borders to the picture's colours.")
+    snap: bool = Field(default=True, description="Snap uncertain borders to the image's colours.")
     background: list[Word] = Field(
         default_factory=list,
         max_length=32,
@@ -118,7 +118,7 @@ class DetectorLabeling(Model):
 
 
 class Labeling(Model):
-    """How the pictures are labelled: by attention, by a detector, or by both, each checking the other."""
+    """How the images are labeled: by attention, by a detector, or by both, each checking the other."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(cel("has(self.attention) || has(self.detector)", _ONE_LABELLER))
@@ -130,13 +130,13 @@ class Labeling(Model):
         default=0.5,
         ge=0,
         le=1,
-        description="With both labellers: least overlap (intersection over union) of their masks of one class at "
+        description="With both labelers: least overlap (intersection over union) of their masks of one class at "
         "which an object stands, with the detector's mask. What only one of them saw is kept in the label file, "
         "with the reason, and not published.",
     )
 
     @model_validator(mode="after")
-    def _has_a_labeller(self) -> Labeling:
+    def _has_a_labeler(self) -> Labeling:
         if self.attention is None and self.detector is None:
             raise ValueError(_ONE_LABELLER)
         return self

@@ -14,7 +14,9 @@ Format = Literal["coco", "yolo"]
 class SecretRef(Model):
     """A Secret in the dataset's own namespace."""
 
-    name: str = Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    name: str = Field(
+        min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", description="The name of the Secret."
+    )
 
 
 _NO_DOTS = "a folder's name may not be . or ..: write the prefix without it"
@@ -28,7 +30,12 @@ class S3(Model):
         pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$",
         description="Scheme, host and port, e.g. http://minio.storage:9000.",
     )
-    bucket: str = Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
+    bucket: str = Field(
+        min_length=3,
+        max_length=63,
+        pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$",
+        description="The name of the bucket.",
+    )
     prefix: str = Field(
         default="",
         max_length=512,
@@ -36,7 +43,7 @@ class S3(Model):
         json_schema_extra=validations(cel("!self.matches('(^|/)[.][.]?(/|$)')", _NO_DOTS)),
         description="Folder in the bucket.",
     )
-    region: str = Field(default="us-east-1", max_length=63)
+    region: str = Field(default="us-east-1", max_length=63, description="The region of the bucket.")
     secret_ref: SecretRef | None = Field(
         default=None,
         description="A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
@@ -51,7 +58,7 @@ class S3(Model):
 
 
 class Splits(Model):
-    """Parts of the dataset as fractions that add up to 1. A picture's split follows from its id, for ever."""
+    """Parts of the dataset as fractions that add up to 1. An image's split follows from its id, for ever."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -63,9 +70,9 @@ class Splits(Model):
         )
     )
 
-    train: float = Field(default=0, ge=0, le=1)
-    val: float = Field(default=0, ge=0, le=1)
-    test: float = Field(default=0, ge=0, le=1)
+    train: float = Field(default=0, ge=0, le=1, description="The fraction of images for training.")
+    val: float = Field(default=0, ge=0, le=1, description="The fraction of images for validation.")
+    test: float = Field(default=0, ge=0, le=1, description="The fraction of images for the final test.")
 
     @model_validator(mode="after")
     def _add_up_to_one(self) -> Splits:

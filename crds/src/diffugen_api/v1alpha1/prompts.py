@@ -41,7 +41,7 @@ class ObjectClass(Model):
 
 
 class Image(Model):
-    """The pictures: size in pixels and file format."""
+    """The images: size in pixels and file format."""
 
     width: int = Field(default=512, ge=64, le=2048, multiple_of=8, description="Width in pixels, a multiple of 8.")
     height: int = Field(default=512, ge=64, le=2048, multiple_of=8, description="Height in pixels, a multiple of 8.")
@@ -89,12 +89,12 @@ class Prompts(Model):
         le=5_000_000,
         description="Draw only this many combinations of each template, chosen by `spec.seed`; all where absent.",
     )
-    negative: str = Field(default="", max_length=4000, description="What the pictures should not show.")
+    negative: str = Field(default="", max_length=4000, description="What the images should not show.")
     syntax: Literal["auto", "compel", "a1111", "none"] = Field(
         default="auto",
         description="How weights are written, in the negative prompt too: compel `ball++ (a ball)1.3`, a1111 "
         "`(ball:1.3) ((ball)) [ball]`; auto tells by the marks; none reads every sign as text.",
     )
     samples_per_prompt: int = Field(
-        default=1, ge=1, le=1_000_000, description="Pictures for each prompt, each with a seed of its own."
+        default=1, ge=1, le=1_000_000, description="Images for each prompt, each with a seed of its own."
     )

@@ -1,4 +1,4 @@
-"""`quality`: which pictures and objects are good enough."""
+"""`quality`: which images and objects are good enough."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kep
 
 
 class Duplicates(Model):
-    """Pictures that look alike: of each group the first stays."""
+    """Images that look alike: of each group the first stays."""
 
     max_distance: int = Field(
         default=4,
         ge=0,
         le=10,
-        description="Pictures are alike whose 64-bit perceptual hashes differ in at most this many bits. The first by "
+        description="Images are alike whose 64-bit perceptual hashes differ in at most this many bits. The first by "
         "sample id stays, the others are rejected.",
     )
 
 
 class ClipScore(Model):
-    """How well a picture fits its prompt, by a CLIP model."""
+    """How well an image fits its prompt, by a CLIP model."""
 
     model: str = Field(
         min_length=1,
@@ -34,12 +34,12 @@ class ClipScore(Model):
         default=0.2,
         ge=-1,
         le=1,
-        description="Least cosine of the picture's and the prompt's embeddings. Changing it runs no model.",
+        description="Least cosine of the image's and the prompt's embeddings. Changing it runs no model.",
     )
 
 
 class Safety(Model):
-    """Pictures that a safety checker flags: rejected, never blackened."""
+    """Images that a safety checker flags: rejected, never blackened."""
 
     model: str = Field(
         min_length=1,
@@ -52,14 +52,14 @@ class Safety(Model):
         default=0,
         ge=-1,
         le=1,
-        description="How far a picture may be above the threshold of one of the checker's concepts: cosine of the "
+        description="How far an image may be above the threshold of one of the checker's concepts: cosine of the "
         "embeddings less the threshold. 0 rejects what diffusers would blacken, less rejects more. Changing it runs no "
         "model.",
     )
 
 
 class Quality(Model):
-    """Which pictures are good enough. Rejected ones stay in the manifest, with the reason."""
+    """Which images are good enough. Rejected ones stay in the manifest, with the reason."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -71,24 +71,24 @@ class Quality(Model):
         )
     )
 
-    min_instances: int = Field(default=1, ge=0, le=1000, description="Fewest objects in a picture.")
+    min_instances: int = Field(default=1, ge=0, le=1000, description="Fewest objects in an image.")
     min_area_fraction: float = Field(
         default=0.002,
         ge=0,
         le=1,
-        description="Smallest object as a fraction of the picture; smaller ones are dropped.",
+        description="Smallest object as a fraction of the image; smaller ones are dropped.",
     )
     max_area_fraction: float = Field(
         default=0.95,
         ge=0,
         le=1,
-        description="Largest object, as a fraction of the picture; larger ones are dropped.",
+        description="Largest object, as a fraction of the image; larger ones are dropped.",
     )
     min_border_distance: int = Field(
         default=0,
         ge=0,
         le=512,
-        description="Fewest pixels between an object's box and the picture's border; objects nearer are dropped. "
+        description="Fewest pixels between an object's box and the image's border; objects nearer are dropped. "
         "1 drops those that touch it.",
     )
     duplicates: Duplicates | None = Field(default=None)

@@ -14,7 +14,7 @@ from diffugen_api.v1alpha1.status import LabeledDatasetStatus
 
 
 class LabeledDataset(Model):
-    """A labelled image dataset, declared here; the operator draws and publishes it."""
+    """A labeled image dataset, declared here; the operator draws and publishes it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 

@@ -14,8 +14,16 @@ Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-st
 class Resources(Model):
     """Container resources, as Kubernetes has them."""
 
-    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
-    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    limits: dict[str, Quantity] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="The most that the container may use, such as nvidia.com/gpu: 1.",
+    )
+    requests: dict[str, Quantity] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="What the scheduler reserves for the container, such as cpu: 4.",
+    )
 
 
 class ModelCache(Model):
@@ -36,7 +44,7 @@ class Run(Model):
         default=200,
         ge=1,
         le=10_000,
-        description="Pictures for each index of a stage's Job.",
+        description="Images for each index of a stage's Job.",
     )
     parallelism: int = Field(
         default=1,
@@ -78,7 +86,7 @@ class Run(Model):
         default=None,
         ge=1,
         le=256,
-        description="Pictures at once; by the device where absent. Halved where memory is short.",
+        description="Images at once; by the device where absent. Halved where memory is short.",
     )
     model_cache: ModelCache | None = Field(
         default=None,

@@ -48,6 +48,7 @@ class LabeledDatasetSpec(Model):
     classes: list[ObjectClass] = Field(
         min_length=1,
         max_length=200,
+        description="The classes of objects to label. Their order gives the class ids in every export, from 0.",
         json_schema_extra=validations(
             unique_names("class"),
             cel(
@@ -57,11 +58,12 @@ class LabeledDatasetSpec(Model):
         ),
     )
     image: Image = Field(default_factory=Image)
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Every picture's seed derives from it.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Every image's seed derives from it.")
     prompts: Prompts
     stages: list[Stage] = Field(
         min_length=1,
         max_length=_MOST_STAGES,
+        description="The stages that draw the images. `from` makes a stage draw from the images of another one.",
         json_schema_extra=validations(
             unique_names("stage"),
             cel(
@@ -81,7 +83,7 @@ class LabeledDatasetSpec(Model):
     run: Run = Field(default_factory=Run)
     suspend: bool = Field(default=False, description="Stop the work and keep what is done; false goes on.")
     regenerate_token: str = Field(
-        default="", max_length=253, description="Change it, to anything, to draw every picture anew."
+        default="", max_length=253, description="Change it, to anything, to draw every image anew."
     )
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",

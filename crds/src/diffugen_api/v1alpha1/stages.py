@@ -1,4 +1,4 @@
-"""`stages`: how pictures are drawn, and which from which."""
+"""`stages`: how images are drawn, and which from which."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Txt2Img(Drawing):
 
 
 class Img2Img(Drawing):
-    """Draw every picture of another stage again, with some of its variables changed."""
+    """Draw every image of another stage again, with some of its variables changed."""
 
-    source: StageName = Field(alias="from", description="The stage whose pictures are drawn from.")
+    source: StageName = Field(alias="from", description="The stage whose images are drawn from.")
     strength: float = Field(
         default=0.6,
         gt=0,
         le=1,
-        description="How far a picture may leave its source: the part of the steps that is drawn, at least one.",
+        description="How far an image may leave its source: the part of the steps that is drawn, at least one.",
     )
     variables: dict[
         VariableName,
@@ -62,7 +62,7 @@ class Img2Img(Drawing):
                 "a variable's name is letters, digits and _, and does not begin with a digit: rename it",
             )
         ),
-        description="What changes: every combination of these values fills the template of the source's picture "
+        description="What changes: every combination of these values fills the template of the source's image "
         "anew; the other variables keep their values, and the source's own combination is skipped.",
     )
     model: str | None = Field(
@@ -74,31 +74,31 @@ class Img2Img(Drawing):
 
 
 class Inpaint(Drawing):
-    """Replace the labelled objects of a class in another stage's pictures; what is around them stays to the bit."""
+    """Replace the labeled objects of a class in another stage's images; what is around them stays to the bit."""
 
-    source: StageName = Field(alias="from", description="The stage in whose pictures objects are replaced.")
+    source: StageName = Field(alias="from", description="The stage in whose images objects are replaced.")
     replacements: dict[ClassName, Annotated[list[Replacement], Field(min_length=1, max_length=64)]] = Field(
         min_length=1,
         max_length=32,
-        description="For a class, what to draw in place of its objects: one picture for each text and each source "
-        "whose prompt names the class. A text that names no other class is labelled as the class that it replaces.",
+        description="For a class, what to draw in place of its objects: one image for each text and each source "
+        "whose prompt names the class. A text that names no other class is labeled as the class that it replaces.",
     )
     template: str | None = Field(
         default=None,
         min_length=1,
         max_length=2000,
-        description="Prompt of the new picture: {object} is the replacement, other fields are the source's "
+        description="Prompt of the new image: {object} is the replacement, other fields are the source's "
         "variables; it names every other class that the source's prompt names. Where absent, the source's prompt with "
         "the class's words replaced.",
     )
     instances: Literal["all", "largest"] = Field(
-        default="all", description="Which labelled objects of the class are replaced."
+        default="all", description="Which labeled objects of the class are replaced."
     )
     dilation: float = Field(
         default=0.05,
         ge=0,
         le=0.5,
-        description="How far the mask reaches beyond the label, as a fraction of the picture's shorter side.",
+        description="How far the mask reaches beyond the label, as a fraction of the image's shorter side.",
     )
     strength: float = Field(
         default=1,
@@ -122,7 +122,7 @@ Task = Txt2Img | Img2Img | Inpaint
 
 
 class Stage(Model):
-    """One stage of the dataset: a name, and how its pictures are drawn."""
+    """One stage of the dataset: a name, and how its images are drawn."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -133,9 +133,9 @@ class Stage(Model):
     name: StageName = Field(description="The stage's name; part of its Jobs' names and of its folder in the store.")
     txt2img: Txt2Img | None = Field(default=None, alias="txt2img", description="Draw from text alone.")
     img2img: Img2Img | None = Field(
-        default=None, alias="img2img", description="Draw another stage's pictures again, with variables changed."
+        default=None, alias="img2img", description="Draw another stage's images again, with variables changed."
     )
-    inpaint: Inpaint | None = Field(default=None, description="Replace labelled objects in another stage's pictures.")
+    inpaint: Inpaint | None = Field(default=None, description="Replace labeled objects in another stage's images.")
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Stage:
@@ -160,7 +160,7 @@ class Stage(Model):
 
     @property
     def source(self) -> str | None:
-        """The name of the stage whose pictures this one draws from; None for a stage that needs none."""
+        """The name of the stage whose images this one draws from; None for a stage that needs none."""
         return None if isinstance(self.task, Txt2Img) else self.task.source
 
 

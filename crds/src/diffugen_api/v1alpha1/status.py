@@ -13,12 +13,16 @@ from diffugen_api.v1alpha1.base import Model
 class Condition(Model):
     """A condition, as metav1.Condition has it."""
 
-    type: str = Field(max_length=63)
-    status: Literal["True", "False", "Unknown"]
-    reason: str = Field(max_length=63)
-    message: str = Field(default="", max_length=1024)
-    last_transition_time: str = Field(max_length=32)
-    observed_generation: int = -1
+    type: str = Field(max_length=63, description="The condition: Ready, Reconciling, Stalled, Queued or Suspended.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    reason: str = Field(max_length=63, description="The cause, as one CamelCase word.")
+    message: str = Field(
+        default="", max_length=1024, description="The cause and, after a failure, the fix, in one sentence."
+    )
+    last_transition_time: str = Field(max_length=32, description="When `status` of the condition last changed.")
+    observed_generation: int = Field(
+        default=-1, description="The generation of the resource that the condition is about."
+    )
 
 
 class Summary(Model):
@@ -34,37 +38,41 @@ class Summary(Model):
         default="", max_length=63, description="The step under way: planning, a stage's name, publishing."
     )
     progress: str = Field(default="", max_length=32, description="Samples done of all, as 1240/2400.")
-    percent: int = Field(default=0, ge=0, le=100)
-    images_per_second: str = Field(default="", max_length=16)
-    eta_seconds: int | None = None
-    reason: str = Field(default="", max_length=63)
+    percent: int = Field(default=0, ge=0, le=100, description="Samples done, as a percentage.")
+    images_per_second: str = Field(
+        default="", max_length=16, description="Images drawn per second, all stages together."
+    )
+    eta_seconds: int | None = Field(default=None, description="Estimated seconds until all stages are done.")
+    reason: str = Field(default="", max_length=63, description="The reason of the present state.")
 
 
 class SampleCounts(Model):
     """A stage's samples."""
 
-    total: int = 0
-    done: int = 0
-    reused: int = 0
-    accepted: int | None = None
-    rejected: int | None = None
+    total: int = Field(default=0, description="Samples of the stage.")
+    done: int = Field(default=0, description="Samples that need nothing more.")
+    reused: int = Field(default=0, description="Samples that needed nothing when the run was planned.")
+    accepted: int | None = Field(default=None, description="Samples in the published dataset.")
+    rejected: int | None = Field(default=None, description="Samples that the quality rules rejected.")
 
 
 class ShardStatus(Model):
     """A stage's shards: the indexes of its Job."""
 
-    total: int = 0
-    succeeded: int = 0
-    failed: int = 0
+    total: int = Field(default=0, description="Shards of the stage.")
+    succeeded: int = Field(default=0, description="Shards that are done.")
+    failed: int = Field(default=0, description="Shards that failed for good.")
 
 
 class StageStatus(Model):
     """One stage of the run."""
 
-    name: str = Field(max_length=30)
-    kind: str = Field(max_length=30)
-    state: Literal["Pending", "Queued", "Running", "Succeeded", "Failed"] = "Pending"
-    job: str = Field(default="", max_length=63)
+    name: str = Field(max_length=30, description="The stage's name.")
+    kind: str = Field(max_length=30, description="The kind of the stage, such as txt2img.")
+    state: Literal["Pending", "Queued", "Running", "Succeeded", "Failed"] = Field(
+        default="Pending", description="The state of the stage."
+    )
+    job: str = Field(default="", max_length=63, description="The name of the stage's Job.")
     gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
     samples: SampleCounts = Field(default_factory=SampleCounts)
     shards: ShardStatus = Field(default_factory=ShardStatus)
@@ -72,33 +80,33 @@ class StageStatus(Model):
         default="", max_length=16, description="The stage's pace over the last minute, while it runs."
     )
     eta_seconds: int | None = Field(default=None, description="Seconds left at this pace.")
-    start_time: str | None = Field(default=None, max_length=32)
-    completion_time: str | None = Field(default=None, max_length=32)
-    message: str = Field(default="", max_length=128)
+    start_time: str | None = Field(default=None, max_length=32, description="When the stage's Job started.")
+    completion_time: str | None = Field(default=None, max_length=32, description="When the stage's Job ended.")
+    message: str = Field(default="", max_length=128, description="Why the stage waits or failed.")
 
 
 class DatasetStatus(Model):
     """The last good dataset. A new run never empties it."""
 
-    uri: str = Field(max_length=1100)
-    revision: str = Field(max_length=63)
-    samples: int
-    instances: int
-    manifest_sha256: str = Field(alias="manifestSHA256", max_length=64)
-    published_at: str = Field(max_length=32)
+    uri: str = Field(max_length=1100, description="Where the dataset is.")
+    revision: str = Field(max_length=63, description="The revision that was published.")
+    samples: int = Field(description="Images in the dataset.")
+    instances: int = Field(description="Labeled objects in the dataset.")
+    manifest_sha256: str = Field(alias="manifestSHA256", max_length=64, description="SHA-256 of manifest.jsonl.gz.")
+    published_at: str = Field(max_length=32, description="When it was published.")
 
 
 class HistoryEntry(Model):
     """A revision that was published before and is in the store still."""
 
-    revision: str = Field(max_length=63)
+    revision: str = Field(max_length=63, description="The revision that was published.")
     uri: str = Field(
         default="",
         max_length=1100,
         description="Absent where the status would be too large: its folder lies beside that of the present revision.",
     )
-    published_at: str = Field(max_length=32)
-    samples: int
+    published_at: str = Field(max_length=32, description="When it was published.")
+    samples: int = Field(description="Images in the dataset.")
 
 
 class LabeledDatasetStatus(Model):
@@ -129,12 +137,14 @@ class LabeledDatasetStatus(Model):
         default_factory=list,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="The state of the resource, as the conditions of kstatus.",
     )
     summary: Summary = Field(default_factory=Summary)
     stages: list[StageStatus] = Field(
         default_factory=list,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="The stages of the run.",
     )
     dataset: DatasetStatus | None = None
     history: list[HistoryEntry] = Field(
