@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# Work is going on.
+# The run makes progress.
 ACCEPTED: Final = "Accepted"
 PLANNING: Final = "Planning"
 DRAWING: Final = "Drawing"
@@ -15,7 +15,7 @@ LABELLING: Final = "Labelling"
 PUBLISHING: Final = "Publishing"
 STOPPING: Final = "StoppingFormerRun"
 
-# Work is held up, and goes on by itself once the cause is gone.
+# The run waits, and continues by itself once the cause is gone.
 QUEUED: Final = "Queued"
 NOT_ADMITTED: Final = "NotAdmitted"
 UNSCHEDULABLE: Final = "Unschedulable"
@@ -31,7 +31,7 @@ TRYING_AGAIN: Final = "TryingAgain"
 FORMER_JOB_STOPPING: Final = "FormerJobStopping"
 SUSPENDED: Final = "Suspended"
 
-# The dataset is deleted, and its objects in the store are to go.
+# The dataset is being deleted, and its objects in the store too.
 CLEANING_UP: Final = "CleaningUp"
 CLEANED_UP: Final = "CleanedUp"
 CLEAN_UP_FAILED: Final = "CleanUpFailed"
@@ -41,7 +41,7 @@ NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
 # Done.
 PUBLISHED: Final = "Published"
 
-# Stalled: nothing goes on before the spec is edited or a retry is asked for.
+# Stalled: the run stops until the spec is edited or a retry is requested.
 INVALID_SPEC: Final = "InvalidSpec"
 STORE_NOT_SET: Final = "StoreNotSet"
 INVALID_POD_TEMPLATE: Final = "InvalidPodTemplate"
@@ -53,7 +53,7 @@ SHARDS_FAILED: Final = "ShardsFailed"
 PLAN_FAILED: Final = "PlanFailed"
 STAGE_FAILED: Final = "StageFailed"
 PUBLISH_FAILED: Final = "PublishFailed"
-NO_PROGRESS: Final = "NoProgress"  # alone of these, it is taken back when something moves again
+NO_PROGRESS: Final = "NoProgress"  # the only one of these that is withdrawn when there is progress again
 NO_OUTCOME: Final = "NoOutcome"
 
 # Events without a condition of the same name.

@@ -67,16 +67,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, use_attribute_docstrings=True)
 
     kubeconfig: str = ""
-    """A kubeconfig file; where empty, $KUBECONFIG, then the pod's service account, then ~/.kube/config."""
+    """A kubeconfig file. If empty: $KUBECONFIG, then the pod's service account, then ~/.kube/config."""
 
     namespaces: Namespaces = ()
-    """The namespaces to serve, comma-separated; none means all of them (which needs a ClusterRole)."""
+    """The namespaces to serve, comma-separated. If empty: all namespaces (this needs a ClusterRole)."""
 
     generator_image: str = f"diffugen/generator:{__version__}"
-    """The image of pods that run a model, where `run.image` names none."""
+    """The image of pods that run a model, if `run.image` is not set."""
 
     light_image: str = f"diffugen/generator-light:{__version__}"
-    """The image of pods that run no model (plan, publish, labels decided anew): the generator without
+    """The image of pods that run no model (plan, publish, deciding labels again): the generator without
     torch."""
 
     store_endpoint: str = ""
@@ -101,42 +101,44 @@ class Settings(BaseSettings):
     of the usual ones, in PEM. Empty: the usual ones."""
 
     job_ttl: WholeSeconds = 3600
-    """How long finished Jobs and their pods (their logs) are kept; what they did is in the status by then."""
+    """How long finished Jobs, their pods and logs are kept. Their results are in the status before that."""
 
     termination_grace: WholeSeconds = 120
-    """What a worker may take on SIGTERM to finish its batch and upload it."""
+    """How long a worker may take after SIGTERM to finish its batch and upload it."""
 
     workers: Count = 8
     """How many datasets are reconciled at the same time."""
 
     resync_interval: Seconds = 600.0
-    """How often everything is listed and looked at anew, in case a watch lost something."""
+    """How often all objects are listed and reconciled again, in case a watch lost an event."""
 
     watch_silence: Seconds = 70.0
-    """A watch that says nothing for so long is taken for broken, whatever TCP says of it, and begun anew; a sound
-    one brings a bookmark about once a minute."""
+    """A watch without any event for this long counts as broken and is restarted. A working watch gets a bookmark
+    about once a minute."""
 
     scrape_interval: Seconds = 5.0
     """How often the pods of a running stage are asked for their progress."""
 
     scrape_timeout: Seconds = 2.0
-    """How long one pod may take to answer; a pod that does not is counted as before, and asked less often."""
+    """How long a pod may take to answer. For a pod that does not answer, the last progress counts; it is asked less
+    often."""
 
     scrape_concurrency: Count = 32
-    """How many pods are asked at the same time, over all datasets; of those that said nothing, a quarter of it."""
+    """How many pods of all datasets are asked at the same time; at most a quarter of them are pods that did
+    not answer."""
 
     progress_interval: Seconds = 10.0
-    """Least time between two status writes of a dataset that bring nothing but new numbers."""
+    """The shortest time between two status writes of a dataset that change only numbers."""
 
     no_progress_after: SecondsOrNever = 1800.0
-    """A run in which nothing has moved for so long is called Stalled, until something moves; 0: never."""
+    """A run without progress for this long is reported as Stalled until there is progress again; 0: never."""
 
     clean_up_timeout: Seconds = 1800.0
-    """How long the clean-up of a deleted dataset (`deletionPolicy: Delete`) may take, from its begin or the last retry,
-    before the resource is let go all the same, with an Event that says what is left."""
+    """How long the clean-up of a deleted dataset (`deletionPolicy: Delete`) may take, from its start or the last
+    retry. After that the resource is deleted anyway, with an Event that says what is left in the store."""
 
     backoff_base: Seconds = 0.5
-    """The pause after a failed reconcile; doubled with every failure that follows, with jitter."""
+    """The pause after a failed reconcile. It doubles with every further failure, with jitter."""
 
     backoff_limit: Seconds = 120.0
     """The longest pause after a failed reconcile."""
@@ -145,34 +147,34 @@ class Settings(BaseSettings):
     """How long one request to the API server may take (watches excepted)."""
 
     lease_namespace: OptionalNamespace = ""
-    """Where the Lease lies by which one of several operators is the leader, the only one that works; best
-    the operator's own namespace. Empty: no election; two processes must not run then."""
+    """The namespace of the Lease that elects the leader among several operators; only the leader works. Use the
+    operator's own namespace. If empty: no election, and only one operator may run."""
 
     lease_name: str = "diffugen-operator"
-    """The Lease's name. Operators that serve different namespaces need different ones."""
+    """The Lease's name. Operators that serve different namespaces need different names."""
 
     lease_duration: WholeNumber = 15
-    """How long a Lease that is not renewed is respected: the longest that nobody leads after a crash, with
-    lease_retry added."""
+    """How long a Lease stays valid without renewal. After a crash there is no leader for at most this time plus
+    lease_retry."""
 
     lease_renew_deadline: SomeSeconds = 10.0
-    """A leader that could not renew its Lease for so long writes nothing more and ends; less than
-    lease_duration, by more than a request to the API server may be on its way."""
+    """A leader that could not renew its Lease for this long writes nothing more and exits. It must be less than
+    lease_duration, by more than a request to the API server takes."""
 
     lease_retry: SomeSeconds = 2.0
-    """How often a leader renews its Lease, and a standby looks at it; less than lease_renew_deadline."""
+    """How often a leader renews its Lease, and a standby reads it. It must be less than lease_renew_deadline."""
 
     http_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus reach the pod by its address
-    """Where /livez, /readyz and /metrics listen."""
+    """The address on which /livez, /readyz and /metrics are served."""
 
     http_port: Port = 0
-    """The port of /livez, /readyz and /metrics; 0 takes a free one, which is logged."""
+    """The port of /livez, /readyz and /metrics. 0 takes a free port and logs it."""
 
     stuck_after: Seconds = 300.0
-    """A reconcile that takes longer, or a dataset that waits longer for one, makes /livez fail."""
+    """If a reconcile takes longer than this, or a dataset waits longer for one, /livez fails."""
 
     log_format: LogFormat = "text"
-    """text, or json: one object a line."""
+    """text, or json (one object per line)."""
 
     log_level: LogLevel = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""

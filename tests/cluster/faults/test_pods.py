@@ -33,7 +33,7 @@ def test_what_keeps_pods_from_their_work_is_told_with_what_to_do(running: World,
     running.apply(**limited("100Mi"), **secret)
     message = told(running, "ContainerConfigError")
     assert '"late" not found' in message
-    assert "Create or mend what it names" in message
+    assert "Create or fix what it names" in message
 
     access = running.cluster.minio
     running.secret("late", access.access_key, access.secret_key)

@@ -1,13 +1,11 @@
 """The Jobs and the ConfigMap of a run, as manifests: pure functions.
 
-How a pod's end counts (diffugen_api.contract.ExitCode) is the Job controller's business, by podFailurePolicy:
-disruptions and `try again` count for nothing and are repeated with the Job's back-off; a bad spec and refused
-credentials fail the Job at once; a bad shard fails its index at once (of plan and publish: the Job); a crash counts
-towards the index's limit.
+The podFailurePolicy decides what an exit code (diffugen_api.contract.ExitCode) means. Disruptions and `try again` do
+not count and are retried with the Job's back-off. A bad spec and refused credentials fail the Job at once. A bad shard
+fails its index at once (for plan and publish: the Job). A crash counts towards the index's limit.
 
-A failed shard does not stop the others: what they draw is kept, and a retry goes on from there. When more
-than a tenth of the shards fail, though, the cause is hardly a shard's, and the Job stops before it spends
-more.
+A failed shard does not stop the others: their images are kept, and a retry continues from there. If more than a tenth
+of the shards fail, the cause is probably not in the shards, and the Job stops before it wastes more.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ CRASHES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """A run, with all that its manifests are made from."""
+    """A run, with everything that its manifests are built from."""
 
     key: RunKey
     spec: LabeledDatasetSpec
@@ -103,7 +101,7 @@ def stage_job(run: RunPlan, stage: StageStatus, parallelism: int) -> Manifest:
         "parallelism": parallelism,
         "backoffLimitPerIndex": run.spec.run.backoff_limit_per_shard,
         "maxFailedIndexes": min(shards, max(1, shards // 10)),
-        # No retry may start before the former pod is gone: an index never has two pods.
+        # No retry may start before the former pod is gone, so that an index never has two pods.
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailIndex", ExitCode.BAD_SHARD)]},
     }
@@ -115,7 +113,7 @@ def _single(run: RunPlan, step: Step) -> Manifest:
     spec = {
         "backoffLimit": CRASHES,
         "podReplacementPolicy": "Failed",
-        # Work that is missing from the store does not come by looking again: only another attempt plans it.
+        # Work that is missing from the store is not found by a second look: only another attempt plans it.
         "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailJob", ExitCode.BAD_SHARD)]},
     }
     return _job(run, step, spec, command=["diffugen", "worker", step.value], stage="", gpu=False)
@@ -134,7 +132,7 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
         "metadata": {**metadata, "annotations": {contract.ANNOTATION_SETUP: setup_of(run.spec)}},
         "spec": {
             **spec,
-            # Kueue says when: it sets `suspend`, and takes `parallelism` and the pod template for its own.
+            # Kueue decides when it runs: it sets `suspend`, and owns `parallelism` and the pod template.
             **({"suspend": True} if queue else {}),
             "ttlSecondsAfterFinished": run.settings.job_ttl,
             **({"activeDeadlineSeconds": deadline} if deadline is not None else {}),
@@ -155,7 +153,7 @@ def _common_rules() -> list[Manifest]:
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         _on_exit("FailJob", ExitCode.BAD_SPEC, ExitCode.REFUSED),
-        # Ignored failures still lengthen the Job's back-off (kubernetes#130881): here that is what is wanted.
+        # Ignored failures still lengthen the Job's back-off (kubernetes#130881), which is right here.
         _on_exit("Ignore", ExitCode.TRY_AGAIN),
     ]
 
@@ -189,9 +187,10 @@ def _metadata(run: RunPlan, name: str, labels: Mapping[str, str]) -> Manifest:
 
 
 def _not_blocking(manifest: Manifest) -> Manifest:
-    """Return a manifest whose object outlives a deletion in the foreground.
+    """Return the manifest of an object that survives a foreground deletion of its owner.
 
-    There, Kubernetes deletes at once what blocks its owner's deletion; this is what the owner is kept for.
+    In a foreground deletion, Kubernetes deletes at once what blocks the owner's deletion; but the owner is kept until
+    this object has done its work.
     """
     owners = [{**owner, "blockOwnerDeletion": False} for owner in manifest["metadata"]["ownerReferences"]]
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": owners}}

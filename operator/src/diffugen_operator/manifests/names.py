@@ -1,8 +1,8 @@
-"""Names of what a run creates: pure functions of the dataset's identity and the run.
+"""Names of the objects of a run: pure functions of the dataset's identity and the run.
 
-A name holds a hash over the resource's uid, its full name, revision, store and attempt. So a crash between
-two calls finds what it made before, two datasets whose names are cut alike never collide, and a dataset
-that was deleted and created anew never takes its namesake's Jobs for its own.
+A name holds a hash of the resource's uid, its full name, revision, store and attempt. So after a crash the operator
+finds what it created before, two datasets whose names are shortened alike never collide, and a dataset that was deleted
+and created again never adopts the Jobs of its namesake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from diffugen_api.contract import Step
 
 CONTAINER = "generator"
-"""The container that works; others that a pod template adds are none of our business."""
+"""The container that does the work; other containers of a pod template are ignored."""
 
 JOB_NAME_LENGTH = 52
 """An Indexed Job's pods have the hostname `<job>-<index>`, a DNS label of at most 63; our indexes have 4
@@ -36,7 +36,7 @@ class RunKey:
 
     @property
     def digest(self) -> str:
-        """The hash that makes names of this run its own."""
+        """The hash that makes the names of this run unique."""
         parts = (self.uid, self.namespace, self.name, self.revision, self.store, str(self.attempt))
         return _digest("\n".join(parts))
 
@@ -52,14 +52,14 @@ def work_order_name(run: RunKey) -> str:
 
 
 def label_value(name: str) -> str:
-    """Return a name as a label's value: itself, or cut and made its own by a hash where it is too long."""
+    """Return a name as a label's value: itself, or shortened with a hash if it is too long."""
     if len(name) <= LABEL_VALUE_LENGTH:
         return name
     return f"{name[: LABEL_VALUE_LENGTH - _HASH_DIGITS - 1].rstrip('-.')}-{_digest(name)}"
 
 
 def _joined(run: RunKey, word: str, *, identity: str) -> str:
-    # A stage may be called `plan`: the digest takes in which of the two it is.
+    # A stage may be named `plan`: the digest tells the stage from the step.
     tail = f"{word}-{_digest(f'{run.digest}/{identity}')}"
     room = JOB_NAME_LENGTH - len(tail) - 1
     return f"{run.name.replace('.', '-')[:room].rstrip('-')}-{tail}"

@@ -1,14 +1,14 @@
-"""How `run.podTemplate` is laid over the generated pod template.
+"""How `run.podTemplate` is merged into the generated pod template.
 
 Like kubectl's strategic merge, without its directives:
 
 - Maps are merged key by key; `null` removes a key.
-- Lists whose items have a key of their own (containers, volumes, env by `name`, mounts by `mountPath`,
+- Lists whose items have a key (containers, volumes, env by `name`, mounts by `mountPath`,
   ports by `containerPort`, host aliases by `ip`) are merged item by item: an item of the same key is
-  merged, others are added behind. The generated container is the one named `generator`.
-- Tolerations and spread constraints are added to those that are there.
-- Anything else replaces what was there, of whatever type it is. A template that makes no sense is not judged
-  here: the API server refuses it, and its words are shown.
+  merged, other items are appended. The generated container is the one named `generator`.
+- Tolerations and spread constraints are appended to the existing ones.
+- Anything else replaces the former value, whatever its type. Templates are not checked here: the API server refuses
+  an invalid one, and its message is reported.
 """
 
 from __future__ import annotations

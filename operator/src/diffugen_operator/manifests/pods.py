@@ -19,10 +19,10 @@ ORDER_VOLUME = "order"
 CACHE_VOLUME = "models"
 CA_VOLUME = "authorities"
 CACHE_GROUP = 65532
-"""The group that the model cache belongs to: "nonroot" by custom."""
+"""The group that the model cache belongs to: the conventional "nonroot" group."""
 
 _LIGHT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
-"""For pods that run no model: enough to be scheduled honestly, no limit to be killed by."""
+"""For pods that run no model: a realistic request for the scheduler, and no limit."""
 
 
 def pod_template(
@@ -38,7 +38,7 @@ def pod_template(
     """Return the pod template of a step, with the user's overlay on it.
 
     Steps that read `models` share the cache of them, if there is one. A pod that runs no model asks for no GPU,
-    whatever the overlay says, and our labels always stand: by them the pods are found again.
+    whatever the overlay says, and our labels are always kept, because the pods are found by them.
     """
     run = spec.run
     generated = _generated(spec, settings, command=command, order=order, gpu=gpu)
@@ -95,7 +95,7 @@ def _add_cache(pod: dict[str, Any], claim: str) -> None:
     container["env"].append({"name": contract.ENV_MODEL_CACHE, "value": contract.MODEL_CACHE_MOUNT})
     container["volumeMounts"].append({"name": CACHE_VOLUME, "mountPath": contract.MODEL_CACHE_MOUNT})
     pod["volumes"].append({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})
-    # A new volume is root's, as a rule; a group of its own lets a pod of any other user write to it.
+    # A new volume usually belongs to root; with this group a pod of any other user can write to it.
     pod["securityContext"] |= {"fsGroup": CACHE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
 
 

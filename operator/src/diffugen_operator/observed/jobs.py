@@ -24,7 +24,7 @@ class Job:
     queue: str
     """The Kueue queue in which it was created; Kueue alone suspends, resumes and resizes it then."""
     setup: str
-    """What it has of the spec, as a hash (`jobs.setup_of`); empty where its creator did not say."""
+    """A hash of the parts of the spec that it was built from (`jobs.setup_of`); empty if its creator set none."""
     suspended: bool
     parallelism: int
     failed_pods: int
@@ -32,14 +32,14 @@ class Job:
     failed_indexes: str
     complete: bool
     failing: bool
-    """Whether it is about to fail: its pods are being stopped, and none is tried again."""
+    """Whether it is about to fail: its pods are being stopped and not retried."""
     failure: Trouble | None
     """The Job's Failed condition."""
     completion_time: str | None
 
     @property
     def finished(self) -> bool:
-        """Whether nothing will run any more."""
+        """Whether none of its pods will run again."""
         return self.complete or self.failure is not None
 
     @classmethod

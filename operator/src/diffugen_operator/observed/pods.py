@@ -13,7 +13,7 @@ from diffugen_operator.observed.base import Raw, Trouble, read_time
 
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _CONTAINER_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_MEND_CONTAINER = "Create or mend what it names, and the pod starts by itself; or name another in the spec."
+_FIX_CONTAINER = "Create or fix what it names and the pod starts by itself, or name another one in the spec."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +22,10 @@ class Ended:
 
     exit_code: int
     reason: str
-    """The kubelet's word for it: Completed, Error, OOMKilled, …"""
+    """The kubelet's reason: Completed, Error, OOMKilled, …"""
     outcome: Outcome | None
     message: str
-    """What the kubelet, or a program that is not ours, says of it."""
+    """The termination message, if it is not a DiffuGen result: of the kubelet or of another program."""
     finished_at: str
 
 
@@ -40,15 +40,15 @@ class Pod:
     running: bool
     image: str
     unschedulable: str
-    """The scheduler's words; empty where it has found a node, or is still looking."""
+    """The scheduler's message; empty if it found a node, or has not decided yet."""
     waiting: Trouble | None
     starting_since: datetime | None
-    """Since when it has had a node and yet no container of ours; None where that is not what it is at."""
+    """Since when it is scheduled without its first container; None if it is not in that state."""
     ended: Ended | None
     evicted: str
-    """The kubelet's words where it put the pod out, or would not have it."""
+    """The kubelet's message if it evicted or rejected the pod."""
     silent_node: str
-    """The pod's node, where that does not answer, so that nobody knows how the pod is."""
+    """The pod's node if that does not answer, so that the pod's state is unknown."""
 
     @classmethod
     def read(cls, raw: Raw) -> Self:
@@ -76,17 +76,16 @@ class Pod:
 
 
 def _evicted(status: Raw, state: Raw) -> str:
-    # A container that could still be ended first has an end of its own then, which tells nothing of the cause.
+    # If the container was stopped first, it has a termination of its own that does not show the cause.
     if status.get("phase") != "Failed" or not (status.get("reason") or "terminated" not in state):
         return ""
     return str(status.get("message") or status.get("reason") or "")
 
 
 def _node_is_silent(status: Raw) -> bool:
-    """Whether the node controller has marked the pod, as it does with all of a node that is NotReady.
+    """Whether the node controller has marked the pod, as it marks all pods of a node that is NotReady.
 
-    It sets Ready to False and nothing else, without a reason; a kubelet that does so gives one, or sets
-    ContainersReady too.
+    It sets only Ready to False, without a reason. A kubelet gives a reason, or sets ContainersReady too.
     """
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
@@ -98,13 +97,13 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
     waiting = state.get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in _IMAGE_TROUBLE:
-        # The kubelet alternates between two messages; ours stays, so that the status does too.
+        # The kubelet alternates between two messages. Ours is constant, so that the status does not change.
         message = f"The image {image!r} of pod {pod} cannot be pulled: check run.image and its registry."
         return Trouble(reason=reasons.IMAGE_PULL_FAILED, message=message)
     if reason in _CONTAINER_TROUBLE:
-        said = (waiting.get("message", "") or reason).rstrip(". ")
+        cause = (waiting.get("message", "") or reason).rstrip(". ")
         return Trouble(
-            reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {said}. {_MEND_CONTAINER}"
+            reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {cause}. {_FIX_CONTAINER}"
         )
     return None
 
@@ -112,7 +111,7 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
 def _starting_since(raw: Raw, scheduled: Raw, state: Raw) -> datetime | None:
     status = raw.get("status") or {}
     creating = (state.get("waiting") or {}).get("reason") == "ContainerCreating"
-    # Init containers may work as long as they like: the generator then waits for PodInitializing.
+    # Init containers have no time limit: the generator waits with PodInitializing meanwhile.
     unheard = scheduled.get("status") == "True" and not state and not status.get("initContainerStatuses")
     if status.get("phase") != "Pending" or "deletionTimestamp" in raw["metadata"] or not (creating or unheard):
         return None

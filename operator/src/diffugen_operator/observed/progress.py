@@ -1,8 +1,8 @@
-"""How far a stage is, and how fast it goes.
+"""How much of a stage is done, and how fast it proceeds.
 
-Completed indexes are the floor: they are right even when no pod can be asked. What running pods say of
-their own shards comes on top. A pod that restarts begins to count anew, so what is shown never goes back
-within a run; nor does it from one run of a revision to the next, but for what was deleted from the store.
+Completed indexes are the lower bound: they are right even if no pod can be asked. The progress that running pods report
+for their shards is added. A pod that restarts counts from zero again, so the reported number never decreases within a
+run, nor from one run of a revision to the next, unless somebody deleted samples from the store.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from diffugen_api.plan import samples_per_shard
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 WINDOW_SECONDS = 60.0
-"""The pace is measured over this long: long enough to be smooth, short enough to follow."""
+"""The pace is measured over this time: long enough to be smooth, short enough to follow changes."""
 _LEAST_GAP_SECONDS = 0.5
-"""Looks that follow one another closer than this tell nothing of the pace."""
+"""Measurements closer together than this are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What a pod says of its shard, in samples."""
+    """The progress that a pod reports for its shard, in samples."""
 
     total: int
     done: int
@@ -41,8 +41,8 @@ class Cut:
     def of(cls, spec: LabeledDatasetSpec, missing: int, shards: int) -> Cut:
         """Return the cut that the plan step made.
 
-        `run.samplesPerShard` may have been edited since; the number of shards then tells the size well
-        enough.
+        `run.samplesPerShard` may have been edited since; the size is then derived from the number
+        of shards.
         """
         size = samples_per_shard(spec, missing)
         if shards and ceil(missing / size) != shards:
@@ -75,12 +75,12 @@ def samples_done(cut: Cut, completed: str, running: Iterable[Shard]) -> int:
 
 @dataclass(slots=True)
 class Meter:
-    """Measures a pace from what was seen to be done, when."""
+    """Measures a pace from numbers of finished samples and their times."""
 
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
     def record(self, now: float, done: int) -> None:
-        """Take down how many samples are done at `now` (seconds, of any clock that never goes back)."""
+        """Record how many samples are done at `now` (seconds of a monotonic clock)."""
         if self._seen and done < self._seen[-1][1]:
             self._seen.clear()
         if self._seen and now - self._seen[-1][0] < _LEAST_GAP_SECONDS:
@@ -90,7 +90,7 @@ class Meter:
             self._seen.popleft()
 
     def pace(self) -> float | None:
-        """Return samples in a second, or None before there is anything to tell from."""
+        """Return samples in a second, or None before there are two measurements."""
         if len(self._seen) < 2:
             return None
         (start, first), (end, last) = self._seen[0], self._seen[-1]
@@ -102,7 +102,7 @@ class Pace:
     """Samples done in a second, over the last minute."""
 
     whole: float | None = None
-    """Of the whole run; None where it is not known."""
+    """Of the whole run; None if it is not known."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """Of each stage whose pace is known."""
 
@@ -115,17 +115,17 @@ class Meters:
     _stages: dict[str, Meter] = field(default_factory=dict)
 
     def record(self, now: float, done: Mapping[str, int]) -> None:
-        """Take down how many samples of each stage are done at `now`."""
+        """Record how many samples of each stage are done at `now`."""
         self._whole.record(now, sum(done.values()))
         for stage, samples in done.items():
             self._stages.setdefault(stage, Meter()).record(now, samples)
 
     def pace(self) -> Pace:
-        """Return the pace as far as it can be told."""
+        """Return the pace of the run and of its stages, if known."""
         paces = ((stage, meter.pace()) for stage, meter in self._stages.items())
         return Pace(self._whole.pace(), {stage: pace for stage, pace in paces if pace is not None})
 
 
 def eta_seconds(remaining: int, pace: float | None) -> int | None:
-    """Return the seconds left, or None where the pace is not known."""
+    """Return the seconds left, or None if the pace is not known."""
     return ceil(remaining / pace) if pace else None

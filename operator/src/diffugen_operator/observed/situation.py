@@ -16,15 +16,15 @@ from diffugen_operator.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What there is of one dataset in the cluster."""
+    """What exists of one dataset in the cluster."""
 
     jobs: tuple[Job, ...] = ()
     pods: tuple[Pod, ...] = ()
     shards: Mapping[str, Shard] = field(default_factory=dict)
-    """What running pods say of their shards, by pod."""
+    """The progress that running pods report for their shards, by pod name."""
     pace: Pace = field(default_factory=Pace)
     queue_reasons: Mapping[str, Trouble] = field(default_factory=dict)
-    """What Kueue says of the Jobs that wait in its queues, by Job, where it may be read."""
+    """Why Jobs wait in Kueue's queues, by Job name, as far as Kueue can be read."""
 
     def job(self, name: str) -> Job | None:
         """Return the Job of this name."""

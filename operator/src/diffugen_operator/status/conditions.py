@@ -1,8 +1,8 @@
-"""What a dataset is seen doing, as conditions by the rules of kstatus.
+"""The state of a dataset, as conditions that follow the rules of kstatus.
 
-`Ready` always stands. `Reconciling`, `Stalled`, `Queued` and `Suspended` stand only while they are true
-(abnormal-true). Whatever is not yet as the spec wants it is either Reconciling or Stalled, a suspended run
-too: kstatus reads a resource with neither as current.
+`Ready` is always present. `Reconciling`, `Stalled`, `Queued` and `Suspended` are present only while they are true
+(abnormal-true). A dataset that is not yet as its spec wants it is either Reconciling or Stalled, also while it is
+suspended: kstatus reads a resource with neither as current.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ class Phase:
     reason: str
     message: str
     queued: Trouble | None = None
-    """What waits in line, and for what: all that there is, or a stage beside one that is at work."""
+    """What is queued, and why: the whole run, or a stage while another one is running."""
 
     @property
     def should_progress(self) -> bool:
-        """Whether something should be moving: the run is neither over nor held, nor does all of it wait in line."""
+        """Whether there should be progress: the run is not finished, not suspended, and not queued as a whole."""
         return self.kind is Kind.WORKING and self.reason != reasons.QUEUED
 
     @classmethod
     def working(cls, step: str, reason: str, message: str, *, queued: Trouble | None = None) -> Self:
-        """Return the phase of a step under way."""
+        """Return the phase of a step that is running."""
         return cls(kind=Kind.WORKING, step=step, reason=reason, message=message, queued=queued)
 
     @classmethod
     def stalled(cls, step: str, reason: str, message: str) -> Self:
-        """Return the phase of a run that cannot go on by itself."""
+        """Return the phase of a run that cannot continue by itself."""
         return cls(kind=Kind.STALLED, step=step, reason=reason, message=message)
 
     @classmethod
     def suspended(cls, step: str) -> Self:
-        """Return the phase of a run that spec.suspend holds."""
-        message = "spec.suspend is true: no pods run, what is done is kept; set it to false to go on."
+        """Return the phase of a run that spec.suspend suspends."""
+        message = "spec.suspend is true: no pods run, finished work is kept. Set it to false to continue."
         return cls(kind=Kind.SUSPENDED, step=step, reason=reasons.SUSPENDED, message=message)
 
     @classmethod
@@ -111,6 +111,6 @@ def cut(text: str, length: int) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return the text with one full stop at its end, whoever wrote it and however it ends."""
+    """Return the text with exactly one full stop at its end."""
     text = text.rstrip()
     return text if text.endswith(("!", "?", "…")) else f"{text.rstrip('.:;, ')}." if text else ""

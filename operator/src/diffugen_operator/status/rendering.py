@@ -1,7 +1,7 @@
-"""The status that is written: what the run's ledger and its phase look like to people.
+"""The status that is written: the run's ledger and its phase, for users.
 
-It holds at most 8 kB however many stages there are and whatever their messages say: etcd, watches and every
-`kubectl get -o yaml` carry it. What does not fit is shortened, messages first.
+It has at most 8 kB, because etcd, watches and every `kubectl get -o yaml` carry it. What does not fit is shortened,
+messages first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffugen_operator.status.conditions import STALLED, Kind, Phase, conditions
 
 STATUS_BYTES = 8000
 
-# Ever less room for (a stage's message, a condition's message, places of former revisions), until the status fits.
+# Less and less room for (a stage's message, a condition's message, places of former revisions), until the status fits.
 _ROOM = ((128, 1024, True), (64, 512, True), (64, 512, False), (24, 256, False), (0, 128, False), (0, 32, False))
 
 
@@ -31,7 +31,7 @@ def presented(
     now: datetime,
     pace: Pace | None = None,
 ) -> LabeledDatasetStatus:
-    """Return the ledger with conditions and summary as the phase wants them, within the size."""
+    """Return the ledger with the conditions and the summary of the phase, within the size limit."""
     suspended = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.suspend
     status = ledger.model_copy(
         update={
@@ -53,12 +53,12 @@ def presented(
 
 
 def is_stalled(status: LabeledDatasetStatus) -> bool:
-    """Whether the run does not get on."""
+    """Whether the run is reported as stalled."""
     return find(status.conditions, STALLED) is not None
 
 
 def is_halted(status: LabeledDatasetStatus) -> bool:
-    """Whether the run has stalled for good: it ends until somebody begins it once more."""
+    """Whether the run has stopped until an edit or a retry begins it again."""
     condition = find(status.conditions, STALLED)
     return condition is not None and condition.reason != reasons.NO_PROGRESS
 
@@ -104,12 +104,12 @@ def _rate(pace: float) -> str:
 
 
 def fitted(status: LabeledDatasetStatus) -> LabeledDatasetStatus:
-    """Return the status with its messages cut as far as its size demands."""
+    """Return the status with its messages shortened until it fits."""
     for stage_room, condition_room, places in _ROOM:
         shortened = _shortened(status, stage_room, condition_room, places=places)
         if size_of(shortened) <= STATUS_BYTES:
             return shortened
-    # Sixteen stages of the longest names: labels find a stage's Job, and that Job says when it was.
+    # For sixteen stages with the longest names: a stage's Job is found by its labels, and the Job has its times.
     gone = {"job": "", "start_time": None, "completion_time": None, "images_per_second": "", "eta_seconds": None}
     stages = [stage.model_copy(update=gone) for stage in shortened.stages]
     return shortened.model_copy(update={"stages": stages})
@@ -136,7 +136,7 @@ def size_of(status: LabeledDatasetStatus) -> int:
 
 
 def dumped(status: LabeledDatasetStatus) -> dict[str, Any]:
-    """Return the status as the API has it; what is empty is left out, as Kubernetes does it."""
+    """Return the status as the API has it; empty values are left out, as Kubernetes does it."""
     data: dict[str, Any] = _filled(status.model_dump(mode="json", by_alias=True, exclude_none=True))
     return data
 
