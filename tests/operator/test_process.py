@@ -51,7 +51,7 @@ async def test_a_line_that_nobody_takes_from_fails_liveness() -> None:
 
     await asyncio.sleep(0.3)
 
-    assert (operator._stuck() or "").startswith("the first in line has waited")
+    assert (operator._stuck() or "").startswith("the first dataset in the queue has waited")
 
 
 async def test_lines_about_a_dataset_have_its_name_and_revision_whoever_writes_them(

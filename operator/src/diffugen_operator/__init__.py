@@ -1,7 +1,7 @@
 """The controller that turns LabeledDatasets into Jobs and published datasets.
 
-Level-triggered: whatever changes puts a dataset's name on a queue; a reconcile observes, decides (purely),
-acts, and writes the status once. kopf carries the watch events and nothing else.
+Level-triggered: every change adds a dataset's name to a queue; a reconcile observes, decides (without I/O), acts, and
+writes the status once. kopf only transports the watch events of datasets.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""The process: what runs beside what, from start to stop.
+"""The process: its tasks, from start to stop.
 
     kopf (datasets) ─────┐
     watches (Jobs, pods) ┴─> inbox ──> cache, queue ──> workers ──> reconciler ──> API server
     resync ───────────────────────────────┘                             └──> recorder (Events)
 
-At the start everything is listed once before the first reconcile, so that nothing is decided on half of what there
-is. The watches of Jobs and pods go on from there; kopf lists the datasets on its own account, and the first resync
-comes soon after, for what happened between the two.
+At the start everything is listed once before the first reconcile, so that every decision is based on all objects.
+The watches of Jobs and pods continue from that list. kopf lists the datasets itself, and the first resync follows soon,
+to catch what changed between the two lists.
 
-Where there is a Lease, all this begins once this process holds it; a standby asks for the Lease and for nothing
-else. A process that loses it ends.
+With a Lease, all this starts once this process holds it; a standby requests only the Lease. A process that loses the
+Lease exits.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Operator:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        # A restarted container is another leader: its predecessor's last request may still be under way.
+        # A restarted container has another identity: its predecessor's last request may still be running.
         instance = f"{socket.gethostname()}_{secrets.token_hex(4)}"
         self._connection = Connection(settings, self._metrics.count_request, instance=instance)
         self._election: Election | None = None
@@ -116,10 +116,10 @@ class Operator:
             await self._stop(tasks)
             await server.stop()
         if self._broken:
-            raise SystemExit("diffugen-operator: a part of it broke; the log above says which")
+            raise SystemExit("diffugen-operator: a task failed; the log above says which")
 
     async def _prepare(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for the CRD, the Lease and the rights, and list everything: what another did before is seen."""
+        """Wait for the CRD, the Lease and the rights, then list everything that another leader did before."""
         await self._there(self._cluster.serves_datasets)
         if self._election is not None:
             await self._election.win()
@@ -150,18 +150,18 @@ class Operator:
         tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """End the process where a part of it has ended by mistake: better a restart than half an operator."""
+        """End the process if a task has ended by mistake: a restart is better than half an operator."""
         if not task.cancelled() and (error := task.exception()) is not None:
             if isinstance(error, LeaseLostError):
                 logger.critical("The Lease is lost: %s. Nothing more is written.", error)
             else:
-                logger.critical("The %s broke: %r", task.get_name(), error, exc_info=error)
+                logger.critical("The task %s failed: %r", task.get_name(), error, exc_info=error)
             self._broken = True
-            # kopf stops at signals; waiting for a flag besides would hold up every stop by five seconds.
+            # kopf stops at signals; waiting for a flag as well would delay every stop by five seconds.
             signal.raise_signal(signal.SIGTERM)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Let what is under way finish, within bounds."""
+        """Let running work finish, within a time limit."""
         self._queue.close()
         workers = [task for task in tasks if task.get_name().startswith("worker")]
         if workers:
@@ -200,14 +200,14 @@ class Operator:
         else:
             self._metrics.reconciles.labels("ok").inc()
             self._queue.done(key)
-            if reconcile_after == 0:  # What was asked for has only been entered.
+            if reconcile_after == 0:  # Only the first part of a change was written.
                 self._queue.add(key, urgent=True)
             elif reconcile_after is not None:
                 self._queue.add_after(key, reconcile_after)
 
     async def _failed(self, key: Key, error: ApiError) -> None:
         if error.code in (404, 409):
-            # What we know of the dataset, or of a child, is of yesterday.
+            # The cached dataset, or a cached child, is outdated.
             self._metrics.reconciles.labels("conflict").inc()
             with contextlib.suppress(*REQUEST_ERRORS):
                 await self._refresh(key)
@@ -226,8 +226,8 @@ class Operator:
             self._cache.drop(Resource.DATASETS, known)
 
     async def _there(self, question: Callable[[], Awaitable[bool]]) -> None:
-        """Ask again and again until the answer is yes: what is missing may be installed after the operator."""
-        told = ""
+        """Repeat the question until the answer is yes: what is missing may be installed after the operator."""
+        logged = ""
         while True:
             pause = _POLL_SECONDS
             try:
@@ -238,9 +238,9 @@ class Operator:
                 news, pause = _why_not(error), max(pause, error.retry_after)
             except REQUEST_ERRORS as error:
                 news = _why_not(error)
-            if news != told:
+            if news != logged:
                 logger.warning(news)
-                told = news
+                logged = news
             await asyncio.sleep(pause)
 
     async def _relist(self) -> bool:
@@ -252,7 +252,7 @@ class Operator:
         return True
 
     async def _list(self, resource: Resource) -> Mapping[str | None, int]:
-        """List a kind anew; returns the version of each namespace's list."""
+        """List a kind again; returns the version of each namespace's list."""
         versions: dict[str | None, int] = {}
         for namespace in self._cluster.namespaces:
             listed: set[Name] = set()
@@ -263,7 +263,7 @@ class Operator:
         return versions
 
     async def _list_and_look(self, resource: Resource) -> Mapping[str | None, int]:
-        """List a kind anew, and put all datasets in line: what a watch missed may be any one's."""
+        """List a kind again, and queue all datasets: a missed event may concern any of them."""
         versions = await self._list(resource)
         for key in self._cache.datasets():
             self._queue.add(key)
@@ -286,11 +286,11 @@ class Operator:
             return f"a reconcile has taken {longest:.0f} s"
         waited = self._queue.schedule.oldest_age(time.monotonic())
         if waited > self._settings.stuck_after:
-            return f"the first in line has waited for {waited:.0f} s"
+            return f"the first dataset in the queue has waited for {waited:.0f} s"
         return None
 
     def _not_ready(self) -> str | None:
-        # A standby does all that is asked of it: a rollout goes on past it.
+        # A standby is ready, so that a rollout continues.
         if self._listed or (self._election is not None and self._election.stands_by):
             return None
         return "not everything is listed yet"
@@ -314,14 +314,15 @@ class Operator:
 
 def _why_not(error: BaseException) -> str:
     if isinstance(error, ApiError) and error.code == 403:
-        return f"The operator's rights are missing: {error.message}; apply operator/rbac.yaml, or bind its user to it."
+        message = f"The operator has no permission: {error.message}"
+        return f"{message}; apply operator/rbac.yaml, and bind it to the operator's user."
     if isinstance(error, ApiError):
-        return f"The API server refuses: {error}"
+        return f"The API server refuses the request: {error}"
     return f"The API server cannot be reached: {error!r}"
 
 
 async def _unless_stopped(preparation: Coroutine[Any, Any, None]) -> bool:
-    """Whether it came to its end before a SIGTERM; kopf looks after the signals only once it runs."""
+    """Run the preparation; returns whether it ended before a SIGTERM. kopf handles signals only once it runs."""
     task = asyncio.ensure_future(preparation)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, task.cancel)

@@ -238,7 +238,7 @@ async def test_a_lease_that_is_no_longer_ours_ends_it_at_once(world: World, fate
     else:
         world.lease = None
 
-    with pytest.raises(LeaseLostError, match="another has taken it, or it was deleted"):
+    with pytest.raises(LeaseLostError, match="another process has taken it, or it was deleted"):
         await leader.hold()
 
     assert not leader.leading

@@ -1,7 +1,7 @@
-"""All requests to the API server: the one room from which the cluster is reached (kopf's watch apart).
+"""All requests to the API server, except kopf's watch.
 
-Nothing is retried here. A request that fails fails its reconcile, which comes up again after a pause and
-looks at everything anew.
+Nothing is retried here. A failed request fails its reconcile, which is repeated after a pause and observes everything
+again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ApiError(Exception):
     def for_good(self) -> bool:
         """Whether the same request will be refused again."""
         if self.code == 403:
-            # Quotas are freed, permissions granted; a namespace that goes takes the dataset along.
+            # Quotas are freed and permissions granted; the deletion of a namespace deletes the dataset too.
             passing = ("exceeded quota", "cannot create resource", "is being terminated")
             return not any(words in self.message for words in passing)
         return self.code in (400, 413, 422)
@@ -55,7 +55,7 @@ class ApiError(Exception):
 
 
 class NotLeaderError(Exception):
-    """Nothing is written, as another operator may lead by now."""
+    """Nothing is written, because another operator may be the leader by now."""
 
 
 REQUEST_ERRORS = (ApiError, NotLeaderError, *TRANSPORT_ERRORS)
@@ -83,11 +83,11 @@ class Cluster:
 
     @property
     def namespaces(self) -> Sequence[str | None]:
-        """The namespaces that are served; None stands for all of them."""
+        """The namespaces that are served; None means all namespaces."""
         return self._settings.namespaces or (None,)
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
-        """Yield the objects of a kind that are ours to look at, page by page, with the version of the list."""
+        """Yield the objects of a kind that the operator watches, page by page, with the version of the list."""
         params = {"limit": str(PAGE), **_selection(resource)}
         while True:
             page = await self._request("GET", _path(resource, namespace), params=params)
@@ -124,15 +124,15 @@ class Cluster:
         return items
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        """Return an object, or None where there is none."""
+        """Return an object, or None if it does not exist."""
         return await self._get(_path(resource, namespace, name))
 
     async def get_config_map(self, namespace: str, name: str) -> Object | None:
-        """Return a ConfigMap, or None where there is none."""
+        """Return a ConfigMap, or None if it does not exist."""
         return await self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
 
     async def create_job(self, manifest: Object) -> Object:
-        """Create a Job; fields that Kubernetes does not know are an error, not dropped."""
+        """Create a Job; fields that Kubernetes does not know are an error."""
         path = _path(Resource.JOBS, manifest["metadata"]["namespace"])
         return await self._request("POST", path, params={"fieldValidation": "Strict"}, body=manifest)
 
@@ -160,17 +160,17 @@ class Cluster:
         await self._delete(_path(Resource.JOBS, namespace, name), options)
 
     async def patch_status(self, key: Key, version: str, patch: Mapping[str, Any]) -> Object:
-        """Merge into a dataset's status, if the dataset is still of this resourceVersion."""
+        """Merge into a dataset's status, if the dataset still has this resourceVersion."""
         path = f"{_path(Resource.DATASETS, key.namespace, key.name)}/status"
         return await self._patch(path, {"metadata": {"resourceVersion": version}, "status": patch})
 
     async def set_finalizers(self, key: Key, version: str, finalizers: Sequence[str]) -> Object:
-        """Replace a dataset's finalizers, if it is still of this resourceVersion; the last one's removal deletes it."""
+        """Replace a dataset's finalizers, if it still has this resourceVersion; the last one's removal deletes it."""
         metadata = {"resourceVersion": version, "finalizers": list(finalizers)}
         return await self._patch(_path(Resource.DATASETS, key.namespace, key.name), {"metadata": metadata})
 
     async def kueue_version(self) -> str:
-        """Return the version of Kueue's API that the cluster prefers. Raises ApiError 404 where there is no Kueue."""
+        """Return the version of Kueue's API that the cluster prefers. Raises ApiError 404 if Kueue is not installed."""
         group = await self._request("GET", f"/apis/{_KUEUE}")
         return str(group["preferredVersion"]["version"])
 
@@ -187,7 +187,7 @@ class Cluster:
         await self._request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=manifest)
 
     async def get_lease(self, namespace: str, name: str, *, within: float) -> Object | None:
-        """Return a Lease, or None where there is none."""
+        """Return a Lease, or None if it does not exist."""
         try:
             return await self._send("GET", f"{_leases(namespace)}/{name}", within=within)
         except ApiError as error:
@@ -200,7 +200,7 @@ class Cluster:
         return await self._send("POST", _leases(manifest["metadata"]["namespace"]), body=manifest, within=within)
 
     async def replace_lease(self, manifest: Object, *, within: float) -> Object:
-        """Replace a Lease, if it is still of the manifest's resourceVersion."""
+        """Replace a Lease, if it still has the manifest's resourceVersion."""
         metadata = manifest["metadata"]
         path = f"{_leases(metadata['namespace'])}/{metadata['name']}"
         return await self._send("PUT", path, body=manifest, within=within)
@@ -217,7 +217,7 @@ class Cluster:
         try:
             await self._request("DELETE", path, body=options)
         except ApiError as error:
-            # 409: another object of this name by now, by the uid that was given.
+            # 409: another object has this name by now (the uid differs).
             if error.code not in (404, 409):
                 raise
 
@@ -236,7 +236,7 @@ class Cluster:
         within = self._settings.request_timeout
         if method != "GET":
             if (left := self._left()) <= 0:
-                raise NotLeaderError("this process does not lead: nothing is written")
+                raise NotLeaderError("this process is not the leader: nothing is written")
             within = min(within, left)
         return await self._send(method, path, params=params, body=body, content_type=content_type, within=within)
 

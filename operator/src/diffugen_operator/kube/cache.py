@@ -1,12 +1,11 @@
-"""What is known of the cluster, kept up to date by watch events, by our own writes, and by relisting.
+"""What is known of the cluster, updated by watch events, by our own writes, and by relisting.
 
-Three sources, one rule: the higher resourceVersion wins, whatever the uid, and over a deletion too: what was asked
-for before an object went, and is answered after, does not bring it back. Our own writes go in at once, so that a
-reconcile that follows never acts on less than what we did ourselves. A relist, every so often, mends what a watch
-lost.
+For all three sources the higher resourceVersion wins, whatever the uid, and also over a deletion: an answer that was
+requested before an object was deleted and arrives later does not bring it back. Our own writes are stored at once, so
+that the next reconcile never acts on a state older than them. A periodic relist repairs what a watch lost.
 
-Only what decides is kept of an object: no managed fields, no pod specs, no counts of pods that come and go. What
-changes nothing of it is no news.
+Only what decisions need is kept of an object: no managed fields, no pod specs, no counts of running pods. A change of
+anything else does not count as new.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Name = tuple[str, str]
 """Namespace and name."""
 
 MOST_GONE = 10_000
-"""Of how many deleted objects of a kind the version is kept: far more than go while a list is under way."""
+"""For how many deleted objects of a kind the version is kept: far more than are deleted during one list."""
 
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -44,7 +43,7 @@ _NOISE = {
     Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods", "startTime"}),
     Resource.PODS: frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "observedGeneration"}),
 }
-"""What of a status changes often and decides nothing."""
+"""Fields of a status that change often and that no decision needs."""
 
 
 class Cache:
@@ -89,7 +88,7 @@ class Cache:
         return None if job is None else self.key_of(Resource.JOBS, job)
 
     def put(self, resource: Resource, obj: Mapping[str, Any]) -> bool:
-        """Take in an object; returns whether it brought anything new."""
+        """Store an object; returns whether anything changed."""
         name = _name(obj)
         known = self._objects[resource].get(name)
         latest = self._gone[resource].get(name, -1) if known is None else version_of(known)
@@ -98,7 +97,7 @@ class Cache:
         if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
             self.drop(resource, known)
         kept = _reduced(resource, obj)
-        news = known is None or known["metadata"]["uid"] != kept["metadata"]["uid"] or _said(known) != _said(kept)
+        news = known is None or known["metadata"]["uid"] != kept["metadata"]["uid"] or _content(known) != _content(kept)
         self._objects[resource][name] = kept
         self._gone[resource].pop(name, None)
         if (parent := _parent(resource, kept)) is not None:
@@ -106,7 +105,7 @@ class Cache:
         return news
 
     def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
-        """Forget an object that is gone, and let nothing older bring it back; one of another uid stays."""
+        """Remove a deleted object, and let nothing older bring it back; an object with another uid stays."""
         name = _name(obj)
         known = self._objects[resource].get(name)
         if known is None:
@@ -123,7 +122,7 @@ class Cache:
                 del self._children[resource][parent]
 
     def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]]) -> set[Name]:
-        """Take in a part of a list; returns the names in it."""
+        """Store a page of a list; returns the names in it."""
         listed = set()
         for obj in objects:
             listed.add(_name(obj))
@@ -131,7 +130,7 @@ class Cache:
         return listed
 
     def keep_listed(self, resource: Resource, namespace: str | None, listed: set[Name], version: int) -> None:
-        """Forget what a list of a namespace (None: of all) as of `version` lacks, unless it is newer."""
+        """Remove what a list of a namespace (None: of all) at `version` lacks, unless it is newer."""
         for name, obj in list(self._objects[resource].items()):
             if namespace in (None, name[0]) and name not in listed and version_of(obj) <= version:
                 self.drop(resource, obj)
@@ -145,7 +144,7 @@ class Cache:
         version = max(version, gone.pop(name, -1))
         gone[name] = version
         if len(gone) > MOST_GONE:
-            del gone[next(iter(gone))]  # The one that went first.
+            del gone[next(iter(gone))]  # The one that was deleted first.
 
 
 def owner_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -173,8 +172,8 @@ def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
     return obj["metadata"]["namespace"], owner["name"]
 
 
-def _said(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return what an object says apart from its version."""
+def _content(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return an object's content without its version."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
     return metadata, obj.get("spec") or {}, obj["status"]
 
@@ -189,7 +188,7 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
     elif resource is Resource.JOBS:
         kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
     else:
-        # The Job controller's finalizer comes and goes; of a pod's annotations none is ours.
+        # The Job controller's finalizer changes, and no annotation of a pod is ours.
         kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
         kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     shared: Object = _shared(kept)
@@ -197,7 +196,7 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
 
 
 def _shared(value: Any) -> Any:
-    """Return the same value in less memory: what the JSON of thousands of objects repeats is kept once."""
+    """Return the same value in less memory: strings that thousands of objects repeat are kept once."""
     if isinstance(value, dict):
         return {sys.intern(key): _shared(inner) for key, inner in value.items()}
     if isinstance(value, list):

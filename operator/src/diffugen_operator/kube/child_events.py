@@ -1,12 +1,11 @@
-"""The children's own watch: how Jobs and pods come in.
+"""The watch of Jobs and pods.
 
-kopf carries the datasets, which are people's. Their children are six times as many, and change six times as often;
-kopf would read all of them at once when it begins, and keep a task, a queue and the whole object for each. Here an
-object is cut down to what decides as soon as it is read, and nothing else is kept of it.
+kopf watches only the datasets. There are about six times as many Jobs and pods, and they change six times as often.
+kopf would read all of them into memory at its start, and keep a task, a queue and the whole object for each. Here an
+object is reduced to what decisions need as soon as it is read.
 
-A watch goes on from the version at which everything was listed, or at which it last ended. Where the API server no
-longer has that version, or a watch has said nothing for longer than bookmarks take to come, the objects are listed
-anew, or the watch is begun anew.
+A watch continues from the version of the last list or event. If the API server no longer has that version, the objects
+are listed again. If a watch gets no event for longer than bookmarks take to arrive, it is restarted.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Watchable(Protocol):
 
 
 class Watch:
-    """Watches one kind in one namespace, or in all."""
+    """Watches one kind in one namespace, or in all namespaces."""
 
     def __init__(
         self,
@@ -49,12 +48,12 @@ class Watch:
         relist: Callable[[Resource], Awaitable[Mapping[str | None, int]]],
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`relist` lists the kind anew; returns the version of each namespace's list."""
+        """`relist` lists the kind again; it returns the version of each namespace's list."""
         self._cluster, self._inbox, self._resource, self._namespace = cluster, inbox, resource, namespace
         self._relist, self._jitter = relist, jitter
 
     async def run(self, version: int) -> None:
-        """Watch from this version on, for ever."""
+        """Watch from this version on, until the task is canceled."""
         failures = 0
         while True:
             try:
@@ -63,8 +62,8 @@ class Watch:
                     failures = 0
             except ApiError as error:
                 if error.code == GONE:
-                    logger.info("The watch of %s is too old; they are listed anew.", self._resource.value)
-                    version = await self._listed_anew(version)
+                    logger.info("The watch of %s is too old; they are listed again.", self._resource.value)
+                    version = await self._relisted(version)
                 else:
                     failures += 1
                     await self._pause(failures, error, at_least=error.retry_after)
@@ -73,14 +72,14 @@ class Watch:
                 await self._pause(failures, error)
 
     def _take(self, kind: str, obj: Object) -> int:
-        """Take in one event; returns the version that the watch has come to."""
+        """Handle one event; returns the version that the watch has reached."""
         if kind == "ERROR":
             raise ApiError(obj.get("code") or 500, obj.get("reason") or "", obj.get("message") or "")
         if kind != "BOOKMARK":
             self._inbox.take(self._resource, kind, obj)
         return version_of(obj)
 
-    async def _listed_anew(self, version: int) -> int:
+    async def _relisted(self, version: int) -> int:
         failures = 0
         while True:
             try:
@@ -92,7 +91,7 @@ class Watch:
     async def _pause(self, failures: int, error: Exception, *, at_least: float = 0) -> None:
         pause = jittered(backoff(failures, base=_SHORTEST_PAUSE, limit=_LONGEST_PAUSE), self._jitter())
         pause = max(pause, at_least)
-        if failures > 1:  # An idle connection that is cut is nothing to speak of.
+        if failures > 1:  # A single interruption of an idle connection is normal.
             what = self._resource.value
             logger.warning("The watch of %s was interrupted: %r; again in %.1f s.", what, error, pause)
         await asyncio.sleep(pause)

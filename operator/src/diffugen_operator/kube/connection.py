@@ -1,8 +1,8 @@
-"""The connection to the API server: one pool, for kopf's watches and for our own requests.
+"""The connection to the API server: one pool for kopf's watches and our own requests.
 
-kopf asks for it by its login handler, and again after a 401. It gets a session of its own over the shared pool, as
-it closes its session when it stops, and our last requests are still under way then. A service account's token is
-read anew as the kubelet renews it, before it expires. Every request is counted by verb and code.
+kopf asks for it in its login handler, and again after a 401. It gets a session of its own over the shared pool, because
+it closes its session when it stops, while our last requests are still running. A service account's token is read again
+regularly, because the kubelet renews it. Every request is counted by verb and code.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _TOKEN_SECONDS = 60.0
 
 
 class Connection:
-    """Makes the session, and makes it anew when the credentials are refused."""
+    """Opens the session, and opens it again when the credentials are refused."""
 
     def __init__(self, settings: Settings, count: Callable[[str, str], None], *, instance: str = "") -> None:
-        """`instance` tells this process from others in the API server's audit log."""
+        """`instance` identifies this process in the API server's audit log."""
         self._agent = f"diffugen-operator/{__version__} {instance}".rstrip()
         self._settings = settings
         self._count = count
@@ -47,7 +47,7 @@ class Connection:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session as it is now."""
+        """The present session."""
         if self._session is None or self._session.closed:
             self._session = self._open()
         return self._session
@@ -58,7 +58,7 @@ class Connection:
         return self._server
 
     async def lend(self) -> kopf.AiohttpSession:
-        """Give kopf a session; where it asks again, its credentials were refused, and all begins anew."""
+        """Give kopf a session; if it asks again, its credentials were refused, and the pool is opened again."""
         if self._lent is not None:
             await self.close()
         self._lent = self._session_over(self.session.connector, owner=False)
@@ -99,9 +99,9 @@ class Connection:
                 return info
         info = kopf.login_with_kubeconfig(settings=settings)
         if info is None:
-            raise kopf.LoginError("no service account and no kubeconfig: nothing says where the API server is")
+            raise kopf.LoginError("there is no service account and no kubeconfig: set --kubeconfig or KUBECONFIG")
         if info.token is None and info.certificate_path is None and info.certificate_data is None:
-            # Programs and cloud providers that hand out tokens are the official client's trade.
+            # The official client handles programs and cloud providers that issue tokens.
             return kopf.login_via_client(settings=settings, logger=logger) or info
         return info
 
@@ -121,7 +121,7 @@ class Connection:
         try:
             response = await handler(request)
         except (aiohttp.ClientError, OSError, asyncio.CancelledError):
-            # aiohttp cancels a request whose time is over; that it was a timeout is said outside of here.
+            # aiohttp cancels a request that timed out; its caller sees the timeout.
             self._count(verb, "error")
             raise
         self._count(verb, str(response.status))

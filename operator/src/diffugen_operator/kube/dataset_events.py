@@ -1,7 +1,7 @@
-"""How the datasets' changes come in: kopf watches, and its events go to our cache and queue.
+"""How changes of datasets arrive: kopf watches them, and its events go to our cache and queue.
 
-kopf is the transport, never the state: only `on.event` is used, which keeps nothing on any object. A change
-handler, a timer or a daemon would write annotations and finalizers into users' objects.
+kopf only transports events; it keeps no state. Only `on.event` is used, which writes nothing to any object. A change
+handler, a timer or a daemon would write annotations and finalizers to users' objects.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from diffugen_operator.kube.connection import Connection
 from diffugen_operator.kube.work_queue import WorkQueue
 
 _SETTLING_SECONDS = 0.25
-"""How long to wait for what a pod says next."""
+"""How long to wait for the next event of a pod before its dataset is reconciled."""
 
 
 class Inbox:
-    """Takes in watch events."""
+    """Receives watch events."""
 
     def __init__(self, cache: Cache, queue: WorkQueue) -> None:
         self._cache = cache
         self._queue = queue
 
     def take(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
-        """Take in one event: keep the object, and put its dataset in line if that brought anything new."""
+        """Handle one event: store the object, and queue its dataset if anything changed."""
         key = self._cache.key_of(resource, obj)
         if kind == "DELETED":
             self._cache.drop(resource, obj)
@@ -38,14 +38,14 @@ class Inbox:
         if key is None:
             return
         if resource is Resource.DATASETS:
-            self._queue.add(key, urgent=_asks(obj))
+            self._queue.add(key, urgent=_spec_changed(obj))
         else:
-            # A pod tells of itself three times while it starts, and its end comes before its Job's.
+            # A pod has three events while it starts, and its end is reported before its Job's.
             self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
 
 
-def _asks(dataset: dict[str, Any]) -> bool:
-    """Tell whether somebody has asked for something that was not looked at yet."""
+def _spec_changed(dataset: dict[str, Any]) -> bool:
+    """Whether the spec was changed since the last reconcile."""
     metadata, status = dataset["metadata"], dataset.get("status") or {}
     return bool(metadata.get("generation") != status.get("observedGeneration"))
 
@@ -66,7 +66,7 @@ def registry(inbox: Inbox, connection: Connection) -> kopf.OperatorRegistry:
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """Compares nothing. kopf's own copies each object several times for every event: most of what an event costs."""
+    """Compares nothing. kopf's own storage copies each object several times per event: most of an event's cost."""
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
         return {}
@@ -79,7 +79,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Keeps nothing: there are no handlers whose progress would have to be kept."""
+    """Stores nothing: no handler has progress to store."""
 
     def fetch(self, *, key: str, body: kopf.Body) -> None:
         return None
@@ -98,14 +98,14 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 def kopf_settings(*, watch_silence: float) -> kopf.OperatorSettings:
-    """Return how kopf is to watch: without Events of its own or a look at other CRDs."""
+    """Return kopf's settings: no Events of its own, and no scan of other CRDs."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.posting.level = logging.CRITICAL
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
-    # A task for each object that has just changed: not for all at once when everything is listed, and none for long.
+    # kopf has a task for each object that just changed: few at once when everything is listed, and each only shortly.
     settings.queueing.worker_limit = 50
     settings.queueing.idle_timeout = 0.05
     settings.watching.chunk_size = 500

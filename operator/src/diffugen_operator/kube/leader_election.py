@@ -1,9 +1,9 @@
 """Which of several operator processes works: the one that holds the Lease.
 
-The leader renews the Lease. Another takes it once it has seen it unrenewed for the whole lease duration, by its
-own clock: no two clocks are compared. The leader gives up earlier, at the renew deadline, counted from before
-its last renewal was sent. From then on nothing more is written, as every write asks `left` first and gets no
-more time than that; so there are never two writers, not even when a process was frozen and wakes up again.
+The leader renews the Lease. Another process takes it after it saw no renewal for the whole lease duration, measured by
+its own clock: no two clocks are compared. The leader gives up earlier, at the renew deadline, counted from before it
+sent its last renewal. After that it writes nothing: every write asks `left` first and gets no more time than that. So
+there are never two writers, not even when a process was frozen and continues.
 
     standby ──(the Lease is free, or was not renewed)──> leader ──(deadline)──> the process ends
                                                            └────(SIGTERM)─────> released: another begins at once
@@ -28,24 +28,24 @@ Lease = dict[str, Any]
 
 
 class LeaseLostError(Exception):
-    """The Lease could not be renewed in time, or another has taken it."""
+    """The Lease could not be renewed in time, or another process has taken it."""
 
 
 class Leases(Protocol):
-    """Where the Lease lies."""
+    """Requests for the Lease."""
 
     async def get_lease(self, namespace: str, name: str, *, within: float) -> Lease | None:
-        """Return the Lease, or None where there is none."""
+        """Return the Lease, or None if it does not exist."""
 
     async def create_lease(self, manifest: Lease, *, within: float) -> Lease:
         """Create the Lease."""
 
     async def replace_lease(self, manifest: Lease, *, within: float) -> Lease:
-        """Replace the Lease, if it is still of the manifest's resourceVersion."""
+        """Replace the Lease, if it still has the manifest's resourceVersion."""
 
 
 class Election:
-    """One process's part in it."""
+    """The election, as one process takes part in it."""
 
     def __init__(
         self, *, leases: Leases, settings: Settings, identity: str, clock: Clock, now: Callable[[], datetime]
@@ -64,7 +64,7 @@ class Election:
 
     @property
     def stands_by(self) -> bool:
-        """Whether it has seen somebody else lead, and would take over."""
+        """Whether another process leads and this one would take over."""
         return not self.leading and bool((self._seen or {}).get("holderIdentity"))
 
     def left(self) -> float:
@@ -73,17 +73,17 @@ class Election:
 
     async def win(self) -> None:
         """Wait until this process holds the Lease."""
-        told: str | None = None
+        logged: str | None = None
         while not await self._tried():
             holder = (self._seen or {}).get("holderIdentity", "")
-            if holder != told:
+            if holder != logged:
                 logger.info("Standing by: %s leads.", holder or "nobody")
-                told = holder
+                logged = holder
             await asyncio.sleep(self._settings.lease_retry)
         logger.info("Leading as %s.", self._identity)
 
     async def hold(self) -> None:
-        """Renew the Lease, for ever; raises LeaseLostError where that fails until the deadline."""
+        """Renew the Lease until the task is canceled. Raises LeaseLostError if that fails until the deadline."""
         while True:
             await asyncio.sleep(min(self._settings.lease_retry, max(0.0, self.left())))
             if not self.leading:
@@ -94,10 +94,10 @@ class Election:
                 logger.warning("The Lease could not be renewed: %r; %.1f s are left.", error, self.left())
 
     async def release(self) -> None:
-        """Give the Lease up, so that another need not wait; whoever has lost it leaves it alone."""
+        """Release the Lease so that another process need not wait; a process that has lost it does nothing."""
         if self._held is None or not self.leading:
             return
-        # One second, as others take it for: a holder of no name holds nothing.
+        # An empty holder means that the Lease is free; the API needs a duration of at least one second.
         lease = self._lease(self._held, holder="", duration=1)
         within, self._until = self.left(), float("-inf")
         try:
@@ -106,11 +106,11 @@ class Election:
             logger.warning("The Lease could not be released: %r", error)
 
     async def _tried(self) -> bool:
-        """Try to take the Lease; whether that came off."""
+        """Try to take the Lease; returns whether this process leads."""
         try:
             return await self._try()
         except ApiError as error:
-            if error.code != 409:  # Else another was faster.
+            if error.code != 409:  # On 409, another process was faster.
                 logger.warning("The Lease could not be taken: %s", error)
         except REQUEST_ERRORS as error:
             logger.warning("The Lease could not be taken: %r", error)
@@ -130,7 +130,7 @@ class Election:
         return self.leading
 
     def _is_free(self, spec: Mapping[str, Any]) -> bool:
-        """Whether nobody holds it, or its holder has not renewed for as long as it promised to."""
+        """Whether nobody holds it, or its holder did not renew it within its duration."""
         if spec != self._seen:
             self._seen, self._seen_at = spec, self._clock()
         if spec.get("holderIdentity") in (None, "", self._identity):
@@ -142,17 +142,17 @@ class Election:
         began = self._clock()
         held = self._held or {}
         try:
-            # Half the time at most, so that an answer that never comes leaves time for another try.
+            # At most half the time, so that a request without an answer leaves time for another try.
             within = min(self.left(), self._settings.lease_renew_deadline / 2)
             self._keep(await self._leases.replace_lease(self._lease(held), within=within), began)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
-            # Somebody labelled it, or an answer to us was lost on its way; or it is another's by now.
+            # Somebody edited its labels, or an answer to us was lost, or another process has taken it.
             there = await self._get(max(0.0, self.left()))
             if there is None or (there.get("spec") or {}).get("holderIdentity") != self._identity:
                 self._until = float("-inf")
-                raise LeaseLostError("another has taken it, or it was deleted") from error
+                raise LeaseLostError("another process has taken it, or it was deleted") from error
             self._held = there
 
     async def _get(self, within: float) -> Lease | None:
@@ -163,7 +163,7 @@ class Election:
         self._held, self._until = lease, began + self._settings.lease_renew_deadline
 
     def _lease(self, there: Mapping[str, Any], *, holder: str | None = None, duration: int | None = None) -> Lease:
-        """Return the Lease with us, or with `holder`, in it."""
+        """Return the Lease held by this process, or by `holder`."""
         former = there.get("spec") or {}
         holder = self._identity if holder is None else holder
         # MicroTime: six digits, always.

@@ -1,14 +1,13 @@
-"""The queue of datasets to look at.
+"""The queue of datasets to reconcile.
 
-Events put names in; workers take them out. A name stands in the queue once, however many events there were.
-A name that is being worked on is not given to a second worker: it waits until the first is done, and then
-comes up again. Names can be put in for later (progress, back-off); what comes up earlier replaces what
-would come later.
+Events add names; workers take them. A name is in the queue at most once, however many events there were. A name that is
+being worked on is not given to a second worker: it is queued again when the first is done. Names can be added with a
+delay (progress, back-off); an earlier time replaces a later one.
 
-There are two lines. What people have just asked for stands in the urgent one, which is served first, so that a new
-dataset's first Job does not wait for the progress of a thousand others; every few turns the usual line has one.
+There are two lines. Changes of a spec go to the urgent one, which is served first, so that a new dataset's first Job
+does not wait for the progress of a thousand others. After several urgent names the other line gets a turn.
 
-`Schedule` is all of the rules and none of the waiting; `WorkQueue` adds the waiting.
+`Schedule` has all the rules and never waits; `WorkQueue` adds the waiting.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ URGENT_TURNS = 8
 """Urgent keys in a row while others wait."""
 
 Clock = Callable[[], float]
-"""Seconds that never go back; time.monotonic, unless a test says otherwise."""
+"""Seconds of a monotonic clock: time.monotonic, or a test's own."""
 
 
 class Key(NamedTuple):
@@ -41,7 +40,7 @@ class Key(NamedTuple):
 
 
 class Schedule:
-    """Which key is to be worked on when."""
+    """When each key is to be worked on."""
 
     def __init__(self, *, backoff_base: float, backoff_limit: float, jitter: Callable[[], float]) -> None:
         self._base, self._limit, self._jitter = backoff_base, backoff_limit, jitter
@@ -56,7 +55,7 @@ class Schedule:
         self._not_before: dict[Key, float] = {}
 
     def add(self, key: Key, now: float, *, urgent: bool = False) -> None:
-        """Put the key in line; one that is there already keeps its time and may become urgent."""
+        """Queue the key; a key that is queued already keeps its place and may become urgent."""
         if self._not_before.get(key, now) > now:
             self.add_later(key, now)
             return
@@ -69,16 +68,16 @@ class Schedule:
             self._ready.setdefault(key, now)
 
     def add_later(self, key: Key, when: float) -> None:
-        """Put the key in line at `when`, unless it comes up before."""
+        """Queue the key at `when`, unless it is due before."""
         when = max(when, self._not_before.get(key, when))
-        queued_phase = key in self._ready or key in self._urgent or key in self._again
-        if queued_phase or self._later.get(key, when + 1) <= when:
+        queued = key in self._ready or key in self._urgent or key in self._again
+        if queued or self._later.get(key, when + 1) <= when:
             return
         self._later[key] = when
         heapq.heappush(self._heap, (when, key))
 
     def take(self, now: float) -> Key | None:
-        """Take the key that has waited longest, urgent ones first; None where none is due."""
+        """Take the key that has waited longest, urgent ones first; None if none is due."""
         self._promote(now)
         if not self._ready and not self._urgent:
             return None
@@ -89,20 +88,20 @@ class Schedule:
         return key
 
     def done(self, key: Key, now: float) -> None:
-        """Give the key back: it succeeded."""
+        """Return the key after a success."""
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
         self._give_back(key, now)
 
     def failed(self, key: Key, now: float, *, at_least: float = 0, firm: bool = False) -> float:
-        """Give the key back: it failed, and comes up again after a pause, which is returned.
+        """Return the key after a failure; it is queued again after a pause, which is returned.
 
-        Whatever is heard of the key may shorten the pause; where it is `firm`, down to `at_least` and no further.
+        An event may shorten the pause; if it is `firm`, not below `at_least`.
         """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = jittered(backoff(failures, base=self._base, limit=self._limit), self._jitter())
         pause = max(pause, at_least)
-        # An event that came meanwhile may be of our own making; it does not shorten the pause.
+        # An event that arrived meanwhile may be caused by ourselves; it does not shorten the pause.
         self._again.pop(key, None)
         self._working.pop(key, None)
         self._later.pop(key, None)
@@ -112,22 +111,22 @@ class Schedule:
         return pause
 
     def next_due(self) -> float | None:
-        """Return when the next delayed key comes up, or None where none waits."""
+        """Return when the next delayed key comes up, or None if none waits."""
         while self._heap and self._later.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def depth(self) -> int:
-        """Return how many keys stand in line."""
+        """Return how many keys are queued."""
         return len(self._ready) + len(self._urgent)
 
     def oldest_age(self, now: float) -> float:
-        """Return how long the one that waits longest has waited."""
+        """Return how long the first key has waited."""
         first = [next(iter(line.values())) for line in (self._ready, self._urgent) if line]
         return now - min(first) if first else 0.0
 
     def longest_work(self, now: float) -> float:
-        """Return how long the longest work under way has taken."""
+        """Return how long the longest running work has taken."""
         return now - min(self._working.values()) if self._working else 0.0
 
     def _give_back(self, key: Key, now: float) -> None:
@@ -142,7 +141,7 @@ class Schedule:
 
 
 class WorkQueue:
-    """A schedule that workers can wait at."""
+    """A schedule on which workers can wait."""
 
     def __init__(
         self,
@@ -158,12 +157,12 @@ class WorkQueue:
         self.schedule = Schedule(backoff_base=backoff_base, backoff_limit=backoff_limit, jitter=jitter)
 
     def add(self, key: Key, *, urgent: bool = False) -> None:
-        """Put the key in line."""
+        """Queue the key."""
         self.schedule.add(key, self._clock(), urgent=urgent)
         self._news.set()
 
     def add_after(self, key: Key, delay: float) -> None:
-        """Put the key in line after `delay` seconds; at once where there are none."""
+        """Queue the key after `delay` seconds; 0 queues it at once."""
         if delay > 0:
             self.schedule.add_later(key, self._clock() + delay)
         else:
@@ -171,7 +170,7 @@ class WorkQueue:
         self._news.set()
 
     def close(self) -> None:
-        """Give out nothing any more."""
+        """Stop giving out keys."""
         self._closed = True
         self._news.set()
 
@@ -189,12 +188,12 @@ class WorkQueue:
         return None
 
     def done(self, key: Key) -> None:
-        """Give the key back: it succeeded."""
+        """Return the key after a success."""
         self.schedule.done(key, self._clock())
         self._news.set()
 
     def failed(self, key: Key, *, at_least: float = 0, firm: bool = False) -> float:
-        """Give the key back: it failed; returns the pause, of which `at_least` is kept if it is `firm`."""
+        """Return the key after a failure; returns the pause, of which `at_least` is kept if it is `firm`."""
         pause = self.schedule.failed(key, self._clock(), at_least=at_least, firm=firm)
         self._news.set()
         return pause

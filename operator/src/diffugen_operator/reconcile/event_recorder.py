@@ -1,6 +1,6 @@
 """Posting Kubernetes Events, beside everything else: slow or refused Events hold up nothing.
 
-An Event's name is a hash of what it says, so the same transition, seen again after a crash, is posted once.
+An Event's name is a hash of its content, so the same transition, observed again after a crash, is posted once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Post = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Recorder:
-    """Takes announcements and posts them one after the other."""
+    """Posts announcements as Events, one after the other."""
 
     def __init__(self, post: Post, *, instance: str) -> None:
         self._post = post
@@ -37,14 +37,14 @@ class Recorder:
         self._queue: asyncio.Queue[tuple[Dataset, dict[str, Any]]] = asyncio.Queue(_BACKLOG)
 
     def announce(self, dataset: Dataset, announcement: Announcement, now: datetime) -> None:
-        """Put an announcement in line; it is dropped where too many wait already."""
+        """Queue an announcement; it is dropped if too many wait already."""
         try:
             self._queue.put_nowait((dataset, event(dataset, announcement, now, self._instance)))
         except asyncio.QueueFull:
             logger.warning("Too many Events wait to be posted; %s is dropped.", announcement.reason)
 
     async def run(self) -> None:
-        """Post what is announced, for ever."""
+        """Post announcements until the task is canceled."""
         while True:
             dataset, manifest = await self._queue.get()
             try:
@@ -55,7 +55,7 @@ class Recorder:
                 self._queue.task_done()
 
     async def _posted(self, manifest: dict[str, Any]) -> float:
-        """Post an Event; returns after how many seconds to try again, where the API server says so."""
+        """Post an Event; returns the seconds until the next try if the API server asks for one, else 0."""
         try:
             await self._post(manifest)
         except ApiError as error:
@@ -79,10 +79,10 @@ class Recorder:
 def event(dataset: Dataset, announcement: Announcement, now: datetime, instance: str) -> dict[str, Any]:
     """Return an Event about a dataset."""
     status = dataset.status
-    said = "\n".join([dataset.uid, str(status.attempt), announcement.reason, announcement.message])
-    if announcement.reason in ("Suspended", "Resumed"):  # These may come up many times in a run.
-        said += f"\n{dataset.generation}"
-    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    content = "\n".join([dataset.uid, str(status.attempt), announcement.reason, announcement.message])
+    if announcement.reason in ("Suspended", "Resumed"):  # These may occur many times in a run.
+        content += f"\n{dataset.generation}"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",

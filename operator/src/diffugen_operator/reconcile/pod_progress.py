@@ -1,12 +1,12 @@
-"""Asking running pods how far their shards are.
+"""Asks running pods how much of their shards is done.
 
-Pods serve Prometheus metrics at their own address; three lines of it are wanted. Pods are asked without any
-credentials, side by side, each for a short time. One that does not answer is no error: completed indexes
-are the floor of all progress.
+Pods serve Prometheus metrics at their own address; two lines of it are needed. Pods are asked without credentials, in
+parallel, with a short timeout each. A pod that does not answer is no error: completed indexes are the lower bound of
+all progress.
 
-Nobody waits for a pod. A look at a dataset takes what its pods said last, and has them asked once more, in the
-background, shortly before the next look is due. So silent pods hold up no reconcile. Nor do they hold up other pods
-for long: one that has said nothing is asked less and less often, and few of them at the same time.
+Nothing waits for a pod. A reconcile takes the last answers of its pods and lets them be asked again in the background,
+shortly before the next reconcile is due. So silent pods delay no reconcile. They delay other pods only briefly: a pod
+that did not answer is asked less and less often, and only few such pods at the same time.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from diffugen_operator.observed.progress import Shard
 from diffugen_operator.settings import Settings
 
 MOST_BYTES = 256 * 1024
-"""A page of metrics is a few kB; what sends more is not one of our pods."""
+"""A page of metrics has a few kB; only another program sends more."""
 
 LONGEST_PAUSE_SECONDS = 60.0
-"""The longest pause until a silent pod is asked again: a network that is mended is noticed soon."""
+"""The longest pause until a silent pod is asked again, so that a repaired network is noticed soon."""
 
 _BEFORE_THE_LOOK = 0.9
-"""The part of the interval after which pods are asked again, so that the next look has what they say."""
+"""The part of the interval after which pods are asked again, so that the next reconcile has their answers."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A pod that is asked, and what came of it."""
+    """A pod that is asked, and its last answer."""
 
     address: str = ""
     shard: Shard | None = None
     silences: int = 0
-    """How often in a row it has said nothing."""
+    """How often in a row it did not answer."""
     due: float = -inf
 
 
@@ -57,7 +57,7 @@ class _Followed:
 
 
 class Scraper:
-    """Asks pods, over one session of its own: the API server's holds our token."""
+    """Asks pods, over a session of its own, because the API server's session holds our token."""
 
     def __init__(self, settings: Settings) -> None:
         self._interval = settings.scrape_interval * _BEFORE_THE_LOOK
@@ -68,9 +68,9 @@ class Scraper:
         self._session: aiohttp.ClientSession | None = None
 
     def follow(self, key: Key, pods: Iterable[Pod]) -> dict[str, Shard]:
-        """Return what these pods of a dataset said last of their shards, by pod, and have them asked once more.
+        """Return the last reported progress of these pods of a dataset, by pod name, and ask them again.
 
-        Pods that are not named any more are forgotten; where none is left, so is the dataset.
+        Pods that are no longer passed are forgotten; if none is left, so is the dataset.
         """
         asked = [pod for pod in pods if pod.running and pod.address]
         if not asked:
@@ -85,13 +85,13 @@ class Scraper:
         return {name: pod.shard for name, pod in followed.pods.items() if pod.shard is not None}
 
     def forget(self, key: Key) -> None:
-        """Ask the pods of a dataset no more."""
+        """Stop asking the pods of a dataset."""
         followed = self._followed.pop(key, None)
         if followed is not None and followed.round is not None:
             followed.round.cancel()
 
     async def close(self) -> None:
-        """Ask nobody any more, and close the session."""
+        """Stop asking all pods, and close the session."""
         rounds = [followed.round for followed in self._followed.values() if followed.round is not None]
         for key in list(self._followed):
             self.forget(key)
@@ -100,7 +100,7 @@ class Scraper:
             await self._session.close()
 
     async def ask(self, address: str) -> Shard | None:
-        """Return what the pod at this address says of its shard; None where it says nothing of one."""
+        """Return the progress that the pod at this address reports; None if it reports none."""
         if self._session is None:
             self._session = aiohttp.ClientSession(trust_env=False)
         host = f"[{address}]" if ":" in address else address
@@ -111,13 +111,13 @@ class Scraper:
             return read_shard((await _page(response.content)).decode(errors="replace"))
 
     async def _round(self, followed: _Followed) -> None:
-        """Ask a dataset's pods, once it is time."""
+        """Ask a dataset's pods when they are due."""
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(max(0.0, followed.due - clock()))
         followed.due = clock() + self._interval
         heard = [pod for pod in followed.pods.values() if not pod.silences]
         silent = [pod for pod in followed.pods.values() if pod.silences and pod.due <= clock()]
-        # Silent pods do not stand in line for a slot, where others would wait behind them: they wait for another round.
+        # Silent pods do not wait for a slot, because others would wait behind them: they wait for another round.
         silent = sorted(silent, key=lambda pod: pod.due)[: self._slots_for_silent]
         self._slots_for_silent -= len(silent)
         try:
@@ -126,13 +126,13 @@ class Scraper:
             self._slots_for_silent += len(silent)
 
     async def _hear(self, pod: _Asked) -> None:
-        """Ask a pod; one that does not answer has said what it said before."""
+        """Ask a pod; if it does not answer, its last answer is kept."""
         async with self._slots:
             try:
                 pod.shard = await self.ask(pod.address) or pod.shard
                 pod.silences = 0
             except TRANSPORT_ERRORS as error:
-                # Until a new pod listens, it refuses: that takes no time, and is over soon.
+                # A new pod refuses connections until it listens: that costs no time and ends soon.
                 pod.silences = 0 if _is_refused(error) else pod.silences + 1
                 pause = backoff(pod.silences + 1, base=self._interval, limit=LONGEST_PAUSE_SECONDS)
                 pod.due = asyncio.get_running_loop().time() + pause
@@ -143,7 +143,7 @@ def _is_refused(error: BaseException) -> bool:
 
 
 async def _page(content: aiohttp.StreamReader) -> bytes:
-    """Return the page, or its first MOST_BYTES: one read returns what has arrived, be it a part."""
+    """Return the page, or its first MOST_BYTES; one read may return only a part."""
     page = bytearray()
     while len(page) < MOST_BYTES and (part := await content.read(MOST_BYTES - len(page))):
         page += part
@@ -151,7 +151,7 @@ async def _page(content: aiohttp.StreamReader) -> bytes:
 
 
 def read_shard(text: str) -> Shard | None:
-    """Read the shard's progress from a page of metrics; None where it is not told."""
+    """Read the shard's progress from a page of metrics; None if it has none."""
     values: dict[str, float] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")

@@ -1,7 +1,7 @@
-"""The shell around `decide`: observe, decide, act, write the status once, tell of it.
+"""The shell around `decide`: observe, decide, act, write the status once, announce it.
 
-Whatever goes wrong on the way ends the reconcile; the queue brings the dataset back after a pause, and
-everything is looked at anew. Actions repeat harmlessly: a Job that is there is taken if it is ours.
+Any error ends the reconcile; the queue repeats it after a pause, and everything is observed again. Actions can be
+repeated safely: a Job of this run that exists already is kept.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _QUEUE_LOOK_SECONDS = 30.0
 
 
 class RefusedError(Exception):
-    """The API server would not have something that was decided."""
+    """The API server refused an action."""
 
     def __init__(self, trouble: Trouble, *, for_good: bool) -> None:
         super().__init__(trouble.message)
@@ -60,12 +60,12 @@ class RefusedError(Exception):
 
 
 class ChildStoppingError(Exception):
-    """A child of the wanted name is still being deleted."""
+    """An object with the wanted name is still being deleted."""
 
 
 @dataclass(slots=True)
 class _Memory:
-    """What is remembered of a dataset between reconciles; a restart may lose all of it."""
+    """What is kept of a dataset between reconciles; a restart may lose all of it."""
 
     generation: int = -1
     uid: str = ""
@@ -76,7 +76,7 @@ class _Memory:
 
 
 class Reconciler:
-    """Brings datasets, one at a time each, a step towards what they want."""
+    """Brings each dataset one step closer to its spec."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Reconciler:
         self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
-        """Do what is to be done about a dataset; returns after how many seconds to look again."""
+        """Reconcile a dataset; returns the seconds until the next reconcile, or None if events are enough."""
         raw = self._cache.dataset(key)
         if raw is None:
             self._memories.pop(key, None)
@@ -115,15 +115,15 @@ class Reconciler:
         except RefusedError as refusal:
             decision = refused(situation, decision, refusal.trouble, for_good=refusal.for_good)
         reconcile_after = await self._commit(key, raw, dataset, decision, memory)
-        if reconcile_after is None and not decision.actions:  # At rest, the most of what is remembered is not needed.
+        if reconcile_after is None and not decision.actions:  # Nothing is left to do, so the parsed spec is not needed.
             memory.wanted = None
         if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
-            # Kueue's words come and change without a change of the Job.
+            # Kueue's reasons change without a change of the Job.
             return _QUEUE_LOOK_SECONDS if reconcile_after is None else min(reconcile_after, _QUEUE_LOOK_SECONDS)
         return reconcile_after
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | InvalidSpec:
-        """Read the spec, once for each generation: a large one takes milliseconds."""
+        """Read the spec once per generation: a large one takes milliseconds."""
         metadata = raw["metadata"]
         if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
             memory.uid, memory.generation = metadata["uid"], metadata["generation"]
@@ -136,7 +136,7 @@ class Reconciler:
         for job in jobs:
             known = [Pod.read(pod) for pod in self._cache.pods_of(key.namespace, job.name)]
             if _result_is_missing(job, known, dataset.status):
-                # The Job's end may be heard of before its pods'; their last words are wanted.
+                # The Job's end may arrive before its pods' end, but their termination messages are needed.
                 known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
             pods += known
         shards = self._shards(key, dataset, jobs, pods, memory)
@@ -188,7 +188,7 @@ class Reconciler:
         finalizers = [*others, FINALIZER] if present else others
         key = Key(dataset.namespace, dataset.name)
         changed = await self._cluster.set_finalizers(key, dataset.version, finalizers)
-        if dataset.deleting and not finalizers:  # That was what kept it.
+        if dataset.deleting and not finalizers:  # Our finalizer was the last one.
             self._cache.drop(Resource.DATASETS, changed)
         else:
             self._cache.put(Resource.DATASETS, changed)
@@ -216,7 +216,7 @@ class Reconciler:
     async def _commit(
         self, key: Key, raw: Object, dataset: Dataset, decision: Decision, memory: _Memory
     ) -> float | None:
-        """Write the status, if it is another; numbers alone wait for their time."""
+        """Write the status if it changed; changes of numbers alone are written at intervals."""
         old, new = dataset.status, decision.status
         if new == old:
             return decision.reconcile_after
@@ -243,7 +243,7 @@ class Reconciler:
 
 
 def _refusal(error: ApiError, reason: str) -> Exception:
-    """Return what a refused creation ends in; `reason` is what it is called where it is refused for good."""
+    """Return the exception for a refused creation; `reason` is used if it is refused permanently."""
     if error.code not in (400, 403, 413, 422):
         return error
     if error.namespace_goes:
@@ -258,23 +258,23 @@ def _waits_in_queue(job: Job) -> bool:
 
 
 def _result_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
-    """Whether a step has just finished, and not all of its pods have been heard of to the end."""
+    """Whether a step has just finished and the end of some of its pods is not known yet."""
     over = is_halted(status) or find(status.conditions, READY) is not None
     if not job.finished or over or job.attempt != status.attempt or (job.step is Step.PLAN and status.planned):
         return False
-    if job.complete:  # Of a stage, no pod's word is needed: its Job says it all.
+    if job.complete:  # A stage needs no termination message: its Job has the result.
         return not job.stage and not any(pod.ended is not None and pod.ended.exit_code == 0 for pod in pods)
     return not pods or any(pod.ended is None for pod in pods)
 
 
 def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Object:
-    """Return what stands under the name that was wanted, if this run of this dataset made it."""
+    """Return the existing object of this name, if this run of this dataset created it."""
     name, kind = manifest["metadata"]["name"], manifest["kind"]
     if there is None or "deletionTimestamp" in there["metadata"]:
         raise ChildStoppingError(f"{kind} {name} is still being deleted")
     ours = (owner_of(there) or {}).get("uid") == dataset.uid
     labels = there["metadata"].get("labels") or {}
     if not ours or labels.get(LABEL_ATTEMPT) != manifest["metadata"]["labels"][LABEL_ATTEMPT]:
-        message = f"A {kind} named {name} exists and is not ours: delete or rename it, then ask for a retry."
+        message = f"A {kind} named {name} exists and is not of this run: delete or rename it, then request a retry."
         raise RefusedError(Trouble(reason=reasons.NAME_CONFLICT, message=message), for_good=True)
     return there

@@ -1,4 +1,4 @@
-"""How the operator logs: a line for people, or a JSON object for machines, on standard error."""
+"""Logging to standard error: text lines or JSON objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _concerned: ContextVar[Mapping[str, object]] = ContextVar("_concerned", default=
 
 @contextmanager
 def concerning(dataset: str, revision: str = "") -> Iterator[None]:
-    """Give every line that is logged within the block this dataset (namespace/name) and its revision."""
+    """Add this dataset (namespace/name) and its revision to every line logged within the block."""
     token = _concerned.set({"dataset": dataset, "revision": revision})
     try:
         yield
@@ -26,7 +26,7 @@ def concerning(dataset: str, revision: str = "") -> Iterator[None]:
 
 
 def concern(revision: str) -> None:
-    """Name the revision for the rest of the block, once it is known."""
+    """Set the revision for the rest of the block, once it is known."""
     _concerned.set({**_concerned.get(), "revision": revision})
 
 
@@ -36,7 +36,7 @@ def _field(record: logging.LogRecord, name: str) -> object:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and dataset and revision where they are known."""
+    """One JSON object per line: time, level, logger, message, and dataset and revision if known."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -55,7 +55,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people, with the dataset in front of the message."""
+    """A text line, with the dataset before the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line."""

@@ -1,5 +1,4 @@
-"""What the operator tells Prometheus. No label names a dataset: their number must not matter to anyone's
-bill."""
+"""The operator's Prometheus metrics. No label names a dataset: cardinality stays constant."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.reconciles = Counter(
             "diffugen_operator_reconciles",
-            "Reconciles by result: ok, waiting (for a child that stops), conflict, error.",
+            "Reconciles by result: ok, waiting (for a child that is being deleted), conflict, error.",
             ["result"],
             registry=self._registry,
         )
@@ -35,19 +34,21 @@ class Metrics:
         )
         self.status_writes = Counter(
             "diffugen_operator_status_writes",
-            "Status writes by kind: transition, progress (nothing but new numbers or wordings).",
+            "Status writes by kind: transition, progress (only new numbers or wording).",
             ["kind"],
             registry=self._registry,
         )
         self.images = Counter(
             "diffugen_operator_images_generated",
-            "Images that stages drew and labelled, as far as the statuses have told it since this process began.",
+            "Images that stages drew and labeled, by the statuses written since this process started.",
             registry=self._registry,
         )
         self._depth = self._gauge("diffugen_operator_queue_depth", "Datasets that wait for a reconcile.")
         self._age = self._gauge("diffugen_operator_queue_age_seconds", "How long the first of them has waited.")
         self._events = self._gauge("diffugen_operator_events_waiting", "Kubernetes Events that are not posted yet.")
-        self._leader = self._gauge("diffugen_operator_leader", "1 where this process leads, so reconciles and writes.")
+        self._leader = self._gauge(
+            "diffugen_operator_leader", "1 if this process is the leader, which reconciles and writes."
+        )
         self._objects = Gauge(
             "diffugen_operator_objects", "Objects known, by resource.", ["resource"], registry=self._registry
         )

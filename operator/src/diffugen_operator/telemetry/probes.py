@@ -1,7 +1,7 @@
-"""What the kubelet and Prometheus ask: /livez, /readyz, /metrics.
+"""The HTTP endpoints for the kubelet and Prometheus: /livez, /readyz, /metrics.
 
-/livez answers from the operator's own event loop, so a loop that hangs does not answer; it fails where a
-reconcile takes far too long. /readyz is true once everything has been listed.
+/livez answers from the operator's own event loop, so it does not answer if the loop hangs; it fails if a reconcile
+takes far too long. /readyz succeeds once everything has been listed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Check = Callable[[], str | None]
 
 
 class ListenError(Exception):
-    """The address is not ours to listen at."""
+    """The address cannot be bound."""
 
 
 class Server:
@@ -30,7 +30,7 @@ class Server:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Begin to listen; returns the port."""
+        """Start to listen; returns the port."""
         app = web.Application()
         app.add_routes(
             [
@@ -46,14 +46,14 @@ class Server:
         except OSError as error:
             await self._runner.cleanup()
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            message = f"cannot listen at {host}:{port}: {why}; set --http-host or --http-port to what is free"
+            message = f"cannot listen at {host}:{port}: {why}; set --http-host or --http-port to a free one"
             raise ListenError(message) from error
         found: int = self._runner.addresses[0][1]
         logger.info("Probes and metrics at %s:%d.", host, found)
         return found
 
     async def stop(self) -> None:
-        """Cease to listen."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
 
