@@ -85,11 +85,14 @@ async def test_lines_about_a_dataset_have_its_name_and_revision_whoever_writes_t
     ("fault", "words"),
     [
         (FORBIDDEN, 'User "operator" cannot list resource "labeleddatasets"; apply operator/rbac.yaml'),
-        (ApiError(500, "InternalError", "etcd is away"), "The API server refuses: 500 InternalError: etcd is away"),
+        (
+            ApiError(500, "InternalError", "etcd is away"),
+            "The API server refuses the request: 500 InternalError: etcd is away",
+        ),
         (aiohttp.ClientConnectionError("refused"), "The API server cannot be reached"),
     ],
 )
-async def test_a_list_that_is_refused_is_waited_for_and_said_once(
+async def test_a_list_that_is_refused_is_waited_for_and_reported_once(
     fault: Exception, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator, faults = Operator(Settings()), [fault, fault]

@@ -61,7 +61,7 @@ def test_namespaces_are_a_list_and_none_means_all() -> None:
         ("ca_config_map", "a" * 254, "the name of a ConfigMap"),
     ],
 )
-def test_what_cannot_work_is_named_with_its_flag_its_variable_and_the_mend(name: str, text: str, wanted: str) -> None:
+def test_what_cannot_work_is_named_with_its_flag_its_variable_and_the_fix(name: str, text: str, wanted: str) -> None:
     variable = f"DIFFUGEN_{name.upper()}"
     with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')} \({variable}\) is '.+': set it to {wanted}"):
         read({variable: text}, {})
@@ -157,7 +157,7 @@ def test_bad_flags_are_refused_in_one_line(
     assert said.count("\n") == 1
 
 
-def test_a_port_in_use_is_said_in_one_sentence() -> None:
+def test_a_port_in_use_is_reported_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as ended:
         main(["--http-host", "127.0.0.1", "--http-port", str(taken.getsockname()[1])])
 

@@ -61,7 +61,7 @@ class World:
         return self.reconciler
 
     def crashed(self) -> None:
-        """Start anew, with nothing but what the API server lists."""
+        """Start again, with only what the API server lists."""
         self.cache = Cache()
         for (kind, _), obj in self.cluster.objects.items():
             if kind in set(Resource):

@@ -151,7 +151,7 @@ async def test_what_is_not_there_is_none(api: ApiServer, cluster: Cluster) -> No
     assert await cluster.get_config_map("vision", "o") is None
 
 
-async def test_the_api_servers_words_and_its_wait_are_kept(api: ApiServer, cluster: Cluster) -> None:
+async def test_the_api_servers_message_and_its_wait_are_kept(api: ApiServer, cluster: Cluster) -> None:
     api.will({"reason": "TooManyRequests", "message": "slow down"}, 429, Retry_After="7")
 
     with pytest.raises(ApiError) as caught:
@@ -230,7 +230,7 @@ async def test_our_requests_outlive_the_session_that_kopf_closes(api: ApiServer,
     assert len(api.asked) == 1
 
 
-async def test_refused_credentials_are_read_anew(api: ApiServer, connection: Connection, tmp_path: Path) -> None:
+async def test_refused_credentials_are_read_again(api: ApiServer, connection: Connection, tmp_path: Path) -> None:
     await connection.lend()
     file = tmp_path / "kubeconfig"
     file.write_text(file.read_text().replace("secret-token", "new-token"))
@@ -241,7 +241,7 @@ async def test_refused_credentials_are_read_anew(api: ApiServer, connection: Con
     assert api.headers[0]["Authorization"] == "Bearer new-token"
 
 
-async def test_a_kubeconfig_that_is_not_there_is_said() -> None:
+async def test_a_kubeconfig_that_is_not_there_is_reported() -> None:
     connection = Connection(Settings(kubeconfig="/nowhere/kubeconfig"), Metrics().count_request)
 
     with pytest.raises(kopf.LoginError, match="/nowhere/kubeconfig"):

@@ -137,7 +137,7 @@ def test_not_all_that_ever_went_is_remembered(monkeypatch: pytest.MonkeyPatch) -
     assert [cache.put(JOBS, a_job(name, version=5)) for name in ("a", "b", "c")] == [True, False, False]
 
 
-def test_a_list_mends_what_a_watch_lost_and_spares_what_is_newer() -> None:
+def test_a_list_repairs_what_a_watch_lost_and_spares_what_is_newer() -> None:
     cache = Cache()
     cache.put(JOBS, a_job("gone", 3))
     cache.put(JOBS, a_job("new", 12))

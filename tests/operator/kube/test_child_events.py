@@ -106,7 +106,7 @@ async def test_a_watch_that_ends_goes_on_where_it_was(end: list[Event | Exceptio
 
 
 @pytest.mark.parametrize("end", [too_old(), ApiError(410, "Expired", "too old")])
-async def test_a_version_that_is_gone_is_listed_anew_until_that_succeeds(end: Event | Exception) -> None:
+async def test_a_version_that_is_gone_is_listed_again_until_that_succeeds(end: Event | Exception) -> None:
     cluster = Scripted([end])
     watched = Watched(cluster)
 

@@ -14,7 +14,7 @@ def a_schedule(jitter: float = 1.0) -> Schedule:
     return Schedule(backoff_base=1, backoff_limit=60, jitter=lambda: jitter)
 
 
-def test_a_key_stands_in_line_once_and_the_first_comes_first() -> None:
+def test_a_key_is_queued_once_and_the_first_comes_first() -> None:
     schedule = a_schedule()
     for key in (A, B, A, A):
         schedule.add(key, 0)
@@ -150,7 +150,7 @@ def test_pauses_are_spread_by_jitter_between_half_and_whole() -> None:
     assert pauses == [0.5, 0.75, 1.0]
 
 
-def test_the_api_servers_word_for_how_long_to_wait_counts() -> None:
+def test_the_api_servers_answer_how_long_to_wait_counts() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     schedule.take(0)
@@ -158,7 +158,7 @@ def test_the_api_servers_word_for_how_long_to_wait_counts() -> None:
     assert schedule.failed(A, 0, at_least=17) == 17
 
 
-def test_depth_and_ages_are_told() -> None:
+def test_depth_and_ages_are_reported() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     schedule.add(B, 2)

@@ -191,7 +191,7 @@ def test_every_pod_trusts_the_authorities_that_the_operator_names() -> None:
     assert "SSL_CERT_FILE" not in json.dumps(jobs.plan_job(a_run()))
 
 
-def test_numbers_and_batch_are_told_where_they_are_asked_for() -> None:
+def test_numbers_and_batch_are_reported_where_they_are_asked_for() -> None:
     def said(run: dict[str, Any]) -> dict[str, str]:
         env = generator_of(jobs.stage_job(a_run(run=run), a_stage(), 1))["env"]
         return {

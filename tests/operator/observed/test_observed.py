@@ -37,7 +37,7 @@ def test_only_the_generator_container_counts() -> None:
     assert a_pod(phase="Running", containerStatuses=[sidecar, a_container(running={})]).ended is None
 
 
-def test_a_termination_message_that_is_not_ours_is_kept_as_words() -> None:
+def test_a_termination_message_that_is_not_ours_is_kept_as_message() -> None:
     ended = a_pod(containerStatuses=[a_container(terminated={"exitCode": 128, "message": " no such file\n"})]).ended
 
     assert ended is not None
@@ -106,7 +106,7 @@ def test_since_when_a_pod_is_about_to_start(status: dict[str, Any], starting: bo
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
-def test_the_kubelets_two_words_for_a_missing_image_read_alike(reason: str) -> None:
+def test_the_kubelets_two_reasons_for_a_missing_image_read_alike(reason: str) -> None:
     waiting = a_pod(containerStatuses=[a_container(waiting={"reason": reason, "message": reason})]).waiting
 
     assert waiting is not None

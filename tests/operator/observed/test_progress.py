@@ -51,7 +51,7 @@ def test_progress_never_goes_back_within_a_run() -> None:
     life.pod_runs("base", "0", total=8, done=6).settle()
     assert life.shown()[1] == "6/24"
 
-    life.pods.clear()  # the pod died; the next one counts anew
+    life.pods.clear()  # the pod died; the next one counts from zero
     life.pod_runs("base", "0", total=8, done=1).settle()
     assert life.shown()[1] == "6/24"
 
@@ -69,7 +69,7 @@ def failed(life: Life) -> Life:
     return life
 
 
-def test_nor_does_it_go_back_when_the_revision_is_tried_once_more() -> None:
+def test_nor_does_it_go_back_when_the_revision_is_tried_again() -> None:
     life = failed(a_life(run={"samplesPerShard": 8})).ask_for_retry().settle()
     assert (life.status.attempt, life.shown()) == (2, ("planning", "14/24", "Planning"))
     assert life.status.summary.percent == 58
@@ -82,7 +82,7 @@ def test_nor_does_it_go_back_when_the_revision_is_tried_once_more() -> None:
     assert life.shown() == ("base", "23/24", "Drawing")
 
 
-def test_nor_when_it_is_planned_anew_by_itself() -> None:
+def test_nor_when_it_is_planned_again_by_itself() -> None:
     life = a_life().until_publishing().job_completes("publish").settle().stopped().settle()
 
     assert (life.status.attempt, life.shown()[:2]) == (2, ("planning", "24/24"))
@@ -112,7 +112,7 @@ def test_of_what_was_not_begun_yet_nothing_is_done(edit: dict[str, Any]) -> None
     assert (life.status.attempt, life.shown()[1], life.status.stages) == (2, "", [])
 
 
-def test_a_picture_is_counted_as_drawn_once_however_often_its_revision_is_tried() -> None:
+def test_a_image_is_counted_as_drawn_once_however_often_its_revision_is_tried() -> None:
     life, drawn = failed(a_life()).ask_for_retry(), 14
     for plays in (lambda: None, lambda: life.plan_ends(a_plan("base", total=24, reused=15, shards=2))):
         plays()

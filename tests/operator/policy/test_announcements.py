@@ -21,7 +21,7 @@ def told(life: Life) -> list[str]:
         reasons += [announcement.reason for announcement in announcements(before, life.status)]
 
 
-def test_a_whole_run_is_told_in_five_events() -> None:
+def test_a_whole_run_is_reported_in_five_events() -> None:
     life = a_life()
 
     assert told(life) == ["RunStarted"]
@@ -46,7 +46,7 @@ def test_a_whole_run_is_told_in_five_events() -> None:
         ([a_plan("base", reused=24, shards=0)], "24 samples: 0 to draw, 0 to label again, 24 complete; 0 shards."),
     ],
 )
-def test_the_plan_is_told_by_what_there_is_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:
+def test_the_plan_is_reported_by_what_there_is_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:
     life = a_life(*(plan.name for plan in plans)).until_planning().plan_ends(*plans)
     before = life.status
 
@@ -57,27 +57,27 @@ def test_the_plan_is_told_by_what_there_is_to_draw_and_to_label(plans: list[Stag
     assert not life.turn().plan, "it is told once"
 
 
-def test_stages_without_work_are_not_told_of() -> None:
+def test_stages_without_work_are_not_reported() -> None:
     life = a_life().until_planning().plan_ends(a_plan("base", reused=24, shards=0))
 
     assert told(life) == ["Planned"]
 
 
-def test_a_stall_is_told_once_in_its_own_words() -> None:
+def test_a_stall_is_reported_once_in_its_own_message() -> None:
     life = a_life().until_planning().pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such"))
 
     assert told(life.job_fails("plan", "PodFailurePolicy")) == ["UnknownModel"]
     assert told(life.later(60)) == []
 
 
-def test_suspending_and_resuming_are_told() -> None:
+def test_suspending_and_resuming_are_reported() -> None:
     life = a_life().until_drawing()
 
     assert told(life.edit(suspend=True)) == ["Suspended"]
     assert told(life.edit(suspend=False)) == ["Resumed"]
 
 
-def test_what_holds_a_run_up_is_told_once() -> None:
+def test_what_blocks_a_run_is_reported_once() -> None:
     life = a_life().until_planning().pod_ends("plan", 75, Outcome(reason="StoreUnreachable", message="away"))
 
     assert told(life) == ["StoreUnreachable"]

@@ -121,7 +121,7 @@ def test_a_running_stage_is_looked_at_again_for_its_progress() -> None:
     assert life.turn().reconcile_after == life.settings.scrape_interval
 
 
-def test_a_job_deleted_by_hand_is_created_anew_once_it_is_gone() -> None:
+def test_a_job_deleted_by_hand_is_created_again_once_it_is_gone() -> None:
     life = a_life().until_drawing()
     life.job("base")["metadata"]["deletionTimestamp"] = life.now.isoformat()
 

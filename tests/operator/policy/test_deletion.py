@@ -147,7 +147,7 @@ def test_a_clean_up_that_fails_says_how_it_can_go_on_or_end() -> None:
 @pytest.mark.parametrize(
     "mend", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"image": "mine:2"})], ids=["retry", "edit"]
 )
-def test_after_a_retry_or_an_edit_it_is_tried_once_more_with_all_its_time(mend: Any) -> None:
+def test_after_a_retry_or_an_edit_it_is_tried_again_with_all_its_time(mend: Any) -> None:
     life = a_failed_clean_up().later(1000)
 
     mend(life)
@@ -170,7 +170,7 @@ def test_after_a_retry_or_an_edit_it_is_tried_once_more_with_all_its_time(mend: 
         ({"output": {}}, 2),
     ],
 )
-def test_one_whose_pod_waits_for_a_node_begins_once_more_with_an_edit_that_its_job_cannot_take_up(
+def test_one_whose_pod_waits_for_a_node_begins_again_with_an_edit_that_its_job_cannot_apply(
     edit: dict[str, Any], attempt: int
 ) -> None:
     life = a_guarded_life().until_published().delete().settle().pod_unschedulable("delete", "0/3 nodes").settle()
@@ -193,7 +193,7 @@ def test_retain_lets_it_go_at_once() -> None:
         pytest.param(a_guarded_life().until_drawing().delete().edit(output={}).settle(), "spec.output.s3", id="unfit"),
     ],
 )
-def test_after_its_time_it_is_said_and_the_resource_is_let_go(life: Life, last: str) -> None:
+def test_after_its_time_it_is_reported_and_the_resource_is_deleted(life: Life, last: str) -> None:
     life.later(1799).turn()
     assert life.status.summary.reason != "CleanUpAbandoned"
     before = life.later(1).status
@@ -221,7 +221,7 @@ def test_its_time_begins_with_the_clean_up_not_with_the_deletion() -> None:
     assert life.shown()[2] == "CleaningUp"
 
 
-def test_a_clean_up_whose_word_is_lost_is_done_all_the_same() -> None:
+def test_a_clean_up_whose_result_is_lost_is_done_all_the_same() -> None:
     life = a_guarded_life().until_published().delete().settle().job_completes("delete")
 
     life.turn()
@@ -229,7 +229,7 @@ def test_a_clean_up_whose_word_is_lost_is_done_all_the_same() -> None:
     assert life.ready()[1] == "CleanedUp"
 
 
-def test_in_a_namespace_that_goes_too_it_is_said_and_let_go() -> None:
+def test_in_a_namespace_that_goes_too_it_is_reported_and_the_resource_is_deleted() -> None:
     life = a_guarded_life().until_published().delete()
     life.turn()
 
@@ -240,7 +240,7 @@ def test_in_a_namespace_that_goes_too_it_is_said_and_let_go() -> None:
     assert life.turn().actions == [SetFinalizer(present=False)]
 
 
-def test_a_clean_up_that_is_refused_for_good_waits_for_its_mend() -> None:
+def test_a_clean_up_that_is_refused_for_good_waits_for_its_fix() -> None:
     life = a_guarded_life(run={"podTemplate": {"spec": {"x": 1}}}).until_published().delete()
     life.turn()
 
@@ -250,7 +250,7 @@ def test_a_clean_up_that_is_refused_for_good_waits_for_its_mend() -> None:
     assert life.edit(run={}).settle().job_names() == ["delete"]
 
 
-def test_it_is_told_in_two_events() -> None:
+def test_it_is_reported_in_two_events() -> None:
     life, told = a_guarded_life().until_published().delete(), []
     for _ in range(4):
         before = life.status

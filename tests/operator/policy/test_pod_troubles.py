@@ -12,7 +12,7 @@ from tests.operator.lives import Life, a_life, a_plan
 REFUSED = Outcome(reason="StoreCredentialsRefused", message="spec.output.s3.secretRef: the store said no.")
 UNKNOWN = Outcome(reason="UnknownVariable", message="spec.prompts.templates[0]: no variable is called 'x'.")
 AWAY = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
-BROKEN = Outcome(reason="BadShard", message="shard 1 has no pictures")
+BROKEN = Outcome(reason="BadShard", message="shard 1 has no images")
 
 Cause = Callable[[], Life]
 
@@ -61,7 +61,7 @@ def stalls() -> list[object]:
                 .pod_ends("base", 65, BROKEN, index="1")
                 .job_fails("base", "FailedIndexes", failedIndexes="1", completedIndexes="0,2")
             ),
-            ("base", "ShardsFailed", "Shards 1 of stage base failed; the last failure: shard 1 has no pictures"),
+            ("base", "ShardsFailed", "Shards 1 of stage base failed; the last failure: shard 1 has no images"),
             id="a shard that cannot work",
         ),
         pytest.param(
@@ -193,7 +193,7 @@ def hold_ups() -> list[object]:
 
 
 @pytest.mark.parametrize(("cause", "said"), hold_ups())
-def test_it_goes_on_trying_and_says_what_holds_it_up(cause: Cause, said: tuple[str, str]) -> None:
+def test_it_goes_on_trying_and_says_the_cause(cause: Cause, said: tuple[str, str]) -> None:
     life = cause()
 
     life.settle()
@@ -237,7 +237,7 @@ def test_a_pod_that_is_slow_to_start_is_no_hold_up_while_others_run() -> None:
     ],
 )
 @pytest.mark.parametrize("step", ["plan", "base"])
-def test_a_worker_that_is_killed_after_its_word_of_success_is_told_of_by_its_exit_code(
+def test_a_worker_that_is_killed_after_its_success_was_reported_is_reported_by_its_exit_code(
     step: str, word: Outcome
 ) -> None:
     life = a_life().until_planning() if step == "plan" else a_life().until_drawing()
@@ -249,13 +249,13 @@ def test_a_worker_that_is_killed_after_its_word_of_success_is_told_of_by_its_exi
 
 
 @pytest.mark.parametrize("code", [64, 65, 77])
-def test_a_failure_that_is_final_is_not_said_to_be_tried_again(code: int) -> None:
+def test_a_failure_that_is_final_is_not_reported_to_be_tried_again(code: int) -> None:
     life = a_life().until_drawing().pod_ends("base", code, BROKEN, index="0").settle()
 
     assert life.shown()[2] == "Drawing"
 
 
-def test_a_job_that_is_about_to_fail_is_not_said_to_try_again() -> None:
+def test_a_job_that_is_about_to_fail_is_not_reported_to_try_again() -> None:
     life = a_life().until_drawing().pod_ends("base", 75, AWAY, index="0")
     life.job_status("base", conditions=[{"type": "FailureTarget", "status": "True"}])
 
@@ -274,7 +274,7 @@ def test_a_shard_that_was_tried_again_and_gets_on_is_no_hold_up() -> None:
     assert life.settle().shown()[2] == "Drawing"
 
 
-def test_pods_without_a_node_are_queued_in_the_schedulers_words() -> None:
+def test_pods_without_a_node_are_queued_in_the_schedulers_message() -> None:
     life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
 
     assert life.condition("Queued") == ("Unschedulable", "0/3 nodes are available.")
@@ -297,7 +297,7 @@ def test_a_failed_stage_lets_the_others_finish_and_starts_none() -> None:
     assert "publish" not in life.job_names()
 
 
-def test_a_request_that_is_refused_for_good_stalls_in_the_api_servers_words() -> None:
+def test_a_request_that_is_refused_for_good_stalls_in_the_api_servers_message() -> None:
     life = a_life()
     life.turn()
 
@@ -307,7 +307,7 @@ def test_a_request_that_is_refused_for_good_stalls_in_the_api_servers_words() ->
     assert life.shown()[0] == "planning"
 
 
-def test_a_request_over_quota_stands_in_line() -> None:
+def test_a_request_over_quota_is_queued() -> None:
     life = a_life()
     life.turn()
 

@@ -95,7 +95,7 @@ def test_a_regenerate_token_begins_a_run() -> None:
     assert a_life().until_published().edit(regenerateToken="again").settle().status.attempt == 2
 
 
-def test_a_stalled_run_begins_anew_with_any_edit() -> None:
+def test_a_stalled_run_begins_again_with_any_edit() -> None:
     life = a_life().until_planning()
     life.pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such model")).job_fails(
         "plan", "PodFailurePolicy"
@@ -110,7 +110,7 @@ def test_a_stalled_run_begins_anew_with_any_edit() -> None:
     assert life.job_names() == ["plan"]
 
 
-def test_a_stalled_run_begins_anew_with_a_retry_and_only_once() -> None:
+def test_a_stalled_run_begins_again_with_a_retry_and_only_once() -> None:
     life = a_life().until_planning().job_fails("plan", "BackoffLimitExceeded").settle()
     assert life.condition("Stalled") is not None
 
@@ -122,7 +122,7 @@ def test_a_stalled_run_begins_anew_with_a_retry_and_only_once() -> None:
     assert life.status.attempt == 2, "the same annotation asks once"
 
 
-def test_a_run_that_only_tries_again_begins_anew_with_a_retry() -> None:
+def test_a_run_that_only_tries_again_begins_again_with_a_retry() -> None:
     life = a_life().until_planning().pod_ends("plan", 75, UNREACHABLE).settle()
 
     life.ask_for_retry().settle()
@@ -130,7 +130,7 @@ def test_a_run_that_only_tries_again_begins_anew_with_a_retry() -> None:
     assert life.status.attempt == 2
 
 
-def test_a_run_whose_pod_does_not_start_begins_anew_with_a_retry() -> None:
+def test_a_run_whose_pod_does_not_start_begins_again_with_a_retry() -> None:
     life = a_life().until_planning().pod_starts("plan").settle().later(121)
 
     assert life.ask_for_retry().settle().status.attempt == 2
@@ -146,7 +146,7 @@ def test_a_run_whose_pod_does_not_start_begins_anew_with_a_retry() -> None:
         pytest.param(a_life().until_drawing().pod_unschedulable("base", "no such node"), id="a node selector"),
     ],
 )
-def test_an_edit_of_what_holds_a_run_up_begins_it_once_more(life: Life) -> None:
+def test_an_edit_of_what_blocks_a_run_begins_it_again(life: Life) -> None:
     life.settle()
 
     life.edit(run={"podTemplate": {"spec": {"priorityClassName": "high"}}}).settle()
@@ -178,13 +178,13 @@ def waiting_for_a_node(**changes: Any) -> Life:
         pytest.param({"suspend": False}, 1, id="nothing"),
     ],
 )
-def test_a_run_that_is_held_up_begins_once_more_with_an_edit_that_its_jobs_cannot_take_up(
+def test_a_run_that_is_stuck_begins_again_with_an_edit_that_its_jobs_cannot_apply(
     edit: dict[str, Any], attempts: int
 ) -> None:
     assert waiting_for_a_node().edit(**edit).settle().status.attempt == attempts
 
 
-def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_anew_though_the_status_was_not_written() -> None:
+def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_again_though_the_status_was_not_written() -> None:
     life = a_life().until_drawing().edit(suspend=True).settle().edit(suspend=False)
     lost = life.raw["status"]
     assert life.turn().actions == [SuspendJob(life.job("base")["metadata"]["name"], suspend=False)]
@@ -197,7 +197,7 @@ def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_anew_though_th
     assert life.status.observed_generation == 3
 
 
-def test_an_edit_that_came_before_the_trouble_was_seen_is_taken_up_when_it_is() -> None:
+def test_an_edit_that_came_before_the_trouble_was_seen_is_applied_when_it_is() -> None:
     life = a_life(run={"image": "mine:1"}).until_planning().edit(run={"image": "mine:2"}).settle()
     assert life.status.attempt == 1, "its pod may be about to start"
 
@@ -207,7 +207,7 @@ def test_an_edit_that_came_before_the_trouble_was_seen_is_taken_up_when_it_is() 
     assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
 
 
-def test_an_edit_while_suspended_is_taken_up_when_the_run_is_let_go() -> None:
+def test_an_edit_while_suspended_is_applied_when_the_run_is_resumed() -> None:
     life = a_life().until_drawing().edit(suspend=True).settle()
 
     life.edit(run={"image": "mine:2"}).settle()
@@ -218,7 +218,7 @@ def test_an_edit_while_suspended_is_taken_up_when_the_run_is_let_go() -> None:
     assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
 
 
-def test_a_queued_job_whose_size_was_edited_stands_in_line_anew_as_only_kueue_may_resize_it() -> None:
+def test_a_queued_job_whose_size_was_edited_is_queued_again_as_only_kueue_may_resize_it() -> None:
     life = a_life(run={"queueName": "gpus", "parallelism": 8}).until_planning()
 
     life.edit(run={"queueName": "gpus", "parallelism": 2}).settle()
@@ -233,7 +233,7 @@ def of_a_former_operator(life: Life) -> Life:
     return life
 
 
-def test_an_upgrade_begins_nothing_anew_whatever_holds_a_run_up() -> None:
+def test_an_upgrade_begins_nothing_again_whatever_blocks_a_run() -> None:
     newer = Settings(generator_image="generator:2", light_image="light:2", termination_grace=9)
     for life in (waiting_for_a_node(), of_a_former_operator(waiting_for_a_node())):
         life.settings = newer
@@ -241,7 +241,7 @@ def test_an_upgrade_begins_nothing_anew_whatever_holds_a_run_up() -> None:
         assert life.settle().status.attempt == 1
 
 
-def test_a_former_operators_run_begins_once_more_with_any_edit_where_it_is_held_up() -> None:
+def test_a_former_operators_run_begins_again_with_any_edit_where_it_is_stuck() -> None:
     assert of_a_former_operator(waiting_for_a_node()).edit(revisionHistoryLimit=1).settle().status.attempt == 2
     suspended = of_a_former_operator(a_life().until_drawing()).edit(suspend=True).settle()
     assert suspended.edit(suspend=False).settle().status.attempt == 1, "it is not"
@@ -272,7 +272,7 @@ def test_a_retry_of_a_run_that_is_well_is_only_taken_note_of() -> None:
     assert life.status.last_handled_retry_at == "t1"
 
 
-def test_a_plan_whose_word_is_lost_is_made_again() -> None:
+def test_a_plan_whose_result_is_lost_is_made_again() -> None:
     life = a_life().until_planning().job_completes("plan")
 
     life.settle()
@@ -281,7 +281,7 @@ def test_a_plan_whose_word_is_lost_is_made_again() -> None:
     assert life.job_names() == ["plan"]
 
 
-def test_a_publication_whose_word_is_lost_is_made_again_from_the_plan_on() -> None:
+def test_a_publication_whose_result_is_lost_is_made_again_from_the_plan_on() -> None:
     life = a_life().until_publishing().job_completes("publish").settle()
     life.stopped().settle()
 
@@ -330,7 +330,7 @@ def test_what_vanishes_again_and_again_stalls() -> None:
     assert life.ask_for_retry().settle().status.replans == 0
 
 
-def test_a_word_that_is_lost_takes_none_of_these_tries() -> None:
+def test_a_result_that_is_lost_takes_none_of_these_tries() -> None:
     life = again(lost(a_life().until_publishing())).job_completes("publish").settle().stopped().settle()
 
     assert (life.status.attempt, life.status.replans) == (3, 1)

@@ -115,7 +115,7 @@ def test_after_a_retry_what_is_there_is_not_done_again() -> None:
     assert states(life) == {"base": "Running", "other": "Succeeded", "rain": "Pending", "storm": "Pending"}
 
 
-def test_a_source_that_needs_nothing_holds_up_nobody() -> None:
+def test_a_source_that_needs_nothing_blocks_nothing() -> None:
     base, _ = spec_data("base", "other")["stages"]
     life = a_life(stages=[base, img2img("rain", "base")])
 

@@ -94,7 +94,7 @@ def test_it_goes_on_when_anything_moves(move: Callable[[Life], Life]) -> None:
     assert life.condition("Reconciling") is not None
     assert life.status.attempt == 1
     life.later(HALF_AN_HOUR - 1).settle()
-    assert life.condition("Stalled") is None, "the time begins anew"
+    assert life.condition("Stalled") is None, "the time starts again"
 
 
 def test_a_run_that_went_on_is_published() -> None:
@@ -120,7 +120,7 @@ def test_a_worker_that_crashes_and_comes_again_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize("act", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"parallelism": 2})])
-def test_an_edit_or_a_retry_begins_it_once_more(act: Callable[[Life], Life]) -> None:
+def test_an_edit_or_a_retry_begins_it_again(act: Callable[[Life], Life]) -> None:
     life = hanging()
 
     act(life).settle()
@@ -165,7 +165,7 @@ def beside_a_queued_one(*names: str) -> Life:
 
 
 @pytest.mark.parametrize("names", [("stuck", "busy"), ("busy", "stuck")])
-def test_a_stage_that_hangs_beside_one_in_line_stalls_the_run_and_both_are_told(names: tuple[str, str]) -> None:
+def test_a_stage_that_hangs_beside_one_queued_stalls_the_run_and_both_are_reported(names: tuple[str, str]) -> None:
     life = beside_a_queued_one(*names)
     assert life.shown() == ("busy", "3/48", "Drawing")
     assert life.condition("Queued") == ("Unschedulable", "0/3 nodes.")
@@ -178,7 +178,7 @@ def test_a_stage_that_hangs_beside_one_in_line_stalls_the_run_and_both_are_told(
     assert list(life.later(HALF_AN_HOUR).turn().actions) == []
 
 
-def test_a_stage_that_gets_on_beside_one_in_line_stalls_nothing_and_then_the_line_is_all_there_is() -> None:
+def test_a_stage_that_gets_on_beside_one_queued_stalls_nothing_and_then_the_line_is_all_there_is() -> None:
     life = beside_a_queued_one("stuck", "busy").later(HALF_AN_HOUR - 60)
     life.job_status("busy", completedIndexes="0").settle().later(HALF_AN_HOUR - 60).settle()
     assert life.shown() == ("busy", "8/48", "Drawing")

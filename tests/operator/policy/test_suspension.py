@@ -42,7 +42,7 @@ def test_in_each_phase_the_running_jobs_are_suspended_and_resumed(life: Life, ru
 
 
 @pytest.mark.parametrize("life", [a_life().until_planning(), a_life().until_drawing(), a_life().until_publishing()])
-def test_a_spec_that_became_unfit_holds_no_pods_until_it_is_mended(life: Life) -> None:
+def test_a_spec_that_became_invalid_holds_no_pods_until_it_is_fixed(life: Life) -> None:
     good = life.raw["spec"]
 
     life.edit(classes=[]).settle()
@@ -86,7 +86,7 @@ def test_a_step_that_ends_while_suspended_is_not_run_again_though_its_job_was_co
     assert life.status.attempt == 1
 
 
-def test_what_ends_while_suspended_is_told_as_ever() -> None:
+def test_what_ends_while_suspended_is_reported_as_ever() -> None:
     life = two_stages().edit(suspend=True).settle()
 
     life.job_completes("base").settle()
@@ -97,7 +97,7 @@ def test_what_ends_while_suspended_is_told_as_ever() -> None:
     assert life.shown() == ("base", "24/48", "Suspended")
 
 
-def test_a_plan_that_ends_while_suspended_is_told_of_once() -> None:
+def test_a_plan_that_ends_while_suspended_is_reported_once() -> None:
     life = a_life().until_planning().edit(suspend=True).settle()
 
     assert life.plan_ends(a_plan("base")).turn().plan == [a_plan("base")]
@@ -114,7 +114,7 @@ def test_a_publication_that_ends_while_suspended_is_ready() -> None:
     assert life.condition("Suspended") is not None
 
 
-def test_a_plan_without_a_word_waits_with_the_suspended_run() -> None:
+def test_a_plan_without_a_result_waits_with_the_suspended_run() -> None:
     life = a_life().until_planning().edit(suspend=True).settle().job_completes("plan").settle()
     assert (life.status.planned, life.shown()[2]) == (False, "Suspended")
 
@@ -123,7 +123,7 @@ def test_a_plan_without_a_word_waits_with_the_suspended_run() -> None:
     assert life.status.attempt == 2
 
 
-def test_what_ends_while_the_spec_is_unfit_is_in_the_status() -> None:
+def test_what_ends_while_the_spec_is_invalid_is_in_the_status() -> None:
     life = two_stages().edit(classes=[]).settle()
     life.job_completes("base").settle().collected("base").settle()
     assert [stage.state for stage in life.status.stages] == ["Succeeded", "Pending"]
@@ -146,7 +146,7 @@ def test_a_request_that_is_refused_for_good_leaves_no_job_running() -> None:
     assert life.job("base")["spec"]["suspend"] is True
 
 
-def test_a_job_of_a_queue_is_deleted_where_the_spec_became_unfit() -> None:
+def test_a_job_of_a_queue_is_deleted_where_the_spec_became_invalid() -> None:
     life = a_life(run={"queueName": "gpus"}).until_planning()
 
     assert [type(action) for action in life.edit(classes=[]).turn().actions] == [DeleteJob]
@@ -180,7 +180,7 @@ def test_an_edit_while_suspended_begins_a_run_that_waits() -> None:
         pytest.param(a_life().until_planning().pod_starts("plan").later(121), id="a volume"),
     ],
 )
-def test_what_is_held_up_is_held_without_a_new_attempt(life: Life) -> None:
+def test_what_is_stuck_is_held_without_a_new_attempt(life: Life) -> None:
     life.settle().edit(suspend=True).settle().stopped().settle()
 
     assert life.status.attempt == 1
@@ -188,7 +188,7 @@ def test_what_is_held_up_is_held_without_a_new_attempt(life: Life) -> None:
     assert life.status.observed_generation == 2
 
 
-def test_a_stalled_run_that_is_suspended_begins_anew_when_it_is_let_go() -> None:
+def test_a_stalled_run_that_is_suspended_begins_again_when_it_is_resumed() -> None:
     life = a_life().until_planning().job_fails("plan", "BackoffLimitExceeded").settle()
 
     life.edit(suspend=True, run={"image": "mine:2"}).ask_for_retry().settle()
@@ -200,7 +200,7 @@ def test_a_stalled_run_that_is_suspended_begins_anew_when_it_is_let_go() -> None
     assert life.job_names() == ["plan"]
 
 
-def test_a_spec_that_was_unfit_and_is_mended_is_not_called_so_while_suspended() -> None:
+def test_a_spec_that_was_invalid_and_is_fixed_is_not_called_so_while_suspended() -> None:
     life = a_life().until_planning()
     good = life.raw["spec"]
 

@@ -51,7 +51,7 @@ def test_names_and_notes_stay_within_their_bounds() -> None:
     "trouble",
     [ApiError(409, "AlreadyExists", ""), ApiError(403, "Forbidden", ""), aiohttp.ClientError(), TimeoutError()],
 )
-async def test_an_event_that_cannot_be_posted_is_let_go(trouble: Exception) -> None:
+async def test_an_event_that_cannot_be_posted_is_dropped(trouble: Exception) -> None:
     posted: list[str] = []
 
     async def post(manifest: dict[str, Any]) -> None:

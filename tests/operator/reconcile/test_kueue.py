@@ -66,7 +66,7 @@ def test_every_job_waits_in_the_queue(life: Life, what: str) -> None:
     assert list(life.later(3600).turn().actions) == []
 
 
-def test_kueues_own_words_are_told_where_they_can_be_read() -> None:
+def test_kueues_own_message_are_reported_where_they_can_be_read() -> None:
     life = planning()
     job = life.job("plan")["metadata"]["name"]
     life.queue_reasons[job] = Trouble(reason="Preempted", message="Preempted for a workload of higher priority")
@@ -120,7 +120,7 @@ class Workloads(PretendCluster):
         return [{"status": {"conditions": [PENDING]}}] if job_uid == "known" else []
 
 
-async def test_words_are_read_by_the_jobs_uid() -> None:
+async def test_message_are_read_by_the_jobs_uid() -> None:
     kueue = Kueue(Workloads(None), lambda: 0.0)
 
     assert await kueue.why_waiting("vision", "known") == Trouble(reason="Pending", message=PENDING["message"])
@@ -128,7 +128,7 @@ async def test_words_are_read_by_the_jobs_uid() -> None:
 
 
 @pytest.mark.parametrize("code", [403, 404])
-async def test_without_kueue_or_the_right_to_read_it_nothing_is_said_and_it_is_left_alone(code: int) -> None:
+async def test_without_kueue_or_the_right_to_read_it_nothing_is_reported_and_it_is_left_alone(code: int) -> None:
     seconds = 0.0
     workloads = Workloads(ApiError(code, "", "no"))
     kueue = Kueue(workloads, lambda: seconds)

@@ -114,7 +114,7 @@ async def test_a_job_of_the_wanted_name_that_is_dying_is_waited_for() -> None:
         (ApiError(403, "Forbidden", "a policy denies it"), {}, "JobRejected"),
     ],
 )
-async def test_a_job_that_is_refused_stalls_in_the_api_servers_words(
+async def test_a_job_that_is_refused_stalls_in_the_api_servers_message(
     error: ApiError, changes: dict[str, Any], reason: str
 ) -> None:
     world = World(run=changes)
@@ -139,7 +139,7 @@ async def test_a_refused_order_is_no_fault_of_the_pod_template(changes: dict[str
     assert (stalled["reason"], stalled["message"]) == ("ConfigMapRejected", "the object is too large")
 
 
-async def test_over_quota_it_stands_in_line_and_comes_back() -> None:
+async def test_over_quota_it_is_queued_and_comes_back() -> None:
     world = World()
     await world.turn()
     world.cluster.refusals["create jobs"] = ApiError(403, "Forbidden", "jobs is forbidden: exceeded quota: few")
@@ -174,7 +174,7 @@ async def test_a_failing_api_server_fails_the_turn_and_writes_nothing() -> None:
     assert world.asked() == ["create configmaps", "create jobs"]
 
 
-async def test_the_last_word_of_a_pod_that_was_not_heard_of_yet_is_asked_for() -> None:
+async def test_the_termination_message_of_a_pod_that_was_not_heard_of_yet_is_asked_for() -> None:
     world = World()
     await world.turn(2)
     world.plan_ends(seen=False)
@@ -199,7 +199,7 @@ async def test_a_failure_that_was_heard_of_does_not_stand_for_the_success_that_w
     assert (world.dataset["status"]["attempt"], world.dataset["status"]["planned"]) == (1, True)
 
 
-async def test_pods_are_not_asked_for_again_once_their_word_is_recorded() -> None:
+async def test_pods_are_not_asked_for_again_once_their_result_is_recorded() -> None:
     world = World()
     await world.turn(2)
     world.plan_ends()

@@ -86,7 +86,7 @@ def test_a_standby_does_not_lead() -> None:
 
 
 @pytest.mark.parametrize(("gpu", "images"), [(True, [0, 0, 6, 10, 0]), (False, [0, 0, 0, 0, 0])])
-def test_images_are_counted_once_and_labels_decided_anew_are_none(gpu: bool, images: list[int]) -> None:
+def test_images_are_counted_once_and_labels_decided_again_are_none(gpu: bool, images: list[int]) -> None:
     life = a_life().settle()
     seen: list[LabeledDatasetStatus] = [life.status]
     life.plan_ends(a_plan("base", total=24, reused=8, shards=2, gpu=gpu)).settle()

@@ -58,9 +58,9 @@ def label_value(name: str) -> str:
     return f"{name[: LABEL_VALUE_LENGTH - _HASH_DIGITS - 1].rstrip('-.')}-{_digest(name)}"
 
 
-def _joined(run: RunKey, word: str, *, identity: str) -> str:
+def _joined(run: RunKey, middle: str, *, identity: str) -> str:
     # A stage may be named `plan`: the digest tells the stage from the step.
-    tail = f"{word}-{_digest(f'{run.digest}/{identity}')}"
+    tail = f"{middle}-{_digest(f'{run.digest}/{identity}')}"
     room = JOB_NAME_LENGTH - len(tail) - 1
     return f"{run.name.replace('.', '-')[:room].rstrip('-')}-{tail}"
 

@@ -149,8 +149,8 @@ class Reconciler:
         )
 
     async def _queue_reasons(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
-        words = {job.name: await self._kueue.why_waiting(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
-        return {name: said for name, said in words.items() if said is not None}
+        found = {job.name: await self._kueue.why_waiting(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
+        return {name: reason for name, reason in found.items() if reason is not None}
 
     def _shards(
         self, key: Key, dataset: Dataset, jobs: list[Job], pods: list[Pod], memory: _Memory

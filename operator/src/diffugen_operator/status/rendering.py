@@ -80,7 +80,7 @@ def _summary(stages: list[StageStatus], phase: Phase, pace: float | None, *, gen
 
 
 def _state(phase: Phase) -> Literal["Pending", "Running", "Succeeded", "Failed", "Suspended"]:
-    """Return the phase in the one word that pipelines wait for: Failed only where nothing goes on by itself."""
+    """Return the phase as the one word that pipelines wait for: Failed only if the run cannot continue by itself."""
     match phase.kind:
         case Kind.PUBLISHED:
             return "Succeeded"
