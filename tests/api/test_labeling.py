@@ -21,8 +21,8 @@ FINDER = {"type": "open-vocabulary", "model": "/models/owl", "maskModel": "/mode
 @pytest.mark.parametrize(
     ("labeling", "message"),
     [
-        ({}, "labeling names no labeller"),
-        ({"agreement": 0.5}, "labeling names no labeller"),
+        ({}, "labeling names no labeler"),
+        ({"agreement": 0.5}, "labeling names no labeler"),
         ({"detector": {**SEGMENTER, "maskModel": "/models/sam"}}, "maskModel goes with type open-vocabulary"),
         ({"detector": {"type": "open-vocabulary", "model": "/models/owl"}}, "maskModel goes with type open-vocab"),
         ({"detector": {"type": "yolo", "model": "/models/m.pt"}}, "pin it by sha256"),

@@ -35,7 +35,7 @@ def refusals() -> list[Any]:
         ),
         pytest.param(
             {"labeling": {}},
-            ["spec.labeling", "labeling names no labeller: give attention: {}, or a detector, or both"],
+            ["spec.labeling", "labeling names no labeler: give attention: {}, or a detector, or both"],
             id="no labeller",
         ),
         pytest.param(
