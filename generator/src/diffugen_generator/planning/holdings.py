@@ -1,8 +1,8 @@
-"""What a store already holds of one stage: found by listing, once for each kind of thing.
+"""What a store already holds of one stage: images, evidence and labels, each found by one listing.
 
-A million samples in 500 MB: an id is kept as a 128-bit number with a bit for each kind of thing beside it, and
-evidence is listed only when some picture has no labels. A listing that does not end within two thousand keys is split
-into the 256 folders that ids are spread over, 32 at a time: a bucket lists a thousand keys a round trip.
+A million samples need 500 MB: each id is a 128-bit integer with one bit for each kind of object. Evidence is listed
+only if some image has no label. A listing of more than two thousand keys is split into the 256 folders of the ids, 32
+in parallel, because a bucket lists a thousand keys by a request.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from diffugen_generator.store.protocol import Store
 
 _DRAWN, _LABELLED = 1, 2
 _SEEN = 4
-"""The first kind of evidence; further kinds have the bits above it."""
+"""The first kind of evidence; further kinds use the bits above."""
 _COMPLETE = _DRAWN | _LABELLED
 
 _PEEK = 2000
-"""Keys that are listed in one go before the listing is split."""
+"""Keys to list before the listing is split."""
 _LISTINGS = 32
-"""Listings at once."""
+"""Parallel listings."""
 _DIGITS = 32
 """Hex digits of a sample id."""
 
 
 class Holdings:
-    """The pictures, evidence and labels that a store holds under a stage's addresses."""
+    """The images, evidence and labels that a store holds at a stage's addresses."""
 
     def __init__(self, store: Store | None, recipe: StageRecipe) -> None:
-        """List pictures and labels; without a store nothing is held."""
+        """List images and labels; without a store nothing is held."""
         self._store = store
         self._recipe = recipe
         self._held: dict[int, int] = {}
@@ -42,7 +42,7 @@ class Holdings:
         self._note(_LABELLED, layout.labels_folder(recipe.stage, recipe.label_id), ".json")
 
     def need(self, sample_id: str) -> Need | None:
-        """Return what a sample lacks first; None where it is complete."""
+        """Return the first missing part of a sample; None if it is complete."""
         number = int(sample_id, 16)
         held = self._held.get(number, 0)
         if not held & _DRAWN:
@@ -57,35 +57,35 @@ class Holdings:
         every = (_SEEN << len(self._recipe.evidence_ids)) - _SEEN
         return Need.LABEL if held & every == every else Need.SEE
 
-    def _note(self, bit: int, folder: str, ending: str) -> None:
+    def _note(self, bit: int, folder: str, suffix: str) -> None:
         if self._store is None:
             return
         held = self._held
-        for ids in ids_below(self._store.list, folder, ending):
+        for ids in ids_below(self._store.list, folder, suffix):
             for number in ids:
                 held[number] = held.get(number, 0) | bit
 
 
-def ids_below(listing: Callable[[str], Iterator[str]], folder: str, ending: str) -> Iterator[list[int]]:
-    """Yield, in batches, the ids of the objects `<folder>…<id><ending>`; other objects are passed over."""
+def ids_below(listing: Callable[[str], Iterator[str]], folder: str, suffix: str) -> Iterator[list[int]]:
+    """Yield, in batches, the ids of the objects `<folder>…<id><suffix>`; skip other objects."""
     keys = list(islice(listing(folder), _PEEK))
-    yield list(_ids(keys, ending))
+    yield list(_ids(keys, suffix))
     if len(keys) < _PEEK:
         return
 
     def ids_of(prefix: str) -> list[int]:
-        return list(_ids(listing(prefix), ending))
+        return list(_ids(listing(prefix), suffix))
 
     with ThreadPoolExecutor(_LISTINGS, "list") as pool:
         yield from pool.map(ids_of, (f"{folder}{spread:02x}/" for spread in range(256)))
 
 
-def _ids(keys: Iterable[str], ending: str) -> Iterator[int]:
-    skip = len(ending)
+def _ids(keys: Iterable[str], suffix: str) -> Iterator[int]:
+    skip = len(suffix)
     for key in keys:
-        if key.endswith(ending):
+        if key.endswith(suffix):
             digits = key[-_DIGITS - skip : -skip]
             try:
                 yield int(digits, 16)
             except ValueError:
-                continue  # somebody else's object
+                continue  # not an object of the layout

@@ -1,16 +1,15 @@
-"""The plan step: finds what is missing, before any GPU is asked for, and writes it down as shards.
+"""The plan step: finds the incomplete samples of every stage and writes them as shards, before any GPU is requested.
 
-For each stage, in the order of the graph: the model is found, the spec expanded, every sample looked up in what the
-store holds, and what is missing written to `plans/<revision>/<stage>/`. `plan.json` comes last: with it the plan
-stands. One pass, in constant memory but for the ids that the store holds and the prompts' fingerprints; a shard is on
-its way to the store as soon as it is full.
+For each stage, in the order of the graph, the step resolves the model, expands the spec, looks up every sample in the
+store, and writes the incomplete ones to `plans/<revision>/<stage>/`. `plan.json` is written last and marks the plan as
+complete. The step makes one pass. Its memory holds the ids in the store and the fingerprints of the prompts, and
+otherwise does not grow; a shard is written as soon as it is full.
 
-Whether a sample can be drawn at all may depend on its source's labels. Where those are all there the plan decides it,
-so that a stage whose last samples are skipped has nothing to do; where not, the worker does.
+Whether a sample can be drawn may depend on the labels of its source. If all of these exist, the plan decides, so that
+a stage with only skipped samples gets no shards. Otherwise the worker decides.
 
-Access is checked by the work itself: listing shows whether the store can be read, and
-`plans/<revision>/spec.json`, written first, whether it can be written to. No permission is needed that the
-run would not need anyway.
+The work itself checks the access: the listing needs read permission, and `plans/<revision>/spec.json`, written first,
+needs write permission. The step needs no permission that the run does not need.
 """
 
 from __future__ import annotations
@@ -50,18 +49,18 @@ from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, TaughtWo
 from diffugen_generator.store.protocol import JSON, Store
 
 MAX_SAMPLES = 5_000_000
-"""Of one stage: beyond it, what plan and publish remember outgrows the small pods that they run in."""
+"""The most samples of one stage: with more, plan and publish need more memory than their small pods have."""
 
-_LOOK_EVERY = 5000
-"""Samples between two reports of progress and two looks at `stop`."""
+_CHECK_EVERY = 5000
+"""Samples between two reports of progress and two checks of `stop`."""
 
 _READERS = 32
-"""Sources' labels being read at once."""
+"""Parallel reads of labels of sources."""
 _WINDOW = 256
-"""Samples whose sources are read ahead."""
+"""Samples whose sources' labels are read ahead."""
 
 Progress = Callable[[int, int], None]
-"""Called with how many samples were looked at, of all stages, and how many there are."""
+"""Called with the number of samples looked up so far, over all stages, and the number of all samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +87,29 @@ def plan(
     store.check()
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     size = _shard_size(order.spec)
-    watch = _Watch(sum(most_samples(order.spec).values()), on_progress, stop)
+    counter = _ProgressCounter(sum(most_samples(order.spec).values()), on_progress, stop)
     found: dict[str, StagePlan] = {}
     for each in stages:
         with ShardWriter(store, _header(order, each), size) as shards:
-            found[each.stage.name] = _look_at(_decided(order.spec, each, store, found), each, shards, watch)
+            found[each.stage.name] = _plan_of(_decided(order.spec, each, store, found), each, shards, counter)
     plans = [found[stage.name] for stage in order.spec.stages]
-    watch.finish()
+    counter.finish()
     store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
     return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
 
 
 def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
-    """Return what a plan would find, writing nothing; without a store everything is missing."""
+    """Return the plans of all stages without writing; without a store every sample is incomplete."""
     stages = stages_of(order.spec)
     if store is not None:
         store.check()
     size = _shard_size(order.spec)
-    watch = _Watch(sum(most_samples(order.spec).values()), on_progress, lambda: False)
+    counter = _ProgressCounter(sum(most_samples(order.spec).values()), on_progress, lambda: False)
     found: dict[str, StagePlan] = {}
     for each in stages:
         samples = _decided(order.spec, each, store, found)
-        found[each.stage.name] = _look_at(samples, each, ShardCounter(size), watch)
-    watch.finish()
+        found[each.stage.name] = _plan_of(samples, each, ShardCounter(size), counter)
+    counter.finish()
     return [found[stage.name] for stage in order.spec.stages]
 
 
@@ -141,54 +140,53 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
 
 
 def check_counts(spec: LabeledDatasetSpec) -> None:
-    """Raise `SpecError` where a stage has more pictures than can be done, or none; they are counted, not expanded."""
+    """Raise `SpecError` if a stage has too many images or none; counts them without expanding the spec."""
     most = most_samples(spec)
     for number, stage in enumerate(spec.stages):
         _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
 
 
 def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str) -> None:
-    """Raise `SpecError` where a stage, which has `count` pictures at most, has more than can be done, or none."""
+    """Raise `SpecError` if a stage, which has at most `count` images, has too many or none."""
     if count > MAX_SAMPLES and stage.source is not None:
-        count = count_distinct_samples(spec, stage.name)  # what came before is a bound
+        count = count_distinct_samples(spec, stage.name)  # `count` is an upper bound only
     if count > MAX_SAMPLES:
         asking = f"{field}: it asks"
         if stage.source is None:
             asking = "spec.prompts: templates, variables and samplesPerPrompt ask"
         raise SpecError(
             "TooManySamples",
-            f"{asking} for {count:,} pictures a stage; {MAX_SAMPLES:,} are the most: ask for fewer, or split the "
-            "dataset.",
+            f"{asking} for {count:,} images a stage; the limit is {MAX_SAMPLES:,}: ask for fewer, or split the dataset.",
         )
     if stage.source is not None and not has_samples(spec, stage.name):
         raise SpecError(
             "NothingToDraw",
-            f"{field}: every combination is that of the source, stage {stage.source!r}: name other values.",
+            f"{field}: every combination equals that of its source, stage {stage.source!r}; name other values.",
         )
 
 
 def sentence(plans: list[StagePlan]) -> str:
-    """Return a plan in one sentence."""
+    """Return a summary of the plan in one sentence."""
     total, reused = sum(s.total for s in plans), sum(s.reused for s in plans)
     if total == reused:
         skipped = sum(s.skipped for s in plans)
-        but = f", but for {skipped:,} whose source is rejected or has no label" if skipped else ""
-        return f"all {total:,} samples are there already{but}"
+        but = f", except {skipped:,} whose source is rejected or has no label" if skipped else ""
+        return f"all {total:,} samples exist already{but}"
     parts = ("draw", "relabel", "shards", "skipped")
     draw, relabel, shards, skipped = (sum(getattr(s, part) for s in plans) for part in parts)
     return (
-        f"{total:,} samples: {draw:,} to draw, {relabel:,} to label anew, {reused - skipped:,} there already"
+        f"{total:,} samples: {draw:,} to draw, {relabel:,} to label again, {reused - skipped:,} reused"
         f"{f', {skipped:,} skipped' if skipped else ''}; {shards:,} shard{'' if shards == 1 else 's'}"
     )
 
 
 def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return each stage's model digest, as `plan.json` says it: later steps find addresses without models."""
+    """Return each stage's model digest from `plan.json`, so that later steps compute addresses without models."""
     return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
 
 
 def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the digests of each stage's embeddings by their tokens, as `plan.json` says them."""
+    """Return the digests of each stage's embeddings by token, from `plan.json`."""
     return {
         stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
         for stage in summary["stages"]
@@ -201,33 +199,33 @@ def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
 
 
 @dataclass
-class _Watch:
-    """Counts samples of all stages; every few thousand it reports, and looks whether to stop."""
+class _ProgressCounter:
+    """Counts the samples of all stages; reports progress and checks `stop` every few thousand."""
 
     expected: int
     on_progress: Progress | None
     stop: Callable[[], bool]
-    looked: int = 0
+    count: int = 0
 
-    def pass_one(self) -> None:
-        self.looked += 1
-        if self.looked % _LOOK_EVERY:
+    def add_one(self) -> None:
+        self.count += 1
+        if self.count % _CHECK_EVERY:
             return
         if self.stop():
-            raise Interrupted("planning was stopped; it begins anew")
+            raise Interrupted("planning was stopped; the next try starts again")
         if self.on_progress:
-            self.on_progress(self.looked, self.expected)
+            self.on_progress(self.count, self.expected)
 
     def finish(self) -> None:
         if self.on_progress:
-            self.on_progress(self.looked, self.looked)
+            self.on_progress(self.count, self.count)
 
 
 _Decided = tuple[Sample, Need | None, str]
-"""A sample, what it lacks, and why it is skipped, where that can be told."""
+"""A sample, what it lacks, and why it is skipped (empty if it is not, or if the worker decides)."""
 
 
-def _look_at(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, watch: _Watch) -> StagePlan:
+def _plan_of(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, counter: _ProgressCounter) -> StagePlan:
     total, skipped, needs = 0, 0, dict.fromkeys(Need, 0)
     for sample, need, refusal in samples:
         if refusal:
@@ -236,7 +234,7 @@ def _look_at(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, watch
             needs[need] += 1
             shards.add(sample, need)
         total += 1
-        watch.pass_one()
+        counter.add_one()
     return StagePlan(
         name=each.stage.name,
         total=total,
@@ -252,12 +250,12 @@ def _look_at(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, watch
 def _decided(
     spec: LabeledDatasetSpec, each: StageInPlan, store: Store | None, found: Mapping[str, StagePlan]
 ) -> Iterator[_Decided]:
-    """Yield the stage's samples; `found` is what was found of the stages before it."""
+    """Yield the stage's samples; `found` has the plans of the stages before it."""
     holdings = Holdings(store, each.recipe)
-    looked = ((sample, holdings.need(sample.id)) for sample in samples_of(spec, each.recipe))
+    looked_up = ((sample, holdings.need(sample.id)) for sample in samples_of(spec, each.recipe))
     origins = origins_of(each.recipe)
     if store is None or not origins or any(found[o.stage].draw + found[o.stage].relabel for o in origins):
-        yield from ((sample, need, "") for sample, need in looked)
+        yield from ((sample, need, "") for sample, need in looked_up)
         return
     from diffugen_generator.quality.sources import Sources  # noqa: PLC0415 - numpy and COCO, only where labels are read
 
@@ -269,11 +267,11 @@ def _decided(
             return sample, need, ""
         return sample, need, sources.refusal(sample.source)
 
-    yield from in_order(decide, looked, workers=_READERS, window=_WINDOW)
+    yield from in_order(decide, looked_up, workers=_READERS, window=_WINDOW)
 
 
 def _shard_size(spec: LabeledDatasetSpec) -> int:
-    # by all samples, not by the missing ones: those are known only when the first shards are long written
+    # by all samples: the number of incomplete ones is known only after the first shards are written
     return samples_per_shard(spec, max(most_samples(spec).values()))
 
 
@@ -334,19 +332,19 @@ def _document(value: Any) -> bytes:
 
 
 def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
-    """Write the plan of a stage whose `total` pictures the store has from elsewhere; return what they share.
+    """Write the plan of a stage of the user's own `total` images; return their shard header.
 
-    Where no attention is asked for, the stage's model is not looked for. Raises `SpecError` where one cannot be had.
+    Without attention labels the stage's model is not resolved. Raises `SpecError` if a model cannot be resolved.
     """
-    [stage] = stages_of(order.spec) if order.spec.labeling.attention is not None else [_unasked(order.spec)]
+    [stage] = stages_of(order.spec) if order.spec.labeling.attention is not None else [_without_model(order.spec)]
     found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
     return replace(_header(order, stage), kind=GIVEN)
 
 
-def _unasked(spec: LabeledDatasetSpec) -> StageInPlan:
-    """Return a stage of pictures from elsewhere that its model does not look at."""
+def _without_model(spec: LabeledDatasetSpec) -> StageInPlan:
+    """Return a stage of the user's own images that is labeled without its diffusion model."""
     [stage] = spec.stages
     judges = judges_of(spec)
     model = ModelFolder(model_of(spec.stages, stage)[0], Path(), digest="")

@@ -1,4 +1,4 @@
-"""Cuts a stage's missing samples into shards and writes each, beside the caller, as soon as it is full."""
+"""Splits the incomplete samples of a stage into shards and writes each in a thread as soon as it is full."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from diffugen_generator.samples.shards import CONTENT_TYPE, Need, ShardHeader, S
 from diffugen_generator.store.protocol import Store
 
 _WRITES = 8
-"""Shards on their way to the store at once."""
+"""Parallel writes of shards."""
 
 
 class Sink(Protocol):
-    """Takes the samples that lack something."""
+    """Receives the incomplete samples of a stage."""
 
     def add(self, sample: Sample, need: Need) -> None:
-        """Take a sample."""
+        """Receive a sample."""
 
     def finish(self) -> int:
-        """Return the number of shards that it made, once they are all where they should be."""
+        """Return the number of shards, once all are stored."""
         ...
 
 
@@ -46,12 +46,12 @@ class ShardCounter:
 class ShardWriter:
     """Writes shards.
 
-    Rows are kept apart by need, so that full shards are all of one kind; what remains at the end is put
-    together, drawing first. At most 16 shards are in memory, however slow the store is.
+    A full shard has samples with one `Need` only. The remaining rows are put together at the end, those to draw
+    first. At most 16 shards are in memory, also with a slow store.
     """
 
     def __init__(self, store: Store, header: ShardHeader, size: int) -> None:
-        """Write shards of `size` samples; `header` is that of each, but for its index."""
+        """Write shards of `size` samples; each has `header` with its own index."""
         self._store = store
         self._header = header
         self._size = size
@@ -66,7 +66,7 @@ class ShardWriter:
         self._lane.__exit__(*error)
 
     def add(self, sample: Sample, need: Need) -> None:
-        """Put a sample into a shard; raise what kept an earlier shard from being written."""
+        """Put a sample into a shard; raise the failure of an earlier write."""
         rows = self._rows[need]
         rows.append(ShardRow(sample, need).to_line())
         if len(rows) == self._size:
@@ -74,7 +74,7 @@ class ShardWriter:
             self._rows[need] = []
 
     def finish(self) -> int:
-        """Write what remains, wait until every shard is in the store, and return their number."""
+        """Write the remaining rows, wait until every shard is stored, and return the number of shards."""
         rest = [row for need in Need for row in self._rows[need]]
         for start in range(0, len(rest), self._size):
             self._write(rest[start : start + self._size])

@@ -1,4 +1,4 @@
-"""Pictures as files: png, jpeg or webp, and back to pixels."""
+"""Encodes images as png, jpeg or webp files, and decodes them to pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 CONTENT_TYPES: Final = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 LOSSLESS: Final = frozenset({"png"})
-"""Formats that give back the very pixels they were given."""
+"""Formats that decode to exactly the encoded pixels."""
 
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     # Level 1 costs a third of the time of the default, for files 1 % larger.
@@ -21,17 +21,17 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def encode(picture: NDArray[np.uint8], file_format: str) -> bytes:
-    """Return `picture` [height, width, 3] sRGB as a file of `file_format`."""
+def encode(image: NDArray[np.uint8], file_format: str) -> bytes:
+    """Return `image` [height, width, 3] sRGB as a file of `file_format`."""
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, file_format, **_OPTIONS[file_format])
+    Image.fromarray(image).save(stream, file_format, **_OPTIONS[file_format])
     return stream.getvalue()
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """Return a file's pixels [height, width, 3] sRGB; raise `ValueError` where it is no whole picture."""
+    """Return a file's pixels [height, width, 3] sRGB; raise `ValueError` if it is not a complete image."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+        with Image.open(io.BytesIO(data)) as file:
+            return np.asarray(file.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"not a picture: {error}") from error
+        raise ValueError(f"not an image: {error}") from error

@@ -1,7 +1,7 @@
-"""Label records: what a sample's label file says, and its one JSON form.
+"""Labels: the content of a sample's label file and its JSON form.
 
-Masks are run-length encoded as COCO has them, so that a label file of a 512 px picture stays below a few kB
-and every reader of COCO can decode it.
+Masks are run-length encoded as in COCO: a label file of a 512 px image has a few kB, and every COCO reader can
+decode it.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ class Rle:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One labelled object."""
+    """One labeled object."""
 
     class_name: str
     score: float
-    """In 0..1; how far the model's evidence inside the object stands above the evidence outside."""
+    """In 0..1: by how much the evidence inside the mask exceeds the evidence outside."""
     bbox: tuple[float, float, float, float]
-    """x, y, width, height in pixels, from the picture's upper left corner."""
+    """x, y, width, height in pixels, from the upper left corner of the image."""
     area: int
     """Pixels of the mask."""
     segmentation: Rle
     scores: Mapping[str, float] = field(default_factory=dict)
-    """With two labellers: the score of each, and the overlap of their masks."""
+    """With two labelers: the score of each, and the overlap (IoU) of their masks."""
 
     def row(self) -> dict[str, Any]:
-        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels are equal bytes."""
+        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels give equal bytes."""
         return {
             "class": self.class_name,
             "score": round(self.score, 4),
@@ -88,15 +88,15 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class MarkedInstance:
-    """An object that only one of two labellers stands for; it is not published."""
+    """An object that only one of two labelers found; it is not published."""
 
     instance: Instance
     by: str
-    """The labeller: attention or detector."""
+    """The labeler: `attention` or `detector`."""
     reason: str
     """In CamelCase."""
     overlap: float
-    """Intersection over union with the other labeller's best match."""
+    """Intersection over union with the best match of the other labeler."""
 
     def row(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -110,7 +110,7 @@ class MarkedInstance:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Pixels of no object that may be a class's: neither object nor background, to be ignored in training."""
+    """Pixels that may belong to a class but to no object; training should ignore them."""
 
     class_name: str
     segmentation: Rle
@@ -127,19 +127,19 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The labels of one sample, and all else that `quality` asks about its picture."""
+    """The labels of one sample, and the figures of its image that `quality` needs."""
 
     id: str
     instances: tuple[Instance, ...]
     marked: tuple[MarkedInstance, ...] = ()
     looks: Mapping[str, Any] = field(default_factory=dict)
-    """How the picture looks: `deviation` and `hash` (`labeling.looks`)."""
+    """Statistics of the image: `deviation` and `hash`."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """What models say of the whole picture: `clip`, `safety`."""
+    """Scores of the whole image: `clip`, `safety`."""
     ignored: tuple[Region, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """Return the label as JSON data; what is empty is left out, but for instances."""
+        """Return the label as JSON data; empty fields except `instances` are left out."""
         return {
             "id": self.id,
             "instances": [instance.row() for instance in self.instances],
@@ -151,22 +151,22 @@ class Label:
 
 
 def ignore_rows(ignored: Sequence[Region]) -> dict[str, Any]:
-    """Return the entry for what is to be ignored; nothing where there is nothing."""
+    """Return the entry `ignore` of a row; an empty mapping if there are no regions."""
     return {"ignore": [region.row() for region in ignored]} if ignored else {}
 
 
 def rounded(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return scores to four digits, so that equal labels are equal bytes."""
+    """Return scores rounded to four digits, so that equal labels give equal bytes."""
     return {name: round(score, 4) for name, score in scores.items()}
 
 
 def dumps_label(label: Label) -> bytes:
-    """Return a label file: the same bytes for the same labels."""
+    """Return a label file; equal labels give equal bytes."""
     return canonical(label.row()) + b"\n"
 
 
 def loads(data: bytes) -> Label:
-    """Read a label file; raise `ValueError` where it is none."""
+    """Read a label file; raise `ValueError` if it is not one."""
     try:
         content = json.loads(data)
         return Label(

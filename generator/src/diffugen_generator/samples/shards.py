@@ -1,8 +1,7 @@
-"""Shards: what one pod of a stage has to do, as one file.
+"""Shards: the work of one pod of a stage, as one file.
 
-A shard is gzipped JSON lines: a header with all that its samples share, then a line for each sample. It is
-complete in itself, so a worker needs no plan and no expansion of the spec: it opens its shard and works. The
-same plan gives the same bytes.
+A shard is gzipped JSON lines: a header with everything that its samples share, then one line for each sample. A
+worker needs no other file of the plan and does not expand the spec. The same plan gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ M = TypeVar("M", bound=BaseModel)
 CONTENT_TYPE = "application/gzip"
 
 GIVEN = "given"
-"""The kind of a shard whose pictures come from elsewhere; they are seen at a size that suits the model."""
+"""The kind of a shard of the user's own images; the model sees them resized to fit it."""
 
 _LEVEL = 3
-"""Shards are read once; 3 is a third larger than 9 and ten times faster to write."""
+"""Compression level: 3 is ten times faster than 9 and gives files a third larger; a shard is read once."""
 
 
 class Need(StrEnum):
-    """The first of the three things that a sample lacks; what follows it is lacking too."""
+    """The first missing part of a sample; the parts after it are missing too."""
 
     DRAW = "draw"
-    """There is no picture."""
+    """The image is missing."""
     SEE = "see"
-    """There is a picture, but no evidence of what is in it."""
+    """The image is there; evidence of its content is missing."""
     LABEL = "label"
-    """There is evidence, but nothing decided from it: no model and no GPU needed."""
+    """The evidence is there; the label is missing. Needs no model and no GPU."""
 
     @property
     def gpu(self) -> bool:
@@ -51,11 +50,11 @@ class Need(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaughtWord:
-    """A word of textual inversion that a stage's model is to know."""
+    """A word of textual inversion that a stage's model loads."""
 
     token: str
     uri: str
-    """Its file; of a repository, with the commit."""
+    """Its file; in a repository, with the commit."""
     digest: str
     """SHA-256 of the file, in hex."""
 
@@ -71,7 +70,7 @@ class TaughtWord:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A stage that another one draws from, as far as its samples' fate is asked."""
+    """A stage that another one draws from: what is needed to look up whether its samples are rejected."""
 
     stage: str
     kind: str
@@ -99,45 +98,45 @@ def origins_of(recipe: StageRecipe) -> tuple[Origin, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ShardHeader:
-    """What all samples of a shard share: the file's first line."""
+    """Everything that the samples of a shard share: the first line of the file."""
 
     stage: str
     kind: str
     revision: str
     index: int
     model: str
-    """The model's URI, as the spec has it; of a repository, with the commit that its branch was at."""
+    """The model's URI as in the spec; of a repository, with the commit of its branch."""
     model_digest: str
-    """SHA-256 of the model's files: the worker's model must have it, too."""
+    """SHA-256 of the model's files; the worker's model must have the same."""
     drawing: Mapping[str, Any]
-    """All that decides a picture besides prompt and seed (`StageRecipe.drawing`)."""
+    """Everything that decides an image besides prompt and seed (`StageRecipe.drawing`)."""
     evidence_id: str
     label_id: str
     attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
-    """In the order of the spec, which gives the class ids."""
+    """In the order of the spec, which defines the class ids."""
     origins: tuple[Origin, ...] = ()
     """The stages that the samples come from, the nearest first; none for text alone."""
     quality: Quality = field(default_factory=Quality)
-    """What the samples' sources have to be for anything to be drawn from them."""
+    """The rules by which source images are rejected; nothing is drawn from a rejected one."""
     embeddings: tuple[TaughtWord, ...] = ()
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
     clip: ClipScore | None = None
     safety: Safety | None = None
     witnesses: Mapping[str, str] = field(default_factory=dict)
-    """Evidence ids of what other models say of the pictures, by kind (`StageRecipe.witnesses`)."""
+    """Evidence ids of the models beside the diffusion model, by kind (`StageRecipe.witnesses`)."""
     judges: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of those models' files, by kind: the worker's must have them, too."""
+    """SHA-256 of those models' files, by kind; the worker's models must have the same."""
 
     @property
     def recipe(self) -> StageRecipe:
-        """The stage's recipe, as the plan had it."""
+        """The stage's recipe, as in the plan."""
         return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id, self.witnesses)
 
     @property
     def extension(self) -> str:
-        """The pictures' file name extension."""
+        """The file name extension of the images."""
         return self.recipe.extension
 
     def to_json(self) -> dict[str, Any]:
@@ -206,9 +205,9 @@ def _read(model: type[M], data: object) -> M | None:
 
 @dataclass(frozen=True, slots=True)
 class ShardRow:
-    """One sample, and what it needed when the plan was made.
+    """One sample, and what it lacked at the time of the plan.
 
-    A worker looks again: another try, or another dataset in the same folder, may have done it since.
+    A worker checks again: an earlier try, or another dataset in the same folder, may have written it since.
     """
 
     sample: Sample
@@ -226,22 +225,22 @@ class ShardRow:
 
 def encode_shard(header: ShardHeader, lines: Iterable[bytes]) -> bytes:
     """Return a shard's file; `lines` are rows as `ShardRow.to_line` gives them."""
-    # zlib's own gzip framing, with time 0 and no file name: equal shards are equal bytes
+    # zlib's own gzip framing, with time 0 and no file name: equal shards give equal bytes
     squeeze = zlib.compressobj(_LEVEL, zlib.DEFLATED, wbits=31)
     return squeeze.compress(b"\n".join((canonical(header.to_json()), *lines, b""))) + squeeze.flush()
 
 
 def decode_shard(data: bytes) -> tuple[ShardHeader, list[ShardRow]]:
-    """Return a shard's header and rows; raise `BadShard` where the file is not one."""
+    """Return a shard's header and rows; raise `BadShard` if the file is not a shard."""
     try:
         header, *rows = (json.loads(line) for line in gzip.decompress(data).splitlines())
         return ShardHeader.from_json(header), [ShardRow.from_json(row) for row in rows]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
-        raise BadShard(f"the shard is not readable ({type(error).__name__}: {error}); plan again") from error
+        raise BadShard(f"the shard cannot be read ({type(error).__name__}: {error}); plan again") from error
 
 
 def read_shard(store: Store, key: str) -> tuple[ShardHeader, list[ShardRow]]:
-    """Read a shard's file; raise `Missing`, or `BadShard` naming the key."""
+    """Read a shard from the store; raise `Missing`, or `BadShard` naming the key."""
     try:
         return decode_shard(store.read(key))
     except BadShard as error:

@@ -1,8 +1,7 @@
-"""What a stage's pod tells while it works: Prometheus metrics at the pod's own address.
+"""Prometheus metrics of a stage's pod, served at the pod's own address.
 
-The operator reads the two shard gauges for progress, so their names are in the contract. What changes by itself (the
-seconds, the queue, the GPU's memory) is asked for when somebody scrapes. Nobody listens on a laptop: without the pod's
-address in the environment nothing is served.
+The operator reads the two shard gauges for progress, so their names are in the contract. Seconds, queue and GPU memory
+are read at the time of a scrape. Without the pod's address in the environment, as on a laptop, nothing is served.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ class ShardMetrics:
     """The metrics of one shard."""
 
     def __init__(self, measures: Measures | None = None, clock: Clock = time.monotonic) -> None:
-        """Begin with a shard of unknown size; `measures` are told as they are at the time of a scrape."""
+        """Start with a shard of unknown size; a scrape reads `measures`."""
         self.registry = CollectorRegistry()
         self.registry.register(_Measured(measures or Measures()))
         self._meter = Meter(clock)
         Gauge(
-            "diffugen_images_per_second", "Samples done a second, over the last minute.", registry=self.registry
+            "diffugen_images_per_second", "Samples done per second, over the last minute.", registry=self.registry
         ).set_function(lambda: self._meter.rate)
-        self._samples = Gauge(METRIC_SHARD_SAMPLES, "Samples that this shard has.", registry=self.registry)
+        self._samples = Gauge(METRIC_SHARD_SAMPLES, "Samples of this shard.", registry=self.registry)
         self._done = Gauge(METRIC_SHARD_DONE, "Samples of this shard that are done.", registry=self.registry)
         self._drawn = Counter(
-            METRIC_IMAGES_DRAWN.removesuffix("_total"), "Pictures drawn by this pod.", registry=self.registry
+            METRIC_IMAGES_DRAWN.removesuffix("_total"), "Images drawn by this pod.", registry=self.registry
         )
         self._states = Gauge(
             "diffugen_shard_samples_by_state", "Samples of this shard.", ["state"], registry=self.registry
@@ -52,7 +51,7 @@ class ShardMetrics:
         self._counts = ShardCounts()
 
     def update(self, counts: ShardCounts) -> None:
-        """Show how far the shard is."""
+        """Set the metrics to the progress of the shard."""
         self._samples.set(counts.total)
         self._done.set(done(counts))
         self._drawn.inc(max(0, counts.drawn - self._counts.drawn))
@@ -63,15 +62,15 @@ class ShardMetrics:
         self._counts = counts
 
     def serve(self, address: str, port: int = METRICS_PORT) -> None:
-        """Serve at this address until the process ends; work goes on where that cannot be had."""
+        """Serve at this address until the process ends; a failure to listen is only logged."""
         try:
             start_http_server(port, address, self.registry)
         except OSError as error:
-            LOG.warning("no metrics: %s:%d cannot be listened on (%s)", address, port, error)
+            LOG.warning("no metrics: cannot listen on %s:%d (%s)", address, port, error)
 
 
 class _Measured(Collector):
-    """What is asked for at each scrape."""
+    """Metrics that are read at each scrape."""
 
     def __init__(self, measures: Measures) -> None:
         self._measures = measures
@@ -82,7 +81,7 @@ class _Measured(Collector):
             spent.add_metric([part], seconds)
         yield spent
         yield GaugeMetricFamily(
-            "diffugen_queue_depth", "Samples drawn or seen that are not stored yet.", self._measures.queued
+            "diffugen_queue_depth", "Samples that are drawn or seen and not stored yet.", self._measures.queued
         )
         if memory := gpu_memory():
             held = GaugeMetricFamily("diffugen_gpu_memory_bytes", "The GPU's memory.", labels=["kind"])
@@ -92,11 +91,13 @@ class _Measured(Collector):
 
 
 def gpu_memory() -> dict[str, int]:
-    """Return bytes of GPU memory: in tensors, reserved by this process, the most reserved, and all there is.
+    """Return bytes of GPU memory: in tensors, reserved by this process, the most reserved so far, and in total.
 
-    Nothing where there is no GPU, or none is in use yet.
+    Empty without a GPU, or before one is used.
     """
-    torch = sys.modules.get("torch")  # whoever uses a GPU has imported it; another thread may be about to
+    torch = sys.modules.get(
+        "torch"
+    )  # a process that uses a GPU has imported torch; another thread may still be importing it
     cuda: Any = getattr(torch, "cuda", None)
     if not hasattr(cuda, "is_initialized") or not cuda.is_available() or not cuda.is_initialized():
         return {}

@@ -1,7 +1,7 @@
-"""Where a stage's time goes: seconds by part, and what waits beside the model.
+"""Where a stage's time goes: seconds by part, and the length of the queue behind the model.
 
-The parts overlap: drawing and looking are the model's, the others are done beside it by several threads. So their
-seconds may add up to more than passed; a part whose seconds grow as fast as the clock is what the others wait for.
+The parts overlap: the model draws and looks in one thread, several others do the rest. So the seconds can add up to
+more than the elapsed time. The bottleneck is the part whose seconds grow as fast as the clock.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from threading import Lock
 
 
 class Part(StrEnum):
-    """What a sample's time is spent on."""
+    """A part of the work on a sample."""
 
     LOAD = "load"
     """Finding the model and loading it."""
     DRAW = "draw"
     LOOK = "look"
-    """The model's pass for evidence."""
+    """Running the model on an image for evidence."""
     DECIDE = "decide"
     """From evidence to instances."""
     ENCODE = "encode"
-    """Pixels to a file."""
+    """From pixels to a file."""
     UPLOAD = "upload"
     """Writing to the store."""
 
@@ -33,7 +33,7 @@ class Measures:
     """Seconds by part and the length of the queue; filled and read from any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Begin with nothing spent."""
+        """Start with zero seconds."""
         self._clock = clock
         self._lock = Lock()
         self._seconds = dict.fromkeys(Part, 0.0)
@@ -41,7 +41,7 @@ class Measures:
 
     @contextmanager
     def timed(self, part: Part) -> Iterator[None]:
-        """Add the time that the block takes, also where it fails."""
+        """Add the duration of the block, also if it raises."""
         began = self._clock()
         try:
             yield
@@ -57,9 +57,9 @@ class Measures:
 
     @property
     def queued(self) -> int:
-        """Samples that the model is done with and that are not in the store yet."""
+        """Samples that the model has finished and that are not stored yet."""
         return self._queued()
 
     def watch_queue(self, length: Callable[[], int]) -> None:
-        """Ask `length` for the queue's length from now on."""
+        """Read the queue's length from `length` from now on."""
         self._queued = length
