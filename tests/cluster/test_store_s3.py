@@ -34,7 +34,7 @@ from diffugen_generator.publishing.published import current_of, dataset_of
 from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.s3 import S3Store
-from tests.generator.made import a_finished_store, a_model, an_order, work_off
+from tests.generator.made import a_finished_store, a_model, an_order, run_shards
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -329,7 +329,7 @@ def test_a_dataset_is_planned_and_published_in_a_bucket(store: S3Store, tmp_path
     order = an_order(a_model(tmp_path / "model"))
 
     plan(order, store)
-    assert work_off(order, store) == 16
+    assert run_shards(order, store) == 16
     outcome = publish(order, store)
 
     assert outcome.published
@@ -346,7 +346,7 @@ def test_a_bucket_and_a_folder_hold_the_same(store: S3Store, tmp_path: Path) -> 
     folder: FolderStore = a_finished_store(order, tmp_path / "folder")
     publish(order, folder)
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
     publish(order, store)
 
     assert list(store.list("")) == list(folder.list(""))

@@ -81,7 +81,7 @@ def planned_shards(order: WorkOrder, store: Store) -> Iterator[tuple[ShardHeader
             yield read_shard(store, layout.shard(order.revision, stage["name"], index))
 
 
-def work_off(order: WorkOrder, store: Store) -> int:
+def run_shards(order: WorkOrder, store: Store) -> int:
     """Do what the plan asks for, by hand; return how many pictures were drawn."""
     drawn = 0
     for header, rows in planned_shards(order, store):
@@ -130,7 +130,7 @@ def a_finished_store(order: WorkOrder, folder: Path) -> FolderStore:
     """A store in which every sample of the order is drawn and labelled, and nothing is published."""
     store = FolderStore(folder)
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
     return store
 
 

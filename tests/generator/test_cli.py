@@ -115,7 +115,7 @@ def test_validate_refuses_more_than_a_plan_would_take(tmp_path: Path) -> None:
 
     assert (ended.returncode, ended.stdout) == (64, "")
     assert ended.stderr == (
-        "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 pictures a stage; 5,000,000 are "
+        "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 images a stage; 5,000,000 are "
         "the most: ask for fewer, or split the dataset.\n"
     )
 
@@ -169,7 +169,7 @@ def test_plan_shows_stages_counts_and_prompts() -> None:
     [head, row] = [line.split() for line in ended.stdout.splitlines() if line.startswith(("stage", "base"))]
     assert head == ["stage", "kind", "model", "samples", "reused", "to", "draw", "to", "relabel", "shards"]
     assert row == ["base", "txt2img", "builtin://shapes", "96", "-", "96", "-", "6"]
-    assert "no store was looked into, so all is to draw; --store DIR counts what a folder holds" in ended.stdout
+    assert "no store was checked, so every sample counts as missing; --store DIR counts" in ended.stdout
     assert "  a yellow square and a red ball on snow" in ended.stdout.splitlines()
 
 
@@ -237,13 +237,13 @@ def test_run_ends_with_what_was_done_and_where_it_is(ran: Any) -> None:
     assert ended.returncode == 0, ended.stderr
     row = next(line.split() for line in ended.stdout.splitlines() if line.startswith("base"))
     assert row[:5] == ["base", "4", "0", "4", "4"]
-    assert "4 pictures (train 4), 0 rejected" in ended.stdout
+    assert "4 images (train 4), 0 rejected" in ended.stdout
     sheet = next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("look at"))
     assert Path(sheet).read_bytes().startswith(b"\x89PNG")
     assert sheet.startswith(str(datasets / "vision" / "shapes" / "revisions"))
     assert "planning (samples): 4/4 (100 %)" in ended.stderr
-    assert "stage base (pictures): 4/4 (100 %)" in ended.stderr
-    assert ended.stderr.count("stage base (pictures): loading the model\n") == 1
+    assert "stage base (images): 4/4 (100 %)" in ended.stderr
+    assert ended.stderr.count("stage base (images): loading the model\n") == 1
     assert "publishing (samples): 4/4 (100 %)" in ended.stderr
 
 

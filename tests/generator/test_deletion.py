@@ -14,7 +14,7 @@ from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.store.folder import FolderStore
-from tests.generator.made import a_finished_store, a_model, an_order, everything_in, work_off
+from tests.generator.made import a_finished_store, a_model, an_order, everything_in, run_shards
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_killed_anywhere_it_can_be_finished_or_made_anew(order: WorkOrder, tmp_p
 
         # The same dataset applied anew takes nothing for complete that is not.
         plan(order, again)
-        work_off(order, again)
+        run_shards(order, again)
         publish(order, again)
         for path in dataset_of(again)["sha256"]:
             assert again.exists(f"revisions/{order.revision}/{path}")

@@ -1,4 +1,4 @@
-"""`python -m diffugen_generator` is `diffugen`."""
+"""Makes `python -m diffugen_generator` the same as `diffugen`."""
 
 from diffugen_generator.cli import app
 

@@ -1,7 +1,7 @@
-"""`diffugen`: one program for people and for pods.
+"""`diffugen`: the command line, for people and for pods.
 
-Starting is fast because nothing is imported before it is needed: `--help`, `validate`, `plan` and `publish` never
-import torch. Errors are one clear sentence on stderr and the exit code of the contract; `--debug` adds the traceback.
+Each command imports its modules when it runs, so the start is fast; `--help`, `validate`, `plan` and `publish` never
+import torch. An error is one clear sentence on stderr and an exit code of the contract; `--debug` adds the traceback.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Labelled image datasets that nobody has photographed: declared in a manifest, drawn, labelled, published.",
+    help="Make labeled image datasets from a manifest: draw images, label them, publish the dataset.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-worker = typer.Typer(help="One step of a run, as a pod does it.", no_args_is_help=True, rich_markup_mode=None)
+worker = typer.Typer(help="Run one step of a run, as a pod does.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(worker, name="worker")
 
 File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A manifest: YAML with a LabeledDataset in it.", show_default=False)
+    Path, typer.Argument(metavar="FILE", help="A manifest: a YAML file with a LabeledDataset.", show_default=False)
 ]
 StoreFolder = Annotated[
     Path | None,
-    typer.Option("--store", help="A folder instead of the bucket of spec.output.s3.", show_default=False),
+    typer.Option("--store", help="Use this folder in place of the bucket of spec.output.s3.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; progress goes to stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 OrderFile = Annotated[
-    Path | None, typer.Option("--order", help="The work order; $DIFFUGEN_ORDER where absent.", show_default=False)
+    Path | None,
+    typer.Option("--order", help="The work order; default: $DIFFUGEN_ORDER.", show_default=False),
 ]
 
 
-_NO_EDGE = 1000
-"""Columns where nobody said how many: tables that go into a file or a pipe are not squeezed."""
+_UNLIMITED_WIDTH = 1000
+"""Width in columns of tables in a file or a pipe, so that they are not squeezed."""
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - seldom asked for
+        from importlib.metadata import version  # noqa: PLC0415 - rarely used
 
         typer.echo(f"diffugen {version('diffugen')}")
         raise typer.Exit
@@ -68,12 +69,12 @@ def diffugen(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Labelled image datasets that nobody has photographed: declared in a manifest, drawn, labelled, published."""
+    """Make labeled image datasets from a manifest: draw images, label them, publish the dataset."""
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the dataset.", show_default=False)],
     classes: Annotated[
         list[str],
         typer.Option("--class", metavar="NAME[=WORD,…]", help="What to label; once for each.", show_default=False),
@@ -95,7 +96,7 @@ def new(
         write_manifest(name, classes, model=model, file=file)
         _console().print(f"[green]✔[/] wrote {file}; next: diffugen plan {file}", highlight=False, soft_wrap=True)
 
-    _guarded(do, debug=debug, as_json=False)
+    _report_errors(do, debug=debug, as_json=False)
 
 
 @app.command()
@@ -103,12 +104,12 @@ def run(
     file: File,
     store: StoreFolder = None,
     device: Annotated[
-        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw, label and publish here, without a cluster. What the store already holds is not drawn again."""
+    """Draw, label and publish in this process, without a cluster. Samples in the store are reused."""
 
     def do() -> None:
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
@@ -126,12 +127,12 @@ def run(
         if as_json:
             _print_json([result.row() for result in results])
 
-    _guarded(do, debug=debug, as_json=as_json)
+    _report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
 def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: Debug = False) -> None:
-    """Show what a run would do: stages, samples, shards, prompts. With --store, what it would reuse."""
+    """Show the plan of a run: stages, samples, shards, prompts. --store also counts what would be reused."""
 
     def do() -> None:
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
@@ -153,16 +154,16 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
                 warnings = warnings_of(dataset.spec)
                 shown.append({**row, **({"warnings": warnings} if warnings else {})})
             else:
-                show_plan(_console(), dataset, order.revision, plans, looked=held is not None)
+                show_plan(_console(), dataset, order.revision, plans, store_checked=held is not None)
         if as_json:
             _print_json(shown)
 
-    _guarded(do, debug=debug, as_json=as_json)
+    _report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
 def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
-    """Check a manifest, as `kubectl apply` and the plan step would; name every fault by its field."""
+    """Check a manifest as `kubectl apply` and the plan step do; report every fault with its field."""
 
     def do() -> None:
         from diffugen_api.plan import count_distinct_samples  # noqa: PLC0415
@@ -183,40 +184,42 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
         if as_json:
             _print_json(shown)
 
-    _guarded(do, debug=debug, as_json=as_json)
+    _report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
 def label(  # noqa: PLR0917 - a command's options
-    source: Annotated[str, typer.Argument(metavar="DIR", help="Pictures: a folder, or s3://BUCKET/PREFIX.")],
-    store: Annotated[str, typer.Option("--store", help="Where the dataset goes: a folder, or s3://BUCKET/PREFIX.")],
+    source: Annotated[str, typer.Argument(metavar="DIR", help="The images: a folder, or s3://BUCKET/PREFIX.")],
+    store: Annotated[str, typer.Option("--store", help="Where to write the dataset: a folder, or s3://BUCKET/PREFIX.")],
     like: Annotated[
         Path | None,
-        typer.Option("--like", metavar="FILE", help="A manifest: its classes, labelling, quality, formats and model."),
+        typer.Option("--like", metavar="FILE", help="Take classes, labeling, quality, formats and model from this."),
     ] = None,
     classes: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME[=WORD,…]", help="What to look for; once for each.")
+        list[str] | None,
+        typer.Option("--class", metavar="NAME[=WORD,…]", help="A class; repeat for each class."),
     ] = None,
-    model: Annotated[str, typer.Option(help="The diffusion model that looks: builtin://NAME, hf://…, a folder.")] = "",
-    detector: Annotated[str, typer.Option(help="An instance segmenter that labels, alone or beside --model.")] = "",
+    model: Annotated[str, typer.Option(help="The diffusion model that labels: builtin://NAME, hf://…, a folder.")] = "",
+    detector: Annotated[str, typer.Option(help="An instance segmenter, in place of --model or together with it.")] = "",
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="As in spec.output.formats; once for each format.")
     ] = None,
-    name: Annotated[str, typer.Option(help="The dataset's name.")] = "labelled",
+    name: Annotated[str, typer.Option(help="The name of the dataset.")] = "labelled",
     endpoint: Annotated[
-        str, typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False)
+        str,
+        typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False),
     ] = "",
     device: Annotated[
-        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Label pictures that you have, and publish them as a dataset. A text file beside a picture is its caption."""
+    """Label your own images and publish them as a dataset. A text file beside an image is its caption."""
 
     def do() -> None:
         from diffugen_generator.commands.locations import source_at, store_at  # noqa: PLC0415
-        from diffugen_generator.commands.tables import show_labelled  # noqa: PLC0415
+        from diffugen_generator.commands.tables import show_labels  # noqa: PLC0415
         from diffugen_generator.given.label import label as label_here  # noqa: PLC0415
         from diffugen_generator.given.label import spec_of  # noqa: PLC0415
 
@@ -228,9 +231,9 @@ def label(  # noqa: PLR0917 - a command's options
         if as_json:
             _print_json([result.row()])
         else:
-            show_labelled(_console(), result)
+            show_labels(_console(), result)
 
-    _guarded(do, debug=debug, as_json=as_json)
+    _report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command("import")
@@ -278,7 +281,7 @@ def import_(  # noqa: PLR0917 - a command's options
 
 @worker.command("plan")
 def worker_plan(order: OrderFile = None, store: StoreFolder = None) -> None:
-    """Find what is missing and write it down as shards."""
+    """Find the incomplete samples and write them as shards."""
     from diffugen_api.contract import Step  # noqa: PLC0415
 
     _work(Step.PLAN, order, store)
@@ -290,7 +293,7 @@ def worker_stage(
     order: OrderFile = None,
     store: StoreFolder = None,
 ) -> None:
-    """Draw and label one shard: the one that $JOB_COMPLETION_INDEX names."""
+    """Draw and label one shard; $JOB_COMPLETION_INDEX is its number."""
     from diffugen_api.contract import Step  # noqa: PLC0415
 
     _work(Step.STAGE, order, store, stage)
@@ -298,7 +301,7 @@ def worker_stage(
 
 @worker.command("publish")
 def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
-    """Write the dataset's formats and move the pointer."""
+    """Write the dataset in its formats and move the pointer current.json."""
     from diffugen_api.contract import Step  # noqa: PLC0415
 
     _work(Step.PUBLISH, order, store)
@@ -306,7 +309,7 @@ def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
 
 @worker.command("delete")
 def worker_delete(order: OrderFile = None, store: StoreFolder = None) -> None:
-    """Delete all that the dataset has in the store."""
+    """Delete all objects of the dataset in the store."""
     from diffugen_api.contract import Step  # noqa: PLC0415
 
     _work(Step.DELETE, order, store)
@@ -333,10 +336,10 @@ def _store(dataset: LabeledDataset, folder: Path | None) -> Store:
     return open_bucket(dataset.spec.output.s3, dataset.namespace, dataset.name)
 
 
-def _guarded(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
-    """Call `do`; end with one clear sentence and the contract's exit code where it fails.
+def _report_errors(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
+    """Call `do`; on an exception print one sentence and exit with the code of the contract.
 
-    With `as_json` the failure is an object on stdout too: reason, message, and all the faults of a manifest.
+    With `as_json` the failure is also an object on stdout: reason, message, and the faults of a manifest.
     """
     from diffugen_generator.commands.manifests import InvalidManifest  # noqa: PLC0415
     from diffugen_generator.exit_codes import CRASHED, outcome_of  # noqa: PLC0415
@@ -349,10 +352,10 @@ def _guarded(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
         outcome, code = outcome_of(error)
         console = _console(stderr=True)
         if as_json:
-            told: dict[str, Any] = {"reason": outcome.reason, "message": outcome.message}
+            report: dict[str, Any] = {"reason": outcome.reason, "message": outcome.message}
             if isinstance(error, InvalidManifest):
-                told["faults"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
-            _print_json([told])
+                report["faults"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
+            _print_json([report])
         if isinstance(error, InvalidManifest):
             from diffugen_generator.commands.tables import show_faults  # noqa: PLC0415
 
@@ -360,19 +363,19 @@ def _guarded(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
         else:
             console.print("✘", outcome.message, highlight=False, markup=False, soft_wrap=True)
         if code == CRASHED:
-            console.print("This should not happen; --debug shows where it did.", style="dim")
+            console.print("This is a bug; --debug shows the traceback.", style="dim")
         raise typer.Exit(code) from None
 
 
 def _stop_on_interrupt() -> Event:
-    """Return an event that the first Ctrl-C sets; the second one ends at once."""
+    """Return an event that the first Ctrl-C sets; the second Ctrl-C ends the process at once."""
     stop = Event()
 
     def interrupt(*_: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        _console(stderr=True).print("finishing what is in hand; press Ctrl-C again to end at once")
+        _console(stderr=True).print("finishing the current batch; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
@@ -384,7 +387,7 @@ def _console(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _NO_EDGE
+        console.width = _UNLIMITED_WIDTH
     return console
 
 
@@ -397,6 +400,6 @@ def _display(*, quiet: bool) -> Display:
 
 
 def _print_json(rows: list[dict[str, Any]]) -> None:
-    """Print one object; a file with several datasets gives an object with a list."""
+    """Print one object; with several datasets, an object with a list of them."""
     json.dump(rows[0] if len(rows) == 1 else {"datasets": rows}, sys.stdout, indent=2)
     sys.stdout.write("\n")

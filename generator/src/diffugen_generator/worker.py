@@ -1,10 +1,10 @@
-"""The worker: one step of a run, as a pod does it.
+"""The worker: runs one step of a run in a pod.
 
-    work order (a file) ──> step ──> exit code, termination message, log lines, metrics while it works
+    work order (a file) ──> step ──> exit code, termination message, log lines, metrics while it runs
 
-Whatever happens is told twice: in the log at length, and in the termination message in one sentence, which the
-operator shows to whoever looks at the dataset. SIGTERM lets the batch in hand be finished and uploaded; the exit
-code then says that the rest is for the next try.
+The result is in the log, with details, and in the termination message, in one sentence; the operator copies that
+sentence to the dataset's status. After SIGTERM the worker finishes and uploads the current batch, and its exit code
+tells the Job to try again for the rest.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ LOG = logging.getLogger("diffugen")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one worker has to do."""
+    """The work of one worker."""
 
     step: Step
     order: WorkOrder
     store: Store
     stage: str
-    """The stage of a stage step."""
+    """The stage's name, for a stage step."""
     environ: Mapping[str, str]
     stop: Event
 
@@ -66,13 +66,13 @@ def work(
     folder: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> int:
-    """Do one step and return the process's exit code.
+    """Run one step and return the exit code of the process.
 
     Args:
-        step: which one.
-        order_file: the work order; `$DIFFUGEN_ORDER` where absent.
+        step: the step to run.
+        order_file: the work order; by default the file named by `$DIFFUGEN_ORDER`.
         stage: the name of the stage, for a stage step.
-        folder: a local folder instead of the bucket of the order.
+        folder: a local folder to use in place of the bucket of the order.
         environ: the process's environment.
     """
     logging.basicConfig(
@@ -81,17 +81,17 @@ def work(
     stop = _stop_on_signals()
 
     try:
-        outcome, code = _do(step, order_file, stage, folder, environ, stop), 0
+        outcome, code = _run(step, order_file, stage, folder, environ, stop), 0
     except (Exception, KeyboardInterrupt) as error:
         outcome, code = outcome_of(error)
         if code == CRASHED:
             LOG.exception("crashed")
     LOG.log(logging.ERROR if code else logging.INFO, "%s: %s", outcome.reason, outcome.message)
-    _leave_word(outcome, environ)
+    _write_termination_message(outcome, environ)
     return code
 
 
-def _do(  # noqa: PLR0917 - `work`'s own
+def _run(  # noqa: PLR0917 - the arguments of `work`
     step: Step, order_file: Path | None, stage: str, folder: Path | None, environ: Mapping[str, str], stop: Event
 ) -> Outcome:
     order = _read_order(order_file, environ)
@@ -142,9 +142,9 @@ def _stage(task: Task) -> Outcome:
         sessions=SessionCache.of(task.order.spec, device=None, environ=task.environ),
         measures=measures,
     )
-    message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labelled, {counts.reused} there already"
+    message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labeled, {counts.reused} reused"
     if counts.skipped:
-        message += f", {counts.skipped} skipped, as their source is rejected or has no label"
+        message += f", {counts.skipped} skipped because their source is rejected or has no label"
     return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
 
 
@@ -175,7 +175,7 @@ _STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
 def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
     path = file or (Path(environ[ENV_ORDER]) if environ.get(ENV_ORDER) else None)
     if path is None:
-        raise SpecError("NoOrder", f"there is no work order: give --order FILE, or set {ENV_ORDER}.")
+        raise SpecError("NoOrder", f"no work order is given: use --order FILE, or set {ENV_ORDER}.")
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -199,7 +199,7 @@ def _open(order: WorkOrder, folder: Path | None) -> Store:
 def _shard_index(environ: Mapping[str, str]) -> int:
     text = environ.get(ENV_SHARD, "")
     if not text.isdecimal():
-        raise SpecError("NoShard", f"{ENV_SHARD} is {text!r}; it has to be the number of a shard, from 0.")
+        raise SpecError("NoShard", f"{ENV_SHARD} is {text!r}; set it to the number of a shard, from 0.")
     return int(text)
 
 
@@ -210,7 +210,7 @@ def _stop_on_signals() -> Event:
     return stop
 
 
-def _leave_word(outcome: Outcome, environ: Mapping[str, str]) -> None:
+def _write_termination_message(outcome: Outcome, environ: Mapping[str, str]) -> None:
     path = Path(environ.get(ENV_TERMINATION_LOG) or DEFAULT_TERMINATION_LOG)
     try:
         if path.exists() or environ.get(ENV_TERMINATION_LOG):

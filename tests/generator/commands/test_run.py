@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from diffugen_api.contract import ShardCounts
-from diffugen_generator.commands import shards
+from diffugen_generator.commands import local_shards
 from diffugen_generator.commands.display import BarDisplay
 from diffugen_generator.commands.run import run
 from diffugen_generator.failures import Interrupted
@@ -29,14 +29,16 @@ def test_a_run_that_is_stopped_says_how_far_all_of_it_is(tmp_path: Path, monkeyp
             on_progress(ShardCounts(total=len(rows), drawn=number, labelled=number))
         return ShardCounts(total=len(rows), drawn=len(rows), labelled=len(rows))
 
-    monkeypatch.setattr(shards, "run_shard", lambda header, *rest, **more: stop.set() or by_hand(header, *rest, **more))
+    monkeypatch.setattr(
+        local_shards, "run_shard", lambda header, *rest, **more: stop.set() or by_hand(header, *rest, **more)
+    )
     with pytest.raises(
-        Interrupted, match=r"^stopped with 13 of 16 pictures done; the same command goes on from there$"
+        Interrupted, match=r"^stopped with 13 of 16 images done; the same command continues from there$"
     ):
         run(order, store, BarDisplay(a_terminal()), device=None, stop=stop)
 
     stop.clear()
-    monkeypatch.setattr(shards, "run_shard", by_hand)
+    monkeypatch.setattr(local_shards, "run_shard", by_hand)
     result = run(order, store, BarDisplay(a_terminal()), device=None, stop=stop)
     assert (result.stages[0].plan.reused, result.stages[0].counts.drawn) == (13, 3)
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from diffugen_api.plan import Sample, SpecError
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
-from diffugen_generator.commands.results import Labelled
+from diffugen_generator.commands.results import LabelResult
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.attention.fitting import fitted
@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 def labelled(
     model: ModelFolder, folder: Path, store: FolderStore, *classes: str, stop: Event | None = None
-) -> Labelled:
+) -> LabelResult:
     spec = spec_of(classes=classes or scenes.CLASSES, model=model.uri)
     display = PlainDisplay(Console(file=io.StringIO()))
     return label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=stop or Event())
@@ -172,7 +172,7 @@ def test_captions_that_name_no_class_are_counted(
     told = json.loads(CliRunner().invoke(app, [*command, "--like", str(like), "--json"]).stdout)
 
     assert (told["nameless"], told["uncaptioned"]) == (nameless, 0)
-    hint = f"! pictures whose caption names no class: {nameless}; attention labels nothing in them"
+    hint = f"! images whose caption names no class: {nameless}; attention labels nothing in them"
     assert any(line.startswith(hint) for line in said.output.splitlines()) is bool(nameless)
 
 
@@ -358,9 +358,9 @@ def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path:
     assert done.exit_code == 0, done.output
     said = done.output.splitlines()
     skipped = "skipped (RepeatedFile 1, Unreadable 2, UnsupportedFormat 2, UnsupportedSize 1)"
-    assert f"12 files: 6 pictures (2 converted to upright RGB), 6 {skipped}" in said
-    assert "6 pictures: 6 looked at, 0 decided anew, 0 there already" in said
-    assert any(line.startswith("! pictures without a caption: 6; attention finds a place for every") for line in said)
+    assert f"12 files: 6 images (2 converted to upright RGB), 6 {skipped}" in said
+    assert "6 images: 6 seen by a model, 0 from stored evidence, 0 reused" in said
+    assert any(line.startswith("! images without a caption: 6; in them attention finds every class") for line in said)
     assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
     nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
     assert nothing.exit_code == 64

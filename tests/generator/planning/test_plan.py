@@ -15,7 +15,7 @@ from diffugen_generator.planning.plan import plan, stages_of, survey
 from diffugen_generator.samples.shards import Need
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import BINARY
-from tests.generator.made import a_model, an_order, everything_in, planned_shards, spec_data, work_off
+from tests.generator.made import a_model, an_order, everything_in, planned_shards, run_shards, spec_data
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_an_empty_store_lacks_everything(model: str, store: FolderStore) -> None
     outcome = plan(order, store)
 
     assert outcome.reason == "Planned"
-    assert outcome.message == "16 samples: 16 to draw, 0 to label anew, 0 there already; 3 shards"
+    assert outcome.message == "16 samples: 16 to draw, 0 to label again, 0 reused; 3 shards"
     assert outcome.plan == [StagePlan(name="base", total=16, reused=0, draw=16, relabel=0, shards=3, gpu=True)]
     assert needs(order, store) == [[Need.DRAW] * 6, [Need.DRAW] * 6, [Need.DRAW] * 4]
 
@@ -54,11 +54,11 @@ def test_an_empty_store_lacks_everything(model: str, store: FolderStore) -> None
 def test_a_finished_store_lacks_nothing(model: str, store: FolderStore) -> None:
     order = an_order(model)
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
 
     outcome = plan(order, store)
 
-    assert outcome.message == "all 16 samples are there already"
+    assert outcome.message == "all 16 samples exist already"
     assert outcome.plan == [StagePlan(name="base", total=16, reused=16, draw=0, relabel=0, shards=0, gpu=False)]
 
 
@@ -67,7 +67,7 @@ def test_an_edit_of_the_labelling_draws_nothing(
     edited: Callable[[str], WorkOrder], need: Need, gpu: bool, model: str, store: FolderStore
 ) -> None:
     plan(an_order(model), store)
-    work_off(an_order(model), store)
+    run_shards(an_order(model), store)
 
     outcome = plan(edited(model), store)
 
@@ -77,7 +77,7 @@ def test_an_edit_of_the_labelling_draws_nothing(
 
 def test_a_new_value_draws_only_what_is_new(model: str, store: FolderStore) -> None:
     plan(an_order(model), store)
-    work_off(an_order(model), store)
+    run_shards(an_order(model), store)
     prompts = spec_data(model)["prompts"]
     prompts["variables"]["color"].append("green")
 
@@ -89,7 +89,7 @@ def test_a_new_value_draws_only_what_is_new(model: str, store: FolderStore) -> N
 def test_a_picture_without_its_recipe_is_drawn_again(model: str, store: FolderStore) -> None:
     order = an_order(model)
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
     [recipe, *_] = [key for key in store.list("samples/") if key.endswith("recipe.json")]
     (store.root / recipe).unlink()
 
@@ -101,7 +101,7 @@ def test_a_picture_without_its_recipe_is_drawn_again(model: str, store: FolderSt
 def test_what_needs_drawing_comes_first_in_a_mixed_shard(model: str, store: FolderStore) -> None:
     order = an_order(model)
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
     ids = [key.split("/")[-2] for key in store.list("samples/") if key.endswith("recipe.json")]
     [stage] = stages_of(order.spec)
     for number, sample in enumerate(ids[:3]):
@@ -118,7 +118,7 @@ def test_what_needs_drawing_comes_first_in_a_mixed_shard(model: str, store: Fold
 
 def test_full_shards_are_of_one_kind(model: str, store: FolderStore) -> None:
     plan(an_order(model), store)
-    work_off(an_order(model), store)
+    run_shards(an_order(model), store)
     prompts = spec_data(model)["prompts"]
     prompts["variables"]["color"].insert(0, "green")
     order = an_order(model, prompts=prompts, labeling={"attention": {"threshold": 0.6}}, run={"samplesPerShard": 5})
@@ -134,7 +134,7 @@ def test_a_large_listing_is_split_over_the_folders(
 ) -> None:
     order = an_order(model)
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
     monkeypatch.setattr("diffugen_generator.planning.holdings._PEEK", 5)
 
     outcome = plan(order, store)
@@ -153,7 +153,7 @@ def test_evidence_is_not_listed_unless_it_is_asked_for(model: str, tmp_path: Pat
 
     order, store = an_order(model), Listening(tmp_path / "store")
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
     plan(order, store)
     assert "evidence" not in listed
 
@@ -256,7 +256,7 @@ def test_an_unknown_model_names_its_stage(store: FolderStore) -> None:
 def test_too_many_samples_are_refused_at_once(model: str, store: FolderStore) -> None:
     prompts = {**spec_data(model)["prompts"], "samplesPerPrompt": 1_000_000}
 
-    with pytest.raises(SpecError, match="ask for 16,000,000 pictures a stage") as failure:
+    with pytest.raises(SpecError, match="ask for 16,000,000 images a stage") as failure:
         plan(an_order(model, prompts=prompts), store)
 
     assert failure.value.reason == "TooManySamples"

@@ -16,7 +16,7 @@ from diffugen_generator.publishing.history import prune
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import current_of, dataset_of
 from diffugen_generator.store.folder import FolderStore
-from tests.generator.made import a_finished_store, a_model, an_order, everything_in, work_off
+from tests.generator.made import a_finished_store, a_model, an_order, everything_in, run_shards
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_another_models_pictures_of_the_same_revision_have_a_place_of_their_own(
     store, (order,) = after(a_model(tmp_path / "model"), tmp_path / "store", [1])
     a_model(tmp_path / "model", weights="other weights")
     plan(order, store)
-    work_off(order, store)
+    run_shards(order, store)
 
     outcome = published(store, order, 2)
 

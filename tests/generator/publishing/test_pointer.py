@@ -16,7 +16,7 @@ from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import current_of, dataset_of
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import BINARY
-from tests.generator.made import a_finished_store, a_model, an_order, everything_in, work_off
+from tests.generator.made import a_finished_store, a_model, an_order, everything_in, run_shards
 
 
 class Killed(BaseException):
@@ -165,7 +165,7 @@ def test_an_exchanged_model_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     former = publish(order, store).published
     a_model(tmp_path / "model", weights="other weights")
     plan(order, store)
-    assert work_off(order, store) == 4
+    assert run_shards(order, store) == 4
 
     outcome = publish(order, store)
 
@@ -213,7 +213,7 @@ def test_pictures_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp
 
     plan(order, store)
 
-    assert work_off(order, store) == 2
+    assert run_shards(order, store) == 2
     assert {key: store.read(key) for key in pictures} == before
     assert publish(order, store).ok
 

@@ -61,7 +61,7 @@ def test_a_broken_shard_is_named(tmp_path: Path, data: bytes) -> None:
     store = FolderStore(tmp_path)
     store.write("plans/r/base/00000.jsonl.gz", data)
 
-    with pytest.raises(BadShard, match="plans/r/base/00000.jsonl.gz: the shard is not readable"):
+    with pytest.raises(BadShard, match="plans/r/base/00000.jsonl.gz: the shard cannot be read"):
         read_shard(store, "plans/r/base/00000.jsonl.gz")
 
 

@@ -1,6 +1,6 @@
-"""How far a run is: bars with rate and time left on a terminal, a plain line every few seconds elsewhere.
+"""Shows the progress of a run: bars with rate and time left on a terminal, elsewhere a line every few seconds.
 
-Both write to stderr, so that stdout is for results.
+Both write to stderr; stdout has only results.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from diffugen_generator.telemetry.progress import Meter, ProgressLines, duration
 
 
 class Advance(Protocol):
-    """Tells how far a piece of work is."""
+    """Reports the progress of a task."""
 
     def __call__(self, done: int, total: int) -> None:
-        """Show the parts done and all parts."""
+        """Show the number of parts done and of all parts."""
 
-    def busy(self, words: str) -> None:
-        """Show, until the next part is done, what takes its time."""
+    def busy(self, activity: str) -> None:
+        """Show `activity`, such as "loading the model", until the next part is done."""
 
 
 class Display(Protocol):
-    """Shows how far a run is."""
+    """Shows the progress of a run."""
 
     def task(self, what: str, unit: str) -> AbstractContextManager[Advance]:
-        """Show one more piece of work, in some unit, while the block lasts."""
+        """Show a task, counted in `unit`, while the block runs."""
         ...
 
 
 class PlainDisplay:
-    """Lines for logs."""
+    """Writes lines, for logs."""
 
     def __init__(self, console: Console) -> None:
         """Write to `console`."""
@@ -52,15 +52,15 @@ class PlainDisplay:
 
     @contextmanager
     def task(self, what: str, unit: str) -> Iterator[Advance]:
-        """Say how far `what` is while the block lasts."""
-        yield _Lines(self._say, f"{what} ({unit})")
+        """Write the progress of `what` while the block runs."""
+        yield _Lines(self._write, f"{what} ({unit})")
 
-    def _say(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class BarDisplay:
-    """Bars for people."""
+    """Draws bars on a terminal."""
 
     def __init__(self, console: Console) -> None:
         """Draw on `console`, a terminal."""
@@ -68,7 +68,7 @@ class BarDisplay:
 
     @contextmanager
     def task(self, what: str, unit: str) -> Iterator[Advance]:
-        """Show a bar for `what` while the block lasts; it stays when it is full."""
+        """Show a bar for `what` while the block runs; a full bar stays on the screen."""
         columns = (
             SpinnerColumn(finished_text="[green]✔[/]"),
             TextColumn("{task.description:<18}"),
@@ -85,21 +85,21 @@ class BarDisplay:
 
 
 class _Lines(ProgressLines):
-    """Lines about one piece of work."""
+    """Writes lines for one task."""
 
-    _busy_with = ""
+    _activity = ""
 
     def __call__(self, done: int, total: int) -> None:
         self.update(done, total)
 
-    def busy(self, words: str) -> None:
-        if words != self._busy_with:  # a model is loaded for every shard, which is worth one line
-            self._busy_with = words
-            self._say(f"{self._what}: {words}")
+    def busy(self, activity: str) -> None:
+        if activity != self._activity:  # every shard loads a model; one line is enough
+            self._activity = activity
+            self._write(f"{self._what}: {activity}")
 
 
 class _Bar:
-    """The bar of one piece of work."""
+    """The bar of one task."""
 
     def __init__(self, what: str, bars: Progress, bar: TaskID, meter: Meter) -> None:
         self._what = what
@@ -111,12 +111,12 @@ class _Bar:
         self._meter.update(done, total)
         self._bars.update(self._bar, description=self._what, completed=done, total=total)
 
-    def busy(self, words: str) -> None:
-        self._bars.update(self._bar, description=words)
+    def busy(self, activity: str) -> None:
+        self._bars.update(self._bar, description=activity)
 
 
 class _SpeedColumn(ProgressColumn):
-    """Rate and time left, as `progress.Meter` finds them."""
+    """Shows rate and time left, as `progress.Meter` measures them."""
 
     def render(self, task: Task) -> Text:
         meter: Meter = task.fields["meter"]

@@ -1,4 +1,4 @@
-"""What `diffugen run` and `diffugen label` did, for tables and for machines."""
+"""Results of `diffugen run` and `diffugen label`, for tables and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffugen_api.orders import WorkOrder
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a run did for one stage."""
+    """The result of one stage of a run."""
 
     plan: StagePlan
     counts: ShardCounts
@@ -34,20 +34,20 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did, and what came of it."""
+    """The result of a run."""
 
     order: WorkOrder
     stages: list[StageResult]
     published: Published
     seconds: float
     classes: dict[str, int] = field(default_factory=dict)
-    """Objects of each class, in the manifest's order."""
+    """Number of objects of each class, in the order of the manifest."""
     splits: dict[str, int] = field(default_factory=dict)
-    """Pictures of each split."""
+    """Number of images of each split."""
 
     @property
     def contact_sheet(self) -> str:
-        """Where the contact sheet is."""
+        """The URI of the contact sheet."""
         return f"{self.published.uri}/contact-sheet.png"
 
     def row(self) -> dict[str, Any]:
@@ -67,20 +67,20 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """What `label` did."""
+class LabelResult:
+    """The result of `diffugen label`."""
 
     run: RunResult
     skipped: Mapping[str, int]
-    """Files that were skipped, by reason."""
+    """Number of skipped files, by reason."""
     converted: int
-    """Pictures that are kept as another file, since theirs is not an upright RGB one."""
+    """Images that were stored converted, because the file is not an upright RGB image."""
     rejected: Mapping[str, int]
-    """Pictures that were looked at and are not published, by reason."""
+    """Number of labeled images that are not published, by reason."""
     uncaptioned: int
-    """Pictures that attention read with a text that names every class, as nobody wrote one beside them."""
+    """Images without a caption; for attention they get a text that names every class."""
     nameless: int
-    """Pictures whose caption names no class, so that attention labels nothing in them."""
+    """Images whose caption names no class, so that attention labels nothing in them."""
 
     def row(self) -> dict[str, Any]:
         """Return the result as JSON data."""

@@ -1,4 +1,4 @@
-"""Results as tables for people."""
+"""Prints results as tables."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from diffugen_api.contract import StagePlan
 from diffugen_api.plan import templates_of
 from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
 from diffugen_generator.commands.manifests import InvalidManifest
-from diffugen_generator.commands.results import Labelled, RunResult
+from diffugen_generator.commands.results import LabelResult, RunResult
 from diffugen_generator.commands.warnings import show_warnings, warnings_of
 from diffugen_generator.telemetry.progress import duration
 
 _SHOWN = 12
-"""Classes and templates that are listed one by one."""
+"""The most classes and templates that are listed one by one."""
 
 
 def show_plan(
-    console: Console, dataset: LabeledDataset, revision: str, plans: Sequence[StagePlan], *, looked: bool
+    console: Console, dataset: LabeledDataset, revision: str, plans: Sequence[StagePlan], *, store_checked: bool
 ) -> None:
-    """Print what a plan found; `looked` says whether it looked into a store."""
+    """Print a plan; `store_checked` is whether it counted what a store holds."""
     console.print(f"[bold]{dataset.name}[/]  revision {revision}", highlight=False)
     table = Table(box=None, header_style="dim", pad_edge=False)
     graph = any(stage.source is not None for stage in dataset.spec.stages)
@@ -31,13 +31,13 @@ def show_plan(
     for column in ("samples", "reused", "to draw", "to relabel", "shards"):
         table.add_column(column, justify="right")
     for stage, found in zip(dataset.spec.stages, plans, strict=True):
-        reused, relabel = (f"{count:,}" if looked else "-" for count in (found.reused, found.relabel))
+        reused, relabel = (f"{count:,}" if store_checked else "-" for count in (found.reused, found.relabel))
         row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
         source = (stage.source or "",) if graph else ()
         table.add_row(stage.name, stage.kind, *source, model_of(dataset.spec.stages, stage)[0], *row)
     console.print(table)
-    if not looked:
-        hint = "no store was looked into, so all is to draw; --store DIR counts what a folder holds already"
+    if not store_checked:
+        hint = "no store was checked, so every sample counts as missing; --store DIR counts what a folder already holds"
         console.print(f"[dim]{hint}[/]", highlight=False, soft_wrap=True)
     console.print("\n[dim]prompts, the first of each template[/]")
     for prompt in first_prompts(dataset.spec):
@@ -52,7 +52,7 @@ def first_prompts(spec: LabeledDatasetSpec) -> list[str]:
 
 
 def show_run(console: Console, result: RunResult) -> None:
-    """Print what a run did, what is in the dataset, and where it is."""
+    """Print the result of a run: stages, content of the dataset, and its location."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("stage")
     graph = any(stage.source is not None for stage in result.order.spec.stages)
@@ -67,17 +67,17 @@ def show_run(console: Console, result: RunResult) -> None:
     console.print(table)
     published = result.published
     console.print(
-        f"\n[bold]{published.samples:,}[/] pictures ({_counts(result.splits)}), {published.rejected:,} rejected, "
+        f"\n[bold]{published.samples:,}[/] images ({_counts(result.splits)}), {published.rejected:,} rejected, "
         f"[bold]{published.instances:,}[/] objects ({_counts(result.classes)})",
         highlight=False,
         soft_wrap=True,
     )
-    for name, where in (("dataset", published.uri), ("look at", result.contact_sheet)):
+    for name, where in (("dataset", published.uri), ("contact sheet", result.contact_sheet)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
 
 
-def show_labelled(console: Console, result: Labelled) -> None:
-    """Print what was found in a folder of pictures, what was labelled in them, and where it is."""
+def show_labels(console: Console, result: LabelResult) -> None:
+    """Print the result of `diffugen label`: files, labels, and the location of the dataset."""
     counts, published = result.run.stages[0].counts, result.run.published
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("class", "objects"):
@@ -90,12 +90,12 @@ def show_labelled(console: Console, result: Labelled) -> None:
     files = counts.total + skipped
     lines = (
         (
-            f"\n{files:,} files: {counts.total:,} pictures ({result.converted:,} converted to upright RGB), "
+            f"\n{files:,} files: {counts.total:,} images ({result.converted:,} converted to upright RGB), "
             f"{skipped:,} skipped{_reasons(result.skipped)}"
         ),
         (
-            f"{counts.total:,} pictures: {counts.seen:,} looked at, {counts.labelled - counts.seen:,} decided anew, "
-            f"{counts.reused:,} there already"
+            f"{counts.total:,} images: {counts.seen:,} seen by a model, {counts.labelled - counts.seen:,} from stored "
+            f"evidence, {counts.reused:,} reused"
         ),
         (
             f"[bold]{published.samples:,}[/] published ({_counts(result.run.splits)}), {rejected:,} rejected"
@@ -105,24 +105,24 @@ def show_labelled(console: Console, result: Labelled) -> None:
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     if result.uncaptioned and len(result.run.classes) > 1:
         console.print(
-            f"[yellow]![/] pictures without a caption: {result.uncaptioned:,}; attention finds a place for every class "
-            "in them, there or not: write a text file beside each, or take --detector alone",
+            f"[yellow]![/] images without a caption: {result.uncaptioned:,}; in them attention finds every class, also "
+            "absent ones: write a caption file beside each image, or use --detector alone",
             highlight=False,
             soft_wrap=True,
         )
     if result.nameless:
         console.print(
-            f"[yellow]![/] pictures whose caption names no class: {result.nameless:,}; attention labels nothing in "
-            "them: name there what they show, by a class or by a further word of one, or take --detector alone",
+            f"[yellow]![/] images whose caption names no class: {result.nameless:,}; attention labels nothing in "
+            "them: name a class or one of its words in the caption, or use --detector alone",
             highlight=False,
             soft_wrap=True,
         )
-    for name, where in (("dataset", published.uri), ("look at", result.run.contact_sheet)):
+    for name, where in (("dataset", published.uri), ("contact sheet", result.run.contact_sheet)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
 
 
 def show_faults(console: Console, error: InvalidManifest) -> None:
-    """Print all that is wrong with a manifest, a line for each fault."""
+    """Print the faults of a manifest, one a line."""
     count = len(error.faults)
     console.print(f"[red]✘[/] {error.file}: {count} {'fault' if count == 1 else 'faults'}", highlight=False)
     for fault in error.faults:

@@ -1,4 +1,4 @@
-"""What of a manifest is allowed, and does nothing: told beside a plan, and never a fault."""
+"""Warnings: valid settings of a manifest that have no effect. Shown with a plan; never a fault."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 
 def warnings_of(spec: LabeledDatasetSpec) -> list[str]:
-    """Return what of a spec works, and does nothing."""
+    """Return a sentence for each setting of a spec that has no effect."""
     words = unnamed_background(spec)
     if not words:
         return []
-    told = (
+    warning = (
         f"spec.labeling.attention.background: no prompt names {', '.join(words)}; a background word competes for "
-        "pixels only in pictures whose prompt names it."
+        "pixels only in images whose prompt names it."
     )
-    return [told]
+    return [warning]
 
 
 def show_warnings(console: Console, warnings: Sequence[str]) -> None:
-    """Print what of a manifest works, and does nothing."""
+    """Print warnings, one a line."""
     for warning in warnings:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)

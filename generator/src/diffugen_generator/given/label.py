@@ -26,9 +26,9 @@ from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, spli
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.words import mentions
 from diffugen_generator.commands.display import Display
+from diffugen_generator.commands.local_shards import run_shards
 from diffugen_generator.commands.new_manifest import class_of
-from diffugen_generator.commands.results import Labelled, RunResult, StageResult
-from diffugen_generator.commands.shards import work_off
+from diffugen_generator.commands.results import LabelResult, RunResult, StageResult
 from diffugen_generator.given.intake import STAGE, Given, Intake
 from diffugen_generator.planning.plan import plan_given
 from diffugen_generator.publishing.labeled_samples import LabeledSample, with_duplicates_rejected
@@ -121,7 +121,7 @@ def label(
     *,
     device: str | None = None,
     stop: Event,
-) -> Labelled:
+) -> LabelResult:
     """Label the pictures in `source` and publish them in `store` as a dataset called `name`.
 
     Raises `SpecError` where there are no pictures, or none passes, and a `Failure` of the stores.
@@ -153,7 +153,7 @@ def label(
         dataset["splits"],
     )
     skipped = _counted(given)
-    return Labelled(
+    return LabelResult(
         result,
         skipped,
         converted=sum(bool(each.converted) for each in wanted),
@@ -200,7 +200,7 @@ def _look(
         image = {**header.drawing["image"], "width": width, "height": height, "format": kind}
         shards.append((replace(header, index=index, drawing={**header.drawing, "image": image}), rows))
     with display.task("labelling", "pictures") as advance:
-        return work_off(
+        return run_shards(
             shards,
             store,
             advance,

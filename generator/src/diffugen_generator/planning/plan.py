@@ -156,7 +156,7 @@ def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str)
             asking = "spec.prompts: templates, variables and samplesPerPrompt ask"
         raise SpecError(
             "TooManySamples",
-            f"{asking} for {count:,} images a stage; the limit is {MAX_SAMPLES:,}: ask for fewer, or split the dataset.",
+            f"{asking} for {count:,} images a stage; the limit is {MAX_SAMPLES:,}: ask for fewer or split the dataset.",
         )
     if stage.source is not None and not has_samples(spec, stage.name):
         raise SpecError(

@@ -68,7 +68,7 @@ class Instance:
     """With two labelers: the score of each, and the overlap (IoU) of their masks."""
 
     def row(self) -> dict[str, Any]:
-        """Return the instance as JSON data; scores are rounded to four digits, so that equal labels give equal bytes."""
+        """Return the instance as JSON data; scores are rounded, so that equal labels give equal bytes."""
         return {
             "class": self.class_name,
             "score": round(self.score, 4),

@@ -1,4 +1,4 @@
-"""Shards worked off here, one after the other, as a person watches."""
+"""Runs shards in this process, one after the other, and shows the progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
 
 
-def work_off(
+def run_shards(
     shards: Iterable[tuple[ShardHeader, Sequence[ShardRow]]],
     store: Store,
     advance: Advance,
@@ -22,9 +22,10 @@ def work_off(
     sessions: SessionCache,
     stop: Event,
 ) -> ShardCounts:
-    """Do what the shards' samples still need; return the counts of all shards together.
+    """Complete the samples of the shards; return the counts of all shards together.
 
-    `on_done` is told how many samples are done, `advance` what takes its time. Raises as `run_shard` does.
+    `on_done` is called with the number of samples done, `advance` shows when a model is loaded. Raises as
+    `run_shard` does.
     """
     whole = ShardCounts()
     for header, rows in shards:
