@@ -115,8 +115,8 @@ def test_validate_refuses_more_than_a_plan_would_take(tmp_path: Path) -> None:
 
     assert (ended.returncode, ended.stdout) == (64, "")
     assert ended.stderr == (
-        "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 images a stage; 5,000,000 are "
-        "the most: ask for fewer, or split the dataset.\n"
+        "✘ spec.prompts: templates, variables and samplesPerPrompt ask for 6,000,000 images a stage; the limit "
+        "is 5,000,000: ask for fewer or split the dataset.\n"
     )
 
 
@@ -134,7 +134,7 @@ def test_background_words_that_do_nothing_are_told(tmp_path: Path) -> None:
     file = a_manifest(tmp_path, "builtin://shapes", labeling=labeling)
     warning = (
         "spec.labeling.attention.background: no prompt names sky, road; a background word competes for pixels only in "
-        "pictures whose prompt names it."
+        "images whose prompt names it."
     )
 
     assert diffugen("validate", file).stdout.splitlines() == ["✔ shapes: valid, 16 samples", f"! {warning}"]
@@ -238,7 +238,7 @@ def test_run_ends_with_what_was_done_and_where_it_is(ran: Any) -> None:
     row = next(line.split() for line in ended.stdout.splitlines() if line.startswith("base"))
     assert row[:5] == ["base", "4", "0", "4", "4"]
     assert "4 images (train 4), 0 rejected" in ended.stdout
-    sheet = next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("look at"))
+    sheet = next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("contact sheet"))
     assert Path(sheet).read_bytes().startswith(b"\x89PNG")
     assert sheet.startswith(str(datasets / "vision" / "shapes" / "revisions"))
     assert "planning (samples): 4/4 (100 %)" in ended.stderr
