@@ -276,7 +276,7 @@ def import_(  # noqa: PLR0917 - a command's options
         else:
             output.write_text(text, encoding="utf-8")
 
-    _guarded(do, debug=debug, as_json=False)
+    _report_errors(do, debug=debug, as_json=False)
 
 
 @worker.command("plan")
