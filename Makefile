@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 MEMBERS := crds operator generator devcluster
-SOURCES := $(MEMBERS) tests benchmarks
+SOURCES := $(MEMBERS) charts tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
 TEST_TOOLS := helm kueue versitygw
@@ -38,13 +38,15 @@ verify: venv ## ruff, mypy --strict, import-linter, and whether what is generate
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python crds/render.py --check
+	$(BIN)/python charts/render.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir .mkdocs-site
 
 docs: venv ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
-generate: venv ## Render the CRD and the API reference from the models
+generate: venv ## Render the CRD and the API reference from the models, and from the chart its copies and deploy/
 	$(BIN)/python crds/render.py
+	$(BIN)/python charts/render.py
 
 format: venv ## Format and fix what can be fixed
 	$(BIN)/ruff format $(SOURCES)

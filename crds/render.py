@@ -1,6 +1,6 @@
-"""Render what is generated from the models: the CRD and the API reference.
+"""Render what is generated from the models: the CRD, the chart's copy of it, and the API reference.
 
-`python crds/render.py` writes both; `--check` exits 1 where a file in the tree differs from what would be
+`python crds/render.py` writes them; `--check` exits 1 where a file in the tree differs from what would be
 written. The CRD is a structural schema: references resolved, no titles, no defaults (but for status), nothing
 that the API server would refuse. Pydantic's keywords that Kubernetes lacks are translated or left out below.
 """
@@ -22,6 +22,7 @@ from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, LabeledDat
 
 ROOT = Path(__file__).parent.parent
 CRD_FILE = ROOT / "crds" / f"{contract.GROUP}_{contract.PLURAL}.yaml"
+CHART_FILE = ROOT / "charts" / "diffugen-operator" / "files" / "crd.yaml"
 REFERENCE_FILE = ROOT / "docs" / "reference.md"
 
 Schema = dict[str, Any]
@@ -240,8 +241,10 @@ def reference() -> str:
 def rendered() -> dict[Path, str]:
     """Return every generated file and its text."""
     head = "# Rendered from crds/src/diffugen_api by `make generate`; do not edit.\n"
+    text = head + yaml.safe_dump(crd(), sort_keys=False, width=120, allow_unicode=True)
     return {
-        CRD_FILE: head + yaml.safe_dump(crd(), sort_keys=False, width=120, allow_unicode=True),
+        CRD_FILE: text,
+        CHART_FILE: text,
         REFERENCE_FILE: reference(),
     }
 

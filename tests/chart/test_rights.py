@@ -1,0 +1,97 @@
+"""Rights: exactly those of the files in operator/, which a test on a real API server finds enough and none spare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.chart.helm import NAMESPACE, RELEASE, ROOT, VARIANTS, Json, of_kind, one, render
+
+ROLES = ("Role", "ClusterRole")
+
+
+def shipped(file: str, kind: str, name: str) -> list[Json]:
+    rules: list[Json] = one(yaml.safe_load_all((ROOT / "operator" / file).read_text()), kind, name)["rules"]
+    return rules
+
+
+def test_in_single_namespaces_the_rules_are_the_shipped_ones() -> None:
+    roles = {
+        (role["metadata"]["namespace"], role["metadata"]["name"]): role["rules"]
+        for role in of_kind(render({"namespaces": ["vision", "audio"]}), "Role")
+    }
+    rules = shipped("rbac-namespaced.yaml", "Role", "diffugen-operator")
+
+    assert roles == {
+        ("vision", RELEASE): rules,
+        ("audio", RELEASE): rules,
+        (NAMESPACE, f"{RELEASE}-leader"): shipped("rbac-namespaced.yaml", "Role", "diffugen-operator-leader"),
+    }
+
+
+def test_cluster_wide_the_rules_are_the_shipped_ones() -> None:
+    manifests = render({"clusterWide": True})
+
+    assert one(manifests, "ClusterRole", RELEASE)["rules"] == shipped("rbac.yaml", "ClusterRole", "diffugen-operator")
+    assert one(manifests, "Role")["rules"] == shipped("rbac.yaml", "Role", "diffugen-operator")
+
+
+def test_kueues_rule_is_the_shipped_one() -> None:
+    without, with_it = (
+        one(render({"clusterWide": True, "rbac": {"kueue": on}}), "ClusterRole", RELEASE) for on in (False, True)
+    )
+
+    extra = [rule for rule in with_it["rules"] if rule not in without["rules"]]
+    assert extra == shipped("rbac-kueue.yaml", "ClusterRole", "diffugen-operator-kueue")
+
+
+def test_a_namespaced_installation_gives_the_operator_no_right_over_the_cluster() -> None:
+    manifests = render()
+    bound = {
+        (b["roleRef"]["kind"], b["roleRef"]["name"]) for b in of_kind(manifests, "RoleBinding", "ClusterRoleBinding")
+    }
+
+    assert {kind for kind, _ in bound} == {"Role"}
+    assert not of_kind(manifests, "ClusterRoleBinding")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_role_reads_secrets_or_has_wildcards(variant: str) -> None:
+    for rule in rules_of(render(VARIANTS[variant])):
+        assert "secrets" not in rule["resources"]
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_binding_binds_the_operators_account_to_a_role_that_is_there(variant: str) -> None:
+    manifests = render(VARIANTS[variant])
+    accounts = of_kind(manifests, "ServiceAccount")
+    roles = {(r["kind"], r["metadata"].get("namespace"), r["metadata"]["name"]) for r in of_kind(manifests, *ROLES)}
+
+    for binding in of_kind(manifests, "RoleBinding", "ClusterRoleBinding"):
+        reference, (subject,) = binding["roleRef"], binding["subjects"]
+        where = binding["metadata"].get("namespace") if reference["kind"] == "Role" else None
+        assert (reference["kind"], where, reference["name"]) in roles
+        assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", NAMESPACE)
+        assert [subject["name"]] == [account["metadata"]["name"] for account in accounts]
+
+
+def test_people_get_datasets_with_the_built_in_roles() -> None:
+    viewer, editor = (one(render(), "ClusterRole", f"{RELEASE}-{who}") for who in ("viewer", "editor"))
+
+    def joins(role: Json) -> set[str]:
+        prefix = "rbac.authorization.k8s.io/aggregate-to-"
+        return {label.removeprefix(prefix) for label in role["metadata"]["labels"] if label.startswith(prefix)}
+
+    assert joins(viewer) == {"view", "edit", "admin"}
+    assert joins(editor) == {"edit", "admin"}
+    assert {verb for rule in viewer["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {resource for rule in editor["rules"] for resource in rule["resources"]} == {"labeleddatasets"}
+
+
+def rules_of(manifests: list[Json]) -> Iterator[Json]:
+    for role in of_kind(manifests, *ROLES):
+        yield from role["rules"]
