@@ -12,15 +12,14 @@ import difflib
 import json
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from devcluster.binaries import Tool, ensure_tool
 from devcluster.building import ConsoleReporter
-from diffugen_operator.settings import Settings, described
+from diffugen_operator.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "diffugen-operator"
@@ -37,18 +36,17 @@ SET_BY_THE_CHART = {
 """Settings that have a value of their own, or none in a pod."""
 
 _HEAD = "# Rendered from charts/diffugen-operator by `make generate`; do not edit.\n"
-_TYPES = {int: "integer", float: "number", str: "string"}
 
 Manifest = dict[str, Any]
 
 
 def settings_schema() -> dict[str, Any]:
-    """Return the schema of each setting that `settings` may hold."""
-    kinds, meanings = get_type_hints(Settings), described()
+    """Return the schema of each setting that `settings` may hold, with the operator's own bounds."""
     return {
-        _camel(field.name): {"type": _TYPES[kinds[field.name]], "description": meanings[field.name]}
-        for field in fields(Settings)
-        if field.name not in SET_BY_THE_CHART
+        _camel(name): {key: value for key, value in schema.items() if key not in {"default", "title"}}
+        | {"description": " ".join(schema["description"].split())}
+        for name, schema in Settings.model_json_schema()["properties"].items()
+        if name not in SET_BY_THE_CHART
     }
 
 

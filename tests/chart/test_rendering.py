@@ -24,9 +24,9 @@ def settings_of(manifests: list[Json], name: str = RELEASE) -> Settings:
     for argument in container["args"]:
         name, _, value = argument.removeprefix("--").partition("=")
         flags["namespaces" if name == "all-namespaces" else name.replace("-", "_")] = value
-    known = set(Settings.__dataclass_fields__)
+    known = set(Settings.model_fields)
     assert flags.keys() <= known, f"no settings: {flags.keys() - known}"
-    return Settings.read({}, flags)
+    return Settings.read(flags)
 
 
 def test_it_serves_its_own_namespace_and_leads_there_by_a_lease() -> None:

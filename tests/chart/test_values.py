@@ -129,6 +129,8 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         ({"namespaces": ["Vision"]}, "namespaces"),
         ({"settings": {"jobTTL": 5}}, "jobTTL"),
         ({"settings": {"jobTtl": "long"}}, "jobTtl"),
+        ({"settings": {"jobTtl": -1}}, "jobTtl"),
+        ({"settings": {"logLevel": "LOUD"}}, "logLevel"),
         ({"settings": {"leaseName": "mine"}}, "leaseName"),
         ({"store": {"endpoint": "minio:9000"}}, "endpoint"),
         ({"networkPolicy": {"apiServerPorts": []}}, "apiServerPorts"),
