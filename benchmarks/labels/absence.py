@@ -19,8 +19,8 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
-from diffugen_generator.labeling.decide.from_attention import decide
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.decide.from_attention import decision_of
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import resolve
@@ -98,9 +98,9 @@ def auroc(present: NDArray[np.float64], absent: NDArray[np.float64]) -> float:
     return float(above)
 
 
-def _has(asked: _Asked, evidence: Evidence, settings: AttentionLabeling) -> bool:
+def _has(asked: _Asked, evidence: AttentionMaps, settings: AttentionLabeling) -> bool:
     """Whether the class that is asked about gets a label."""
-    return any(one.class_name == asked.kind for one in decide(evidence, asked.drawn.picture, settings))
+    return any(one.class_name == asked.kind for one in decision_of(evidence, asked.drawn.picture, settings).instances)
 
 
 def _questions(drawn: Drawn, number: int) -> list[_Asked]:

@@ -15,7 +15,7 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of, samples_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.samples import image_files, labels
 from diffugen_generator.samples.labels import Instance
@@ -45,7 +45,7 @@ class Drawn:
     """The oracle's mask [64, 64] of each class that the prompt names."""
     colours: Mapping[str, str]
     """The colour word of each of these classes."""
-    evidence: Evidence | None
+    evidence: AttentionMaps | None
     """What attention showed, where attention was asked."""
     instances: tuple[Instance, ...]
     """The labels that the stage itself decided on."""
@@ -130,8 +130,8 @@ def drawn_of(order: WorkOrder, store: FolderStore) -> Iterator[Drawn]:
         )
 
 
-def _evidence(store: FolderStore, evidence_id: str, sample_id: str) -> Evidence | None:
-    return Evidence.loads(store.read(layout.evidence(STAGE, evidence_id, sample_id))) if evidence_id else None
+def _evidence(store: FolderStore, evidence_id: str, sample_id: str) -> AttentionMaps | None:
+    return AttentionMaps.loads(store.read(layout.evidence(STAGE, evidence_id, sample_id))) if evidence_id else None
 
 
 def folder_store(folder: Path) -> FolderStore:

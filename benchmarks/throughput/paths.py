@@ -21,7 +21,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.labeling.decide.findings import Findings
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples.shards import ShardHeader, ShardRow, read_shard
@@ -167,7 +167,7 @@ class Ways:
     def unlabelled(self) -> Timing:
         """The same, but nobody looks: as much as labels cost, this is faster."""
 
-        nothing = Findings(attention=Evidence((), (), np.zeros((0, 1, 1), np.uint8)))
+        nothing = Findings(attention=AttentionMaps((), (), np.zeros((0, 1, 1), np.uint8)))
         with mock.patch.object(self.session, "look", lambda samples, *_: [nothing] * len(samples)):
             return self.stage()
 

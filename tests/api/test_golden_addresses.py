@@ -43,7 +43,7 @@ def addresses(data: dict[str, Any]) -> dict[str, str]:
             digest(model_of(spec.stages, stage)[0]),
             words,
             source=recipes.get(stage.source or ""),
-            judges=SIDE_MODELS,
+            side_models=SIDE_MODELS,
         )
         ids = [sample.id for sample in samples_of(spec, recipe)]
         found[f"{stage.name} samples"] = f"{len(ids)} {digest(' '.join(ids))[:32]}"

@@ -13,7 +13,7 @@ from diffugen_api.v1alpha1 import Labeling
 from tests.api.specs import a_spec
 from tests.api.test_stages import BASE, redrawn, repainted
 
-JUDGES = {DETECTOR: "d" * 64, MASKS: "m" * 64, CLIP: "c" * 64, SAFETY: "e" * 64}
+SIDE_MODELS = {DETECTOR: "d" * 64, MASKS: "m" * 64, CLIP: "c" * 64, SAFETY: "e" * 64}
 SEGMENTER = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 FINDER = {"type": "open-vocabulary", "model": "/models/owl", "maskModel": "/models/sam"}
 
@@ -39,10 +39,12 @@ def test_attention_labels_where_nothing_is_said_and_not_where_a_detector_does_al
     assert a_spec(labeling={"detector": SEGMENTER}).labeling.attention is None
 
 
-def ids(labeling: dict[str, Any] | None = None, judges: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+def ids(
+    labeling: dict[str, Any] | None = None, side_models: dict[str, str] | None = None, **changes: Any
+) -> dict[str, Any]:
     spec = a_spec(**({"labeling": labeling} if labeling else {}), **changes)
-    recipe = stage_recipe(spec, spec.stages[0], "f" * 64, judges={**JUDGES, **(judges or {})})
-    return {"evidence": recipe.evidence_id, "witnesses": dict(recipe.witnesses), "label": recipe.label_id}
+    recipe = stage_recipe(spec, spec.stages[0], "f" * 64, side_models={**SIDE_MODELS, **(side_models or {})})
+    return {"evidence": recipe.evidence_id, "witnesses": dict(recipe.side_evidence_ids), "label": recipe.label_id}
 
 
 BOTH = {"attention": {}, "detector": SEGMENTER}
@@ -94,10 +96,10 @@ def test_labels_after_a_replacement_are_apart_where_classes_share_a_name_in_the_
 ) -> None:
     stages = [BASE, repainted("new", "base"), redrawn("mud", "base"), redrawn("on", "new")]
     spec = a_spec(labeling=labeling, stages=stages, classes=classes)
-    base = stage_recipe(spec, spec.stages[0], "f" * 64, judges=JUDGES)
-    new = stage_recipe(spec, spec.stages[1], "f" * 64, source=base, judges=JUDGES)
-    mud = stage_recipe(spec, spec.stages[2], "f" * 64, source=base, judges=JUDGES)
-    on = stage_recipe(spec, spec.stages[3], "f" * 64, source=new, judges=JUDGES)
+    base = stage_recipe(spec, spec.stages[0], "f" * 64, side_models=SIDE_MODELS)
+    new = stage_recipe(spec, spec.stages[1], "f" * 64, source=base, side_models=SIDE_MODELS)
+    mud = stage_recipe(spec, spec.stages[2], "f" * 64, source=base, side_models=SIDE_MODELS)
+    on = stage_recipe(spec, spec.stages[3], "f" * 64, source=new, side_models=SIDE_MODELS)
 
     assert base.label_id == mud.label_id, "nothing is replaced there"
     assert new.label_id == on.label_id, "what replaced an object goes on to whoever draws from the picture"
@@ -114,11 +116,11 @@ def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_
     fewer: list[dict[str, Any]] = [{"name": "ball"}, {"name": "star"}]
     prompts = {"templates": ["a ball"]}
 
-    def witnesses(detector: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, str]:
+    def side_evidence_ids(detector: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, str]:
         return dict(ids({"detector": detector}, classes=classes, prompts=prompts)["witnesses"])
 
-    assert witnesses(FINDER, more) != witnesses(FINDER, fewer)
-    assert witnesses(SEGMENTER, more) == witnesses(SEGMENTER, fewer)
+    assert side_evidence_ids(FINDER, more) != side_evidence_ids(FINDER, fewer)
+    assert side_evidence_ids(SEGMENTER, more) == side_evidence_ids(SEGMENTER, fewer)
 
 
 def test_a_clip_score_is_evidence_and_its_least_value_is_in_no_address() -> None:
@@ -136,7 +138,7 @@ def test_a_safety_checker_is_evidence_and_its_limit_is_in_no_address() -> None:
     assert set(one["witnesses"]) == {SAFETY}
     assert one["evidence"] == ids()["evidence"]
     assert one["label"] != ids()["label"]
-    assert ids(quality={"safety": {"model": "/models/checker"}}, judges={SAFETY: "0" * 64}) != one
+    assert ids(quality={"safety": {"model": "/models/checker"}}, side_models={SAFETY: "0" * 64}) != one
 
 
 def test_without_a_safety_checker_all_is_as_it_was() -> None:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import canonical, revision_of
-from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.v1alpha1 import AttentionLabeling, LabeledDatasetSpec
+from diffugen_generator.labeling.decide.from_attention import decision_of
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Instance, Label, Rle
@@ -42,6 +45,11 @@ SETTINGS = {
 def weights_of(text: str) -> bytes:
     """Return a file of safetensors that holds a text."""
     return save({"text": np.frombuffer(text.encode(), np.uint8)})
+
+
+def objects_in(maps: AttentionMaps, image: NDArray[np.uint8], settings: AttentionLabeling) -> list[Instance]:
+    """What is labeled in an image by its attention maps, class by class, the largest first."""
+    return decision_of(maps, image, settings).instances
 
 
 def a_model(folder: Path, weights: str = "weights") -> str:

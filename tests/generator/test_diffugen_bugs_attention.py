@@ -17,12 +17,12 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.inline import InlineAttention
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
-from diffugen_generator.labeling.decide.from_attention import decide
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
 from generator.training import scenes
+from tests.generator.made import objects_in
 
 RAW = AttentionLabeling(snap=False)
 
@@ -32,10 +32,10 @@ def disc(x: float, y: float, radius: float, *, height: int, width: int) -> NDArr
     return np.asarray(np.hypot(columns - x, rows - y) <= radius)
 
 
-def evidence_of(mask: NDArray[np.bool_], *, cells: tuple[int, int], name: str = "ball") -> Evidence:
+def evidence_of(mask: NDArray[np.bool_], *, cells: tuple[int, int], name: str = "ball") -> AttentionMaps:
     """Evidence as a coarse look at `mask`; `cells` are height and width."""
     coarse = cv2.resize(mask.astype(np.float32), cells[::-1], interpolation=cv2.INTER_AREA)
-    return Evidence((name,), (), np.round(255 * coarse / coarse.max()).astype(np.uint8)[None])
+    return AttentionMaps((name,), (), np.round(255 * coarse / coarse.max()).astype(np.uint8)[None])
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -54,16 +54,16 @@ def noise(count: int, *, height: int = 64, width: int = 64) -> list[NDArray[np.u
 
 @pytest.mark.parametrize("maps", [np.full((1, 16, 16), 90), np.zeros((1, 16, 16)), np.eye(16)[None] * 0 + 255])
 def test_bug_4_a_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
-    evidence = Evidence(("ball",), (), maps.astype(np.uint8))
+    evidence = AttentionMaps(("ball",), (), maps.astype(np.uint8))
 
-    assert decide(evidence, noise(1)[0], RAW) == []
+    assert objects_in(evidence, noise(1)[0], RAW) == []
 
 
 def test_bug_4_a_contour_without_an_inside_has_a_mask_a_box_and_no_error() -> None:
     maps = np.zeros((1, 64, 64), np.uint8)
     maps[0, 20, 30:38] = 255
 
-    (found,) = decide(Evidence(("ball",), (), maps), np.zeros((64, 64, 3), np.uint8), RAW)
+    (found,) = objects_in(AttentionMaps(("ball",), (), maps), np.zeros((64, 64, 3), np.uint8), RAW)
 
     assert (found.area, found.bbox) == (8, (30.0, 20.0, 8.0, 1.0))
 
@@ -74,8 +74,8 @@ def test_bug_5_the_threshold_that_is_asked_for_is_the_one_that_is_used() -> None
 
     areas = []
     for threshold in (0.1, 0.4, 0.7, 0.9):
-        (found,) = decide(
-            Evidence(("ball",), (), cone), noise(1)[0], AttentionLabeling(threshold=threshold, snap=False)
+        (found,) = objects_in(
+            AttentionMaps(("ball",), (), cone), noise(1)[0], AttentionLabeling(threshold=threshold, snap=False)
         )
         areas.append(found.area)
 
@@ -98,8 +98,8 @@ def test_bug_5_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_m
             seen = LabelInput(drawn.images[index], prompt, index)
             (evidence,) = posthoc.look([seen])
             (shares,) = check.of(list(encode_images(components, [seen.image])), [prompt], [index])
-            asked = Evidence(evidence.classes, evidence.background, evidence.maps, shares)
-            labels.append(bool(decide(asked, seen.image, AttentionLabeling(min_presence=0.05))))
+            asked = AttentionMaps(evidence.classes, evidence.background, evidence.maps, shares)
+            labels.append(bool(objects_in(asked, seen.image, AttentionLabeling(min_presence=0.05))))
 
     assert sum(labels[::2]) >= 7, "those that are there keep their label"
     assert sum(labels[1::2]) <= 1, "those that are not there get none"
@@ -111,7 +111,7 @@ def test_bug_6_a_small_object_survives_and_a_large_one_keeps_its_area_at_every_s
     for radius in (10 * scale, 60 * scale):
         ball = disc(size / 2, size / 2, max(2.0, radius), height=size, width=size)
 
-        (found,) = decide(evidence_of(ball, cells=(size, size)), np.zeros((size, size, 3), np.uint8), RAW)
+        (found,) = objects_in(evidence_of(ball, cells=(size, size)), np.zeros((size, size, 3), np.uint8), RAW)
 
         assert found.area == pytest.approx(ball.sum(), rel=0.05)
 
@@ -122,7 +122,7 @@ def test_bug_7_scores_tell_a_clear_object_from_a_vague_one() -> None:
     rows, columns = np.mgrid[:64, :64]
     vague = np.clip(255 - 5 * np.hypot(columns - 32, rows - 32), 0, 255).astype(np.uint8)[None]
 
-    scores = [decide(Evidence(("ball",), (), maps), noise(1)[0], RAW)[0].score for maps in (clear, vague)]
+    scores = [objects_in(AttentionMaps(("ball",), (), maps), noise(1)[0], RAW)[0].score for maps in (clear, vague)]
 
     assert scores[0] > 0.95
     assert 0.1 < scores[1] < 0.8
@@ -144,7 +144,9 @@ def test_bug_7_every_object_has_the_class_of_its_own_word(tiny_model: ModelFolde
 def test_bug_9_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: int, width: int) -> None:
     ball = disc(width * 0.7, height * 0.3, min(height, width) * 0.2, height=height, width=width)
 
-    (found,) = decide(evidence_of(ball, cells=(height // 4, width // 4)), np.zeros((height, width, 3), np.uint8), RAW)
+    (found,) = objects_in(
+        evidence_of(ball, cells=(height // 4, width // 4)), np.zeros((height, width, 3), np.uint8), RAW
+    )
 
     assert found.segmentation.size == (height, width)
     assert overlap(found.segmentation.mask(), ball) > 0.8

@@ -23,11 +23,10 @@ from pydantic import ValidationError
 from diffugen_api import layout
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import AttentionLabeling, DetectorLabeling, ObjectClass
-from diffugen_generator.labeling.decide.from_attention import decide
 from diffugen_generator.labeling.decide.from_detections import choose
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.labeling.evidence.image_statistics import looks_of
+from diffugen_generator.labeling.evidence.image_statistics import statistics_of
 from diffugen_generator.models.uris import BUILTIN_FOLDER
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.contact_sheet import with_labels
@@ -41,6 +40,7 @@ from tests.generator.made import (
     an_instance,
     an_order,
     manifest_lines,
+    objects_in,
     planned_shards,
     png,
 )
@@ -61,7 +61,8 @@ def test_bug_7_scores_tell_a_sharp_map_from_a_vague_one_and_stay_below_one() -> 
     maps = {"sharp": blob(1.0, 10, 32), "vague": blob(0.2, 10, 32)}
 
     scores = {
-        name: decide(Evidence(("ball",), (), values[None]), picture, plain)[0].score for name, values in maps.items()
+        name: objects_in(AttentionMaps(("ball",), (), values[None]), picture, plain)[0].score
+        for name, values in maps.items()
     }
 
     assert 0 < scores["vague"] < scores["sharp"] < 1
@@ -131,8 +132,8 @@ def label_all(
         for number, row in enumerate(rows):
             shown = np.zeros_like(picture) if blank and number == 0 else picture
             own = row.sample
-            looks = looks_of(shown).row()
-            label = Label(own.id, (an_instance(own.variables["object"], mask),), looks=looks)
+            statistics = statistics_of(shown).row()
+            label = Label(own.id, (an_instance(own.variables["object"], mask),), statistics=statistics)
             store.write(layout.image(header.stage, own.id, "png"), png(shown))
             store.write(layout.recipe(header.stage, own.id), b"{}")
             store.write(layout.label(header.stage, header.label_id, own.id), labels.dumps_label(label))

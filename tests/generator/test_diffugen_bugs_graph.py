@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
@@ -84,7 +84,7 @@ def test_bug_9_width_and_height_were_swapped_in_pictures_that_are_not_square(
         assert after.shape == (72, 104, 3)
         assert changed[left].mean() > 0.9
         assert not changed[~left].any(), "the mask lies where the label lies, not transposed"
-        evidence = Evidence.loads(store.read(layout.evidence("new", header.evidence_id, sample.id)))
+        evidence = AttentionMaps.loads(store.read(layout.evidence("new", header.evidence_id, sample.id)))
         assert evidence.maps.shape[1:] == (18, 26)
 
 
@@ -135,7 +135,7 @@ def test_bug_16_inpaint_took_the_largest_box_of_any_class_and_changed_the_whole_
     assert changed[small].mean() > 0.9
     assert not changed[~small].any(), "what is not replaced is composited back, to the bit"
     assert sample.prompt == "a red light and a star"
-    evidence = Evidence.loads(store.read(layout.evidence("new", new_header.evidence_id, sample.id)))
+    evidence = AttentionMaps.loads(store.read(layout.evidence("new", new_header.evidence_id, sample.id)))
     assert evidence.classes == ("ball", "star"), "a replacement is of its class, not free text"
 
 
@@ -155,7 +155,7 @@ def test_bug_17_only_txt2img_knew_the_words_that_were_taught(
     ((header, rows),) = shards_of(order, store, "mud")
     assert [each.token for each in header.embeddings] == ["<orb>"]
     assert "<orb>" in header.drawing["embeddings"]
-    evidence = Evidence.loads(store.read(layout.evidence("mud", header.evidence_id, rows[0].sample.id)))
+    evidence = AttentionMaps.loads(store.read(layout.evidence("mud", header.evidence_id, rows[0].sample.id)))
     assert (rows[0].sample.prompt, evidence.classes) == ("a <orb> on sand", ("ball",))
 
 
@@ -211,7 +211,7 @@ def test_bug_18_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFo
 def assert_alike(key: str, one: bytes, other: bytes) -> None:
     """Two pictures, or two looks at them, are the same but for a level of 255; recipes and outlines are the same."""
     if key.endswith(".npz"):
-        first, second = Evidence.loads(one), Evidence.loads(other)
+        first, second = AttentionMaps.loads(one), AttentionMaps.loads(other)
         assert (first.classes, first.background) == (second.classes, second.background)
         assert np.abs(first.maps.astype(int) - second.maps).max(initial=0) <= 1, key
     elif key.endswith(".png"):

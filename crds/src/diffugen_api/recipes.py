@@ -101,7 +101,7 @@ class StageRecipe:
     evidence_id: str
     """Of the attention maps; empty where attention labels nothing."""
     label_id: str
-    witnesses: Mapping[str, str] = field(default_factory=dict)
+    side_evidence_ids: Mapping[str, str] = field(default_factory=dict)
     """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`, `SAFETY`."""
     source: StageRecipe | None = None
     """The recipe of the stage that this one draws from."""
@@ -120,7 +120,7 @@ class StageRecipe:
     def evidence_ids(self) -> tuple[str, ...]:
         """All evidence that a label is decided from."""
         own = (self.evidence_id,) if self.evidence_id else ()
-        return (*own, *self.witnesses.values())
+        return (*own, *self.side_evidence_ids.values())
 
 
 def stage_recipe(
@@ -130,12 +130,12 @@ def stage_recipe(
     embeddings: Mapping[str, str] | None = None,
     *,
     source: StageRecipe | None = None,
-    judges: Mapping[str, str] | None = None,
+    side_models: Mapping[str, str] | None = None,
 ) -> StageRecipe:
     """Return what all samples of a stage share.
 
     `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token, `source` is
-    the recipe of the stage that it draws from; `judges` has the digests of the models beside it, by `DETECTOR`,
+    the recipe of the stage that it draws from; `side_models` has the digests of the models beside it, by `DETECTOR`,
     `MASKS`, `CLIP` and `SAFETY`, as far as the spec asks for them.
     """
     if (source and source.stage) != stage.source:
@@ -154,9 +154,9 @@ def stage_recipe(
     if embeddings:
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     evidence_id = _attention_id(spec, model_digest)
-    witnesses = _witnesses(spec, judges or {})
-    label_id = _label_id(spec, evidence_id, witnesses, replaces=_replaces(stage.kind, source))
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, witnesses, source)
+    side_evidence_ids = _side_evidence_ids(spec, side_models or {})
+    label_id = _label_id(spec, evidence_id, side_evidence_ids, replaces=_replaces(stage.kind, source))
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, side_evidence_ids, source)
 
 
 def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
@@ -178,17 +178,17 @@ def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
     )
 
 
-def _witnesses(spec: LabeledDatasetSpec, judges: Mapping[str, str]) -> dict[str, str]:
+def _side_evidence_ids(spec: LabeledDatasetSpec, side_models: Mapping[str, str]) -> dict[str, str]:
     found = {}
     if (detector := spec.labeling.detector) is not None:
-        seen: dict[str, Any] = {"version": DETECTION_VERSION, "type": detector.type, "model": judges[DETECTOR]}
+        seen: dict[str, Any] = {"version": DETECTION_VERSION, "type": detector.type, "model": side_models[DETECTOR]}
         if detector.type == "open-vocabulary":
-            seen |= {"masks": judges[MASKS], "words": sorted(detector_words(spec.classes))}
+            seen |= {"masks": side_models[MASKS], "words": sorted(detector_words(spec.classes))}
         found[DETECTOR] = address(seen)
     if spec.quality.clip_score is not None:
-        found[CLIP] = address({"version": CLIP_VERSION, "clip": judges[CLIP]})
+        found[CLIP] = address({"version": CLIP_VERSION, "clip": side_models[CLIP]})
     if spec.quality.safety is not None:
-        found[SAFETY] = address({"version": SAFETY_VERSION, "safety": judges[SAFETY]})
+        found[SAFETY] = address({"version": SAFETY_VERSION, "safety": side_models[SAFETY]})
     return found
 
 
@@ -217,7 +217,9 @@ def classes_by_native(detector: DetectorLabeling, classes: Sequence[ObjectClass]
     return sharing
 
 
-def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str, str], *, replaces: bool) -> str:
+def _label_id(
+    spec: LabeledDatasetSpec, evidence_id: str, side_evidence_ids: Mapping[str, str], *, replaces: bool
+) -> str:
     attention, detector = spec.labeling.attention, spec.labeling.detector
     decided: dict[str, Any] = {"version": DECISION_VERSION}
     if attention is not None:
@@ -226,7 +228,7 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
         decided |= _without(_ATTENTION_ADDED_LATER, added_later)
     if detector is not None:
         decided |= {
-            "detections": witnesses[DETECTOR],
+            "detections": side_evidence_ids[DETECTOR],
             "confidence": detector.confidence,
             "iou": detector.iou,
             "classes": [[c.name, c.detected_as, sorted(c.words)] for c in sorted(spec.classes, key=lambda c: c.name)],
@@ -235,5 +237,5 @@ def _label_id(spec: LabeledDatasetSpec, evidence_id: str, witnesses: Mapping[str
             decided["toldBy"] = "replacements"  # came later; no other label is decided otherwise by it
     if attention is not None and detector is not None:
         decided["agreement"] = spec.labeling.agreement
-    decided |= {kind: witnesses[kind] for kind in (CLIP, SAFETY) if kind in witnesses}
+    decided |= {kind: side_evidence_ids[kind] for kind in (CLIP, SAFETY) if kind in side_evidence_ids}
     return address(decided)

@@ -26,7 +26,7 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
@@ -265,7 +265,7 @@ def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
     shown: list[tuple[int, ...]] = []
     look = PosthocAttention.look
 
-    def spied(self: PosthocAttention, seen: Sequence[LabelInput], *, batch: int | None = None) -> list[Evidence]:
+    def spied(self: PosthocAttention, seen: Sequence[LabelInput], *, batch: int | None = None) -> list[AttentionMaps]:
         shown.extend(each.image.shape for each in seen)
         return look(self, seen, batch=batch)
 

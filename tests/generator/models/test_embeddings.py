@@ -22,7 +22,7 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.diffusion.tokens import PromptTokenizer
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
 from diffugen_generator.models.embeddings import Embedding, open_embedding
 from diffugen_generator.models.model_folder import ModelFolder, resolve
@@ -299,7 +299,7 @@ def test_a_dataset_with_words_is_drawn_labelled_and_published(tiny_folder: Path,
     assert dataset["stages"][0]["embeddings"][0]["token"] == "<x>"
     for line in manifest_lines(store, published.revision):
         evidence = store.read(layout.evidence("base", dataset["stages"][0]["evidenceId"], line["id"]))
-        assert Evidence.loads(evidence).classes == ("ball",)  # by its name, and by the word
+        assert AttentionMaps.loads(evidence).classes == ("ball",)  # by its name, and by the word
 
 
 def test_a_file_that_changed_since_the_plan_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

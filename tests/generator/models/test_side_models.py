@@ -15,7 +15,7 @@ import pytest
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.models import side_models
-from diffugen_generator.models.side_models import detectors_of, judges_of
+from diffugen_generator.models.side_models import detectors_of, side_models_of
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.hubs import Hub, a_hub
@@ -36,7 +36,7 @@ def spec_of(detector: dict[str, Any], **changes: Any) -> LabeledDatasetSpec:
 
 def refusal(spec: LabeledDatasetSpec) -> SpecError:
     with pytest.raises(SpecError) as refused:
-        judges_of(spec)
+        side_models_of(spec)
     return refused.value
 
 
@@ -55,13 +55,13 @@ def test_a_class_that_the_detector_does_not_know_is_told_with_some_that_it_does(
 
 
 def test_detector_class_is_the_name_where_it_is_absent(tmp_path: Path) -> None:
-    assert set(judges_of(spec_of({"type": "transformers", "model": a_folder(tmp_path / "m")}))) == {"detector"}
+    assert set(side_models_of(spec_of({"type": "transformers", "model": a_folder(tmp_path / "m")}))) == {"detector"}
 
 
 def test_the_built_in_segmenter_is_found() -> None:
-    (judge,) = judges_of(spec_of({"type": "transformers", "model": "builtin://shapes-segmenter"})).values()
+    (side_model,) = side_models_of(spec_of({"type": "transformers", "model": "builtin://shapes-segmenter"})).values()
 
-    assert (judge.family, judge.classes) == ("mask2former", ("ball", "square", "triangle", "star"))
+    assert (side_model.family, side_model.classes) == ("mask2former", ("ball", "square", "triangle", "star"))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_weights_that_are_not_whole_are_found_without_loading_them(
 
 def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
     def digest() -> str:
-        return judges_of(spec_of({"type": "transformers", "model": str(tmp_path / "m")}))["detector"].digest
+        return side_models_of(spec_of({"type": "transformers", "model": str(tmp_path / "m")}))["detector"].digest
 
     a_folder(tmp_path / "m")
     first = digest()
@@ -132,7 +132,7 @@ def test_open_vocabulary_knows_every_class_and_needs_both_models(tmp_path: Path)
     finder, masker = a_folder(tmp_path / "f", "owlv2", id2label={}), a_folder(tmp_path / "s", "sam2_video")
     detector = {"type": "open-vocabulary", "model": finder, "maskModel": masker}
 
-    assert set(judges_of(spec_of(detector))) == {"detector", "masks"}
+    assert set(side_models_of(spec_of(detector))) == {"detector", "masks"}
     error = refusal(spec_of({**detector, "maskModel": finder}))
     assert str(error).startswith("spec.labeling.detector.maskModel: ")
 
@@ -172,9 +172,9 @@ def yolo(file: Path, sha256: str) -> LabeledDatasetSpec:
 def test_a_yolo_file_tells_its_classes_and_nothing_in_it_runs(tmp_path: Path) -> None:
     digest = a_pickle(tmp_path / "m.pt", {"model": SegmentationModel(), "extra": Bomb()})
 
-    judge = judges_of(yolo(tmp_path / "m.pt", digest))["detector"]
+    side_model = side_models_of(yolo(tmp_path / "m.pt", digest))["detector"]
 
-    assert (judge.classes, judge.digest) == (("ball", "star"), digest)
+    assert (side_model.classes, side_model.digest) == (("ball", "star"), digest)
     assert not (Path(__file__).parent / "exploded").exists()
 
 
@@ -205,14 +205,14 @@ def test_other_files_are_no_yolo_models(tmp_path: Path) -> None:
 
 
 def test_a_spec_without_judges_has_none() -> None:
-    assert judges_of(LabeledDatasetSpec.model_validate(spec_data("builtin://shapes"))) == {}
+    assert side_models_of(LabeledDatasetSpec.model_validate(spec_data("builtin://shapes"))) == {}
 
 
 def test_a_detector_is_found_without_the_spec_around_it(tmp_path: Path) -> None:
     spec = spec_of({"type": "transformers", "model": a_folder(tmp_path / "m")})
 
     assert spec.labeling.detector is not None
-    assert detectors_of(spec.labeling.detector) == judges_of(spec)
+    assert detectors_of(spec.labeling.detector) == side_models_of(spec)
 
 
 @pytest.fixture
@@ -237,18 +237,18 @@ def test_a_plan_fetches_configurations_of_a_hub_and_who_looks_the_weights_of_the
     spec = spec_of({"type": "transformers", "model": "hf://org/name@main"})
     assert spec.labeling.detector is not None
 
-    planned = judges_of(spec)["detector"]
+    planned = side_models_of(spec)["detector"]
     assert hub.fetched() == ["config.json"]
-    again = judges_of(spec)["detector"]
+    again = side_models_of(spec)["detector"]
     assert hub.fetched() == ["config.json"]
     found = detectors_of(spec.labeling.detector)["detector"]
 
     assert planned == again
     assert sorted({*hub.fetched()}) == ["config.json", "model.safetensors"]
     assert (found.path / "model.safetensors").read_bytes() == weights_of("weights")
-    here = judges_of(spec_of({"type": "transformers", "model": str(tmp_path / "there")}))["detector"]
+    here = side_models_of(spec_of({"type": "transformers", "model": str(tmp_path / "there")}))["detector"]
     assert {planned.digest, found.digest} == {here.digest}
-    assert judges_of(spec)["detector"].path == found.path
+    assert side_models_of(spec)["detector"].path == found.path
 
 
 def a_checker(folder: Path, processor: Path | None = None, weights: str = "model.safetensors") -> Path:
@@ -273,7 +273,9 @@ def test_a_safety_checker_is_the_same_in_a_folder_of_its_own_in_a_pipelines_and_
     (tmp_path / "pipeline" / "model_index.json").write_text("{}")
     hub.publish("org/pipeline", tmp_path / "pipeline")
 
-    one, other, remote = (judges_of(safety(m))["safety"] for m in (alone, tmp_path / "pipeline", "hf://org/pipeline"))
+    one, other, remote = (
+        side_models_of(safety(m))["safety"] for m in (alone, tmp_path / "pipeline", "hf://org/pipeline")
+    )
 
     assert one.family == "stable-diffusion-safety-checker"
     assert one.digest == other.digest == remote.digest
@@ -294,7 +296,7 @@ def test_what_was_planned_looks_though_the_branch_moved(hub: Hub, tmp_path: Path
 
     assert header.detector is not None
     assert header.detector.model == f"hf://org/name@{commit}"
-    assert detectors_of(header.detector)["detector"].digest == header.judges["detector"]
+    assert detectors_of(header.detector)["detector"].digest == header.side_models["detector"]
 
 
 def lacking(name: str) -> Callable[[Path], Path]:
@@ -339,7 +341,7 @@ def test_a_yolo_file_of_a_hub_is_fetched_and_held_to_its_pin(tmp_path: Path, mon
     spec = yolo(file, digest).model_dump(by_alias=True, mode="json")
     spec["labeling"]["detector"]["model"] = "hf://org/name@main/m.pt"
 
-    judge = judges_of(LabeledDatasetSpec.model_validate(spec))["detector"]
+    side_model = side_models_of(LabeledDatasetSpec.model_validate(spec))["detector"]
 
     assert asked == ["hf://org/name@main/m.pt"]
-    assert (judge.path, judge.digest) == (file, digest)
+    assert (side_model.path, side_model.digest) == (file, digest)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffugen_api.v1alpha1 import Quality
-from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples.labels import Instance, Label
 from tests.generator.made import an_instance
 
@@ -16,7 +16,7 @@ def square(side: int) -> Instance:
 
 
 def judged(instances: list[Instance], quality: Quality) -> Verdict:
-    return judge(Label("0" * 32, tuple(instances)), (100, 100), quality)
+    return verdict_on(Label("0" * 32, tuple(instances)), (100, 100), quality)
 
 
 def test_a_good_picture_is_accepted() -> None:
@@ -77,9 +77,9 @@ def test_objects_near_the_border_are_dropped(distance: int, standing: list[int])
 
 @pytest.mark.parametrize(("deviation", "reason"), [(0.0, "BlankPicture"), (0.9, "BlankPicture"), (1.0, "")])
 def test_a_blank_picture_is_rejected_whatever_is_labelled_in_it(deviation: float, reason: str) -> None:
-    label = Label("0" * 32, (square(30),), looks={"deviation": deviation, "hash": "0" * 16})
+    label = Label("0" * 32, (square(30),), statistics={"deviation": deviation, "hash": "0" * 16})
 
-    assert judge(label, (100, 100), Quality()).reason == reason
+    assert verdict_on(label, (100, 100), Quality()).reason == reason
 
 
 @pytest.mark.parametrize(("least", "reason"), [(0.2, ""), (0.3, "BelowClipScore")])
@@ -87,7 +87,7 @@ def test_a_picture_that_does_not_fit_its_prompt_is_rejected(least: float, reason
     label = Label("0" * 32, (square(30),), scores={"clip": 0.25})
     quality = Quality.model_validate({"clipScore": {"model": "/models/clip", "min": least}})
 
-    assert judge(label, (100, 100), quality).reason == reason
+    assert verdict_on(label, (100, 100), quality).reason == reason
 
 
 @pytest.mark.parametrize(("most", "reason"), [(-0.01, "Unsafe"), (0, "Unsafe"), (0.004, "Unsafe"), (0.005, "")])
@@ -95,10 +95,10 @@ def test_a_picture_that_a_safety_checker_flags_is_rejected(most: float, reason: 
     label = Label("0" * 32, (square(30),), scores={"safety": 0.005})
     quality = Quality.model_validate({"safety": {"model": "/models/checker", "max": most}})
 
-    assert judge(label, (100, 100), quality).reason == reason
+    assert verdict_on(label, (100, 100), quality).reason == reason
 
 
 def test_a_picture_at_the_threshold_of_a_concept_is_not_flagged() -> None:
     label = Label("0" * 32, (square(30),), scores={"safety": 0.0})
 
-    assert judge(label, (100, 100), Quality.model_validate({"safety": {"model": "/models/checker"}})).accepted
+    assert verdict_on(label, (100, 100), Quality.model_validate({"safety": {"model": "/models/checker"}})).accepted

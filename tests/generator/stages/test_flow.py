@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_generator.labeling.decide.findings import Findings
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import image_files
@@ -53,7 +53,7 @@ class Sketcher:
         return [np.full((self.side, self.side, 3), sample.seed % 251, np.uint8) for sample in samples]
 
     def look(self, samples: Sequence[Sample], images: object, before: object = ()) -> list[Findings]:
-        nothing = Evidence((), (), np.zeros((0, 16, 16), np.uint8))
+        nothing = AttentionMaps((), (), np.zeros((0, 16, 16), np.uint8))
         return [Findings(attention=nothing) for _ in samples]
 
 

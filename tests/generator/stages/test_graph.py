@@ -20,7 +20,7 @@ from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import BadShard, Incomplete
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
@@ -200,13 +200,14 @@ def test_what_replaces_an_object_is_labelled_as_its_class(tiny_model: ModelFolde
 
     draw(order, store, "new")
     ((header, rows),) = shards_of(order, store, "new")
-    seen = [Evidence.loads(store.read(layout.evidence("new", header.evidence_id, row.sample.id))) for row in rows]
+    seen = [AttentionMaps.loads(store.read(layout.evidence("new", header.evidence_id, row.sample.id))) for row in rows]
     for row in rows:
         label(store, header, row.sample)
     draw(order, store, "mud")
     ((next_header, next_rows),) = shards_of(order, store, "mud")
     after = [
-        Evidence.loads(store.read(layout.evidence("mud", next_header.evidence_id, row.sample.id))) for row in next_rows
+        AttentionMaps.loads(store.read(layout.evidence("mud", next_header.evidence_id, row.sample.id)))
+        for row in next_rows
     ]
 
     assert [row.sample.prompt for row in rows] == ["a red light on snow"] * 2

@@ -17,7 +17,7 @@ from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import SpecError, samples_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import BadShard, Incomplete, Interrupted
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples import image_files, labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow, encode_shard
@@ -288,7 +288,7 @@ def test_images_are_the_same_whether_or_not_they_are_watched(
         key = layout.image("base", row.sample.id, "png")
         watched, unwatched = (image_files.decode(each.read(key)).astype(int) for each in (store, drawn))
         assert abs(watched - unwatched).max() <= 2  # rounding: who is watched draws in batches of another size
-        evidence = Evidence.loads(store.read(layout.evidence("base", header.evidence_id, row.sample.id)))
+        evidence = AttentionMaps.loads(store.read(layout.evidence("base", header.evidence_id, row.sample.id)))
         assert evidence.classes == (row.sample.variables["object"],)
 
 
@@ -340,7 +340,7 @@ def test_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStor
     assert [recipe.get("weights") for recipe in recipes] == [None, [["a red ", 1.0], ["ball", 1.4]]]
     assert recipes[0]["drawing"]["negativeWeights"] == [["snow", 0.909091]]
     seen = [store.read(layout.evidence("base", header.evidence_id, row.sample.id)) for row in rows]
-    assert [Evidence.loads(each).classes for each in seen] == [("ball",)] * 2
+    assert [AttentionMaps.loads(each).classes for each in seen] == [("ball",)] * 2
 
 
 def test_spoilt_and_lost_objects_are_named(tiny_model: ModelFolder, copied: FolderStore) -> None:

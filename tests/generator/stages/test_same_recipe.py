@@ -18,7 +18,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.decide.from_detections import overlaps
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
@@ -127,7 +127,7 @@ def assert_alike(one: bytes, other: bytes) -> str:
         assert_same_objects(objects_of(one), objects_of(other))
         return "label"
     try:
-        first, second = Evidence.loads(one), Evidence.loads(other)
+        first, second = AttentionMaps.loads(one), AttentionMaps.loads(other)
     except ValueError:
         found = [
             [(each.native, each.score, each.mask) for each in Detections.loads(data).found if each.score >= CERTAIN]

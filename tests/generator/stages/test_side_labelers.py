@@ -20,7 +20,7 @@ from diffugen_generator.publishing.publish import publish
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import read_shard
 from diffugen_generator.stages.run_shard import run_shard
-from diffugen_generator.stages.side_labelers import Witnesses
+from diffugen_generator.stages.side_labelers import SideLabelers
 from diffugen_generator.store.folder import FolderStore
 from tests.generator import tiny_detectors
 from tests.generator.made import an_order, manifest_lines
@@ -70,7 +70,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a model is opened")
 
-    monkeypatch.setattr(Witnesses, "__init__", refuse)
+    monkeypatch.setattr(SideLabelers, "__init__", refuse)
 
 
 def test_with_both_labellers_what_they_agree_on_stands_with_all_scores(both: tuple[WorkOrder, FolderStore]) -> None:
@@ -83,7 +83,7 @@ def test_with_both_labellers_what_they_agree_on_stands_with_all_scores(both: tup
     assert len(standing) >= 3
     assert all(set(each.scores) == {"detector", "attention", "iou"} for each in standing)
     assert all(each.scores["iou"] >= 0.5 and each.score == each.scores["detector"] for each in standing)
-    assert all(set(label.looks) == {"deviation", "hash"} for label in found)
+    assert all(set(label.statistics) == {"deviation", "hash"} for label in found)
 
 
 @pytest.mark.usefixtures("no_models")

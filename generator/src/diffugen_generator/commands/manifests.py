@@ -23,7 +23,7 @@ from diffugen_generator.commands.yaml_documents import Document, documents
 from diffugen_generator.failures import Failure
 from diffugen_generator.models.model_folder import BUCKET, HUB, ModelFolder, check_kind, resolve
 from diffugen_generator.models.samplers import check_sampler
-from diffugen_generator.models.side_models import judges_of
+from diffugen_generator.models.side_models import side_models_of
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
@@ -146,7 +146,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
             except SpecError as error:
                 yield _fault_of(error)
     try:
-        judges_of(dataset.spec, _is_everywhere)
+        side_models_of(dataset.spec, _is_everywhere)
     except SpecError as error:
         yield _fault_of(error)
 

@@ -34,7 +34,7 @@ from diffugen_generator.planning.plan import plan_given
 from diffugen_generator.publishing.labeled_samples import LabeledSample, with_duplicates_rejected
 from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
 from diffugen_generator.publishing.published import dataset_of
-from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages.session_cache import SessionCache
@@ -256,7 +256,7 @@ def _labeled(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store:
         extension=given.format,
         width=given.width,
         height=given.height,
-        verdict=Verdict((), given.reason) if given.reason else judge(found, size, spec.quality),
+        verdict=Verdict((), given.reason) if given.reason else verdict_on(found, size, spec.quality),
         label=found,
         given=given.row(),
     )

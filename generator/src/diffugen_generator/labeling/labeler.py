@@ -33,7 +33,7 @@ class LabelInput:
     """What objects of a class are called in this prompt besides the class's own words."""
 
 
-class Witness(Protocol):
+class Evidence(Protocol):
     """What a model saw in one image, as it is kept in the store."""
 
     def dumps(self) -> bytes:
@@ -41,12 +41,12 @@ class Witness(Protocol):
         ...
 
 
-W_co = TypeVar("W_co", bound=Witness, covariant=True)
+E_co = TypeVar("E_co", bound=Evidence, covariant=True)
 
 
-class Labeler(Protocol[W_co]):
+class Labeler(Protocol[E_co]):
     """A model that looks at images."""
 
-    def look(self, seen: Sequence[LabelInput]) -> Sequence[W_co]:
+    def look(self, seen: Sequence[LabelInput]) -> Sequence[E_co]:
         """Return what it sees in each image; an image's evidence does not depend on the others."""
         ...

@@ -42,7 +42,7 @@ _SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class SideModel:
     """A model that was found and can be loaded."""
 
     uri: str
@@ -63,7 +63,7 @@ class Judge:
     """Of its weights: `fp16`; empty for the plain ones."""
 
 
-def judges_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Judge]:
+def side_models_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, SideModel]:
     """Find the models that a spec asks for beside those that draw, by kind; of models from elsewhere no weights.
 
     Kinds are `DETECTOR`, `MASKS`, `CLIP` and `SAFETY`; those whose URI is not `wanted` are left out. Raises `SpecError`
@@ -71,7 +71,7 @@ def judges_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _
     class.
     """
     detector, clip, safety, s3 = spec.labeling.detector, spec.quality.clip_score, spec.quality.safety, spec.output.s3
-    found: dict[str, Judge] = {}
+    found: dict[str, SideModel] = {}
     if detector is not None and wanted(detector.model):
         found |= detectors_of(detector, s3, weights=False)
         _check_classes(spec.classes, found[DETECTOR])
@@ -82,17 +82,17 @@ def judges_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _
     return found
 
 
-def clip_of(clip: ClipScore, s3: S3 | None = None, *, weights: bool = True) -> Judge:
+def clip_of(clip: ClipScore, s3: S3 | None = None, *, weights: bool = True) -> SideModel:
     """Find a CLIP model; raise `SpecError` naming the field. Arguments as `detectors_of`."""
     return _folder(clip.model, CLIPS, "spec.quality.clipScore.model", s3, weights=weights)
 
 
-def safety_of(safety: Safety, s3: S3 | None = None, *, weights: bool = True) -> Judge:
+def safety_of(safety: Safety, s3: S3 | None = None, *, weights: bool = True) -> SideModel:
     """Find a safety checker; raise `SpecError` naming the field. Arguments as `detectors_of`."""
     return _folder(safety.model, CHECKERS, "spec.quality.safety.model", s3, weights=weights)
 
 
-def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: bool = True) -> dict[str, Judge]:
+def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: bool = True) -> dict[str, SideModel]:
     """Find the models of a detector, by `DETECTOR` and `MASKS`; raise `SpecError` naming the field.
 
     `s3` is the store that `s3://` means. Without `weights` those of a model from elsewhere stay there, but for a `.pt`
@@ -108,12 +108,12 @@ def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: b
     }
 
 
-def pin_model_uris(settings: M | None, judges: Mapping[str, Judge], **kinds: str) -> M | None:
+def pin_model_uris(settings: M | None, side_models: Mapping[str, SideModel], **kinds: str) -> M | None:
     """Return settings that name models as they were found: of a repository, the commit that its branch was at.
 
-    `kinds` says for each field that names a model which of `judges` it is.
+    `kinds` says for each field that names a model which of `side_models` it is.
     """
-    found = {field: judges[kind].uri for field, kind in kinds.items() if kind in judges}
+    found = {field: side_models[kind].uri for field, kind in kinds.items() if kind in side_models}
     return settings and settings.model_copy(update=found)
 
 
@@ -122,26 +122,26 @@ def builtin_detectors() -> list[str]:
     return sorted(config.parent.name for config in BUILTIN_FOLDER.glob(f"*/{_CONFIG}"))
 
 
-def _check_classes(classes: Sequence[ObjectClass], judge: Judge) -> None:
-    if not judge.classes:
+def _check_classes(classes: Sequence[ObjectClass], side_model: SideModel) -> None:
+    if not side_model.classes:
         return  # it is told what to find
-    known = {name.casefold() for name in judge.classes}
+    known = {name.casefold() for name in side_model.classes}
     for number, each in enumerate(classes):
         if each.detected_as.casefold() in known:
             continue
-        near = difflib.get_close_matches(each.detected_as, judge.classes, n=3)
-        shown = list(dict.fromkeys([*near, *judge.classes]))[:_SHOWN]
-        more = f" and {len(judge.classes) - len(shown)} more" if len(judge.classes) > len(shown) else ""
+        near = difflib.get_close_matches(each.detected_as, side_model.classes, n=3)
+        shown = list(dict.fromkeys([*near, *side_model.classes]))[:_SHOWN]
+        more = f" and {len(side_model.classes) - len(shown)} more" if len(side_model.classes) > len(shown) else ""
         raise SpecError(
             "UnknownDetectorClass",
-            f"spec.classes[{number}].detectorClass: the detector {judge.uri} does not know {each.detected_as!r}; name "
-            f"what it calls {each.name!r} (it knows: {', '.join(shown)}{more}).",
+            f"spec.classes[{number}].detectorClass: the detector {side_model.uri} does not know {each.detected_as!r}; "
+            f"name what it calls {each.name!r} (it knows: {', '.join(shown)}{more}).",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What of a judge's folder is read."""
+    """The files of a model's folder that are read."""
 
     names: tuple[str, ...]
     """Sorted; relative to the folder."""
@@ -154,7 +154,7 @@ class _Parts:
     """Why it cannot be loaded, the end of a sentence about it; empty where nothing is missing."""
 
 
-def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, weights: bool) -> Judge:
+def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, weights: bool) -> SideModel:
     uri, path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
     try:
         config = settings_from((path / parts.folder / _CONFIG).read_bytes(), _CONFIG)
@@ -168,7 +168,7 @@ def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, wei
         check_whole(path, parts.weights)
     except ValueError as error:
         raise _unsupported(uri, field, str(error)) from None
-    return Judge(
+    return SideModel(
         uri,
         field,
         path / parts.folder,
@@ -232,7 +232,7 @@ def _unsupported(uri: str, field: str, why: str) -> SpecError:
     return SpecError("UnsupportedModel", f"{field}: {uri!r} {why}")
 
 
-def _pinned_file(uri: str, sha256: str | None, s3: S3 | None) -> Judge:
+def _pinned_file(uri: str, sha256: str | None, s3: S3 | None) -> SideModel:
     field = f"{_FIELD}.model"
     remote = uri.startswith((HUB, BUCKET)) and uri.endswith(".pt")
     if remote:
@@ -250,4 +250,4 @@ def _pinned_file(uri: str, sha256: str | None, s3: S3 | None) -> Judge:
         classes = yolo_classes(path)
     except ValueError as error:
         raise _unsupported(uri, field, str(error)) from None
-    return Judge(uri, field, path, digest, "yolo", classes)
+    return SideModel(uri, field, path, digest, "yolo", classes)

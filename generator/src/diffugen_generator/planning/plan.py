@@ -42,7 +42,7 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.models.embeddings import find_embeddings
 from diffugen_generator.models.model_folder import ModelFolder, check_kind, resolve
 from diffugen_generator.models.samplers import check_sampler
-from diffugen_generator.models.side_models import Judge, judges_of, pin_model_uris
+from diffugen_generator.models.side_models import SideModel, pin_model_uris, side_models_of
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
@@ -70,7 +70,7 @@ class StageInPlan:
     stage: Stage
     model: ModelFolder
     recipe: StageRecipe
-    judges: Mapping[str, Judge]
+    side_models: Mapping[str, SideModel]
     """The models beside it that look, by kind."""
     embeddings: tuple[TaughtWord, ...] = ()
 
@@ -120,8 +120,8 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     """
     check_counts(spec)
     check_weights(spec)
-    judges = judges_of(spec)
-    seen = _digests(judges)
+    side_models = side_models_of(spec)
+    seen = _digests(side_models)
     stages: dict[str, StageInPlan] = {}
     numbers = {stage.name: number for number, stage in enumerate(spec.stages)}
     for stage in in_graph_order(spec.stages):
@@ -134,8 +134,8 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None
-        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, judges=seen)
-        stages[stage.name] = StageInPlan(stage, model, recipe, judges, words)
+        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, side_models=seen)
+        stages[stage.name] = StageInPlan(stage, model, recipe, side_models, words)
     return list(stages.values())
 
 
@@ -193,7 +193,7 @@ def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     }
 
 
-def judges_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
     return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
 
@@ -291,12 +291,12 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
         embeddings=each.embeddings,
-        detector=pin_model_uris(order.spec.labeling.detector, each.judges, model=DETECTOR, mask_model=MASKS),
+        detector=pin_model_uris(order.spec.labeling.detector, each.side_models, model=DETECTOR, mask_model=MASKS),
         agreement=order.spec.labeling.agreement,
-        clip=pin_model_uris(order.spec.quality.clip_score, each.judges, model=CLIP),
-        safety=pin_model_uris(order.spec.quality.safety, each.judges, model=SAFETY),
-        witnesses=each.recipe.witnesses,
-        judges=_digests(each.judges),
+        clip=pin_model_uris(order.spec.quality.clip_score, each.side_models, model=CLIP),
+        safety=pin_model_uris(order.spec.quality.safety, each.side_models, model=SAFETY),
+        side_evidence_ids=each.recipe.side_evidence_ids,
+        side_models=_digests(each.side_models),
     )
 
 
@@ -314,7 +314,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
                 **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
-                **({"witnesses": dict(each.recipe.witnesses), "judges": _digests(each.judges)} if each.judges else {}),
+                **_side_models_row(each),
             }
             for found in plans
             for each in [by_name[found.name]]
@@ -346,10 +346,18 @@ def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
 def _without_model(spec: LabeledDatasetSpec) -> StageInPlan:
     """Return a stage of the user's own images that is labeled without its diffusion model."""
     [stage] = spec.stages
-    judges = judges_of(spec)
+    side_models = side_models_of(spec)
     model = ModelFolder(model_of(spec.stages, stage)[0], Path(), digest="")
-    return StageInPlan(stage, model, stage_recipe(spec, stage, model.digest, judges=_digests(judges)), judges)
+    return StageInPlan(
+        stage, model, stage_recipe(spec, stage, model.digest, side_models=_digests(side_models)), side_models
+    )
 
 
-def _digests(judges: Mapping[str, Judge]) -> dict[str, str]:
-    return {kind: judge.digest for kind, judge in judges.items()}
+def _side_models_row(stage: StageInPlan) -> dict[str, Any]:
+    if not stage.side_models:
+        return {}
+    return {"witnesses": dict(stage.recipe.side_evidence_ids), "judges": _digests(stage.side_models)}
+
+
+def _digests(side_models: Mapping[str, SideModel]) -> dict[str, str]:
+    return {kind: side_model.digest for kind, side_model in side_models.items()}

@@ -34,7 +34,7 @@ def card(
     order: WorkOrder,
     tally: Tally,
     models: Sequence[tuple[str, str]],
-    judges: Mapping[str, str],
+    side_models: Mapping[str, str],
     loading: Sequence[str],
     *,
     drawn: bool = True,
@@ -45,7 +45,7 @@ def card(
         order: the dataset.
         tally: the counts.
         models: each stage's model and its digest, in the order of the stages.
-        judges: the digests of the models beside them, by kind.
+        side_models: the digests of the models beside them, by kind.
         loading: a section for each format that says how to load it.
         drawn: whether a model drew the images; false where the user brought them.
     """
@@ -76,7 +76,8 @@ def card(
         "## Models",
         "",
         *_table(
-            ["stage", "kind", "model", "SHA-256", "steps", "guidance"], _model_rows(order, models, judges, drawn=drawn)
+            ["stage", "kind", "model", "SHA-256", "steps", "guidance"],
+            _model_rows(order, models, side_models, drawn=drawn),
         ),
         "",
         "## License",
@@ -138,7 +139,7 @@ def _reading(spec: LabeledDatasetSpec) -> list[str]:
 
 
 def _model_rows(
-    order: WorkOrder, models: Sequence[tuple[str, str]], judges: Mapping[str, str], *, drawn: bool
+    order: WorkOrder, models: Sequence[tuple[str, str]], side_models: Mapping[str, str], *, drawn: bool
 ) -> list[list[str]]:
     """Return a row for each model that drew or labeled."""
     spec = order.spec
@@ -156,7 +157,11 @@ def _model_rows(
     }
     if (detector := spec.labeling.detector) is not None:
         beside |= {DETECTOR: detector.model, MASKS: detector.mask_model}
-    rows += [["", kind, *_named(uri, judges[kind]), "", ""] for kind, uri in beside.items() if uri and kind in judges]
+    rows += [
+        ["", kind, *_named(uri, side_models[kind]), "", ""]
+        for kind, uri in beside.items()
+        if uri and kind in side_models
+    ]
     return rows
 
 

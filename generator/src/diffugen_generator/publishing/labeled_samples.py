@@ -19,10 +19,10 @@ from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_r
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Quality, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.planning.plan import digests_of, judges_in, words_in
+from diffugen_generator.planning.plan import digests_of, side_models_in, words_in
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.sources import Sources
-from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Label, rounded
 from diffugen_generator.samples.shards import origins_of
@@ -86,7 +86,7 @@ class LabeledSample:
             **labels.ignore_rows(self.label.ignored),
             **({"duplicateOf": self.verdict.duplicate_of} if self.verdict.duplicate_of else {}),
             **({"marked": [each.row() for each in self.label.marked]} if self.label.marked else {}),
-            **({"looks": dict(self.label.looks)} if self.label.looks else {}),
+            **({"looks": dict(self.label.statistics)} if self.label.statistics else {}),
             **({"scores": rounded(self.label.scores)} if self.label.scores else {}),
         }
 
@@ -100,12 +100,14 @@ def _source_row(sample: Sample) -> dict[str, Any]:
 
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
-    digests, words, judges = digests_of(plan_summary), words_in(plan_summary), judges_in(plan_summary)
+    digests, words, beside = digests_of(plan_summary), words_in(plan_summary), side_models_in(plan_summary)
     recipes: dict[str, StageRecipe] = {}
     try:
         for stage in in_graph_order(spec.stages):
             name, source = stage.name, recipes[stage.source] if stage.source is not None else None
-            recipes[name] = stage_recipe(spec, stage, digests[name], words[name], source=source, judges=judges[name])
+            recipes[name] = stage_recipe(
+                spec, stage, digests[name], words[name], source=source, side_models=beside[name]
+            )
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
     return [recipes[stage.name] for stage in spec.stages]
@@ -128,9 +130,9 @@ def with_duplicates_rejected(
         yield from judged()
         return
     hashed = (
-        Hashed(each.sample.id, str(each.label.looks["hash"]))
+        Hashed(each.sample.id, str(each.label.statistics["hash"]))
         for each in judged()
-        if each.verdict.accepted and each.label.looks
+        if each.verdict.accepted and each.label.statistics
     )
     duplicates = Duplicates(hashed, quality.duplicates.max_distance)
     for each in judged():
@@ -164,7 +166,7 @@ def _labeled(
         extension=recipe.extension,
         width=spec.image.width,
         height=spec.image.height,
-        verdict=Verdict((), refusal) if refusal else judge(label, size, spec.quality),
+        verdict=Verdict((), refusal) if refusal else verdict_on(label, size, spec.quality),
         label=label,
     )
 

@@ -29,7 +29,7 @@ from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
 from diffugen_api.v1alpha1 import normalised
 from diffugen_generator.bounded_pool import Lane
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
-from diffugen_generator.planning.plan import judges_in
+from diffugen_generator.planning.plan import side_models_in
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.contact_sheet import ContactSheet
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
@@ -136,9 +136,9 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         release.finish()
         sheet.finish()
         models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
-        judges = {kind: digest for found in judges_in(work.plan).values() for kind, digest in found.items()}
+        side_models = {kind: digest for found in side_models_in(work.plan).values() for kind, digest in found.items()}
         loading = [each.loading() for each in formats]
-        readme = card(order, tally, models, judges, loading, drawn=work.drawn)
+        readme = card(order, tally, models, side_models, loading, drawn=work.drawn)
         release.write("README.md", readme.encode(), "text/markdown")
         release.finish()
         dataset = _dataset(work, release, tally)

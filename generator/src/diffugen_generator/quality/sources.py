@@ -15,7 +15,7 @@ from diffugen_api import layout
 from diffugen_api.plan import Source
 from diffugen_api.v1alpha1 import Quality
 from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.quality.verdicts import Verdict, judge
+from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Origin
 from diffugen_generator.store.protocol import Store
@@ -70,7 +70,7 @@ class Sources:
             if (known := self._verdicts.get(source.id)) is not None:
                 self._verdicts.move_to_end(source.id)
                 return known
-        verdict = judge(self._read(number, source), self._size, self._quality)
+        verdict = verdict_on(self._read(number, source), self._size, self._quality)
         with self._lock:
             self._verdicts[source.id] = verdict
             if len(self._verdicts) > _KEPT:

@@ -53,7 +53,7 @@ class Verdict:
         return replace(self, reason=DUPLICATE, duplicate_of=of)
 
 
-def judge(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
+def verdict_on(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
     """Judge a picture of `size` (height and width in pixels) by its label; duplicates are not told here."""
     standing: list[Instance] = []
     dropped: dict[str, int] = {}
@@ -63,7 +63,7 @@ def judge(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
             dropped[fault] = dropped.get(fault, 0) + 1
         else:
             standing.append(instance)
-    reason = _reason(label.looks, label.scores, len(standing), quality)
+    reason = _reason(label.statistics, label.scores, len(standing), quality)
     return Verdict(tuple(standing), reason, dropped)
 
 

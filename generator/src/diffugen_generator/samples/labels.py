@@ -88,15 +88,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class MarkedInstance:
-    """An object that only one of two labelers found; it is not published."""
+    """An object that only one of two labelers found: kept in the label file, not published."""
 
     instance: Instance
     by: str
-    """The labeler: `attention` or `detector`."""
+    """The labeler: attention or detector."""
     reason: str
     """In CamelCase."""
     overlap: float
-    """Intersection over union with the best match of the other labeler."""
+    """Intersection over union with the other labeler's best match: of the object's class, or of any class where the
+    reason is that the class differs."""
 
     def row(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -132,8 +133,8 @@ class Label:
     id: str
     instances: tuple[Instance, ...]
     marked: tuple[MarkedInstance, ...] = ()
-    looks: Mapping[str, Any] = field(default_factory=dict)
-    """Statistics of the image: `deviation` and `hash`."""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    """Statistics of the image: `deviation` and `hash` (`labeling.evidence.image_statistics`)."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Scores of the whole image: `clip`, `safety`."""
     ignored: tuple[Region, ...] = ()
@@ -145,7 +146,7 @@ class Label:
             "instances": [instance.row() for instance in self.instances],
             **ignore_rows(self.ignored),
             **({"marked": [each.row() for each in self.marked]} if self.marked else {}),
-            **({"looks": dict(self.looks)} if self.looks else {}),
+            **({"looks": dict(self.statistics)} if self.statistics else {}),
             **({"scores": rounded(self.scores)} if self.scores else {}),
         }
 

@@ -124,15 +124,15 @@ class ShardHeader:
     agreement: float = 0.5
     clip: ClipScore | None = None
     safety: Safety | None = None
-    witnesses: Mapping[str, str] = field(default_factory=dict)
-    """Evidence ids of the models beside the diffusion model, by kind (`StageRecipe.witnesses`)."""
-    judges: Mapping[str, str] = field(default_factory=dict)
+    side_evidence_ids: Mapping[str, str] = field(default_factory=dict)
+    """Evidence ids of the models beside the diffusion model, by kind (`StageRecipe.side_evidence_ids`)."""
+    side_models: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of those models' files, by kind; the worker's models must have the same."""
 
     @property
     def recipe(self) -> StageRecipe:
         """The stage's recipe, as in the plan."""
-        return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id, self.witnesses)
+        return StageRecipe(self.stage, self.kind, self.drawing, self.evidence_id, self.label_id, self.side_evidence_ids)
 
     @property
     def extension(self) -> str:
@@ -157,8 +157,8 @@ class ShardHeader:
             "agreement": self.agreement,
             "clip": _json(self.clip),
             "safety": _json(self.safety),
-            "witnesses": dict(self.witnesses),
-            "judges": dict(self.judges),
+            "witnesses": dict(self.side_evidence_ids),
+            "judges": dict(self.side_models),
             **self._sources_json(),
             **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
@@ -190,8 +190,8 @@ class ShardHeader:
             agreement=float(line["agreement"]),
             clip=_read(ClipScore, line["clip"]),
             safety=_read(Safety, line.get("safety")),
-            witnesses=line["witnesses"],
-            judges=line["judges"],
+            side_evidence_ids=line["witnesses"],
+            side_models=line["judges"],
         )
 
 

@@ -1,7 +1,6 @@
-"""Models that look and do not draw, where nothing is to be drawn and the model that draws has said all it has to say.
+"""A session without the diffusion model: labels stored images with detectors, CLIP and safety checkers alone.
 
-A detector or CLIP alone needs neither a UNet nor the library that runs it: nothing of either is loaded here. A safety
-checker is of that library, too.
+A detector and CLIP need neither a UNet nor diffusers, so neither is loaded here. A safety checker needs diffusers.
 """
 
 from __future__ import annotations
@@ -18,34 +17,13 @@ from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.samples.shards import ShardHeader
-from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
-from diffugen_generator.stages.side_labelers import Witnesses
+from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH
+from diffugen_generator.stages.side_labelers import SideLabelers
 
 
 def label_input(sample: Sample, image: NDArray[np.uint8], latents: object = None) -> LabelInput:
     """Return a sample's image [height, width, 3] as labelers are shown it."""
     return LabelInput(image, sample.text, sample.seed, latents, sample.words)
-
-
-class Bystanders:
-    """The models beside the one that draws, shown as many images at once as memory holds."""
-
-    def __init__(self, witnesses: Witnesses) -> None:
-        """Show images to `witnesses`."""
-        self._witnesses = witnesses
-        self._adaptive = AdaptiveBatch("show the other models")
-
-    def open(self) -> None:
-        """Load them; raise `SpecError` where one cannot be."""
-        self._witnesses.open()
-
-    def complete(self, seen: Sequence[LabelInput], found: Sequence[Findings]) -> list[Findings]:
-        """Return `found` with what these models say of the images `seen`, as far as it lacks that."""
-        return self._adaptive.each(self._complete, list(zip(seen, found, strict=True)))
-
-    def _complete(self, pairs: Sequence[tuple[LabelInput, Findings]]) -> list[Findings]:
-        seen, found = zip(*pairs, strict=True)
-        return self._witnesses.complete(seen, found)
 
 
 class LabelOnlySession:
@@ -62,7 +40,7 @@ class LabelOnlySession:
         where = open_device(device)
         self.batch = batch or (GPU_BATCH if where.type == "cuda" else CPU_BATCH)
         """Samples to hand over at once."""
-        self._bystanders = Bystanders(Witnesses(header, where, s3))
+        self._side_labelers = SideLabelers(header, where, s3)
 
     def look(
         self,
@@ -73,4 +51,4 @@ class LabelOnlySession:
     ) -> list[Findings]:
         """Return what these models see in the samples' images, with what was seen `before`."""
         seen = [label_input(each, image) for each, image in zip(samples, images, strict=True)]
-        return self._bystanders.complete(seen, list(before) or [Findings()] * len(samples))
+        return self._side_labelers.complete(seen, list(before) or [Findings()] * len(samples))

@@ -24,15 +24,15 @@ from diffugen_generator.labeling.attention.inline import InlineAttention
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.findings import Findings
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.embeddings import Embedding
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
-from diffugen_generator.stages.label_only_session import Bystanders, label_input
-from diffugen_generator.stages.side_labelers import Witnesses
+from diffugen_generator.stages.label_only_session import label_input
+from diffugen_generator.stages.side_labelers import SideLabelers
 
 SMALL_BATCH = 8
 """Images at once on each thread, where a small model is drawn with on several."""
@@ -95,15 +95,15 @@ class ModelSession:
         self._drawer = ParallelDrawers(components, texts, threads)
         self._posthoc = PosthocAttention(components, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(components, texts, vocabulary)
-        self._bystanders = Bystanders(Witnesses(header, where, s3))
+        self._side_labelers = SideLabelers(header, where, s3)
         self._latents: dict[str, torch.Tensor] = {}
         """What the images of the last `draw` were drawn from, by sample."""
-        self._watched: dict[str, Evidence] = {}
+        self._watched: dict[str, AttentionMaps] = {}
         """What was seen while they were drawn, by sample."""
 
     def draw(self, samples: Sequence[Sample], sources: Sequence[SourceImage] = ()) -> list[NDArray[np.uint8]]:
         """Return the samples' images, [height, width, 3] sRGB each; `sources` are what they are drawn from."""
-        self._bystanders.open()  # what is drawn is looked at by all of them: one that cannot be loaded is told before
+        self._side_labelers.open()  # a labeler that cannot be loaded fails the stage before anything is drawn
         tasks = _tasks(samples, sources)
         drawn = self._drawing.each(self._draw, tasks)
         # where there is a mask, the image has more in it than what was drawn
@@ -135,7 +135,7 @@ class ModelSession:
             evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
             for place, each in zip(missing, evidence, strict=True):
                 found[place] = replace(found[place], attention=each)
-        return self._bystanders.complete(seen, found)
+        return self._side_labelers.complete(seen, found)
 
     @property
     def draws_to_label(self) -> bool:
@@ -146,7 +146,7 @@ class ModelSession:
         """Return what attention is shown: an image from elsewhere at a size that suits the model."""
         return seen if self._fit is None else replace(seen, image=fitted(seen.image, self._fit))
 
-    def _attended(self, tasks: Sequence[_Task], seen: Sequence[LabelInput]) -> list[Evidence]:
+    def _attended(self, tasks: Sequence[_Task], seen: Sequence[LabelInput]) -> list[AttentionMaps]:
         """Return what the model that draws attends to in images.
 
         With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn

@@ -101,8 +101,8 @@ class SampleStore:
 
     def keep_findings(self, sample: Sample, findings: Findings) -> None:
         """Write what was seen in a sample's image."""
-        for evidence_id, witness in findings.files(self._header).items():
-            self._store.write(layout.evidence(self._stage, evidence_id, sample.id), witness.dumps())
+        for evidence_id, evidence in findings.files(self._header).items():
+            self._store.write(layout.evidence(self._stage, evidence_id, sample.id), evidence.dumps())
 
     def keep_label(self, label: Label) -> None:
         """Write what was decided."""

@@ -14,8 +14,7 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.presence import PresenceCheck
-from diffugen_generator.labeling.decide.from_attention import decide
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples import labels
@@ -23,6 +22,7 @@ from diffugen_generator.samples.shards import Need
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.store.folder import FolderStore
 from generator.training import scenes
+from tests.generator.made import objects_in
 from tests.generator.stages.test_run_shard import shard_of, spec_of
 
 VOCABULARY = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
@@ -77,15 +77,15 @@ def test_a_class_that_is_not_present_enough_gets_no_label_and_does_not_compete()
     maps[:, 4:12, 4:12] = 220
     maps[1, 4:12, 4:12] = 255  # the absent one stands higher
     maps[0, 4, 4] = 255
-    evidence = Evidence(("ball", "star"), (), maps, (0.2, -0.1))
+    evidence = AttentionMaps(("ball", "star"), (), maps, (0.2, -0.1))
     image = np.zeros((64, 64, 3), np.uint8)
 
-    unchecked = decide(evidence, image, AttentionLabeling(snap=False))
-    checked = decide(evidence, image, AttentionLabeling(snap=False, min_presence=0.05))
+    unchecked = objects_in(evidence, image, AttentionLabeling(snap=False))
+    checked = objects_in(evidence, image, AttentionLabeling(snap=False, min_presence=0.05))
 
     assert "star" in [each.class_name for each in unchecked]
     assert [each.class_name for each in checked] == ["ball"]
-    assert Evidence.loads(evidence.dumps()).presence == pytest.approx((0.2, -0.1))
+    assert AttentionMaps.loads(evidence.dumps()).presence == pytest.approx((0.2, -0.1))
 
 
 @pytest.mark.parametrize("capture", ["posthoc", "inline"])
@@ -97,7 +97,7 @@ def test_presence_is_evidence_and_how_much_of_it_is_asked_for_is_a_decision(
     header, rows = shard_of(spec_of(tiny_model, labeling={"attention": asked}), tiny_model)
     run_shard(header, rows, store, batch_size=4, device="cpu")
     keys = [layout.evidence("base", header.evidence_id, row.sample.id) for row in rows]
-    assert all(len(Evidence.loads(store.read(key)).presence) == 1 for key in keys)
+    assert all(len(AttentionMaps.loads(store.read(key)).presence) == 1 for key in keys)
 
     strict, _ = shard_of(spec_of(tiny_model, labeling={"attention": asked | {"minPresence": 1.0}}), tiny_model)
     assert (strict.evidence_id, strict.label_id != header.label_id) == (header.evidence_id, True)

@@ -14,12 +14,12 @@ from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
-from diffugen_generator.labeling.decide.from_attention import decide
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import ModelFolder
 from generator.training import oracle, scenes
+from tests.generator.made import objects_in
 
 PICTURES = 24
 SETTINGS = DrawingSettings(width=scenes.SIZE, height=scenes.SIZE, steps=15, guidance=3.0)
@@ -73,16 +73,16 @@ def judged(bench: Bench) -> list[Judged]:
 
 
 @pytest.fixture(scope="module")
-def evidence(bench: Bench, judged: list[Judged]) -> list[Evidence]:
+def evidence(bench: Bench, judged: list[Judged]) -> list[AttentionMaps]:
     return bench.posthoc.look([LabelInput(each.image, each.prompt, each.seed) for each in judged])
 
 
-def quality(judged: list[Judged], evidence: list[Evidence], settings: AttentionLabeling) -> float:
+def quality(judged: list[Judged], evidence: list[AttentionMaps], settings: AttentionLabeling) -> float:
     """Mean intersection over union of all objects, a missing label counting as 0."""
     values = []
     for each, seen in zip(judged, evidence, strict=True):
         labels: dict[str, NDArray[np.bool_]] = {}
-        for instance in decide(seen, each.image, settings):
+        for instance in objects_in(seen, each.image, settings):
             mask = instance.segmentation.mask()
             labels[instance.class_name] = labels.get(instance.class_name, np.zeros_like(mask)) | mask
         assert labels.keys() <= each.truth.keys(), "a label of a class that the prompt does not name"
@@ -92,15 +92,15 @@ def quality(judged: list[Judged], evidence: list[Evidence], settings: AttentionL
     return float(np.mean(values))
 
 
-def test_raw_attention_labels_reach_four_fifths(judged: list[Judged], evidence: list[Evidence]) -> None:
+def test_raw_attention_labels_reach_four_fifths(judged: list[Judged], evidence: list[AttentionMaps]) -> None:
     assert quality(judged, evidence, AttentionLabeling(snap=False)) >= 0.80
 
 
-def test_the_default_settings_do_better(judged: list[Judged], evidence: list[Evidence]) -> None:
+def test_the_default_settings_do_better(judged: list[Judged], evidence: list[AttentionMaps]) -> None:
     assert quality(judged, evidence, AttentionLabeling()) >= 0.88
 
 
-def test_a_image_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[Evidence]) -> None:
+def test_a_image_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[AttentionMaps]) -> None:
     for each, seen in zip(judged[:3], evidence[:3], strict=True):
         (alone,) = bench.posthoc.look([LabelInput(each.image, each.prompt, each.seed)])
         assert (alone.classes, alone.background) == (seen.classes, seen.background)
@@ -111,4 +111,4 @@ def test_a_class_that_the_prompt_does_not_name_has_no_map(bench: Bench, judged: 
     (seen,) = bench.posthoc.look([LabelInput(judged[0].image, "an image of nothing", 0)])
 
     assert seen.classes == ()
-    assert decide(seen, judged[0].image, AttentionLabeling()) == []
+    assert objects_in(seen, judged[0].image, AttentionLabeling()) == []

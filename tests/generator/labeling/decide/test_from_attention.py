@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.labeling.decide.from_attention import decide, decision_of
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.decide.from_attention import decision_of
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.samples.labels import Instance, Label, Rle, dumps_label, loads
+from tests.generator.made import objects_in
 
 RAW = AttentionLabeling(threshold=0.5, snap=False)
 SNAP = AttentionLabeling(threshold=0.4, snap=True)
@@ -27,7 +28,7 @@ def disc(x: float, y: float, radius: float, size: int = 64) -> NDArray[np.bool_]
     return np.asarray(np.hypot(columns - x, rows - y) <= radius)
 
 
-def seen(**masks: NDArray[np.bool_]) -> Evidence:
+def seen(**masks: NDArray[np.bool_]) -> AttentionMaps:
     """Evidence as a coarse, blurred look at `masks`; names that begin with an underscore are background words."""
     names = [*(n for n in masks if not n.startswith("_")), *(n for n in masks if n.startswith("_"))]
     maps = []
@@ -36,7 +37,7 @@ def seen(**masks: NDArray[np.bool_]) -> Evidence:
         blurred = cv2.GaussianBlur(coarse, (0, 0), 0.8)
         maps.append(np.round(255 * (blurred - blurred.min()) / np.ptp(blurred)).astype(np.uint8))
     classes = tuple(n for n in names if not n.startswith("_"))
-    return Evidence(classes, tuple(n[1:] for n in names if n.startswith("_")), np.stack(maps))
+    return AttentionMaps(classes, tuple(n[1:] for n in names if n.startswith("_")), np.stack(maps))
 
 
 def painted(*parts: tuple[NDArray[np.bool_], tuple[int, int, int]], noise: float = 6.0) -> NDArray[np.uint8]:
@@ -54,7 +55,7 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def test_an_object_gets_class_score_box_area_and_mask() -> None:
     ball = disc(20, 30, 12)
 
-    (found,) = decide(seen(ball=ball), GREY, RAW)
+    (found,) = objects_in(seen(ball=ball), GREY, RAW)
 
     mask = found.segmentation.mask()
     assert found.class_name == "ball"
@@ -72,21 +73,21 @@ def test_an_object_gets_class_score_box_area_and_mask() -> None:
 
 
 def test_a_prompt_without_a_class_gives_no_label() -> None:
-    assert decide(Evidence((), (), np.zeros((0, 16, 16), np.uint8)), GREY, SNAP) == []
-    assert decide(seen(_snow=disc(32, 32, 20)), GREY, SNAP) == []
+    assert objects_in(AttentionMaps((), (), np.zeros((0, 16, 16), np.uint8)), GREY, SNAP) == []
+    assert objects_in(seen(_snow=disc(32, 32, 20)), GREY, SNAP) == []
 
 
 def test_a_map_that_is_the_same_everywhere_gives_no_label() -> None:
-    assert decide(Evidence(("ball",), (), np.full((1, 16, 16), 90, np.uint8)), GREY, SNAP) == []
+    assert objects_in(AttentionMaps(("ball",), (), np.full((1, 16, 16), 90, np.uint8)), GREY, SNAP) == []
 
 
 def test_words_compete_where_one_lights_up_the_others_object() -> None:
     ball, star = disc(16, 32, 10), disc(47, 32, 10)
     both = seen(ball=ball, star=star)
     leaking = np.maximum(both.maps[1], (both.maps[0] * 0.8).astype(np.uint8))  # "star" sees the ball, too
-    evidence = Evidence(both.classes, (), np.stack([both.maps[0], leaking]))
+    evidence = AttentionMaps(both.classes, (), np.stack([both.maps[0], leaking]))
 
-    found = {i.class_name: i.segmentation.mask() for i in decide(evidence, GREY, RAW)}
+    found = {i.class_name: i.segmentation.mask() for i in objects_in(evidence, GREY, RAW)}
 
     assert overlap(found["ball"], ball) > 0.8
     assert overlap(found["star"], star) > 0.8
@@ -97,15 +98,15 @@ def test_a_background_word_takes_its_pixels_and_gives_no_label() -> None:
     wide = seen(ball=disc(32, 32, 20)).maps[0]
     snow = seen(snow=~ball).maps[0]
 
-    (alone,) = decide(Evidence(("ball",), (), wide[None]), GREY, RAW)
-    (against,) = decide(Evidence(("ball",), ("snow",), np.stack([wide, snow])), GREY, RAW)
+    (alone,) = objects_in(AttentionMaps(("ball",), (), wide[None]), GREY, RAW)
+    (against,) = objects_in(AttentionMaps(("ball",), ("snow",), np.stack([wide, snow])), GREY, RAW)
 
     assert against.area < alone.area
     assert against.class_name == "ball"
 
 
 def test_two_objects_of_one_class_are_two_instances_the_larger_first() -> None:
-    found = decide(seen(ball=disc(14, 14, 9) | disc(46, 46, 13)), GREY, RAW)
+    found = objects_in(seen(ball=disc(14, 14, 9) | disc(46, 46, 13)), GREY, RAW)
 
     assert [i.class_name for i in found] == ["ball", "ball"]
     assert found[0].area > found[1].area
@@ -116,7 +117,7 @@ def test_specks_are_dropped_and_holes_stay() -> None:
     maps[0][disc(30, 30, 20) & ~disc(30, 30, 8)] = 255
     maps[0, 2:4, 60:62] = 255  # 4 of some 1,050 pixels
 
-    (found,) = decide(Evidence(("ring",), (), maps), GREY, RAW)
+    (found,) = objects_in(AttentionMaps(("ring",), (), maps), GREY, RAW)
 
     assert not found.segmentation.mask()[30, 30]
     assert not found.segmentation.mask()[3, 60]
@@ -128,7 +129,7 @@ def test_snapping_finds_the_picture_s_borders() -> None:
     evidence = seen(ball=ball, star=star)
 
     def quality(settings: AttentionLabeling) -> float:
-        found = {i.class_name: i.segmentation.mask() for i in decide(evidence, picture, settings)}
+        found = {i.class_name: i.segmentation.mask() for i in objects_in(evidence, picture, settings)}
         return (overlap(found["ball"], ball) + overlap(found["star"], star)) / 2
 
     assert quality(SNAP) > 0.97
@@ -138,14 +139,14 @@ def test_snapping_finds_the_picture_s_borders() -> None:
 def test_snapping_without_a_border_in_the_picture_stays_near_the_maps() -> None:
     ball = disc(30, 30, 14)
 
-    (found,) = decide(seen(ball=ball), painted((ball, (200, 200, 200))), SNAP)
+    (found,) = objects_in(seen(ball=ball), painted((ball, (200, 200, 200))), SNAP)
 
     assert overlap(found.segmentation.mask(), ball) > 0.5
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 80), (64, 64), (600, 400)])
 def test_masks_have_the_picture_s_size(height: int, width: int) -> None:
-    found = decide(seen(ball=disc(32, 32, 14)), np.zeros((height, width, 3), np.uint8), SNAP)
+    found = objects_in(seen(ball=disc(32, 32, 14)), np.zeros((height, width, 3), np.uint8), SNAP)
 
     assert [i.segmentation.size for i in found] == [(height, width)]
 
@@ -155,7 +156,7 @@ def test_the_same_evidence_gives_the_same_bytes_in_every_thread() -> None:
     evidence, picture = seen(ball=ball), painted((ball, (200, 60, 60)), noise=30.0)
 
     def label(_: int) -> bytes:
-        return dumps_label(Label("0" * 32, tuple(decide(evidence, picture, SNAP))))
+        return dumps_label(Label("0" * 32, tuple(objects_in(evidence, picture, SNAP))))
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(label, range(12)))) == 1
@@ -166,7 +167,7 @@ def test_a_picture_of_512_pixels_takes_a_fraction_of_a_second() -> None:
     evidence, picture = seen(ball=ball), painted((ball, (200, 60, 60)), noise=15.0)
 
     started = time.thread_time()
-    decide(evidence, picture, SNAP)
+    objects_in(evidence, picture, SNAP)
 
     assert time.thread_time() - started < 0.6
 
@@ -181,7 +182,7 @@ def test_an_automatic_threshold_finds_the_border_wherever_the_map_has_it(fade: f
 
     def quality(threshold: float | str) -> float:
         settings = AttentionLabeling.model_validate({"threshold": threshold, "snap": False})
-        (found,) = decide(Evidence(("ball",), (), maps), picture, settings)
+        (found,) = objects_in(AttentionMaps(("ball",), (), maps), picture, settings)
         return overlap(found.segmentation.mask(), ball)
 
     assert quality("auto") > 0.9
@@ -212,7 +213,7 @@ def test_evidence_keeps_its_bytes() -> None:
     first = evidence.dumps()
     time.sleep(2.1)  # zip entries carry times of two seconds
 
-    again = Evidence.loads(first)
+    again = AttentionMaps.loads(first)
 
     assert evidence.dumps() == first == again.dumps()
     assert (again.classes, again.background) == (("ball",), ("snow",))
@@ -222,7 +223,7 @@ def test_evidence_keeps_its_bytes() -> None:
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"not a zip"])
 def test_what_is_no_evidence_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not an evidence file"):
-        Evidence.loads(data)
+        AttentionMaps.loads(data)
 
 
 def test_a_label_file_reads_as_it_was_written() -> None:

@@ -219,7 +219,7 @@ def test_flagged_pictures_are_drawn_kept_and_rejected_and_another_limit_runs_no_
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model is opened")
 
-    monkeypatch.setattr("diffugen_generator.stages.side_labelers.Witnesses.__init__", refuse)
+    monkeypatch.setattr("diffugen_generator.stages.side_labelers.SideLabelers.__init__", refuse)
     greatest = max(line["scores"]["safety"] for line in lines.values())
     assert run(tmp_path, {"safety": {"model": str(folder), "max": greatest}})[0] == 0
     assert {line["reason"] for line in published(tmp_path)[1].values()} == {""}

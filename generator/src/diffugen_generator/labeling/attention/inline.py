@@ -21,7 +21,7 @@ from diffugen_generator.labeling.attention.posthoc import weights_of
 from diffugen_generator.labeling.attention.refinement import ranged, refined
 from diffugen_generator.labeling.attention.summing import Summed, summing
 from diffugen_generator.labeling.attention.word_maps import evidence_of, token_columns
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 
@@ -33,7 +33,7 @@ class InlineAttention:
         self._components = components
         self._vocabulary = vocabulary
         self._own_level = min(weights_of(components.unet)) if refine else None
-        self.evidence: dict[int, Evidence] = {}
+        self.evidence: dict[int, AttentionMaps] = {}
         """By the orders' places in the call."""
 
     @contextmanager

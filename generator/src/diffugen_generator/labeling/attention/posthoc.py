@@ -24,7 +24,7 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.labeling.attention.capture import Captured, capturing, sizes_of
 from diffugen_generator.labeling.attention.refinement import ranged, refined
 from diffugen_generator.labeling.attention.word_maps import evidence_of, mention_columns
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
@@ -63,7 +63,7 @@ class PosthocAttention:
         self._forward: Any = DDPMScheduler.from_config(components.scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
 
     @torch.inference_mode()
-    def look(self, seen: Sequence[LabelInput], *, batch: int | None = None) -> list[Evidence]:
+    def look(self, seen: Sequence[LabelInput], *, batch: int | None = None) -> list[AttentionMaps]:
         """Return the evidence in images of one size; with `batch`, short lists are padded to that many.
 
         Images whose prompts take more windows of the text encoder are looked at apart.
@@ -71,12 +71,12 @@ class PosthocAttention:
         alike: dict[int, list[int]] = {}
         for place, each in enumerate(seen):
             alike.setdefault(self._texts.windows(unweighted(each.prompt)), []).append(place)
-        found: dict[int, Evidence] = {}
+        found: dict[int, AttentionMaps] = {}
         for places in alike.values():
             found.update(zip(places, self._look_alike([seen[place] for place in places], batch), strict=True))
         return [found[place] for place in range(len(seen))]
 
-    def _look_alike(self, seen: Sequence[LabelInput], batch: int | None) -> list[Evidence]:
+    def _look_alike(self, seen: Sequence[LabelInput], batch: int | None) -> list[AttentionMaps]:
         """Look at images whose prompts take equally many windows."""
         padded = [*seen, *[seen[-1]] * (max(batch or 0, len(seen)) - len(seen))]
         parts = self._components

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from diffugen_generator.diffusion.tokens import TokenizedPrompt
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Mention, Vocabulary, tokens_of
 
 
@@ -48,7 +48,7 @@ def token_columns(
     return columns, groups
 
 
-def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor) -> Evidence:
+def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor) -> AttentionMaps:
     """Join the maps [mentions, h, w] in 0..1 of each word's mentions by their greatest value."""
     classes = tuple(name for name in vocabulary.classes if any(m.name == name and not m.background for m in named))
     background = tuple(word for word in vocabulary.background if any(m.name == word and m.background for m in named))
@@ -58,4 +58,4 @@ def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Te
         for name in names
     ]
     levels = torch.stack(joined) if joined else maps[:0]
-    return Evidence(classes, background, levels.mul(255).round().to(torch.uint8).numpy())
+    return AttentionMaps(classes, background, levels.mul(255).round().to(torch.uint8).numpy())

@@ -8,12 +8,12 @@ trained on borders.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from diffugen_generator.labeling.decide.from_detections import overlaps
-from diffugen_generator.samples.labels import Instance
+from diffugen_generator.samples.labels import Instance, MarkedInstance
 
 ATTENTION, DETECTOR = "attention", "detector"
 
@@ -25,21 +25,9 @@ OTHER_CLASS = "ClassDiffers"
 """The other overlaps it well enough, and calls it something else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """An object that only one labeller stands for: kept in the label file and not published."""
-
-    by: str
-    """`ATTENTION` or `DETECTOR`."""
-    instance: Instance
-    reason: str
-    overlap: float
-    """Intersection over union with the other labeller's best match: of its class, or of any where the class differs."""
-
-
 def agree(
     attention: Sequence[Instance], detector: Sequence[Instance], least: float
-) -> tuple[list[Instance], list[Marked]]:
+) -> tuple[list[Instance], list[MarkedInstance]]:
     """Return the objects that stand, with the detector's masks, and those that are marked.
 
     Objects are matched one to one, the best overlap first, within a class; a match stands from `least`
@@ -93,9 +81,9 @@ def _marked(
     overlap: np.ndarray[tuple[int], np.dtype[np.float64]],
     same: np.ndarray[tuple[int], np.dtype[np.bool_]],
     least: float,
-) -> Marked:
+) -> MarkedInstance:
     alike = float(overlap[same].max(initial=0.0))
     unlike = float(overlap[~same].max(initial=0.0))
     if unlike > alike and unlike >= max(least, 1e-9):
-        return Marked(by, instance, OTHER_CLASS, unlike)
-    return Marked(by, instance, POOR_OVERLAP if alike > 0 else UNSEEN, alike)
+        return MarkedInstance(instance, by, OTHER_CLASS, unlike)
+    return MarkedInstance(instance, by, POOR_OVERLAP if alike > 0 else UNSEEN, alike)

@@ -17,14 +17,14 @@ from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import plain
 from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
 from diffugen_generator.failures import BadShard
-from diffugen_generator.labeling.decide.agreement import Marked, agree
+from diffugen_generator.labeling.decide.agreement import agree
 from diffugen_generator.labeling.decide.from_attention import Decision, decision_of
 from diffugen_generator.labeling.decide.from_detections import choose
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.labeling.evidence.image_statistics import looks_of
+from diffugen_generator.labeling.evidence.image_statistics import statistics_of
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
-from diffugen_generator.labeling.labeler import Witness
+from diffugen_generator.labeling.labeler import Evidence
 from diffugen_generator.samples.labels import Instance, Label, MarkedInstance
 from diffugen_generator.samples.shards import ShardHeader
 
@@ -35,20 +35,20 @@ T = TypeVar("T")
 class Findings:
     """The evidence in one picture; what no labeller was asked for is absent."""
 
-    attention: Evidence | None = None
+    attention: AttentionMaps | None = None
     detections: Detections | None = None
     clip: Fit | None = None
     safety: Margin | None = None
 
-    def files(self, header: ShardHeader) -> dict[str, Witness]:
+    def files(self, header: ShardHeader) -> dict[str, Evidence]:
         """Return what there is, by the evidence id that it is kept under."""
         found = {
             header.evidence_id: self.attention,
-            header.witnesses.get(DETECTOR, ""): self.detections,
-            header.witnesses.get(CLIP, ""): self.clip,
-            header.witnesses.get(SAFETY, ""): self.safety,
+            header.side_evidence_ids.get(DETECTOR, ""): self.detections,
+            header.side_evidence_ids.get(CLIP, ""): self.clip,
+            header.side_evidence_ids.get(SAFETY, ""): self.safety,
         }
-        return {key: witness for key, witness in found.items() if key and witness is not None}
+        return {key: evidence for key, evidence in found.items() if key and evidence is not None}
 
     @classmethod
     def read(cls, header: ShardHeader, read: Callable[[str], bytes | None]) -> Findings:
@@ -56,9 +56,9 @@ class Findings:
 
         Raises `BadShard` where a file is none of ours, and what `read` raises.
         """
-        ids = header.witnesses
+        ids = header.side_evidence_ids
         return cls(
-            attention=_loaded(Evidence.loads, header.evidence_id, read),
+            attention=_loaded(AttentionMaps.loads, header.evidence_id, read),
             detections=_loaded(Detections.loads, ids.get(DETECTOR, ""), read),
             clip=_loaded(Fit.loads, ids.get(CLIP, ""), read),
             safety=_loaded(Margin.loads, ids.get(SAFETY, ""), read),
@@ -67,7 +67,7 @@ class Findings:
 
 def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, header: ShardHeader) -> Label:
     """Decide the label of a sample whose picture [height, width, 3] is `picture`."""
-    looks = looks_of(picture)
+    statistics = statistics_of(picture)
     told = {CLIP: findings.clip, SAFETY: findings.safety}
     scores = {kind: score.value for kind, score in told.items() if score is not None}
     attended = None
@@ -75,13 +75,19 @@ def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, hea
         attended = decision_of(findings.attention, picture, header.attention)
     instances, marked = _objects(sample, findings, header, attended)
     ignored = tuple(attended.ignored) if attended is not None else ()
-    kept = tuple(MarkedInstance(each.instance, each.by, each.reason, each.overlap) for each in marked)
-    return Label(sample.id, tuple(instances), marked=kept, looks=looks.row(), scores=scores, ignored=ignored)
+    return Label(
+        sample.id,
+        tuple(instances),
+        marked=tuple(marked),
+        statistics=statistics.row(),
+        scores=scores,
+        ignored=ignored,
+    )
 
 
 def _objects(
     sample: Sample, findings: Findings, header: ShardHeader, decided: Decision | None
-) -> tuple[list[Instance], list[Marked]]:
+) -> tuple[list[Instance], list[MarkedInstance]]:
     attended = None if decided is None else decided.instances
     detected = None
     if header.detector is not None and findings.detections is not None:

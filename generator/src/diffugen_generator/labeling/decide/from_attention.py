@@ -20,7 +20,7 @@ from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_generator.labeling.decide.instances import instances_of
 from diffugen_generator.labeling.decide.snapping import snapped
 from diffugen_generator.labeling.decide.thresholds import thresholds_of
-from diffugen_generator.labeling.evidence.attention_maps import Evidence
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.samples.labels import Instance, Region, Rle
 
 BELOW, ABOVE = 0.25, 0.3
@@ -44,12 +44,7 @@ class Decision:
     """For each class the pixels that are neither its objects nor background, where `ignoreBand` asks for them."""
 
 
-def decide(evidence: Evidence, image: NDArray[np.uint8], settings: AttentionLabeling) -> list[Instance]:
-    """Return the objects of a picture, class by class, the largest first; arguments as `decision_of`."""
-    return decision_of(evidence, image, settings).instances
-
-
-def decision_of(evidence: Evidence, image: NDArray[np.uint8], settings: AttentionLabeling) -> Decision:
+def decision_of(evidence: AttentionMaps, image: NDArray[np.uint8], settings: AttentionLabeling) -> Decision:
     """Return the objects of a picture, and what is to be ignored in it.
 
     Args:
@@ -61,18 +56,19 @@ def decision_of(evidence: Evidence, image: NDArray[np.uint8], settings: Attentio
     if not evidence.classes:
         return Decision([], [])
     maps = enlarged(evidence.maps, image.shape[0], image.shape[1])  # [words, height, width] in 0..1
-    owners = owners_of(maps, len(evidence.classes), image, settings)
+    found = thresholds(maps, len(evidence.classes), image, settings)  # [classes]
+    owners = owners_of(maps, found, image, snap=settings.snap)
     instances = instances_of(owners, maps, evidence.classes)
-    return Decision(instances, ignored_of(owners, maps, evidence.classes, image, settings))
+    return Decision(instances, ignored_of(owners, maps, evidence.classes, found, settings.ignore_band))
 
 
-def present(evidence: Evidence, settings: AttentionLabeling) -> Evidence:
+def present(evidence: AttentionMaps, settings: AttentionLabeling) -> AttentionMaps:
     """Return the evidence without the classes that are not present enough; their words do not compete, either."""
     if settings.min_presence is None or not evidence.presence:
         return evidence
     kept = [index for index, share in enumerate(evidence.presence) if share >= settings.min_presence]
     rows = [*kept, *range(len(evidence.classes), len(evidence.maps))]
-    return Evidence(
+    return AttentionMaps(
         tuple(evidence.classes[index] for index in kept),
         evidence.background,
         evidence.maps[rows],
@@ -81,20 +77,23 @@ def present(evidence: Evidence, settings: AttentionLabeling) -> Evidence:
 
 
 def owners_of(
-    maps: NDArray[np.float32], classes: int, image: NDArray[np.uint8], settings: AttentionLabeling
+    maps: NDArray[np.float32], threshold: NDArray[np.float64], image: NDArray[np.uint8], *, snap: bool
 ) -> NDArray[np.int32]:
     """Return the index of the class that owns each pixel, or `NOTHING`: [height, width].
 
-    `maps` [words, height, width] are in 0..1, the first `classes` of them those of classes, the others
-    background.
+    Args:
+        maps: [words, height, width] in 0..1, the classes' maps first, then those of background words.
+        threshold: [classes], in 0..1.
+        image: [height, width, 3] sRGB.
+        snap: whether uncertain pixels go where the image's colors say.
     """
+    classes = len(threshold)
     winner = maps[:classes].argmax(axis=0)
     value = maps[:classes].max(axis=0)
-    threshold = thresholds(maps, classes, image, settings)  # [classes]
     behind = maps[classes:].max(axis=0, initial=0.0)
     certain = value >= np.minimum(MOST, threshold + ABOVE).astype(np.float32)[winner]
     likely = (value >= threshold.astype(np.float32)[winner]) & (certain | (value >= behind))
-    if not settings.snap:
+    if not snap:
         return np.where(likely, winner, NOTHING).astype(np.int32)
     uncertain = (value >= np.maximum(LEAST, threshold - BELOW).astype(np.float32)[winner]) & ~certain
     owners = np.full(value.shape, NOTHING, np.int32)
@@ -112,7 +111,7 @@ def owners_of(
 def thresholds(
     maps: NDArray[np.float32], classes: int, image: NDArray[np.uint8], settings: AttentionLabeling
 ) -> NDArray[np.float64]:
-    """Return the threshold of each class [classes]; arguments as `owners_of`."""
+    """Return the threshold of each class: [classes]. The first `classes` of `maps` are those of classes."""
     if settings.threshold == "auto":
         return thresholds_of(maps[:classes], maps[:classes].argmax(axis=0), image).astype(np.float64)
     return np.full(classes, settings.threshold)
@@ -122,17 +121,17 @@ def ignored_of(
     owners: NDArray[np.int32],
     maps: NDArray[np.float32],
     classes: Sequence[str],
-    image: NDArray[np.uint8],
-    settings: AttentionLabeling,
+    threshold: NDArray[np.float64],
+    band: float,
 ) -> list[Region]:
-    """Return, class by class, the pixels of no object in the band below the threshold (Dataset Diffusion's 255)."""
-    if not settings.ignore_band:
+    """Return, class by class, the pixels of no object at most `band` below the threshold (Dataset Diffusion's 255)."""
+    if not band:
         return []
     count = len(classes)
     winner, value = maps[:count].argmax(axis=0), maps[:count].max(axis=0)
-    bottom = thresholds(maps, count, image, settings)[winner] - settings.ignore_band
-    band = (owners == NOTHING) & (value >= bottom) & (value >= maps[count:].max(axis=0, initial=0.0))
-    regions = [(name, band & (winner == index)) for index, name in enumerate(classes)]
+    bottom = threshold[winner] - band
+    uncertain = (owners == NOTHING) & (value >= bottom) & (value >= maps[count:].max(axis=0, initial=0.0))
+    regions = [(name, uncertain & (winner == index)) for index, name in enumerate(classes)]
     return [Region(name, Rle.of(mask)) for name, mask in regions if mask.any()]
 
 

@@ -13,16 +13,16 @@ from diffugen_api.prompt_weights import plain
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.scores import Fit
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import Judge
+from diffugen_generator.models.side_models import SideModel
 
 
 class Clip:
     """A CLIP model on one device. Of a long prompt it reads the beginning: as many tokens as it has positions."""
 
-    def __init__(self, judge: Judge, device: torch.device) -> None:
+    def __init__(self, side_model: SideModel, device: torch.device) -> None:
         """Load the model; raise `SpecError` where it cannot be."""
-        self._model = load_model(AutoModel, judge, device)
-        self._processor = load_part(AutoProcessor, judge)
+        self._model = load_model(AutoModel, side_model, device)
+        self._processor = load_part(AutoProcessor, side_model)
         self._longest = int(self._model.config.text_config.max_position_embeddings)
         self._device = device
 

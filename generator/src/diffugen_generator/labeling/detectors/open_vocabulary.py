@@ -18,7 +18,7 @@ from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.detections import MOST, Detections
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import Judge
+from diffugen_generator.models.side_models import SideModel
 
 GROUNDING = ("grounding-dino", "mm-grounding-dino")
 """Families that read all words as one text."""
@@ -27,7 +27,7 @@ GROUNDING = ("grounding-dino", "mm-grounding-dino")
 class OpenVocabulary:
     """A box finder and a mask maker on one device."""
 
-    def __init__(self, boxes: Judge, masks: Judge, words: Sequence[str], device: torch.device) -> None:
+    def __init__(self, boxes: SideModel, masks: SideModel, words: Sequence[str], device: torch.device) -> None:
         """Load both models, to look for `words`; raise `SpecError` where one cannot be."""
         self._finder = load_model(AutoModelForZeroShotObjectDetection, boxes, device)
         self._finder_processor = load_part(AutoProcessor, boxes)

@@ -11,13 +11,16 @@ from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
 from diffugen_generator.labeling.labeler import Labeler
-from diffugen_generator.models.side_models import Judge
+from diffugen_generator.models.side_models import SideModel
 
 
 def open_detector(
-    settings: DetectorLabeling, judges: Mapping[str, Judge], classes: Sequence[ObjectClass], device: torch.device
+    settings: DetectorLabeling,
+    side_models: Mapping[str, SideModel],
+    classes: Sequence[ObjectClass],
+    device: torch.device,
 ) -> Labeler[Detections]:
-    """Load the detector that `settings` ask for; `judges` are its models.
+    """Load the detector that `settings` ask for; `side_models` are its models.
 
     Raises `SpecError` with reason `MissingExtra` where its library is not installed, and `UnsupportedModel` where its
     files cannot be loaded.
@@ -25,25 +28,25 @@ def open_detector(
     if settings.type == "yolo":
         from diffugen_generator.labeling.detectors.yolo import Yolo  # noqa: PLC0415 - an extra, under the AGPL
 
-        return Yolo(judges[DETECTOR], device)
+        return Yolo(side_models[DETECTOR], device)
     if settings.type == "open-vocabulary":
         from diffugen_generator.labeling.detectors.open_vocabulary import OpenVocabulary  # noqa: PLC0415
 
-        return OpenVocabulary(judges[DETECTOR], judges[MASKS], sorted(detector_words(classes)), device)
+        return OpenVocabulary(side_models[DETECTOR], side_models[MASKS], sorted(detector_words(classes)), device)
     from diffugen_generator.labeling.detectors.segmenter import Segmenter  # noqa: PLC0415
 
-    return Segmenter(judges[DETECTOR], device)
+    return Segmenter(side_models[DETECTOR], device)
 
 
-def open_clip(judge: Judge, device: torch.device) -> Labeler[Fit]:
+def open_clip(side_model: SideModel, device: torch.device) -> Labeler[Fit]:
     """Load a CLIP model; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
     from diffugen_generator.labeling.detectors.clip import Clip  # noqa: PLC0415
 
-    return Clip(judge, device)
+    return Clip(side_model, device)
 
 
-def open_safety_checker(judge: Judge, device: torch.device) -> Labeler[Margin]:
+def open_safety_checker(side_model: SideModel, device: torch.device) -> Labeler[Margin]:
     """Load a safety checker; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
     from diffugen_generator.labeling.detectors.safety import SafetyChecker  # noqa: PLC0415
 
-    return SafetyChecker(judge, device)
+    return SafetyChecker(side_model, device)

@@ -20,7 +20,7 @@ from transformers import CLIPImageProcessor
 from diffugen_generator.labeling.detectors.loading import load_model, load_part, unsupported
 from diffugen_generator.labeling.evidence.scores import Margin
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import Judge
+from diffugen_generator.models.side_models import SideModel
 
 _DIGITS = 3
 """Decimals to which diffusers rounds what it compares with 0."""
@@ -31,15 +31,15 @@ _STRICTER = np.float32(0.01)
 class SafetyChecker:
     """A safety checker on one device."""
 
-    def __init__(self, judge: Judge, device: torch.device) -> None:
+    def __init__(self, side_model: SideModel, device: torch.device) -> None:
         """Load the checker; raise `SpecError` where it cannot be."""
-        self._model = load_model(StableDiffusionSafetyChecker, judge, device)
-        self._processor = load_part(CLIPImageProcessor, judge)
+        self._model = load_model(StableDiffusionSafetyChecker, side_model, device)
+        self._processor = load_part(CLIPImageProcessor, side_model)
         self._device = device
         side = self._model.config.vision_config.image_size
         if (made := dict(self._processor.crop_size)) != {"height": side, "width": side}:
             raise unsupported(
-                judge,
+                side_model,
                 f"its preprocessor makes pictures of {made['width']}x{made['height']}, and it takes {side}x{side}",
             )
 

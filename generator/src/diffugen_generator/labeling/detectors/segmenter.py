@@ -20,7 +20,7 @@ from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
 from diffugen_generator.labeling.detectors.loading import load_model, load_part
 from diffugen_generator.labeling.evidence.detections import MOST, Detections
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import Judge
+from diffugen_generator.models.side_models import SideModel
 
 SIGMOID = ("rf_detr",)
 """Families with a sigmoid for each class."""
@@ -29,12 +29,12 @@ SIGMOID = ("rf_detr",)
 class Segmenter:
     """An instance segmenter on one device."""
 
-    def __init__(self, judge: Judge, device: torch.device) -> None:
+    def __init__(self, side_model: SideModel, device: torch.device) -> None:
         """Load the model; raise `SpecError` where it cannot be."""
-        self._sigmoid = judge.family in SIGMOID
+        self._sigmoid = side_model.family in SIGMOID
         auto = AutoModelForInstanceSegmentation if self._sigmoid else AutoModelForUniversalSegmentation
-        self._model = load_model(auto, judge, device)
-        self._processor = load_part(AutoImageProcessor, judge)
+        self._model = load_model(auto, side_model, device)
+        self._processor = load_part(AutoImageProcessor, side_model)
         self._names = {int(number): str(name) for number, name in self._model.config.id2label.items()}
         self._device = device
 

@@ -22,7 +22,7 @@ from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
 from diffugen_generator.labeling.evidence.detections import MOST, Detections
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import Judge
+from diffugen_generator.models.side_models import SideModel
 
 QUIET = {
     "ULTRALYTICS_SAFE_LOAD": "1",  # torch.load with weights_only and a list of allowed classes
@@ -39,14 +39,14 @@ SUPPRESSED = 0.95
 class Yolo:
     """An Ultralytics segmentation model on one device."""
 
-    def __init__(self, judge: Judge, device: torch.device) -> None:
+    def __init__(self, side_model: SideModel, device: torch.device) -> None:
         """Load the model; raise `SpecError` where it cannot be, or where the extra `yolo` is not installed."""
         library = import_ultralytics()
         try:
-            self._model = library.YOLO(str(judge.path), task="segment")
+            self._model = library.YOLO(str(side_model.path), task="segment")
         except Exception as error:  # ultralytics has no errors of its own
             why = " ".join(str(error).split())[:300]
-            raise SpecError("UnsupportedModel", f"the model {judge.uri} cannot be loaded: {why}") from error
+            raise SpecError("UnsupportedModel", f"the model {side_model.uri} cannot be loaded: {why}") from error
         self._device = device
 
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:

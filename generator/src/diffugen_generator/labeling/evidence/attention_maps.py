@@ -13,7 +13,7 @@ from diffugen_generator.labeling.evidence.npz import arrays_in
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class AttentionMaps:
     """Attention maps of one picture, classes first, then background words."""
 
     classes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Evidence:
         return stream.getvalue()
 
     @classmethod
-    def loads(cls, data: bytes) -> Evidence:
+    def loads(cls, data: bytes) -> AttentionMaps:
         """Read an npz file; raise `ValueError` where it is none of ours."""
         with arrays_in(data, "an evidence file") as arrays:
             classes = tuple(str(name) for name in arrays["classes"])

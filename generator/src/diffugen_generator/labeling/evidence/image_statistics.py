@@ -1,8 +1,8 @@
-"""How a picture looks, told from its pixels alone: whether it is blank, and what is alike to it. Without torch.
+"""Statistics of an image's pixels: how much they vary, and a perceptual hash. Without torch.
 
-The hash is pHash as ImageHash has it (https://github.com/JohannesBuchner/imagehash): the signs of the 8x8 lowest
-frequencies of the picture's brightness at 32x32, against their median. It is written out here, since the light image
-that plan and publish run in has no SciPy; the tests hold it against the library.
+The hash is pHash as ImageHash computes it (https://github.com/JohannesBuchner/imagehash): the signs of the 8x8 lowest
+frequencies of the image's brightness at 32x32, relative to their median. It is written here because the container
+image of plan and publish has no SciPy. The tests compare it with the library.
 """
 
 from __future__ import annotations
@@ -16,39 +16,34 @@ from numpy.typing import NDArray
 from PIL import Image
 
 BLANK = 1.0
-"""Deviation, of 255, below which a picture is blank: one colour, but for rounding."""
+"""Deviation, of 255, below which an image is blank: one color, apart from rounding."""
 
 _SIDE, _LOWEST = 32, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What is kept of a picture's looks."""
+class ImageStatistics:
+    """The statistics of one image that its label file keeps."""
 
     deviation: float
-    """The greatest standard deviation of its three channels, in 0..127.5."""
+    """The greatest standard deviation of the three channels, in 0..127.5."""
     hash: str
-    """Its perceptual hash: 16 hex digits."""
-
-    @property
-    def blank(self) -> bool:
-        """Whether there is nothing in the picture, as where a safety filter blackened it."""
-        return self.deviation < BLANK
+    """The perceptual hash: 16 hex digits."""
 
     def row(self) -> dict[str, Any]:
         """Return it as JSON data."""
         return {"deviation": round(self.deviation, 2), "hash": self.hash}
 
 
-def looks_of(picture: NDArray[np.uint8]) -> Looks:
-    """Return the looks of `picture` [height, width, 3] sRGB."""
-    deviation = max(float(picture[..., channel].std()) for channel in range(picture.shape[2]))
-    grey = Image.fromarray(picture).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+def statistics_of(image: NDArray[np.uint8]) -> ImageStatistics:
+    """Return the statistics of `image` [height, width, 3] sRGB."""
+    deviation = max(float(image[..., channel].std()) for channel in range(image.shape[2]))
+    grey = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     basis = _cosines()
     spectrum = basis @ np.asarray(grey, np.float64) @ basis.T
     lowest = spectrum[:_LOWEST, :_LOWEST]
     bits = (lowest > np.median(lowest)).ravel()
-    return Looks(deviation, f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}")
+    return ImageStatistics(deviation, f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}")
 
 
 @cache
