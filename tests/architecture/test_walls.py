@@ -67,6 +67,17 @@ def test_the_sources_as_they_are_keep_every_contract(copy: Path) -> None:
             "Generator: commands and worker, then steps, then models and labels, then the store",
         ),
         (f"{GENERATOR}/planning/in_no_layer.py", "", "Generator: the plan looks up what is held and writes shards"),
+        (
+            f"{GENERATOR}/publishing/formats/coco.py",
+            "import diffugen_generator.publishing.formats.yolo",
+            "Generator: each file of publishing/formats is one format, and knows no other",
+        ),
+        (f"{GENERATOR}/quality/in_no_layer.py", "", "Generator: verdicts and duplicates know no store"),
+        (
+            f"{GENERATOR}/labeling/decide/in_no_layer.py",
+            "",
+            "Generator: the label of an image over the decisions it is made of",
+        ),
         (f"{OPERATOR}/in_no_layer.py", "", "Operator: the process, the shell, the policy, the builders"),
         (
             f"{OPERATOR}/policy/suspension.py",
