@@ -15,8 +15,8 @@ from benchmarks.labels.drawing import MODEL, Drawn
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.from_attention import decision_of

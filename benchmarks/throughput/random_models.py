@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.families.folder import ModelFolder
 
 WINDOW = 77
 """Tokens that the text encoder reads at once."""

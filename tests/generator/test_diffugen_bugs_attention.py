@@ -10,17 +10,16 @@ from diffusers.models.attention_processor import AttnProcessor
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
-from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.inline import InlineAttention
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import ModelFolder
 from generator.training import scenes
 from tests.generator.made import objects_in
 
@@ -97,7 +96,7 @@ def test_bug_5_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_m
         for prompt in (scenes.full_caption(words), scenes.full_caption(words).replace(kind, other)):
             seen = LabelInput(drawn.images[index], prompt, index)
             (evidence,) = posthoc.look([seen])
-            (shares,) = check.of(list(encode_images(components, [seen.image])), [prompt], [index])
+            (shares,) = check.of(list(components.encode_images([seen.image])), [prompt], [index])
             asked = AttentionMaps(evidence.classes, evidence.background, evidence.maps, shares)
             labels.append(bool(objects_in(asked, seen.image, AttentionLabeling(min_presence=0.05))))
 

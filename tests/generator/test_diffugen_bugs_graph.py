@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.stages.model_session import ENV_THREADS

@@ -18,15 +18,17 @@ from safetensors.torch import save_file
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, embeddings_of
-from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import UnknownDevice
-from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import Components, load
+from diffugen_generator.models.model_folder import resolve
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from tests.generator import graphs
+from tests.generator.drawers import ImageDrawer
 from tests.generator.made import an_order, planned_shards, spec_data
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +37,7 @@ SETTINGS = DrawingSettings(width=64, height=64, steps=2, guidance=3.0)
 
 
 def networks(components: Components) -> list[Any]:
-    return [components.unet, components.vae, components.text_encoder]
+    return [components.unet, components.vae, components.encoders[0].network]
 
 
 def test_bug_14_the_model_stays_where_it_was_put_whole_and_unsliced(
@@ -45,7 +47,7 @@ def test_bug_14_the_model_stays_where_it_was_put_whole_and_unsliced(
     moves: list[Any] = []
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *given, **_: (moves.append(given), self)[1])
 
-    Drawer(components, TextStates(components)).draw([DrawRequest("a red ball", 1)], SETTINGS)
+    ImageDrawer(components, TextStates(components)).draw([DrawRequest("a red ball", 1)], SETTINGS)
 
     assert not moves
     for network in networks(components):
@@ -63,7 +65,9 @@ def test_bug_14_noise_comes_from_the_cpu_wherever_the_model_is(
     monkeypatch.setattr(torch, "Generator", lambda device: (made.append(device), generator(device))[1])
     components = load(tiny_model, CPU)
 
-    Drawer(components, TextStates(components)).draw([DrawRequest("a red ball", 1), DrawRequest("a star", 2)], SETTINGS)
+    ImageDrawer(components, TextStates(components)).draw(
+        [DrawRequest("a red ball", 1), DrawRequest("a star", 2)], SETTINGS
+    )
 
     assert set(made) == {"cpu"}
 

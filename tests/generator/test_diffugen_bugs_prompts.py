@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from diffugen_api.prompt_weights import read
-from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import Components, load
+from tests.generator.drawers import ImageDrawer
 
 UNLIKED = "(red ball, blue star:1.4), traffic light, snow, " * 8 + "a ball"
 """Over a hundred words; the model's window has eighteen."""
@@ -46,7 +47,7 @@ def test_bug_1_both_syntaxes_weigh_alike(components: Components) -> None:
 def test_bug_2_a_negative_prompt_beyond_the_window_is_read_to_its_end(components: Components) -> None:
     negative = read(UNLIKED)
     tokens = components.tokenizer.read(negative)
-    drawer = Drawer(components, TextStates(components))
+    drawer = ImageDrawer(components, TextStates(components))
     order = DrawRequest("a red ball", 7)
 
     whole, without_its_end = (

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from diffugen_api.contract import ExitCode
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.failures import DeviceFailed, UnknownDevice
-from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
 
 
 @pytest.mark.parametrize("name", ["bogus", "cuda:99", "meta", ""])
@@ -54,7 +54,7 @@ def test_a_gpu_that_was_given_and_is_not_seen_is_told(
 def test_memory_that_was_freed_is_there_for_the_next_operation() -> None:
     program = """
 import resource, sys, torch
-from diffugen_generator.diffusion.components import load
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.diffusion.devices import keep_freed_memory
 from diffugen_generator.models.model_folder import resolve
 if sys.argv[1] == "kept":

@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import Scheduler
-from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import Components, load
+from diffugen_generator.models.model_folder import resolve
+from tests.generator.drawers import ImageDrawer
 
 SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative="a star")
 REQUESTS = [
@@ -31,9 +33,9 @@ REQUESTS = [
 ]
 
 
-def drawer_of(model: ModelFolder, scheduler: str | None = None) -> Drawer:
+def drawer_of(model: ModelFolder, scheduler: str | None = None) -> ImageDrawer:
     components = load(model, torch.device("cpu"), scheduler)
-    return Drawer(components, TextStates(components))
+    return ImageDrawer(components, TextStates(components))
 
 
 def apart(some: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]]) -> int:
@@ -42,12 +44,12 @@ def apart(some: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
-def drawer(tiny_model: ModelFolder) -> Drawer:
+def drawer(tiny_model: ModelFolder) -> ImageDrawer:
     return drawer_of(tiny_model)
 
 
 @pytest.fixture(scope="module")
-def drawn(drawer: Drawer) -> list[NDArray[np.uint8]]:
+def drawn(drawer: ImageDrawer) -> list[NDArray[np.uint8]]:
     return drawer.draw(REQUESTS, SETTINGS)
 
 
@@ -56,7 +58,7 @@ def test_images_differ_by_prompt_and_by_seed(drawn: list[NDArray[np.uint8]]) -> 
     assert all(apart([drawn[i]], [drawn[j]]) > 20 for i in range(4) for j in range(i))
 
 
-def test_a_image_does_not_depend_on_its_batch(drawer: Drawer, drawn: list[NDArray[np.uint8]]) -> None:
+def test_a_image_does_not_depend_on_its_batch(drawer: ImageDrawer, drawn: list[NDArray[np.uint8]]) -> None:
     alone = [drawer.draw([order], SETTINGS)[0] for order in REQUESTS]
     backwards = drawer.draw(REQUESTS[::-1], SETTINGS)[::-1]
     padded = drawer.draw(REQUESTS[:3], SETTINGS, batch=5)
@@ -85,7 +87,7 @@ def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, dra
 LONG = "a red ball and a blue star on snow " * 4
 
 
-def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: Drawer) -> None:
+def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: ImageDrawer) -> None:
     orders = [DrawRequest("a ball", 1), DrawRequest(LONG, 2), DrawRequest("a star", 3), DrawRequest(LONG * 2, 4)]
 
     together = drawer.draw(orders, SETTINGS, batch=3)
@@ -93,7 +95,7 @@ def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: 
     assert apart(together, [drawer.draw([order], SETTINGS)[0] for order in orders]) <= 2
 
 
-def test_words_beyond_the_first_window_are_read(drawer: Drawer) -> None:
+def test_words_beyond_the_first_window_are_read(drawer: ImageDrawer) -> None:
     negative = replace(SETTINGS, negative=LONG)
 
     assert (
@@ -112,14 +114,14 @@ def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder)
     assert torch.equal(states[0], torch.cat([texts.of(["a ball"])[0], texts.of([""])[0]]))
 
 
-def test_guidance_of_one_reads_no_negative_text(drawer: Drawer) -> None:
+def test_guidance_of_one_reads_no_negative_text(drawer: ImageDrawer) -> None:
     plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
     ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
 
     assert apart(drawer.draw(REQUESTS[:1], plain), drawer.draw(REQUESTS[:1], ignored)) == 0
 
 
-def test_sizes_need_not_be_square(drawer: Drawer) -> None:
+def test_sizes_need_not_be_square(drawer: ImageDrawer) -> None:
     (image,) = drawer.draw(REQUESTS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
 
     assert image.shape == (72, 96, 3)
@@ -225,8 +227,8 @@ def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monke
     components: Components = load(tiny_model, torch.device("cpu"))
     texts = TextStates(components)
     encoded: list[str] = []
-    encode = texts._encode
-    monkeypatch.setattr(texts, "_encode", lambda new: (encoded.extend(new), encode(new))[1])
+    encode = Components.encode
+    monkeypatch.setattr(Components, "encode", lambda self, new: (encoded.extend(new), encode(self, new))[1])
 
     states = texts.of(["a ball", "a star", "a ball"])
     texts.of(["a star"])

@@ -13,11 +13,13 @@ from diffusers import DiffusionPipeline
 
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Piece
-from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
+from diffugen_generator.models.model_folder import resolve
 from diffugen_generator.stages.session_cache import SessionCache
+from tests.generator.drawers import ImageDrawer
 from tests.generator.made import an_order
 from tests.generator.pipelines import SHAPES, write_shape
 
@@ -36,9 +38,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {shape: write_shape(top / shape, shape) for shape in SHAPES}
 
 
-def drawer_of(model: ModelFolder) -> Drawer:
+def drawer_of(model: ModelFolder) -> ImageDrawer:
     components = load(model, CPU)
-    return Drawer(components, TextStates(components))
+    return ImageDrawer(components, TextStates(components))
 
 
 def our_latents(folder: Path, orders: list[DrawRequest], settings: DrawingSettings) -> torch.Tensor:
@@ -141,7 +143,7 @@ def test_numbers_are_of_the_type_that_was_asked_for(folders: dict[str, Path], dt
     wanted = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
 
     components = load(model, CPU, dtype=dtype)
-    (image,) = Drawer(components, TextStates(components)).draw(REQUESTS[:1], SETTINGS)
+    (image,) = ImageDrawer(components, TextStates(components)).draw(REQUESTS[:1], SETTINGS)
 
     assert {network.dtype for network in (components.unet, *(each.network for each in components.encoders))} == {wanted}
     assert components.vae.dtype == (torch.float32 if dtype == "float16" else wanted)  # it overflows in fp16

@@ -11,10 +11,11 @@ from compel import Compel, SplitLongTextMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffugen_api.prompt_weights import read
-from diffugen_generator.diffusion.components import Components, load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import Components, load
+from tests.generator.drawers import ImageDrawer
 
 SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0)
 
@@ -104,7 +105,7 @@ def test_a_model_that_masks_its_padding_keeps_doing_so(components: Components) -
 
 def test_weights_change_the_image_and_not_their_neighbours(tiny_model: ModelFolder) -> None:
     parts = load(tiny_model, torch.device("cpu"))
-    drawer = Drawer(parts, TextStates(parts))
+    drawer = ImageDrawer(parts, TextStates(parts))
     orders = [DrawRequest(read(text), 7) for text in ("a red ball", "a (red)3 ball", "a red ball", "a (red)0.2 ball")]
 
     images = [image.astype(int) for image in drawer.draw(orders, SETTINGS)]

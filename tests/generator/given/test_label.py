@@ -23,12 +23,12 @@ from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.results import LabelResult
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.quality.verdicts import Verdict
 from diffugen_generator.samples.labels import Instance, Label

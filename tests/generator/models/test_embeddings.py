@@ -18,20 +18,23 @@ from safetensors.torch import save_file
 from diffugen_api import layout
 from diffugen_api.plan import SpecError, samples_of
 from diffugen_api.prompt_weights import Piece
-from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.diffusion.tokens import PromptTokenizer
+from diffugen_generator.families.embedding import Embedding
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
+from diffugen_generator.families.unet.tokens import PromptTokenizer
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
-from diffugen_generator.models.embeddings import Embedding, open_embedding
-from diffugen_generator.models.model_folder import ModelFolder, resolve
+from diffugen_generator.models.embeddings import open_embedding
+from diffugen_generator.models.model_folder import resolve
 from diffugen_generator.models.pickled_tensors import read_tensors
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.store.folder import FolderStore
+from tests.generator.drawers import ImageDrawer
 from tests.generator.made import an_order, manifest_lines, planned_shards
 from tests.generator.pipelines import write_shape
 
@@ -191,8 +194,8 @@ def test_images_with_a_word_are_those_of_diffusers(tiny_model: ModelFolder, tmp_
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_textual_inversion(path, token="<piano>")
 
-    (ours,) = Drawer(components, TextStates(components)).draw([DrawRequest("a red <piano> on snow", 5)], SETTINGS)
-    (unlearnt,) = Drawer(load(tiny_model, CPU), TextStates(load(tiny_model, CPU))).draw(
+    (ours,) = ImageDrawer(components, TextStates(components)).draw([DrawRequest("a red <piano> on snow", 5)], SETTINGS)
+    (unlearnt,) = ImageDrawer(load(tiny_model, CPU), TextStates(load(tiny_model, CPU))).draw(
         [DrawRequest("a red <piano> on snow", 5)], SETTINGS
     )
     theirs = pipeline(

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.models.model_folder import open_file, resolve
 from tests.generator.hubs import Hub, a_hub
 

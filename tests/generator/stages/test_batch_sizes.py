@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from diffugen_generator.diffusion.drawing import Drawer
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.stages.batch_sizes import AdaptiveBatch
 from diffugen_generator.stages.model_session import ENV_THREADS
 from diffugen_generator.stages.run_shard import run_shard

@@ -13,19 +13,19 @@ import torch
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import SpecError
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.denoise_paths import Img2ImgPath
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
-from diffugen_generator.diffusion.latents import encode_images
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import BadShard, Incomplete
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.samples import image_files
 from diffugen_generator.store.folder import FolderStore
+from tests.generator.drawers import ImageDrawer
 from tests.generator.graphs import (
     a_box,
     an_order,
@@ -136,7 +136,7 @@ def test_strength_decides_how_many_steps_are_drawn_and_how_near_they_begin(tiny_
     rng = np.random.default_rng(0)
     source = SourceImage(rng.integers(0, 256, (64, 64, 3), np.uint8))
     noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0))
-    latents = encode_images(components, [source.image])
+    latents = components.encode_images([source.image])
     found = []
     for strength in (0.01, 0.3, 0.6, 1):
         components.scheduler.set_timesteps(10)
@@ -150,7 +150,7 @@ def test_strength_decides_how_many_steps_are_drawn_and_how_near_they_begin(tiny_
 @pytest.mark.parametrize("scheduler", [None, "euler_a", "dpmsolver++", "heun", "lcm", "pndm", "unipc"])
 def test_the_same_recipe_gives_the_same_image_in_any_batch(tiny_model: ModelFolder, scheduler: str | None) -> None:
     components = load(tiny_model, torch.device("cpu"), scheduler)
-    drawer = Drawer(components, TextStates(components))
+    drawer = ImageDrawer(components, TextStates(components))
     rng = np.random.default_rng(0)
     for mask in (None, fading_mask([BALL], 0.05)):
         sources = [SourceImage(rng.integers(0, 256, (64, 64, 3), np.uint8), mask) for _ in range(3)]

@@ -17,8 +17,8 @@ from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import SpecError, samples_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import BadShard, Incomplete, Interrupted
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples import image_files, labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow, encode_shard
 from diffugen_generator.stages.run_shard import run_shard

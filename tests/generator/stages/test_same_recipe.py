@@ -16,11 +16,11 @@ from rich.console import Console
 from diffugen_api.contract import ENV_BATCH_SIZE
 from diffugen_api.orders import WorkOrder
 from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.decide.from_detections import overlaps
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Rle

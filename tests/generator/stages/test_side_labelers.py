@@ -13,8 +13,8 @@ from diffugen_api import layout
 from diffugen_api.contract import StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_generator.failures import BadShard
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.samples import labels

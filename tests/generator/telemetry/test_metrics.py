@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from diffugen_api.contract import ShardCounts
-from diffugen_generator.models.model_folder import ModelFolder
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.telemetry import metrics

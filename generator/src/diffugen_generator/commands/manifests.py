@@ -21,8 +21,9 @@ from diffugen_api.plan import SpecError, check_weights, most_samples, revision_o
 from diffugen_api.v1alpha1 import LabeledDataset, model_of
 from diffugen_generator.commands.yaml_documents import Document, documents
 from diffugen_generator.failures import Failure
-from diffugen_generator.models.model_folder import BUCKET, HUB, ModelFolder, check_kind, resolve
-from diffugen_generator.models.samplers import check_sampler
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.registry import family_of
+from diffugen_generator.models.model_folder import BUCKET, HUB, check_kind, resolve
 from diffugen_generator.models.side_models import side_models_of
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -142,7 +143,9 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         if (field := model_of(stages, stage)[1]) in found:
             drawing = f"spec.stages[{number}].{stage.kind}"
             try:
-                check_sampler(found[field], stage.task.scheduler, stage.task.steps, field=field, stage=drawing)
+                family_of(found[field].pipeline).check_sampler(
+                    found[field], stage.task.scheduler, stage.task.steps, field=field, stage=drawing
+                )
             except SpecError as error:
                 yield _fault_of(error)
     try:

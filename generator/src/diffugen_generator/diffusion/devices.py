@@ -6,11 +6,10 @@ import ctypes
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
-from diffugen_generator.failures import DeviceFailed, UnknownDevice, first_line
+from diffugen_generator.failures import UnknownDevice
 
 ENV_GIVEN = "NVIDIA_VISIBLE_DEVICES"
 """What the container was given, as NVIDIA's device plugin and container toolkit say it."""
@@ -45,18 +44,6 @@ def _named(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise UnknownDevice(f"--device: there is no {name!r} here, torch sees {count} GPUs; give cpu, or leave it out.")
     return device
-
-
-def move(network: Any, device: torch.device, **options: Any) -> Any:
-    """Return `network` on `device`; raise `DeviceFailed` where the device is at fault, and not the network."""
-    try:
-        return network.to(device, **options)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise DeviceFailed(
-            f"the device {device} failed while the model was moved to it: {first_line(error)}"
-        ) from error
 
 
 def keep_freed_memory() -> None:

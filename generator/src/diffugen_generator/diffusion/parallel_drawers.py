@@ -7,19 +7,17 @@ a drawer with a scheduler of its own.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest, SamplingObserver
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.model import DiffusionModel
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -28,12 +26,9 @@ T = TypeVar("T")
 class ParallelDrawers:
     """Drawers that share a model; together they do what one `Drawer` does."""
 
-    def __init__(self, components: Components, texts: TextStates, threads: int = 1) -> None:
-        """Draw with `components` in `threads` threads."""
-        own = [
-            components,
-            *(replace(components, scheduler=copy.deepcopy(components.scheduler)) for _ in range(1, threads)),
-        ]
+    def __init__(self, model: DiffusionModel, texts: TextStates, threads: int = 1) -> None:
+        """Draw with `model` in `threads` threads."""
+        own = [model, *(model.with_own_sampler() for _ in range(1, threads))]
         self._drawers = [Drawer(each, texts) for each in own]
         self._texts = texts
         self._pool = ThreadPoolExecutor(threads, "draw") if threads > 1 else None

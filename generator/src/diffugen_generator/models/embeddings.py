@@ -7,9 +7,7 @@ what the manifest says, whatever the file calls it. All of this is checked by th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,32 +17,17 @@ from numpy.typing import NDArray
 from diffugen_api import v1alpha1 as api
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.models.architecture import MARKS
-from diffugen_generator.models.model_folder import ModelFolder, open_file, settings_of
+from diffugen_generator.families.embedding import Embedding, Vectors
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.registry import family_of, token_limit
+from diffugen_generator.models.model_folder import open_file
 from diffugen_generator.models.pickled_tensors import read_tensors
-from diffugen_generator.models.prompt_limits import token_limit
 from diffugen_generator.samples.shards import TaughtWord
 
 PLACES: Final = ("clip_l", "clip_g")
 """What files call the text encoders of Stable Diffusion XL, the first and the second."""
 _A1111: Final = ("emb_params", "string_to_param")
 _DEFAULT: Final = "learned_embeds.safetensors"
-
-Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """A word, and what it is to each text encoder."""
-
-    token: str
-    vectors: tuple[Vectors, ...]
-    """[n, width] for each text encoder; equally many for all."""
-
-    @property
-    def count(self) -> int:
-        """How many vectors, and so places in a prompt, the word takes."""
-        return len(self.vectors[0])
 
 
 def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str) -> Embedding:
@@ -57,14 +40,14 @@ def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str) ->
         vectors = _for_model(_vectors_in(read_tensors(path)), model)
     except ValueError as error:
         raise SpecError("UnsupportedEmbedding", f"{field}.uri: {path.name} {error}.") from None
-    room = token_limit(model) - MARKS
+    room = token_limit(model) - family_of(model.pipeline).marks
     if len(vectors[0]) > room:
         raise SpecError(
             "UnsupportedEmbedding",
             f"{field}.uri: {path.name} has {len(vectors[0])} vectors, and the text encoder reads {room} at once; "
             "train one with fewer.",
         )
-    if token.lower() in _vocabulary(model):
+    if token.lower() in family_of(model.pipeline).vocabulary(model.path):
         raise SpecError(
             "TokenTaken",
             f"{field}.token: {token!r} is a word that the model knows already; "
@@ -133,37 +116,17 @@ def _shaped(vectors: NDArray[Any]) -> Vectors:
 
 def _for_model(vectors: Mapping[str, Vectors], model: ModelFolder) -> tuple[Vectors, ...]:
     """Return the vectors for each of the model's text encoders; raise `ValueError` where they do not fit."""
-    widths = _widths(model)
+    sets = family_of(model.pipeline).embedding_sets(model)
     mend = "give one that was trained for such a model"
-    if len(widths) == 1:
+    if len(sets) == 1:
         found = [vectors.get("", next(iter(vectors.values())))]
-    elif missing := [place for place in PLACES if place not in vectors]:
+    elif missing := [place for place, _ in sets if place not in vectors]:
         raise ValueError(f"has no {' and '.join(missing)}, which Stable Diffusion XL needs; {mend}")
     else:
-        found = [vectors[place] for place in PLACES]
-    for each, width in zip(found, widths, strict=True):
+        found = [vectors[place] for place, _ in sets]
+    for each, (_, width) in zip(found, sets, strict=True):
         if each.shape[1] != width:
             raise ValueError(f"has vectors of {each.shape[1]} numbers where {model.uri} reads {width}; {mend}")
     if len({len(each) for each in found}) > 1:
         raise ValueError(f"has {len(found[0])} vectors in clip_l and {len(found[1])} in clip_g; train it anew")
     return tuple(found)
-
-
-def _widths(model: ModelFolder) -> Sequence[int]:
-    names = ("text_encoder", "text_encoder_2")
-    settings = [settings_of(model.path / n / "config.json") for n in names if (model.path / n).is_dir()]
-    two = model.pipeline == "StableDiffusionXLPipeline"
-    return [int(each.get("hidden_size", 512)) for each in settings][: 2 if two else 1]
-
-
-def _vocabulary(model: ModelFolder) -> frozenset[str]:
-    """Return the words of the model's tokenizer, in lower case, and those parts of words that may end one."""
-    words = set[str]()
-    for name in ("vocab.json", "added_tokens.json"):
-        file = model.path / "tokenizer" / name
-        if file.is_file():
-            words |= set(json.loads(file.read_bytes()))
-    whole = model.path / "tokenizer" / "tokenizer.json"
-    if not words and whole.is_file():
-        words |= set(json.loads(whole.read_bytes())["model"]["vocab"])
-    return frozenset(word.removesuffix("</w>").lower() for word in words)

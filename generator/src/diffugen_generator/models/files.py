@@ -7,30 +7,16 @@ are taken only where the model's digest is given.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-INDEX: Final = "model_index.json"
-
-_ONE_ENCODER: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-_TWO_ENCODERS: Final = (*_ONE_ENCODER, "text_encoder_2", "tokenizer_2")
-PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
-    "StableDiffusionPipeline": _ONE_ENCODER,
-    "StableDiffusionInpaintPipeline": _ONE_ENCODER,
-    "StableDiffusionXLPipeline": _TWO_ENCODERS,
-    "LatentConsistencyModelPipeline": _ONE_ENCODER,
-}
-"""Values of `_class_name` in model_index.json that can be drawn with, and the components of each that are read; a
-safety checker or a feature extractor is not."""
+from diffugen_generator.families.folder import INDEX, PICKLED, settings_from, variant_of
+from diffugen_generator.families.registry import family_of, pipelines
 
 SAFE: Final = ".safetensors"
-PICKLED: Final = (".bin", ".ckpt", ".pt", ".pth")
 _SETTINGS: Final = (".json", ".txt")
-_WITHOUT_WEIGHTS: Final = frozenset({"scheduler", "tokenizer", "tokenizer_2"})
-_VARIANT = re.compile(r"\.(?P<variant>\w+)(?:\.safetensors|\.bin|-\d{5}-of-\d{5}\.\w+)$")
 _OTHER_SETTINGS = re.compile(r"(\.index(\.\w+)?\.json|flax\w*|openvino\w*)$")
 
 
@@ -45,7 +31,7 @@ class Choice:
     safe: bool
     """Whether none of these is pickled."""
     pipeline: str
-    """One of `PIPELINES`."""
+    """One of `registry.pipelines()`."""
 
 
 def choose(names: Collection[str], index: bytes | None) -> Choice:
@@ -56,30 +42,20 @@ def choose(names: Collection[str], index: bytes | None) -> Choice:
     """
     if index is None:
         raise ValueError(f"is no diffusers folder: it has no {INDEX}.")
-    components = PIPELINES.get(pipeline := str(settings_from(index, INDEX).get("_class_name")))
-    if components is None:
-        raise ValueError(f"is a {pipeline}; what can be drawn with is: {', '.join(PIPELINES)}.")
+    pipeline = str(settings_from(index, INDEX).get("_class_name"))
+    if pipeline not in pipelines():
+        raise ValueError(f"is a {pipeline}; what can be drawn with is: {', '.join(pipelines())}.")
+    family = family_of(pipeline)
     chosen, weights = {INDEX}, set[str]()
-    for component in components:
+    for component in family.pipelines[pipeline]:
         within = {name for name in names if name.startswith(f"{component}/") and name.count("/") == 1}
         if not within:
             raise ValueError(f"lacks its folder {component}/.")
         chosen |= {name for name in within if name.endswith(_SETTINGS) and not _OTHER_SETTINGS.search(name)}
-        if component not in _WITHOUT_WEIGHTS:
+        if component not in family.without_weights:
             weights |= _weights(component, within)
     safe = not any(name.endswith(PICKLED) for name in weights)
     return Choice(tuple(sorted(chosen | weights)), frozenset(weights), safe, pipeline)
-
-
-def settings_from(content: bytes, what: str) -> dict[str, Any]:
-    """Return a JSON object; raise `ValueError` where it is broken."""
-    try:
-        settings = json.loads(content)
-    except ValueError:
-        raise ValueError(f"has a {what} that is not JSON: it is broken; copy it anew.") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"has a {what} that is no JSON object: it is broken; copy it anew.")  # noqa: TRY004
-    return settings
 
 
 def _weights(component: str, within: Collection[str]) -> set[str]:
@@ -104,9 +80,3 @@ def one_set(found: Collection[str], within: Collection[str]) -> set[str]:
     in_parts = any("-of-" in name for name in by_variant[variant])
     safe = all(name.endswith(SAFE) for name in found)
     return by_variant[variant] | {name for name in indexes if in_parts and (SAFE in name) is safe}
-
-
-def variant_of(name: str) -> str:
-    """Return the variant that a file of weights is of: `fp16`; empty for the plain one."""
-    match = _VARIANT.search(name)
-    return match["variant"] if match else ""

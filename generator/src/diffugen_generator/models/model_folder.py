@@ -8,42 +8,25 @@ the folder lies. Plans need no weights of models from elsewhere; whoever draws h
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
+from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder, settings_of
+from diffugen_generator.families.registry import family_of
 from diffugen_generator.models import cache
-from diffugen_generator.models.architecture import check_architecture, takes_a_mask
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
-from diffugen_generator.models.files import INDEX, PICKLED, PIPELINES, Choice, choose, settings_from
+from diffugen_generator.models.files import Choice, choose
 from diffugen_generator.models.headers import check_whole
 from diffugen_generator.models.remotes import Remote, held, remote_of
 from diffugen_generator.models.uris import BUCKET, BUILTIN, BUILTIN_FOLDER, HUB, path_of
 
 __all__ = [
-    "BUCKET", "BUILTIN", "HUB", "PIPELINES", "ModelFolder", "builtin_names", "check_kind", "made_for_inpainting",
+    "BUCKET", "BUILTIN", "HUB", "ModelFolder", "builtin_names", "check_kind", "made_for_inpainting",
     "open_file", "resolve", "settings_of",
 ]  # fmt: skip
 
 _FIELD = "spec.stages[].txt2img.model"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A model that was found and can be loaded."""
-
-    uri: str
-    """Of a repository: with the commit that its branch was at."""
-    path: Path
-    """Of a model from elsewhere that was resolved without `weights`: a folder of its settings alone."""
-    digest: str
-    """SHA-256 over names and digests of the files that the pipeline reads, in hex."""
-    pipeline: str = "StableDiffusionPipeline"
-    """One of `PIPELINES`."""
-    weights: frozenset[str] = frozenset()
-    """The files of its weights, relative to `path`."""
 
 
 def builtin_names() -> list[str]:
@@ -137,17 +120,8 @@ def check_kind(model: ModelFolder, kind: str, field: str) -> None:
 
 
 def made_for_inpainting(model: ModelFolder) -> bool:
-    """Return whether the model's UNet is given a mask and what is around it."""
-    return takes_a_mask(model.path)
-
-
-def settings_of(path: Path) -> dict[str, Any]:
-    """Read a JSON file of the model; raise `ValueError` where it is missing or broken."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise ValueError(f"has no {path.name} in {path.parent.name}/.") from None
-    return settings_from(content, f"{path.name} in {path.parent.name}/")
+    """Return whether the model's network gets a mask and the surroundings."""
+    return family_of(model.pipeline).takes_a_mask(model.path)
 
 
 def _resolve_folder(uri: str, field: str) -> tuple[ModelFolder, bool]:
@@ -186,7 +160,7 @@ def _chosen(uri: str, field: str, names: Collection[str], index: bytes | None) -
 def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str, FileDigest]) -> ModelFolder:
     try:
         check_whole(path, choice.weights)
-        check_architecture(path, choice.pipeline)
+        family_of(choice.pipeline).check(path, choice.pipeline)
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
     digest = digest_of({name: files[name] for name in choice.names})

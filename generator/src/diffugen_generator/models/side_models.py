@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 from diffugen_api.errors import SpecError
 from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
 from diffugen_api.v1alpha1 import S3, ClipScore, DetectorLabeling, LabeledDatasetSpec, ObjectClass, Safety
+from diffugen_generator.families.folder import PICKLED, settings_from, variant_of
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
-from diffugen_generator.models.files import PICKLED, SAFE, one_set, settings_from, variant_of
+from diffugen_generator.models.files import SAFE, one_set
 from diffugen_generator.models.headers import check_whole
 from diffugen_generator.models.model_folder import open_file
 from diffugen_generator.models.pickled_classes import yolo_classes

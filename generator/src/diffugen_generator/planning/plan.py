@@ -39,9 +39,10 @@ from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.registry import family_of
 from diffugen_generator.models.embeddings import find_embeddings
-from diffugen_generator.models.model_folder import ModelFolder, check_kind, resolve
-from diffugen_generator.models.samplers import check_sampler
+from diffugen_generator.models.model_folder import check_kind, resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris, side_models_of
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
@@ -130,7 +131,9 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
         check_kind(model, stage.kind, field)
         drawing = f"spec.stages[{numbers[stage.name]}].{stage.kind}"
-        check_sampler(model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing)
+        family_of(model.pipeline).check_sampler(
+            model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing
+        )
         words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.diffusion.components import Components, load
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.embedding import Embedding
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.inline import InlineAttention
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
@@ -27,8 +29,6 @@ from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.embeddings import Embedding
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
 from diffugen_generator.stages.label_only_session import label_input
@@ -38,7 +38,7 @@ SMALL_BATCH = 8
 """Images at once on each thread, where a small model is drawn with on several."""
 
 FEW_PARAMETERS = 20_000_000
-"""Below this, operations of a UNet run on one thread on a CPU, and whole batches side by side."""
+"""Below this, operations of the denoising network run on one thread on a CPU, and whole batches side by side."""
 MOST_THREADS = 4
 """Batches side by side."""
 ENV_THREADS = "OMP_NUM_THREADS"
@@ -67,9 +67,11 @@ class ModelSession:
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
-        components = load(model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings)
+        loaded = family_of(model.pipeline).load(
+            model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings
+        )
         threads = 1
-        if not on_gpu and components.parameters < FEW_PARAMETERS:
+        if not on_gpu and loaded.parameters < FEW_PARAMETERS:
             threads = threads_of(os.environ)
             torch.set_num_threads(1)
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if threads == 1 else SMALL_BATCH * threads)
@@ -79,22 +81,22 @@ class ModelSession:
         self._drawing = AdaptiveBatch("draw", padded_to=one_shape)
         self._looking = AdaptiveBatch("look at", padded_to=one_shape)
         self._checking = AdaptiveBatch("check the words of")
-        texts = TextStates(components)
+        texts = TextStates(loaded)
         # In an order of their own, as the evidence's address does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
         attention = header.attention
         background = sorted(attention.background) if attention is not None else ()
         vocabulary = Vocabulary({each.name: each.words for each in classes}, background)
         self._settings = settings_of(header)
-        self._components = components
+        self._model = loaded
         self._vocabulary = vocabulary
         self._attention = attention
         self._inline = attention is not None and attention.capture == "inline"
-        self._fit = trained_side(components) if header.kind == GIVEN else None
+        self._fit = loaded.trained_side if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
-        self._drawer = ParallelDrawers(components, texts, threads)
-        self._posthoc = PosthocAttention(components, texts, vocabulary, refine=self._refine)
-        self._presence = PresenceCheck(components, texts, vocabulary)
+        self._drawer = ParallelDrawers(loaded, texts, threads)
+        self._posthoc = PosthocAttention(loaded, texts, vocabulary, refine=self._refine)
+        self._presence = PresenceCheck(loaded, texts, vocabulary)
         self._side_labelers = SideLabelers(header, where, s3)
         self._latents: dict[str, torch.Tensor] = {}
         """What the images of the last `draw` were drawn from, by sample."""
@@ -180,7 +182,7 @@ class ModelSession:
         batch = self._drawing.padded_to
         if not self._inline:
             return self._drawer.sample(orders, self._settings, batch=batch)
-        inline = InlineAttention(self._components, self._vocabulary, refine=self._refine)
+        inline = InlineAttention(self._model, self._vocabulary, refine=self._refine)
         latents = self._drawer.sample(orders, self._settings, batch=batch, observer=inline)
         self._watched.update({sample.id: inline.evidence[place] for place, (sample, _) in enumerate(tasks)})
         return latents
@@ -200,12 +202,6 @@ def threads_of(environ: Mapping[str, str]) -> int:
     asked = environ.get(ENV_THREADS, "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_THREADS, int(asked) if asked.isdecimal() else cores))
-
-
-def trained_side(components: Components) -> int:
-    """Return the side in pixels of the square images that a model was trained on."""
-    side = components.unet.config.sample_size
-    return (side if isinstance(side, int) else min(side)) * components.reduction
 
 
 def settings_of(header: ShardHeader) -> DrawingSettings:

@@ -11,7 +11,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
-from diffugen_generator.labeling.attention.capture import attended_by_head, capturing, sizes_of
+from diffugen_generator.families.fused_attention import attended_by_head
+from diffugen_generator.families.unet.attention_capture import capturing, sizes_of
 from diffugen_generator.labeling.attention.refinement import ranged, refined
 
 BATCH, TOKENS, COLUMNS, WIDTH = 2, 11, 3, 32

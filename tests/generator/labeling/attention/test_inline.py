@@ -14,14 +14,14 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.labeling.attention.capture import capturing, sizes_of
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.attention_capture import capturing, sizes_of
+from diffugen_generator.families.unet.attention_sums import Summed, summing
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.inline import InlineAttention
-from diffugen_generator.labeling.attention.summing import Summed, summing
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import ModelFolder
 
 TOKENS, WIDTH, STEPS = 9, 32, 3
 COMMON: dict[str, Any] = {

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.models.model_folder import resolve
+from tests.generator.drawers import ImageDrawer
 from tests.generator.pipelines import SHAPES, write_shape
 
 CPU = torch.device("cpu")
@@ -26,7 +27,7 @@ def test_a_image_of_any_model_is_looked_at_by_its_own(tmp_path: Path, shape: str
     texts = TextStates(components)
     prompts = ["a red ball and a star", "a blue star on snow, a ball " * 4]
     settings = DrawingSettings(width=96, height=64, steps=1, guidance=3.0)
-    images = Drawer(components, texts).draw([DrawRequest(prompt, 1) for prompt in prompts], settings)
+    images = ImageDrawer(components, texts).draw([DrawRequest(prompt, 1) for prompt in prompts], settings)
     posthoc = PosthocAttention(components, texts, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=True)
 
     seen = [LabelInput(image, prompt, 1) for image, prompt in zip(images, prompts, strict=True)]

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Piece
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import ModelFolder
 
 VOCABULARY = Vocabulary({"ball": ["ball"], "star": ["star", "light"]}, ["snow"])
 PROMPTS = ["a red ball on snow", "a star and a ball", "a blue light", "and on"]
@@ -73,7 +73,7 @@ def test_a_unet_without_cross_attention_where_it_is_read_is_refused(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posthoc = posthoc_of(tiny_model)
-    monkeypatch.setattr(posthoc, "_weights", {3: 1.0})
+    monkeypatch.setattr("diffugen_generator.families.unet.attention.SMALL_WEIGHTS", {3: 1.0})
 
     with pytest.raises(SpecError, match="has no cross-attention at levels"):
         posthoc.look(label_input(["a ball"]))

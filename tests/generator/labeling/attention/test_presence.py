@@ -10,13 +10,12 @@ import torch
 
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.latents import encode_images
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need
 from diffugen_generator.stages.run_shard import run_shard
@@ -33,7 +32,7 @@ def test_words_lessen_the_error_where_their_object_is_and_not_where_it_is_not(sh
     check = PresenceCheck(components, TextStates(components), VOCABULARY)
     drawn = scenes.draw(12, np.random.default_rng(8), two=0.0)
     words = [scenes.words_of(drawn, index) for index in range(12)]
-    latents = list(encode_images(components, list(drawn.images)))
+    latents = list(components.encode_images(list(drawn.images)))
     right = [scenes.full_caption(each) for each in words]
     wrong = [
         caption.replace(each.objects[0][1], next(k for k in scenes.CLASSES if k != each.objects[0][1]))

@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.diffusion.components import load
-from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
+from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import ModelFolder
 from generator.training import oracle, scenes
+from tests.generator.drawers import ImageDrawer
 from tests.generator.made import objects_in
 
 PICTURES = 24
@@ -40,7 +41,7 @@ class Judged:
 class Bench:
     """The model's drawer and posthoc."""
 
-    drawer: Drawer
+    drawer: ImageDrawer
     posthoc: PosthocAttention
 
 
@@ -49,7 +50,7 @@ def bench(shapes_model: ModelFolder) -> Bench:
     components = load(shapes_model, torch.device("cpu"))
     texts = TextStates(components)
     refine = AttentionLabeling().refine
-    return Bench(Drawer(components, texts), PosthocAttention(components, texts, VOCABULARY, refine=refine))
+    return Bench(ImageDrawer(components, texts), PosthocAttention(components, texts, VOCABULARY, refine=refine))
 
 
 @pytest.fixture(scope="module")

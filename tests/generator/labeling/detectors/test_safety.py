@@ -24,12 +24,12 @@ from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Safety
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.detectors.opening import open_safety_checker
 from diffugen_generator.labeling.detectors.safety import SafetyChecker
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.model_folder import ModelFolder
 from diffugen_generator.models.side_models import safety_of
 from diffugen_generator.samples import labels
 from diffugen_generator.store.folder import FolderStore

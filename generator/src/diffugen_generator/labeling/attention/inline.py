@@ -1,7 +1,7 @@
-"""Watching images while they are drawn: evidence from all sampling steps, as DAAM has it.
+"""Maps from all sampling steps, as DAAM makes them (Tang et al. 2023): attention is read while images are drawn.
 
-What a sampling shows is gone when it is over, so such evidence is only to be had by drawing: for an image that is
-there already, its recipe is drawn once more, and only its evidence kept.
+The attention of a sampling is lost when it ends. So for an image that exists already, its recipe is drawn once more,
+and only the evidence is kept.
 """
 
 from __future__ import annotations
@@ -10,59 +10,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch.nn import functional
 
-from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import plain
-from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import Sampling
-from diffugen_generator.labeling.attention.capture import sizes_of
-from diffugen_generator.labeling.attention.posthoc import weights_of
-from diffugen_generator.labeling.attention.refinement import ranged, refined
-from diffugen_generator.labeling.attention.summing import Summed, summing
+from diffugen_generator.families.model import DiffusionModel
+from diffugen_generator.labeling.attention.refinement import spread
 from diffugen_generator.labeling.attention.word_maps import evidence_of, token_columns
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 
 class InlineAttention:
-    """Watches the samplings of one call of `Drawer.sample`, and has the evidence of each image afterwards."""
+    """Observes the samplings of one call of `Drawer.sample`, and has the evidence of each image afterwards."""
 
-    def __init__(self, components: Components, vocabulary: Vocabulary, *, refine: bool) -> None:
+    def __init__(self, model: DiffusionModel, vocabulary: Vocabulary, *, refine: bool) -> None:
         """Read the words of `vocabulary`; with `refine`, spread the maps along the last step's self-attention."""
-        self._components = components
+        self._model = model
         self._vocabulary = vocabulary
-        self._own_level = min(weights_of(components.unet)) if refine else None
+        self._refine = refine
         self.evidence: dict[int, AttentionMaps] = {}
-        """By the orders' places in the call."""
+        """By the index of the request in the call."""
 
     @contextmanager
     def observing(self, sampling: Sampling) -> Iterator[None]:
         """Read the attention of one batch while it is drawn."""
-        parts = self._components
-        read = [parts.tokenizer.read(each.prompt) for each in sampling.requests]
+        model = self._model
+        read = [model.read(each.prompt) for each in sampling.requests]
         named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in sampling.requests]
-        columns, groups = token_columns(read, named, sampling.tokens)
-        with summing(
-            parts.unet,
-            columns=columns.to(parts.device),
-            size=sampling.size,
+        columns, groups = token_columns(read, named, sampling.tokens)  # [b, tokens, columns], [b, mentions, columns]
+        with model.attention.all_passes(
+            columns.to(model.device),
+            sampling.size,
             guided=sampling.guided,
-            own_level=self._own_level,
             passes=sampling.passes,
-        ) as summed:
+            self_attention=self._refine,
+        ) as reading:
             yield
-        if not summed.by_layer:
-            raise SpecError("UnsupportedModel", f"the UNet of {parts.model.uri} has no cross-attention to label by.")
-        maps = summed.maps()  # [b, columns, h, w]
+        maps = reading.maps()  # [b, columns, h, w]
         words = torch.einsum("bmc,bchw->bmhw", groups.to(maps.device), maps)
-        spread = self._spread(words, summed, sampling.size).cpu()
-        for row, place in enumerate(sampling.places):
-            self.evidence[place] = evidence_of(self._vocabulary, named[row], spread[row])
-
-    def _spread(self, maps: torch.Tensor, summed: Summed, size: tuple[int, int]) -> torch.Tensor:
-        """Bring maps [b, mentions, h, w] to 0..1, refined where that is asked for and there is self-attention."""
-        if self._own_level is None or not summed.own:
-            return ranged(maps)
-        smaller = functional.interpolate(maps, size=sizes_of(*size)[self._own_level], mode="area")
-        return refined(smaller, list(summed.own.values()))
+        in_range = spread(words, reading, refine=self._refine).cpu()  # [b, mentions, h, w]
+        for row, index in enumerate(sampling.indices):
+            self.evidence[index] = evidence_of(self._vocabulary, named[row], in_range[row])

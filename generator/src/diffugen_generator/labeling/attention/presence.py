@@ -9,16 +9,14 @@ the same noise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
-from diffusers import DDPMScheduler
 
-from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Prompt, plain
-from diffugen_generator.diffusion.components import Components
-from diffugen_generator.diffusion.denoise_paths import blank_channels
+from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.model import DiffusionModel
 from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT: Final = (0.2, 0.4)
@@ -32,12 +30,11 @@ _SALT: Final = 0x5851F42D4C957F2D
 class PresenceCheck:
     """Compares prediction errors with one model on one device."""
 
-    def __init__(self, components: Components, texts: TextStates, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: DiffusionModel, texts: TextStates, vocabulary: Vocabulary) -> None:
         """Check for the classes of `vocabulary`."""
-        self._components = components
+        self._model = model
         self._texts = texts
         self._vocabulary = vocabulary
-        self._forward: Any = DDPMScheduler.from_config(components.scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
 
     @torch.inference_mode()
     def of(
@@ -114,38 +111,11 @@ class PresenceCheck:
         windows: int,
     ) -> torch.Tensor:
         """Return the errors of rows whose texts are filled up to `windows` windows."""
-        parts, step = self._components, round(at * self._forward.config.num_train_timesteps)
-        clean = torch.stack([latents[place] for place, _ in some])  # [rows, c, h, w]
-        noise = torch.stack(
-            [
-                torch.randn(
-                    clean.shape[1:],
-                    generator=torch.Generator("cpu").manual_seed((seeds[place] + _SALT + step) % 2**63),
-                )
-                for place, _ in some
-            ]
-        ).to(parts.device)
-        times = torch.full((len(some),), step, device=parts.device)
-        noised = self._forward.add_noise(clean, noise, times).to(parts.dtype)
-        texts = [text for _, text in some]
-        height, width = (int(side) * parts.reduction for side in clean.shape[2:])
-        predicted = parts.unet(
-            blank_channels(parts, noised),
-            times,
-            encoder_hidden_states=self._texts.of(texts, windows),
-            added_cond_kwargs=self._texts.added(self._texts.pooled(texts), height, width),
-            return_dict=False,
-        )[0].float()
-        error: torch.Tensor = (predicted - self._target(clean, noise, times)).square().mean(dim=(1, 2, 3)).cpu()
-        return error
-
-    def _target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        kind = self._forward.config.prediction_type
-        if kind == "epsilon":
-            return noise
-        if kind == "v_prediction":
-            velocity: torch.Tensor = self._forward.get_velocity(clean, noise, times)
-            return velocity
-        if kind == "sample":
-            return clean
-        raise SpecError("UnsupportedModel", f"minPresence cannot be checked with a model that predicts {kind!r}.")
+        model = self._model
+        step = model.training_step(at)
+        clean = torch.stack([latents[index] for index, _ in some])  # [rows, c, h, w]
+        noise = seeded_noise(clean.shape[1:], [seeds[index] for index, _ in some], _SALT + step)
+        noised = model.forward_noised(clean, noise, step)
+        predict = model.predictor(self._texts.conditioning([text for _, text in some], windows))
+        predicted = predict(noised, torch.tensor(step, device=model.device))
+        return model.prediction_error(predicted, clean, noise, step).cpu()

@@ -10,11 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional
 
-from diffugen_generator.labeling.attention.capture import attended
+from diffugen_generator.families.fused_attention import attended
+from diffugen_generator.families.model import AttentionReading
 
 ROUNDS = 2
 """Applications of A, as in FA-Seg; four, the exponent of Dataset Diffusion, blur the small built-in model."""
+
+
+def spread(maps: torch.Tensor, reading: AttentionReading, *, refine: bool) -> torch.Tensor:
+    """Return `maps` [b, columns, h, w] in 0..1; with `refine`, spread along the self-attention of `reading`."""
+    if not refine:
+        return ranged(maps)
+    size, layers = reading.self_attention()
+    if not layers:
+        return ranged(maps)
+    if tuple(maps.shape[2:]) != size:
+        maps = functional.interpolate(maps, size=size, mode="area")
+    return refined(maps, layers)
 
 
 def refined(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from diffugen_generator.diffusion.tokens import TokenizedPrompt
+from diffugen_generator.families.prompts import TokenizedPrompt
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import Mention, Vocabulary, tokens_of
 
@@ -32,7 +32,7 @@ def token_columns(
     """Return a column for every token that is read, and how columns add up to mentions.
 
     The first is [b, tokens, columns] of zeros and ones; the second [b, mentions, columns], each mention the mean of
-    its tokens' columns. `tokens` is the length of the text that the UNet reads, at least that of every prompt.
+    its tokens' columns. `tokens` is the length of the text that the network reads, at least that of every prompt.
     """
     places = [[tokens_of(mention, each.spans) for mention in found] for each, found in zip(read, named, strict=True)]
     width = max(1, *(sum(len(positions) for positions in found) for found in places))

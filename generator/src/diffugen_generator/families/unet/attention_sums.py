@@ -17,9 +17,9 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
-from diffugen_generator.labeling.attention.capture import (
+from diffugen_generator.families.fused_attention import attended_by_head
+from diffugen_generator.families.unet.attention_capture import (
     ObservingProcessor,
-    attended_by_head,
     cells_of,
     levels_by_cells,
     queries_and_keys,

@@ -9,18 +9,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffugen_generator.diffusion.components import Components
-
 
 @torch.inference_mode()
-def encode_images(components: Components, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+def encode_images(vae: Any, device: torch.device, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     """Turn images [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
-    vae = components.vae
-    levels = torch.from_numpy(np.stack(images)).to(components.device)  # [b, height, width, 3]
+    levels = torch.from_numpy(np.stack(images)).to(device)  # [b, height, width, 3]
     scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(vae.dtype, memory_format=torch.channels_last)
     latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
     scale, shift = latent_range(vae, latents)
     return (latents - shift) * scale
+
+
+@torch.inference_mode()
+def decode(vae: Any, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
+    """Turn scaled latents [c, h, w] of one size into images [height, width, 3], sRGB."""
+    stacked = torch.stack(list(latents)).to(memory_format=torch.channels_last)  # [b, c, h, w]
+    scale, shift = latent_range(vae, stacked)
+    decoded = vae.decode((stacked / scale + shift).to(vae.dtype), return_dict=False)[0].float()
+    levels = (decoded / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
 def latent_range(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch.nn import functional
+
+from diffugen_generator.families.fused_attention import attended
 
 
 @dataclass
@@ -216,24 +217,3 @@ def queries_and_keys(
     if attn.norm_k is not None:
         key = attn.norm_k(key)
     return query, key
-
-
-def attended(query: torch.Tensor, key: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return mean over heads of softmax(q kᵀ / √d) v in fp32: [b, cells, columns]; arguments as `attended_by_head`."""
-    return attended_by_head(query, key, values).mean(dim=1)
-
-
-def attended_by_head(query: torch.Tensor, key: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return softmax(q kᵀ / √d) v in fp32, head by head: [b, heads, cells, columns].
-
-    Args:
-        query: [b, heads, cells, d].
-        key: [b, heads, n, d].
-        values: [b, n, columns].
-    """
-    query, key, values = query.float(), key.float(), values.float()
-    width, columns = query.shape[-1], values.shape[-1]
-    # Values as wide as the keys: with any other width torch takes the path that makes the whole matrix.
-    padded = functional.pad(values, (0, -columns % width)).unsqueeze(1).expand(-1, query.shape[1], -1, -1)
-    parts = [functional.scaled_dot_product_attention(query, key, part) for part in torch.split(padded, width, dim=-1)]
-    return torch.cat(parts, dim=-1)[..., :columns]

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.models.architecture import whole_number
-from diffugen_generator.models.model_folder import ModelFolder, settings_of
+from diffugen_generator.families.folder import ModelFolder, settings_of, whole_number
 
 CONFIG: Final = "scheduler_config.json"
 
 UNSEEDED: Final = frozenset({"DPMSolverSDEScheduler"})
-"""Schedulers that draw noise for a batch as a whole, so that a picture would depend on its neighbours."""
+"""Schedulers that draw noise for a batch as a whole, so that an image would depend on its neighbours."""
 
-# Latents are not pictures: they are never clipped to -1..1, though diffusers' defaults for some would.
+# Latents are not images: they are never clipped to -1..1, though diffusers' defaults for some would.
 _UNCLIPPED: Final = {"clip_sample": False}
 _PLAIN: Final = {"use_karras_sigmas": False}
 _MULTISTEP: Final = {"solver_order": 2, "lower_order_final": True, **_PLAIN}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from transformers import CLIPTokenizer
@@ -19,29 +18,10 @@ from transformers import CLIPTokenizer
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Prompt, pieces_of
 from diffugen_generator.failures import first_line
-from diffugen_generator.models.architecture import MARKS, encoder_of
-from diffugen_generator.models.embeddings import Embedding
-from diffugen_generator.models.model_folder import ModelFolder, settings_of
-from diffugen_generator.models.prompt_limits import token_limit
-
-NO_PIECE = -1
-"""The piece of marks and padding."""
-_END_OF_WORD = "</w>"
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedPrompt:
-    """One prompt as the text encoder gets it: `windows` times `limit` tokens, window after window."""
-
-    windows: int
-    ids: tuple[int, ...]
-    """[windows * limit]; in each window start mark, words, end mark, padding."""
-    mask: tuple[int, ...]
-    """[windows * limit]; 0 for padding."""
-    spans: tuple[tuple[int, int], ...]
-    """[windows * limit]; begin and end of each token in the prompt's plain text, equal for marks and padding."""
-    pieces: tuple[int, ...]
-    """[windows * limit]; which of the prompt's pieces each token is of."""
+from diffugen_generator.families.embedding import Embedding
+from diffugen_generator.families.folder import ModelFolder, settings_of
+from diffugen_generator.families.prompts import NO_PIECE, TokenizedPrompt
+from diffugen_generator.families.unet.architecture import END_OF_WORD, MARKS, encoder_of, tokens_at_once
 
 
 class _Token(NamedTuple):
@@ -70,7 +50,10 @@ class PromptTokenizer:
                 f"the {component} of the model {model.uri} cannot be read: {first_line(error)}; save it anew with "
                 "save_pretrained(), or name another in the stage's field model.",
             ) from error
-        self.limit = token_limit(model, component)
+        try:
+            self.limit = tokens_at_once(model.path, component)
+        except ValueError as error:
+            raise SpecError("UnsupportedModel", f"the model {model.uri} {error}") from None
         """Tokens of a window, marks included."""
         self._learnt: dict[str, range] = {}
         taken = self.first_learnt
@@ -118,7 +101,7 @@ class PromptTokenizer:
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         names = self._tokenizer.convert_ids_to_tokens(encoded["input_ids"])
         for token, name, (begin, end) in zip(encoded["input_ids"], names, encoded["offset_mapping"], strict=True):
-            yield _Token(int(token), (offset + int(begin), offset + int(end)), piece, name.endswith(_END_OF_WORD))
+            yield _Token(int(token), (offset + int(begin), offset + int(end)), piece, name.endswith(END_OF_WORD))
 
     def _windows(self, tokens: Sequence[_Token]) -> Iterator[Sequence[_Token]]:
         """Cut tokens into what fits between the marks, behind the last word that fits; at least one window."""

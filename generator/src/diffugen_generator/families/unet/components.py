@@ -6,8 +6,10 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pickle import UnpicklingError
 from typing import Any
@@ -21,36 +23,27 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.diffusion.devices import move
-from diffugen_generator.diffusion.schedulers import open_scheduler
-from diffugen_generator.diffusion.tokens import PromptTokenizer
+from diffugen_api.prompt_weights import Prompt
 from diffugen_generator.failures import first_line
-from diffugen_generator.models.embeddings import Embedding
-from diffugen_generator.models.files import INDEX, PICKLED, variant_of
-from diffugen_generator.models.model_folder import ModelFolder, settings_of
+from diffugen_generator.families.embedding import Embedding
+from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder, settings_of, variant_of
+from diffugen_generator.families.model import Conditioning, EncodedText, Predictor
+from diffugen_generator.families.placement import dtype_for, move
+from diffugen_generator.families.prompts import TokenizedPrompt
+from diffugen_generator.families.unet.architecture import SDXL_PIPELINE
+from diffugen_generator.families.unet.attention import UNetAttention
+from diffugen_generator.families.unet.latents import decode, encode_images
+from diffugen_generator.families.unet.prediction import GRAY, UNetPredictor
+from diffugen_generator.families.unet.schedulers import (
+    DiffusersSampler,
+    forward_process,
+    open_scheduler,
+    prediction_target,
+)
+from diffugen_generator.families.unet.text_encoding import TextEncoder, TextEncoding
+from diffugen_generator.families.unet.tokens import PromptTokenizer
 
 _OF_TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
-
-
-DTYPES: Mapping[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
-"""By their names in `run.dtype`."""
-
-SDXL_PIPELINE = "StableDiffusionXLPipeline"
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """One of a pipeline's text encoders, with the tokenizer that it was trained with."""
-
-    tokenizer: PromptTokenizer
-    network: Any
-    """A transformers `CLIPTextModel`, or `CLIPTextModelWithProjection`."""
-    last: bool = True
-    """Whether the states behind the last layer are read; else those before it, as Stable Diffusion XL does."""
 
 
 @dataclass(frozen=True)
@@ -77,29 +70,113 @@ class Components:
         return self.encoders[0].tokenizer
 
     @property
-    def text_encoder(self) -> Any:
-        """The first text encoder."""
-        return self.encoders[0].network
-
-    @property
     def is_sdxl(self) -> bool:
-        """Whether the UNet is told the pooled text and the image's size, too, as Stable Diffusion XL's is."""
+        """Whether the UNet reads the pooled text and the image's size, too, as Stable Diffusion XL's does."""
         return bool(self.unet.config.addition_embed_type == "text_time")
 
     @property
     def parameters(self) -> int:
-        """How many numbers the UNet has learnt: 860 million for Stable Diffusion 1."""
+        """How many numbers the UNet has learned: 860 million for Stable Diffusion 1."""
         return sum(int(weights.numel()) for weights in self.unet.parameters())
 
     @property
     def inpaints(self) -> bool:
-        """Whether the UNet was made for inpainting: it is given a mask and what is around it, too."""
+        """Whether the UNet was made for inpainting: it gets a mask and the surroundings as input."""
         return int(self.unet.config.in_channels) != int(self.vae.config.latent_channels)
 
     @property
-    def reduction(self) -> int:
+    def cell(self) -> int:
         """Pixels on a side of one latent cell: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def trained_side(self) -> int:
+        """The side in pixels of the square images that the UNet was trained on."""
+        side = self.unet.config.sample_size
+        return int(side if isinstance(side, int) else min(side)) * self.cell
+
+    @property
+    def reads_negative(self) -> bool:
+        """Whether guidance takes a second pass; a UNet that was distilled reads its scale as an input."""
+        return bool(self.unet.config.time_cond_proj_dim is None)
+
+    @cached_property
+    def sampler(self) -> DiffusersSampler:
+        """The scheduler as drawing uses it."""
+        return DiffusersSampler(self.scheduler, self.device)
+
+    @property
+    def attention(self) -> UNetAttention:
+        """Reads cross-attention and self-attention of the UNet."""
+        return UNetAttention(self.unet, self.model.uri)
+
+    def with_own_sampler(self) -> Components:
+        """Return components with the same networks and a scheduler of their own."""
+        return replace(self, scheduler=copy.deepcopy(self.scheduler))
+
+    def read(self, prompt: Prompt) -> TokenizedPrompt:
+        """Return a prompt's tokens."""
+        return self.tokenizer.read(prompt)
+
+    def encode(self, texts: Sequence[Prompt]) -> list[EncodedText]:
+        """Return each text's states [windows * limit, width], weighted, and its pooled state [width]."""
+        return self._text_encoding.encode(texts)
+
+    @cached_property
+    def _text_encoding(self) -> TextEncoding:
+        return TextEncoding(self.encoders, self.device)
+
+    def _times(self, latents: torch.Tensor, step: int) -> torch.Tensor:
+        return torch.full((len(latents),), step, device=latents.device)
+
+    @cached_property
+    def _forward(self) -> Any:
+        return forward_process(self.scheduler)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (c, h, w) of the latents of images of a size in pixels."""
+        return int(self.vae.config.latent_channels), height // self.cell, width // self.cell
+
+    def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Turn images [height, width, 3] of one size into scaled latents [b, c, h, w]."""
+        return encode_images(self.vae, self.device, images)
+
+    def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
+        """Turn latents [c, h, w] of one size into images [height, width, 3], sRGB."""
+        return decode(self.vae, latents)
+
+    def surroundings(
+        self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]], cells: torch.Tensor
+    ) -> torch.Tensor:
+        """Return mask and surroundings [b, 1 + c, h, w], what is drawn anew gray (Rombach et al. 2022)."""
+        around = [np.where(mask[:, :, None], np.uint8(GRAY), image) for image, mask in zip(images, masks, strict=True)]
+        latents = self.encode_images(around)
+        return torch.cat([cells.to(latents.dtype), latents], dim=1)
+
+    def predictor(
+        self, conditioning: Conditioning, *, guidance: float | None = None, surroundings: torch.Tensor | None = None
+    ) -> Predictor:
+        """Return the UNet's prediction under `conditioning`."""
+        return UNetPredictor(self, conditioning, guidance=guidance, surroundings=surroundings)
+
+    def training_step(self, share: float) -> int:
+        """Return the timestep at a share of the training steps: 100 of 1000 at 0.1."""
+        steps: int = self._forward.config.num_train_timesteps
+        return round(share * steps)
+
+    def forward_noised(self, latents: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """Return latents [b, c, h, w] with the noise of a training step."""
+        noised: torch.Tensor = self._forward.add_noise(latents, noise.to(latents.device), self._times(latents, step))
+        return noised
+
+    def prediction_error(
+        self, predicted: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return each row's mean squared error [b]; raise `SpecError` where the target is unknown."""
+        times = self._times(latents, step)
+        target = prediction_target(self._forward, latents, noise.to(latents.device), times)
+        error: torch.Tensor = (predicted - target).square().mean(dim=(1, 2, 3))
+        return error
 
 
 def load(
@@ -117,10 +194,9 @@ def load(
         device: where the networks go.
         scheduler: a name of `txt2img.scheduler`; the folder's own where absent.
         dtype: a name of `DTYPES`; `auto` is bf16 on CUDA and fp32 on the CPU.
-        embeddings: words that the text encoders are to know besides their own.
+        embeddings: words that the text encoders learn besides their own.
     """
-    auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    kind = DTYPES.get(dtype, auto)
+    kind = dtype_for(dtype, device)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     is_sdxl = model.pipeline == SDXL_PIPELINE
     # Stable Diffusion XL's decoder overflows in fp16, which its settings say (diffusers does the same)

@@ -1,4 +1,4 @@
-"""Whether a model's networks fit each other and what we give them, told by its settings without loading anything."""
+"""Whether the networks of a folder fit each other, by their settings alone: no weights are loaded. No torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from diffugen_generator.models.files import settings_from
+from diffugen_generator.families.folder import settings_from, whole_number
 
 MARKS: Final = 2
 """The start and end marks that CLIP puts around a prompt."""
+END_OF_WORD: Final = "</w>"
+"""How CLIP's vocabulary marks a token that ends a word."""
+
+SDXL_PIPELINE: Final = "StableDiffusionXLPipeline"
 
 _VAE_CHANNELS = 4
 """diffusers' default of `latent_channels` and of a UNet's `in_channels`."""
@@ -32,10 +36,10 @@ def check_architecture(path: Path, pipeline: str) -> None:
     widths = [whole_number(text, "hidden_size", "text_encoder/config.json", 512)]
     _check_side(unet)
     _check_tokenizer(path, "tokenizer")
-    if pipeline == "StableDiffusionXLPipeline":
+    if pipeline == SDXL_PIPELINE:
         second = _settings(path, "text_encoder_2")
         widths.append(whole_number(second, "hidden_size", "text_encoder_2/config.json", 512))
-        _check_extended(unet, whole_number(second, "projection_dim", "text_encoder_2/config.json", 512))
+        _check_sdxl(unet, whole_number(second, "projection_dim", "text_encoder_2/config.json", 512))
         _check_tokenizer(path, "tokenizer_2")
     elif unet.get("addition_embed_type") is not None:
         raise ValueError("has a UNet that takes more conditions than a text, which is not supported.")
@@ -50,7 +54,7 @@ def check_architecture(path: Path, pipeline: str) -> None:
 
 
 def takes_a_mask(path: Path) -> bool:
-    """Return whether a model's UNet is given a mask and what is around it: two sets of latents and one channel."""
+    """Return whether a model's UNet gets a mask and the surroundings: two sets of latents and one channel."""
     unet, vae = (_settings(path, component) for component in ("unet", "vae"))
     latents = whole_number(vae, "latent_channels", "vae/config.json", _VAE_CHANNELS)
     return whole_number(unet, "in_channels", "unet/config.json", _VAE_CHANNELS) == 2 * latents + 1
@@ -73,20 +77,6 @@ def tokens_at_once(path: Path, tokenizer: str) -> int:
 def encoder_of(tokenizer: str) -> str:
     """Return the component that reads what `tokenizer` writes: `tokenizer_2` is of `text_encoder_2`."""
     return tokenizer.replace("tokenizer", "text_encoder")
-
-
-def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int | None = None) -> int:
-    """Return a setting that counts something; raise `ValueError` naming it and its `file` where it is no such number.
-
-    Without a `default` the setting has to be there.
-    """
-    value = settings.get(name, default)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # of "no limit" some tokenizers write 1e+30
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        said = f"{name} {value!r}" if name in settings else f"no {name}"
-        raise ValueError(f"has {said} in {file} where a number of 1 or more belongs: mend it, or save the model anew.")
-    return value
 
 
 def _check_side(unet: Mapping[str, Any]) -> None:
@@ -116,7 +106,7 @@ def _check_tokenizer(path: Path, tokenizer: str) -> None:
     tokens_at_once(path, tokenizer)
 
 
-def _check_extended(unet: Mapping[str, Any], pooled: int) -> None:
+def _check_sdxl(unet: Mapping[str, Any], pooled: int) -> None:
     if unet.get("addition_embed_type") != "text_time":
         raise ValueError("has a UNet that takes other conditions than Stable Diffusion XL's, which is not supported.")
     wanted = unet.get("projection_class_embeddings_input_dim")

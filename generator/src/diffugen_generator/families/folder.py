@@ -1,0 +1,70 @@
+"""A model's folder as a family reads it: where it is, its settings, the names of its weights. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+INDEX: Final = "model_index.json"
+PICKLED: Final = (".bin", ".ckpt", ".pt", ".pth")
+_VARIANT = re.compile(r"\.(?P<variant>\w+)(?:\.safetensors|\.bin|-\d{5}-of-\d{5}\.\w+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model that was found and can be loaded."""
+
+    uri: str
+    """Of a repository: with the commit that its branch was at."""
+    path: Path
+    """Of a model from elsewhere that was resolved without `weights`: a folder of its settings alone."""
+    digest: str
+    """SHA-256 over names and digests of the files that the pipeline reads, in hex."""
+    pipeline: str = "StableDiffusionPipeline"
+    """The pipeline's class in `model_index.json`, by which `registry.family_of` finds the family."""
+    weights: frozenset[str] = frozenset()
+    """The files of its weights, relative to `path`."""
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """Read a JSON file of the model; raise `ValueError` where it is missing or broken."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise ValueError(f"has no {path.name} in {path.parent.name}/.") from None
+    return settings_from(content, f"{path.name} in {path.parent.name}/")
+
+
+def settings_from(content: bytes, what: str) -> dict[str, Any]:
+    """Return a JSON object; raise `ValueError` where it is broken."""
+    try:
+        settings = json.loads(content)
+    except ValueError:
+        raise ValueError(f"has a {what} that is not JSON: it is broken; copy it anew.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"has a {what} that is no JSON object: it is broken; copy it anew.")  # noqa: TRY004
+    return settings
+
+
+def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int | None = None) -> int:
+    """Return a setting that is a count; raise `ValueError` with its name and `file` where it is not one.
+
+    Without a `default` the setting is required.
+    """
+    value = settings.get(name, default)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # some tokenizers write 1e+30 for "no limit"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        said = f"{name} {value!r}" if name in settings else f"no {name}"
+        raise ValueError(f"has {said} in {file} where a number of 1 or more belongs: mend it, or save the model anew.")
+    return value
+
+
+def variant_of(name: str) -> str:
+    """Return the variant that a file of weights is of: `fp16`; empty for the plain one."""
+    match = _VARIANT.search(name)
+    return match["variant"] if match else ""

@@ -1,0 +1,29 @@
+"""Networks onto their device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from diffugen_generator.failures import DeviceFailed, first_line
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""By their names in `run.dtype`."""
+
+
+def dtype_for(name: str, device: torch.device) -> torch.dtype:
+    """Return the type that weights have: by its name, or for `auto` bf16 on CUDA and fp32 on the CPU."""
+    return DTYPES.get(name, torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
+def move(network: Any, device: torch.device, **options: Any) -> Any:
+    """Return `network` on `device`; raise `DeviceFailed` where the device is at fault, and not the network."""
+    try:
+        return network.to(device, **options)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise DeviceFailed(
+            f"the device {device} failed while the model was moved to it: {first_line(error)}"
+        ) from error

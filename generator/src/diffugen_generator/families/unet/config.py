@@ -1,0 +1,92 @@
+"""The UNet family as the plan sees it. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from diffugen_generator.families.embedding import Embedding
+from diffugen_generator.families.folder import ModelFolder, settings_of
+from diffugen_generator.families.unet.architecture import (
+    END_OF_WORD,
+    MARKS,
+    SDXL_PIPELINE,
+    check_architecture,
+    takes_a_mask,
+    tokens_at_once,
+)
+from diffugen_generator.families.unet.samplers import check_sampler
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffugen_generator.families.unet.components import Components
+
+_ONE_ENCODER: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+_TWO_ENCODERS: Final = (*_ONE_ENCODER, "text_encoder_2", "tokenizer_2")
+PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "StableDiffusionPipeline": _ONE_ENCODER,
+    "StableDiffusionInpaintPipeline": _ONE_ENCODER,
+    SDXL_PIPELINE: _TWO_ENCODERS,
+    "LatentConsistencyModelPipeline": _ONE_ENCODER,
+}
+"""The components that are read of each; a safety checker or a feature extractor is not."""
+
+
+class UNetConfig:
+    """Stable Diffusion 1.x, 2.x and XL, for text or for inpainting, and those distilled to few steps."""
+
+    pipelines = PIPELINES
+    without_weights = frozenset({"scheduler", "tokenizer", "tokenizer_2"})
+    marks = MARKS
+    check_sampler = staticmethod(check_sampler)
+
+    def check(self, folder: Path, pipeline: str) -> None:
+        """Raise `ValueError` where nothing can be drawn with the folder's settings."""
+        check_architecture(folder, pipeline)
+
+    def takes_a_mask(self, folder: Path) -> bool:
+        """Return whether the UNet gets a mask and the surroundings: two sets of latents and one channel."""
+        return takes_a_mask(folder)
+
+    def token_limit(self, folder: Path, tokenizer: str = "tokenizer") -> int:
+        """Return the tokens of a window; raise `ValueError` where the settings do not say, or no word fits."""
+        return tokens_at_once(folder, tokenizer)
+
+    def vocabulary(self, folder: Path) -> frozenset[str]:
+        """Return the words of the first tokenizer, in lower case, and those parts of words that may end one."""
+        words = set[str]()
+        for name in ("vocab.json", "added_tokens.json"):
+            file = folder / "tokenizer" / name
+            if file.is_file():
+                words |= set(json.loads(file.read_bytes()))
+        whole = folder / "tokenizer" / "tokenizer.json"
+        if not words and whole.is_file():
+            words |= set(json.loads(whole.read_bytes())["model"]["vocab"])
+        return frozenset(word.removesuffix(END_OF_WORD).lower() for word in words)
+
+    def embedding_sets(self, model: ModelFolder) -> Sequence[tuple[str, int]]:
+        """Return `clip_l`, and for Stable Diffusion XL `clip_g`, each with the width of the encoder's vectors."""
+        encoders = ("text_encoder", "text_encoder_2") if model.pipeline == SDXL_PIPELINE else ("text_encoder",)
+        settings = [settings_of(model.path / encoder / "config.json") for encoder in encoders]
+        widths = [int(each.get("hidden_size", 512)) for each in settings]
+        return list(zip(("clip_l", "clip_g"), widths, strict=False))
+
+    def load(
+        self,
+        model: ModelFolder,
+        device: torch.device,
+        scheduler: str | None = None,
+        *,
+        dtype: str = "auto",
+        embeddings: Sequence[Embedding] = (),
+    ) -> Components:
+        """Load a model as `components.load` does; imports torch."""
+        from diffugen_generator.families.unet.components import load  # noqa: PLC0415 - torch
+
+        return load(model, device, scheduler, dtype=dtype, embeddings=embeddings)
+
+
+UNET: Final = UNetConfig()

@@ -1,0 +1,117 @@
+"""Schedulers: the model's own, or another one by name over the same noise schedule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, SchedulerMixin
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.families.folder import settings_of
+from diffugen_generator.families.unet.samplers import CONFIG, NAMED, UNSEEDED
+
+
+def open_scheduler(folder: Path, name: str | None = None) -> Any:
+    """Return the scheduler `name`, or the folder's own; raise `ValueError` where it cannot be used.
+
+    What comes back is a diffusers scheduler; diffusers ships no types, so to mypy its classes are nothing.
+    """
+    own = settings_of(folder / CONFIG)
+    if name is None:
+        return _class(str(own.get("_class_name"))).from_pretrained(folder, local_files_only=True)
+    kind, settings = NAMED[name]
+    return _class(kind).from_config(own, **settings)
+
+
+class DiffusersSampler:
+    """A scheduler of diffusers that removes noise which was added to latents (DDPM and its descendants)."""
+
+    def __init__(self, scheduler: Any, device: torch.device) -> None:
+        """Step with `scheduler`, whose tables go to `device`."""
+        self._scheduler = scheduler
+        self._device = device
+        self._ancestral = "generator" in inspect.signature(scheduler.step).parameters
+        """Whether a step may add noise."""
+
+    @property
+    def name(self) -> str:
+        """The scheduler's class."""
+        return type(self._scheduler).__name__
+
+    @property
+    def timesteps(self) -> torch.Tensor:
+        """The timesteps of the steps that were set, in order."""
+        timesteps: torch.Tensor = self._scheduler.timesteps
+        return timesteps
+
+    @property
+    def order(self) -> int:
+        """How many timesteps one step takes: 2 for Heun's method."""
+        return int(getattr(self._scheduler, "order", 1))
+
+    def set_steps(self, steps: int, size: tuple[int, int]) -> None:
+        """Set the steps; raise `ValueError` where they are not possible."""
+        self._scheduler.set_timesteps(steps, device=self._device)
+
+    def begin_at(self, index: int) -> None:
+        """Say that sampling begins with timestep number `index`."""
+        if hasattr(self._scheduler, "set_begin_index"):
+            self._scheduler.set_begin_index(index)
+
+    def start(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return standard normal noise [b, c, h, w] at the first step's scale."""
+        scaled: torch.Tensor = noise * self._scheduler.init_noise_sigma
+        return scaled
+
+    def noised(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Return latents [b, c, h, w] with the noise of timestep `t`."""
+        noised: torch.Tensor = self._scheduler.add_noise(latents, noise, t.expand(len(noise)))
+        return noised
+
+    def scaled(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Return latents [n, c, h, w] as the network takes them at `t`."""
+        scaled: torch.Tensor = self._scheduler.scale_model_input(latents, t)
+        return scaled
+
+    def step(
+        self, predicted: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, generators: Sequence[torch.Generator]
+    ) -> torch.Tensor:
+        """Return latents [b, c, h, w] one step on; ancestral schedulers add noise of the generators."""
+        extra = {"generator": list(generators)} if self._ancestral else {}
+        stepped: torch.Tensor = self._scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+        return stepped
+
+
+def forward_process(scheduler: Any) -> Any:
+    """Return the forward process of a model, which is the same for all its schedulers; this one writes it plainly."""
+    return DDPMScheduler.from_config(scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
+
+
+def prediction_target(forward: Any, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """Return what the model should predict [b, c, h, w] for latents with the noise of `times` [b].
+
+    `forward` is what `forward_process` returns. Raises `SpecError` where its `prediction_type` is unknown.
+    """
+    kind = forward.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        velocity: torch.Tensor = forward.get_velocity(latents, noise, times)
+        return velocity
+    if kind == "sample":
+        return latents
+    raise SpecError("UnsupportedModel", f"minPresence cannot be checked with a model that predicts {kind!r}.")
+
+
+def _class(name: str) -> Any:
+    if name in UNSEEDED:
+        raise ValueError(f"its scheduler {name} draws noise that no seed of an image decides.")
+    kind: Any = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise ValueError(f"diffusers has no scheduler {name!r}.")  # noqa: TRY004 - the folder's value, not ours
+    return kind

@@ -1,0 +1,69 @@
+"""The joint family as the plan sees it: a transformer with a vocabulary of its own. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.families.embedding import Embedding
+from diffugen_generator.families.folder import ModelFolder, settings_of, whole_number
+
+if TYPE_CHECKING:
+    import torch
+
+    from tests.generator.families.joint.model import JointModel
+
+PIPELINE = "TinyJointPipeline"
+LIMIT = 12
+"""Tokens of a text, which begins with one mark."""
+
+
+class JointConfig:
+    """One pipeline: `transformer/` with weights, `words/` with the vocabulary."""
+
+    pipelines = {PIPELINE: ("transformer", "words")}  # noqa: RUF012 - read only
+    without_weights = frozenset({"words"})
+    marks = 1
+
+    def check(self, folder: Path, pipeline: str) -> None:
+        """Raise `ValueError` where the settings do not fit."""
+        assert pipeline == PIPELINE
+        whole_number(settings_of(folder / "transformer" / "config.json"), "width", "transformer/config.json")
+        settings_of(folder / "words" / "words.json")
+
+    def takes_a_mask(self, folder: Path) -> bool:
+        """Return False: there is none for inpainting."""
+        return False
+
+    def check_sampler(self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
+        """Raise `SpecError` for the name of a scheduler: there is one, flow matching."""
+        if name is not None:
+            raise SpecError("UnsupportedModel", f"{stage}.scheduler: {field} has one of its own; leave it out.")
+
+    def token_limit(self, folder: Path, tokenizer: str = "words") -> int:
+        """Return `LIMIT`."""
+        return LIMIT
+
+    def vocabulary(self, folder: Path) -> frozenset[str]:
+        """Return the words."""
+        return frozenset(settings_of(folder / "words" / "words.json"))
+
+    def embedding_sets(self, model: ModelFolder) -> Sequence[tuple[str, int]]:
+        """Return the one table of words."""
+        return [("words", int(settings_of(model.path / "transformer" / "config.json")["width"]))]
+
+    def load(
+        self,
+        model: ModelFolder,
+        device: torch.device,
+        scheduler: str | None = None,
+        *,
+        dtype: str = "auto",
+        embeddings: Sequence[Embedding] = (),
+    ) -> JointModel:
+        """Load the transformer."""
+        from tests.generator.families.joint.model import load
+
+        return load(model, device)
