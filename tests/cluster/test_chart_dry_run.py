@@ -1,0 +1,62 @@
+"""Every variant of the chart, and deploy/, before a real API server: strict, and without a warning."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from devcluster import Cluster
+from tests.chart.helm import NAMESPACE, ROOT, VARIANTS, Json, render
+
+OTHERS_KINDS = "monitoring.coreos.com/v1"
+"""Of the Prometheus operator, whose CRDs are not here; tests/chart/test_monitoring.py looks into these."""
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Cluster) -> Cluster:
+    """The cluster, with the namespaces that the variants name, all of them restricted."""
+    for name in (NAMESPACE, "vision", "audio"):
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    return cluster
+
+
+def dry_run(cluster: Cluster, manifests: list[Json]) -> tuple[int, str]:
+    """Return how many objects the API server would take, and all that kubectl says besides."""
+    command = ["kubectl", f"--kubeconfig={cluster.kubeconfig}", "apply", "--server-side", "--dry-run=server"]
+    done = subprocess.run(
+        [*command, "--validate=strict", "--field-manager=chart-test", "--force-conflicts", "-f", "-"],
+        input=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.stdout.count("serverside-applied (server dry run)"), done.stderr
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_api_server_would_take_every_object(server: Cluster, variant: str) -> None:
+    manifests = [m for m in render(VARIANTS[variant]) if m["apiVersion"] != OTHERS_KINDS]
+
+    assert dry_run(server, manifests) == (len(manifests), "")
+
+
+def test_an_unknown_field_and_a_pod_that_is_not_restricted_would_be_told(server: Cluster) -> None:
+    (deployment,) = (m for m in render() if m["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["securityContext"] = {}
+    deployment["spec"]["unknownField"] = True
+
+    _, said = dry_run(server, [deployment])
+    assert "unknownField" in said
+    del deployment["spec"]["unknownField"]
+    assert "would violate PodSecurity" in dry_run(server, [deployment])[1]
+
+
+def test_kubectl_apply_k_would_be_taken(server: Cluster) -> None:
+    flags = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
+    said = server.kubectl("apply", *flags, "-k", str(ROOT / "deploy"))
+
+    assert said.count("serverside-applied") == said.count("\n") > 8
