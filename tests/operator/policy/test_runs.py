@@ -334,3 +334,11 @@ def test_a_result_that_is_lost_takes_none_of_these_tries() -> None:
     life = again(lost(a_life().until_publishing())).job_completes("publish").settle().stopped().settle()
 
     assert (life.status.attempt, life.status.replans) == (3, 1)
+
+
+def test_a_retry_of_a_spec_that_nothing_can_be_begun_with_is_recorded() -> None:
+    life = a_life(output={}).ask_for_retry("t1").settle()
+
+    assert life.status.last_handled_retry_at == "t1"
+    assert life.condition("Stalled") is not None
+    assert life.jobs == {}

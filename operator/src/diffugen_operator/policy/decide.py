@@ -39,7 +39,7 @@ def decide(situation: Situation) -> Decision:
         return Decision(status=dataset.status, actions=[change], reconcile_after=0)
     wanted = dataset.wanted
     if isinstance(wanted, InvalidSpec):
-        ledger = suspended_run(situation, dataset.status).ledger
+        ledger = suspended_run(situation, runs.with_retry_recorded(dataset)).ledger
         phase = Phase.stalled("", wanted.reason, wanted.message)
         status = presented(dataset, ledger, phase, now=situation.now)
         return Decision(status=status, actions=_suspensions(situation))
@@ -66,9 +66,7 @@ def _continue(situation: Situation, wanted: Wanted) -> Decision:
     """Return the next decision about the present run."""
     dataset, now = situation.dataset, situation.now
     strays = runs.delete_strays(situation)
-    ledger = dataset.status
-    if runs.retry_requested(dataset):  # The run makes progress, so the request is only recorded.
-        ledger = ledger.model_copy(update={"last_handled_retry_at": dataset.retry_at})
+    ledger = runs.with_retry_recorded(dataset)  # The run makes progress, so nothing else is done about a request.
     if runs.finished(dataset):
         phase = Phase.published(publish_step.message(ledger))
         return Decision(status=presented(dataset, ledger, phase, now=now), actions=strays)

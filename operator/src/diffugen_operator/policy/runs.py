@@ -69,6 +69,13 @@ def retry_requested(dataset: Dataset) -> bool:
     return bool(dataset.retry_at) and dataset.retry_at != dataset.status.last_handled_retry_at
 
 
+def with_retry_recorded(dataset: Dataset) -> LabeledDatasetStatus:
+    """Return the status with the retry request as handled: whoever asked waits for that, and reads the state then."""
+    if not retry_requested(dataset):
+        return dataset.status
+    return dataset.status.model_copy(update={"last_handled_retry_at": dataset.retry_at})
+
+
 def why_begin(situation: Situation, wanted: Wanted) -> str | None:
     """Return why a new run has to begin, as a sentence; None if the present run continues."""
     status = situation.dataset.status
