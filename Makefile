@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 MEMBERS := crds operator generator devcluster
-SOURCES := $(MEMBERS) charts tests benchmarks
+SOURCES := $(MEMBERS) charts gitops tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
 TEST_TOOLS := helm kueue versitygw
@@ -39,6 +39,7 @@ verify: venv ## ruff, mypy --strict, import-linter, and whether what is generate
 	$(BIN)/lint-imports
 	$(BIN)/python crds/render.py --check
 	$(BIN)/python charts/render.py --check
+	$(BIN)/python gitops/render.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir .mkdocs-site
 
 docs: venv ## Build the documentation into site/
@@ -47,6 +48,7 @@ docs: venv ## Build the documentation into site/
 generate: venv ## Render the CRD and the API reference from the models, and from the chart its copies and deploy/
 	$(BIN)/python crds/render.py
 	$(BIN)/python charts/render.py
+	$(BIN)/python gitops/render.py
 
 format: venv ## Format and fix what can be fixed
 	$(BIN)/ruff format $(SOURCES)

@@ -1,0 +1,182 @@
+"""A dataset from Git, on a real cluster: what Argo CD and Flux see from first to last, and whether Git drifts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.cluster import ClusterError
+from tests.cluster.pods import eventually
+from tests.cluster.test_kills import slow_stage
+from tests.cluster.world import Json, World, merged
+from tests.gitops.engines import PIPELINES, argocd_health, flux_checks, flux_status
+from tests.operator.kstatus import kstatus
+
+MANAGER = "--field-manager=argocd-controller"
+CHECKS = dict(flux_checks())
+
+
+class Git:
+    """A manifest, and the GitOps manager that applies it server-side."""
+
+    def __init__(self, world: World, **changes: Any) -> None:
+        self._world = world
+        self.manifest = world.manifest(**changes)
+
+    def sync(self) -> Json:
+        """Apply the manifest; returns the object."""
+        self._world.cluster.kubectl("apply", "--server-side", MANAGER, "-f", "-", stdin=json.dumps(self.manifest))
+        return self._world.get()
+
+    def edit(self, **changes: Any) -> None:
+        self.manifest["spec"] = merged(self.manifest["spec"], changes)
+
+    def drift(self) -> str:
+        """Return what differs between the manifest and the cluster, as the manager sees it."""
+        try:
+            self._world.cluster.kubectl("diff", "--server-side", MANAGER, "-f", "-", stdin=json.dumps(self.manifest))
+        except ClusterError as error:
+            return str(error)
+        return ""
+
+    def synced_twice_without_a_change(self, phase: str) -> None:
+        before = self._world.get()
+        assert self.drift() == "", phase
+        for _ in range(2):
+            after = self.sync()
+            assert after["metadata"]["generation"] == before["metadata"]["generation"], phase
+            assert after["spec"] == self.manifest["spec"], f"{phase}: nothing is added to the spec"
+            assert after["metadata"].get("annotations", {}) == {}, phase
+            managers = {entry["manager"]: entry.get("subresource", "") for entry in after["metadata"]["managedFields"]}
+            assert managers.pop("argocd-controller") == "", phase
+            assert set(managers.values()) <= {"status"}, f"{phase}: the operator writes the status alone"
+
+
+@contextmanager
+def watched(world: World, file: Path) -> Iterator[Callable[[], list[Json]]]:
+    """Watch the namespace's datasets from now on; yields what returns every version that came by."""
+    path = f"/apis/diffugen.dev/v1alpha1/namespaces/{world.namespace}/labeleddatasets?watch=true&timeoutSeconds=3600"
+    command = ["kubectl", f"--kubeconfig={world.cluster.kubeconfig}", "get", "--raw", path]
+    with file.open("wb") as output, subprocess.Popen(command, stdout=output) as watch:
+        try:
+            yield lambda: [
+                json.loads(line)["object"] for line in file.read_text().splitlines(keepends=True) if "\n" in line
+            ]
+        finally:
+            watch.terminate()
+
+
+def test_every_version_of_a_run_reads_right_and_git_never_drifts(running: World, tmp_path: Path) -> None:
+    running.operator.end()
+    with watched(running, tmp_path / "watch") as seen:
+        from_git(running)
+        last = running.get()["metadata"]["resourceVersion"]
+        eventually(lambda: seen()[-1]["metadata"]["resourceVersion"] == last)
+        versions = seen()
+
+    def course(read: Callable[[Json], str]) -> list[str]:
+        return [said for said, _ in groupby(map(read, versions))]
+
+    waiting = ["InProgress", "Current", "InProgress", "Failed", "InProgress", "Current"]
+    assert course(lambda version: flux_status(version, CHECKS["datasets"])) == waiting
+    assert course(kstatus) == waiting
+    health = course(lambda version: argocd_health(version)[0])
+    assert health.count("Suspended") == 1
+    assert [status for status in health if status != "Progressing"] == ["Suspended", "Healthy", "Degraded", "Healthy"]
+    planned = course(lambda version: flux_status(version, CHECKS["datasets-planned"]))
+    assert planned[:2] == ["InProgress", "Current"]
+    assert "Failed" in planned
+    states = {version["status"].get("summary", {}).get("state", "") for version in versions}
+    assert states == {"", "Pending", "Running", "Suspended", "Succeeded", "Failed"}
+
+
+def from_git(running: World) -> None:
+    """Take a dataset through every phase, each of them synced twice."""
+    git = Git(running, stages=[slow_stage()], run={"samplesPerShard": 1, "parallelism": 1})
+
+    git.sync()
+    git.synced_twice_without_a_change("created")
+    running.operator.start()
+    running.wait("planning", lambda d: d["status"].get("summary", {}).get("stage") == "planning")
+    git.synced_twice_without_a_change("planning")
+    running.wait("drawing", lambda d: d["status"]["summary"]["reason"] == "Drawing")
+    git.synced_twice_without_a_change("drawing")
+    git.edit(suspend=True)
+    git.sync()
+    running.wait("suspended", lambda d: d["status"]["summary"]["state"] == "Suspended")
+    git.synced_twice_without_a_change("suspended")
+    git.edit(suspend=False)
+    git.sync()
+    running.wait_ready()
+    git.synced_twice_without_a_change("published")
+    git.edit(output={"s3": {"bucket": "there-is-none"}})
+    git.sync()
+    running.wait_stalled("BucketNotFound")
+    git.synced_twice_without_a_change("stalled")
+    git.edit(output={"s3": {"bucket": running.bucket}})
+    git.sync()
+    running.wait_ready()
+
+
+def pipeline_step(world: World, which: str, manifest: Json, folder: Path, request: str) -> tuple[int, str, Path]:
+    """Run what Tekton's or Kubeflow's step runs; returns exit code, output and the folder of its results."""
+    results = folder / request
+    results.mkdir()
+    text = json.dumps(manifest)
+    if which == "tekton":
+        step = yaml.safe_load((PIPELINES / "tekton-task.yaml").read_text())["spec"]["steps"][0]
+        script = step["script"]
+        for name in ("uri", "revision"):
+            script = script.replace(f"$(results.{name}.path)", str(results / name))
+        command, environment = ["sh", "-c", script], {"MANIFEST": text, "REQUEST": request}
+    else:
+        container = yaml.safe_load((PIPELINES / "kubeflow-component.yaml").read_text())["implementation"]["container"]
+        command = [*container["command"], text, str(results / "uri"), str(results / "revision")]
+        environment = {}
+    own = {"KUBECONFIG": str(world.cluster.kubeconfig), "POLL_SECONDS": "1"}
+    done = subprocess.run(
+        command,
+        env={**os.environ, **own, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    return done.returncode, done.stdout + done.stderr, results
+
+
+@pytest.mark.parametrize("which", ["tekton", "kubeflow"])
+def test_a_pipeline_step_ends_with_its_dataset(running: World, tmp_path: Path, which: str) -> None:
+    small: Json = {"prompts": {"samplesPerPrompt": 1}}
+    broken = running.manifest(**small, output={"s3": {"bucket": "there-is-none"}})
+
+    code, said, _ = pipeline_step(running, which, broken, tmp_path, "first")
+    assert code == 1
+    assert "BucketNotFound: " in said
+
+    code, said, results = pipeline_step(running, which, running.manifest(**small), tmp_path, "second")
+    assert code == 0, said
+    published = running.get()["status"]["dataset"]
+    assert (results / "uri").read_text() == published["uri"]
+    assert (results / "revision").read_text() == published["revision"]
+
+    # What failed last does not fail this one: the bucket is there by now.
+    code, _, _ = pipeline_step(running, which, broken, tmp_path, "third")
+    assert code == 1
+    running.cluster.make_bucket("there-is-none")
+    try:
+        code, said, _ = pipeline_step(running, which, broken, tmp_path, "fourth")
+        assert code == 0, said
+    finally:
+        for item in running.store.list_objects("there-is-none", recursive=True):
+            running.store.remove_object("there-is-none", str(item.object_name))
+        running.store.remove_bucket("there-is-none")
