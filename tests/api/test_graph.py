@@ -301,7 +301,7 @@ def test_derived_samples_come_one_by_one() -> None:
         (
             [repainted("new", "base", template="a {object} in {color}")],
             "UnknownVariable",
-            r"spec.stages\[1\].inpaint.template: it has the field {color}, and the prompt 'a {left} and .* has not",
+            r"spec.stages\[1\].inpaint.template: it has the field {color}, and the prompt 'a {left} but .* does not",
         ),
         (
             [repainted("new", "base", template="a {object")],
@@ -333,7 +333,7 @@ def test_a_class_that_no_source_names_has_no_label_to_replace() -> None:
 
     with pytest.raises(
         SpecError,
-        match=r"spec.stages\[1\].inpaint.replacements.star: no prompt of stage 'base' names the class 'star', so it "
-        "has no label there to make a mask of; name it in a prompt, or remove it here",
+        match=r"spec.stages\[1\].inpaint.replacements.star: no prompt of stage 'base' names the class 'star', so no "
+        "label of it can become a mask; name it in a prompt, or remove it here",
     ):
         most_samples(spec)

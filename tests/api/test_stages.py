@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from diffugen_api.derivations.registry import DERIVATIONS
 from diffugen_api.plan import revision_of
-from diffugen_api.v1alpha1 import embeddings_of, in_graph_order, model_of
+from diffugen_api.v1alpha1 import Stage, embeddings_of, in_graph_order, model_of
+from diffugen_api.v1alpha1.kinds.base import DrawingFromImages
+from diffugen_api.v1alpha1.stages import KINDS
 from tests.api.specs import a_spec, spec_data
 
 BASE: dict[str, Any] = spec_data()["stages"][0]
@@ -18,6 +21,11 @@ def redrawn(name: str, source: str, **task: Any) -> dict[str, Any]:
 
 def repainted(name: str, source: str, **task: Any) -> dict[str, Any]:
     return {"name": name, "inpaint": {"from": source, "replacements": {"ball": ["big ball"]}, **task}}
+
+
+def test_every_kind_has_a_field_and_a_derivation_where_it_has_a_source() -> None:
+    assert [kind.kind for kind in KINDS] == [field for field in Stage.model_fields if field != "name"]
+    assert set(DERIVATIONS) == {kind.kind for kind in KINDS if issubclass(kind, DrawingFromImages)}
 
 
 def test_a_stage_knows_its_kind_its_source_and_its_task() -> None:
@@ -68,7 +76,7 @@ def test_a_stage_without_a_model_draws_with_that_of_its_source() -> None:
         ),
         (
             [BASE, repainted("new", "base", replacements={"Ball": ["red ball"]})],
-            r"stages\[1\].inpaint.replacements: 'Ball' is no class; name one of ball, star, or add it to spec.classes",
+            r"stages\[1\].inpaint.replacements: 'Ball' is not a class: use one of ball, star, or add it to spec.clas",
         ),
         ([BASE, repainted("new", "base", replacements={})], "at least 1 item"),
         ([BASE, repainted("new", "base", replacements={"ball": ["red ball "]})], "should match pattern"),

@@ -81,7 +81,7 @@ def refusals() -> list[Any]:
         ),
         pytest.param(
             {"stages": [STAGE, {"name": "new", "inpaint": {"from": "base", "replacements": {"bal": ["red ball"]}}}]},
-            ["spec", "inpaint.replacements must be of classes"],
+            ["spec", "the keys of inpaint.replacements must be classes"],
             id="a replacement of no class",
         ),
         pytest.param(

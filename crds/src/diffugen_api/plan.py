@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from diffugen_api.addresses import address, canonical
 from diffugen_api.combinations import count
 from diffugen_api.contract import MAX_SHARDS
-from diffugen_api.derived_prompts import Draft, Redrawing, Replacing
+from diffugen_api.derivations.base import Draft
+from diffugen_api.derivations.registry import derivations_of
 from diffugen_api.errors import SpecError
 from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.prompt_weights import Prompt
@@ -32,7 +33,7 @@ from diffugen_api.prompts import check_weights, names_of, prompts_of, templates_
 from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
 from diffugen_api.sample_families import sample_families_of
 from diffugen_api.samples import Sample, Source, weights_row
-from diffugen_api.v1alpha1 import Img2Img, LabeledDatasetSpec, Txt2Img
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 __all__ = [
     "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
@@ -115,13 +116,13 @@ def _made(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[_Made]:
         for filled in prompts_of(spec):
             yield from made(Draft(filled.template, filled.variables, {}), filled.number, numbers, None, {})
         return
-    changing = _changing(spec, recipe.stage)
+    derivation = derivations_of(spec)[recipe.stage]
     alone = spec.prompts.samples_per_prompt == 1
     last: Draft | None = None
     drafts: Iterable[Draft] = ()
     for old, source in _made(spec, recipe.source):
         if source is not last:  # sources of one prompt come one after the other
-            last, drafts = source, changing.of(source, old.text)
+            last, drafts = source, derivation.of(source, old.text)
             drafts = drafts if alone else list(drafts)
         for draft in drafts:
             mask: dict[str, str] = {"source": old.id}
@@ -140,17 +141,10 @@ def _drafts(spec: LabeledDatasetSpec, stage: str) -> Iterator[tuple[Draft, Promp
             field = f"spec.prompts.templates[{filled.number}]"
             yield Draft(filled.template, filled.variables, {}), read_prompt(spec, filled.prompt, field)
         return
-    changing = _changing(spec, stage)
+    derivation = derivations_of(spec)[stage]
     for old, read in _drafts(spec, source):
-        for draft in changing.of(old, read):
+        for draft in derivation.of(old, read):
             yield draft, read_prompt(spec, draft.prompt, f"stage {stage}")
-
-
-def _changing(spec: LabeledDatasetSpec, stage: str) -> Redrawing | Replacing:
-    number, task = next((number, each.task) for number, each in enumerate(spec.stages) if each.name == stage)
-    if isinstance(task, Txt2Img):
-        raise TypeError(f"stage {stage!r} draws from text alone")
-    return Redrawing(task) if isinstance(task, Img2Img) else Replacing(spec, task, f"spec.stages[{number}].inpaint")
 
 
 def _seed(origin: bytes, prompt: str, number: Any) -> int:

@@ -28,7 +28,6 @@ _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _PROMPTS_ADDED_LATER: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
 _ATTENTION_ADDED_LATER: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
-_TXT2IMG_ADDED_LATER: Mapping[str, Any] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
 _CLASS_ADDED_LATER: Mapping[str, Any] = {"detectorClass": None}
 _LABELING_ADDED_LATER: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
 _QUALITY_ADDED_LATER: Mapping[str, Any] = {
@@ -39,10 +38,6 @@ _QUALITY_ADDED_LATER: Mapping[str, Any] = {
 }
 """Fields of the manifest that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
-_STAGES_ADDED_LATER: Mapping[str, Mapping[str, Any]] = {"txt2img": _TXT2IMG_ADDED_LATER}
-"""Such fields by the stage's kind."""
-_NOT_DRAWING = {"model", "model_sha256", "embeddings", "source", "variables", "replacements", "template"}
-"""Fields of a stage that go into a picture's address by what comes of them: a model's digest, a prompt, a source."""
 
 
 def revision_of(spec: LabeledDatasetSpec) -> str:
@@ -53,7 +48,7 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
     content["prompts"] = _without(_PROMPTS_ADDED_LATER, content["prompts"])
-    content["stages"] = [_stage_content(stage) for stage in data["stages"]]
+    content["stages"] = [{"name": stage.name, stage.kind: stage.task.content()} for stage in spec.stages]
     content["classes"] = [_without(_CLASS_ADDED_LATER, each) for each in data["classes"]]
     content["labeling"] = _without(_LABELING_ADDED_LATER, data["labeling"])
     if attention := data["labeling"].get("attention"):
@@ -61,16 +56,6 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     content["quality"] = _without(_QUALITY_ADDED_LATER, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     return address(content, 10)
-
-
-def _stage_content(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stage's part of the revision: its name and the one kind that it is."""
-    kinds = {
-        kind: _without(_STAGES_ADDED_LATER.get(kind, {}), task)
-        for kind, task in stage.items()
-        if isinstance(task, Mapping)
-    }
-    return {"name": stage["name"], **kinds}
 
 
 def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,16 +90,13 @@ class StageRecipe:
     """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`, `SAFETY`."""
     source: StageRecipe | None = None
     """The recipe of the stage that this one draws from."""
+    replaces: bool = False
+    """Whether this stage, or one that it draws from, replaces objects."""
 
     @property
     def extension(self) -> str:
         """The pictures' file name extension."""
         return str(self.drawing["image"]["format"])
-
-    @property
-    def replaces(self) -> bool:
-        """Whether objects are replaced in this stage's pictures, or were in those that they are drawn from."""
-        return _replaces(self.kind, self.source)
 
     @property
     def evidence_ids(self) -> tuple[str, ...]:
@@ -140,14 +122,13 @@ def stage_recipe(
     """
     if (source and source.stage) != stage.source:
         raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
-    settings = stage.task.model_dump(mode="json", by_alias=True, exclude=_NOT_DRAWING)
     drawing: dict[str, Any] = {
         "version": RECIPE_VERSION,
         "kind": stage.kind,
         "model": model_digest,
         "image": spec.image.model_dump(mode="json", by_alias=True),
         "negative": spec.prompts.negative,
-        "settings": _without(_STAGES_ADDED_LATER.get(stage.kind, {}), settings),
+        "settings": stage.task.settings(),
     }
     if isinstance(negative := read_prompt(spec, spec.prompts.negative, "spec.prompts.negative"), tuple):
         drawing["negativeWeights"] = [list(piece) for piece in negative]
@@ -155,8 +136,9 @@ def stage_recipe(
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     evidence_id = _attention_id(spec, model_digest)
     side_evidence_ids = _side_evidence_ids(spec, side_models or {})
-    label_id = _label_id(spec, evidence_id, side_evidence_ids, replaces=_replaces(stage.kind, source))
-    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, side_evidence_ids, source)
+    replaces = stage.task.inpaints or (source is not None and source.replaces)
+    label_id = _label_id(spec, evidence_id, side_evidence_ids, replaces=replaces)
+    return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, side_evidence_ids, source, replaces)
 
 
 def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
@@ -202,10 +184,6 @@ def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
         for word in (each.detector_class,) if each.detector_class else each.words:
             words.setdefault(word, each.detected_as)
     return words
-
-
-def _replaces(kind: str, source: StageRecipe | None) -> bool:
-    return kind == "inpaint" or (source is not None and source.replaces)
 
 
 def classes_by_native(detector: DetectorLabeling, classes: Sequence[ObjectClass]) -> dict[str, list[ObjectClass]]:

@@ -111,7 +111,7 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"stages": [BASE, {"name": "new", "inpaint": {"from": "base", "replacements": {"car": ["red car"]}}}]},
-            "spec.stages[1].inpaint.replacements: 'car' is no class; name one of ball, or add it to spec.classes",
+            "spec.stages[1].inpaint.replacements: 'car' is not a class: use one of ball, or add it to spec.classes",
             id="a replacement of no class",
         ),
         pytest.param(

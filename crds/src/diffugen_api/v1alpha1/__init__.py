@@ -6,8 +6,12 @@ camelCase in manifests and snake_case in Python.
 """
 
 from diffugen_api.v1alpha1.base import WORD_PATTERN
+from diffugen_api.v1alpha1.kinds.base import Drawing, Scheduler
+from diffugen_api.v1alpha1.kinds.img2img import Img2Img
+from diffugen_api.v1alpha1.kinds.inpaint import Inpaint
+from diffugen_api.v1alpha1.kinds.txt2img import Txt2Img
 from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, DetectorLabeling, Labeling
-from diffugen_api.v1alpha1.models import Drawing, Embedding
+from diffugen_api.v1alpha1.models import Embedding
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality, Safety
@@ -15,12 +19,7 @@ from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.run import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
 from diffugen_api.v1alpha1.stages import (
-    Img2Img,
-    Inpaint,
-    Scheduler,
     Stage,
-    Task,
-    Txt2Img,
     embeddings_of,
     in_graph_order,
     model_of,
@@ -73,7 +72,6 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Summary",
-    "Task",
     "Txt2Img",
     "embeddings_of",
     "in_graph_order",

@@ -8,15 +8,20 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, unique_names, validations
+from diffugen_api.v1alpha1.kinds.base import DrawingFromImages
 from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
 from diffugen_api.v1alpha1.output import Output
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
 from diffugen_api.v1alpha1.run import Run
-from diffugen_api.v1alpha1.stages import Stage, graph_faults
+from diffugen_api.v1alpha1.stages import KINDS, Stage, graph_faults
 
 _MOST_STAGES = 16
-_SOURCE = "(has({0}.img2img) ? {0}.img2img.from : has({0}.inpaint) ? {0}.inpaint.from : '')"
+_SOURCE = "({} '')".format(
+    " ".join(
+        f"has({{0}}.{kind.kind}) ? {{0}}.{kind.kind}.from :" for kind in KINDS if issubclass(kind, DrawingFromImages)
+    )
+)
 
 
 def _no_circle() -> str:
@@ -37,11 +42,7 @@ class LabeledDatasetSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel(
-                "self.stages.all(s, !has(s.inpaint) || "
-                "s.inpaint.replacements.all(name, self.classes.exists(c, c.name == name)))",
-                "inpaint.replacements must be of classes: name the class whose objects are replaced as in spec.classes",
-            )
+            *(rule for kind in KINDS for rule in kind.spec_rules),
         )
     )
 
@@ -133,15 +134,11 @@ class LabeledDatasetSpec(Model):
         return stages
 
     @model_validator(mode="after")
-    def _replaced_are_classes(self) -> LabeledDatasetSpec:
+    def _stages_fit_the_classes(self) -> LabeledDatasetSpec:
         names = [c.name for c in self.classes]
         for number, stage in enumerate(self.stages):
-            for name in stage.inpaint.replacements if stage.inpaint else ():
-                if name not in names:
-                    raise ValueError(
-                        f"stages[{number}].inpaint.replacements: {name!r} is no class; "
-                        f"name one of {', '.join(names)}, or add it to spec.classes"
-                    )
+            for fault in stage.task.class_faults(names):
+                raise ValueError(f"stages[{number}].{stage.kind}.{fault}")
         return self
 
 

@@ -3,122 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, validations
-from diffugen_api.v1alpha1.models import MODEL, Drawing, Embedding
-from diffugen_api.v1alpha1.prompts import ClassName, VariableName
+from diffugen_api.v1alpha1.kinds.base import Drawing, StageName
+from diffugen_api.v1alpha1.kinds.img2img import Img2Img
+from diffugen_api.v1alpha1.kinds.inpaint import Inpaint
+from diffugen_api.v1alpha1.kinds.txt2img import Txt2Img
+from diffugen_api.v1alpha1.models import Embedding
 
-StageName = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=30, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
-]
-"""A stage's name: a DNS label, short enough to stand in the names of Jobs and pods."""
+KINDS: tuple[type[Drawing], ...] = (Txt2Img, Img2Img, Inpaint)
+"""The kinds of stages. A new kind is a class in `kinds/`, an entry here, and a field of `Stage`."""
 
-Scheduler = Literal[
-    "ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++_karras", "dpmsolver++_sde", "euler", "euler_a", "heun", "lcm",
-    "lms", "pndm", "unipc",
-]  # fmt: skip
-
-Replacement = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
-
-_SCHEDULER = "The sampler, over the model's own noise schedule and step spacing; the model's own where absent."
-_GUIDANCE = "Classifier-free guidance; 1 switches it off."
-_ONE_KIND = "a stage is exactly one of txt2img, img2img and inpaint: give it one"
-
-
-class Txt2Img(Drawing):
-    """Draw from text alone."""
-
-    model: str = Field(min_length=1, max_length=512, description=f"{MODEL}.")
-    steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps.")
-    scheduler: Scheduler | None = Field(default=None, description=_SCHEDULER)
-    guidance_scale: float = Field(default=7.5, ge=1, le=50, description=_GUIDANCE)
-
-
-class Img2Img(Drawing):
-    """Draw every image of another stage again, with some of its variables changed."""
-
-    source: StageName = Field(alias="from", description="The stage whose images are drawn from.")
-    strength: float = Field(
-        default=0.6,
-        gt=0,
-        le=1,
-        description="How far an image may leave its source: the part of the steps that is drawn, at least one.",
-    )
-    variables: dict[
-        VariableName,
-        Annotated[
-            list[Annotated[str, StringConstraints(min_length=1, max_length=500)]], Field(min_length=1, max_length=1000)
-        ],
-    ] = Field(
-        min_length=1,
-        max_length=32,
-        json_schema_extra=validations(
-            cel(
-                "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$'))",
-                "a variable's name is letters, digits and _, and does not begin with a digit: rename it",
-            )
-        ),
-        description="What changes: every combination of these values fills the template of the source's image "
-        "anew; the other variables keep their values, and the source's own combination is skipped.",
-    )
-    model: str | None = Field(
-        default=None, min_length=1, max_length=512, description=f"{MODEL}; that of the source where absent."
-    )
-    steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps at strength 1.")
-    scheduler: Scheduler | None = Field(default=None, description=_SCHEDULER)
-    guidance_scale: float = Field(default=7.5, ge=1, le=50, description=_GUIDANCE)
-
-
-class Inpaint(Drawing):
-    """Replace the labeled objects of a class in another stage's images; what is around them stays to the bit."""
-
-    source: StageName = Field(alias="from", description="The stage in whose images objects are replaced.")
-    replacements: dict[ClassName, Annotated[list[Replacement], Field(min_length=1, max_length=64)]] = Field(
-        min_length=1,
-        max_length=32,
-        description="For a class, what to draw in place of its objects: one image for each text and each source "
-        "whose prompt names the class. A text that names no other class is labeled as the class that it replaces.",
-    )
-    template: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=2000,
-        description="Prompt of the new image: {object} is the replacement, other fields are the source's "
-        "variables; it names every other class that the source's prompt names. Where absent, the source's prompt with "
-        "the class's words replaced.",
-    )
-    instances: Literal["all", "largest"] = Field(
-        default="all", description="Which labeled objects of the class are replaced."
-    )
-    dilation: float = Field(
-        default=0.05,
-        ge=0,
-        le=0.5,
-        description="How far the mask reaches beyond the label, as a fraction of the image's shorter side.",
-    )
-    strength: float = Field(
-        default=1,
-        gt=0,
-        le=1,
-        description="How far the new object may leave the old one: the part of the steps that is drawn, at least one.",
-    )
-    model: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=512,
-        description=f"{MODEL}, made for inpainting or not; that of the source where absent.",
-    )
-    steps: int = Field(default=25, ge=1, le=1000, description="Sampling steps at strength 1.")
-    scheduler: Scheduler | None = Field(default=None, description=_SCHEDULER)
-    guidance_scale: float = Field(default=7.5, ge=1, le=50, description=_GUIDANCE)
-
-
-Task = Txt2Img | Img2Img | Inpaint
-"""What a stage does."""
+_NAMES = [kind.kind for kind in KINDS]
+_ONE_KIND = f"a stage is exactly one of {', '.join(_NAMES[:-1])} and {_NAMES[-1]}: give it one"
 
 
 class Stage(Model):
@@ -126,42 +25,39 @@ class Stage(Model):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel("[has(self.txt2img), has(self.img2img), has(self.inpaint)].filter(x, x).size() == 1", _ONE_KIND)
+            cel(f"[{', '.join(f'has(self.{name})' for name in _NAMES)}].filter(x, x).size() == 1", _ONE_KIND)
         )
     )
 
     name: StageName = Field(description="The stage's name; part of its Jobs' names and of its folder in the store.")
-    txt2img: Txt2Img | None = Field(default=None, alias="txt2img", description="Draw from text alone.")
-    img2img: Img2Img | None = Field(
-        default=None, alias="img2img", description="Draw another stage's images again, with variables changed."
-    )
-    inpaint: Inpaint | None = Field(default=None, description="Replace labeled objects in another stage's images.")
+    txt2img: Txt2Img | None = Field(default=None, alias=Txt2Img.kind, description=Txt2Img.summary)
+    img2img: Img2Img | None = Field(default=None, alias=Img2Img.kind, description=Img2Img.summary)
+    inpaint: Inpaint | None = Field(default=None, alias=Inpaint.kind, description=Inpaint.summary)
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Stage:
-        if len([task for task in (self.txt2img, self.img2img, self.inpaint) if task is not None]) != 1:
+        if len(self._tasks()) != 1:
             raise ValueError(_ONE_KIND)
         return self
 
+    def _tasks(self) -> list[Drawing]:
+        return [value for _, value in self if isinstance(value, Drawing)]
+
     @property
-    def task(self) -> Task:
+    def task(self) -> Drawing:
         """What the stage does: the one of its kinds that is set."""
-        task = self.txt2img or self.img2img or self.inpaint
-        if task is None:
-            raise AssertionError("a stage is of one kind")
+        [task] = self._tasks()
         return task
 
     @property
-    def kind(self) -> Literal["txt2img", "img2img", "inpaint"]:
-        """Which of the kinds this stage is."""
-        if self.txt2img is not None:
-            return "txt2img"
-        return "img2img" if self.img2img is not None else "inpaint"
+    def kind(self) -> str:
+        """The name of the stage's kind."""
+        return self.task.kind
 
     @property
     def source(self) -> str | None:
         """The name of the stage whose images this one draws from; None for a stage that needs none."""
-        return None if isinstance(self.task, Txt2Img) else self.task.source
+        return self.task.source_stage
 
 
 def graph_faults(stages: Sequence[Stage]) -> Iterator[str]:

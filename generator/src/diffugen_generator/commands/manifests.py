@@ -132,11 +132,11 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         return
     stages = dataset.spec.stages
     found = dict[str, ModelFolder]()
-    for (model, field), kind in {model_of(stages, stage): stage.kind for stage in stages}.items():
+    for (model, field), task in {model_of(stages, stage): stage.task for stage in stages}.items():
         if _is_everywhere(model):
             try:
                 found[field] = resolve(model, field=field)
-                check_kind(found[field], kind, field)
+                check_kind(found[field], task, field)
             except SpecError as error:
                 yield _fault_of(error)
     for number, stage in enumerate(stages):

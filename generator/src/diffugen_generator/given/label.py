@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from diffugen_api import layout
 from diffugen_api.contract import Published, ShardCounts, StagePlan
-from diffugen_api.derived_prompts import vocabulary_of
+from diffugen_api.derivations.base import vocabulary_of
 from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from diffugen_api.plan import SpecError
-from diffugen_api.v1alpha1 import S3
+from diffugen_api.v1alpha1 import S3, Drawing
 from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder, settings_of
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.models import cache
@@ -109,13 +109,13 @@ def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) 
     return remote.uri, folder / name, files[name].sha256
 
 
-def check_kind(model: ModelFolder, kind: str, field: str) -> None:
-    """Raise `SpecError` where a stage of `kind` cannot draw with a model that was made for inpainting."""
-    if kind != "inpaint" and made_for_inpainting(model):
+def check_kind(model: ModelFolder, task: Drawing, field: str) -> None:
+    """Raise `SpecError` if a model made for inpainting is the model of a stage that does not inpaint."""
+    if not task.inpaints and made_for_inpainting(model):
         raise SpecError(
             "UnsupportedModel",
-            f"{field}: {model.uri!r} is made for inpainting and cannot do {kind}; name one that is not, or use it in "
-            "an inpaint stage.",
+            f"{field}: {model.uri!r} is made for inpainting and cannot do {task.kind}; name one that is not, or use it "
+            "in an inpaint stage.",
         )
 
 

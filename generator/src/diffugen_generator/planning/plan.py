@@ -129,7 +129,7 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
         uri, field = model_of(spec.stages, stage)
         pin = model_stage(spec.stages, stage).task.model_sha256
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
-        check_kind(model, stage.kind, field)
+        check_kind(model, stage.task, field)
         drawing = f"spec.stages[{numbers[stage.name]}].{stage.kind}"
         family_of(model.pipeline).check_sampler(
             model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing

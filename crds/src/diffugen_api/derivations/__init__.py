@@ -1,0 +1,1 @@
+"""How each kind of stage derives its samples' prompts from those of its source: one module a kind, and a registry."""
