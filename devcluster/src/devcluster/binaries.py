@@ -83,6 +83,27 @@ class Tool(Enum):
         ),
         packages={"helm": "helm.sh/helm/v3/cmd/helm"},
     )
+    KUBELET = Module(
+        name="kubelet",
+        ldflags=_KUBERNETES.ldflags,
+        packages={
+            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+            "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+        },
+    )
+    CONTAINERD = Module(
+        name="containerd",
+        ldflags="-s -w",
+        packages={
+            program: f"github.com/containerd/containerd/v2/cmd/{program}"
+            for program in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+    )
+    COREDNS = Module(name="coredns", ldflags="-s -w", packages={"coredns": "github.com/coredns/coredns"})
+    PAUSE = Module(name="pause", ldflags="-s -w", packages={"pause": "devcluster/pause"})
+    ACTIONLINT = Module(
+        name="actionlint", ldflags="-s -w", packages={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"}
+    )
     KUEUE = Module(name="kueue", ldflags="-s -w", packages={"kueue": "sigs.k8s.io/kueue/cmd/kueue"})
     VERSITYGW = Module(
         name="versitygw", ldflags="-s -w", packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"}

@@ -23,13 +23,14 @@ def up(
     name: Name = "default",
     gpus: Annotated[int, typer.Option(help="GPUs that each node pretends to have.", min=0)] = 2,
     nodes: Annotated[int, typer.Option(help="Nodes; 0 for a control plane alone.", min=0)] = 1,
+    node: Annotated[str, typer.Option(help="process; or kubelet: a real node, which needs root.")] = "process",
 ) -> None:
     """Start a cluster that stays until `down`; one that is up is left as it is."""
     if is_alive(StateDirectory(state_root() / name)):
         cluster = _cluster(name)
     else:
         try:
-            cluster = Cluster.up(ClusterSpec(name=name, gpus=gpus, nodes=nodes), ConsoleReporter())
+            cluster = Cluster.up(ClusterSpec(name=name, gpus=gpus, nodes=nodes, node_kind=node), ConsoleReporter())
         except ClusterError as error:
             _fail(str(error))
     _show(cluster)

@@ -89,6 +89,7 @@ class Cluster:
         gpus: int = 2,
         nodes: int = 1,
         images: Sequence[str] = ("diffugen/",),
+        node_kind: str = "process",
         node_monitor_grace_s: int = 40,
         unreachable_toleration_s: int = 300,
         owner_pid: int | None = None,
@@ -106,6 +107,7 @@ class Cluster:
             gpus=gpus,
             nodes=nodes,
             images=tuple(images),
+            node_kind=node_kind,
             node_monitor_grace_s=node_monitor_grace_s,
             unreachable_toleration_s=unreachable_toleration_s,
             owner_pid=owner_pid or os.getpid(),
@@ -172,6 +174,15 @@ class Cluster:
         """`kubectl get ... -o json`."""
         answer: JsonObject = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return answer
+
+    def import_image(self, archive: Path) -> None:
+        """Give a node of kind kubelet an image, of a docker or OCI archive. Raises `ClusterError`."""
+        ctr = self.directory.read_spec().binaries["ctr"]
+        socket = self.directory.path / self.node.name / "containerd.sock"
+        command = [ctr, f"--address={socket}", "--namespace=k8s.io", "images", "import", "--discard-unpacked-layers"]
+        done = subprocess.run([*command, "--local", archive], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ClusterError(f"{archive}: {done.stderr.strip()}")
 
     def pod_log(self, namespace: str, pod: str, container: str | None = None) -> str:
         """What a pod's containers, or one of them, have written; also after the pod's end."""

@@ -15,6 +15,9 @@ from devcluster.layout import ClusterSpec, StateDirectory
 # test waits for, and what a benchmark measures.
 _UNTHROTTLED = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
+KUBELET = "kubelet"
+"""The kind of a node that is a real one."""
+
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -28,17 +31,19 @@ rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where the cluster's servers listen, on 127.0.0.1."""
+    """Where the cluster's servers listen, on 127.0.0.1 where nothing else is said."""
 
     etcd: int
     etcd_peer: int
     apiserver: int
     minio: int
+    address: str = "127.0.0.1"
+    """Of the API server: what its pods can reach, where the node has a network of its own."""
 
     @property
     def server(self) -> str:
         """The API server's address."""
-        return f"https://127.0.0.1:{self.apiserver}"
+        return f"https://{self.address}:{self.apiserver}"
 
     @property
     def minio_endpoint(self) -> str:
@@ -90,7 +95,8 @@ def process_specs(spec: ClusterSpec, directory: StateDirectory, ports: Ports, ke
         _scheduler(spec, directory),
         _minio(spec, directory, ports, keys),
     ]
-    return specs + [_node(name, directory) for name in node_names(spec.nodes)]
+    node = _kubelet_node if spec.node_kind == KUBELET else _node
+    return specs + [node(name, directory) for name in node_names(spec.nodes)]
 
 
 def node_names(count: int) -> list[str]:
@@ -130,8 +136,8 @@ def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Pr
             f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
             f"--cert-dir={directory.certificates}",
             f"--secure-port={ports.apiserver}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={ports.address}",
+            f"--advertise-address={ports.address}",
             "--service-cluster-ip-range=10.99.0.0/16",
             "--allow-privileged=true",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -139,7 +145,8 @@ def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Pr
             f"--service-account-signing-key-file={pair}.key",
             f"--token-auth-file={directory.path / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
-            "--endpoint-reconciler-type=none",
+            # Endpoints of the Service `kubernetes`: for pods alone, and they may not be of the loopback.
+            f"--endpoint-reconciler-type={'lease' if spec.node_kind == KUBELET else 'none'}",
             "--kubelet-preferred-address-types=InternalIP",
             f"--default-unreachable-toleration-seconds={spec.unreachable_toleration_s}",
             f"--default-not-ready-toleration-seconds={spec.unreachable_toleration_s}",
@@ -147,6 +154,7 @@ def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Pr
             f"--audit-log-path={directory.audit_log}",
             "--audit-log-maxsize=4096",  # megabytes: never rotated, so that counting reads one file
         ],
+        needs=directory.network_ready if spec.node_kind == KUBELET else None,
     )
 
 
@@ -203,6 +211,15 @@ def _minio(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: Min
             "MINIO_CI_CD": "on",  # any file system will do
         },
         health=f"{ports.minio_endpoint}/minio/health/live",
+    )
+
+
+def _kubelet_node(name: str, directory: StateDirectory) -> ProcessSpec:
+    namespaces = ["unshare", "--net", "--mount", "--propagation", "private"]
+    return ProcessSpec(
+        name=name,
+        command=[*namespaces, sys.executable, "-m", "devcluster.kubelet", str(directory.path), name],
+        ready=directory.node_ready(name),
     )
 
 

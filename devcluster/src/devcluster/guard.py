@@ -13,10 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from devcluster import kernel
 from devcluster.children import end_all_children
+from devcluster.kubelet.cgroups import remove_cgroups
+from devcluster.layout import StateDirectory
 
 
 def main() -> None:
@@ -40,6 +43,9 @@ def main() -> None:
 def bury(directory: Path) -> None:
     """Kill what is below this process and delete the cluster's directory."""
     end_all_children()
+    with suppress(OSError, ValueError, TypeError):  # buried already, or killed before it was written
+        if subnet := StateDirectory(directory).read_spec().subnet:
+            remove_cgroups(subnet)
     # Out of the way first, so that a cluster of the same name never meets half of it.
     grave = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:

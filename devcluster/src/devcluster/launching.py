@@ -7,14 +7,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from devcluster.binaries import ensure_binaries
+from devcluster.binaries import Tool, ensure_binaries, ensure_tool
 from devcluster.building import Reporter
+from devcluster.controlplane import KUBELET
 from devcluster.ending import ClusterError, take_down
+from devcluster.kubelet.network import choose_network
+from devcluster.kubelet.requirements import missing_for_a_node
 from devcluster.layout import ClusterSpec, StateDirectory, claim
 
 
 def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirectory, subprocess.Popen[str]]":
     """Start the cluster that `spec` describes in `path`; its files and its guard. Raises `ClusterError`."""
+    if spec.node_kind == KUBELET:
+        spec = _with_a_network(spec, path)
     found = ensure_binaries(report)
     programs = {
         "etcd": found.etcd,
@@ -24,6 +29,8 @@ def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirec
         "kubectl": found.kubectl,
         "minio": found.minio,
     }
+    if spec.node_kind == KUBELET:
+        programs |= _node_programs(report)
     complete = replace(
         spec,
         binaries={name: str(program) for name, program in programs.items()},
@@ -46,6 +53,20 @@ def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirec
         guard.wait()
         raise ClusterError(f"the cluster did not start: {answer['text']}")
     return directory, guard
+
+
+def _with_a_network(spec: ClusterSpec, path: Path) -> ClusterSpec:
+    if missing := missing_for_a_node():
+        raise ClusterError(missing)
+    if spec.nodes != 1:
+        raise ClusterError(f"a cluster has one node of kind kubelet, not {spec.nodes}")
+    return replace(spec, subnet=choose_network(str(path)).subnet)
+
+
+def _node_programs(report: Reporter) -> dict[str, Path]:
+    """Return what a real node runs, by name, compiled first where the cache lacks it."""
+    tools = (Tool.KUBELET, Tool.CONTAINERD, Tool.COREDNS, Tool.PAUSE)
+    return {name: ensure_tool(tool, report) / name for tool in tools for name in tool.value.packages}
 
 
 def _start_guard(directory: StateDirectory, lock: int) -> "subprocess.Popen[str]":

@@ -37,6 +37,10 @@ class ClusterSpec:
     """The process whose death ends the cluster; None: it stays until `devcluster down`."""
     binaries: dict[str, str] = field(default_factory=dict)
     """Program name to path."""
+    node_kind: str = "process"
+    """`process`: an agent that runs containers as processes; `kubelet`: containerd and a kubelet, which need root."""
+    subnet: str = ""
+    """The first three numbers of the network of a node of kind kubelet."""
     node_path: str = ""
     """What the PATH of every container begins with."""
 
@@ -112,6 +116,11 @@ class StateDirectory:
     def pods(self) -> Path:
         """One directory for each pod: volumes, scratch, logs."""
         return self.path / "pods"
+
+    @property
+    def network_ready(self) -> Path:
+        """There once a node of kind kubelet has its network, at which the API server listens."""
+        return self.path / "network.ready"
 
     def node_ready(self, node: str) -> Path:
         """There while an agent has that node registered."""

@@ -24,6 +24,7 @@ from devcluster.controlplane import MinioKeys, Ports, ProcessSpec, process_specs
 from devcluster.credentials import write_kubeconfigs, write_tokens
 from devcluster.guard import bury
 from devcluster.kubeapi import UNREACHABLE, ApiError, KubeApi
+from devcluster.kubelet.network import NodeNetwork
 from devcluster.layout import ClusterSpec, Description, StateDirectory
 from devcluster.ports import free_ports
 
@@ -96,7 +97,14 @@ class Supervisor:
         shutil.rmtree(self._directory.data)
         self._directory.data.mkdir()
         numbers = free_ports(4)
-        ports = Ports(etcd=numbers[0], etcd_peer=numbers[1], apiserver=numbers[2], minio=numbers[3])
+        ports = Ports(
+            etcd=numbers[0],
+            etcd_peer=numbers[1],
+            apiserver=numbers[2],
+            minio=numbers[3],
+            address=NodeNetwork(self._spec.subnet).machine if self._spec.subnet else "127.0.0.1",
+        )
+        self._directory.network_ready.unlink(missing_ok=True)
         tokens = write_tokens(self._directory.path / "tokens.csv")
         write_kubeconfigs(self._directory, server=ports.server, tokens=tokens)
         specs = process_specs(self._spec, self._directory, ports, self._keys)
