@@ -30,8 +30,8 @@ VALUES = {"fullnameOverride": "diffugen-operator", "clusterWide": True, "crds": 
 """The values of deploy/: all namespaces, two replicas; the CRD comes from crds/."""
 
 SET_BY_THE_CHART = {
-    "ca_config_map", "generator_image", "http_host", "http_port", "kubeconfig", "lease_name", "lease_namespace",
-    "light_image", "namespaces", "store_bucket", "store_endpoint", "store_prefix", "store_region", "store_secret",
+    "ca_config_map", "context", "generator_image", "http_host", "http_port", "kubeconfig", "lease_name",
+    "lease_namespace", "light_image", "namespaces", "store_bucket", "store_endpoint", "store_prefix", "store_region", "store_secret",
 }  # fmt: skip
 """Settings that have a value of their own, or none in a pod."""
 

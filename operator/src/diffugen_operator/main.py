@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import kopf
-
 from diffugen_operator import __version__
+from diffugen_operator.kube.kubeconfig import LoginError
 from diffugen_operator.process import Operator
 from diffugen_operator.settings import Settings, defaults, described, flag_of, variable_of
 from diffugen_operator.telemetry.logs import configure
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asyncio.run(Operator(settings).run())
     except KeyboardInterrupt:
         sys.exit(130)
-    except (kopf.LoginError, ListenError) as error:
+    except (LoginError, ListenError) as error:
         sys.exit(f"diffugen-operator: {error}")
 
 

@@ -67,7 +67,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, use_attribute_docstrings=True)
 
     kubeconfig: str = ""
-    """A kubeconfig file. If empty: $KUBECONFIG, then the pod's service account, then ~/.kube/config."""
+    """A kubeconfig file; exactly this one is used. If empty: $KUBECONFIG, then the pod's service account, then
+    ~/.kube/config."""
+
+    context: str = ""
+    """The kubeconfig's context. If empty: the current one at the start."""
 
     namespaces: Namespaces = ()
     """The namespaces to serve, comma-separated. If empty: all namespaces (this needs a ClusterRole)."""

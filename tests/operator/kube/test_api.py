@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import kopf
 import pytest
 import yaml
 from aiohttp import web
@@ -228,24 +227,6 @@ async def test_our_requests_outlive_the_session_that_kopf_closes(api: ApiServer,
     await cluster.create_job(JOB)
 
     assert len(api.asked) == 1
-
-
-async def test_refused_credentials_are_read_again(api: ApiServer, connection: Connection, tmp_path: Path) -> None:
-    await connection.lend()
-    file = tmp_path / "kubeconfig"
-    file.write_text(file.read_text().replace("secret-token", "new-token"))
-
-    await connection.lend()
-    await Cluster(connection, Settings()).create_job(JOB)
-
-    assert api.headers[0]["Authorization"] == "Bearer new-token"
-
-
-async def test_a_kubeconfig_that_is_not_there_is_reported() -> None:
-    connection = Connection(Settings(kubeconfig="/nowhere/kubeconfig"), Metrics().count_request)
-
-    with pytest.raises(kopf.LoginError, match="/nowhere/kubeconfig"):
-        await connection.lend()
 
 
 async def test_without_the_lease_nothing_is_written_and_everything_is_read(

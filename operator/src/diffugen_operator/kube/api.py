@@ -104,7 +104,8 @@ class Cluster:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.request_timeout, sock_read=settings.watch_silence
         )
-        session, url = self._connection.session, self._connection.server + _path(resource, namespace)
+        session = await self._connection.session()
+        url = self._connection.server + _path(resource, namespace)
         async with session.get(url, params={**params, **_selection(resource)}, timeout=timeout) as response:
             if response.status >= 400:
                 raise _error(response.status, await response.read(), response.headers)
@@ -250,7 +251,7 @@ class Cluster:
         content_type: str = "application/json",
         within: float,
     ) -> Object:
-        session = self._connection.session
+        session = await self._connection.session()
         async with session.request(
             method,
             self._connection.server + path,

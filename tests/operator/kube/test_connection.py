@@ -1,0 +1,215 @@
+"""Logins: credentials are renewed before they expire, and a 401 is a new login for everybody."""
+
+# ruff: noqa: F811
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from diffugen_operator.kube.api import ApiError, Cluster
+from diffugen_operator.kube.cache import Resource
+from diffugen_operator.kube.connection import Connection
+from diffugen_operator.kube.kubeconfig import LoginError
+from diffugen_operator.settings import Settings
+from diffugen_operator.telemetry.metrics import Metrics
+from tests.operator.kube.test_api import JOB, ApiServer, a_kubeconfig, api  # noqa: F401  (a fixture)
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+API_VERSION = "client.authentication.k8s.io/v1"
+
+
+class Login:
+    """A connection by a kubeconfig that the test edits, at a time that it sets."""
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self.file, self.now, self.restarts = Path(a_kubeconfig(folder, server)), NOW, list[tuple[str, str]]()
+        self.connection = Connection(
+            Settings(kubeconfig=str(self.file)),
+            Metrics().count_request,
+            now=lambda: self.now,
+            count_restart=lambda resource, reason: self.restarts.append((resource, reason)),
+        )
+        self.cluster = Cluster(self.connection, Settings())
+
+    def user(self, user: dict[str, Any], **config: Any) -> None:
+        there = yaml.safe_load(self.file.read_text())
+        self.file.write_text(yaml.safe_dump({**there, "users": [{"name": "u", "user": user}], **config}))
+
+    def exec_plugin(self, script: str) -> None:
+        program = self.file.with_name("plugin")
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self.user({"exec": {"command": "./plugin", "apiVersion": API_VERSION, "env": [{"name": "WHO", "value": "me"}]}})
+
+
+@pytest.fixture
+async def login(api: ApiServer, tmp_path: Path) -> AsyncIterator[Login]:
+    login = Login(tmp_path, api.url)  # type: ignore[attr-defined]  # known only now
+    yield login
+    await login.connection.close()
+
+
+def tokens(api: ApiServer) -> list[str]:
+    return [headers["Authorization"] for headers in api.headers]
+
+
+def printing(count: Path, *, lives: timedelta) -> str:
+    """Return a script that prints another token each time, and counts."""
+    expires = (NOW + lives).strftime("%Y-%m-%dT%H:%M:%SZ")
+    status = f'{{"token": "$WHO-$(wc -l < {count} | tr -d " ")", "expirationTimestamp": "{expires}"}}'
+    credential = f'{{"apiVersion": "{API_VERSION}", "kind": "ExecCredential", "status": {status}}}'
+    return f"echo >> {count}\ncat <<EOF\n{credential}\nEOF"
+
+
+async def test_an_exec_plugin_is_run_once_and_again_before_its_credential_expires(
+    api: ApiServer,
+    login: Login,
+    tmp_path: Path,
+) -> None:
+    login.exec_plugin(printing(tmp_path / "count", lives=timedelta(minutes=15)))
+
+    for minutes in (0, 12, 14):
+        login.now = NOW + timedelta(minutes=minutes)
+        await login.cluster.create_job(JOB)
+
+    assert tokens(api) == ["Bearer me-1", "Bearer me-1", "Bearer me-2"]
+
+
+async def test_a_plugin_that_fails_later_leaves_the_former_credential_in_use(
+    api: ApiServer,
+    login: Login,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    login.exec_plugin(printing(tmp_path / "count", lives=timedelta(minutes=15)))
+    await login.cluster.create_job(JOB)
+    login.exec_plugin("echo no network >&2; exit 3")
+    login.now = NOW + timedelta(minutes=14)
+
+    await login.cluster.create_job(JOB)
+
+    assert tokens(api) == ["Bearer me-1", "Bearer me-1"]
+    assert "ended with exit code 3: no network. The former one stays in use." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo who are you >&2; exit 1", "ended with exit code 1: who are you"),
+        ("echo '[]'", "printed no ExecCredential"),
+        ("echo '{}'", "printed no ExecCredential: it must be of kind ExecCredential"),
+        (
+            f'echo \'{{"kind": "ExecCredential", "apiVersion": "{API_VERSION}", "status": {{}}}}\'',
+            "its status has neither a token nor a client certificate",
+        ),
+    ],
+)
+async def test_a_plugin_that_brings_nothing_at_the_start_is_reported(login: Login, script: str, words: str) -> None:
+    login.exec_plugin(script)
+
+    with pytest.raises(LoginError, match=words):
+        await login.cluster.create_job(JOB)
+
+
+async def test_a_program_that_is_not_installed_is_reported_with_its_hint(login: Login) -> None:
+    login.user({"exec": {"command": "no-such-plugin", "apiVersion": API_VERSION, "installHint": "Install it."}})
+
+    with pytest.raises(LoginError, match=r"no-such-plugin .* cannot run: .*\. Install it\."):
+        await login.cluster.create_job(JOB)
+
+
+async def test_a_token_file_is_read_again_each_minute(api: ApiServer, login: Login, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("one\n")
+    login.user({"tokenFile": "token"})
+    await login.cluster.create_job(JOB)
+    (tmp_path / "token").write_text("two\n")
+
+    for seconds in (50, 61):
+        login.now = NOW + timedelta(seconds=seconds)
+        await login.cluster.create_job(JOB)
+
+    assert tokens(api) == ["Bearer one", "Bearer one", "Bearer two"]
+
+
+async def test_any_401_is_a_new_login(api: ApiServer, login: Login) -> None:
+    api.will({}).will({"reason": "Unauthorized"}, 401)
+    await login.cluster.create_job(JOB)
+    login.user({"token": "new-token"})
+    with pytest.raises(ApiError, match="401 Unauthorized"):
+        await login.cluster.create_job(JOB)
+
+    await login.cluster.create_job(JOB)
+
+    assert tokens(api) == ["Bearer secret-token", "Bearer secret-token", "Bearer new-token"]
+
+
+async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiServer, login: Login) -> None:
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+    api.falls_silent = True
+    api.will(bookmark)
+    watch = login.cluster.watch(Resource.JOBS, "vision", 7)
+    await anext(watch)
+    waits = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    lent = (await login.connection.lend()).aiohttp_session
+    api.will({"reason": "Unauthorized"}, 401)
+
+    with pytest.raises(ApiError, match="401"):
+        await login.cluster.get(Resource.JOBS, "vision", "j")
+
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await asyncio.wait_for(waits, 5)
+    assert lent.closed, "kopf asks for another session before its next request"
+    assert not (await login.connection.lend()).aiohttp_session.closed
+
+
+async def test_a_kubeconfig_that_leads_elsewhere_by_now_is_not_followed(
+    api: ApiServer,
+    login: Login,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await login.cluster.create_job(JOB)
+    elsewhere = {"name": "e", "cluster": {"server": "http://127.0.0.1:9"}}
+    there = yaml.safe_load(login.file.read_text())
+    switched = {"name": "switched", "context": {"cluster": "e", "user": "u"}}
+    contexts = {"contexts": [*there["contexts"], switched], "clusters": [*there["clusters"], elsewhere]}
+    login.user({"token": "new-token"}, **{"current-context": "switched"}, **contexts)
+    api.will({}, 401)
+
+    with pytest.raises(ApiError, match="401"):
+        await login.cluster.create_job(JOB)
+    await login.cluster.create_job(JOB)
+
+    assert tokens(api)[-1] == "Bearer new-token", "the context of the start, whichever is the current one by now"
+    login.user({"token": "t"}, clusters=[{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}])
+    api.will({}, 401)
+    login.connection._tried_at = float("-inf")
+    with pytest.raises(ApiError, match="401"):
+        await login.cluster.create_job(JOB)
+    await login.cluster.create_job(JOB)
+    assert "now leads to http://127.0.0.1:9 instead of" in caplog.text
+    assert len(api.asked) == 5
+
+
+async def test_restarts_of_kopfs_watch_are_counted_by_reason(api: ApiServer, login: Login) -> None:
+    for status in (410, 404, 200, 200):
+        api.will({"type": "BOOKMARK"}, status)
+    url = f"{api.url}/apis/diffugen.dev/v1alpha1/labeleddatasets?watch=true"  # type: ignore[attr-defined]
+    session = (await login.connection.lend()).aiohttp_session
+
+    for _ in range(4):
+        async with session.get(url) as response:
+            json.loads(await response.read())
+
+    assert [reason for _, reason in login.restarts] == ["gone", "missing", "ended"]
+    assert {resource for resource, _ in login.restarts} == {"labeleddatasets"}
