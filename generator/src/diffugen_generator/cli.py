@@ -279,6 +279,70 @@ def import_(  # noqa: PLR0917 - a command's options
     _report_errors(do, debug=debug, as_json=False)
 
 
+@app.command("train-token")
+def train_token(  # noqa: PLR0917 - a command's options
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder with 3 to 30 images.", show_default=False)],
+    token: Annotated[str, typer.Option(help="The new word, such as '<piano>'.", show_default=False)],
+    initializer: Annotated[str, typer.Option(help="A word of the model that comes near: piano.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="A Stable Diffusion pipeline: builtin://NAME, hf://…, a folder.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the results.", show_default=False)],
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="A folder with a mask for each image, white where the object is.", show_default=False),
+    ] = None,
+    learn: Annotated[str, typer.Option(metavar="object|style", help="What the images have in common.")] = "object",
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--template", help="A sentence with {} for the word; replaces the built-in ones.", show_default=False
+        ),
+    ] = None,
+    vectors: Annotated[int, typer.Option(help="Tokens that the word takes in a prompt.")] = 1,
+    steps: Annotated[int, typer.Option(help="Updates, at most.")] = 2000,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 0.005,
+    batch: Annotated[int, typer.Option(help="Images at once.")] = 4,
+    accumulate: Annotated[int, typer.Option(help="Batches of one update.")] = 1,
+    seed: Annotated[int, typer.Option(help="All that is random derives from it.")] = 0,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror images at random.")] = False,
+    size: Annotated[str, typer.Option(help="Pixels: 512, or 768x512.")] = "512",
+    device: Annotated[
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Teach a model a new word from a few images (textual inversion). Stopped, it goes on with the same command."""
+
+    def do() -> None:
+        from diffugen_generator.commands.train_token import settings_of, show_trained  # noqa: PLC0415
+        from diffugen_generator.commands.train_token import train_token as train_here  # noqa: PLC0415
+
+        settings = settings_of(
+            token=token,
+            initializer=initializer,
+            vectors=vectors,
+            learn=learn,
+            templates=templates or (),
+            steps=steps,
+            learning_rate=learning_rate,
+            batch=batch,
+            accumulate=accumulate,
+            seed=seed,
+            flip=flip,
+            size=size,
+        )
+        display, stop = _display(quiet=False), _stop_on_interrupt()
+        card = train_here(model, images, settings, output, display, masks=masks, device=device, stop=stop)
+        if as_json:
+            _print_json([card])
+        else:
+            show_trained(_console(), card, output, "samples.png")
+
+    _guarded(do, debug=debug, as_json=as_json)
+
+
 @worker.command("plan")
 def worker_plan(order: OrderFile = None, store: StoreFolder = None) -> None:
     """Find the incomplete samples and write them as shards."""

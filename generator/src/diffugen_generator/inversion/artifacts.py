@@ -1,0 +1,86 @@
+"""What remains of a training: the embedding's files, a card, sample images and the loss curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from diffugen_generator.diffusion.drawing import DrawingSettings
+from diffugen_generator.inversion.embedding_files import embedding_files
+from diffugen_generator.inversion.images import TrainingImage
+from diffugen_generator.inversion.loss_curve import loss_curve
+from diffugen_generator.inversion.samples import COLUMNS, draw_samples, grid
+from diffugen_generator.inversion.settings import TrainingSettings
+from diffugen_generator.inversion.token_model import TokenModel
+from diffugen_generator.inversion.training import TrainingState
+
+CARD: Final = "card.json"
+"""Written last: once it is there, the training is complete."""
+SAMPLES: Final = "samples.png"
+LOSS: Final = "loss.png"
+_STEPS: Final = 20
+_GUIDANCE: Final = 5.0
+_ROWS: Final = 2
+
+
+def artifacts(
+    model: TokenModel,
+    images: Sequence[TrainingImage],
+    digests: Mapping[str, str],
+    settings: TrainingSettings,
+    state: TrainingState,
+    *,
+    address: str,
+    seconds: float,
+) -> dict[str, bytes]:
+    """Return the files of a finished training by name, the card last.
+
+    `digests` are the SHA-256s of the images' files, `address` is that of the training.
+    """
+    files = embedding_files(settings.token, state.best)
+    files[SAMPLES] = sample_grid(model, images, settings)
+    files[LOSS] = loss_curve(state.losses, state.evaluations, f"{settings.token} on {model.components.model.uri}")
+    card = _card(model, digests, settings, state, address=address, seconds=seconds)
+    files[CARD] = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
+    return files
+
+
+def sample_grid(model: TokenModel, images: Sequence[TrainingImage], settings: TrainingSettings) -> bytes:
+    """Return a PNG: some of the images, and below what the model draws with the word as it is now."""
+    drawing = DrawingSettings(width=settings.width, height=settings.height, steps=_STEPS, guidance=_GUIDANCE)
+    sentences = settings.sentences()
+    prompts = [sentences[number % len(sentences)] for number in range(_ROWS * COLUMNS)]
+    drawn = draw_samples(model.taught, prompts, drawing, seed=settings.seed)
+    return grid([image.pixels for image in images], drawn)
+
+
+def _card(
+    model: TokenModel,
+    digests: Mapping[str, str],
+    settings: TrainingSettings,
+    state: TrainingState,
+    *,
+    address: str,
+    seconds: float,
+) -> dict[str, Any]:
+    folder = model.components.model
+    return {
+        "address": address,
+        "model": {"uri": folder.uri, "digest": folder.digest, "pipeline": folder.pipeline},
+        "settings": asdict(settings),
+        "images": dict(digests),
+        "steps": state.step,
+        "plateaued": state.plateaued,
+        "seconds": round(seconds, 1),
+        "loss": {
+            "first": state.evaluations[0][1],
+            "best": state.best_loss,
+            "bestStep": min(state.evaluations, key=lambda each: each[1])[0],
+        },
+        "norms": [
+            {"vectors": vectors.norm(dim=1).tolist(), "vocabulary": [norms.low, norms.high]}
+            for vectors, norms in zip(state.best, model.norms, strict=True)
+        ],
+    }

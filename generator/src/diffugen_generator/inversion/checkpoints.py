@@ -1,0 +1,70 @@
+"""A training's state as a file: safetensors, with the step and the losses in its metadata."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from diffugen_generator.inversion.training import TrainingState
+
+NAME = "checkpoint.safetensors"
+
+
+def dumps(state: TrainingState, address: str) -> bytes:
+    """Return a state as a file; `address` is that of the training which it belongs to."""
+    tensors: dict[str, torch.Tensor] = {}
+    for number, (vectors, best, moments) in enumerate(zip(state.vectors, state.best, state.moments, strict=True)):
+        tensors |= {
+            f"vectors.{number}": vectors,
+            f"best.{number}": best,
+            f"mean.{number}": moments[0],
+            f"square.{number}": moments[1],
+        }
+    metadata = {
+        "address": address,
+        "step": str(state.step),
+        "losses": json.dumps(state.losses),
+        "evaluations": json.dumps(state.evaluations),
+        "plateaued": json.dumps(state.plateaued),
+    }
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+def loads(data: bytes, address: str, like: Sequence[torch.Tensor]) -> TrainingState | None:
+    """Return the state of a file; None where the file is broken, or of another training.
+
+    `like` are the vectors that are trained, on the device on which the state is wanted.
+    """
+    try:
+        metadata = _metadata(data)
+        if metadata.get("address") != address:
+            return None
+        tensors = load(data)
+
+        def each(name: str) -> list[torch.Tensor]:
+            return [tensors[f"{name}.{number}"].to(vectors) for number, vectors in enumerate(like)]
+
+        return TrainingState(
+            step=int(metadata["step"]),
+            vectors=each("vectors"),
+            best=each("best"),
+            moments=list(zip(each("mean"), each("square"), strict=True)),
+            losses=[float(loss) for loss in json.loads(metadata["losses"])],
+            evaluations=[(int(step), float(loss)) for step, loss in json.loads(metadata["evaluations"])],
+            plateaued=bool(json.loads(metadata["plateaued"])),
+        )
+    except (SafetensorError, KeyError, ValueError, struct.error, TypeError):
+        return None
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file: its header is JSON behind eight bytes with its length."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata: dict[str, str] = header["__metadata__"]
+    return metadata

@@ -1,0 +1,115 @@
+"""A training here, without a cluster: images from a folder, results into a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+
+from diffugen_api.errors import SpecError
+from diffugen_generator.diffusion.components import load
+from diffugen_generator.inversion.artifacts import CARD
+from diffugen_generator.inversion.checkpoints import NAME
+from diffugen_generator.inversion.images import SUFFIXES, digests_of, training_images
+from diffugen_generator.inversion.settings import TrainingSettings
+from diffugen_generator.inversion.train import address_of, train
+from diffugen_generator.inversion.training import TrainingState
+from diffugen_generator.models.model_folder import resolve
+
+PREVIEW = "preview.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a word is trained from."""
+
+    model: str
+    """builtin://NAME, hf://…, s3://… or the absolute path of a folder."""
+    images: Path
+    masks: Path | None = None
+
+
+def train_here(
+    sources: Sources,
+    settings: TrainingSettings,
+    output: Path,
+    device: torch.device,
+    *,
+    on_progress: Callable[[TrainingState], None] = lambda _: None,
+    on_loading: Callable[[], None] = lambda: None,
+    stop: Event | None = None,
+) -> dict[str, Any]:
+    """Train a word into the folder `output` and return its card; a finished training is not repeated.
+
+    Raises `SpecError` for what cannot work, `Interrupted` where `stop` is set: the next call goes on from there.
+    """
+    files = _files(sources.images, "IMAGES")
+    masks = _files(sources.masks, "--masks") if sources.masks is not None else {}
+    model = resolve(sources.model, field="--model")
+    digests = digests_of(files)
+    wanted = address_of(settings, model.digest, digests, digests_of(masks))
+    if (card := _card(output)) is not None and card.get("address") == wanted:
+        return card
+    images = training_images(files, masks, (settings.width, settings.height), field="IMAGES")
+    output.mkdir(parents=True, exist_ok=True)
+    on_loading()
+    components = load(model, device)
+    checkpoints = _FolderCheckpoints(output / NAME)
+    made = train(
+        components,
+        images,
+        digests,
+        settings,
+        checkpoints,
+        address=wanted,
+        field="train-token",
+        on_progress=on_progress,
+        on_preview=lambda image: _write(output / PREVIEW, image),
+        stop=stop,
+    )
+    for name, data in made.items():
+        _write(output / name, data)
+    for leftover in (NAME, PREVIEW):
+        (output / leftover).unlink(missing_ok=True)
+    found: dict[str, Any] = json.loads(made[CARD])
+    return found
+
+
+class _FolderCheckpoints:
+    """The checkpoint in the output folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> bytes | None:
+        return self._path.read_bytes() if self._path.is_file() else None
+
+    def save(self, data: bytes) -> None:
+        _write(self._path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or not there."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def _card(output: Path) -> dict[str, Any] | None:
+    try:
+        card: dict[str, Any] = json.loads((output / CARD).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return card
+
+
+def _files(folder: Path, field: str) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise SpecError("NoSuchFolder", f"{field}: there is no folder {str(folder)!r}; give one with images.")
+    wanted = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in wanted}

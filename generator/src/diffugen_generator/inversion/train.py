@@ -1,0 +1,102 @@
+"""A whole training: load the model, resume or begin, train, and return the files. Checkpoints go to the caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from threading import Event
+from typing import Final, Protocol
+
+from diffugen_api.addresses import address
+from diffugen_generator.diffusion.components import Components
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.inversion.artifacts import artifacts, sample_grid
+from diffugen_generator.inversion.checkpoints import dumps, loads
+from diffugen_generator.inversion.images import TrainingImage
+from diffugen_generator.inversion.settings import TrainingSettings
+from diffugen_generator.inversion.token_model import TokenModel
+from diffugen_generator.inversion.training import Training, TrainingState
+
+INVERSION_VERSION: Final = 1
+"""Raised when the same images and settings lead to other vectors."""
+_SAVE_EVERY: Final = 30.0
+"""Seconds between two checkpoints, at least."""
+
+
+class Checkpoints(Protocol):
+    """Where the state of a training is kept until it is finished."""
+
+    def load(self) -> bytes | None:
+        """Return the last checkpoint; None where there is none."""
+        ...
+
+    def save(self, data: bytes) -> None:
+        """Keep a checkpoint in place of the last one."""
+        ...
+
+
+def address_of(
+    settings: TrainingSettings, model_digest: str, images: Mapping[str, str], masks: Mapping[str, str]
+) -> str:
+    """Return the content address of a training: over all that decides its result.
+
+    `images` and `masks` have the SHA-256s of the files by their names.
+    """
+    content = {
+        "version": INVERSION_VERSION,
+        "model": model_digest,
+        "images": dict(images),
+        "masks": dict(masks),
+        "settings": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()
+        },
+    }
+    return address(content)
+
+
+def train(
+    components: Components,
+    images: Sequence[TrainingImage],
+    digests: Mapping[str, str],
+    settings: TrainingSettings,
+    checkpoints: Checkpoints,
+    *,
+    address: str,
+    field: str,
+    on_progress: Callable[[TrainingState], None] = lambda _: None,
+    on_preview: Callable[[bytes], None] | None = None,
+    stop: Event | None = None,
+) -> dict[str, bytes]:
+    """Train a word and return its files by name, the card last.
+
+    A checkpoint of the same training is resumed. `on_preview` gets a PNG with samples at each checkpoint. Raises
+    `Interrupted` where `stop` is set, with a checkpoint saved, and `SpecError` naming `field` or below.
+    """
+    began = time.monotonic()
+    model = TokenModel(components, settings.token, settings.initializer, settings.vectors, field=field)
+    try:
+        training = Training(model, images, settings)
+        found = checkpoints.load()
+        state = loads(found, address, model.vectors) if found is not None else None
+        last = time.monotonic()
+
+        def on_step(now: TrainingState) -> None:
+            nonlocal last
+            on_progress(now)
+            stopped = stop is not None and stop.is_set()
+            if stopped or time.monotonic() - last >= _SAVE_EVERY:
+                checkpoints.save(dumps(now, address))
+                if on_preview is not None and not stopped:
+                    on_preview(sample_grid(model, images, settings))
+                last = time.monotonic()
+            if stopped:
+                raise Interrupted(
+                    f"stopped after {now.step:,} of {settings.steps:,} steps; the same command goes on from there"
+                )
+
+        state = training.run(state or training.begin(), on_step)
+        seconds = time.monotonic() - began
+        return artifacts(model, images, digests, settings, state, address=address, seconds=seconds)
+    finally:
+        model.close()
