@@ -340,7 +340,7 @@ def train_token(  # noqa: PLR0917 - a command's options
         else:
             show_trained(_console(), card, output, "samples.png")
 
-    _guarded(do, debug=debug, as_json=as_json)
+    _report_errors(do, debug=debug, as_json=as_json)
 
 
 @worker.command("plan")

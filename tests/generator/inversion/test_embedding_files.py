@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from diffugen_generator.diffusion.components import load
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.inversion.embedding_files import BOTH, FIRST, SECOND, embedding_files, whole_file
 from diffugen_generator.models.embeddings import open_embedding
 from diffugen_generator.models.model_folder import resolve

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from diffugen_generator.families.token_training import NormRange
 from diffugen_generator.inversion.checkpoints import dumps, loads
 from diffugen_generator.inversion.images import TrainingImage
-from diffugen_generator.inversion.token_model import NormRange, masks_of
+from diffugen_generator.inversion.loss_masks import masks_of
 from diffugen_generator.inversion.training import Training, TrainingState, plateaued
 from tests.generator.inversion.trainings import a_model, components_of, numbers_of, settings, some_images
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffugen_generator.diffusion.components import Components, load
+from diffugen_generator.families.unet.components import Components, load
+from diffugen_generator.families.unet.token_model import UNetTokenModel
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.settings import TrainingSettings
-from diffugen_generator.inversion.token_model import TokenModel
 from diffugen_generator.models.model_folder import resolve
 from tests.generator.pipelines import write_shape
 
@@ -46,8 +46,8 @@ def components_of(folder: Path, shape: str = "sd1") -> Components:
     return load(resolve(str(write_shape(folder / shape, shape))), CPU)
 
 
-def a_model(components: Components, settings: TrainingSettings = SETTINGS) -> TokenModel:
-    return TokenModel(components, settings.token, settings.initializer, settings.vectors, field="spec")
+def a_model(components: Components, settings: TrainingSettings = SETTINGS) -> UNetTokenModel:
+    return UNetTokenModel(components, settings.token, settings.initializer, settings.vectors, field="spec")
 
 
 def numbers_of(components: Components) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffugen_generator.families.model import DiffusionModel
+    from diffugen_generator.families.token_training import TokenModel
 
 
 class FamilyConfig(Protocol):
@@ -84,5 +85,20 @@ class FamilyConfig(Protocol):
             scheduler: a name of `txt2img.scheduler`; the folder's own where absent.
             dtype: `float32`, `float16`, `bfloat16`, or `auto`: bf16 on CUDA and fp32 on the CPU.
             embeddings: words that the text encoders learn besides their own.
+        """
+        ...
+
+    def token_model(self, model: DiffusionModel, token: str, initializer: str, count: int, *, field: str) -> TokenModel:
+        """Return a loaded model with a new word, to train it; imports torch.
+
+        The model's embedding look-up is changed until the result is closed. Raises `SpecError` naming `field` where the
+        model cannot learn the word.
+
+        Args:
+            model: what `load` returned.
+            token: the new word.
+            initializer: words of the model whose vectors the new ones start from.
+            count: vectors of the word.
+            field: what names the training in errors.
         """
         ...

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from diffugen_generator.diffusion.drawing import DrawingSettings
+from diffugen_generator.families.token_training import TokenModel
 from diffugen_generator.inversion.embedding_files import embedding_files
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.loss_curve import loss_curve
 from diffugen_generator.inversion.samples import COLUMNS, draw_samples, grid
 from diffugen_generator.inversion.settings import TrainingSettings
-from diffugen_generator.inversion.token_model import TokenModel
 from diffugen_generator.inversion.training import TrainingState
 
 CARD: Final = "card.json"
@@ -41,7 +41,7 @@ def artifacts(
     """
     files = embedding_files(settings.token, state.best)
     files[SAMPLES] = sample_grid(model, images, settings)
-    files[LOSS] = loss_curve(state.losses, state.evaluations, f"{settings.token} on {model.components.model.uri}")
+    files[LOSS] = loss_curve(state.losses, state.evaluations, f"{settings.token} on {model.taught.model.uri}")
     card = _card(model, digests, settings, state, address=address, seconds=seconds)
     files[CARD] = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
     return files
@@ -65,7 +65,7 @@ def _card(
     address: str,
     seconds: float,
 ) -> dict[str, Any]:
-    folder = model.components.model
+    folder = model.taught.model
     return {
         "address": address,
         "model": {"uri": folder.uri, "digest": folder.digest, "pipeline": folder.pipeline},

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from diffugen_api.errors import SpecError
-from diffugen_generator.diffusion.components import load
+from diffugen_generator.families.registry import family_of
 from diffugen_generator.inversion.artifacts import CARD
 from diffugen_generator.inversion.checkpoints import NAME
 from diffugen_generator.inversion.images import SUFFIXES, digests_of, training_images
@@ -58,10 +58,10 @@ def train_here(
     images = training_images(files, masks, (settings.width, settings.height), field="IMAGES")
     output.mkdir(parents=True, exist_ok=True)
     on_loading()
-    components = load(model, device)
+    loaded = family_of(model.pipeline).load(model, device)
     checkpoints = _FolderCheckpoints(output / NAME)
     made = train(
-        components,
+        loaded,
         images,
         digests,
         settings,

@@ -10,23 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffugen_generator.diffusion.components import Components
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.model import DiffusionModel
 
 COLUMNS: Final = 4
 _GAP: Final = 4
 
 
 def draw_samples(
-    components: Components, prompts: Sequence[str], settings: DrawingSettings, *, seed: int
+    model: DiffusionModel, prompts: Sequence[str], settings: DrawingSettings, *, seed: int
 ) -> list[NDArray[np.uint8]]:
     """Draw one image [height, width, 3] for each prompt; seeds count up from `seed`."""
-    drawer = Drawer(components, TextStates(components))
+    drawer = Drawer(model, TextStates(model))
     requests = [DrawRequest(prompt, seed + number) for number, prompt in enumerate(prompts)]
-    return [
-        image for at in range(0, len(requests), COLUMNS) for image in drawer.draw(requests[at : at + COLUMNS], settings)
-    ]
+    batches = (requests[at : at + COLUMNS] for at in range(0, len(requests), COLUMNS))
+    return [image for batch in batches for image in drawer.decode(drawer.sample(batch, settings))]
 
 
 def grid(images: Sequence[NDArray[np.uint8]], drawn: Sequence[NDArray[np.uint8]]) -> bytes:

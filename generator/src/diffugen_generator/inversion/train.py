@@ -9,13 +9,13 @@ from threading import Event
 from typing import Final, Protocol
 
 from diffugen_api.addresses import address
-from diffugen_generator.diffusion.components import Components
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.families.model import DiffusionModel
+from diffugen_generator.families.registry import family_of
 from diffugen_generator.inversion.artifacts import artifacts, sample_grid
 from diffugen_generator.inversion.checkpoints import dumps, loads
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.settings import TrainingSettings
-from diffugen_generator.inversion.token_model import TokenModel
 from diffugen_generator.inversion.training import Training, TrainingState
 
 INVERSION_VERSION: Final = 1
@@ -56,7 +56,7 @@ def address_of(
 
 
 def train(
-    components: Components,
+    loaded: DiffusionModel,
     images: Sequence[TrainingImage],
     digests: Mapping[str, str],
     settings: TrainingSettings,
@@ -74,7 +74,8 @@ def train(
     `Interrupted` where `stop` is set, with a checkpoint saved, and `SpecError` naming `field` or below.
     """
     began = time.monotonic()
-    model = TokenModel(components, settings.token, settings.initializer, settings.vectors, field=field)
+    family = family_of(loaded.model.pipeline)
+    model = family.token_model(loaded, settings.token, settings.initializer, settings.vectors, field=field)
     try:
         training = Training(model, images, settings)
         found = checkpoints.load()

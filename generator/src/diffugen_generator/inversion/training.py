@@ -14,9 +14,10 @@ from typing import Final
 
 import torch
 
+from diffugen_generator.families.token_training import TokenModel
 from diffugen_generator.inversion.images import TrainingImage, mirrored
+from diffugen_generator.inversion.loss_masks import masks_of
 from diffugen_generator.inversion.settings import TrainingSettings
-from diffugen_generator.inversion.token_model import TokenModel, masks_of
 
 EVALUATIONS: Final = 40
 """About how many evaluations a whole training has."""
@@ -71,7 +72,7 @@ class Training:
         self._latents = model.latents([image.pixels for image in shown])  # [n, c, h, w]
         cells = (int(self._latents.shape[2]), int(self._latents.shape[3]))
         masks = masks_of([image.mask for image in shown], cells)
-        self._masks = masks if masks is None else masks.to(model.device)
+        self._masks = masks if masks is None else masks.to(self._latents.device)
         self._sentences = model.sentences(settings.sentences())
         self.every = max(_LEAST_EVERY, settings.steps // EVALUATIONS)
         """Steps between two evaluations."""
@@ -128,7 +129,7 @@ class Training:
         return total
 
     def _losses(self, rows: torch.Tensor, texts: list[int], times: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        device = self._model.device
+        device = self._latents.device
         return self._model.loss(
             self._latents[rows.to(device)],
             noise.to(device),

@@ -22,7 +22,9 @@ from diffugen_generator.families.unet.samplers import check_sampler
 if TYPE_CHECKING:
     import torch
 
+    from diffugen_generator.families.model import DiffusionModel
     from diffugen_generator.families.unet.components import Components
+    from diffugen_generator.families.unet.token_model import UNetTokenModel
 
 _ONE_ENCODER: Final = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _TWO_ENCODERS: Final = (*_ONE_ENCODER, "text_encoder_2", "tokenizer_2")
@@ -87,6 +89,17 @@ class UNetConfig:
         from diffugen_generator.families.unet.components import load  # noqa: PLC0415 - torch
 
         return load(model, device, scheduler, dtype=dtype, embeddings=embeddings)
+
+    def token_model(
+        self, model: DiffusionModel, token: str, initializer: str, count: int, *, field: str
+    ) -> UNetTokenModel:
+        """Return a loaded model with a new word; imports torch."""
+        from diffugen_generator.families.unet.components import Components  # noqa: PLC0415 - torch
+        from diffugen_generator.families.unet.token_model import UNetTokenModel  # noqa: PLC0415
+
+        if not isinstance(model, Components):
+            raise TypeError(f"a model of another family: {type(model).__name__}")
+        return UNetTokenModel(model, token, initializer, count, field=field)
 
 
 UNET: Final = UNetConfig()
