@@ -15,7 +15,6 @@ from threading import Event
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
@@ -26,6 +25,7 @@ from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.stages.run_shard import WAITING, run_shard
+from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.opening import open_folder
@@ -46,11 +46,12 @@ class Sketcher:
         self.draws = 0
         self.drawing_again = Event()
 
-    def draw(self, samples: Sequence[Sample], sources: object = ()) -> list[NDArray[np.uint8]]:
+    def draw(self, samples: Sequence[Sample], sources: object = ()) -> list[SampleImage]:
         self.draws += 1
         if self.draws > 1:
             self.drawing_again.set()
-        return [np.full((self.side, self.side, 3), sample.seed % 251, np.uint8) for sample in samples]
+        size = (self.side, self.side, 3)
+        return [SampleImage(np.full(size, sample.seed % 251, np.uint8)) for sample in samples]
 
     def look(self, samples: Sequence[Sample], images: object, before: object = ()) -> list[Findings]:
         nothing = AttentionMaps((), (), np.zeros((0, 16, 16), np.uint8))

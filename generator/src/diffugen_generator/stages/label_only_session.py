@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diffugen_api.plan import Sample
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.diffusion.devices import open_device
@@ -18,12 +15,13 @@ from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH
+from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.side_labelers import SideLabelers
 
 
-def label_input(sample: Sample, image: NDArray[np.uint8], latents: object = None) -> LabelInput:
-    """Return a sample's image [height, width, 3] as labelers are shown it."""
-    return LabelInput(image, sample.text, sample.seed, latents, sample.words)
+def label_input(sample: Sample, image: SampleImage) -> LabelInput:
+    """Return a sample's image as the input of labelers."""
+    return LabelInput(image.image, sample.text, sample.seed, image.latents, sample.words)
 
 
 class LabelOnlySession:
@@ -45,7 +43,7 @@ class LabelOnlySession:
     def look(
         self,
         samples: Sequence[Sample],
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[SampleImage],
         before: Sequence[Findings] = (),
         sources: object = (),
     ) -> list[Findings]:

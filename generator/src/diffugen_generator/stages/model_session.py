@@ -1,4 +1,4 @@
-"""A model at work: draws the images of samples, and looks at them. The one door to torch for the rest."""
+"""A model that is loaded: it draws the images of samples, and labels them. Torch is imported from here on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import Piece
@@ -32,6 +30,7 @@ from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
 from diffugen_generator.stages.label_only_session import label_input
+from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.side_labelers import SideLabelers
 
 SMALL_BATCH = 8
@@ -98,98 +97,100 @@ class ModelSession:
         self._posthoc = PosthocAttention(loaded, texts, vocabulary, refine=self._refine)
         self._presence = PresenceCheck(loaded, texts, vocabulary)
         self._side_labelers = SideLabelers(header, where, s3)
-        self._latents: dict[str, torch.Tensor] = {}
-        """What the images of the last `draw` were drawn from, by sample."""
-        self._watched: dict[str, AttentionMaps] = {}
-        """What was seen while they were drawn, by sample."""
 
-    def draw(self, samples: Sequence[Sample], sources: Sequence[SourceImage] = ()) -> list[NDArray[np.uint8]]:
-        """Return the samples' images, [height, width, 3] sRGB each; `sources` are what they are drawn from."""
+    def draw(self, samples: Sequence[Sample], sources: Sequence[SourceImage] = ()) -> list[SampleImage]:
+        """Return the samples' images with their latents and, with `capture: inline`, the maps that were observed.
+
+        `sources` are the images that they are drawn from.
+        """
         self._side_labelers.open()  # a labeler that cannot be loaded fails the stage before anything is drawn
-        tasks = _tasks(samples, sources)
-        drawn = self._drawing.each(self._draw, tasks)
-        # where there is a mask, the image has more in it than what was drawn
-        self._latents = {
-            sample.id: latents
-            for (sample, source), (_, latents) in zip(tasks, drawn, strict=True)
-            if source is None or source.mask is None
-        }
-        return [image for image, _ in drawn]
+        return self._drawing.each(self._draw, _tasks(samples, sources))
 
     def look(
         self,
         samples: Sequence[Sample],
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[SampleImage],
         before: Sequence[Findings] = (),
         sources: Sequence[SourceImage] = (),
     ) -> list[Findings]:
-        """Return what the models see in the samples' images, with what was seen `before`: only the rest is asked.
+        """Return the evidence of all models in the samples' images: `before`, and what it lacks.
 
-        `sources` are what they were drawn from; they are needed where `draws_to_label`.
+        `sources` are the images that they were drawn from; they are needed where `draws_to_label`.
         """
         found = list(before) or [Findings()] * len(samples)
-        seen = [
-            label_input(each, image, self._latents.pop(each.id, None))
-            for each, image in zip(samples, images, strict=True)
-        ]
+        inputs = [label_input(sample, each) for sample, each in zip(samples, images, strict=True)]
         if missing := [i for i, each in enumerate(found) if each.attention is None and self._attention is not None]:
             tasks = _tasks(samples, sources)
-            evidence = self._attended([tasks[i] for i in missing], [self._fitted(seen[i]) for i in missing])
-            for place, each in zip(missing, evidence, strict=True):
-                found[place] = replace(found[place], attention=each)
-        return self._side_labelers.complete(seen, found)
+            evidence = self._attended(
+                [tasks[i] for i in missing],
+                [self._fitted(inputs[i]) for i in missing],
+                [images[i].observed for i in missing],
+            )
+            for index, each in zip(missing, evidence, strict=True):
+                found[index] = replace(found[index], attention=each)
+        return self._side_labelers.complete(inputs, found)
 
     @property
     def draws_to_label(self) -> bool:
         """Whether an image from the store has to be drawn once more to be looked at."""
         return self._inline
 
-    def _fitted(self, seen: LabelInput) -> LabelInput:
-        """Return what attention is shown: an image from elsewhere at a size that suits the model."""
-        return seen if self._fit is None else replace(seen, image=fitted(seen.image, self._fit))
+    def _fitted(self, each: LabelInput) -> LabelInput:
+        """Return the input for attention: an image from elsewhere at a size that suits the model."""
+        return each if self._fit is None else replace(each, image=fitted(each.image, self._fit))
 
-    def _attended(self, tasks: Sequence[_Task], seen: Sequence[LabelInput]) -> list[AttentionMaps]:
-        """Return what the model that draws attends to in images.
-
-        With `capture: inline` that is what it saw when they were drawn; those that were not drawn just now are drawn
-        again for it.
-        """
-        if missing := [task for task in tasks if self._inline and task[0].id not in self._watched]:
-            self._drawing.each(self._sample, missing)
+    def _attended(
+        self, tasks: Sequence[_Task], inputs: Sequence[LabelInput], observed: Sequence[AttentionMaps | None]
+    ) -> list[AttentionMaps]:
+        """Return the maps of the model that draws; with `capture: inline`, what was not observed is drawn again."""
         if self._inline:
-            evidence = [self._watched.pop(sample.id) for sample, _ in tasks]
+            again = [task for task, maps in zip(tasks, observed, strict=True) if maps is None]
+            redrawn = iter(self._drawing.each(self._sample, again))
+            evidence = [maps or _observed(next(redrawn)) for maps in observed]
         else:
-            evidence = self._looking.each(lambda some: self._posthoc.look(some, batch=self._looking.padded_to), seen)
+            evidence = self._looking.each(lambda some: self._posthoc.look(some, batch=self._looking.padded_to), inputs)
         if self._attention is None or self._attention.min_presence is None:
             return evidence
-        presence = self._checking.each(self._check, seen)
+        presence = self._checking.each(self._check, inputs)
         return [replace(each, presence=shares) for each, shares in zip(evidence, presence, strict=True)]
 
-    def _check(self, seen: Sequence[LabelInput]) -> list[tuple[float, ...]]:
+    def _check(self, inputs: Sequence[LabelInput]) -> list[tuple[float, ...]]:
         """Return how much the words of each image's classes help to predict it."""
-        latents = self._posthoc.latents(seen)
-        prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in seen), strict=True)
+        latents = self._posthoc.latents(inputs)
+        prompts, seeds, words = zip(*((each.prompt, each.seed, each.words) for each in inputs), strict=True)
         return self._presence.of(list(latents), prompts, seeds, words)
 
-    def _draw(self, tasks: Sequence[_Task]) -> list[tuple[NDArray[np.uint8], torch.Tensor]]:
-        latents = self._sample(tasks)
-        drawn = zip(tasks, self._drawer.decode(latents), latents, strict=True)
-        return [(image if source is None else source.put_back(image), own) for (_, source), image, own in drawn]
+    def _draw(self, tasks: Sequence[_Task]) -> list[SampleImage]:
+        sampled = self._sample(tasks)
+        images = self._drawer.decode([latents for latents, _ in sampled])
+        drawn = []
+        for (_, source), image, (latents, observed) in zip(tasks, images, sampled, strict=True):
+            if source is None or source.mask is None:
+                drawn.append(SampleImage(image, latents, observed))
+            else:  # the latents lack what is put back of the source
+                drawn.append(SampleImage(source.put_back(image), None, observed))
+        return drawn
 
-    def _sample(self, tasks: Sequence[_Task]) -> list[torch.Tensor]:
-        """Return the samples' latents; with `capture: inline`, what was seen on the way is kept."""
-        orders = [DrawRequest(sample.text, sample.seed, source, sample.words) for sample, source in tasks]
+    def _sample(self, tasks: Sequence[_Task]) -> list[tuple[torch.Tensor, AttentionMaps | None]]:
+        """Return each sample's latents [c, h, w] and, with `capture: inline`, the maps that were observed."""
+        requests = [DrawRequest(sample.text, sample.seed, source, sample.words) for sample, source in tasks]
         batch = self._drawing.padded_to
         if not self._inline:
-            return self._drawer.sample(orders, self._settings, batch=batch)
+            return [(latents, None) for latents in self._drawer.sample(requests, self._settings, batch=batch)]
         inline = InlineAttention(self._model, self._vocabulary, refine=self._refine)
-        latents = self._drawer.sample(orders, self._settings, batch=batch, observer=inline)
-        self._watched.update({sample.id: inline.evidence[place] for place, (sample, _) in enumerate(tasks)})
-        return latents
+        latents = self._drawer.sample(requests, self._settings, batch=batch, observer=inline)
+        return [(each, inline.evidence[index]) for index, each in enumerate(latents)]
 
 
 _Task = tuple[Sample, SourceImage | None]
 """A sample, and what it is drawn from."""
+
+
+def _observed(sampled: tuple[torch.Tensor, AttentionMaps | None]) -> AttentionMaps:
+    maps = sampled[1]
+    if maps is None:
+        raise AssertionError("with capture: inline every sampling is observed")
+    return maps
 
 
 def _tasks(samples: Sequence[Sample], sources: Sequence[SourceImage]) -> list[_Task]:

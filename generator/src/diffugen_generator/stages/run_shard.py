@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.labeling.decide.findings import Findings, label_of
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.sample_store import JSON, SampleStore
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.stages.source_images import SourceImages
@@ -181,7 +183,7 @@ class _Work:
             )
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
             with self._measures.timed(Part.LOOK):
-                seen = session.look(batch, here, before, under)
+                seen = session.look(batch, [SampleImage(image) for image in here], before, under)
             for sample, image, findings in zip(batch, here, seen, strict=True):
                 uploads.submit(self._keep_seen, sample, image, findings)
 
@@ -199,13 +201,14 @@ class _Work:
                 files: list[bytes | None] = [None] * len(drawn)
             else:  # borders are snapped to the colors that are stored
                 with self._measures.timed(Part.ENCODE):
-                    encoded = [image_files.encode(image, self._sample_store.format) for image in drawn]
-                    drawn = [image_files.decode(file) for file in encoded]
+                    encoded = [image_files.encode(each.image, self._sample_store.format) for each in drawn]
+                    pairs = zip(drawn, encoded, strict=True)
+                    drawn = [replace(each, image=image_files.decode(file)) for each, file in pairs]
                 files = list(encoded)
             with self._measures.timed(Part.LOOK):
                 seen = session.look(batch, drawn)
-            for sample, image, file, findings in zip(batch, drawn, files, seen, strict=True):
-                uploads.submit(self._keep_drawn, sample, image, file, findings)
+            for sample, each, file, findings in zip(batch, drawn, files, seen, strict=True):
+                uploads.submit(self._keep_drawn, sample, each.image, file, findings)
 
     def _fetch_sources(self, batch: Sequence[Sample], uploads: Uploads) -> list[Future[SourceImage]]:
         """Return what will be read of the samples' sources; nothing for those of text alone."""
