@@ -1,4 +1,7 @@
-"""Attention with a matrix of few columns as values: what cells attend to, without the matrix of all pairs."""
+"""Attention with a matrix of few columns as values: what cells attend to, without the matrix of all pairs.
+
+Shapes: see the legend in `labeling.attention`.
+"""
 
 from __future__ import annotations
 

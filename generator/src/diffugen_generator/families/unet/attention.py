@@ -1,6 +1,8 @@
 """The attention of a UNet: which levels are read, and how a word's map comes out of their layers.
 
 A level is a resolution of the UNet's feature maps: 0 is that of the latents, and each further level halves it.
+
+Shapes: see the legend in `labeling.attention`.
 """
 
 from __future__ import annotations

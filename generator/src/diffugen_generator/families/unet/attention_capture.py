@@ -4,6 +4,8 @@ Each attention layer's processor is wrapped: the wrapper hands the call to the o
 layers of a wanted resolution only, computes queries and keys again. Cross-attention is never kept for each
 token: softmax(q kᵀ) times a matrix of the tokens that matter is attention with that matrix as values (Pnvr et
 al. 2023 and others call it fused), so a layer leaves [b, cells, columns] whatever the length of the text.
+
+Shapes: see the legend in `labeling.attention`.
 """
 
 from __future__ import annotations

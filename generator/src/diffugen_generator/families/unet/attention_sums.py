@@ -5,6 +5,8 @@ layer and head over the steps, of the conditional half of the batch, in the down
 eighth of the latents' resolution; enlarges each sum to the latents' size (bicubic), cuts what is below 0, and takes
 the mean over layers and heads. It keeps a map for every token of one prompt; here a layer keeps the columns that are
 asked for, of every image of the batch.
+
+Shapes: see the legend in `labeling.attention`.
 """
 
 from __future__ import annotations

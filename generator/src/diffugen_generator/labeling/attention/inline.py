@@ -2,6 +2,8 @@
 
 The attention of a sampling is lost when it ends. So for an image that exists already, its recipe is drawn once more,
 and only the evidence is kept.
+
+Shapes: see the legend in `labeling.attention`.
 """
 
 from __future__ import annotations

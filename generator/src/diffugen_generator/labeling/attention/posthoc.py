@@ -4,6 +4,8 @@ The image's latents are noised a little (t = 10 % of the training steps) and pas
 its own prompt; the attention to the words of a class is that class's map. It costs one pass (DiffSegmenter,
 Wang et al. 2023; iSeg, Sun et al. 2024). The latents are those that the image was drawn from, where it has just
 been drawn, since encoding costs more than the pass; an image from the store is encoded, with nearly the same result.
+
+Shapes: see the legend in `labeling.attention`.
 """
 
 from __future__ import annotations

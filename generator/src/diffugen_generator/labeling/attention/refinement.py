@@ -3,6 +3,8 @@
 M ← A M, with A the self-attention of the same pass and M the words' maps, some times over (Dataset Diffusion,
 Nguyen et al. 2023), each map brought back to 0..1 between the rounds (as iSeg does, Sun et al. 2024), without
 which they level out. A M is attention with M as values, so the cells x cells matrix of A is never made.
+
+Shapes: see the legend in `labeling.attention`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""From tokens to words: which columns of attention belong to which word, and words' maps to evidence."""
+"""From tokens to words: which columns of attention belong to which word, and words' maps to evidence.
+
+Shapes: see the legend in `labeling.attention`.
+"""
 
 from __future__ import annotations
 
