@@ -1,17 +1,19 @@
-"""Thread pools with a bound on the work in flight, so that a million samples need little memory.
+"""Work beside the caller with a bound on what is under way, so that a million samples need little memory.
 
-`in_order` maps a function over a stream, in order, with a bounded number of calls ahead of the caller.
-`Lane` runs calls without results and blocks its caller while too many are in flight. Both raise the first exception
-in the caller and drop calls that have not started.
+`in_order` turns a stream of items into a stream of results, in the items' order, with a window of them begun ahead.
+`BoundedPool` runs tasks whose results nobody waits for; its caller waits while too many are under way. The first
+failure of a task is raised at the caller, so nothing is lost silently.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import ParamSpec, TypeVar
+from threading import Condition
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,7 +21,7 @@ P = ParamSpec("P")
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int) -> Iterator[R]:
-    """Yield `work(item)` for each item, in order; up to `window` calls start ahead of the caller."""
+    """Yield `work(item)` for each item, in order, with up to `window` of them begun ahead of the caller."""
     pending = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -31,31 +33,85 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Lane:
-    """Runs calls in threads, in any order, with at most twice as many in flight as there are workers."""
+class BoundedPool:
+    """Threads that run tasks in any order.
 
-    def __init__(self, workers: int) -> None:
-        """Start `workers` threads."""
-        self._pool = ThreadPoolExecutor(workers)
-        self._bound = 2 * workers
-        self._in_flight: set[Future[None]] = set()
+    Leaving its `with` waits for what was submitted and raises the first failure. After the failure of a task, what has
+    not begun is dropped.
+    """
 
-    def __enter__(self) -> Lane:
-        return self
+    def __init__(
+        self,
+        threads: int,
+        *,
+        bound: int | None = None,
+        complete_on_error: bool = False,
+        initializer: Callable[[], object] | None = None,
+    ) -> None:
+        """Run up to `threads` tasks at once; `submit` blocks while `bound` (twice as many) are under way.
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        With `complete_on_error`, what was submitted is done even where another error leaves the `with`; else what has
+        not begun is dropped then. Each thread begins with `initializer`.
+        """
+        self._pool = ThreadPoolExecutor(threads, initializer=initializer)
+        self._bound = 2 * threads if bound is None else bound
+        self._complete_on_error = complete_on_error
+        self._changed = Condition()
+        self._queued = 0
+        self._failure: BaseException | None = None
 
-    def put(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Submit a call of `work`; block while the pool is full; raise the exception of an earlier call."""
-        if len(self._in_flight) >= self._bound:
-            done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-        self._in_flight.add(self._pool.submit(work, *args, **kwargs))
+    @property
+    def queued(self) -> int:
+        """Tasks that were submitted and are not done."""
+        return self._queued
+
+    def submit(self, task: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run a task soon; wait for room; raise the failure of an earlier task."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued < self._bound)
+            self._raise()
+            self._queued += 1
+        try:
+            future = self._pool.submit(task, *args, **kwargs)
+        except BaseException:
+            self._count_down()
+            raise
+        future.add_done_callback(self._done)
+
+    def ask(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a task whose result is wanted; a failure is the result's. These do not count for the bound."""
+        return self._pool.submit(task, *args, **kwargs)
 
     def finish(self) -> None:
-        """Wait for all calls; raise the exception of any of them."""
-        for future in self._in_flight:
-            future.result()
-        self._in_flight.clear()
+        """Wait for all that was submitted; raise the first failure."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued == 0 or self._failure is not None)
+            self._raise()
+
+    def _done(self, future: Future[object]) -> None:
+        self._count_down(None if future.cancelled() else future.exception())
+
+    def _count_down(self, failure: BaseException | None = None) -> None:
+        with self._changed:
+            self._failure = self._failure or failure
+            self._queued -= 1
+            self._changed.notify_all()
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self.finish()
+            finally:
+                self._pool.shutdown(wait=True, cancel_futures=True)
+            return
+        complete = self._complete_on_error and self._failure is None
+        self._pool.shutdown(wait=True, cancel_futures=not complete)

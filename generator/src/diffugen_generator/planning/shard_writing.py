@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import TracebackType
 from typing import Protocol
 
 from diffugen_api import layout
 from diffugen_api.plan import Sample
-from diffugen_generator.bounded_pool import Lane
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.samples.shards import CONTENT_TYPE, Need, ShardHeader, ShardRow, encode_shard
 from diffugen_generator.store.protocol import Store
 
@@ -56,14 +57,16 @@ class ShardWriter:
         self._header = header
         self._size = size
         self._rows: dict[Need, list[bytes]] = {need: [] for need in Need}
-        self._lane = Lane(_WRITES)
+        self._pool = BoundedPool(_WRITES)
         self._shards = 0
 
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._lane.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
 
     def add(self, sample: Sample, need: Need) -> None:
         """Put a sample into a shard; raise the failure of an earlier write."""
@@ -78,11 +81,11 @@ class ShardWriter:
         rest = [row for need in Need for row in self._rows[need]]
         for start in range(0, len(rest), self._size):
             self._write(rest[start : start + self._size])
-        self._lane.finish()
+        self._pool.finish()
         return self._shards
 
     def _write(self, rows: list[bytes]) -> None:
-        self._lane.put(self._write_now, self._shards, rows)
+        self._pool.submit(self._write_now, self._shards, rows)
         self._shards += 1
 
     def _write_now(self, index: int, rows: list[bytes]) -> None:

@@ -27,7 +27,7 @@ from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
 from diffugen_api.v1alpha1 import normalised
-from diffugen_generator.bounded_pool import Lane
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
 from diffugen_generator.planning.plan import side_models_in
 from diffugen_generator.publishing.card import card
@@ -113,8 +113,8 @@ class _Work:
 def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Write a revision's folder and return its `dataset.json`, which is written last."""
     order = work.order
-    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, Lane(_WRITERS) as lane:
-        release = Release(work.store, work.folder, Path(scratch), lane, order.spec, open_files)
+    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
+        release = Release(work.store, work.folder, Path(scratch), pool, order.spec, open_files)
         tally, manifest = Tally(release), Manifest(release)
         sheet = ContactSheet(release, tally, order.name)
         formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]

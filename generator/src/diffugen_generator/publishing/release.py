@@ -14,7 +14,7 @@ from typing import IO
 
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
-from diffugen_generator.bounded_pool import Lane
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.store.protocol import BINARY, Store
@@ -28,7 +28,7 @@ class Release:
     folder: str
     """Key of the revision's folder, with its closing slash."""
     scratch: Path
-    lane: Lane
+    pool: BoundedPool
     spec: LabeledDatasetSpec
     open_files: ExitStack
     """Closes the local files when publishing ends, also after an error."""
@@ -67,11 +67,11 @@ class Release:
 
     def put(self, path: str, data: bytes, content_type: str) -> None:
         """Write one of many small objects in the background."""
-        self.lane.put(self.store.write, self.folder + path, data, content_type)
+        self.pool.submit(self.store.write, self.folder + path, data, content_type)
 
     def copy_image(self, sample: LabeledSample, path: str) -> None:
         """Copy a sample's image into the folder in the background; the store copies it without a download."""
-        self.lane.put(self._copy_image, sample, path)
+        self.pool.submit(self._copy_image, sample, path)
 
     def _copy_image(self, sample: LabeledSample, path: str) -> None:
         try:
@@ -86,7 +86,7 @@ class Release:
 
     def finish(self) -> None:
         """Wait until all background writes are done; raise `Incomplete` where an image is gone."""
-        self.lane.finish()
+        self.pool.finish()
         if self.gone:
             first = min(self.gone)
             more = f" (and {len(self.gone) - 1:,} more)" if len(self.gone) > 1 else ""

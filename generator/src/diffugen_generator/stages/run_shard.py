@@ -13,15 +13,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, canonical
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.labeling.decide.findings import Findings, label_of
@@ -31,7 +34,6 @@ from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.sample_store import JSON, SampleStore
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.stages.source_images import SourceImages
-from diffugen_generator.stages.uploading import Uploads
 from diffugen_generator.store.protocol import Store
 from diffugen_generator.telemetry.timings import Measures, Part
 
@@ -44,6 +46,8 @@ Progress = Callable[[ShardCounts], None]
 
 WAITING = 64
 """Samples that may wait for encoding and upload: at 512 px some 50 MB of pixels."""
+THREADS = 8
+"""Enough for a store some ten milliseconds away; encoding and deciding release the interpreter's lock."""
 
 
 def run_shard(
@@ -82,6 +86,15 @@ def run_shard(
     return _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures()).run(rows, sessions)
 
 
+def upload_pool() -> BoundedPool:
+    """Return the pool that encodes, decides and uploads while the model draws the next batch.
+
+    What was drawn is kept whatever ends the work, unless the store itself fails.
+    """
+    # Each task has a thread: more threads of OpenCV's own would only get in the way.
+    return BoundedPool(THREADS, bound=WAITING, complete_on_error=True, initializer=partial(cv2.setNumThreads, 1))
+
+
 class _Work:
     """One shard under way."""
 
@@ -109,7 +122,7 @@ class _Work:
 
     def run(self, rows: Sequence[ShardRow], sessions: SessionCache) -> ShardCounts:
         self._counts = ShardCounts(total=len(rows))
-        with Uploads(waiting=WAITING) as uploads:
+        with upload_pool() as uploads:
             self._measures.watch_queue(lambda: uploads.queued)
             needs = self._needs(rows, uploads)
             self._count(reused=len(rows) - sum(len(samples) for samples in needs.values()))
@@ -130,7 +143,7 @@ class _Work:
         return self._counts
 
     def _who_sees(
-        self, needs: dict[Need, list[Sample]], sessions: SessionCache, uploads: Uploads
+        self, needs: dict[Need, list[Sample]], sessions: SessionCache, uploads: BoundedPool
     ) -> ModelSession | LabelOnlySession:
         """Return who looks at stored images: the model that draws is loaded only if it is needed."""
         asked = [uploads.ask(self._sample_store.lacks_attention, sample) for sample in needs[Need.SEE]]
@@ -139,7 +152,7 @@ class _Work:
             return sessions.open(self._header, self._on_loading)
         return sessions.label_only(self._header, self._on_loading)
 
-    def _needs(self, rows: Sequence[ShardRow], uploads: Uploads) -> dict[Need, list[Sample]]:
+    def _needs(self, rows: Sequence[ShardRow], uploads: BoundedPool) -> dict[Need, list[Sample]]:
         """Ask the store what each sample still needs; complete ones are left out."""
         asked = [uploads.ask(self._look_up, row) for row in rows]
         needs: dict[Need, list[Sample]] = {need: [] for need in Need}
@@ -154,7 +167,7 @@ class _Work:
             self._note(row.sample, self._sample_store.image_file(row.sample))
         return need
 
-    def _standing(self, samples: Sequence[Sample], uploads: Uploads) -> list[Sample]:
+    def _standing(self, samples: Sequence[Sample], uploads: BoundedPool) -> list[Sample]:
         """Return the samples whose sources will do; the others are skipped, with the reason."""
         asked = [uploads.ask(self._sources.refusal, sample) for sample in samples]
         refusals = [answer.result() for answer in asked]
@@ -163,7 +176,7 @@ class _Work:
             self._count(skipped=len(self._skipped))
         return [sample for sample in samples if sample.id not in self._skipped]
 
-    def _see(self, samples: Sequence[Sample], session: ModelSession | LabelOnlySession, uploads: Uploads) -> None:
+    def _see(self, samples: Sequence[Sample], session: ModelSession | LabelOnlySession, uploads: BoundedPool) -> None:
         """Look at stored images; those of the next batch are read meanwhile."""
 
         def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
@@ -187,7 +200,7 @@ class _Work:
             for sample, image, findings in zip(batch, here, seen, strict=True):
                 uploads.submit(self._keep_seen, sample, image, findings)
 
-    def _draw(self, samples: Sequence[Sample], session: ModelSession, uploads: Uploads) -> None:
+    def _draw(self, samples: Sequence[Sample], session: ModelSession, uploads: BoundedPool) -> None:
         """Draw images and look at them; what those of the next batch are drawn from is read meanwhile."""
         batches = list(_batches(samples, session.batch))
         coming = self._fetch_sources(batches[0], uploads) if batches else []
@@ -210,7 +223,7 @@ class _Work:
             for sample, each, file, findings in zip(batch, drawn, files, seen, strict=True):
                 uploads.submit(self._keep_drawn, sample, each.image, file, findings)
 
-    def _fetch_sources(self, batch: Sequence[Sample], uploads: Uploads) -> list[Future[SourceImage]]:
+    def _fetch_sources(self, batch: Sequence[Sample], uploads: BoundedPool) -> list[Future[SourceImage]]:
         """Return what will be read of the samples' sources; nothing for those of text alone."""
         return [uploads.ask(self._sources.source, sample) for sample in batch if sample.source is not None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from diffugen_generator.bounded_pool import Lane
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.store.protocol import Store
 
@@ -22,12 +22,12 @@ def clear(store: Store, keys: Iterable[str], *, stop: Callable[[], bool] = lambd
     that could not be deleted.
     """
     count = 0
-    with Lane(_REQUESTS) as lane:
+    with BoundedPool(_REQUESTS) as pool:
         pending = iter(keys)
         while batch := list(islice(pending, _BATCH)):
             if stop():
                 raise Interrupted("deleting was stopped; the next try continues")
-            lane.put(store.delete, batch)
+            pool.submit(store.delete, batch)
             count += len(batch)
-        lane.finish()
+        pool.finish()
     return count

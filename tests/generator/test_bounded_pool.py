@@ -1,4 +1,4 @@
-"""The pool beside the model: bounded, complete when left, and loud about failures."""
+"""The pool for work beside the caller: bounded, complete when left, and failures are raised."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from threading import Event, Thread
 
 import pytest
 
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Interrupted
-from diffugen_generator.stages.uploading import Uploads
 
 
 def test_leaving_waits_for_everything() -> None:
     done: list[int] = []
 
-    with Uploads(waiting=10, threads=1) as uploads:
+    with BoundedPool(1, bound=10, complete_on_error=True) as uploads:
         for number in range(5):
             uploads.submit(lambda n: (time.sleep(0.01), done.append(n)), number)
 
@@ -25,7 +25,7 @@ def test_an_interruption_leaves_nothing_of_what_was_drawn_behind() -> None:
     done: list[int] = []
 
     def work_until_interrupted() -> None:
-        with Uploads(waiting=10, threads=1) as uploads:
+        with BoundedPool(1, bound=10, complete_on_error=True) as uploads:
             for number in range(5):
                 uploads.submit(lambda n: (time.sleep(0.01), done.append(n)), number)
             raise Interrupted
@@ -45,7 +45,7 @@ def test_a_failure_is_raised_by_the_next_submission_and_what_waits_is_dropped() 
         raise ConnectionError("the store is gone")
 
     def work_on() -> None:
-        with Uploads(waiting=10, threads=1) as uploads:
+        with BoundedPool(1, bound=10, complete_on_error=True) as uploads:
             uploads.submit(fail)
             failed.wait()
             for number in range(1000):
@@ -59,13 +59,13 @@ def test_a_failure_is_raised_by_the_next_submission_and_what_waits_is_dropped() 
 
 
 def test_a_failure_of_the_last_task_is_raised_when_leaving() -> None:
-    with pytest.raises(ZeroDivisionError), Uploads(waiting=1) as uploads:
+    with pytest.raises(ZeroDivisionError), BoundedPool(8, bound=1, complete_on_error=True) as uploads:
         uploads.submit(lambda: 1 / 0)
 
 
 def test_no_more_wait_than_may() -> None:
     go = Event()
-    with Uploads(waiting=2, threads=2) as uploads:
+    with BoundedPool(2, bound=2, complete_on_error=True) as uploads:
         uploads.submit(go.wait)
         uploads.submit(go.wait)
         third = Thread(target=uploads.submit, args=(go.wait,))
@@ -75,3 +75,27 @@ def test_no_more_wait_than_may() -> None:
         go.set()
         third.join(5)
         assert not third.is_alive()
+
+
+def test_another_error_drops_what_has_not_begun() -> None:
+    done: list[int] = []
+    go = Event()
+
+    def fail_outside() -> None:
+        with BoundedPool(1, bound=10) as pool:
+            for number in range(5):
+                pool.submit(lambda n: (go.wait(), done.append(n)), number)
+            Thread(target=release_when_dropped, args=(pool,)).start()
+            raise ZeroDivisionError
+
+    def release_when_dropped(pool: BoundedPool) -> None:
+        for _ in range(10_000):
+            if pool.queued == 1:
+                break
+            time.sleep(0.001)
+        go.set()
+
+    with pytest.raises(ZeroDivisionError):
+        fail_outside()
+
+    assert done == [0]
