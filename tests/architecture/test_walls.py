@@ -56,6 +56,17 @@ def test_the_sources_as_they_are_keep_every_contract(copy: Path) -> None:
     ("file", "line", "contract"),
     [
         (f"{GENERATOR}/samples/shards.py", "import torch", "Only what draws and labels imports torch"),
+        (f"{GENERATOR}/families/unet/architecture.py", "import torch", "Only what draws and labels imports torch"),
+        (
+            f"{GENERATOR}/diffusion/drawing.py",
+            "import diffugen_generator.families.unet.components",
+            "Generator: only the registry imports a family",
+        ),
+        (
+            f"{GENERATOR}/families/flux.py",
+            "",
+            "Generator: the registry knows the families, and no family knows another or what draws with it",
+        ),
         (
             f"{GENERATOR}/store/protocol.py",
             "import diffugen_generator.store.s3",
