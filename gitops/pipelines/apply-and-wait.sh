@@ -8,14 +8,20 @@
 set -eu
 manifest=$1 results=$2 request=${3:-$(date +%s)-$(hostname)}
 
-name=$(kubectl apply --server-side --field-manager=pipeline -f "$manifest" -o name)
-kubectl annotate --overwrite "$name" "diffugen.dev/retry-requested-at=$request" >/dev/null
-wanted=$(kubectl get "$name" -o 'jsonpath={.metadata.generation}')
+applied=$(kubectl apply --server-side --field-manager=pipeline -f "$manifest" -o 'jsonpath={.metadata.namespace}/{.metadata.name}')
+namespace=${applied%/*} dataset=labeleddatasets.diffugen.dev/${applied#*/}
+
+read_field() {
+  kubectl get "$dataset" --namespace "$namespace" -o "jsonpath=$1"
+}
+
+kubectl annotate "$dataset" --namespace "$namespace" --overwrite "diffugen.dev/retry-requested-at=$request" >/dev/null
+wanted=$(read_field '{.metadata.generation}')
 
 fields='{.status.summary.observedGeneration} {.status.lastHandledRetryAt} {.status.summary.state} {.status.summary.stage} {.status.summary.progress}'
 last=
 while :; do
-  now=$(kubectl get "$name" -o "jsonpath=$fields")
+  now=$(read_field "$fields")
   if [ "$now" != "$last" ]; then
     echo "$now"
     last=$now
@@ -26,7 +32,7 @@ while :; do
     case ${3:-} in
       Succeeded) break ;;
       Failed)
-        kubectl get "$name" -o 'jsonpath={range .status.conditions[?(@.type=="Stalled")]}{.reason}: {.message}{"\n"}{end}' >&2
+        read_field '{range .status.conditions[?(@.type=="Stalled")]}{.reason}: {.message}{"\n"}{end}' >&2
         exit 1
         ;;
     esac
@@ -36,5 +42,5 @@ done
 
 mkdir -p "$results"
 for field in uri revision; do
-  kubectl get "$name" -o "jsonpath={.status.dataset.$field}" >"$results/$field"
+  read_field "{.status.dataset.$field}" >"$results/$field"
 done

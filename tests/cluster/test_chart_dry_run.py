@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
+import yaml
 
 from devcluster import Cluster
-from tests.chart.helm import NAMESPACE, ROOT, VARIANTS, Json, render
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from tests.chart.helm import CHART, NAMESPACE, ROOT, VARIANTS, Json, helm, merged, render
 
 OTHERS_KINDS = "monitoring.coreos.com/v1"
 """Of the Prometheus operator, whose CRDs are not here; tests/chart/test_monitoring.py looks into these."""
@@ -60,3 +63,31 @@ def test_kubectl_apply_k_would_be_taken(server: Cluster) -> None:
     said = server.kubectl("apply", *flags, "-k", str(ROOT / "deploy"))
 
     assert said.count("serverside-applied") == said.count("\n") > 8
+
+
+NOTED = {
+    "as it comes": (NAMESPACE, "http://minio.storage:9000"),
+    "one namespace of another name": ("vision", "http://minio.storage:9000"),
+    "cluster-wide": ("default", "http://minio.storage:9000"),
+    "a default store": (NAMESPACE, "https://s3.example"),
+    "MinIO for trials": (NAMESPACE, f"http://notes-diffugen-operator-minio.{NAMESPACE}:9000"),
+    "MinIO with a volume": ("vision", f"http://notes-diffugen-operator-minio.{NAMESPACE}:9000"),
+}
+
+
+@pytest.mark.parametrize("variant", NOTED)
+def test_the_notes_end_with_a_dataset_that_can_be_applied(server: Cluster, variant: str) -> None:
+    namespace, store = NOTED[variant]
+    values = merged(VARIANTS[variant], {"crds": {"enabled": False}})  # which other tests have applied without Helm
+    flags = ("--namespace", NAMESPACE, "--dry-run=server")
+    notes = helm("install", "notes", CHART, *flags, values=values, kubeconfig=server.kubeconfig).partition("NOTES:")[2]
+
+    applied = re.search(
+        rf"kubectl apply --namespace {namespace} -f - <<'EOF'\n(.*?)\nEOF\n(kubectl wait.*)", notes, re.DOTALL
+    )
+    assert applied is not None, notes
+    spec = LabeledDatasetSpec.model_validate(yaml.safe_load(applied[1])["spec"])
+    assert store in notes
+    assert (spec.output.s3 is None) == (store != "http://minio.storage:9000")
+    secret = re.search(r"kubectl create secret generic (\S+)", notes)
+    assert (secret and secret[1]) == {"a default store": "keys"}.get(variant)

@@ -35,7 +35,11 @@ class Git:
     def sync(self) -> Json:
         """Apply the manifest; returns the object."""
         self._world.cluster.kubectl("apply", "--server-side", MANAGER, "-f", "-", stdin=json.dumps(self.manifest))
-        return self._world.get()
+        return self.object()
+
+    def object(self) -> Json:
+        """Return the object, with who manages which of its fields."""
+        return self._world.cluster.get("lds/shapes", "-n", self._world.namespace, "--show-managed-fields")
 
     def edit(self, **changes: Any) -> None:
         self.manifest["spec"] = merged(self.manifest["spec"], changes)
@@ -49,7 +53,7 @@ class Git:
         return ""
 
     def synced_twice_without_a_change(self, phase: str) -> None:
-        before = self._world.get()
+        before = self.object()
         assert self.drift() == "", phase
         for _ in range(2):
             after = self.sync()
