@@ -21,8 +21,8 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.families.folder import ModelFolder
-from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples.shards import ShardHeader, ShardRow, read_shard
 from diffugen_generator.stages.run_shard import run_shard

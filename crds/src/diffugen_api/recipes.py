@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from diffugen_api.addresses import address
 from diffugen_api.prompt_reading import read_prompt
-from diffugen_api.v1alpha1 import DetectorLabeling, LabeledDatasetSpec, ObjectClass, Stage
+from diffugen_api.v1alpha1 import (
+    ClipScore,
+    DetectorLabeling,
+    ImageScore,
+    LabeledDatasetSpec,
+    ObjectClass,
+    Quality,
+    Safety,
+    Stage,
+)
 
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
@@ -72,7 +81,31 @@ def store_of(spec: LabeledDatasetSpec) -> str:
 
 
 DETECTOR, MASKS, CLIP, SAFETY = "detector", "masks", "clip", "safety"
-"""Models beside the one that draws, as their digests are keyed; all but masks are kinds of evidence, too."""
+"""Keys of the digests of the models beside the diffusion model. All but `MASKS` are kinds of evidence, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreKind:
+    """A score of a whole image, as the API knows it."""
+
+    field: str
+    """The attribute of `Quality` that holds its settings."""
+    settings: type[ImageScore]
+    version: int
+    """The version of its evidence; part of the evidence id."""
+
+
+SCORES: Final[dict[str, ScoreKind]] = {
+    CLIP: ScoreKind("clip_score", ClipScore, CLIP_VERSION),
+    SAFETY: ScoreKind("safety", Safety, SAFETY_VERSION),
+}
+"""The scores by kind. A kind is also the key of the score in shards and label files."""
+
+
+def scores_of(quality: Quality) -> dict[str, ImageScore]:
+    """Return the settings of the scores that `quality` asks for, by kind."""
+    found = {kind: getattr(quality, score.field) for kind, score in SCORES.items()}
+    return {kind: settings for kind, settings in found.items() if settings is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +200,8 @@ def _side_evidence_ids(spec: LabeledDatasetSpec, side_models: Mapping[str, str])
         if detector.type == "open-vocabulary":
             seen |= {"masks": side_models[MASKS], "words": sorted(detector_words(spec.classes))}
         found[DETECTOR] = address(seen)
-    if spec.quality.clip_score is not None:
-        found[CLIP] = address({"version": CLIP_VERSION, "clip": side_models[CLIP]})
-    if spec.quality.safety is not None:
-        found[SAFETY] = address({"version": SAFETY_VERSION, "safety": side_models[SAFETY]})
+    for kind in scores_of(spec.quality):
+        found[kind] = address({"version": SCORES[kind].version, kind: side_models[kind]})
     return found
 
 
@@ -215,5 +246,5 @@ def _label_id(
             decided["toldBy"] = "replacements"  # came later; no other label is decided otherwise by it
     if attention is not None and detector is not None:
         decided["agreement"] = spec.labeling.agreement
-    decided |= {kind: side_evidence_ids[kind] for kind in (CLIP, SAFETY) if kind in side_evidence_ids}
+    decided |= {kind: side_evidence_ids[kind] for kind in SCORES if kind in side_evidence_ids}
     return address(decided)

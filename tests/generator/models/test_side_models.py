@@ -14,8 +14,9 @@ import pytest
 
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator.labeling.side_model_registry import side_models_of
 from diffugen_generator.models import side_models
-from diffugen_generator.models.side_models import detectors_of, side_models_of
+from diffugen_generator.models.side_models import detectors_of
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.hubs import Hub, a_hub

@@ -19,8 +19,8 @@ import pytest
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_generator.families.folder import ModelFolder
-from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import ShardHeader

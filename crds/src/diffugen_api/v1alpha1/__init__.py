@@ -14,7 +14,7 @@ from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, 
 from diffugen_api.v1alpha1.models import Embedding
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
-from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, Quality, Safety
+from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, ImageScore, Quality, Safety
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.run import ModelCache, Resources, Run
 from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
@@ -50,6 +50,7 @@ __all__ = [
     "Embedding",
     "HistoryEntry",
     "Image",
+    "ImageScore",
     "Img2Img",
     "Inpaint",
     "LabeledDataset",

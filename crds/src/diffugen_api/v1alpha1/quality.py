@@ -21,7 +21,13 @@ class Duplicates(Model):
     )
 
 
-class ClipScore(Model):
+class ImageScore(Model):
+    """The settings of one score of a whole image, by a model beside the diffusion model."""
+
+    model: str
+
+
+class ClipScore(ImageScore):
     """How well an image fits its prompt, by a CLIP model."""
 
     model: str = Field(
@@ -38,7 +44,7 @@ class ClipScore(Model):
     )
 
 
-class Safety(Model):
+class Safety(ImageScore):
     """Images that a safety checker flags: rejected, never blackened."""
 
     model: str = Field(

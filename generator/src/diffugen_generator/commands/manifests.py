@@ -23,8 +23,8 @@ from diffugen_generator.commands.yaml_documents import Document, documents
 from diffugen_generator.failures import Failure
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
+from diffugen_generator.labeling.side_model_registry import side_models_of
 from diffugen_generator.models.model_folder import BUCKET, HUB, check_kind, resolve
-from diffugen_generator.models.side_models import side_models_of
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 

@@ -7,14 +7,16 @@ is drawn. A plan needs no weights of models from elsewhere, only their digests; 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
+from pydantic import BaseModel
+
 from diffugen_api.errors import SpecError
-from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
-from diffugen_api.v1alpha1 import S3, ClipScore, DetectorLabeling, LabeledDatasetSpec, ObjectClass, Safety
+from diffugen_api.recipes import DETECTOR, MASKS
+from diffugen_api.v1alpha1 import S3, DetectorLabeling, ObjectClass
 from diffugen_generator.families.folder import PICKLED, settings_from, variant_of
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import SAFE, one_set
@@ -32,7 +34,7 @@ CLIPS: Final = ("clip",)
 CHECKERS: Final = ("stable-diffusion-safety-checker",)
 """Of CLIP's `model_type`, too; they are told by `architectures`."""
 
-M = TypeVar("M", DetectorLabeling, ClipScore, Safety)
+M = TypeVar("M", bound=BaseModel)
 
 _FIELD = "spec.labeling.detector"
 _CHECKER = "StableDiffusionSafetyChecker"
@@ -64,35 +66,6 @@ class SideModel:
     """Of its weights: `fp16`; empty for the plain ones."""
 
 
-def side_models_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, SideModel]:
-    """Find the models that a spec asks for beside those that draw, by kind; of models from elsewhere no weights.
-
-    Kinds are `DETECTOR`, `MASKS`, `CLIP` and `SAFETY`; those whose URI is not `wanted` are left out. Raises `SpecError`
-    naming the field: `UnknownModel`, `UnsupportedModel`, or `UnknownDetectorClass` where the detector does not know a
-    class.
-    """
-    detector, clip, safety, s3 = spec.labeling.detector, spec.quality.clip_score, spec.quality.safety, spec.output.s3
-    found: dict[str, SideModel] = {}
-    if detector is not None and wanted(detector.model):
-        found |= detectors_of(detector, s3, weights=False)
-        _check_classes(spec.classes, found[DETECTOR])
-    if clip is not None and wanted(clip.model):
-        found[CLIP] = clip_of(clip, s3, weights=False)
-    if safety is not None and wanted(safety.model):
-        found[SAFETY] = safety_of(safety, s3, weights=False)
-    return found
-
-
-def clip_of(clip: ClipScore, s3: S3 | None = None, *, weights: bool = True) -> SideModel:
-    """Find a CLIP model; raise `SpecError` naming the field. Arguments as `detectors_of`."""
-    return _folder(clip.model, CLIPS, "spec.quality.clipScore.model", s3, weights=weights)
-
-
-def safety_of(safety: Safety, s3: S3 | None = None, *, weights: bool = True) -> SideModel:
-    """Find a safety checker; raise `SpecError` naming the field. Arguments as `detectors_of`."""
-    return _folder(safety.model, CHECKERS, "spec.quality.safety.model", s3, weights=weights)
-
-
 def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: bool = True) -> dict[str, SideModel]:
     """Find the models of a detector, by `DETECTOR` and `MASKS`; raise `SpecError` naming the field.
 
@@ -102,20 +75,51 @@ def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: b
     if detector.type == "yolo":
         return {DETECTOR: _pinned_file(detector.model, detector.sha256, s3)}
     if detector.type == "transformers" or detector.mask_model is None:
-        return {DETECTOR: _folder(detector.model, SEGMENTERS, f"{_FIELD}.model", s3, weights=weights)}
+        return {DETECTOR: find_folder(detector.model, SEGMENTERS, f"{_FIELD}.model", s3, weights=weights)}
     return {
-        DETECTOR: _folder(detector.model, BOX_FINDERS, f"{_FIELD}.model", s3, weights=weights),
-        MASKS: _folder(detector.mask_model, MASK_MAKERS, f"{_FIELD}.maskModel", s3, weights=weights),
+        DETECTOR: find_folder(detector.model, BOX_FINDERS, f"{_FIELD}.model", s3, weights=weights),
+        MASKS: find_folder(detector.mask_model, MASK_MAKERS, f"{_FIELD}.maskModel", s3, weights=weights),
     }
 
 
-def pin_model_uris(settings: M | None, side_models: Mapping[str, SideModel], **kinds: str) -> M | None:
-    """Return settings that name models as they were found: of a repository, the commit that its branch was at.
+def find_folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, weights: bool) -> SideModel:
+    """Find the folder of a model whose `model_type` is one of `families`.
 
-    `kinds` says for each field that names a model which of `side_models` it is.
+    `field` is the manifest's field, for errors; `s3` is the store that `s3://` means. Without `weights`, those of a
+    remote model are not fetched. Raises `SpecError`: `UnknownModel` or `UnsupportedModel`.
+    """
+    uri, path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
+    try:
+        config = settings_from((path / parts.folder / _CONFIG).read_bytes(), _CONFIG)
+    except ValueError as error:
+        raise _unsupported(uri, field, str(error)) from None
+    if (family := _family(config)) not in families:
+        raise _unsupported(uri, field, f"is a {family}; what can be used here is: {', '.join(families)}.")
+    if parts.lacks:
+        raise _unsupported(uri, field, parts.lacks)
+    try:
+        check_whole(path, parts.weights)
+    except ValueError as error:
+        raise _unsupported(uri, field, str(error)) from None
+    return SideModel(
+        uri,
+        field,
+        path / parts.folder,
+        digest_of({PurePosixPath(name).name: digest for name, digest in files.items()}),
+        family,
+        _classes(config) if families is SEGMENTERS else (),
+        path / parts.processor,
+        variant_of(min(parts.weights, key=len)),
+    )
+
+
+def pin_model_uris(settings: M, side_models: Mapping[str, SideModel], **kinds: str) -> M:
+    """Return `settings` with the URIs that were found: of a repository, the commit that its branch was at.
+
+    `kinds` maps each field of `settings` that names a model to the key of that model in `side_models`.
     """
     found = {field: side_models[kind].uri for field, kind in kinds.items() if kind in side_models}
-    return settings and settings.model_copy(update=found)
+    return settings.model_copy(update=found)
 
 
 def builtin_detectors() -> list[str]:
@@ -123,9 +127,10 @@ def builtin_detectors() -> list[str]:
     return sorted(config.parent.name for config in BUILTIN_FOLDER.glob(f"*/{_CONFIG}"))
 
 
-def _check_classes(classes: Sequence[ObjectClass], side_model: SideModel) -> None:
+def check_classes(classes: Sequence[ObjectClass], side_model: SideModel) -> None:
+    """Raise `SpecError` with reason `UnknownDetectorClass` if the detector does not know one of `classes`."""
     if not side_model.classes:
-        return  # it is told what to find
+        return  # an open-vocabulary detector finds any word
     known = {name.casefold() for name in side_model.classes}
     for number, each in enumerate(classes):
         if each.detected_as.casefold() in known:
@@ -153,32 +158,6 @@ class _Parts:
     """Where in it the preprocessor is."""
     lacks: str = ""
     """Why it cannot be loaded, the end of a sentence about it; empty where nothing is missing."""
-
-
-def _folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *, weights: bool) -> SideModel:
-    uri, path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
-    try:
-        config = settings_from((path / parts.folder / _CONFIG).read_bytes(), _CONFIG)
-    except ValueError as error:
-        raise _unsupported(uri, field, str(error)) from None
-    if (family := _family(config)) not in families:
-        raise _unsupported(uri, field, f"is a {family}; what can be used here is: {', '.join(families)}.")
-    if parts.lacks:
-        raise _unsupported(uri, field, parts.lacks)
-    try:
-        check_whole(path, parts.weights)
-    except ValueError as error:
-        raise _unsupported(uri, field, str(error)) from None
-    return SideModel(
-        uri,
-        field,
-        path / parts.folder,
-        digest_of({PurePosixPath(name).name: digest for name, digest in files.items()}),
-        family,
-        _classes(config) if families is SEGMENTERS else (),
-        path / parts.processor,
-        variant_of(min(parts.weights, key=len)),
-    )
 
 
 def _found(

@@ -35,15 +35,16 @@ from diffugen_api.plan import (
     samples_per_shard,
     stage_recipe,
 )
-from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
+from diffugen_api.recipes import DETECTOR, MASKS, scores_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
+from diffugen_generator.labeling.side_model_registry import side_models_of
 from diffugen_generator.models.embeddings import find_embeddings
 from diffugen_generator.models.model_folder import check_kind, resolve
-from diffugen_generator.models.side_models import SideModel, pin_model_uris, side_models_of
+from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
@@ -279,6 +280,7 @@ def _shard_size(spec: LabeledDatasetSpec) -> int:
 
 
 def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
+    detector = order.spec.labeling.detector
     return ShardHeader(
         stage=each.stage.name,
         kind=each.stage.kind,
@@ -294,10 +296,12 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
         embeddings=each.embeddings,
-        detector=pin_model_uris(order.spec.labeling.detector, each.side_models, model=DETECTOR, mask_model=MASKS),
+        detector=detector and pin_model_uris(detector, each.side_models, model=DETECTOR, mask_model=MASKS),
         agreement=order.spec.labeling.agreement,
-        clip=pin_model_uris(order.spec.quality.clip_score, each.side_models, model=CLIP),
-        safety=pin_model_uris(order.spec.quality.safety, each.side_models, model=SAFETY),
+        scores={
+            kind: pin_model_uris(settings, each.side_models, model=kind)
+            for kind, settings in scores_of(order.spec.quality).items()
+        },
         side_evidence_ids=each.recipe.side_evidence_ids,
         side_models=_digests(each.side_models),
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from diffugen_api.orders import WorkOrder
-from diffugen_api.recipes import CLIP, DETECTOR, MASKS, SAFETY
+from diffugen_api.recipes import DETECTOR, MASKS, scores_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.publishing.contact_sheet import PATH as CONTACT_SHEET
 from diffugen_generator.publishing.tally import Tally
@@ -151,10 +151,7 @@ def _model_rows(
             rows.append([stage.name, kind, *_named(model, digest), str(task.steps), f"{task.guidance_scale:g}"])
         elif spec.labeling.attention is not None:
             rows.append([stage.name, "attention", *_named(model, digest), "", ""])
-    beside = {
-        CLIP: spec.quality.clip_score and spec.quality.clip_score.model,
-        SAFETY: spec.quality.safety and spec.quality.safety.model,
-    }
+    beside: dict[str, str | None] = {kind: settings.model for kind, settings in scores_of(spec.quality).items()}
     if (detector := spec.labeling.detector) is not None:
         beside |= {DETECTOR: detector.model, MASKS: detector.mask_model}
     rows += [

@@ -10,19 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from diffugen_api.recipes import CLIP, SAFETY
 from diffugen_api.v1alpha1 import Quality
 from diffugen_generator.labeling.evidence.image_statistics import BLANK
+from diffugen_generator.labeling.side_model_registry import rejecting_score
 from diffugen_generator.samples.labels import Instance, Label
 
 TOO_FEW = "TooFewInstances"
 """A picture's reason: fewer objects than `minInstances` are left."""
 BLANK_PICTURE = "BlankPicture"
 """A picture's reason: it has one colour, as where a safety filter blackened it."""
-POOR_FIT = "BelowClipScore"
-"""A picture's reason: CLIP finds that it does not fit its prompt."""
-UNSAFE = "Unsafe"
-"""A picture's reason: a safety checker flags it."""
 DUPLICATE = "Duplicate"
 """A picture's reason: another, that stands, looks alike."""
 TOO_SMALL = "BelowMinAreaFraction"
@@ -70,10 +66,8 @@ def verdict_on(label: Label, size: tuple[int, int], quality: Quality) -> Verdict
 def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], standing: int, quality: Quality) -> str:
     if looks and float(looks["deviation"]) < BLANK:
         return BLANK_PICTURE
-    if quality.safety is not None and scores[SAFETY] > quality.safety.max:
-        return UNSAFE
-    if quality.clip_score is not None and scores[CLIP] < quality.clip_score.min:
-        return POOR_FIT
+    if rejected := rejecting_score(scores, quality):
+        return rejected
     return TOO_FEW if standing < quality.min_instances else ""
 
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from diffugen_api.plan import Sample, StageRecipe, canonical
-from diffugen_api.v1alpha1 import AttentionLabeling, ClipScore, DetectorLabeling, ObjectClass, Quality, Safety
+from diffugen_api.recipes import CLIP, SAFETY, SCORES
+from diffugen_api.v1alpha1 import AttentionLabeling, DetectorLabeling, ImageScore, ObjectClass, Quality
 from diffugen_generator.failures import BadShard
 from diffugen_generator.store.protocol import Store
 
@@ -27,6 +28,9 @@ CONTENT_TYPE = "application/gzip"
 
 GIVEN = "given"
 """The kind of a shard of the user's own images; the model sees them resized to fit it."""
+
+_NO_SCORES = {CLIP: None, SAFETY: None}
+"""Kinds that a header names even where they are not asked for; later kinds are left out."""
 
 _LEVEL = 3
 """Compression level: 3 is ten times faster than 9 and gives files a third larger; a shard is read once."""
@@ -122,8 +126,8 @@ class ShardHeader:
     embeddings: tuple[TaughtWord, ...] = ()
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
-    clip: ClipScore | None = None
-    safety: Safety | None = None
+    scores: Mapping[str, ImageScore] = field(default_factory=dict)
+    """Settings of the scores of whole images, by kind (`diffugen_api.recipes.SCORES`)."""
     side_evidence_ids: Mapping[str, str] = field(default_factory=dict)
     """Evidence ids of the models beside the diffusion model, by kind (`StageRecipe.side_evidence_ids`)."""
     side_models: Mapping[str, str] = field(default_factory=dict)
@@ -155,8 +159,8 @@ class ShardHeader:
             "classes": [_json(c) for c in self.classes],
             "detector": _json(self.detector),
             "agreement": self.agreement,
-            "clip": _json(self.clip),
-            "safety": _json(self.safety),
+            **_NO_SCORES,
+            **{kind: _json(settings) for kind, settings in self.scores.items()},
             "witnesses": dict(self.side_evidence_ids),
             "judges": dict(self.side_models),
             **self._sources_json(),
@@ -188,8 +192,7 @@ class ShardHeader:
             embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
-            clip=_read(ClipScore, line["clip"]),
-            safety=_read(Safety, line.get("safety")),
+            scores=_read_scores(line),
             side_evidence_ids=line["witnesses"],
             side_models=line["judges"],
         )
@@ -197,6 +200,11 @@ class ShardHeader:
 
 def _json(model: BaseModel | None) -> dict[str, Any] | None:
     return None if model is None else model.model_dump(mode="json", by_alias=True)
+
+
+def _read_scores(line: Mapping[str, Any]) -> dict[str, ImageScore]:
+    found = {kind: _read(score.settings, line.get(kind)) for kind, score in SCORES.items()}
+    return {kind: settings for kind, settings in found.items() if settings is not None}
 
 
 def _read(model: type[M], data: object) -> M | None:

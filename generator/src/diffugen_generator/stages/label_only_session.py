@@ -11,7 +11,7 @@ from typing import Final
 from diffugen_api.plan import Sample
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.diffusion.devices import open_device
-from diffugen_generator.labeling.decide.findings import Findings
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH

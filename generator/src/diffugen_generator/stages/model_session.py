@@ -23,8 +23,8 @@ from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.inline import InlineAttention
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
-from diffugen_generator.labeling.decide.findings import Findings
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.samples.shards import GIVEN, ShardHeader

@@ -27,7 +27,7 @@ from diffugen_api.plan import Sample, canonical
 from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.failures import Interrupted
-from diffugen_generator.labeling.decide.findings import Findings, label_of
+from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages.sample_image import SampleImage

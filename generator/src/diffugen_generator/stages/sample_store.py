@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffugen_api import layout
 from diffugen_api.plan import Sample, canonical
 from diffugen_generator.failures import BadShard, Incomplete, Missing
-from diffugen_generator.labeling.decide.findings import Findings
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.samples import image_files, labels
 from diffugen_generator.samples.labels import Label
 from diffugen_generator.samples.shards import Need, ShardHeader

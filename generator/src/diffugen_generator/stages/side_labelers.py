@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from diffugen_api.plan import SpecError
-from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.labeling.decide.findings import Findings
-from diffugen_generator.labeling.detectors.opening import open_clip, open_detector, open_safety_checker
+from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.labeler import Evidence, Labeler, LabelInput
-from diffugen_generator.models.side_models import SideModel, clip_of, detectors_of, safety_of
+from diffugen_generator.labeling.side_model_registry import find_in_shard, open_for_shard
+from diffugen_generator.models.side_models import SideModel
 from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.stages.batch_sizes import AdaptiveBatch
 
-_FIELDS: Mapping[str, str] = {DETECTOR: "detections", CLIP: "clip", SAFETY: "safety"}
-"""The field of `Findings` for the evidence of each kind."""
-
 
 class SideLabelers:
-    """The detector, the CLIP model and the safety checker that a shard asks for, with as many images at once as fit."""
+    """The labelers and scores that a shard asks for (`labeling.side_model_registry`), in the largest batches that fit.
+
+    A model is compared with the digest in the plan before it labels anything.
+    """
 
     def __init__(self, header: ShardHeader, device: torch.device, s3: S3 | None = None) -> None:
-        """Open nothing yet; later, on `device`. `s3` is the store that `s3://` means."""
+        """Load nothing yet; later, on `device`. `s3` is the store that `s3://` means."""
         self._s3 = s3
         self._header = header
         self._device = device
@@ -34,7 +31,7 @@ class SideLabelers:
         self._adaptive = AdaptiveBatch("show the other models")
 
     def open(self) -> None:
-        """Load all that the shard asks for; raise `SpecError` where one cannot be."""
+        """Load all labelers that the shard asks for; raise `SpecError` if one cannot be loaded."""
         for kind in self._header.side_evidence_ids:
             self._labeler(kind)
 
@@ -44,52 +41,27 @@ class SideLabelers:
 
     def _complete(self, pairs: Sequence[tuple[LabelInput, Findings]]) -> list[Findings]:
         seen, found = zip(*pairs, strict=True)
-        whole = list(found)
+        whole: list[Findings] = list(found)
         for kind in self._header.side_evidence_ids:
-            field = _FIELDS[kind]
-            if lacking := [place for place, each in enumerate(whole) if getattr(each, field) is None]:
-                new = self._labeler(kind).look([seen[place] for place in lacking])
-                for place, evidence in zip(lacking, new, strict=True):
-                    more: dict[str, Any] = {field: evidence}
-                    whole[place] = replace(whole[place], **more)
+            if lacking := [index for index, each in enumerate(whole) if kind not in each.beside]:
+                new = self._labeler(kind).look([seen[index] for index in lacking])
+                for index, evidence in zip(lacking, new, strict=True):
+                    whole[index] = whole[index].completed(kind, evidence)
         return whole
 
     def _labeler(self, kind: str) -> Labeler[Evidence]:
         if kind not in self._open:
-            openers: dict[str, Callable[[], Labeler[Evidence]]] = {
-                DETECTOR: self._detector,
-                CLIP: self._clip,
-                SAFETY: self._safety,
-            }
-            self._open[kind] = openers[kind]()
+            side_models = find_in_shard(self._header, kind, self._s3)
+            for key, side_model in side_models.items():
+                self._check(key, side_model)
+            self._open[kind] = open_for_shard(self._header, kind, side_models, self._device)
         return self._open[kind]
 
-    def _detector(self) -> Labeler[Evidence]:
-        header = self._header
-        if header.detector is None:
-            raise AssertionError("a shard with detections to make names a detector")
-        return open_detector(
-            header.detector, self._checked(detectors_of(header.detector, self._s3)), header.classes, self._device
-        )
-
-    def _clip(self) -> Labeler[Evidence]:
-        if self._header.clip is None:
-            raise AssertionError("a shard with CLIP scores to make names a CLIP model")
-        return open_clip(self._checked({CLIP: clip_of(self._header.clip, self._s3)})[CLIP], self._device)
-
-    def _safety(self) -> Labeler[Evidence]:
-        if self._header.safety is None:
-            raise AssertionError("a shard with images to check names a safety checker")
-        side_models = self._checked({SAFETY: safety_of(self._header.safety, self._s3)})
-        return open_safety_checker(side_models[SAFETY], self._device)
-
-    def _checked(self, side_models: dict[str, SideModel]) -> dict[str, SideModel]:
-        for kind, side_model in side_models.items():
-            planned = self._header.side_models[kind]
-            if side_model.digest != planned:
-                raise SpecError(
-                    "ModelChanged",
-                    f"the model {side_model.uri} has the digest {side_model.digest[:12]} here, and had {planned[:12]} "
-                    "in the plan; give plan and stages the same model, or plan again.",
-                )
-        return side_models
+    def _check(self, key: str, side_model: SideModel) -> None:
+        planned = self._header.side_models[key]
+        if side_model.digest != planned:
+            raise SpecError(
+                "ModelChanged",
+                f"the model {side_model.uri} has the digest {side_model.digest[:12]} here, and had {planned[:12]} "
+                "in the plan; give plan and stages the same model, or plan again.",
+            )

@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
+from diffugen_api.recipes import DETECTOR
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.decide.agreement import agree
-from diffugen_generator.labeling.decide.findings import Findings, label_of
 from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.evidence.detections import Detections
+from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.samples.labels import Instance
 from diffugen_generator.samples.shards import ShardHeader
 from tests.generator.made import an_instance
@@ -149,7 +150,7 @@ def test_a_replacement_tells_which_as_the_class_that_it_replaces_would(
         evidence_id="", label_id="l" * 32, attention=None, classes=SEDAN_AND_SUV, detector=a_detector(),
     )  # fmt: skip
     sample = Sample("0" * 32, prompt, 1, 0, {}, words=words)
-    found = Findings(detections=seen((box(0, 0, 9, 9), "car", 0.9)))
+    found = Findings(beside={DETECTOR: seen((box(0, 0, 9, 9), "car", 0.9))})
 
     label = label_of(sample, np.zeros((40, 60, 3), np.uint8), found, header)
 
@@ -226,7 +227,7 @@ def test_agreement_of_nothing_needs_an_overlap_still() -> None:
 
 def test_deciding_needs_no_torch() -> None:
     code = (
-        "import sys, diffugen_generator.labeling.decide.findings, diffugen_generator.models.side_models,"
+        "import sys, diffugen_generator.labeling.findings, diffugen_generator.models.side_models,"
         "diffugen_generator.quality.duplicates;"
         "sys.exit('torch' in sys.modules or 'scipy' in sys.modules or 'ultralytics' in sys.modules)"
     )

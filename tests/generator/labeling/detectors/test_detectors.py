@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.errors import SpecError
-from diffugen_api.v1alpha1 import ClipScore, DetectorLabeling, ObjectClass
+from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.decide.from_detections import choose
+from diffugen_generator.labeling.detectors.clip import Clip
 from diffugen_generator.labeling.detectors.open_vocabulary import grounding_text, spans_of
-from diffugen_generator.labeling.detectors.opening import open_clip, open_detector
+from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import clip_of, detectors_of
+from diffugen_generator.models.side_models import CLIPS, detectors_of, find_folder
 from generator.training import scenes
 from tests.generator import tiny_detectors
 
@@ -180,8 +181,8 @@ def test_each_word_has_its_place_in_the_text() -> None:
 
 
 def test_clip_scores_are_cosines_and_do_not_depend_on_the_batch(folder: Path) -> None:
-    model = ClipScore(model=str(tiny_detectors.clip(folder / "clip")))
-    clip = open_clip(clip_of(model), CPU)
+    model = str(tiny_detectors.clip(folder / "clip"))
+    clip = Clip(find_folder(model, CLIPS, "spec.quality.clipScore.model", None, weights=True), CPU)
     pictures = [noise(40, 72), LabelInput(noise(64, 64).image, "a red star on snow and a blue ball on snow " * 9, 1)]
 
     together = [score.value for score in clip.look(pictures)]

@@ -26,11 +26,10 @@ from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.given.label import label, spec_of
-from diffugen_generator.labeling.detectors.opening import open_safety_checker
 from diffugen_generator.labeling.detectors.safety import SafetyChecker
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.models.side_models import safety_of
+from diffugen_generator.models.side_models import CHECKERS, find_folder
 from diffugen_generator.samples import labels
 from diffugen_generator.store.folder import FolderStore
 from generator.training import scenes
@@ -41,9 +40,7 @@ CPU = torch.device("cpu")
 
 
 def checker_in(folder: Path) -> SafetyChecker:
-    opened = open_safety_checker(safety_of(Safety(model=str(folder))), CPU)
-    assert isinstance(opened, SafetyChecker)
-    return opened
+    return SafetyChecker(find_folder(str(folder), CHECKERS, "spec.quality.safety.model", None, weights=True), CPU)
 
 
 def flagged_by_diffusers(checker: StableDiffusionSafetyChecker, folder: Path, pictures: list[Any]) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Opens the labeller that a manifest names."""
+"""Loads the detector that a manifest names. One branch for each type of detector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from diffugen_api.recipes import DETECTOR, MASKS, detector_words
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.evidence.detections import Detections
-from diffugen_generator.labeling.evidence.scores import Fit, Margin
 from diffugen_generator.labeling.labeler import Labeler
 from diffugen_generator.models.side_models import SideModel
 
@@ -36,17 +35,3 @@ def open_detector(
     from diffugen_generator.labeling.detectors.segmenter import Segmenter  # noqa: PLC0415
 
     return Segmenter(side_models[DETECTOR], device)
-
-
-def open_clip(side_model: SideModel, device: torch.device) -> Labeler[Fit]:
-    """Load a CLIP model; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
-    from diffugen_generator.labeling.detectors.clip import Clip  # noqa: PLC0415
-
-    return Clip(side_model, device)
-
-
-def open_safety_checker(side_model: SideModel, device: torch.device) -> Labeler[Margin]:
-    """Load a safety checker; raise `SpecError` with reason `UnsupportedModel` where its files cannot be loaded."""
-    from diffugen_generator.labeling.detectors.safety import SafetyChecker  # noqa: PLC0415
-
-    return SafetyChecker(side_model, device)

@@ -1,13 +1,13 @@
-"""All that models saw in one picture, and the label that is decided from it. On a CPU, without torch.
+"""All evidence of one image, and the label that is decided from it. On a CPU, without torch.
 
-With one labeller its objects stand; with both, those that they agree on. How the picture looks, and what CLIP
-and a safety checker say of it, goes into the label as well, so that `quality` is decided from labels alone.
+With one labeler, its objects are the label. With both, the label has the objects on which they agree. Image statistics
+and the scores of CLIP and of a safety checker are part of the label, so that `quality` is decided from labels alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import plain
-from diffugen_api.recipes import CLIP, DETECTOR, SAFETY
+from diffugen_api.recipes import DETECTOR
 from diffugen_generator.failures import BadShard
 from diffugen_generator.labeling.decide.agreement import agree
 from diffugen_generator.labeling.decide.from_attention import Decision, decision_of
@@ -23,8 +23,9 @@ from diffugen_generator.labeling.decide.from_detections import choose
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.evidence.image_statistics import statistics_of
-from diffugen_generator.labeling.evidence.scores import Fit, Margin
+from diffugen_generator.labeling.evidence.scores import Score
 from diffugen_generator.labeling.labeler import Evidence
+from diffugen_generator.labeling.side_model_registry import SIDE_MODELS
 from diffugen_generator.samples.labels import Instance, Label, MarkedInstance
 from diffugen_generator.samples.shards import ShardHeader
 
@@ -33,46 +34,58 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The evidence in one picture; what no labeller was asked for is absent."""
+    """The evidence of one image. Evidence that no labeler was asked for is absent."""
 
     attention: AttentionMaps | None = None
-    detections: Detections | None = None
-    clip: Fit | None = None
-    safety: Margin | None = None
+    beside: Mapping[str, Evidence] = field(default_factory=dict)
+    """Evidence of the models beside the diffusion model, by kind (`side_model_registry.SIDE_MODELS`)."""
+
+    @property
+    def detections(self) -> Detections | None:
+        """The detector's evidence."""
+        found = self.beside.get(DETECTOR)
+        return found if isinstance(found, Detections) else None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores of the whole image, by kind."""
+        return {kind: found.value for kind, found in self.beside.items() if isinstance(found, Score)}
+
+    def completed(self, kind: str, evidence: Evidence) -> Findings:
+        """Return these findings with the evidence of one more kind."""
+        return replace(self, beside={**self.beside, kind: evidence})
 
     def files(self, header: ShardHeader) -> dict[str, Evidence]:
-        """Return what there is, by the evidence id that it is kept under."""
-        found = {
-            header.evidence_id: self.attention,
-            header.side_evidence_ids.get(DETECTOR, ""): self.detections,
-            header.side_evidence_ids.get(CLIP, ""): self.clip,
-            header.side_evidence_ids.get(SAFETY, ""): self.safety,
-        }
-        return {key: evidence for key, evidence in found.items() if key and evidence is not None}
+        """Return the evidence to store, by evidence id."""
+        ids = header.side_evidence_ids
+        found: dict[str, Evidence] = {ids[kind]: each for kind, each in self.beside.items() if kind in ids}
+        if header.evidence_id and self.attention is not None:
+            found[header.evidence_id] = self.attention
+        return found
 
     @classmethod
     def read(cls, header: ShardHeader, read: Callable[[str], bytes | None]) -> Findings:
-        """Read what `header` asks for; `read` returns the file kept under an evidence id, or None where there is none.
+        """Read the evidence that `header` asks for.
 
-        Raises `BadShard` where a file is none of ours, and what `read` raises.
+        `read` returns the file with an evidence id, or None if there is none. Raises `BadShard` if a file is not valid
+        evidence, and what `read` raises.
         """
-        ids = header.side_evidence_ids
+        beside = {
+            kind: _loaded(SIDE_MODELS[kind].load, evidence_id, read)
+            for kind, evidence_id in header.side_evidence_ids.items()
+        }
         return cls(
             attention=_loaded(AttentionMaps.loads, header.evidence_id, read),
-            detections=_loaded(Detections.loads, ids.get(DETECTOR, ""), read),
-            clip=_loaded(Fit.loads, ids.get(CLIP, ""), read),
-            safety=_loaded(Margin.loads, ids.get(SAFETY, ""), read),
+            beside={kind: found for kind, found in beside.items() if found is not None},
         )
 
 
-def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, header: ShardHeader) -> Label:
-    """Decide the label of a sample whose picture [height, width, 3] is `picture`."""
-    statistics = statistics_of(picture)
-    told = {CLIP: findings.clip, SAFETY: findings.safety}
-    scores = {kind: score.value for kind, score in told.items() if score is not None}
+def label_of(sample: Sample, image: NDArray[np.uint8], findings: Findings, header: ShardHeader) -> Label:
+    """Decide the label of a sample from its image [height, width, 3] and the findings in it."""
+    statistics = statistics_of(image)
     attended = None
     if header.attention is not None and findings.attention is not None:
-        attended = decision_of(findings.attention, picture, header.attention)
+        attended = decision_of(findings.attention, image, header.attention)
     instances, marked = _objects(sample, findings, header, attended)
     ignored = tuple(attended.ignored) if attended is not None else ()
     return Label(
@@ -80,7 +93,7 @@ def label_of(sample: Sample, picture: NDArray[np.uint8], findings: Findings, hea
         tuple(instances),
         marked=tuple(marked),
         statistics=statistics.row(),
-        scores=scores,
+        scores=findings.scores,
         ignored=ignored,
     )
 
