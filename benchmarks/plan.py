@@ -30,7 +30,7 @@ from rich.table import Table
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import StageRecipe, revision_of, samples_of
+from diffugen_api.plan import Expansion, StageRecipe, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.store.folder import FolderStore
@@ -98,7 +98,7 @@ def spec_of(samples: int) -> LabeledDatasetSpec:
 def write_listings(spec: LabeledDatasetSpec, recipe: StageRecipe, kinds: set[str], folder: Path) -> None:
     """Write the keys that a store holding everything of `kinds` would list."""
     keys: dict[str, dict[str, list[str]]] = {}
-    for sample in samples_of(spec, recipe):
+    for sample in Expansion(spec).samples_of(recipe):
         for kind, top, key in (
             ("image", layout.samples("base"), layout.image("base", sample.id, recipe.extension)),
             ("image", layout.samples("base"), layout.recipe("base", sample.id)),
@@ -133,7 +133,7 @@ def measure(case: str, kinds: set[str], samples: int) -> Measured:
 
 def _prepare(kinds: set[str], samples: int, temporary: Path) -> None:
     spec = spec_of(samples)
-    write_listings(spec, stages_of(spec)[0].recipe, kinds, temporary / "listings")
+    write_listings(spec, stages_of(Expansion(spec))[0].recipe, kinds, temporary / "listings")
 
 
 def _plan(case: str, samples: int, temporary: Path) -> Measured:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import Sample, revision_of, samples_of
+from diffugen_api.plan import Expansion, Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.planning.plan import plan, stages_of
@@ -109,9 +109,9 @@ def work_off(order: WorkOrder, store: FolderStore, on_progress: Callable[[int, i
 
 def drawn_of(order: WorkOrder, store: FolderStore) -> Iterator[Drawn]:
     """Yield the order's pictures that the model drew right, with what the store holds of each."""
-    (stage,) = stages_of(order.spec)
+    (stage,) = stages_of(Expansion(order.spec))
     recipe = stage.recipe
-    for sample in samples_of(order.spec, recipe):
+    for sample in Expansion(order.spec).samples_of(recipe):
         picture = image_files.decode(store.read(layout.image(STAGE, sample.id, recipe.extension)))
         colours = {sample.variables["object"]: sample.variables["colour"]}
         if "object2" in sample.variables:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from diffugen_api.plan import count_samples, revision_of, samples_of, stage_recipe
+from diffugen_api.plan import Expansion, revision_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from tests.api.specs import a_spec, with_prompts
 
@@ -12,7 +12,7 @@ MANY_TEMPLATE = " ".join(f"{{{name}}}" for name in MANY)
 
 
 def prompts_of(spec: LabeledDatasetSpec) -> list[str]:
-    drawn = samples_of(spec, stage_recipe(spec, spec.stages[0], "d" * 64))
+    drawn = Expansion(spec).samples_of(stage_recipe(spec, spec.stages[0], "d" * 64))
     return list(dict.fromkeys(sample.prompt for sample in drawn))
 
 
@@ -26,7 +26,7 @@ def test_zip_takes_a_templates_own_values_in_step() -> None:
     spec = with_prompts(templates=["a {color} {object}", "on {place}"], variables=variables, combine="zip")
 
     assert prompts_of(spec) == ["a red ball", "a blue star", "on snow", "on sand", "on ice"]
-    assert count_samples(spec) == 10
+    assert Expansion(spec).count_prompts_and_seeds() == 10
 
 
 def test_a_template_without_variables_is_drawn_once_however_they_combine() -> None:
@@ -38,7 +38,7 @@ def test_a_sample_is_of_the_product_and_without_repetition() -> None:
     everything = set(prompts_of(numbered(20, None)))
     sample = prompts_of(numbered(20, 300))
 
-    assert len(sample) == len(set(sample)) == count_samples(numbered(20, 300)) == 300
+    assert len(sample) == len(set(sample)) == Expansion(numbered(20, 300)).count_prompts_and_seeds() == 300
     assert set(sample) < everything
 
 
@@ -83,7 +83,7 @@ def test_the_seed_and_the_templates_own_text_decide() -> None:
 def test_a_few_of_four_quadrillion_take_no_time() -> None:
     spec = with_prompts(templates=[MANY_TEMPLATE], variables=MANY, sample=50, samplesPerPrompt=1)
 
-    assert len(prompts_of(spec)) == count_samples(spec) == 50
+    assert len(prompts_of(spec)) == Expansion(spec).count_prompts_and_seeds() == 50
 
 
 def test_the_defaults_written_out_are_the_revision_without_them() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from diffugen_api.plan import revision_of, samples_of, stage_recipe, store_of
+from diffugen_api.plan import Expansion, revision_of, stage_recipe, store_of
 from diffugen_api.recipes import StageRecipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, embeddings_of, in_graph_order, model_of
 from tests.api.golden_specs import examples, generated
@@ -45,7 +45,7 @@ def addresses(data: dict[str, Any]) -> dict[str, str]:
             source=recipes.get(stage.source or ""),
             side_models=SIDE_MODELS,
         )
-        ids = [sample.id for sample in samples_of(spec, recipe)]
+        ids = [sample.id for sample in Expansion(spec).samples_of(recipe)]
         found[f"{stage.name} samples"] = f"{len(ids)} {digest(' '.join(ids))[:32]}"
         found[f"{stage.name} evidence"] = " ".join(recipe.evidence_ids)
         found[f"{stage.name} label"] = recipe.label_id

@@ -5,15 +5,12 @@ from typing import Any
 import pytest
 
 from diffugen_api.plan import (
+    Expansion,
     Sample,
     SpecError,
     StageRecipe,
-    count_distinct_samples,
-    most_samples,
-    samples_of,
     stage_recipe,
 )
-from diffugen_api.sample_families import unnamed_background
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from tests.api.specs import a_spec, spec_data
 from tests.api.test_stages import BASE, redrawn, repainted
@@ -43,7 +40,7 @@ def recipes(spec: LabeledDatasetSpec) -> dict[str, StageRecipe]:
 
 
 def samples(spec: LabeledDatasetSpec, stage: str) -> list[Sample]:
-    return list(samples_of(spec, recipes(spec)[stage]))
+    return list(Expansion(spec).samples_of(recipes(spec)[stage]))
 
 
 def prompts(spec: LabeledDatasetSpec, stage: str) -> list[str]:
@@ -122,7 +119,7 @@ def test_background_words_that_no_prompt_names_are_known(
 ) -> None:
     spec = a_graph(*stages, labeling={"attention": {"background": background}})
 
-    assert unnamed_background(spec) == unnamed
+    assert Expansion(spec).unnamed_background() == unnamed
 
 
 ONE_BALL = repainted("new", "base", replacements={"ball": ["moon"]}, template="one {object}")
@@ -144,7 +141,7 @@ def test_what_a_template_leaves_out_of_some_prompts_is_told_before_they_are_all_
     variables = {**PROMPTS["variables"], "a": ["alone", "here"], "b": ["there", "with a star"]}
 
     with pytest.raises(SpecError, match="inpaint.template: 'one moon' does not name star") as refused:
-        most_samples(a_graph(*stages, prompts={**PROMPTS, "variables": variables, **asked}))
+        Expansion(a_graph(*stages, prompts={**PROMPTS, "variables": variables, **asked})).check_stages()
 
     assert refused.value.reason == "ObjectLeftOut"
 
@@ -154,7 +151,7 @@ def test_what_no_prompt_shows_is_not_left_out(asked: dict[str, Any]) -> None:
     variables = {"a": ["a ball alone", "a cube"], "b": ["here", "with a star"]}
     spec = a_graph(ONE_BALL, prompts={"templates": ["{a} {b}"], "variables": variables, **asked})
 
-    assert (most_samples(spec)["new"] > 0, prompts(spec, "new")) == (True, ["one moon"])
+    assert (Expansion(spec).most["new"] > 0, prompts(spec, "new")) == (True, ["one moon"])
 
 
 @pytest.mark.parametrize(
@@ -256,10 +253,10 @@ def test_what_a_stage_asks_for_is_known_before_anything_is_drawn() -> None:
         repainted("new", "mud", replacements={"ball": ["cube"], "star": ["sun", "moon"]}),
     )
 
-    most = most_samples(spec)
+    most = Expansion(spec).most
     exact = {stage: len(samples(spec, stage)) for stage in most}
-    assert exact == {stage: count_distinct_samples(spec, stage) for stage in most}
-    assert count_distinct_samples(spec) == sum(exact.values())
+    assert exact == {stage: Expansion(spec).count_distinct_samples(stage) for stage in most}
+    assert Expansion(spec).count_distinct_samples() == sum(exact.values())
     assert most["base"] == exact["base"] == 20
     assert all(most[stage] >= exact[stage] for stage in most)
 
@@ -282,7 +279,7 @@ def test_derived_samples_come_one_by_one() -> None:
     }
     spec = a_graph(repainted("new", "base"), redrawn("mud", "new"), prompts=million)
 
-    assert next(samples_of(spec, recipes(spec)["mud"])).prompt == "a big ball on mud 0 0"
+    assert next(Expansion(spec).samples_of(recipes(spec)["mud"])).prompt == "a big ball on mud 0 0"
 
 
 @pytest.mark.parametrize(
@@ -301,7 +298,7 @@ def test_derived_samples_come_one_by_one() -> None:
         (
             [repainted("new", "base", template="a {object} in {color}")],
             "UnknownVariable",
-            r"spec.stages\[1\].inpaint.template: it has the field {color}, and the prompt 'a {left} but .* does not",
+            r"spec.stages\[1\].inpaint.template: it has the field {color}, but the prompt 'a {left} and .* does not",
         ),
         (
             [repainted("new", "base", template="a {object")],
@@ -322,7 +319,7 @@ def test_derived_samples_come_one_by_one() -> None:
 )
 def test_a_stage_that_cannot_work_is_refused_at_once(stages: list[Any], reason: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as refused:
-        most_samples(a_graph(*stages))
+        Expansion(a_graph(*stages)).check_stages()
 
     assert refused.value.reason == reason
 
@@ -336,4 +333,4 @@ def test_a_class_that_no_source_names_has_no_label_to_replace() -> None:
         match=r"spec.stages\[1\].inpaint.replacements.star: no prompt of stage 'base' names the class 'star', so no "
         "label of it can become a mask; name it in a prompt, or remove it here",
     ):
-        most_samples(spec)
+        Expansion(spec).check_stages()

@@ -7,13 +7,11 @@ import pytest
 
 from diffugen_api.addresses import address
 from diffugen_api.plan import (
+    Expansion,
     Sample,
     SpecError,
     canonical,
-    count_distinct_samples,
-    count_samples,
     revision_of,
-    samples_of,
     samples_per_shard,
     split_of,
     stage_recipe,
@@ -26,7 +24,7 @@ DIGEST = "d" * 64
 
 
 def samples(spec: LabeledDatasetSpec, stage: int = 0, digest: str = DIGEST) -> list[Sample]:
-    return list(samples_of(spec, stage_recipe(spec, spec.stages[stage], digest)))
+    return list(Expansion(spec).samples_of(stage_recipe(spec, spec.stages[stage], digest)))
 
 
 def ids(spec: LabeledDatasetSpec, stage: int = 0, digest: str = DIGEST) -> set[str]:
@@ -40,14 +38,14 @@ def test_a_template_is_drawn_for_the_product_of_its_own_variables() -> None:
         "a red ball", "a red star", "a blue ball", "a blue star", "a green ball", "a green star",
         "a ball on snow", "a ball on sand", "a star on snow", "a star on sand",
     ]  # fmt: skip
-    assert len(samples(a_spec())) == count_samples(a_spec()) == 20
+    assert len(samples(a_spec())) == Expansion(a_spec()).count_prompts_and_seeds() == 20
 
 
 def test_equal_prompts_are_counted_once_where_that_takes_seconds() -> None:
-    assert count_distinct_samples(with_prompts(templates=["a {object}", "a {object}"])) == 4
+    assert Expansion(with_prompts(templates=["a {object}", "a {object}"])).count_distinct_samples() == 4
 
     many = {name: [str(number) for number in range(1000)] for name in "abc"}
-    assert count_distinct_samples(with_prompts(templates=["{a}{b}{c}"], variables=many)) == 2 * 10**9
+    assert Expansion(with_prompts(templates=["{a}{b}{c}"], variables=many)).count_distinct_samples() == 2 * 10**9
 
 
 def test_addresses_never_change() -> None:

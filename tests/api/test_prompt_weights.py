@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffugen_api.plan import SpecError, check_weights, revision_of, samples_of, stage_recipe
+from diffugen_api.plan import Expansion, SpecError, revision_of, stage_recipe
 from diffugen_api.prompt_weights import Piece, Syntax, WeightError, plain, read
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from tests.api.specs import a_spec, spec_data, with_prompts
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_says_what_would_mend_it(text: str, message: str) ->
 
 
 def recipes(spec: LabeledDatasetSpec) -> dict[str, str]:
-    return {s.prompt: s.id for s in samples_of(spec, stage_recipe(spec, spec.stages[0], "d" * 64))}
+    return {s.prompt: s.id for s in Expansion(spec).samples_of(stage_recipe(spec, spec.stages[0], "d" * 64))}
 
 
 def test_prompts_without_weights_keep_their_ids_in_every_syntax() -> None:
@@ -135,7 +135,7 @@ def test_a_weighted_prompt_is_another_recipe_than_the_same_letters() -> None:
 def test_a_sample_carries_its_pieces_through_a_shard() -> None:
     spec = with_prompts(templates=["a {object}++"], negative="(blur:1.3)")
     recipe = stage_recipe(spec, spec.stages[0], "d" * 64)
-    sample = next(samples_of(spec, recipe))
+    sample = next(Expansion(spec).samples_of(recipe))
 
     assert sample.text == (Piece("a ", 1.0), Piece("ball", 1.21))
     assert type(sample).from_row(sample.row()) == sample
@@ -160,6 +160,6 @@ def test_a_spec_whose_weights_do_not_parse_names_the_field(change: dict[str, obj
     spec = a_spec(prompts={**spec_data()["prompts"], **change, "syntax": "a1111"})
 
     with pytest.raises(SpecError, match=message) as caught:
-        check_weights(spec)
+        Expansion(spec).check_weights()
 
     assert caught.value.reason == "InvalidWeights"

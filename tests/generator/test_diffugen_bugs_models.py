@@ -16,7 +16,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from safetensors.torch import save_file
 
-from diffugen_api.plan import SpecError
+from diffugen_api.plan import Expansion, SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, embeddings_of
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
@@ -115,7 +115,7 @@ def test_bug_17_a_taught_word_is_one_in_stages_of_every_kind(
     assert [(field, each.uri) for field, each in replaced.items()] == [
         (f"spec.stages[2].{kind}.embeddings[0]", own["uri"])
     ]
-    first, second, third = (stage.recipe.drawing["embeddings"] for stage in stages_of(spec))
+    first, second, third = (stage.recipe.drawing["embeddings"] for stage in stages_of(Expansion(spec)))
     assert first == second != third
     assert first.keys() == third.keys() == {"<piano>"}
 
@@ -162,7 +162,7 @@ def test_bug_17_a_word_that_cannot_be_taught_is_told_before_anything_is_drawn(
     spec = an_order(str(tiny_folder), stages=[{"name": "base", "txt2img": model}]).spec
 
     with pytest.raises(SpecError, match=r"^spec\.stages\[0\]\.txt2img\.embeddings\[0\]\.uri: .* of 768 numbers"):
-        stages_of(spec)
+        stages_of(Expansion(spec))
 
 
 def test_bug_20_no_pickled_weights_are_shipped() -> None:

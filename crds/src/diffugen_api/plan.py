@@ -19,73 +19,140 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from diffugen_api.addresses import address, canonical
 from diffugen_api.combinations import count
 from diffugen_api.contract import MAX_SHARDS
-from diffugen_api.derivations.base import Draft
+from diffugen_api.derivations.base import Derivation, Draft, SampleFamily
 from diffugen_api.derivations.registry import derivations_of
 from diffugen_api.errors import SpecError
 from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.prompt_weights import Prompt
 from diffugen_api.prompts import check_weights, names_of, prompts_of, templates_of
 from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
-from diffugen_api.sample_families import sample_families_of
+from diffugen_api.sample_families import sample_families_of, unnamed_background
 from diffugen_api.samples import Sample, Source, weights_row
+from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 __all__ = [
-    "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "check_weights", "count_distinct_samples",
-    "count_samples", "has_samples", "most_samples", "names_of", "revision_of", "samples_of", "samples_per_shard",
-    "split_of", "stage_recipe", "store_of", "templates_of",
+    "Expansion", "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "names_of", "revision_of",
+    "samples_per_shard", "split_of", "stage_recipe", "store_of",
 ]  # fmt: skip
 
 MAX_COMPARED = 1_000_000
 """Prompts that are written out to count the equal ones: some seconds' work."""
 
 
-def count_samples(spec: LabeledDatasetSpec) -> int:
-    """Return how many samples each txt2img stage asks for, before equal prompts are drawn only once."""
-    asked = spec.prompts
-    prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in templates_of(spec))
-    return prompts * asked.samples_per_prompt
+class Expansion:
+    """A spec with its templates parsed and its sample families found: each once, when it is first asked for."""
 
+    def __init__(self, spec: LabeledDatasetSpec) -> None:
+        """Expand `spec`. The attributes and methods raise `SpecError` naming the field where it cannot work."""
+        self.spec = spec
 
-def most_samples(spec: LabeledDatasetSpec) -> dict[str, int]:
-    """Return how many samples each stage has at most, at once.
+    @cached_property
+    def templates(self) -> list[Template]:
+        """The parsed templates of the prompts."""
+        return templates_of(self.spec)
 
-    Raises `SpecError` naming the field of a stage that cannot work.
-    """
-    return {stage: sum(family.most for family in families) for stage, families in sample_families_of(spec).items()}
+    @cached_property
+    def derivations(self) -> dict[str, Derivation]:
+        """The derivation of each stage that has a source, by the stage's name."""
+        return derivations_of(self.spec)
 
+    @cached_property
+    def families(self) -> dict[str, list[SampleFamily]]:
+        """The sample families of each stage, by its name."""
+        return sample_families_of(self.spec, self.templates, self.derivations)
 
-def count_distinct_samples(spec: LabeledDatasetSpec, stage: str | None = None) -> int:
-    """Return how many samples a stage has, or all of them together, equal prompts drawn once.
+    @cached_property
+    def most(self) -> dict[str, int]:
+        """An upper bound of the samples of each stage, by its name; no sample is written out for it."""
+        return {stage: sum(family.most for family in families) for stage, families in self.families.items()}
 
-    It takes as long as writing all prompts; for stages of more than `MAX_COMPARED` it is `most_samples`.
-    """
-    most = most_samples(spec)
-    wanted = [each for each in most if stage in {None, each}]
-    each_prompt = spec.prompts.samples_per_prompt
-    if any(most[name] > MAX_COMPARED * each_prompt for name in wanted):
-        return sum(most[name] for name in wanted)
-    return sum(sum(1 for _ in _drafts(spec, name)) for name in wanted) * each_prompt
+    def check_stages(self) -> None:
+        """Raise `SpecError` naming the field where a template or a stage cannot work."""
+        _ = self.families
 
+    def check_weights(self) -> None:
+        """Raise `SpecError` naming the field where weights of a prompt cannot be read."""
+        check_weights(self.spec, self.templates)
 
-def has_samples(spec: LabeledDatasetSpec, stage: str) -> bool:
-    """Return whether a stage has any sample."""
-    return next(_drafts(spec, stage), None) is not None
+    def unnamed_background(self) -> list[str]:
+        """Return the background words that no prompt names: they have no map, so they have no effect."""
+        return unnamed_background(self.spec, chain.from_iterable(self.families.values()))
 
+    def count_prompts_and_seeds(self) -> int:
+        """Return how many samples each txt2img stage asks for, before equal prompts are drawn only once."""
+        asked = self.spec.prompts
+        prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in self.templates)
+        return prompts * asked.samples_per_prompt
 
-def samples_of(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[Sample]:
-    """Yield the stage's samples in the order of its source's, and those of text alone as the prompts are written.
+    def count_distinct_samples(self, stage: str | None = None) -> int:
+        """Return how many samples a stage has, or all of them together, equal prompts drawn once.
 
-    Equal prompts (two templates may render alike) yield their samples once. A sample's seed derives from the
-    spec's seed, the stage, the prompt and its number among the prompt's samples, or its source's seed, so adding
-    prompts, or more samples for each, leaves the others as they are.
-    """
-    yield from (made.sample for made in _made(spec, recipe))
+        It takes as long as writing all prompts; for stages of more than `MAX_COMPARED` it is the upper bound.
+        """
+        wanted = [each for each in self.most if stage in {None, each}]
+        each_prompt = self.spec.prompts.samples_per_prompt
+        if any(self.most[name] > MAX_COMPARED * each_prompt for name in wanted):
+            return sum(self.most[name] for name in wanted)
+        return sum(sum(1 for _ in self._drafts(name)) for name in wanted) * each_prompt
+
+    def has_samples(self, stage: str) -> bool:
+        """Return whether a stage has any sample."""
+        return next(self._drafts(stage), None) is not None
+
+    def samples_of(self, recipe: StageRecipe) -> Iterator[Sample]:
+        """Yield the stage's samples, in the order of its source's, or of the prompts if it has none.
+
+        Equal prompts (two templates may render alike) yield their samples once. A sample's seed derives from the
+        spec's seed, the stage, the prompt and its number among the prompt's samples, or its source's seed. So more
+        prompts, or more samples for each, leave the others unchanged.
+        """
+        return (made.sample for made in self._made(recipe))
+
+    def _made(self, recipe: StageRecipe) -> Iterator[_Made]:
+        spec = self.spec
+        made = _Maker(spec, recipe)
+        if recipe.source is None:
+            numbers = range(spec.prompts.samples_per_prompt)
+            for filled in prompts_of(spec, self.templates):
+                yield from made(Draft(filled.template, filled.variables, {}), filled.number, numbers, None, {})
+            return
+        derivation = self.derivations[recipe.stage]
+        alone = spec.prompts.samples_per_prompt == 1
+        last: Draft | None = None
+        drafts: Iterable[Draft] = ()
+        for old, source in self._made(recipe.source):
+            if source is not last:  # the samples of one prompt follow one another
+                last, drafts = source, derivation.of(source, old.text)
+                drafts = drafts if alone else list(drafts)
+            for draft in drafts:
+                mask: dict[str, str] = {"source": old.id}
+                counted: list[Any] = [old.seed]
+                if draft.replaced:
+                    mask |= {"replaced": draft.replaced, "label": recipe.source.label_id}
+                    counted.append(draft.replaced)
+                yield from made(draft, old.template, [counted], Source(old.id, draft.replaced, old.source), mask)
+
+    def _drafts(self, stage: str) -> Iterator[tuple[Draft, Prompt]]:
+        """Yield a stage's prompts, each for one of the samples that it has for each number."""
+        spec = self.spec
+        source = next(each.source for each in spec.stages if each.name == stage)
+        if source is None:
+            for filled in prompts_of(spec, self.templates):
+                field = f"spec.prompts.templates[{filled.number}]"
+                yield Draft(filled.template, filled.variables, {}), read_prompt(spec, filled.prompt, field)
+            return
+        derivation = self.derivations[stage]
+        for old, read in self._drafts(source):
+            for draft in derivation.of(old, read):
+                yield draft, read_prompt(spec, draft.prompt, f"stage {stage}")
 
 
 class _Made(NamedTuple):
@@ -93,58 +160,27 @@ class _Made(NamedTuple):
     draft: Draft
 
 
-def _made(spec: LabeledDatasetSpec, recipe: StageRecipe) -> Iterator[_Made]:
-    prefix = hashlib.sha256(canonical(recipe.drawing))
-    origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
+class _Maker:
+    """Makes the samples of one stage: their ids and seeds."""
 
-    def made(
-        draft: Draft, number: int, counted: Sequence[Any], source: Source | None, mask: dict[str, str]
+    def __init__(self, spec: LabeledDatasetSpec, recipe: StageRecipe) -> None:
+        self._spec = spec
+        self._prefix = hashlib.sha256(canonical(recipe.drawing))
+        self._origin = canonical([spec.seed, spec.regenerate_token, recipe.stage])
+
+    def __call__(
+        self, draft: Draft, number: int, counted: Sequence[Any], source: Source | None, mask: dict[str, str]
     ) -> Iterator[_Made]:
         prompt = draft.prompt
-        text = read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
+        text = read_prompt(self._spec, prompt, f"spec.prompts.templates[{number}]")
         pieces = text if isinstance(text, tuple) else ()
         variables, words = dict(draft.variables), dict(draft.words)
         for each in counted:
-            seed = _seed(origin, prompt, each)
-            own = prefix.copy()
+            seed = _seed(self._origin, prompt, each)
+            own = self._prefix.copy()
             own.update(canonical({"prompt": prompt, "seed": seed, **weights_row(pieces), **mask}))
             sample = Sample(own.hexdigest()[:32], prompt, seed, number, variables, pieces, source, words)
             yield _Made(sample, draft)
-
-    if recipe.source is None:
-        numbers = range(spec.prompts.samples_per_prompt)
-        for filled in prompts_of(spec):
-            yield from made(Draft(filled.template, filled.variables, {}), filled.number, numbers, None, {})
-        return
-    derivation = derivations_of(spec)[recipe.stage]
-    alone = spec.prompts.samples_per_prompt == 1
-    last: Draft | None = None
-    drafts: Iterable[Draft] = ()
-    for old, source in _made(spec, recipe.source):
-        if source is not last:  # sources of one prompt come one after the other
-            last, drafts = source, derivation.of(source, old.text)
-            drafts = drafts if alone else list(drafts)
-        for draft in drafts:
-            mask: dict[str, str] = {"source": old.id}
-            counted: list[Any] = [old.seed]
-            if draft.replaced:
-                mask |= {"replaced": draft.replaced, "label": recipe.source.label_id}
-                counted.append(draft.replaced)
-            yield from made(draft, old.template, [counted], Source(old.id, draft.replaced, old.source), mask)
-
-
-def _drafts(spec: LabeledDatasetSpec, stage: str) -> Iterator[tuple[Draft, Prompt]]:
-    """Yield a stage's prompts, each for one of the samples that it has for each number."""
-    source = next(each.source for each in spec.stages if each.name == stage)
-    if source is None:
-        for filled in prompts_of(spec):
-            field = f"spec.prompts.templates[{filled.number}]"
-            yield Draft(filled.template, filled.variables, {}), read_prompt(spec, filled.prompt, field)
-        return
-    derivation = derivations_of(spec)[stage]
-    for old, read in _drafts(spec, source):
-        for draft in derivation.of(old, read):
-            yield draft, read_prompt(spec, draft.prompt, f"stage {stage}")
 
 
 def _seed(origin: bytes, prompt: str, number: Any) -> int:

@@ -4,7 +4,7 @@ but for their fingerprints."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -77,9 +77,9 @@ def check_objects(spec: LabeledDatasetSpec, variables: Mapping[str, list[str]], 
             )
 
 
-def check_weights(spec: LabeledDatasetSpec) -> None:
-    """Raise `SpecError` naming the field where weights cannot be read; every template is tried with every value."""
-    for number, template in enumerate(templates_of(spec)):
+def check_weights(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> None:
+    """Raise `SpecError` naming the field where weights cannot be read; tries each of `templates` with every value."""
+    for number, template in enumerate(templates):
         for prompt in tried(template, spec.prompts.variables):
             read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
     read_prompt(spec, spec.prompts.negative, "spec.prompts.negative")
@@ -90,13 +90,13 @@ def tried(template: Template, values: Mapping[str, list[str]]) -> Iterator[str]:
     return (template.render(variables) for variables in _tried(template, values))
 
 
-def asked_for(spec: LabeledDatasetSpec) -> Iterator[Filled]:
+def asked_for(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Iterator[Filled]:
     """Yield some of the prompts that the spec asks for, template by template.
 
     Where it asks for all combinations, every value stands in one of them; of others there are `MOST_ASKED_FOR`.
     """
     asked = spec.prompts
-    for number, template in enumerate(templates_of(spec)):
+    for number, template in enumerate(templates):
         if asked.combine == "product" and asked.sample is None:
             some = _tried(template, asked.variables)
         else:
@@ -117,10 +117,10 @@ def names_of(template: Template) -> tuple[str, ...]:
     return tuple(dict.fromkeys(template.fields))
 
 
-def prompts_of(spec: LabeledDatasetSpec) -> Iterator[Filled]:
+def prompts_of(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Iterator[Filled]:
     """Yield each prompt once, template by template, in the order in which the variables are written."""
     seen: set[bytes] = set()
-    for number, template in enumerate(templates_of(spec)):
+    for number, template in enumerate(templates):
         for variables in _combinations(spec, template):
             prompt = template.render(variables)
             fingerprint = hashlib.sha256(prompt.encode()).digest()[:16]

@@ -6,15 +6,15 @@ A spec has few sample families and up to millions of samples, so checking the fa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from diffugen_api.combinations import count
 from diffugen_api.derivations.base import Derivation, Draft, SampleFamily
 from diffugen_api.derivations.inpaint import texts_of
-from diffugen_api.derivations.registry import derivations_of
 from diffugen_api.prompt_reading import read_prompt
-from diffugen_api.prompts import asked_for, names_of, templates_of
+from diffugen_api.prompts import asked_for, names_of
+from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, in_graph_order
 from diffugen_api.words import Vocabulary, mentions
 
@@ -22,16 +22,17 @@ MOST_TRIED = 10_000
 """Prompts of a stage that its template is tried with: a second's work at most."""
 
 
-def sample_families_of(spec: LabeledDatasetSpec) -> dict[str, list[SampleFamily]]:
+def sample_families_of(
+    spec: LabeledDatasetSpec, templates: Sequence[Template], derivations: Mapping[str, Derivation]
+) -> dict[str, list[SampleFamily]]:
     """Return each stage's sample families; raise `SpecError` naming the field of a stage that cannot work."""
     asked = spec.prompts
     roots = []
-    for template in templates_of(spec):
+    for template in templates:
         names = names_of(template)
         number = count(names, asked.variables, asked.combine, asked.sample) * asked.samples_per_prompt
         roots.append(SampleFamily(template, {name: asked.variables[name] for name in names}, {}, number))
     found: dict[str, list[SampleFamily]] = {}
-    derivations = derivations_of(spec)
     for stage in in_graph_order(spec.stages):
         if stage.source is None:
             found[stage.name] = roots
@@ -39,18 +40,17 @@ def sample_families_of(spec: LabeledDatasetSpec) -> dict[str, list[SampleFamily]
         derivation = derivations[stage.name]
         found[stage.name] = derivation.families(found[stage.source])
         if derivation.tries_prompts:
-            deque(islice(_some(spec, stage, derivations), MOST_TRIED), maxlen=0)  # raises SpecError
+            deque(islice(_some(spec, templates, stage, derivations), MOST_TRIED), maxlen=0)  # raises SpecError
     return found
 
 
-def unnamed_background(spec: LabeledDatasetSpec) -> list[str]:
-    """Return the background words that no prompt names: they have no map, so they have no effect."""
+def unnamed_background(spec: LabeledDatasetSpec, families: Iterable[SampleFamily]) -> list[str]:
+    """Return the background words that no prompt of `families` names: they have no map, so they have no effect."""
     attention = spec.labeling.attention
     words = list(attention.background) if attention is not None else []
     if not words:
         return []
     classes = Vocabulary({each.name: each.words for each in spec.classes}, words)
-    families = [family for families in sample_families_of(spec).values() for family in families]
     found = {
         mention.name
         for family in families
@@ -61,12 +61,14 @@ def unnamed_background(spec: LabeledDatasetSpec) -> list[str]:
     return [word for word in words if word not in found]
 
 
-def _some(spec: LabeledDatasetSpec, stage: Stage, derivations: Mapping[str, Derivation]) -> Iterator[Draft]:
+def _some(
+    spec: LabeledDatasetSpec, templates: Sequence[Template], stage: Stage, derivations: Mapping[str, Derivation]
+) -> Iterator[Draft]:
     """Yield some prompts that a stage certainly has; raise `SpecError` as its derivation does."""
     if stage.source is None:
-        for asked in asked_for(spec):
+        for asked in asked_for(spec, templates):
             yield Draft(asked.template, asked.variables, {})
         return
     source = next(each for each in spec.stages if each.name == stage.source)
-    for draft in islice(_some(spec, source, derivations), MOST_TRIED):
+    for draft in islice(_some(spec, templates, source, derivations), MOST_TRIED):
         yield from derivations[stage.name].of(draft, read_prompt(spec, draft.prompt, f"stage {source.name}"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """What to look for."""
 
@@ -16,6 +16,14 @@ class Vocabulary:
     """The words of each class; a term of two classes is the first one's."""
     background: Sequence[str] = field(default=())
     """Words for what is not an object."""
+
+    @cached_property
+    def terms(self) -> list[tuple[re.Pattern[str], str, bool]]:
+        """All terms as patterns, the longer first, each with its class or background word, and whether it is one."""
+        terms = [(word, name, False) for name, words in self.classes.items() for word in words]
+        terms += [(word, word, True) for word in self.background]
+        terms.sort(key=lambda term: -len(term[0]))  # stable: of equal terms, that of the first class comes first
+        return [(_pattern(word), name, background) for word, name, background in terms]
 
     def called(self, words: Mapping[str, Sequence[str]]) -> Vocabulary:
         """Return the vocabulary of a prompt in which objects of a class are called `words` besides."""
@@ -43,11 +51,9 @@ def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
     "sports car" does not name the class "car" there, if "sports car" is a term too. The same term in two
     classes is the first's.
     """
-    terms = [(word, name, False) for name, words in vocabulary.classes.items() for word in words]
-    terms += [(word, word, True) for word in vocabulary.background]
     found: list[Mention] = []
-    for word, name, background in sorted(terms, key=lambda term: -len(term[0])):  # stable: first class first
-        for match in _pattern(word).finditer(prompt):
+    for pattern, name, background in vocabulary.terms:
+        for match in pattern.finditer(prompt):
             begin, end = match.span()
             if all(end <= other.begin or other.end <= begin for other in found):
                 found.append(Mention(name, background, begin, end))

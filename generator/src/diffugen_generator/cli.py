@@ -135,6 +135,7 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
     """Show the plan of a run: stages, samples, shards, prompts. --store also counts what would be reused."""
 
     def do() -> None:
+        from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
         from diffugen_generator.commands.warnings import warnings_of  # noqa: PLC0415
@@ -143,18 +144,18 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
 
         shown = []
         for dataset in _datasets(file):
-            order = order_of(dataset)
+            order, expansion = order_of(dataset), Expansion(dataset.spec)
             held = open_folder(store, order.namespace, order.name) if store is not None else None
             with _display(quiet=as_json).task("planning", "samples") as advance:
-                plans = survey(order, held, on_progress=advance)
+                plans = survey(expansion, held, on_progress=advance)
             if as_json:
                 stages = [found.model_dump(mode="json", by_alias=True) for found in plans]
-                prompts = first_prompts(dataset.spec)
+                prompts = first_prompts(expansion)
                 row = {"name": order.name, "revision": order.revision, "stages": stages, "prompts": prompts}
-                warnings = warnings_of(dataset.spec)
+                warnings = warnings_of(expansion)
                 shown.append({**row, **({"warnings": warnings} if warnings else {})})
             else:
-                show_plan(_console(), dataset, order.revision, plans, store_checked=held is not None)
+                show_plan(_console(), expansion, order.name, order.revision, plans, store_checked=held is not None)
         if as_json:
             _print_json(shown)
 
@@ -166,15 +167,16 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
     """Check a manifest as `kubectl apply` and the plan step do; report every fault with its field."""
 
     def do() -> None:
-        from diffugen_api.plan import count_distinct_samples  # noqa: PLC0415
+        from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.warnings import show_warnings, warnings_of  # noqa: PLC0415
         from diffugen_generator.planning.plan import check_counts  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
-            check_counts(dataset.spec)
-            count = count_distinct_samples(dataset.spec)
-            warnings = warnings_of(dataset.spec)
+            expansion = Expansion(dataset.spec)
+            check_counts(expansion)
+            count = expansion.count_distinct_samples()
+            warnings = warnings_of(expansion)
             row = {"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count}
             shown.append({**row, **({"warnings": warnings} if warnings else {})})
             if not as_json:

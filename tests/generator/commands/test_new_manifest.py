@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from diffugen_api.plan import count_distinct_samples
+from diffugen_api.plan import Expansion
 from diffugen_generator.cli import app
 from diffugen_generator.commands.manifests import InvalidManifest, read_datasets
 from diffugen_generator.commands.new_manifest import BUILTIN_CLASSES, write_manifest
@@ -24,7 +24,9 @@ def test_a_manifest_of_shapes_is_drawn_by_the_model_of_the_package(tmp_path: Pat
 
     assert [each.name for each in dataset.spec.classes] == ["ball", "star"]
     assert dataset.spec.stages[0].task.model == "builtin://shapes"
-    assert count_distinct_samples(dataset.spec) == 2 * 3 * 2 * 4  # objects, colors, places, samples of each prompt
+    assert (
+        Expansion(dataset.spec).count_distinct_samples() == 2 * 3 * 2 * 4
+    )  # objects, colors, places, samples of each prompt
 
 
 def test_the_model_of_the_package_has_a_word_for_each_class_and_each_value() -> None:

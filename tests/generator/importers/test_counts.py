@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diffugen_api.plan import count_distinct_samples
+from diffugen_api.plan import Expansion
 from diffugen_api.v1alpha1 import LabeledDataset
 from tests.generator.importers.configs import (
     SUPERVISED,
@@ -20,7 +20,7 @@ from tests.generator.importers.configs import (
 
 def samples(manifest: str) -> dict[str, int]:
     spec = LabeledDataset.model_validate(yaml.safe_load(manifest)).spec
-    return {stage.name: count_distinct_samples(spec, stage.name) for stage in spec.stages}
+    return {stage.name: Expansion(spec).count_distinct_samples(stage.name) for stage in spec.stages}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 from diffugen_api import layout
-from diffugen_api.plan import SpecError, samples_of
+from diffugen_api.plan import Expansion, SpecError
 from diffugen_api.prompt_weights import Piece
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
@@ -269,8 +269,8 @@ def test_the_files_content_is_part_of_a_images_address(tiny_folder: Path, tmp_pa
     )
 
     def ids() -> list[str]:
-        (stage,) = stages_of(order.spec)
-        return [sample.id for sample in samples_of(order.spec, stage.recipe)]
+        (stage,) = stages_of(Expansion(order.spec))
+        return [sample.id for sample in Expansion(order.spec).samples_of(stage.recipe)]
 
     before = ids()
     copy = tmp_path / "copy.safetensors"

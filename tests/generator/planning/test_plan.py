@@ -1,15 +1,18 @@
 """The plan step: what is missing is written down, what is there is left alone."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from diffugen_api import layout
+from diffugen_api import layout, prompts
 from diffugen_api.contract import StagePlan
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError
+from diffugen_api.plan import Expansion, SpecError
+from diffugen_api.sample_families import sample_families_of
 from diffugen_generator.failures import Interrupted, StoreUnreachable
 from diffugen_generator.planning.plan import plan, stages_of, survey
 from diffugen_generator.samples.shards import Need
@@ -103,7 +106,7 @@ def test_what_needs_drawing_comes_first_in_a_mixed_shard(model: str, store: Fold
     plan(order, store)
     run_shards(order, store)
     ids = [key.split("/")[-2] for key in store.list("samples/") if key.endswith("recipe.json")]
-    [stage] = stages_of(order.spec)
+    [stage] = stages_of(Expansion(order.spec))
     for number, sample in enumerate(ids[:3]):
         (store.root / layout.label("base", stage.recipe.label_id, sample)).unlink()
         if number >= 1:
@@ -185,7 +188,7 @@ def test_the_summary_comes_last_and_names_the_models(model: str, store: FolderSt
     plan(order, store)
 
     summary = json.loads(store.read(layout.plan_summary(order.revision)))
-    [stage] = stages_of(order.spec)
+    [stage] = stages_of(Expansion(order.spec))
     assert summary["revision"] == order.revision
     assert summary["stages"][0]["modelDigest"] == stage.model.digest
     written = sorted((store.root / key).stat().st_mtime_ns for key in store.list("plans/"))
@@ -202,12 +205,33 @@ def test_planning_twice_writes_the_same_bytes(model: str, store: FolderStore) ->
     assert everything_in(store.root) == first
 
 
+def test_the_plan_parses_each_template_once_and_finds_the_sample_families_once(
+    model: str, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            calls[name] += 1
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(prompts, "parsed", counted("parsed", prompts.parsed))
+    monkeypatch.setattr("diffugen_api.plan.sample_families_of", counted("families", sample_families_of))
+    order = an_order(model)
+
+    plan(order, store)
+
+    assert calls == {"parsed": len(order.spec.prompts.templates), "families": 1}
+
+
 def test_a_survey_writes_nothing(model: str, store: FolderStore) -> None:
     order = an_order(model, run={"samplesPerShard": 6})
 
-    found = survey(order, store)
+    found = survey(Expansion(order.spec), store)
 
-    assert found == survey(order) == plan(order, FolderStore(store.root / "other")).plan
+    assert found == survey(Expansion(order.spec)) == plan(order, FolderStore(store.root / "other")).plan
     assert not list(store.list("plans/"))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diffugen_api.plan import samples_of
+from diffugen_api.plan import Expansion
 from diffugen_generator.failures import BadShard, Missing
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.samples.shards import Need, ShardRow, decode_shard, encode_shard, read_shard
@@ -23,14 +23,14 @@ def test_a_shard_has_all_that_its_samples_need(model: str, tmp_path: Path) -> No
 
     plan(order, store)
 
-    [stage] = stages_of(order.spec)
+    [stage] = stages_of(Expansion(order.spec))
     [(header, rows)] = planned_shards(order, store)
     assert (header.stage, header.kind, header.revision, header.index) == ("base", "txt2img", order.revision, 0)
     assert (header.model, header.model_digest) == (model, stage.model.digest)
     assert header.recipe == stage.recipe
     assert header.attention == order.spec.labeling.attention
     assert header.classes == tuple(order.spec.classes)
-    assert [row.sample for row in rows] == list(samples_of(order.spec, stage.recipe))
+    assert [row.sample for row in rows] == list(Expansion(order.spec).samples_of(stage.recipe))
     assert {row.do for row in rows} == {Need.DRAW}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
-from diffugen_api.plan import SpecError, samples_of, stage_recipe
+from diffugen_api.plan import Expansion, SpecError, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import BadShard, Incomplete, Interrupted
 from diffugen_generator.families.folder import ModelFolder
@@ -55,7 +55,7 @@ def shard_of(spec: LabeledDatasetSpec, model: ModelFolder, do: Need = Need.DRAW)
         attention=spec.labeling.attention,
         classes=tuple(spec.classes),
     )
-    return header, [ShardRow(sample, do) for sample in samples_of(spec, recipe)]
+    return header, [ShardRow(sample, do) for sample in Expansion(spec).samples_of(recipe)]
 
 
 def contents(store: FolderStore) -> dict[str, bytes]:

@@ -19,6 +19,12 @@ from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import Inpaint, LabeledDatasetSpec
 from diffugen_api.words import Vocabulary, mentions
 
+Words = tuple[tuple[str, tuple[str, ...]], ...]
+"""Words that mean classes in a prompt, by class: the items of `Draft.words`."""
+
+_MOST_VOCABULARIES = 1000
+"""Vocabularies that are kept: bounds the memory of stages with many replacements."""
+
 
 class Replacements(Derivation):
     """The prompts that an inpaint stage derives."""
@@ -30,6 +36,8 @@ class Replacements(Derivation):
         self._spec = spec
         self._task = task
         self._field = field
+        self._classes = vocabulary_of(spec, {})
+        self._vocabularies: dict[Words, Vocabulary] = {}
         self._template = parsed(task.template, f"{field}.template") if task.template is not None else None
 
     def of(self, source: Draft, read: Prompt) -> Iterator[Draft]:
@@ -37,7 +45,7 @@ class Replacements(Derivation):
 
         Raises `SpecError` where the template leaves out something else that the image shows.
         """
-        vocabulary = vocabulary_of(self._spec, source.words)
+        vocabulary = self._vocabulary(source.words)
         named = {mention.name for mention in mentions(plain(read), vocabulary)}
         for name, texts in self._task.replacements.items():
             for text in texts if name in named else ():
@@ -91,10 +99,21 @@ class Replacements(Derivation):
                 "have.",
             )
 
+    def _vocabulary(self, words: Mapping[str, tuple[str, ...]]) -> Vocabulary:
+        """Return the words that name classes, `words` among them; the vocabularies of few `words` serve all prompts."""
+        if not words:
+            return self._classes
+        key = tuple(words.items())
+        if (found := self._vocabularies.get(key)) is None:
+            if len(self._vocabularies) >= _MOST_VOCABULARIES:
+                self._vocabularies.clear()
+            found = self._vocabularies[key] = self._classes.called(words)
+        return found
+
     def _words(self, source: Mapping[str, tuple[str, ...]], name: str, text: str) -> Mapping[str, tuple[str, ...]]:
         """Return the words of the classes once `text` replaces class `name`; a text that names another class is its."""
         word = plain(read_prompt(self._spec, text, "replacement")).strip()
-        if {mention.name for mention in mentions(word, vocabulary_of(self._spec, {}))} - {name}:
+        if {mention.name for mention in mentions(word, self._classes)} - {name}:
             return source
         return {**source, name: tuple(dict.fromkeys((*source.get(name, ()), word)))}
 
@@ -122,7 +141,7 @@ class Replacements(Derivation):
         `shown` are the classes that the source's prompt, `source`, names.
         """
         field, text = f"{self._field}.template", draft.prompt
-        now = vocabulary_of(self._spec, draft.words)
+        now = self._vocabulary(draft.words)
         kept = {mention.name for mention in mentions(plain(read_prompt(self._spec, text, field)), now)}
         if lost := sorted(shown - kept - {draft.replaced}):
             raise SpecError(

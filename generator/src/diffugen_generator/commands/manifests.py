@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.faults import Fault, Written, faults_of
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, check_weights, most_samples, revision_of
+from diffugen_api.plan import Expansion, SpecError, revision_of
 from diffugen_api.v1alpha1 import LabeledDataset, model_of
 from diffugen_generator.commands.yaml_documents import Document, documents
 from diffugen_generator.failures import Failure
@@ -125,8 +125,9 @@ def _metadata_faults(metadata: object) -> Iterator[Fault]:
 def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     """Yield what is wrong although every field by itself is right."""
     try:
-        check_weights(dataset.spec)
-        most_samples(dataset.spec)
+        expansion = Expansion(dataset.spec)
+        expansion.check_weights()
+        expansion.check_stages()
     except SpecError as error:
         yield _fault_of(error)
         return

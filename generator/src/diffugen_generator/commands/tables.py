@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from diffugen_api.contract import StagePlan
-from diffugen_api.plan import templates_of
-from diffugen_api.v1alpha1 import LabeledDataset, LabeledDatasetSpec, model_of
+from diffugen_api.plan import Expansion
+from diffugen_api.v1alpha1 import model_of
 from diffugen_generator.commands.manifests import InvalidManifest
 from diffugen_generator.commands.results import LabelResult, RunResult
 from diffugen_generator.commands.warnings import show_warnings, warnings_of
@@ -20,35 +20,35 @@ _SHOWN = 12
 
 
 def show_plan(
-    console: Console, dataset: LabeledDataset, revision: str, plans: Sequence[StagePlan], *, store_checked: bool
+    console: Console, expansion: Expansion, name: str, revision: str, plans: Sequence[StagePlan], *, store_checked: bool
 ) -> None:
     """Print a plan; `store_checked` is whether it counted what a store holds."""
-    console.print(f"[bold]{dataset.name}[/]  revision {revision}", highlight=False)
+    console.print(f"[bold]{name}[/]  revision {revision}", highlight=False)
     table = Table(box=None, header_style="dim", pad_edge=False)
-    graph = any(stage.source is not None for stage in dataset.spec.stages)
+    graph = any(stage.source is not None for stage in expansion.spec.stages)
     for column in ("stage", "kind", *(("from",) if graph else ()), "model"):
         table.add_column(column)
     for column in ("samples", "reused", "to draw", "to relabel", "shards"):
         table.add_column(column, justify="right")
-    for stage, found in zip(dataset.spec.stages, plans, strict=True):
+    for stage, found in zip(expansion.spec.stages, plans, strict=True):
         reused, relabel = (f"{count:,}" if store_checked else "-" for count in (found.reused, found.relabel))
         row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
         source = (stage.source or "",) if graph else ()
-        table.add_row(stage.name, stage.kind, *source, model_of(dataset.spec.stages, stage)[0], *row)
+        table.add_row(stage.name, stage.kind, *source, model_of(expansion.spec.stages, stage)[0], *row)
     console.print(table)
     if not store_checked:
         hint = "no store was checked, so every sample counts as missing; --store DIR counts what a folder already holds"
         console.print(f"[dim]{hint}[/]", highlight=False, soft_wrap=True)
     console.print("\n[dim]prompts, the first of each template[/]")
-    for prompt in first_prompts(dataset.spec):
+    for prompt in first_prompts(expansion):
         console.print(f"  {prompt}", markup=False, highlight=False, soft_wrap=True)
-    show_warnings(console, warnings_of(dataset.spec))
+    show_warnings(console, warnings_of(expansion))
 
 
-def first_prompts(spec: LabeledDatasetSpec) -> list[str]:
+def first_prompts(expansion: Expansion) -> list[str]:
     """Return the first prompt of each of the first templates."""
-    values = {name: given[0] for name, given in spec.prompts.variables.items()}
-    return [template.render(values) for template in templates_of(spec)[:_SHOWN]]
+    values = {name: given[0] for name, given in expansion.spec.prompts.variables.items()}
+    return [template.render(values) for template in expansion.templates[:_SHOWN]]
 
 
 def show_run(console: Console, result: RunResult) -> None:

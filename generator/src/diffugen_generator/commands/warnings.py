@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from diffugen_api.sample_families import unnamed_background
-from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.plan import Expansion
 
 
-def warnings_of(spec: LabeledDatasetSpec) -> list[str]:
+def warnings_of(expansion: Expansion) -> list[str]:
     """Return a sentence for each setting of a spec that has no effect."""
-    words = unnamed_background(spec)
+    words = expansion.unnamed_background()
     if not words:
         return []
     warning = (

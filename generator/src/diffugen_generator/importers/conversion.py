@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from diffugen_api.contract import GROUP, KIND, VERSION
 from diffugen_api.errors import SpecError
-from diffugen_api.plan import count_distinct_samples, most_samples
+from diffugen_api.plan import Expansion
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.importers.checkout import Checkout
 from diffugen_generator.importers.classes import classes_of
@@ -46,7 +46,8 @@ class Conversion:
                 drawn[name] = draw(self.config, drawn[sources[name]])
         if IMG2IMG in sources and IMG2IMG not in drawn:  # it draws from what inpaint drew
             drawn[IMG2IMG] = drawn_from_images(self.config, drawn[INPAINT])
-        return {name: (count_distinct_samples(spec, name), drawn[name].total()) for name in sources}
+        expansion = Expansion(spec)
+        return {name: (expansion.count_distinct_samples(name), drawn[name].total()) for name in sources}
 
     def text(self, spec: LabeledDatasetSpec, file: str) -> str:
         """Return the manifest as YAML; `file` is the configuration's name."""
@@ -158,7 +159,7 @@ def _settle_inpaint_template(spec: dict[str, Any], draft: ManifestDraft) -> None
         return
     number, task = found[0]
     try:
-        most_samples(LabeledDatasetSpec.model_validate(spec))
+        Expansion(LabeledDatasetSpec.model_validate(spec)).check_stages()
     except ValidationError:
         return  # the caller reports it
     except SpecError as error:

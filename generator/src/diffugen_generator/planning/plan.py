@@ -23,15 +23,11 @@ from diffugen_api import layout
 from diffugen_api.contract import Outcome, StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import (
+    Expansion,
     Sample,
     SpecError,
     StageRecipe,
     canonical,
-    check_weights,
-    count_distinct_samples,
-    has_samples,
-    most_samples,
-    samples_of,
     samples_per_shard,
     stage_recipe,
 )
@@ -85,43 +81,45 @@ def plan(
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`."""
-    stages = stages_of(order.spec)
+    expansion = Expansion(order.spec)
+    stages = stages_of(expansion)
     store.check()
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
-    size = _shard_size(order.spec)
-    counter = _ProgressCounter(sum(most_samples(order.spec).values()), on_progress, stop)
+    size = _shard_size(expansion)
+    counter = _ProgressCounter(sum(expansion.most.values()), on_progress, stop)
     found: dict[str, StagePlan] = {}
     for each in stages:
         with ShardWriter(store, _header(order, each), size) as shards:
-            found[each.stage.name] = _plan_of(_decided(order.spec, each, store, found), each, shards, counter)
+            found[each.stage.name] = _plan_of(_decided(expansion, each, store, found), each, shards, counter)
     plans = [found[stage.name] for stage in order.spec.stages]
     counter.finish()
     store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
     return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
 
 
-def survey(order: WorkOrder, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
+def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
     """Return the plans of all stages without writing; without a store every sample is incomplete."""
-    stages = stages_of(order.spec)
+    stages = stages_of(expansion)
     if store is not None:
         store.check()
-    size = _shard_size(order.spec)
-    counter = _ProgressCounter(sum(most_samples(order.spec).values()), on_progress, lambda: False)
+    size = _shard_size(expansion)
+    counter = _ProgressCounter(sum(expansion.most.values()), on_progress, lambda: False)
     found: dict[str, StagePlan] = {}
     for each in stages:
-        samples = _decided(order.spec, each, store, found)
+        samples = _decided(expansion, each, store, found)
         found[each.stage.name] = _plan_of(samples, each, ShardCounter(size), counter)
     counter.finish()
-    return [found[stage.name] for stage in order.spec.stages]
+    return [found[stage.name] for stage in expansion.spec.stages]
 
 
-def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
+def stages_of(expansion: Expansion) -> list[StageInPlan]:
     """Return the stages in the order of the graph, each with its model.
 
     Raises `SpecError` naming the field where the spec cannot be planned.
     """
-    check_counts(spec)
-    check_weights(spec)
+    spec = expansion.spec
+    check_counts(expansion)
+    expansion.check_weights()
     side_models = side_models_of(spec)
     seen = _digests(side_models)
     stages: dict[str, StageInPlan] = {}
@@ -143,17 +141,16 @@ def stages_of(spec: LabeledDatasetSpec) -> list[StageInPlan]:
     return list(stages.values())
 
 
-def check_counts(spec: LabeledDatasetSpec) -> None:
+def check_counts(expansion: Expansion) -> None:
     """Raise `SpecError` if a stage has too many images or none; counts them without expanding the spec."""
-    most = most_samples(spec)
-    for number, stage in enumerate(spec.stages):
-        _check_count(spec, stage, most[stage.name], f"spec.stages[{number}].{stage.kind}")
+    for number, stage in enumerate(expansion.spec.stages):
+        _check_count(expansion, stage, expansion.most[stage.name], f"spec.stages[{number}].{stage.kind}")
 
 
-def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str) -> None:
+def _check_count(expansion: Expansion, stage: Stage, count: int, field: str) -> None:
     """Raise `SpecError` if a stage, which has at most `count` images, has too many or none."""
     if count > MAX_SAMPLES and stage.source is not None:
-        count = count_distinct_samples(spec, stage.name)  # `count` is an upper bound only
+        count = expansion.count_distinct_samples(stage.name)  # `count` is an upper bound only
     if count > MAX_SAMPLES:
         asking = f"{field}: it asks"
         if stage.source is None:
@@ -162,7 +159,7 @@ def _check_count(spec: LabeledDatasetSpec, stage: Stage, count: int, field: str)
             "TooManySamples",
             f"{asking} for {count:,} images a stage; the limit is {MAX_SAMPLES:,}: ask for fewer or split the dataset.",
         )
-    if stage.source is not None and not has_samples(spec, stage.name):
+    if stage.source is not None and not expansion.has_samples(stage.name):
         raise SpecError(
             "NothingToDraw",
             f"{field}: every combination equals that of its source, stage {stage.source!r}; name other values.",
@@ -252,12 +249,12 @@ def _plan_of(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, count
 
 
 def _decided(
-    spec: LabeledDatasetSpec, each: StageInPlan, store: Store | None, found: Mapping[str, StagePlan]
+    expansion: Expansion, each: StageInPlan, store: Store | None, found: Mapping[str, StagePlan]
 ) -> Iterator[_Decided]:
     """Yield the stage's samples; `found` has the plans of the stages before it."""
     holdings = Holdings(store, each.recipe)
-    looked_up = ((sample, holdings.need(sample.id)) for sample in samples_of(spec, each.recipe))
-    origins = origins_of(each.recipe)
+    looked_up = ((sample, holdings.need(sample.id)) for sample in expansion.samples_of(each.recipe))
+    spec, origins = expansion.spec, origins_of(each.recipe)
     if store is None or not origins or any(found[o.stage].draw + found[o.stage].relabel for o in origins):
         yield from ((sample, need, "") for sample, need in looked_up)
         return
@@ -274,9 +271,9 @@ def _decided(
     yield from in_order(decide, looked_up, workers=_READERS, window=_WINDOW)
 
 
-def _shard_size(spec: LabeledDatasetSpec) -> int:
+def _shard_size(expansion: Expansion) -> int:
     # by all samples: the number of incomplete ones is known only after the first shards are written
-    return samples_per_shard(spec, max(most_samples(spec).values()))
+    return samples_per_shard(expansion.spec, max(expansion.most.values()))
 
 
 def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
@@ -343,7 +340,9 @@ def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
 
     Without attention labels the stage's model is not resolved. Raises `SpecError` if a model cannot be resolved.
     """
-    [stage] = stages_of(order.spec) if order.spec.labeling.attention is not None else [_without_model(order.spec)]
+    [stage] = (
+        stages_of(Expansion(order.spec)) if order.spec.labeling.attention is not None else [_without_model(order.spec)]
+    )
     found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)

@@ -15,7 +15,7 @@ from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import Sample, StageRecipe, samples_of, split_of, stage_recipe
+from diffugen_api.plan import Expansion, Sample, StageRecipe, split_of, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Quality, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Incomplete, Missing
@@ -142,13 +142,17 @@ def with_duplicates_rejected(
 
 def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
     """Yield the dataset's samples, each judged by its own label."""
-    reads: Iterator[Callable[[], LabeledSample]] = chain.from_iterable(_reads(spec, each, store) for each in recipes)
+    expansion = Expansion(spec)
+    reads: Iterator[Callable[[], LabeledSample]] = chain.from_iterable(
+        _reads(expansion, each, store) for each in recipes
+    )
     yield from in_order(lambda read: read(), reads, workers=_READERS, window=_WINDOW)
 
 
-def _reads(spec: LabeledDatasetSpec, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], LabeledSample]]:
+def _reads(expansion: Expansion, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], LabeledSample]]:
+    spec = expansion.spec
     sources = Sources(store, origins_of(recipe), (spec.image.height, spec.image.width), spec.quality)
-    return (partial(_labeled, spec, recipe, sources, sample, store) for sample in samples_of(spec, recipe))
+    return (partial(_labeled, spec, recipe, sources, sample, store) for sample in expansion.samples_of(recipe))
 
 
 def _labeled(

@@ -25,7 +25,7 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, StageRecipe, address, most_samples
+from diffugen_api.plan import Expansion, SpecError, StageRecipe, address
 from diffugen_api.v1alpha1 import normalised
 from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
@@ -85,7 +85,7 @@ def publish(
     if dataset is None:
         store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
         to_publish = samples(recipes) if samples is not None else labeled_samples(order, recipes, store)
-        expected = sum(most_samples(order.spec).values()) if total is None else total
+        expected = sum(Expansion(order.spec).most.values()) if total is None else total
         work = _Work(order, store, folder, plan, recipes, to_publish, expected, drawn)
         dataset = _fill(work, on_progress, stop)
     published = _published(store, folder, dataset)
