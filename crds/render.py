@@ -195,19 +195,19 @@ def _type(shape: Mapping[str, Any]) -> str:
 
 
 def _bounds(shape: Mapping[str, Any]) -> str:
-    said = [str(shape.get("description", ""))]
+    parts = [str(shape.get("description", ""))]
     match shape.get("minimum"), shape.get("maximum"):
         case None, None:
             pass
         case low, None:
-            said.append(f"At least {low}.")
+            parts.append(f"At least {low}.")
         case None, high:
-            said.append(f"At most {high}.")
+            parts.append(f"At most {high}.")
         case low, high:
-            said.append(f"{low} to {high}.")
+            parts.append(f"{low} to {high}.")
     if "maxItems" in shape:
-        said.append(f"{shape.get('minItems', 0)} to {shape['maxItems']} items.")
-    return " ".join(filter(None, said)).replace("|", "\\|")
+        parts.append(f"{shape.get('minItems', 0)} to {shape['maxItems']} items.")
+    return " ".join(filter(None, parts)).replace("|", "\\|")
 
 
 def reference() -> str:
@@ -231,7 +231,7 @@ def reference() -> str:
         contract.ExitCode.DONE: "The step is done.",
         contract.ExitCode.BAD_SPEC: "Spec or model cannot work: the Job fails, the dataset is `Stalled`.",
         contract.ExitCode.BAD_SHARD: "This shard alone cannot work: its index fails.",
-        contract.ExitCode.TRY_AGAIN: "Store away, memory short, or the pod was told to go: tried again.",
+        contract.ExitCode.TRY_AGAIN: "Store unreachable, out of memory, or the pod was asked to stop: retried.",
         contract.ExitCode.REFUSED: "Credentials refused: the Job fails, the dataset is `Stalled`.",
     }
     lines += [f"| {code.value} | {code.name} | {meanings[code]} |" for code in contract.ExitCode]

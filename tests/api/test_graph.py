@@ -293,7 +293,7 @@ def test_derived_samples_come_one_by_one() -> None:
         (
             [redrawn("mud", "base", variables={"object": ["cube"]})],
             "UnknownClass",
-            r"spec.stages\[1\].img2img.variables.object\[0\]: 'cube' is no class",
+            r"spec.stages\[1\].img2img.variables.object\[0\]: 'cube' is not a class",
         ),
         (
             [repainted("new", "base", template="a {object} in {color}")],
@@ -308,12 +308,12 @@ def test_derived_samples_come_one_by_one() -> None:
         (
             [repainted("new", "base", replacements={"ball": ["(red ball:1,2)"]})],
             "InvalidWeights",
-            r"spec.stages\[1\].inpaint.replacements.ball: .*'1,2' is no weight",
+            r"spec.stages\[1\].inpaint.replacements.ball: .*'1,2' is not a weight",
         ),
         (
             [redrawn("mud", "base", variables={"place": ["(mud:1,2)"]})],
             "InvalidWeights",
-            r"spec.stages\[1\].img2img.variables: .*'1,2' is no weight",
+            r"spec.stages\[1\].img2img.variables: .*'1,2' is not a weight",
         ),
     ],
 )

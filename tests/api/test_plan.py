@@ -235,7 +235,7 @@ def test_the_stores_address_does_not_change_when_a_field_with_a_default_is_added
         (
             {"combine": "zip"},
             "UnequalVariables",
-            r"variables\.object: .*step with color in spec\.prompts\.templates\[0\].* 2 values where color has 3",
+            r"variables\.object: .*pairs it with color in spec\.prompts\.templates\[0\].* 2 values and color has 3",
         ),
         (
             {"variables": {"object": ["ball", "cube"]}, "templates": ["{object}"]},

@@ -101,7 +101,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("(a ball++ on snow", r"'\(' at character 1 is not closed; close it, or write \\\("),
         ("((ball)", "not closed"),
         ("(a:1.2) b)", r"'\)' at character 10 closes nothing"),
-        ("(a ball:1,4)", "'1,4' is no weight; write a number such as 1.3"),
+        ("(a ball:1,4)", "'1,4' is not a weight; write a number such as 1.3"),
         ("(at 10:30)", "weight 30 of 'at 10' is not between 0 and 4"),
         ("(ball:-1)", "weight -1"),
         ("[ball:star:0.5]", "not supported"),
@@ -153,7 +153,7 @@ def test_a_sample_carries_its_pieces_through_a_shard() -> None:
             {"templates": ["{object} {color}"], "variables": {"object": ["ball"], "color": ["red", "(red:9)"]}},
             "weight 9",
         ),
-        ({"negative": "(blur:x1)"}, r"^spec\.prompts\.negative: .*'x1' is no weight"),
+        ({"negative": "(blur:x1)"}, r"^spec\.prompts\.negative: .*'x1' is not a weight"),
     ],
 )
 def test_a_spec_whose_weights_do_not_parse_names_the_field(change: dict[str, object], message: str) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from diffugen_api.v1alpha1 import S3, LabeledDataset, LabeledDatasetSpec, Run, normalised
+from diffugen_api.v1alpha1 import S3, LabeledDataset, LabeledDatasetSpec, Run, normalized
 from tests.api.specs import a_spec, spec_data
 
 
@@ -23,7 +23,7 @@ def test_the_least_manifest_is_short() -> None:
 
 
 def test_a_manifest_is_read_and_written_in_camel_case() -> None:
-    data = normalised(a_spec(run={"samplesPerShard": 7}))
+    data = normalized(a_spec(run={"samplesPerShard": 7}))
 
     assert data["run"]["samplesPerShard"] == 7
     assert data["stages"][0]["txt2img"]["guidanceScale"] == 7.5
@@ -35,7 +35,7 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
     [
         ({"classes": []}, "at least 1 item"),
         ({"classes": [{"name": "a"}, {"name": "a"}]}, "class names must be unique"),
-        ({"classes": [{"name": "a b"}, {"name": "c", "synonyms": ["A  b"]}]}, "names class 'a b' already"),
+        ({"classes": [{"name": "a b"}, {"name": "c", "synonyms": ["A  b"]}]}, "already names class 'a b'"),
         ({"classes": [{"name": "a", "synonyms": ["b "]}]}, "should match pattern"),
         ({"quality": {"maxAreaFraction": 0.001}}, "minAreaFraction must not be above maxAreaFraction"),
         ({"stages": spec_data()["stages"] * 2}, "stage names must be unique"),
@@ -76,7 +76,7 @@ def test_an_endpoint_is_nothing_else(endpoint: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["..", ".", "../other", "a/../b", "a/.", "./a"])
 def test_a_prefix_leads_nowhere_else(prefix: str) -> None:
-    with pytest.raises(ValidationError, match=r"a folder's name may not be \. or \.\.: write the prefix without it"):
+    with pytest.raises(ValidationError, match=r"a folder cannot be named \. or \.\.: write the prefix without it"):
         S3(endpoint="http://minio:9000", bucket="data", prefix=prefix)
 
 

@@ -76,7 +76,10 @@ def refusals() -> list[Any]:
         ),
         pytest.param(
             {"stages": [STAGE, *({"name": f"s{n}", **drawn_from(f"s{(n + 1) % 15}")} for n in range(15))]},
-            ["spec.stages", "stages draw from one another in a circle: let one of them draw from one outside of it"],
+            [
+                "spec.stages",
+                "stages draw from one another in a circle: let one of them draw from a stage outside the circle",
+            ],
             id="a circle of fifteen",
         ),
         pytest.param(

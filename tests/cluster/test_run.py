@@ -218,7 +218,7 @@ def test_coco_and_yolo_hold_the_same_instances(revision: Path) -> None:
 
 
 def polygon_mask(values: list[float], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Rasterise a normalised polygon as trainers do: in pixel coordinates, by pycocotools."""
+    """Rasterise a normalized polygon as trainers do: in pixel coordinates, by pycocotools."""
     height, width = shape
     points = np.array(values).reshape(-1, 2) * (width, height)
     encoded = rle.merge(rle.frPyObjects([points.ravel().tolist()], height, width))

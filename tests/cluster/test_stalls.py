@@ -27,7 +27,7 @@ def bad_specs() -> list[Any]:
         pytest.param(
             {"prompts": {"variables": {"object": ["ball", "cube"]}}},
             ("UnknownClass", ["spec.prompts.variables.object[1]", "'cube'", "spec.classes"]),
-            id="an object that is no class",
+            id="an object that is not a class",
         ),
         pytest.param(
             {"output": {"s3": {"bucket": "no-such-bucket"}}},

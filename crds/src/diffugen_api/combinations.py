@@ -2,8 +2,8 @@
 
 A sample is drawn one by one and by hash, never from a list: from twenty variables of twenty values each it takes
 as long as from two. It is stable: a larger sample begins with the smaller one, and a value that is appended to its
-list takes the place of one in n of those that there were (a jump consistent hash chooses, not a remainder), so
-that nearly all pictures stay.
+list changes about one in n combinations (chosen by a jump consistent hash, not by a remainder), so
+that nearly all images stay.
 """
 
 from __future__ import annotations

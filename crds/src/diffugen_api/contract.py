@@ -1,8 +1,8 @@
-"""What the operator and the generator promise each other.
+"""The contract between operator and generator.
 
 They never import one another: a pod gets its work as a file (the work order), its shard as an environment
 variable, and answers with an exit code and a short JSON message. Everything that both sides must spell
-alike stands here, once.
+alike is defined here, once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ENV_ORDER = "DIFFUGEN_ORDER"
 ENV_MODEL_CACHE = "DIFFUGEN_MODEL_CACHE"
 """Folder in which fetched models are kept."""
 CA_MOUNT = "/etc/diffugen-ca"
-"""Where the certificates lie that pods trust, if the operator names any."""
+"""The folder of the CA certificates that pods trust, if the operator has any."""
 CA_KEY = "ca.crt"
 ENV_DEVICE = "DIFFUGEN_DEVICE"
 """Where models run: cuda, cuda:1 or cpu; the GPU, if any, where absent."""
@@ -68,9 +68,9 @@ METRICS_PORT = 9108
 METRIC_SHARD_SAMPLES = "diffugen_shard_samples"
 """Gauge: how many samples this pod's shard has to do."""
 METRIC_SHARD_DONE = "diffugen_shard_samples_done"
-"""Gauge: how many of them are done (drawn where needed, labelled, uploaded)."""
+"""Gauge: how many of them are done (drawn if needed, labeled, uploaded)."""
 METRIC_IMAGES_DRAWN = "diffugen_images_drawn_total"
-"""Counter: pictures that the diffusion model drew in this pod."""
+"""Counter: images that the diffusion model drew in this pod."""
 
 TERMINATION_MESSAGE_BYTES = 4096
 """The kubelet cuts a container's termination message here (and a whole pod's at 12 kB)."""
@@ -90,7 +90,7 @@ class Step(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """How a worker ends, and what its Job does about it.
+    """The exit codes of a worker, and what its Job does.
 
     The numbers of sysexits.h where one fits (EX_USAGE, EX_DATAERR, EX_TEMPFAIL, EX_NOPERM). Any other
     non-zero code is a crash, and the index is retried within `run.backoffLimitPerShard`.
@@ -98,11 +98,11 @@ class ExitCode(IntEnum):
 
     DONE = 0
     BAD_SPEC = 64
-    """The spec or the model cannot work, however often it is tried: the Job fails."""
+    """The spec or the model cannot work; a retry would not help: the Job fails."""
     BAD_SHARD = 65
-    """This shard alone cannot work: its index fails, the others go on."""
+    """Only this shard cannot work: its index fails, the others continue."""
     TRY_AGAIN = 75
-    """The surroundings failed (store away, memory short, SIGTERM): the index is tried again."""
+    """The environment failed (store unreachable, out of memory, SIGTERM): the index is retried."""
     REFUSED = 77
     """The store or the model refused our credentials: the Job fails."""
 
@@ -121,16 +121,16 @@ class StagePlan(Message):
 
     name: str
     total: int = Field(ge=0, description="Samples that the spec asks for.")
-    reused: int = Field(ge=0, description="Of these, how many need nothing: drawn and labelled already, or skipped.")
+    reused: int = Field(ge=0, description="Of these, how many are complete already, or skipped.")
     skipped: int = Field(
         default=0,
         ge=0,
         description="Of the reused ones, how many cannot be drawn: their source is rejected or has no label.",
     )
-    draw: int = Field(ge=0, description="Pictures to draw.")
-    relabel: int = Field(ge=0, description="Pictures that exist but need new labels.")
+    draw: int = Field(ge=0, description="Images to draw.")
+    relabel: int = Field(ge=0, description="Images that exist but need new labels.")
     shards: int = Field(ge=0, description="Indexes of the stage's Job; 0 means that there is nothing to do.")
-    gpu: bool = Field(description="Whether any shard runs a model; deciding labels anew does not.")
+    gpu: bool = Field(description="Whether any shard runs a model; deciding labels again does not.")
 
 
 class ShardCounts(Message):
@@ -161,10 +161,10 @@ REASON_INCOMPLETE = "Incomplete"
 
 
 class FormerRevision(Message):
-    """A revision that was published before, and is in the store still."""
+    """A revision that was published earlier and is still in the store."""
 
     folder: str
-    """Its folder's name, beside the present one's: the revision, and maybe a hash of what it was drawn with."""
+    """Its folder's name, beside the current one's: the revision, and maybe a hash of what it was drawn with."""
     published_at: str
     samples: int
 
@@ -193,16 +193,16 @@ class Published(Message):
 
 
 class Outcome(Message):
-    """A worker's last word: its termination message.
+    """The result of a worker: its termination message.
 
     `reason` is CamelCase and becomes a condition's reason; `message` is one sentence for a person, naming the
-    field and the mend where the spec is at fault.
+    field and the fix if the spec is at fault.
     """
 
     reason: str
     message: str = ""
     ok: bool = False
-    """Whether the step did what it was for; no reason word has to be known to tell."""
+    """Whether the step succeeded, whatever the reason."""
     plan: list[StagePlan] | None = None
     counts: ShardCounts | None = None
     published: Published | None = None

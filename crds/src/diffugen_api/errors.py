@@ -1,10 +1,10 @@
-"""What is wrong with a spec, for a person."""
+"""The error of a spec that no run can fulfill."""
 
 from __future__ import annotations
 
 
 class SpecError(ValueError):
-    """A spec that no run can fulfil: `reason` is CamelCase, the message names the field and the mend."""
+    """A spec that no run can fulfill: `reason` is CamelCase, the message names the field and the fix."""
 
     def __init__(self, reason: str, message: str) -> None:
         """Keep the condition's reason beside its message."""
@@ -12,5 +12,5 @@ class SpecError(ValueError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, str]]:
-        """Survive the way out of a worker process: an exception is rebuilt from its arguments."""
+        """Support pickling, so that the error can leave a worker process."""
         return type(self), (self.reason, str(self))

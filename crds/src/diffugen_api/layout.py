@@ -42,12 +42,12 @@ def sample(stage: str, sample_id: str) -> str:
 
 
 def image(stage: str, sample_id: str, extension: str) -> str:
-    """Return the key of a sample's picture; `extension` is png, jpeg or webp."""
+    """Return the key of a sample's image; `extension` is png, jpeg or webp."""
     return f"{sample(stage, sample_id)}image.{extension}"
 
 
 def recipe(stage: str, sample_id: str) -> str:
-    """Return the key of a sample's recipe: once it is there, the picture is complete."""
+    """Return the key of a sample's recipe: if it exists, the image is complete."""
     return f"{sample(stage, sample_id)}recipe.json"
 
 

@@ -1,4 +1,4 @@
-"""The work order: what a pod is told, as a file from an immutable ConfigMap."""
+"""The work order: the input of a pod, a file from an immutable ConfigMap."""
 
 from __future__ import annotations
 

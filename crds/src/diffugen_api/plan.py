@@ -1,15 +1,15 @@
-"""What a spec means: which pictures it asks for, and under which content addresses things are kept.
+"""What a spec asks for: its samples, and the content addresses of images, evidence and labels.
 
 Three addresses, each a hash over the canonical JSON of all that decides the thing, and of nothing else:
 
-- *sample id*: the picture. Prompts, seed, size, format, steps, guidance, model (the digest of its weights); the sample
+- *sample id*: the image. Prompts, seed, size, format, steps, guidance, model (the digest of its weights); the sample
   that it is drawn from, and the label id that its mask is taken from.
 - *evidence id*: what a model saw in it. The model, how it looked, the words of the classes.
 - *label id*: what was decided. The evidence, and the thresholds applied to it.
 
-The same recipe has the same address for ever. That is what makes resuming, partial regeneration and sharing
+The same recipe always has the same address. That is what makes resuming, partial regeneration and sharing
 work without any bookkeeping: whatever the store holds under an id is right, whoever put it there. A new
-threshold changes only label ids, a new synonym only evidence and label ids; neither draws a picture.
+threshold changes only label ids, a new synonym only evidence and label ids; neither draws an image.
 
 Everything here is lazy: a million samples pass through in constant memory.
 """
@@ -196,7 +196,7 @@ def samples_per_shard(spec: LabeledDatasetSpec, missing: int) -> int:
 def split_of(spec: LabeledDatasetSpec, sample_id: str) -> str:
     """Return the split of a sample: train, val or test, by its id alone.
 
-    Pictures that are drawn from one another belong into one split, so ask for a sample's root.
+    Images that are drawn from one another belong to one split, so ask for a sample's root.
     Uses the digest of the id, not the id, as ids are also what the store's folders are spread by.
     """
     splits = spec.output.splits

@@ -8,7 +8,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 
 def read_prompt(spec: LabeledDatasetSpec, text: str, field: str) -> Prompt:
-    """Return what a prompt of `field` says; raise `SpecError` where its weights cannot be read."""
+    """Return a prompt of `field` with its weights read; raise `SpecError` if they cannot be read."""
     try:
         return read(text, spec.prompts.syntax)
     except WeightError as error:

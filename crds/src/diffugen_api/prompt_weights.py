@@ -23,7 +23,7 @@ from typing import Final, Literal, NamedTuple
 Syntax = Literal["auto", "compel", "a1111", "none"]
 
 MOST: Final = 4.0
-"""The largest weight; from 2 on pictures fall apart, and `(at 10:30)` is a time."""
+"""The largest weight. Images degrade from about 2 on, and `(at 10:30)` is a time, not a weight."""
 PLUS, MINUS, ROUND, SQUARE = 1.1, 0.9, 1.1, 1 / 1.1
 
 
@@ -40,7 +40,7 @@ Prompt = str | tuple[Piece, ...]
 
 
 class WeightError(ValueError):
-    """A prompt whose weights cannot be read; the message says what is wrong and what would mend it."""
+    """A prompt whose weights cannot be read; the message names the error and the fix."""
 
 
 def pieces_of(prompt: Prompt) -> tuple[Piece, ...]:
@@ -59,7 +59,7 @@ def unweighted(prompt: Prompt) -> Prompt:
 
 
 def read(text: str, syntax: Syntax = "auto") -> Prompt:
-    """Return what `text` says: itself where that is plain text, else its pieces; raise `WeightError`."""
+    """Return `text` itself if it is plain, else its pieces with their weights; raise `WeightError`."""
     if syntax == "none" or not (_SIGN.search(text) and _SUSPECT.search(text)):
         return text
     pieces = tuple(_fused(_READERS[_syntax_of(text) if syntax == "auto" else syntax](text)))
@@ -67,7 +67,7 @@ def read(text: str, syntax: Syntax = "auto") -> Prompt:
         if not 0 <= piece.weight <= MOST:
             raise WeightError(
                 f"the weight {piece.weight:g} of {piece.text.strip()!r} is not between 0 and {MOST:g}; change it, or "
-                "put a backslash before the sign that is no weight"
+                "put a backslash before the sign that is not a weight"
             )
     return text if pieces == (Piece(text, 1.0),) else pieces
 
@@ -103,8 +103,8 @@ def _syntax_of(text: str) -> Literal["compel", "a1111", "plain"]:
     compel, a1111 = _COMPEL_MARK.search(text), _A1111_MARK.search(text)
     if compel and a1111:
         raise WeightError(
-            f"it has weights of compel ({compel.group()!r}) and of A1111 ({a1111.group()!r}); use one of them, say "
-            "which in spec.prompts.syntax, or put a backslash before the sign that is no weight"
+            f"it has weights of compel ({compel.group()!r}) and of A1111 ({a1111.group()!r}); use one of them, set "
+            "it in spec.prompts.syntax, or put a backslash before the sign that is not a weight"
         )
     if compel:
         return "compel"
@@ -131,9 +131,9 @@ def _read_compel(text: str) -> Iterator[Piece]:
         elif match["word"]:
             groups.add(_read_plain(match["word"]), _factor(match["word_change"]))
         elif match["run"]:
-            groups.say(plain(tuple(_read_plain(match["run"]))))
+            groups.add_text(plain(tuple(_read_plain(match["run"]))))
         else:
-            groups.say(match.group()[-1])
+            groups.add_text(match.group()[-1])
     return groups.finish()
 
 
@@ -163,7 +163,7 @@ def _read_a1111(text: str) -> Iterator[Piece]:
                 "write a template for each, or \\[ for the bracket itself"
             )
         else:
-            groups.say(match.group()[-1])
+            groups.add_text(match.group()[-1])
     return groups.finish()
 
 
@@ -171,7 +171,9 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise WeightError(f"{text!r} is no weight; write a number such as 1.3, or \\: for the colon itself") from None
+        raise WeightError(
+            f"{text!r} is not a weight; write a number such as 1.3, or \\: for the colon itself"
+        ) from None
 
 
 _READERS = {"compel": _read_compel, "a1111": _read_a1111, "plain": _read_plain}
@@ -189,7 +191,7 @@ class _Groups:
         """The innermost open sign; empty at the top."""
         return self._open[-1][0]
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         self._said += text
 
     def add(self, pieces: Iterable[Piece], factor: float) -> None:

@@ -17,7 +17,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 OBJECT_VARIABLE = "object"
 MOST_ASKED_FOR = 1000
-"""Prompts of a template that are looked at where not every value of a variable can be tried by itself."""
+"""Prompts of a template that are checked if the combinations are zipped or sampled."""
 
 
 class Filled(NamedTuple):
@@ -40,7 +40,7 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
         if missing := [field for field in template.fields if field not in variables]:
             raise SpecError(
                 "UnknownVariable",
-                f"{where}: no variable is called {missing[0]!r}; add it to spec.prompts.variables"
+                f"{where}: no variable is named {missing[0]!r}; add it to spec.prompts.variables"
                 + (f" (there are: {', '.join(sorted(variables))})." if variables else "."),
             )
         try:
@@ -49,8 +49,8 @@ def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
             lengths = [len(variables[name]) for name in (unequal.first, unequal.other)]
             raise SpecError(
                 "UnequalVariables",
-                f"spec.prompts.variables.{unequal.other}: combine: zip takes it in step with {unequal.first} in "
-                f"{where}, and it has {lengths[1]} values where {unequal.first} has {lengths[0]}; give both as many.",
+                f"spec.prompts.variables.{unequal.other}: combine: zip pairs it with {unequal.first} in "
+                f"{where}, but it has {lengths[1]} values and {unequal.first} has {lengths[0]}; give both as many.",
             ) from None
         templates.append(template)
     check_objects(spec, variables, "spec.prompts.variables")
@@ -66,14 +66,14 @@ def parsed(text: str, field: str) -> Template:
 
 
 def check_objects(spec: LabeledDatasetSpec, variables: Mapping[str, list[str]], field: str) -> None:
-    """Raise `SpecError` where a value of `object` among the variables of `field` is no class."""
+    """Raise `SpecError` if a value of `object` among the variables of `field` is not a class."""
     known = {word.lower() for c in spec.classes for word in c.words}
     for number, value in enumerate(variables.get(OBJECT_VARIABLE, [])):
         if value.lower() not in known:
             raise SpecError(
                 "UnknownClass",
-                f"{field}.{OBJECT_VARIABLE}[{number}]: {value!r} is no class; add it to "
-                f"spec.classes, or as a synonym of one (classes: {', '.join(c.name for c in spec.classes)}).",
+                f"{field}.{OBJECT_VARIABLE}[{number}]: {value!r} is not a class; add it to "
+                f"spec.classes, or to the synonyms of a class (classes: {', '.join(c.name for c in spec.classes)}).",
             )
 
 
@@ -86,14 +86,14 @@ def check_weights(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> No
 
 
 def tried(template: Template, values: Mapping[str, list[str]]) -> Iterator[str]:
-    """Yield prompts in which every value of every field stands once."""
+    """Yield prompts that together have every value of every field."""
     return (template.render(variables) for variables in _tried(template, values))
 
 
 def asked_for(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Iterator[Filled]:
     """Yield some of the prompts that the spec asks for, template by template.
 
-    Where it asks for all combinations, every value stands in one of them; of others there are `MOST_ASKED_FOR`.
+    If it asks for all combinations, the prompts have every value; otherwise there are at most `MOST_ASKED_FOR`.
     """
     asked = spec.prompts
     for number, template in enumerate(templates):

@@ -1,4 +1,4 @@
-"""The addresses that a spec's pictures, evidence and labels are kept under, and the revision that they add up to."""
+"""The addresses that a spec's images, evidence and labels, and the revision of the whole."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from diffugen_api.v1alpha1 import (
 RECIPE_VERSION = 1
 """Raised when the drawing code changes what a recipe yields."""
 EVIDENCE_VERSION = 1
-"""Raised when the labeller sees differently for the same settings."""
+"""Raised when the attention maps change for the same settings."""
 DETECTION_VERSION = 1
 """Raised when a detector's answers are read differently."""
 CLIP_VERSION = 1
-"""Raised when a CLIP model is asked differently."""
+"""Raised when the inputs of a CLIP model change."""
 SAFETY_VERSION = 1
 """Raised when a safety checker is read differently."""
 DECISION_VERSION = 1
@@ -115,12 +115,12 @@ class StageRecipe:
     stage: str
     kind: str
     drawing: Mapping[str, Any]
-    """All that decides a picture besides prompt and seed."""
+    """All that decides an image besides prompt and seed."""
     evidence_id: str
     """Of the attention maps; empty where attention labels nothing."""
     label_id: str
     side_evidence_ids: Mapping[str, str] = field(default_factory=dict)
-    """Evidence ids of what other models say of a picture, by kind: `DETECTOR`, `CLIP`, `SAFETY`."""
+    """Evidence ids of the side models, by kind: `DETECTOR`, `CLIP`, `SAFETY`."""
     source: StageRecipe | None = None
     """The recipe of the stage that this one draws from."""
     replaces: bool = False
@@ -128,7 +128,7 @@ class StageRecipe:
 
     @property
     def extension(self) -> str:
-        """The pictures' file name extension."""
+        """The file name extension of the images."""
         return str(self.drawing["image"]["format"])
 
     @property
@@ -151,7 +151,7 @@ def stage_recipe(
 
     `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token, `source` is
     the recipe of the stage that it draws from; `side_models` has the digests of the models beside it, by `DETECTOR`,
-    `MASKS`, `CLIP` and `SAFETY`, as far as the spec asks for them.
+    `MASKS`, `CLIP` and `SAFETY`, for those that the spec asks for.
     """
     if (source and source.stage) != stage.source:
         raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
@@ -206,9 +206,9 @@ def _side_evidence_ids(spec: LabeledDatasetSpec, side_models: Mapping[str, str])
 
 
 def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
-    """Return what an open-vocabulary detector is asked for: each word, and what the class that it means is called.
+    """Return the words that an open-vocabulary detector searches for, each with the detector's name of its class.
 
-    A class with a `detectorClass` is asked for by that alone, any other by all its words.
+    A class with a `detectorClass` is searched for by that alone, any other by all its words.
     """
     words: dict[str, str] = {}
     for each in classes:
@@ -218,7 +218,7 @@ def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
 
 
 def classes_by_native(detector: DetectorLabeling, classes: Sequence[ObjectClass]) -> dict[str, list[ObjectClass]]:
-    """Return the classes that go by each name, in lower case, in the detector: more than one where they share it."""
+    """Return the classes for each of the detector's names, in lower case; classes can share a name."""
     sharing: dict[str, list[ObjectClass]] = {}
     for each in classes:
         for native in detector_words([each]) if detector.type == "open-vocabulary" else [each.detected_as]:

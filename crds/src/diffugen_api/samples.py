@@ -1,4 +1,4 @@
-"""Samples: one picture to draw each, and how they stand in shards and recipes."""
+"""Samples: one image each, and their form in shards and recipes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from diffugen_api.prompt_weights import Piece, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The sample whose picture another one is drawn from."""
+    """The sample whose image another one is drawn from."""
 
     id: str
     replaced: str = ""
-    """The class whose labelled objects are replaced in it; empty where all of the picture is drawn again."""
+    """The class whose labeled objects are replaced in it; empty if the whole image is drawn again."""
     source: Source | None = None
     """What it was drawn from itself."""
 
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture to draw.
+    """One image to draw.
 
     `seed` is in 0..2**63-1. `variables` are those that its template names; `template` is the number of the one in
     `spec.prompts` that it comes from.

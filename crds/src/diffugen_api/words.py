@@ -1,4 +1,4 @@
-"""Which of a dataset's words a prompt names, and where: no other class gets a label in its picture."""
+"""Which of a dataset's words a prompt names, and where: no other class gets a label in its image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What to look for."""
+    """The words that name classes and the background."""
 
     classes: Mapping[str, Sequence[str]]
     """The words of each class; a term of two classes is the first one's."""

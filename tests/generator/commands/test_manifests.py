@@ -126,13 +126,13 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"classes": [{"name": "ball"}, {"name": "Ball"}]},
-            "spec.classes[1].name: 'Ball' names class 'ball' already (case does not matter), so a prompt's 'Ball' "
-            "would never be 'Ball': rename or remove one",
+            "spec.classes[1].name: 'Ball' already names class 'ball' (case does not matter), so 'Ball' in a "
+            "prompt would never mean 'Ball': rename or remove one",
             id="two classes of one word",
         ),
         pytest.param(
             {"classes": [{"name": "ball"}, {"name": "toy", "synonyms": ["cube", "BALL"]}]},
-            "spec.classes[1].synonyms[1]: 'BALL' names class 'ball' already",
+            "spec.classes[1].synonyms[1]: 'BALL' already names class 'ball'",
             id="a synonym that is another class",
         ),
         pytest.param(
@@ -147,12 +147,12 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"prompts": {"templates": ["a {colour}"]}},
-            "spec.prompts.templates[0]: no variable is called 'colour'; add it to spec.prompts.variables",
+            "spec.prompts.templates[0]: no variable is named 'colour'; add it to spec.prompts.variables",
             id="an unknown variable",
         ),
         pytest.param(
             {"prompts": {"templates": ["a {object}"], "variables": {"object": ["ball", "car"]}}},
-            "spec.prompts.variables.object[1]: 'car' is no class; add it to spec.classes",
+            "spec.prompts.variables.object[1]: 'car' is not a class; add it to spec.classes",
             id="an unknown class",
         ),
         pytest.param(
@@ -168,7 +168,7 @@ def test_the_example_is_good() -> None:
         ),
         pytest.param(
             {"prompts": {"templates": ["a (ball:1,3)"]}},
-            "spec.prompts.templates[0]: 'a (ball:1,3)': '1,3' is no weight; write a number such as 1.3",
+            "spec.prompts.templates[0]: 'a (ball:1,3)': '1,3' is not a weight; write a number such as 1.3",
             id="a weight that is no number",
         ),
     ],

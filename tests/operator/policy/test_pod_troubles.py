@@ -10,7 +10,7 @@ from diffugen_api.contract import Outcome
 from tests.operator.lives import Life, a_life, a_plan
 
 REFUSED = Outcome(reason="StoreCredentialsRefused", message="spec.output.s3.secretRef: the store said no.")
-UNKNOWN = Outcome(reason="UnknownVariable", message="spec.prompts.templates[0]: no variable is called 'x'.")
+UNKNOWN = Outcome(reason="UnknownVariable", message="spec.prompts.templates[0]: no variable is named 'x'.")
 AWAY = Outcome(reason="StoreUnreachable", message="http://minio:9000 does not answer.")
 BROKEN = Outcome(reason="BadShard", message="shard 1 has no images")
 

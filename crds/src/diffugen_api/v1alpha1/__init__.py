@@ -17,7 +17,7 @@ from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, ImageScore, Quality, Safety
 from diffugen_api.v1alpha1.resource import LabeledDataset
 from diffugen_api.v1alpha1.run import ModelCache, Resources, Run
-from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalised
+from diffugen_api.v1alpha1.spec import LabeledDatasetSpec, normalized
 from diffugen_api.v1alpha1.stages import (
     Stage,
     embeddings_of,
@@ -78,5 +78,5 @@ __all__ = [
     "in_graph_order",
     "model_of",
     "model_stage",
-    "normalised",
+    "normalized",
 ]

@@ -12,7 +12,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=WOR
 
 
 def cel(rule: str, message: str) -> dict[str, str]:
-    """Return one x-kubernetes-validations entry: a CEL rule over `self` and what to say where it fails."""
+    """Return one x-kubernetes-validations entry: a CEL rule over `self`, and the message if it fails."""
     return {"rule": rule, "message": message}
 
 

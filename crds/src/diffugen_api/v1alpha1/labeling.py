@@ -1,4 +1,4 @@
-"""`labeling`: who says what is where in an image."""
+"""`labeling`: how objects are found in the images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field, model_validator
 from diffugen_api.v1alpha1.base import Model, Word, cel, validations
 
 LEAST_CONFIDENCE = 0.05
-"""Detections below it are not even kept as evidence, so no setting may ask for them."""
+"""Detections with a lower score are not stored as evidence, so no setting can be lower."""
 
-_ONE_LABELLER = "labeling names no labeler: give attention: {}, or a detector, or both"
+_ONE_LABELER = "labeling names no labeler: give attention: {}, or a detector, or both"
 _MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
 _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
 
@@ -25,44 +25,46 @@ class AttentionLabeling(Model):
 
     capture: Literal["posthoc", "inline"] = Field(
         default="posthoc",
-        description="When attention is read: posthoc is one extra pass over the finished image; inline sums all "
-        "sampling steps, and draws an image that is there already once more to see it.",
+        description="When attention is read. posthoc: in one extra UNet pass over the finished image. inline: summed "
+        "over all sampling steps; an image that exists already is drawn again for it.",
     )
     refine: bool = Field(
         default=True,
-        description="Spread the maps along the model's self-attention, so that they fill their objects.",
+        description="Spread the maps along the model's self-attention, so that they cover whole objects.",
     )
     threshold: Annotated[float, Field(ge=0.05, le=0.95)] | Literal["auto"] = Field(
         default=0.4,
-        description="Part of a map's range above which a pixel is the object's: 0.05 to 0.95, or auto, which takes for "
-        "each object the threshold whose outline fits the image's edges best.",
+        description="A pixel belongs to the object if the map is above this fraction of its range: 0.05 to 0.95. auto "
+        "chooses, for each object, the threshold whose outline fits the edges of the image best.",
     )
     ignore_band: float = Field(
         default=0,
         ge=0,
         le=0.5,
-        description="Pixels of no object whose map stands less than this below the threshold are published as to be "
-        "ignored; 0 is none.",
+        description="Pixels outside every object whose map is less than this below the threshold are published as "
+        "ignored; 0 ignores none.",
     )
     min_presence: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Label a class only where its words lessen the model's prediction error by this share; 0.05 suits "
-        "builtin://shapes. It costs two UNet passes an image and two for each class that the prompt names. Not "
-        "checked where absent.",
+        description="Label a class only if its words reduce the model's prediction error by this fraction; 0.05 suits "
+        "builtin://shapes. It costs two UNet passes for each image, and two for each class that the prompt names. "
+        "Not checked where absent.",
     )
-    snap: bool = Field(default=True, description="Snap uncertain borders to the image's colours.")
+    snap: bool = Field(
+        default=True, description="Move uncertain borders of objects to where the colors of the image change."
+    )
     background: list[Word] = Field(
         default_factory=list,
         max_length=32,
-        description="Words for what is no object; where the prompt names them, they compete for pixels that are not "
-        "certain.",
+        description="Words for the background. If the prompt names one, its map competes with the objects for "
+        "uncertain pixels.",
     )
 
 
 class DetectorLabeling(Model):
-    """Labels from a model that was trained to find objects. Its classes are known by name, never by number."""
+    """Labels from a model that was trained to find objects. Its classes are matched by name, never by number."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -86,26 +88,26 @@ class DetectorLabeling(Model):
         default=None,
         max_length=64,
         pattern=r"^[0-9a-f]{64}$",
-        description="SHA-256 of the .pt file, which is refused if it has another; needed for yolo.",
+        description="SHA-256 of the .pt file; a file with another one is refused. Required for yolo.",
     )
     mask_model: str | None = Field(
         default=None,
         min_length=1,
         max_length=512,
-        description="open-vocabulary: the SAM 2 model that turns boxes into masks, as `model` is given.",
+        description="open-vocabulary: the SAM 2 model that turns boxes into masks, in the forms of `model`.",
     )
     confidence: float = Field(
         default=0.25,
         ge=LEAST_CONFIDENCE,
         le=1,
-        description="Least score of a detection. Changing it runs no model.",
+        description="Lowest score of a detection that counts. A change runs no model.",
     )
     iou: float = Field(
         default=0.7,
         ge=0,
         le=1,
-        description="Of two detections of a class whose masks overlap by more than this (intersection over union) "
-        "the better one stands. Changing it runs no model.",
+        description="If the masks of two detections of a class overlap by more than this (intersection over union), "
+        "only the one with the higher score is kept. A change runs no model.",
     )
 
     @model_validator(mode="after")
@@ -118,10 +120,10 @@ class DetectorLabeling(Model):
 
 
 class Labeling(Model):
-    """How the images are labeled: by attention, by a detector, or by both, each checking the other."""
+    """How the images are labeled: by attention, by a detector, or by both, which must then agree."""
 
     model_config = ConfigDict(
-        json_schema_extra=validations(cel("has(self.attention) || has(self.detector)", _ONE_LABELLER))
+        json_schema_extra=validations(cel("has(self.attention) || has(self.detector)", _ONE_LABELER))
     )
 
     attention: AttentionLabeling | None = Field(default=None)
@@ -130,13 +132,13 @@ class Labeling(Model):
         default=0.5,
         ge=0,
         le=1,
-        description="With both labelers: least overlap (intersection over union) of their masks of one class at "
-        "which an object stands, with the detector's mask. What only one of them saw is kept in the label file, "
-        "with the reason, and not published.",
+        description="With both labelers: an object is published if their masks of it overlap at least this much "
+        "(intersection over union), with the detector's mask. An object that only one of them found stays in the label "
+        "file, with the reason, and is not published.",
     )
 
     @model_validator(mode="after")
     def _has_a_labeler(self) -> Labeling:
         if self.attention is None and self.detector is None:
-            raise ValueError(_ONE_LABELLER)
+            raise ValueError(_ONE_LABELER)
         return self

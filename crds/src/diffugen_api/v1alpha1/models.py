@@ -13,17 +13,17 @@ _WORD = r"^[^\s()\[\]{}\\\",:+]*[^\s()\[\]{}\\\",:+-]$"
 
 
 class Embedding(Model):
-    """A word that was taught to a text encoder by textual inversion."""
+    """A textual inversion embedding: a token and its vectors for the text encoder."""
 
     uri: str = Field(
         min_length=1,
         max_length=512,
-        description="Its file, as diffusers or A1111 write it, safetensors or .pt: a path, s3://BUCKET/FILE, or "
+        description="The file, in the form of diffusers or A1111, as safetensors or .pt: a path, s3://BUCKET/FILE, or "
         "hf://ORG/NAME@REVISION/FILE (learned_embeds.safetensors where no file is named).",
     )
     token: str = Field(
         max_length=64,
         pattern=_WORD,
-        description="The word that stands for it in prompts, such as <piano>; case does not matter. "
-        "It may be a synonym of a class.",
+        description="The token for it in prompts, such as <piano>; case does not matter. It may be a "
+        "synonym of a class.",
     )

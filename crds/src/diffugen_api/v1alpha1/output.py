@@ -19,11 +19,11 @@ class SecretRef(Model):
     )
 
 
-_NO_DOTS = "a folder's name may not be . or ..: write the prefix without it"
+_NO_DOTS = "a folder cannot be named . or ..: write the prefix without it"
 
 
 class S3(Model):
-    """An S3 bucket: MinIO or any other store that speaks the protocol."""
+    """An S3 bucket: MinIO or any other store with the S3 API."""
 
     endpoint: str = Field(
         max_length=512,
@@ -58,7 +58,7 @@ class S3(Model):
 
 
 class Splits(Model):
-    """Parts of the dataset as fractions that add up to 1. An image's split follows from its id, for ever."""
+    """Parts of the dataset as fractions that add up to 1. An image's split depends only on its id."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(

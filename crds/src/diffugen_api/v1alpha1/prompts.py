@@ -17,16 +17,16 @@ VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pat
 class ObjectClass(Model):
     """A class of objects to label. The order of the classes gives their ids in every export, from 0."""
 
-    name: ClassName = Field(description="The class's name in every export, and a word for it in prompts.")
+    name: ClassName = Field(description="The name of the class in every export, and a word for it in prompts.")
     synonyms: list[Word] = Field(
         default_factory=list,
         max_length=16,
-        description="Further words that mean this class; a prompt names the class by any of them.",
+        description="Other words for this class; a prompt can name the class by any of them.",
     )
     detector_class: Word | None = Field(
         default=None,
-        description="What the detector calls this class; its name where absent. Of several classes with one "
-        "detectorClass, a detection is of the one that the prompt names.",
+        description="The detector's name for this class; the class's own name where absent. If classes share a "
+        "detectorClass, a detection counts for the one that the prompt names.",
     )
 
     @property
@@ -51,12 +51,12 @@ class Image(Model):
 
 
 class Prompts(Model):
-    """What to draw: every template filled with combinations of the variables that it names."""
+    """What to draw: each template, filled with combinations of the values of its variables."""
 
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=2000)]] = Field(
         min_length=1,
         max_length=256,
-        description="Prompts with {name} for each variable; {{ and }} are the braces themselves.",
+        description="Prompts, with {name} where the value of a variable goes; write {{ and }} for braces.",
     )
     variables: dict[
         VariableName,
@@ -74,27 +74,29 @@ class Prompts(Model):
             )
         ),
         description=(
-            "Values for each field of the templates; `combine` says how those of a template's own fields go "
-            "together. The values of `object` must be classes or synonyms of one."
+            "The values of each variable of the templates; `combine` defines how the values of several variables "
+            "are combined. The values of `object` must be names or synonyms of classes."
         ),
     )
     combine: Literal["product", "zip"] = Field(
         default="product",
-        description="product: every value with every other. zip: the first values together, then the second, and so "
-        "on; a template's own variables then need equally many.",
+        description="product: all combinations. zip: the first values of all variables, then the second ones, and so "
+        "on; the variables of a template must then have equally many values.",
     )
     sample: int | None = Field(
         default=None,
         ge=1,
         le=5_000_000,
-        description="Draw only this many combinations of each template, chosen by `spec.seed`; all where absent.",
+        description="Number of combinations to draw of each template, chosen by `spec.seed`; all where absent.",
     )
-    negative: str = Field(default="", max_length=4000, description="What the images should not show.")
+    negative: str = Field(
+        default="", max_length=4000, description="The negative prompt: what the images should not show."
+    )
     syntax: Literal["auto", "compel", "a1111", "none"] = Field(
         default="auto",
-        description="How weights are written, in the negative prompt too: compel `ball++ (a ball)1.3`, a1111 "
-        "`(ball:1.3) ((ball)) [ball]`; auto tells by the marks; none reads every sign as text.",
+        description="The syntax of weights in all prompts. compel: `ball++ (a ball)1.3`. a1111: `(ball:1.3) ((ball)) "
+        "[ball]`. auto: detected for each prompt. none: no weights, every character is text.",
     )
     samples_per_prompt: int = Field(
-        default=1, ge=1, le=1_000_000, description="Images for each prompt, each with a seed of its own."
+        default=1, ge=1, le=1_000_000, description="Number of images for each prompt, each with its own seed."
     )

@@ -6,18 +6,18 @@ from pydantic import ConfigDict, Field, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, validations
 
-_AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kept: lower the one or raise the other"
+_AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kept: lower the first or raise the second"
 
 
 class Duplicates(Model):
-    """Images that look alike: of each group the first stays."""
+    """Near duplicates: the first image of each group is kept."""
 
     max_distance: int = Field(
         default=4,
         ge=0,
         le=10,
-        description="Images are alike whose 64-bit perceptual hashes differ in at most this many bits. The first by "
-        "sample id stays, the others are rejected.",
+        description="Images are near duplicates if their 64-bit perceptual hashes differ in at most this many bits. "
+        "The one with the first sample id is kept, the others are rejected.",
     )
 
 
@@ -40,27 +40,27 @@ class ClipScore(ImageScore):
         default=0.2,
         ge=-1,
         le=1,
-        description="Least cosine of the image's and the prompt's embeddings. Changing it runs no model.",
+        description="Lowest cosine of the embeddings of the image and of the prompt. A change runs no model.",
     )
 
 
 class Safety(ImageScore):
-    """Images that a safety checker flags: rejected, never blackened."""
+    """Images that a safety checker flags are rejected; their pixels are not changed."""
 
     model: str = Field(
         min_length=1,
         max_length=512,
-        description="A checker as Stable Diffusion has it (StableDiffusionSafetyChecker), in safetensors, with its "
-        "preprocessor_config.json: hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or the path of a folder. The folder of a "
-        "pipeline that has safety_checker/ and feature_extractor/ is one, too.",
+        description="A StableDiffusionSafetyChecker in safetensors, with its preprocessor_config.json: "
+        "hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or the path of a folder. The folder of a pipeline with "
+        "safety_checker/ and feature_extractor/ is also accepted.",
     )
     max: float = Field(
         default=0,
         ge=-1,
         le=1,
-        description="How far an image may be above the threshold of one of the checker's concepts: cosine of the "
-        "embeddings less the threshold. 0 rejects what diffusers would blacken, less rejects more. Changing it runs no "
-        "model.",
+        description="Highest allowed score: the cosine of the embeddings of the image and of a concept of the checker, "
+        "minus the concept's threshold. 0 rejects the images that diffusers blackens; a lower value rejects more. A "
+        "change runs no model.",
     )
 
 
@@ -77,25 +77,27 @@ class Quality(Model):
         )
     )
 
-    min_instances: int = Field(default=1, ge=0, le=1000, description="Fewest objects in an image.")
+    min_instances: int = Field(
+        default=1, ge=0, le=1000, description="Smallest number of objects in an image; images with fewer are rejected."
+    )
     min_area_fraction: float = Field(
         default=0.002,
         ge=0,
         le=1,
-        description="Smallest object as a fraction of the image; smaller ones are dropped.",
+        description="Smallest area of an object, as a fraction of the image; smaller objects are dropped.",
     )
     max_area_fraction: float = Field(
         default=0.95,
         ge=0,
         le=1,
-        description="Largest object, as a fraction of the image; larger ones are dropped.",
+        description="Largest area of an object, as a fraction of the image; larger objects are dropped.",
     )
     min_border_distance: int = Field(
         default=0,
         ge=0,
         le=512,
-        description="Fewest pixels between an object's box and the image's border; objects nearer are dropped. "
-        "1 drops those that touch it.",
+        description="Smallest distance between an object's box and the border of the image, in pixels; objects "
+        "nearer to it are dropped. 1 drops the objects that touch the border.",
     )
     duplicates: Duplicates | None = Field(default=None)
     clip_score: ClipScore | None = Field(default=None)

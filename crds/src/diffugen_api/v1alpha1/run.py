@@ -27,7 +27,7 @@ class Resources(Model):
 
 
 class ModelCache(Model):
-    """Where models are kept that were fetched once."""
+    """A volume that keeps fetched models."""
 
     persistent_volume_claim: str = Field(
         min_length=1,
@@ -50,18 +50,18 @@ class Run(Model):
         default=1,
         ge=1,
         le=1000,
-        description="Pods, and so GPUs, at once, all stages together; an edit reaches running Jobs.",
+        description="Most pods at the same time, over all stages; a change also applies to running Jobs.",
     )
     queue_name: str | None = Field(
         default=None,
         min_length=1,
         max_length=63,
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        description="Kueue's LocalQueue, in which every Job of the dataset waits; they start at once where absent.",
+        description="Kueue's LocalQueue in which every Job of the dataset waits; without it, Jobs start at once.",
     )
     resources: Resources = Field(
         default_factory=lambda: Resources(limits={"nvidia.com/gpu": 1}),
-        description="For pods that run a model; one GPU where nothing is said.",
+        description="The resources of pods that run a model; one GPU where absent.",
     )
     image: str | None = Field(
         default=None,
@@ -72,23 +72,23 @@ class Run(Model):
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
-        description="A PodTemplateSpec merged over the generated one: nodeSelector, tolerations, env ….",
+        description="A PodTemplateSpec, merged over the generated one, such as nodeSelector, tolerations or env.",
     )
     backoff_limit_per_shard: int = Field(default=3, ge=0, le=100, description="Retries of one index before it fails.")
     active_deadline_seconds: int | None = Field(
-        default=None, ge=1, le=31_536_000, description="Longest time for each Job, in seconds."
+        default=None, ge=1, le=31_536_000, description="Longest run time of each Job, in seconds."
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto",
-        description="Numbers that models calculate with; auto is bfloat16 on a GPU and float32 on a CPU.",
+        description="The floating-point type of the models; auto is bfloat16 on a GPU and float32 on a CPU.",
     )
     batch_size: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="Images at once; by the device where absent. Halved where memory is short.",
+        description="Images in one batch; depends on the device where absent. Halved if memory runs out.",
     )
     model_cache: ModelCache | None = Field(
         default=None,
-        description="A volume for fetched models, which pods share; each pod fetches its own where absent.",
+        description="A volume for fetched models that all pods share; without it, each pod fetches its models.",
     )

@@ -1,4 +1,4 @@
-"""`spec`: the dataset that is wanted."""
+"""`spec`: the wanted dataset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _no_circle() -> str:
 
 
 class LabeledDatasetSpec(Model):
-    """The dataset that is wanted."""
+    """The wanted dataset."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -59,12 +59,12 @@ class LabeledDatasetSpec(Model):
         ),
     )
     image: Image = Field(default_factory=Image)
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Every image's seed derives from it.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="The seed from which every image's seed derives.")
     prompts: Prompts
     stages: list[Stage] = Field(
         min_length=1,
         max_length=_MOST_STAGES,
-        description="The stages that draw the images. `from` makes a stage draw from the images of another one.",
+        description="The stages that draw the images. A stage with `from` draws from the images of another stage.",
         json_schema_extra=validations(
             unique_names("stage"),
             cel(
@@ -74,7 +74,7 @@ class LabeledDatasetSpec(Model):
             ),
             cel(
                 _no_circle(),
-                "stages draw from one another in a circle: let one of them draw from one outside of it",
+                "stages draw from one another in a circle: let one of them draw from a stage outside the circle",
             ),
         ),
     )
@@ -82,26 +82,26 @@ class LabeledDatasetSpec(Model):
     quality: Quality = Field(default_factory=Quality)
     output: Output = Field(default_factory=Output)
     run: Run = Field(default_factory=Run)
-    suspend: bool = Field(default=False, description="Stop the work and keep what is done; false goes on.")
+    suspend: bool = Field(default=False, description="true stops the work and keeps its results; false continues it.")
     regenerate_token: str = Field(
-        default="", max_length=253, description="Change it, to anything, to draw every image anew."
+        default="", max_length=253, description="Any change of this text draws every image again."
     )
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
-        description="What becomes of the objects in the store when this resource is deleted. Retain leaves them, and "
-        "the resource goes at once; Delete keeps the resource, by a finalizer, until a Job has deleted them.",
+        description="What happens to the objects in the store when this resource is deleted. Retain keeps them and "
+        "deletes the resource at once. Delete keeps the resource, with a finalizer, until a Job has deleted them.",
     )
     revision_history_limit: int = Field(
         default=3,
         ge=1,
         le=10,
-        description="How many formerly published revisions stay in the store beside the present one.",
+        description="Number of earlier published revisions that stay in the store beside the current one.",
     )
 
     @field_validator("classes")
     @classmethod
     def _words_are_of_one_class(cls, classes: list[ObjectClass]) -> list[ObjectClass]:
-        # as prompts are read: any case, any white space between; names that are quite equal are told below
+        # as in prompts, case and the kind of white space do not matter; equal names are reported below
         owners: dict[str, ObjectClass] = {}
         for number, each in enumerate(classes):
             for place, word in enumerate(each.words, start=-1):
@@ -109,8 +109,8 @@ class LabeledDatasetSpec(Model):
                 if owner.name != each.name:
                     where = f"[{number}].name" if place < 0 else f"[{number}].synonyms[{place}]"
                     raise ValueError(
-                        f"{where}: {word!r} names class {owner.name!r} already (case does not matter), so a prompt's "
-                        f"{word!r} would never be {each.name!r}: rename or remove one"
+                        f"{where}: {word!r} already names class {owner.name!r} (case does not matter), so {word!r} in "
+                        f"a prompt would never mean {each.name!r}: rename or remove one"
                     )
         return classes
 
@@ -142,7 +142,7 @@ class LabeledDatasetSpec(Model):
         return self
 
 
-def normalised(spec: LabeledDatasetSpec) -> Mapping[str, Any]:
+def normalized(spec: LabeledDatasetSpec) -> Mapping[str, Any]:
     """Return the spec as JSON data with every default written out."""
     data: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     return data

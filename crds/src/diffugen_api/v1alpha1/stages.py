@@ -75,7 +75,7 @@ def graph_faults(stages: Sequence[Stage]) -> Iterator[str]:
         elif circle := _circle(stage.name, sources):
             yield (
                 f"{where}: the stages {' from '.join(repr(name) for name in circle)} draw from one another in a "
-                "circle: let one of them draw from a stage outside of it"
+                "circle: let one of them draw from a stage outside the circle"
             )
 
 
@@ -89,7 +89,7 @@ def _circle(name: str, sources: dict[str, str | None]) -> list[str]:
 
 
 def in_graph_order(stages: Sequence[Stage]) -> list[Stage]:
-    """Return the stages, each after the one that it draws from, and otherwise as they stand."""
+    """Return the stages, each after its source, and otherwise in the order of the spec."""
     by_name = {stage.name: stage for stage in stages}
     ordered: dict[str, Stage] = {}
 
@@ -119,9 +119,10 @@ def model_of(stages: Sequence[Stage], stage: Stage) -> tuple[str, str]:
 
 
 def embeddings_of(stages: Sequence[Stage], stage: Stage) -> dict[str, Embedding]:
-    """Return the words that a stage's model was taught, each by the field of the spec that names it.
+    """Return a stage's embeddings, each by the field of the spec that names it.
 
-    A stage that draws with its source's model has that one's words too; a word of its own takes their place.
+    A stage that draws with its source's model also has the source's embeddings; its own replace those with the same
+    token.
     """
     by_name = {each.name: (number, each) for number, each in enumerate(stages)}
     found: dict[str, Embedding] = {}

@@ -1,4 +1,4 @@
-"""`status`: what is, and how far it is."""
+"""`status`: the observed state and its progress."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ class Condition(Model):
 
 
 class Summary(Model):
-    """The line that `kubectl get lds` shows, and the one word that pipelines wait for."""
+    """The values that `kubectl get lds` shows, and the state that pipelines wait for."""
 
     state: Literal["Pending", "Running", "Succeeded", "Failed", "Suspended"] = Field(
         default="Pending",
-        description="The dataset in one word. Pending: nothing runs yet, or everything waits in line. Succeeded: the "
-        "dataset of this spec is published. Failed: nothing goes on before an edit or a retry.",
+        description="The state of the dataset. Pending: nothing runs yet, or all Jobs are queued. Succeeded: the "
+        "dataset of this spec is published. Failed: the run stops until an edit or a retry.",
     )
-    observed_generation: int = Field(default=-1, description="The generation of the spec that state speaks of.")
+    observed_generation: int = Field(default=-1, description="The generation of the spec that `state` is about.")
     stage: str = Field(
-        default="", max_length=63, description="The step under way: planning, a stage's name, publishing."
+        default="", max_length=63, description="The running step: planning, the name of a stage, or publishing."
     )
-    progress: str = Field(default="", max_length=32, description="Samples done of all, as 1240/2400.")
-    percent: int = Field(default=0, ge=0, le=100, description="Samples done, as a percentage.")
+    progress: str = Field(default="", max_length=32, description="Finished and all samples, such as 1240/2400.")
+    percent: int = Field(default=0, ge=0, le=100, description="Finished samples, in percent.")
     images_per_second: str = Field(
         default="", max_length=16, description="Images drawn per second, all stages together."
     )
     eta_seconds: int | None = Field(default=None, description="Estimated seconds until all stages are done.")
-    reason: str = Field(default="", max_length=63, description="The reason of the present state.")
+    reason: str = Field(default="", max_length=63, description="The reason of the current state.")
 
 
 class SampleCounts(Model):
     """A stage's samples."""
 
     total: int = Field(default=0, description="Samples of the stage.")
-    done: int = Field(default=0, description="Samples that need nothing more.")
-    reused: int = Field(default=0, description="Samples that needed nothing when the run was planned.")
+    done: int = Field(default=0, description="Finished samples.")
+    reused: int = Field(default=0, description="Samples that were complete when the run was planned.")
     accepted: int | None = Field(default=None, description="Samples in the published dataset.")
     rejected: int | None = Field(default=None, description="Samples that the quality rules rejected.")
 
@@ -73,20 +73,20 @@ class StageStatus(Model):
         default="Pending", description="The state of the stage."
     )
     job: str = Field(default="", max_length=63, description="The name of the stage's Job.")
-    gpu: bool = Field(default=True, description="Whether the stage's pods ask for the resources of run.resources.")
+    gpu: bool = Field(default=True, description="Whether the stage's pods request run.resources.")
     samples: SampleCounts = Field(default_factory=SampleCounts)
     shards: ShardStatus = Field(default_factory=ShardStatus)
     images_per_second: str = Field(
-        default="", max_length=16, description="The stage's pace over the last minute, while it runs."
+        default="", max_length=16, description="Images per second over the last minute, while the stage runs."
     )
-    eta_seconds: int | None = Field(default=None, description="Seconds left at this pace.")
+    eta_seconds: int | None = Field(default=None, description="Estimated seconds until the stage is done.")
     start_time: str | None = Field(default=None, max_length=32, description="When the stage's Job started.")
     completion_time: str | None = Field(default=None, max_length=32, description="When the stage's Job ended.")
     message: str = Field(default="", max_length=128, description="Why the stage waits or failed.")
 
 
 class DatasetStatus(Model):
-    """The last good dataset. A new run never empties it."""
+    """The published dataset. It stays until a new run publishes another one."""
 
     uri: str = Field(max_length=1100, description="Where the dataset is.")
     revision: str = Field(max_length=63, description="The revision that was published.")
@@ -97,41 +97,41 @@ class DatasetStatus(Model):
 
 
 class HistoryEntry(Model):
-    """A revision that was published before and is in the store still."""
+    """A revision that was published earlier and is still in the store."""
 
     revision: str = Field(max_length=63, description="The revision that was published.")
     uri: str = Field(
         default="",
         max_length=1100,
-        description="Absent where the status would be too large: its folder lies beside that of the present revision.",
+        description="Left out if the status would be too large; the folder is beside that of the current revision.",
     )
     published_at: str = Field(max_length=32, description="When it was published.")
     samples: int = Field(description="Images in the dataset.")
 
 
 class LabeledDatasetStatus(Model):
-    """What is, and how far it is."""
+    """The observed state of the dataset, and its progress."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
-    observed_generation: int = Field(default=-1, description="The generation that the conditions speak of.")
+    observed_generation: int = Field(default=-1, description="The generation that the conditions are about.")
     revision: str = Field(
-        default="", max_length=63, description="What is wanted, as a hash over all that decides the content."
+        default="", max_length=63, description="The wanted revision: a hash over everything that decides the content."
     )
-    attempt: int = Field(default=0, description="Counts the runs: a new revision and a retry each begin one.")
+    attempt: int = Field(default=0, description="Number of the run; a new revision or a retry starts the next one.")
     store: str = Field(default="", max_length=63, description="The store of this run, as a hash.")
     planned: bool = Field(default=False, description="Whether this attempt's plan is done.")
     replans: int = Field(
-        default=0, description="How often it was planned anew by itself since something was published or asked for."
+        default=0, description="Number of automatic new plans since the last publication, edit or retry."
     )
     clean_up_start_time: str | None = Field(
         default=None, max_length=32, description="When the clean-up of the store began, after deletion."
     )
     last_handled_retry_at: str = Field(
-        default="", max_length=64, description="The retry annotation that was last acted upon."
+        default="", max_length=64, description="The value of the last retry annotation that started a run."
     )
     last_progress_time: str | None = Field(
-        default=None, max_length=32, description="When a step, a stage or a sample last moved."
+        default=None, max_length=32, description="When a step, a stage or a sample last made progress."
     )
     conditions: list[Condition] = Field(
         default_factory=list,
@@ -150,5 +150,5 @@ class LabeledDatasetStatus(Model):
     history: list[HistoryEntry] = Field(
         default_factory=list,
         max_length=10,
-        description="What was published before and is in the store still, the latest first.",
+        description="Revisions that were published earlier and are still in the store, the latest first.",
     )

@@ -26,7 +26,7 @@ from diffugen_api import layout
 from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, SpecError, StageRecipe, address
-from diffugen_api.v1alpha1 import normalised
+from diffugen_api.v1alpha1 import normalized
 from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
 from diffugen_generator.planning.plan import side_models_in
@@ -171,7 +171,7 @@ def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
         "classIds": release.class_ids,
         "stages": [{key: stage[key] for key in _OF_STAGES if key in stage} for stage in work.plan["stages"]],
         "sha256": dict(sorted(release.files.items())),
-        "spec": {field: value for field, value in normalised(order.spec).items() if field not in _NOT_CONTENT},
+        "spec": {field: value for field, value in normalized(order.spec).items() if field not in _NOT_CONTENT},
         "generator": {"diffugen": version("diffugen"), "publish": PUBLISH_VERSION},
     }
 

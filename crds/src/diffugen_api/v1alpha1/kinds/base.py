@@ -25,7 +25,7 @@ Scheduler = Literal[
 class Drawing(Model):
     """Base of the kinds that draw.
 
-    A subclass is one kind: its fields are the manifest's, its class variables say what other code needs to know about
+    A subclass is one kind: its fields are the manifest's, its class variables hold what other code needs to know about
     the kind, so that no code asks which kind a stage is.
     """
 
@@ -108,8 +108,8 @@ class Drawing(Model):
         for number, token in enumerate(tokens):
             if token in tokens[:number]:
                 raise ValueError(
-                    f"[{number}].token: {embeddings[number].token!r} stands for another embedding already (case does "
-                    "not matter): rename or remove one"
+                    f"[{number}].token: {embeddings[number].token!r} is already the token of another embedding (case "
+                    "does not matter): rename or remove one"
                 )
         return embeddings
 
