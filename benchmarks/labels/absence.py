@@ -15,6 +15,7 @@ from benchmarks.labels.drawing import MODEL, Drawn
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
@@ -22,8 +23,7 @@ from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.decide.from_attention import decision_of
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from generator.training import scenes
 
 LEAST = 0.05

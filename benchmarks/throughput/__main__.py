@@ -32,7 +32,7 @@ from benchmarks.throughput.random_models import write_sd15
 from rich.console import Console
 from rich.table import Table
 
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 RESULTS = Path(__file__).parent.parent / "results" / "throughput.json"
 SMALL, LARGE = "builtin://shapes", "SD 1.5 shape"

@@ -17,8 +17,9 @@ from diffugen_api.plan import SpecError
 from diffugen_api.recipes import DETECTOR
 from diffugen_api.v1alpha1 import S3, DetectorLabeling
 from diffugen_generator.failures import BucketMissing, StoreRefused
-from diffugen_generator.models.model_folder import open_file, resolve
+from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import detectors_of
+from diffugen_generator.models.small_files import open_file
 from tests.cluster.world import World
 
 pytestmark = pytest.mark.cluster

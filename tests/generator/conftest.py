@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diffugen_generator.families.folder import ModelFolder
-from diffugen_generator.models.model_folder import builtin_names, resolve
+from diffugen_generator.models.resolve import builtin_names, resolve
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = ("a", "and", "on", "ball", "red", "star", "blue", "snow", "traffic", "light")

@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
@@ -19,7 +20,6 @@ from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary
 from generator.training import scenes
 from tests.generator.made import objects_in
 

@@ -23,7 +23,7 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import UnknownDevice
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import Components, load
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from diffugen_api.v1alpha1 import LabeledDataset
-    from diffugen_generator.commands.display import Display
     from diffugen_generator.store.protocol import Store
+    from diffugen_generator.telemetry.reporter import Reporter
 
 T = TypeVar("T")
 
@@ -457,7 +457,7 @@ def _console(*, stderr: bool = False) -> Console:
     return console
 
 
-def _display(*, quiet: bool) -> Display:
+def _display(*, quiet: bool) -> Reporter:
     from diffugen_generator.commands.display import BarDisplay, PlainDisplay  # noqa: PLC0415
 
     console = _console(stderr=True)

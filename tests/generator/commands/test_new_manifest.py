@@ -10,7 +10,7 @@ from diffugen_api.plan import Expansion
 from diffugen_generator.cli import app
 from diffugen_generator.commands.manifests import InvalidManifest, read_datasets
 from diffugen_generator.commands.new_manifest import BUILTIN_CLASSES, write_manifest
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 
 def written(folder: Path, name: str, *classes: str, model: str = "") -> Path:

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from diffugen_api.contract import ShardCounts
-from diffugen_generator.commands import local_shards
 from diffugen_generator.commands.display import BarDisplay
 from diffugen_generator.commands.run import run
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.stages import local_shards
 from diffugen_generator.store.opening import open_folder
 from tests.generator.made import a_model, an_order, do_by_hand
 

@@ -56,7 +56,7 @@ def test_memory_that_was_freed_is_there_for_the_next_operation() -> None:
 import resource, sys, torch
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.diffusion.devices import keep_freed_memory
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 if sys.argv[1] == "kept":
     keep_freed_memory()
 torch.set_num_threads(1)

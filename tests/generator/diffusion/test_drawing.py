@@ -21,7 +21,7 @@ from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import Components, load
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from tests.generator.drawers import ImageDrawer
 
 SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0, negative="a star")

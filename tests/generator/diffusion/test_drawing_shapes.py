@@ -17,7 +17,7 @@ from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import load
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from diffugen_generator.stages.session_cache import SessionCache
 from tests.generator.drawers import ImageDrawer
 from tests.generator.made import an_order

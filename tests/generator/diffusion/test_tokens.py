@@ -14,7 +14,7 @@ from diffugen_api.prompt_weights import Piece
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.prompts import NO_PIECE
 from diffugen_generator.families.unet.tokens import PromptTokenizer
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_pieces_are_tokenized_each_by_itself_and_keep_their_places(tokenizer: Pr
 
 def test_reading_prompts_does_not_import_torch(tiny_model: ModelFolder) -> None:
     code = (
-        "import sys; from diffugen_generator.models.model_folder import resolve;"
+        "import sys; from diffugen_generator.models.resolve import resolve;"
         "from diffugen_generator.families.unet.tokens import PromptTokenizer;"
         f"PromptTokenizer(resolve({tiny_model.uri!r})).read('a ball'); sys.exit('torch' in sys.modules)"
     )

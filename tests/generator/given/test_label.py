@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from diffugen_api.plan import Sample, SpecError
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
-from diffugen_generator.commands.results import LabelResult
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.given.label import label, spec_of
@@ -31,6 +30,7 @@ from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.quality.verdicts import Verdict
+from diffugen_generator.results import LabelResult
 from diffugen_generator.samples.labels import Instance, Label
 from diffugen_generator.store.folder import FolderStore
 from generator.training import scenes
@@ -241,7 +241,7 @@ def test_a_detector_alone_needs_no_model_that_draws(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model that draws is looked for")
 
-    for place in ("planning.plan.resolve", "stages.session_cache.resolve", "models.model_folder.resolve"):
+    for place in ("planning.plan.resolve", "stages.session_cache.resolve", "models.resolve.resolve"):
         monkeypatch.setattr(f"diffugen_generator.{place}", refuse)
     spec = spec_of(classes=["ball", "star"], detector="builtin://shapes-segmenter")
     store = FolderStore(tmp_path / "out")

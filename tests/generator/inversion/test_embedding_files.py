@@ -11,7 +11,7 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.inversion.embedding_files import BOTH, FIRST, SECOND, embedding_files, whole_file
 from diffugen_generator.models.embeddings import open_embedding
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from tests.generator.inversion.trainings import CPU, TOKEN
 from tests.generator.pipelines import write_shape
 

@@ -14,7 +14,7 @@ from diffugen_generator.families.unet.components import Components, load
 from diffugen_generator.families.unet.token_model import UNetTokenModel
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.settings import TrainingSettings
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from tests.generator.pipelines import write_shape
 
 CPU = torch.device("cpu")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.tokens import PromptTokenizer
-from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
+from diffugen_generator.labeling.words import tokens_of
 
 VOCABULARY = Vocabulary(
     {"car": ["car", "automobile"], "sports car": ["sports car"], "traffic light": ["traffic light"]}, ["road", "light"]

@@ -16,10 +16,10 @@ import pytest
 from diffugen_generator.failures import CacheUnusable
 from diffugen_generator.models import cache
 from diffugen_generator.models.digests import FileDigest, hashed
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from tests.generator.hubs import Hub, a_hub
 
-RESOLVE = "from diffugen_generator.models.model_folder import resolve; print(resolve('hf://org/tiny').digest)"
+RESOLVE = "from diffugen_generator.models.resolve import resolve; print(resolve('hf://org/tiny').digest)"
 
 
 def a_process(hub: Hub, folder: Path) -> subprocess.Popen[str]:

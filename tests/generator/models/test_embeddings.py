@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from diffugen_api import layout
 from diffugen_api.plan import Expansion, SpecError
 from diffugen_api.prompt_weights import Piece
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.embedding import Embedding
@@ -25,10 +26,10 @@ from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.families.unet.tokens import PromptTokenizer
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.labeling.words import Vocabulary, mentions, tokens_of
+from diffugen_generator.labeling.words import tokens_of
 from diffugen_generator.models.embeddings import open_embedding
-from diffugen_generator.models.model_folder import resolve
 from diffugen_generator.models.pickled_tensors import read_tensors
+from diffugen_generator.models.resolve import resolve
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of

@@ -11,7 +11,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.models.buckets import BucketFolder
 from diffugen_generator.models.headers import Head
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

@@ -12,7 +12,8 @@ import torch
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
 from diffugen_generator.families.unet.components import load
-from diffugen_generator.models.model_folder import open_file, resolve
+from diffugen_generator.models.resolve import resolve
+from diffugen_generator.models.small_files import open_file
 from tests.generator.hubs import Hub, a_hub
 
 FIELD = "spec.stages[0].txt2img.model"

@@ -14,7 +14,7 @@ from diffugen_api.v1alpha1 import Scheduler
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.samplers import NAMED, OWN, check_sampler
 from diffugen_generator.families.unet.schedulers import open_scheduler
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 STEPS = (1, 2, 3, 4, 25, 50, 51, 1000)
 

@@ -6,8 +6,7 @@ Both write to stderr; stdout has only results.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -23,24 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from diffugen_generator.telemetry.progress import Meter, ProgressLines, duration, speed
-
-
-class Advance(Protocol):
-    """Reports the progress of a task."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show the number of parts done and of all parts."""
-
-    def busy(self, activity: str) -> None:
-        """Show `activity`, such as "loading the model", until the next part is done."""
-
-
-class Display(Protocol):
-    """Shows the progress of a run."""
-
-    def task(self, what: str, unit: str) -> AbstractContextManager[Advance]:
-        """Show a task, counted in `unit`, while the block runs."""
-        ...
+from diffugen_generator.telemetry.reporter import Advance
 
 
 class PlainDisplay:

@@ -24,7 +24,9 @@ from diffugen_generator.failures import Failure
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
-from diffugen_generator.models.model_folder import BUCKET, HUB, check_kind, resolve
+from diffugen_generator.models.checks import check_kind
+from diffugen_generator.models.resolve import resolve
+from diffugen_generator.models.uris import BUCKET, HUB
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 

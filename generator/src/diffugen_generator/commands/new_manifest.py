@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from diffugen_api.faults import Fault
+from diffugen_generator.class_options import class_of
 from diffugen_generator.commands.manifests import InvalidManifest, check
 
 BUILTIN = "builtin://shapes"
@@ -153,13 +153,6 @@ def manifest_text(name: str, classes: Sequence[str], *, model: str = "", file: P
         steps=scene.steps,
         guidance=scene.guidance,
     )
-
-
-def class_of(text: str) -> dict[str, Any]:
-    """Return the class that `NAME` or `NAME=WORD,WORD` means, as a manifest spells it."""
-    name, _, words = text.partition("=")
-    synonyms = [word.strip() for word in words.split(",") if word.strip()]
-    return {"name": name.strip(), **({"synonyms": synonyms} if synonyms else {})}
 
 
 def _flow(value: object) -> str:

@@ -13,19 +13,19 @@ from diffugen_api import layout
 from diffugen_api.contract import ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import in_graph_order
-from diffugen_generator.commands.display import Display
-from diffugen_generator.commands.local_shards import run_shards
-from diffugen_generator.commands.results import RunResult, StageResult
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
+from diffugen_generator.results import RunResult, StageResult
 from diffugen_generator.samples.shards import read_shard
+from diffugen_generator.stages.local_shards import run_shards
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
+from diffugen_generator.telemetry.reporter import Reporter
 
 
-def run(order: WorkOrder, store: Store, display: Display, *, device: str | None, stop: Event) -> RunResult:
+def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event) -> RunResult:
     """Draw, label and publish a dataset; raise `SpecError` or a `Failure`."""
     began = time.monotonic()
     with display.task("planning", "samples") as advance:
@@ -67,7 +67,7 @@ def _draw(
     order: WorkOrder,
     found: StagePlan,
     store: Store,
-    display: Display,
+    display: Reporter,
     progress: _RunProgress,
     *,
     sessions: SessionCache,

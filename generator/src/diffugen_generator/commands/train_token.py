@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from diffugen_api.errors import SpecError
-from diffugen_generator.commands.display import Display
 from diffugen_generator.inversion.settings import MOST_VECTORS, TrainingSettings
+from diffugen_generator.telemetry.reporter import Reporter
 
 
 def settings_of(
@@ -72,7 +72,7 @@ def train_token(
     images: Path,
     settings: TrainingSettings,
     output: Path,
-    display: Display,
+    display: Reporter,
     *,
     masks: Path | None,
     device: str | None,

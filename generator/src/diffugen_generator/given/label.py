@@ -25,20 +25,20 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.words import mentions
-from diffugen_generator.commands.display import Display
-from diffugen_generator.commands.local_shards import run_shards
-from diffugen_generator.commands.new_manifest import class_of
-from diffugen_generator.commands.results import LabelResult, RunResult, StageResult
+from diffugen_generator.class_options import class_of
 from diffugen_generator.given.intake import STAGE, Given, Intake
 from diffugen_generator.planning.plan import plan_given
 from diffugen_generator.publishing.labeled_samples import LabeledSample, with_duplicates_rejected
 from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
+from diffugen_generator.results import LabelResult, RunResult, StageResult
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.stages.local_shards import run_shards
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
+from diffugen_generator.telemetry.reporter import Reporter
 
 NO_MODEL = "none"
 """The model of the one stage where a detector alone labels: a stage names one, and this is never looked for."""
@@ -117,7 +117,7 @@ def label(
     spec: LabeledDatasetSpec,
     source: Store,
     store: Store,
-    display: Display,
+    display: Reporter,
     *,
     device: str | None = None,
     stop: Event,
@@ -171,7 +171,7 @@ def _prompt(names: Sequence[str]) -> str:
     return "a photo of " + " and ".join(f"a {name}" for name in names)
 
 
-def _take(intake: Intake, display: Display) -> list[Given]:
+def _take(intake: Intake, display: Reporter) -> list[Given]:
     with display.task("reading", "files") as advance:
         names = intake.names()
         given = []
@@ -185,7 +185,7 @@ def _look(
     header: ShardHeader,
     given: Sequence[Given],
     store: Store,
-    display: Display,
+    display: Reporter,
     spec: LabeledDatasetSpec,
     *,
     device: str | None,
@@ -211,7 +211,7 @@ def _look(
 
 
 def _publish(
-    order: WorkOrder, given: Sequence[Given], store: Store, display: Display, nameless: int, *, stop: Event
+    order: WorkOrder, given: Sequence[Given], store: Store, display: Reporter, nameless: int, *, stop: Event
 ) -> Published:
     """Publish what is labelled; where nothing passes, captions that name no class may be why, and are told."""
     try:

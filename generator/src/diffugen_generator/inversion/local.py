@@ -19,7 +19,7 @@ from diffugen_generator.inversion.images import SUFFIXES, digests_of, training_i
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.inversion.train import address_of, train
 from diffugen_generator.inversion.training import TrainingState
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 PREVIEW = "preview.png"
 

@@ -1,12 +1,10 @@
-"""Where the words that a prompt names went among its tokens."""
+"""The tokens of the words that a prompt mentions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffugen_api.words import Mention, Vocabulary, mentions
-
-__all__ = ["Mention", "Vocabulary", "mentions", "tokens_of"]
+from diffugen_api.words import Mention
 
 
 def tokens_of(mention: Mention, spans: Sequence[tuple[int, int]]) -> list[int]:

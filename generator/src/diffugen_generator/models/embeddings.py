@@ -20,8 +20,8 @@ from diffugen_api.v1alpha1 import S3
 from diffugen_generator.families.embedding import Embedding, Vectors
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of, token_limit
-from diffugen_generator.models.model_folder import open_file
 from diffugen_generator.models.pickled_tensors import read_tensors
+from diffugen_generator.models.small_files import open_file
 from diffugen_generator.samples.shards import TaughtWord
 
 PLACES: Final = ("clip_l", "clip_g")

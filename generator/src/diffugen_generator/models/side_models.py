@@ -21,9 +21,9 @@ from diffugen_generator.families.folder import PICKLED, settings_from, variant_o
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import SAFE, one_set
 from diffugen_generator.models.headers import check_whole
-from diffugen_generator.models.model_folder import open_file
 from diffugen_generator.models.pickled_classes import yolo_classes
 from diffugen_generator.models.remotes import held, remote_of
+from diffugen_generator.models.small_files import open_file
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
 
 SEGMENTERS: Final = ("eomt", "mask2former", "maskformer", "rf_detr")

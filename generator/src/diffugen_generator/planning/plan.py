@@ -38,8 +38,9 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
+from diffugen_generator.models.checks import check_kind
 from diffugen_generator.models.embeddings import find_embeddings
-from diffugen_generator.models.model_folder import check_kind, resolve
+from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink

@@ -11,6 +11,7 @@ import torch
 from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage
@@ -26,7 +27,6 @@ from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
 from diffugen_generator.stages.label_only_session import label_input

@@ -15,7 +15,7 @@ from diffugen_api.contract import ENV_BATCH_SIZE, ENV_DEVICE, ENV_DTYPE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
 from diffugen_generator.models.embeddings import open_embeddings
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 
 if TYPE_CHECKING:

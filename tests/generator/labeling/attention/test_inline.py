@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
@@ -21,7 +22,6 @@ from diffugen_generator.families.unet.attention_capture import capturing, sizes_
 from diffugen_generator.families.unet.attention_sums import Summed, summing
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.inline import InlineAttention
-from diffugen_generator.labeling.words import Vocabulary
 
 TOKENS, WIDTH, STEPS = 9, 32, 3
 COMMON: dict[str, Any] = {

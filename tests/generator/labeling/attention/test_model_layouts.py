@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 from tests.generator.drawers import ImageDrawer
 from tests.generator.pipelines import SHAPES, write_shape
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Piece
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary
 
 VOCABULARY = Vocabulary({"ball": ["ball"], "star": ["star", "light"]}, ["snow"])
 PROMPTS = ["a red ball on snow", "a star and a ball", "a blue light", "and on"]

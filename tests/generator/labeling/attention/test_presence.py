@@ -10,12 +10,12 @@ import torch
 
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import AttentionLabeling
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.labeling.words import Vocabulary
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need
 from diffugen_generator.stages.run_shard import run_shard

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
+from diffugen_api.words import Vocabulary
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
@@ -17,7 +18,6 @@ from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary
 from generator.training import oracle, scenes
 from tests.generator.drawers import ImageDrawer
 from tests.generator.made import objects_in

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 import torch
 
 from diffugen_api.prompt_weights import plain
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.drawing import Sampling
 from diffugen_generator.families.model import DiffusionModel
 from diffugen_generator.labeling.attention.refinement import spread
 from diffugen_generator.labeling.attention.word_maps import evidence_of, token_columns
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.labeling.words import Vocabulary, mentions
 
 
 class InlineAttention:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from diffugen_api.prompt_weights import plain, unweighted
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.model import DiffusionModel
@@ -22,7 +23,6 @@ from diffugen_generator.labeling.attention.refinement import spread
 from diffugen_generator.labeling.attention.word_maps import evidence_of, mention_columns
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
-from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT = 0.1
 """Share of the training steps at which the image is read: t = 100 of 1000."""

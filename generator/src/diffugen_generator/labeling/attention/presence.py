@@ -14,10 +14,10 @@ from typing import Final
 import torch
 
 from diffugen_api.prompt_weights import Prompt, plain
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.model import DiffusionModel
-from diffugen_generator.labeling.words import Vocabulary, mentions
 
 NOISE_AT: Final = (0.2, 0.4)
 """Shares of the training steps. On the built-in model everything from 0.1 to 0.5 parts present from absent; higher up

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
+from diffugen_api.words import Mention, Vocabulary
 from diffugen_generator.families.prompts import TokenizedPrompt
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
-from diffugen_generator.labeling.words import Mention, Vocabulary, tokens_of
+from diffugen_generator.labeling.words import tokens_of
 
 
 def mention_columns(read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Mention]]) -> torch.Tensor:

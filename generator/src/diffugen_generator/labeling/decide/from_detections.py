@@ -14,8 +14,8 @@ from pycocotools import mask as coco_mask
 
 from diffugen_api.recipes import classes_by_native
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
+from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.labeling.evidence.detections import Detection, Detections
-from diffugen_generator.labeling.words import Vocabulary, mentions
 from diffugen_generator.samples.labels import Instance, Rle
 
 

@@ -1,8 +1,8 @@
 """Models by name: what a `model:` field means, found, checked and digested without loading anything.
 
-A model is a folder in diffusers' layout, here, in a bucket or on the hub. Its digest covers what the pipeline reads,
-and nothing else, so a README or a second copy of the weights changes no picture's address, and it is the same wherever
-the folder lies. Plans need no weights of models from elsewhere; whoever draws has them in the cache.
+A model is a folder in diffusers' layout: local, in a bucket or on the hub. Its digest covers the files that the
+pipeline reads and no others, so a README or a second copy of the weights changes no image's address, and the digest
+is the same in every place. A plan needs no weights of remote models; a stage finds them in the cache.
 """
 
 from __future__ import annotations
@@ -11,20 +11,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from diffugen_api.plan import SpecError
-from diffugen_api.v1alpha1 import S3, Drawing
-from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder, settings_of
+from diffugen_api.v1alpha1 import S3
+from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder
 from diffugen_generator.families.registry import family_of
-from diffugen_generator.models import cache
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import Choice, choose
 from diffugen_generator.models.headers import check_whole
 from diffugen_generator.models.remotes import Remote, held, remote_of
-from diffugen_generator.models.uris import BUCKET, BUILTIN, BUILTIN_FOLDER, HUB, path_of
-
-__all__ = [
-    "BUCKET", "BUILTIN", "HUB", "ModelFolder", "builtin_names", "check_kind", "made_for_inpainting",
-    "open_file", "resolve", "settings_of",
-]  # fmt: skip
+from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
 
 _FIELD = "spec.stages[].txt2img.model"
 
@@ -51,12 +45,12 @@ def resolve(
         s3: the store whose endpoint, region and credentials `s3://` means.
         pin: the digest that the model must have; with it, pickled weights are allowed.
         pickled: allow pickled weights without it: the caller compares the digest.
-        weights: fetch the weights of a model from elsewhere; without, only what is needed to check and digest it.
+        weights: fetch the weights of a remote model; if False, only what is needed to check and digest it.
 
     Raises:
-        SpecError: reason `UnknownModel` where there is no such folder, `UnsupportedModel` where it is no Stable
-            Diffusion pipeline with safetensors weights, `ModelMismatch` where it has another digest than `pin`.
-        Failure: where it is kept does not answer, or refuses.
+        SpecError: reason `UnknownModel` if there is no such folder, `UnsupportedModel` if it is not a pipeline of a
+            known family with safetensors weights, `ModelMismatch` if its digest is not `pin`.
+        Failure: the hub or the bucket does not answer, or refuses.
     """
     if uri.startswith((HUB, BUCKET)):
         found, safe = _resolve_remote(remote_of(uri, field, s3), field, weights=weights)
@@ -77,51 +71,6 @@ def resolve(
             f"save it anew with safe_serialization=True, or set {pin_field} to {found.digest} if you trust it.",
         )
     return found
-
-
-def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) -> tuple[str, Path, str]:
-    """Find one small file: `hf://ORG/NAME@REVISION/FILE`, `s3://BUCKET/FILE`, or an absolute path.
-
-    Returns its URI (a repository's with its commit), where it is here, and its SHA-256 in hex. `default` is the file
-    of a repository where none is named. Raises as `resolve` does.
-    """
-    if not uri.startswith((HUB, BUCKET)):
-        path = Path(uri)
-        if not path.is_absolute() or not path.is_file():
-            raise SpecError(
-                "UnknownEmbedding",
-                f"{field}: there is no file {uri!r}; give an absolute path, s3://BUCKET/FILE or hf://ORG/NAME/FILE.",
-            )
-        return uri, path, hashed(path).sha256
-    if uri.startswith(HUB):
-        from diffugen_generator.models.hub import Repository  # noqa: PLC0415 - few models are from there
-
-        repository = Repository(uri, field)
-        name, remote = repository.path or default, repository
-        if name != repository.path:
-            repository.path = name
-    else:
-        from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
-
-        bucket = BucketFolder(uri, field, s3, single=True)
-        name, remote = bucket.path, bucket  # type: ignore[assignment]  # a Remote, too
-    folder, files = cache.entry([remote.identity, name], lambda part: remote.fetch([name], part))
-    return remote.uri, folder / name, files[name].sha256
-
-
-def check_kind(model: ModelFolder, task: Drawing, field: str) -> None:
-    """Raise `SpecError` if a model made for inpainting is the model of a stage that does not inpaint."""
-    if not task.inpaints and made_for_inpainting(model):
-        raise SpecError(
-            "UnsupportedModel",
-            f"{field}: {model.uri!r} is made for inpainting and cannot do {task.kind}; name one that is not, or use it "
-            "in an inpaint stage.",
-        )
-
-
-def made_for_inpainting(model: ModelFolder) -> bool:
-    """Return whether the model's network gets a mask and the surroundings."""
-    return family_of(model.pipeline).takes_a_mask(model.path)
 
 
 def _resolve_folder(uri: str, field: str) -> tuple[ModelFolder, bool]:

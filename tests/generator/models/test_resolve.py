@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.models.model_folder import builtin_names, resolve
+from diffugen_generator.models.resolve import builtin_names, resolve
 from tests.generator.pipelines import write_shape
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 
 from diffugen_api.contract import ShardCounts
-from diffugen_generator.commands.display import Advance
 from diffugen_generator.samples.shards import ShardHeader, ShardRow
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.protocol import Store
+from diffugen_generator.telemetry.reporter import Advance
 
 
 def run_shards(

@@ -1,0 +1,23 @@
+"""Checks of a model against the stage that draws with it."""
+
+from __future__ import annotations
+
+from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import Drawing
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.registry import family_of
+
+
+def check_kind(model: ModelFolder, task: Drawing, field: str) -> None:
+    """Raise `SpecError` if a model made for inpainting is the model of a stage that does not inpaint."""
+    if not task.inpaints and made_for_inpainting(model):
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} is made for inpainting and cannot do {task.kind}; name one that is not, or use it "
+            "in an inpaint stage.",
+        )
+
+
+def made_for_inpainting(model: ModelFolder) -> bool:
+    """Return whether the model's network gets a mask and the surroundings."""
+    return family_of(model.pipeline).takes_a_mask(model.path)
