@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +72,23 @@ def test_an_overlong_message_is_shortened_never_broken(message: str) -> None:
     assert read.reason == "Crashed"
 
 
-@pytest.mark.parametrize("text", [None, "", "Killed", "[1]", '{"message": "no reason"}', '{"reason": "cut'])
+A_STAGE = {"name": "base", "total": 8, "reused": 0, "draw": 8, "relabel": 0, "shards": 1, "gpu": True}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, "", "Killed", "[1]", '{"message": "no reason"}', '{"reason": "cut'),
+        pytest.param("[" * 4000, id="deeper than a parser goes"),
+        pytest.param('{"reason": "A", "message": "half of a pair: \\ud800"}', id="a lone surrogate"),
+        pytest.param('{"reason": "A", "accounts": {"\\udfff": 1}}', id="a lone surrogate in a key that is ignored"),
+        pytest.param('{"reason": "A", "counts": {"total": ' + "9" * 5000 + "}}", id="a number without bounds"),
+        *(
+            pytest.param(json.dumps({"reason": "Planned", "plan": [A_STAGE | wrong]}), id=str(wrong))
+            for wrong in ({"reused": 9}, {"total": -1}, {"total": 10**13}, {"shards": 10_001}, {"shards": -1})
+        ),
+    ],
+)
 def test_somebody_elses_words_are_no_outcome(text: str | None) -> None:
     assert Outcome.loads(text) is None
 

@@ -1,5 +1,6 @@
 """The worker: order in, exit code and last word out, whatever happens in between."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -156,6 +157,44 @@ def test_a_crash_leaves_its_traceback_in_the_log(
 
     assert "Traceback" in capfd.readouterr().err
     assert "Traceback" not in pod.termination_log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"DIFFUGEN_ORDER_SHA256": "0" * 64}, "is not the one that the pod's Job names"),
+        ({"DIFFUGEN_POD_NAMESPACE": "audio"}, "but DIFFUGEN_POD_NAMESPACE is audio"),
+        ({"DIFFUGEN_DATASET": "mine"}, "but DIFFUGEN_DATASET is mine"),
+    ],
+)
+def test_an_order_that_the_pods_job_does_not_name_is_refused_and_deletes_nothing(
+    environ: dict[str, str], words: str, pod: Pod
+) -> None:
+    pod.run(Step.PLAN)
+    before = sorted(pod.store.list(""))
+
+    code, outcome = pod.run(Step.DELETE, environ=environ)
+
+    assert (code, outcome.reason) == (64, "OrderDiffers")
+    assert words in outcome.message
+    assert "Delete that, then request a retry" in outcome.message
+    assert sorted(pod.store.list("")) == before
+
+
+def test_the_order_that_the_pods_job_names_is_done(pod: Pod, order: WorkOrder) -> None:
+    digest = hashlib.sha256(pod.order_file.read_bytes()).hexdigest()
+    named = {"DIFFUGEN_POD_NAMESPACE": order.namespace, "DIFFUGEN_DATASET": order.name}
+
+    code, outcome = pod.run(Step.PLAN, environ={"DIFFUGEN_ORDER_SHA256": digest, **named})
+
+    assert code == 0
+    assert outcome.plan
+    assert outcome.plan[0].shards == 2, "as run.samplesPerShard of the order says"
+    code, outcome = pod.run(Step.PLAN, environ={"DIFFUGEN_SAMPLES_PER_SHARD": "4"})
+    assert outcome.plan
+    assert outcome.plan[0].shards == 4
+    code, outcome = pod.run(Step.PLAN, environ={"DIFFUGEN_SAMPLES_PER_SHARD": "many"})
+    assert (code, outcome.reason) == (64, "InvalidOrder")
 
 
 def test_a_bad_spec_names_field_and_reason(tmp_path: Path) -> None:

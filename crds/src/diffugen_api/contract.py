@@ -11,7 +11,7 @@ import json
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "diffugen.dev"
@@ -41,6 +41,14 @@ ORDER_MOUNT = "/etc/diffugen"
 
 ENV_ORDER = "DIFFUGEN_ORDER"
 """Path of the work order inside the pod."""
+ENV_ORDER_SHA256 = "DIFFUGEN_ORDER_SHA256"
+"""SHA-256 of the work order's file, in hexadecimal: a worker refuses any other order."""
+ENV_POD_NAMESPACE = "DIFFUGEN_POD_NAMESPACE"
+"""The pod's own namespace, from the downward API: a worker refuses an order for another one."""
+ENV_DATASET = "DIFFUGEN_DATASET"
+"""The dataset of the pod's Job: a worker refuses an order for another one."""
+ENV_SAMPLES_PER_SHARD = "DIFFUGEN_SAMPLES_PER_SHARD"
+"""`run.samplesPerShard`, where it is not the default. It may be edited during a run, and the work order may not."""
 ENV_MODEL_CACHE = "DIFFUGEN_MODEL_CACHE"
 """Folder in which fetched models are kept."""
 CA_MOUNT = "/etc/diffugen-ca"
@@ -116,21 +124,34 @@ class Message(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
+MOST_SAMPLES = 10**12
+"""More than any number in a message may be; it is far below what the API server can hold (64 bits)."""
+
+Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
+
+
 class StagePlan(Message):
     """What the plan step found for one stage."""
 
     name: str
-    total: int = Field(ge=0, description="Samples that the spec asks for.")
-    reused: int = Field(ge=0, description="Of these, how many are complete already, or skipped.")
-    skipped: int = Field(
+    total: Count = Field(description="Samples that the spec asks for.")
+    reused: Count = Field(description="Of these, how many are complete already, or skipped.")
+    skipped: Count = Field(
         default=0,
-        ge=0,
         description="Of the reused ones, how many cannot be drawn: their source is rejected or has no label.",
     )
-    draw: int = Field(ge=0, description="Images to draw.")
-    relabel: int = Field(ge=0, description="Images that exist but need new labels.")
-    shards: int = Field(ge=0, description="Indexes of the stage's Job; 0 means that there is nothing to do.")
+    draw: Count = Field(description="Images to draw.")
+    relabel: Count = Field(description="Images that exist but need new labels.")
+    shards: int = Field(
+        ge=0, le=MAX_SHARDS, description="Indexes of the stage's Job; 0 means that there is nothing to do."
+    )
     gpu: bool = Field(description="Whether any shard runs a model; deciding labels again does not.")
+
+    @model_validator(mode="after")
+    def _reuses_no_more_than_there_is(self) -> Self:
+        if self.reused > self.total:
+            raise ValueError("reused is more than total")
+        return self
 
 
 class ShardCounts(Message):
@@ -163,10 +184,10 @@ REASON_INCOMPLETE = "Incomplete"
 class FormerRevision(Message):
     """A revision that was published earlier and is still in the store."""
 
-    folder: str
+    folder: Annotated[str, StringConstraints(max_length=63)]
     """Its folder's name, beside the current one's: the revision, and maybe a hash of what it was drawn with."""
     published_at: str
-    samples: int
+    samples: Count
 
     @property
     def revision(self) -> str:
@@ -179,13 +200,13 @@ class Published(Message):
 
     uri: str
     revision: str
-    samples: int
+    samples: Count
     """Accepted samples: those that are in the dataset."""
-    rejected: int
-    instances: int
+    rejected: Count
+    instances: Count
     manifest_sha256: Annotated[str, Field(alias="manifestSHA256")]
-    accepted_by_stage: dict[str, int] = Field(default_factory=dict)
-    rejected_by_stage: dict[str, int] = Field(default_factory=dict)
+    accepted_by_stage: dict[str, Count] = Field(default_factory=dict)
+    rejected_by_stage: dict[str, Count] = Field(default_factory=dict)
     published_at: str = ""
     """When the pointer was moved to it."""
     history: list[FormerRevision] = Field(default_factory=list)
@@ -225,14 +246,11 @@ class Outcome(Message):
 
     @classmethod
     def loads(cls, text: str | None) -> Self | None:
-        """Parse a termination message; None where it is absent, cut or somebody else's."""
+        """Parse a termination message; None where it is absent, cut, somebody else's, or no valid text."""
         try:
             data: Any = json.loads(text or "")
-        except ValueError:
-            return None
-        if not isinstance(data, dict):
-            return None
-        try:
-            return cls.model_validate(data)
-        except ValueError:
+            # JSON can escape half of a surrogate pair, which no UTF-8 can hold.
+            json.dumps(data, ensure_ascii=False).encode()
+            return cls.model_validate(data) if isinstance(data, dict) else None
+        except (ValueError, RecursionError):  # "[" * 4000 is deeper than the parser goes.
             return None

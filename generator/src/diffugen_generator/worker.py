@@ -9,6 +9,7 @@ tells the Job to try again for the rest.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,8 +25,12 @@ from pydantic import ValidationError
 from diffugen_api import layout
 from diffugen_api.contract import (
     DEFAULT_TERMINATION_LOG,
+    ENV_DATASET,
     ENV_ORDER,
+    ENV_ORDER_SHA256,
     ENV_POD_IP,
+    ENV_POD_NAMESPACE,
+    ENV_SAMPLES_PER_SHARD,
     ENV_SHARD,
     ENV_TERMINATION_LOG,
     Outcome,
@@ -35,6 +40,7 @@ from diffugen_api.contract import (
 from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
+from diffugen_api.v1alpha1 import Run
 from diffugen_generator.exit_codes import CRASHED, outcome_of
 from diffugen_generator.failures import BadShard, Missing
 from diffugen_generator.samples.shards import read_shard
@@ -164,6 +170,8 @@ def _delete(task: Task) -> Outcome:
     return delete(task.order, task.store, on_progress=on_progress, stop=task.stop.is_set)
 
 
+_PLANTED = "somebody else may have written its ConfigMap. Delete that, then request a retry."
+
 _STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
     Step.PLAN: _plan,
     Step.STAGE: _stage,
@@ -180,14 +188,34 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
         text = path.read_bytes()
     except OSError as error:
         raise SpecError("NoOrder", f"the work order {path} cannot be read: {error.strerror}.") from error
+    if (wanted := environ.get(ENV_ORDER_SHA256)) and hashlib.sha256(text).hexdigest() != wanted:
+        raise SpecError("OrderDiffers", f"the work order {path} is not the one that the pod's Job names: {_PLANTED}")
     try:
         data = json.loads(text)
-        return WorkOrder.model_validate(data)
+        order = WorkOrder.model_validate(data)
     except ValidationError as error:
         fault = first_of(faults_of(error, WorkOrder, data))
         raise SpecError("InvalidOrder", f"the work order {path} is not valid: {fault}") from error
     except ValueError as error:
         raise SpecError("InvalidOrder", f"the work order {path} is not JSON: {error}.") from error
+    return _of_this_pod(order, path, environ)
+
+
+def _of_this_pod(order: WorkOrder, path: Path, environ: Mapping[str, str]) -> WorkOrder:
+    """Return the order with what the pod's environment adds. Raises SpecError if it is for another dataset."""
+    for name, found in ((ENV_POD_NAMESPACE, order.namespace), (ENV_DATASET, order.name)):
+        if (wanted := environ.get(name)) and found != wanted:
+            whose = f"{order.namespace}/{order.name}"
+            raise SpecError("OrderDiffers", f"the work order {path} is for {whose}, but {name} is {wanted}: {_PLANTED}")
+    if not (text := environ.get(ENV_SAMPLES_PER_SHARD)):
+        return order
+    try:
+        run = Run.model_validate_json(f'{{"samplesPerShard": {text}}}')
+    except ValidationError as error:
+        raise SpecError("InvalidOrder", f"{ENV_SAMPLES_PER_SHARD} is {text!r}: set it to a whole number.") from error
+    update = {"samples_per_shard": run.samples_per_shard}
+    spec = order.spec.model_copy(update={"run": order.spec.run.model_copy(update=update)})
+    return order.model_copy(update={"spec": spec})
 
 
 def _open(order: WorkOrder, folder: Path | None) -> Store:

@@ -1,5 +1,6 @@
 """Former revisions: so many stay, what is shared stays, and whoever dies on the way leaves readers whole datasets."""
 
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from diffugen_api.contract import Published
 from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError
 from diffugen_generator.failures import Incomplete, Interrupted, StoreRefused
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing import publish as module
@@ -205,3 +207,31 @@ def test_a_publisher_whose_folder_was_pruned_meanwhile_publishes_nothing(
         publish(order, store)
 
     assert dataset_of(store)["revision"] == former.revision
+
+
+@pytest.mark.parametrize("text", ["[" * 4000, "null", "[]", "{}", '{"dataset": 7, "publishedAt": 8}', "<html>"])
+def test_what_is_no_pointer_is_reported_and_neither_overwritten_nor_a_reason_to_delete(
+    text: str, model: str, tmp_path: Path
+) -> None:
+    store, (order,) = after(model, tmp_path / "store", [1])
+    store.write("current.json", text.encode(), "application/json")
+    kept = set(store.list("revisions/"))
+
+    with pytest.raises(SpecError, match="current.json is no pointer: restore or delete it"):
+        publish(order, store)
+
+    assert store.read("current.json") == text.encode()
+    assert kept <= set(store.list("revisions/"))
+
+
+def test_rows_of_a_history_that_cannot_be_read_are_left_out(model: str, tmp_path: Path) -> None:
+    store, orders = after(model, tmp_path / "store", [1, 2])
+    pointer = current_of(store)
+    wrong: list[Any] = [
+        7,
+        {"dataset": "revisions/x/dataset.json", "publishedAt": "x" * 40, "samples": 1},
+        {"samples": 1},
+    ]
+    store.write("current.json", json.dumps({**pointer, "history": wrong}).encode(), "application/json")
+
+    assert [row.revision for row in published(store, the_order(model, 3), 9).history] == [orders[-1].revision]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from diffugen_api.contract import Step
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import revision_of
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, ShardStatus, StageStatus
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, ShardStatus, StageStatus
 from diffugen_operator.manifests import jobs, names
 from diffugen_operator.manifests.jobs import RunPlan
 from diffugen_operator.manifests.names import RunKey
@@ -267,9 +268,26 @@ def test_the_order_says_what_and_where_and_nothing_of_how() -> None:
     assert order["immutable"] is True
     said = WorkOrder.model_validate_json(order["data"]["order.json"])
     assert (said.namespace, said.name, said.revision) == ("vision", "shapes", "3f9a1c07de")
-    assert said.spec.run.samples_per_shard == 7
-    assert (said.spec.run.parallelism, said.spec.run.pod_template, said.spec.suspend) == (1, {}, False)
+    assert (said.spec.run, said.spec.suspend) == (Run(), False)
     assert revision_of(said.spec) == revision_of(run.spec)
+
+
+def test_a_job_names_the_content_of_its_order_and_whose_it_is_whatever_is_edited_during_a_run() -> None:
+    s3 = {"endpoint": "http://minio:9000", "bucket": "pictures"}
+    former, later = (
+        a_run(run={"samplesPerShard": size}, output={"s3": {**s3, "secretRef": {"name": secret}}})
+        for size, secret in ((7, "store"), (200, "other"))
+    )
+    text = jobs.work_order(former)["data"]["order.json"]
+    env = {each["name"]: each for each in generator_of(jobs.plan_job(former))["env"]}
+
+    assert env["DIFFUGEN_ORDER_SHA256"]["value"] == hashlib.sha256(text.encode()).hexdigest()
+    assert env["DIFFUGEN_DATASET"]["value"] == "shapes"
+    assert env["DIFFUGEN_POD_NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
+    assert env["DIFFUGEN_SAMPLES_PER_SHARD"]["value"] == "7"
+    edited = generator_of(jobs.stage_job(later, a_stage(), 1))["env"]
+    assert env["DIFFUGEN_ORDER_SHA256"] in edited
+    assert "DIFFUGEN_SAMPLES_PER_SHARD" not in {each["name"] for each in edited}
 
 
 def test_pods_mount_the_runs_own_order() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from diffugen_api.contract import Outcome
 from diffugen_api.v1alpha1 import S3
-from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
+from diffugen_operator.observed.base import read_time
+from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec, read_status
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
+from diffugen_operator.observed.progress import parse_indexes
 from tests.operator.lives import a_raw_dataset
 
 
@@ -171,3 +175,69 @@ def test_an_overlong_retry_annotation_is_compared_by_what_the_status_holds() -> 
     raw["metadata"]["annotations"] = {"diffugen.dev/retry-requested-at": "t" * 300}
 
     assert Dataset.read(raw, read_spec(raw)).retry_at == "t" * 64
+
+
+PUBLISHED = {
+    "uri": "s3://pictures/vision/shapes/revisions/r1",
+    "revision": "r1",
+    "samples": 8,
+    "rejected": 0,
+    "instances": 9,
+    "manifestSHA256": "ab" * 32,
+    "publishedAt": "2026-11-22T12:00:00Z",
+    "history": [{"folder": "r0", "publishedAt": "2026-11-21T12:00:00Z", "samples": 7}],
+}
+
+
+def an_outcome(**changes: Any) -> Outcome | None:
+    message = json.dumps({"reason": "Published", "published": PUBLISHED} | changes)
+    ended = a_pod(containerStatuses=[a_container(terminated={"exitCode": 0, "message": message})]).ended
+    assert ended is not None
+    assert bool(ended.message) is (ended.outcome is None), "what is no outcome is kept as message"
+    return ended.outcome
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"uri": "s3://" + "x" * 1100},
+        {"revision": "r" * 64},
+        {"samples": -1},
+        {"instances": 10**13},
+        {"manifestSHA256": "AB" * 32},
+        {"manifestSHA256": "ab" * 33},
+        {"publishedAt": "yesterday"},
+        {"publishedAt": "2026-11-22T12:00:00Z" + " " * 20},
+        {"acceptedByStage": {"base": -1}},
+        {"history": [{"folder": "r0", "publishedAt": "now", "samples": 7}]},
+        {"history": [{"folder": "r" * 64, "publishedAt": "2026-11-21T12:00:00Z", "samples": 7}]},
+    ],
+    ids=str,
+)
+def test_a_publication_that_the_status_cannot_hold_is_no_outcome(wrong: dict[str, Any]) -> None:
+    assert an_outcome() is not None
+    assert an_outcome(published=PUBLISHED | wrong) is None
+
+
+@pytest.mark.parametrize("reason", ["", "two words", "R" * 64, "1st", "Ünicode"])
+def test_a_reason_that_no_condition_can_have_is_no_outcome(reason: str) -> None:
+    assert an_outcome(reason=reason) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "yesterday", "2026-11-22", "2026-11-22T12:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"],
+)
+def test_what_is_no_time_with_a_zone_is_none(text: str | None) -> None:
+    assert read_time(text) is None
+    assert read_time("2026-11-22T13:00:00.5+01:00") == datetime(2026, 11, 22, 12, 0, 0, 500_000, tzinfo=UTC)
+
+
+def test_indexes_that_no_job_has_are_ignored() -> None:
+    assert parse_indexes("0,3-5,x,-1,7-,²,5-999999999") == [range(1), range(3, 6), range(5, 10_000)]
+
+
+def test_fields_of_a_status_that_cannot_be_read_count_as_absent() -> None:
+    status = read_status({"attempt": 3, "planned": "perhaps", "conditions": [{"type": "Ready"}], "revision": "r1"})
+
+    assert (status.attempt, status.revision, status.planned, status.conditions) == (3, "r1", False, [])

@@ -322,3 +322,40 @@ async def test_a_namespace_that_goes_is_known_by_what_the_api_server_says() -> N
 
     assert ("labeleddatasets", "shapes") not in world.cluster.objects
     assert world.cache.dataset(KEY) is None
+
+
+HOSTILE = {
+    "a message deeper than a parser goes": lambda life: life.pod_ends("plan", 0, "[" * 4000),
+    "half of a surrogate pair": lambda life: life.pod_ends("plan", 1, '{"reason": "A", "message": "\\ud800"}'),
+    "indexes without end": lambda life: life.job_status("plan", completedIndexes="0-99999999999999999999,x"),
+    "no time": lambda life: life.job_status("plan", completionTime="yesterday"),
+    "a status that cannot be read": lambda life: life.raw["status"].update(
+        conditions="none", cleanUpStartTime="yesterday", lastProgressTime="0001-01-01T00:00:00+14:00", attempt="3"
+    ),
+    "stages of somebody else": lambda life: life.raw["status"].update(
+        planned=True, stages=[{"name": "x", "kind": "y", "samples": {"total": 1, "reused": 9}, "shards": {"total": -3}}]
+    ),
+    "a pod template without bottom": lambda life: life.edit(run={"podTemplate": deep(2000)}),
+}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    template: dict[str, Any] = {}
+    for _ in range(levels):
+        template = {"a": template}
+    return template
+
+
+@pytest.mark.parametrize("content", HOSTILE)
+def test_no_content_of_any_object_blocks_a_deletion(content: str) -> None:
+    life = a_guarded_life().until_planning()
+    settings = life.settings
+    HOSTILE[content](life)
+
+    life.delete().turn()
+    for _ in range(4):
+        life.stopped().turn()
+    life.later(settings.clean_up_timeout).turn()
+    life.stopped().turn()
+
+    assert life.raw["metadata"]["finalizers"] == []

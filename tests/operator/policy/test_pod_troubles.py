@@ -55,6 +55,21 @@ def stalls() -> list[object]:
             id="an image that is no generator",
         ),
         pytest.param(
+            lambda: a_life().until_planning().pod_ends("plan", 0, "[" * 4000).job_completes("plan"),
+            ("planning", "NoOutcome", "left no result"),
+            id="a message deeper than a parser goes",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().plan_ends(a_plan("another")),
+            ("planning", "NoOutcome", "left no result"),
+            id="a plan of other stages",
+        ),
+        pytest.param(
+            lambda: a_life().until_planning().plan_ends(a_plan("base", shards=0)),
+            ("planning", "NoOutcome", "left no result"),
+            id="a plan without shards for what is missing",
+        ),
+        pytest.param(
             lambda: (
                 a_life()
                 .until_drawing()

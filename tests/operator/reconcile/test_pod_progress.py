@@ -36,7 +36,8 @@ diffugen_images_drawn_total 3.0
         ("<html>not ours</html>", None),
         ("diffugen_shard_samples 8\ndiffugen_shard_samples_done NaN", None),
         ("diffugen_shard_samples +Inf\ndiffugen_shard_samples_done 1", None),
-        ("diffugen_shard_samples 8\ndiffugen_shard_samples_done -3", Shard(total=8, done=0)),
+        ("diffugen_shard_samples 8\ndiffugen_shard_samples_done -3", None),
+        ("diffugen_shard_samples 1e300\ndiffugen_shard_samples_done 1", None),
     ],
 )
 def test_reading_a_page(text: str, shard: Shard | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from diffugen_api.contract import Outcome
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Cache, Resource
 from diffugen_operator.kube.work_queue import Key
@@ -15,7 +16,7 @@ from diffugen_operator.observed.progress import Shard
 from diffugen_operator.reconcile.pod_progress import Scraper
 from diffugen_operator.reconcile.reconciler import ChildStoppingError
 from diffugen_operator.settings import Settings
-from tests.operator.lives import a_raw_dataset
+from tests.operator.lives import a_plan, a_raw_dataset
 from tests.operator.worlds import SETTINGS, World
 
 
@@ -79,6 +80,60 @@ async def test_what_was_created_before_a_crash_is_taken_as_it_is() -> None:
         "patch status",
     ]
     assert len([1 for kind, _ in world.cluster.objects if kind == "jobs"]) == 1
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"data": {"order.json": '{"namespace": "vision", "name": "another"}'}},
+        {"immutable": False},
+        {"binaryData": {"more": "AA=="}},
+    ],
+    ids=str,
+)
+async def test_a_planted_order_is_a_name_conflict_and_no_job_reads_it(planted: dict[str, Any]) -> None:
+    world = World()
+    await world.turn(2)
+    order = next(obj for (kind, _), obj in world.cluster.objects.items() if kind == "configmaps")
+    job = world.job("plan")
+    world.cache.drop(Resource.JOBS, job)
+    del world.cluster.objects["jobs", job["metadata"]["name"]]
+    order.update(planted)  # with the labels, the owner and the name that ours has
+
+    await world.turn()
+
+    conditions = {c["type"]: c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert conditions["Stalled"] == "NameConflict"
+    assert not [name for kind, name in world.cluster.objects if kind == "jobs"]
+
+
+async def test_a_planted_job_that_reads_another_order_is_a_name_conflict() -> None:
+    world = World()
+    await world.turn(2)
+    job = world.job("plan")
+    world.cache.drop(Resource.JOBS, job)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["env"] = [each for each in container["env"] if each["name"] != "DIFFUGEN_ORDER_SHA256"]
+
+    await world.turn()
+
+    conditions = {c["type"]: c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert conditions["Stalled"] == "NameConflict"
+
+
+async def test_the_pods_of_a_namesake_of_a_job_say_nothing_about_it() -> None:
+    world = World()
+    await world.turn(2)
+    message = Outcome(reason="Planned", plan=[a_plan("base")]).dumps()
+    world.pod_is("plan", "Succeeded", {"terminated": {"exitCode": 0, "message": message}})
+    pod = next(obj for (kind, _), obj in world.cluster.objects.items() if kind == "pods")
+    pod["metadata"]["ownerReferences"][0]["uid"] = "of another Job of this name"
+    world.see(Resource.PODS, world.cluster.put("pods", pod))
+    world.job_is("plan", "Complete")
+
+    await world.turn()
+
+    assert not world.dataset["status"].get("planned")
 
 
 async def test_a_job_of_the_wanted_name_that_is_not_ours_stalls() -> None:

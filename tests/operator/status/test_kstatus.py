@@ -6,7 +6,7 @@ import pytest
 
 from diffugen_api.contract import Outcome
 from tests.operator.kstatus import kstatus
-from tests.operator.lives import Life, a_life
+from tests.operator.lives import Life, a_life, a_plan
 
 PHASES = {
     "just created, not seen by anybody": (a_life, "InProgress"),
@@ -109,10 +109,10 @@ def test_a_transition_time_changes_with_the_conditions_status_alone() -> None:
     life = a_life().until_planning()
     since = {c.type: c.last_transition_time for c in life.status.conditions}
 
-    life.later(60).plan_ends().settle()
+    life.later(60).plan_ends(a_plan("base")).settle()
     assert {c.type: c.last_transition_time for c in life.status.conditions} == since
 
-    life.publish_ends().settle()
+    life.job_completes("base").settle().publish_ends().settle()
     (ready,) = life.status.conditions
     assert ready.last_transition_time != since["Ready"]
 

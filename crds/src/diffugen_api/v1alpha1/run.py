@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from diffugen_api.v1alpha1.base import Model
 
@@ -35,6 +35,21 @@ class ModelCache(Model):
         pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
         description="A PersistentVolumeClaim of the namespace; ReadWriteMany where pods run on several nodes.",
     )
+
+
+MOST_LEVELS = 64
+"""How deep a pod template may be nested: several times as deep as any real one."""
+
+
+def _not_too_deep(template: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is nested so deep that it cannot be merged, hashed or sent."""
+    level: list[Any] = [template]
+    for _ in range(MOST_LEVELS):
+        inner = [each for value in level for each in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in inner if isinstance(value, dict | list)]
+    if level:
+        raise ValueError(f"must be nested at most {MOST_LEVELS} levels deep: simplify it")
+    return template
 
 
 class Run(Model):
@@ -69,7 +84,7 @@ class Run(Model):
         max_length=512,
         description="Generator image; the operator's own default where absent.",
     )
-    pod_template: dict[str, Any] = Field(
+    pod_template: Annotated[dict[str, Any], AfterValidator(_not_too_deep)] = Field(
         default_factory=dict,
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         description="A PodTemplateSpec, merged over the generated one, such as nodeSelector, tolerations or env.",

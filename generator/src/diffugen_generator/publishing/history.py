@@ -9,16 +9,22 @@ deleted here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.contract import FormerRevision
+from diffugen_api.plan import SpecError
+from diffugen_generator.failures import Missing
 from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.protocol import Store
 
 _REMEMBERED = ("revision", "uri", "dataset", "publishedAt", "samples")
 """Fields of a pointer that the next one keeps in its history."""
+
+_TIME_LENGTH = 32
+"""The longest `publishedAt` that the resource's status can hold."""
 
 RevisionRow = dict[str, Any]
 """What the pointer says of one revision: the fields of `_REMEMBERED`."""
@@ -33,8 +39,26 @@ def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: 
         limit: how many are kept.
     """
     before = [{key: former[key] for key in _REMEMBERED if key in former}] if former else []
-    rows = [*before, *former.get("history", [])]
+    history = former.get("history")
+    rows = [row for row in [*before, *(history if isinstance(history, list) else ())] if _is_readable(row)]
     return [row for row in rows if row["dataset"] != pointer["dataset"]][:limit]
+
+
+def pointer_before(store: Store) -> dict[str, Any]:
+    """Return the present pointer; empty where there is none. Raises SpecError where something else lies there.
+
+    It is not overwritten: without its history, the revisions that it names would be deleted.
+    """
+    try:
+        pointer: dict[str, Any] = json.loads(store.read(layout.CURRENT))
+    except Missing:
+        return {}
+    except (ValueError, RecursionError):
+        pointer = {}
+    if not _is_readable(pointer):
+        message = f"{store.uri}/{layout.CURRENT} is no pointer: restore or delete it, then request a retry."
+        raise SpecError("InvalidPointer", message)
+    return pointer
 
 
 def kept_folders(pointer: Mapping[str, Any]) -> list[str]:
@@ -65,6 +89,15 @@ def prune(store: Store, kept: list[str], *, stop: Callable[[], bool] = lambda: F
             if name not in revisions and layout.is_ours(f"{top}{name}/plan.json"):
                 count += clear(store, store.list(f"{top}{name}/"), stop=stop)
     return count
+
+
+def _is_readable(row: Any) -> bool:
+    """Whether a row of a pointer, which anybody who may write to the bucket could have edited, is one of ours."""
+    try:
+        former = FormerRevision(folder=_folder_of(row), published_at=row["publishedAt"], samples=row.get("samples", 0))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+    return len(former.published_at) <= _TIME_LENGTH
 
 
 def _folder_of(row: Mapping[str, Any]) -> str:

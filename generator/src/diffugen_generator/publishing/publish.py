@@ -34,7 +34,7 @@ from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.contact_sheet import ContactSheet
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.format_registry import format_named
-from diffugen_generator.publishing.history import former_revisions, history_after, kept_folders, prune
+from diffugen_generator.publishing.history import former_revisions, history_after, kept_folders, pointer_before, prune
 from diffugen_generator.publishing.labeled_samples import LabeledSample, labeled_samples, recipes_of
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
@@ -200,7 +200,7 @@ def _point(
         "dataset": layout.dataset_card(folder),
         "samples": published.samples,
     }
-    current = _read_json(store, layout.CURRENT) or {}
+    current = pointer_before(store)
     there = {key: current.get(key) for key in pointer} == pointer
     now = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     pointer["publishedAt"] = current["publishedAt"] if there else now

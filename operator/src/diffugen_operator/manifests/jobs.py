@@ -10,6 +10,7 @@ of the shards fail, the cause is probably not in the shards, and the Job stops b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, StageStatus
 from diffugen_operator.manifests import names
 from diffugen_operator.manifests.names import CONTAINER, RunKey
-from diffugen_operator.manifests.pods import pod_template
+from diffugen_operator.manifests.pods import Order, pod_template
 from diffugen_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -53,23 +54,26 @@ def setup_of(spec: LabeledDatasetSpec) -> str:
 
 
 def work_order(run: RunPlan) -> Manifest:
-    """Return the immutable ConfigMap with the work order: what decides content and store, and the shard
-    size."""
-    spec = run.spec.model_copy(
-        update={
-            "run": Run(samples_per_shard=run.spec.run.samples_per_shard),
-            "suspend": False,
-            "deletion_policy": "Retain",
-        }
-    )
-    text = WorkOrder(namespace=run.key.namespace, name=run.key.name, revision=run.key.revision, spec=spec).dumps()
+    """Return the immutable ConfigMap with the work order: what decides content and store."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(run, names.work_order_name(run.key), {}),
         "immutable": True,
-        "data": {contract.ORDER_KEY: text},
+        "data": {contract.ORDER_KEY: _order_text(run)},
     }
+
+
+def _order_text(run: RunPlan) -> str:
+    """Return the work order, the same text for each Job of a run.
+
+    So it has nothing that may be edited during a run: neither `run` nor the Secret's name.
+    """
+    s3 = run.spec.output.s3
+    output = run.spec.output.model_copy(update={"s3": s3 and s3.model_copy(update={"secret_ref": None})})
+    fixed = {"run": Run(), "output": output, "suspend": False, "deletion_policy": "Retain"}
+    spec = run.spec.model_copy(update=fixed)
+    return WorkOrder(namespace=run.key.namespace, name=run.key.name, revision=run.key.revision, spec=spec).dumps()
 
 
 def clean_up_work_order(run: RunPlan) -> Manifest:
@@ -141,7 +145,11 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
                 run.settings,
                 command=command,
                 labels={**_common_labels(run), **labels},
-                order=names.work_order_name(run.key),
+                order=Order(
+                    config_map=names.work_order_name(run.key),
+                    sha256=hashlib.sha256(_order_text(run).encode()).hexdigest(),
+                    dataset=run.key.name,
+                ),
                 gpu=gpu,
                 models=step in {Step.PLAN, Step.STAGE},
             ),

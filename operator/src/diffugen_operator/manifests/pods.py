@@ -7,10 +7,11 @@ store's credentials from the user's Secret (which the operator never reads), and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from diffugen_api import contract
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Resources
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Resources, Run
 from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.manifests.overlays import overlaid
 from diffugen_operator.settings import Settings
@@ -25,13 +26,24 @@ _LIGHT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
 """For pods that run no model: a realistic request for the scheduler, and no limit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The work order of a pod."""
+
+    config_map: str
+    """The ConfigMap that holds it."""
+    sha256: str
+    """Of its file. Whoever may create ConfigMaps can take the ConfigMap's name first, so the Job says what is in it."""
+    dataset: str
+
+
 def pod_template(
     spec: LabeledDatasetSpec,
     settings: Settings,
     *,
     command: list[str],
     labels: Mapping[str, str],
-    order: str,
+    order: Order,
     gpu: bool,
     models: bool = True,
 ) -> dict[str, Any]:
@@ -53,14 +65,14 @@ def pod_template(
 
 
 def _generated(
-    spec: LabeledDatasetSpec, settings: Settings, *, command: list[str], order: str, gpu: bool
+    spec: LabeledDatasetSpec, settings: Settings, *, command: list[str], order: Order, gpu: bool
 ) -> dict[str, Any]:
     resources = spec.run.resources if gpu else _LIGHT_RESOURCES
     container = {
         "name": CONTAINER,
         "image": spec.run.image or (settings.generator_image if gpu else settings.light_image),
         "command": command,
-        "env": _environment(spec),
+        "env": _environment(spec, order),
         "ports": [{"name": "metrics", "containerPort": contract.METRICS_PORT}],
         "resources": resources.model_dump(mode="json", by_alias=True, exclude_defaults=True),
         "volumeMounts": [
@@ -83,7 +95,7 @@ def _generated(
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
             "volumes": [
-                {"name": ORDER_VOLUME, "configMap": {"name": order}},
+                {"name": ORDER_VOLUME, "configMap": {"name": order.config_map}},
                 {"name": "tmp", "emptyDir": {}},
             ],
         }
@@ -109,9 +121,12 @@ def _add_authorities(pod: dict[str, Any], config_map: str) -> None:
     pod["volumes"].append({"name": CA_VOLUME, "configMap": {"name": config_map, "items": items}})
 
 
-def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:
+def _environment(spec: LabeledDatasetSpec, order: Order) -> list[dict[str, Any]]:
     env: list[dict[str, Any]] = [
         {"name": contract.ENV_ORDER, "value": f"{contract.ORDER_MOUNT}/{contract.ORDER_KEY}"},
+        {"name": contract.ENV_ORDER_SHA256, "value": order.sha256},
+        {"name": contract.ENV_DATASET, "value": order.dataset},
+        {"name": contract.ENV_POD_NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": contract.ENV_POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         # The root file system is read-only; what libraries keep under the home directory goes to /tmp.
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own
@@ -123,6 +138,8 @@ def _environment(spec: LabeledDatasetSpec) -> list[dict[str, Any]]:
             _from_secret(contract.ENV_SECRET_KEY, secret),
             _from_secret(contract.ENV_SESSION_TOKEN, secret, optional=True),
         ]
+    if spec.run.samples_per_shard != Run().samples_per_shard:
+        env.append({"name": contract.ENV_SAMPLES_PER_SHARD, "value": str(spec.run.samples_per_shard)})
     if spec.run.dtype != "auto":
         env.append({"name": contract.ENV_DTYPE, "value": spec.run.dtype})
     if spec.run.batch_size is not None:

@@ -22,9 +22,17 @@ class Trouble:
     message: str
 
 
-def read_time(text: str) -> datetime:
-    """Read an API timestamp."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Times that leave room for sums and differences."""
+
+
+def read_time(text: str | None) -> datetime | None:
+    """Read a timestamp; None if it is absent, or no time with a time zone: somebody else may have written it."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return moment.astimezone(UTC) if moment.tzinfo is not None and _EARLIEST <= moment <= _LATEST else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def write_time(moment: datetime) -> str:

@@ -89,5 +89,14 @@ class Dataset:
             finalizers=tuple(metadata.get("finalizers") or ()),
             retry_at=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, "")[:RETRY_LENGTH],
             wanted=wanted,
-            status=LabeledDatasetStatus.model_validate(raw.get("status") or {}),
+            status=read_status(raw.get("status") or {}),
         )
+
+
+def read_status(data: Raw) -> LabeledDatasetStatus:
+    """Read a status; fields that somebody else wrote so that they cannot be read count as absent."""
+    try:
+        return LabeledDatasetStatus.model_validate(data)
+    except ValidationError as error:
+        unreadable = {fault["loc"][0] for fault in error.errors(include_url=False)}
+    return LabeledDatasetStatus.model_validate({key: value for key, value in data.items() if key not in unreadable})

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Self
 
 from diffugen_api.contract import ANNOTATION_SETUP, LABEL_ATTEMPT, LABEL_QUEUE, LABEL_STAGE, LABEL_STEP, Step
-from diffugen_operator.observed.base import Raw, Trouble, read_time
+from diffugen_operator.observed.base import Raw, Trouble, read_time, write_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,6 @@ class Job:
         labels = metadata.get("labels") or {}
         step = labels.get(LABEL_STEP, "")
         attempt = labels.get(LABEL_ATTEMPT, "")
-        created_at, deleted_at = metadata.get("creationTimestamp"), metadata.get("deletionTimestamp")
         failed = _condition(status, "Failed")
         return cls(
             name=metadata["name"],
@@ -57,8 +56,8 @@ class Job:
             step=Step(step) if step in set(Step) else None,
             stage=labels.get(LABEL_STAGE, ""),
             attempt=int(attempt) if attempt.isdigit() else 0,
-            created_at=read_time(created_at) if created_at else None,
-            deleting_since=read_time(deleted_at) if deleted_at else None,
+            created_at=read_time(metadata.get("creationTimestamp")),
+            deleting_since=read_time(metadata.get("deletionTimestamp")),
             queue=labels.get(LABEL_QUEUE, ""),
             setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
             suspended=bool(spec.get("suspend")),
@@ -69,8 +68,14 @@ class Job:
             complete=_condition(status, "Complete") is not None,
             failing=_condition(status, "FailureTarget") is not None,
             failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
-            completion_time=status.get("completionTime"),
+            completion_time=_time_of(status.get("completionTime")),
         )
+
+
+def _time_of(text: str | None) -> str | None:
+    """Return a timestamp as the API has it; None if it is none."""
+    moment = read_time(text)
+    return None if moment is None else write_time(moment)
 
 
 def _condition(status: Raw, kind: str) -> Raw | None:

@@ -10,6 +10,7 @@ from diffugen_api.contract import Outcome
 from diffugen_operator import reasons
 from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.observed.base import Raw, Trouble, read_time
+from diffugen_operator.observed.outcomes import read_outcome
 
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _CONTAINER_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -116,14 +117,14 @@ def _starting_since(raw: Raw, scheduled: Raw, state: Raw) -> datetime | None:
     if status.get("phase") != "Pending" or "deletionTimestamp" in raw["metadata"] or not (creating or unheard):
         return None
     since = status.get("startTime") or scheduled.get("lastTransitionTime")
-    return read_time(since) if since else None
+    return read_time(since)
 
 
 def _ended(state: Raw) -> Ended | None:
     terminated = state.get("terminated")
     if terminated is None:
         return None
-    outcome = Outcome.loads(terminated.get("message"))
+    outcome = read_outcome(terminated.get("message"))
     return Ended(
         exit_code=terminated.get("exitCode", 0),
         reason=terminated.get("reason", ""),

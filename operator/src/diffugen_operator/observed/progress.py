@@ -7,16 +7,19 @@ run, nor from one run of a revision to the next, unless somebody deleted samples
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
+from diffugen_api.contract import MAX_SHARDS
 from diffugen_api.plan import samples_per_shard
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 WINDOW_SECONDS = 60.0
 """The pace is measured over this time: long enough to be smooth, short enough to follow changes."""
+_SPAN = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?")
 _LEAST_GAP_SECONDS = 0.5
 """Measurements closer together than this are ignored."""
 
@@ -59,11 +62,11 @@ class Cut:
 
 
 def parse_indexes(text: str) -> list[range]:
-    """Read `completedIndexes`: "0,3-5" is the ranges of 0 and of 3 to 5."""
+    """Read `completedIndexes`: "0,3-5" is the ranges of 0 and of 3 to 5; what is no index of a Job is ignored."""
     spans = []
-    for part in filter(None, text.split(",")):
+    for part in filter(_SPAN.fullmatch, text.split(",")):
         first, _, last = part.partition("-")
-        spans.append(range(int(first), int(last or first) + 1))
+        spans.append(range(int(first), min(int(last or first), MAX_SHARDS - 1) + 1))
     return spans
 
 

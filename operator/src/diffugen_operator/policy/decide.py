@@ -120,6 +120,8 @@ def _advance(run: RunPlan, situation: Situation, ledger: LabeledDatasetStatus) -
         if isinstance(plan, InProgress):
             return StepResult(ledger=ledger, actions=plan.actions, phase=plan.phase)
         ledger, stage_plans = planned(ledger, run.spec, plan.outcome), plan.outcome.plan or ()
+    if {stage.name for stage in ledger.stages} != {stage.name for stage in run.spec.stages}:
+        return Restart.RESULT_LOST  # A status that was restored, or that somebody else wrote.
     stages = replace(advance_stages(run, ledger, situation), plan=stage_plans)
     return stages if stages.phase is not None else _publish(run, stages, situation)
 

@@ -39,7 +39,7 @@ DELETE = SinglePodStep(
     message="The dataset's objects in the store are being deleted; then the resource is deleted.",
     failed=reasons.CLEAN_UP_FAILED,
     manifest=jobs.delete_job,
-    answers=lambda outcome: outcome.ok,
+    answers=lambda outcome, _: outcome.ok,
     work_order=jobs.clean_up_work_order,
 )
 
@@ -62,12 +62,13 @@ def on_deletion(situation: Situation) -> Decision:
         return Decision(status=status)
     if change_of_finalizer(dataset) is not None or _is_over(status):
         return Decision(status=status, actions=[SetFinalizer(present=False)])
-    if status.clean_up_start_time is None:
+    started = read_time(status.clean_up_start_time)
+    if started is None:  # Or no time: somebody else wrote it.
         return _begin(situation, "The dataset was deleted, and spec.deletionPolicy is Delete.")
     spec = _for_clean_up(dataset.wanted.spec) if isinstance(dataset.wanted, Wanted) else None
     if (why := runs.why_begin_again(situation, spec)) is not None:
         return _begin(situation, why)
-    due = read_time(status.clean_up_start_time) + timedelta(seconds=limit)
+    due = started + timedelta(seconds=limit)
     if now >= due:
         return abandoned(situation, f"It did not end within {limit:.0f} s.")
     decision = _continue(situation, due)

@@ -21,7 +21,7 @@ PLAN = SinglePodStep(
     message="The plan step checks spec, store and models, and finds out what the store already holds.",
     failed=reasons.PLAN_FAILED,
     manifest=jobs.plan_job,
-    answers=lambda outcome: outcome.plan is not None,
+    answers=lambda outcome, spec: spec is not None and _covers(outcome, spec),
     work_order=jobs.work_order,
 )
 
@@ -31,6 +31,14 @@ def planned(ledger: LabeledDatasetStatus, spec: LabeledDatasetSpec, outcome: Out
     plans = {plan.name: plan for plan in outcome.plan or ()}
     stages = [_stage(plans[stage.name], stage.kind) for stage in spec.stages if stage.name in plans]
     return ledger.model_copy(update={"planned": True, "stages": stages})
+
+
+def _covers(outcome: Outcome, spec: LabeledDatasetSpec) -> bool:
+    """Whether the outcome plans each stage of the spec once, and work wherever samples are missing."""
+    plans = outcome.plan
+    if plans is None or sorted(plan.name for plan in plans) != sorted(stage.name for stage in spec.stages):
+        return False
+    return all(bool(plan.shards) == (plan.total > plan.reused) for plan in plans)
 
 
 def _stage(plan: StagePlan, kind: str) -> StageStatus:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffugen_api.contract import Outcome, Step
+from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_operator import reasons
 from diffugen_operator.manifests import names
 from diffugen_operator.manifests.jobs import Manifest, RunPlan
@@ -39,8 +40,8 @@ class SinglePodStep:
     """The reason of a failure for which no other reason is known."""
     manifest: Callable[[RunPlan], Manifest]
     """Builds the step's Job."""
-    answers: Callable[[Outcome], bool]
-    """Whether a termination message holds the step's result."""
+    answers: Callable[[Outcome, LabeledDatasetSpec | None], bool]
+    """Whether a termination message holds the step's result for this spec; None: the spec is not valid."""
     work_order: Callable[[RunPlan], Manifest] | None = None
     """Builds the run's work order, for the first step of a run; all pods of a run read the same one."""
 
@@ -83,22 +84,24 @@ def step_state(step: SinglePodStep, run: RunPlan, situation: Situation) -> StepS
     pods = situation.observed.pods_of(state.job)
     if isinstance(state, Failed):
         return InProgress(_failure(step, state, pods))
-    return _result(step, state.job, pods, situation)
+    return _result(step, run.spec, state.job, pods, situation)
 
 
-def result_of(step: SinglePodStep, key: RunKey, situation: Situation) -> Done | None:
+def result_of(step: SinglePodStep, spec: LabeledDatasetSpec | None, key: RunKey, situation: Situation) -> Done | None:
     """Return the result of a step whose Job is complete; None if it is not complete, or the result is lost."""
     job = situation.observed.job(names.job_name(key, step.step))
     if job is None or not job.complete:
         return None
-    result = _result(step, job, situation.observed.pods_of(job), situation)
+    result = _result(step, spec, job, situation.observed.pods_of(job), situation)
     return result if isinstance(result, Done) else None
 
 
-def _result(step: SinglePodStep, job: Job, pods: list[Pod], situation: Situation) -> StepState:
+def _result(
+    step: SinglePodStep, spec: LabeledDatasetSpec | None, job: Job, pods: list[Pod], situation: Situation
+) -> StepState:
     ended = [pod.ended for pod in pods if pod.ended is not None and pod.ended.exit_code == 0]
     outcomes = [end.outcome for end in ended if end.outcome is not None]
-    if (answer := next((outcome for outcome in outcomes if step.answers(outcome)), None)) is not None:
+    if (answer := next((outcome for outcome in outcomes if step.answers(outcome, spec)), None)) is not None:
         return Done(answer, job.completion_time or write_time(situation.now))
     if not ended:
         return ResultLost()

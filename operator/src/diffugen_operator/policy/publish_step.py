@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from diffugen_api.contract import Outcome, Published, Step
-from diffugen_api.v1alpha1 import DatasetStatus, HistoryEntry, LabeledDatasetStatus, StageStatus
+from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs
+from diffugen_operator.observed.outcomes import dataset_of, history_of
 from diffugen_operator.policy.pod_steps import SinglePodStep
 
 PUBLISH = SinglePodStep(
@@ -15,7 +16,7 @@ PUBLISH = SinglePodStep(
     message="The publish step merges and filters the samples, writes the formats, and moves the pointer last.",
     failed=reasons.PUBLISH_FAILED,
     manifest=jobs.publish_job,
-    answers=lambda outcome: outcome.published is not None,
+    answers=lambda outcome, _: outcome.published is not None,
 )
 
 
@@ -24,30 +25,9 @@ def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> Labele
     result = outcome.published
     if result is None:
         return ledger
-    dataset = DatasetStatus(
-        uri=result.uri,
-        revision=result.revision,
-        samples=result.samples,
-        instances=result.instances,
-        manifest_sha256=result.manifest_sha256,
-        published_at=result.published_at or at,
-    )
     stages = [_with_verdicts(stage, result) for stage in ledger.stages]
-    update = {"dataset": dataset, "stages": stages, "history": _history(result), "replans": 0}
+    update = {"dataset": dataset_of(result, at), "stages": stages, "history": history_of(result), "replans": 0}
     return ledger.model_copy(update=update)
-
-
-def _history(result: Published) -> list[HistoryEntry]:
-    beside = result.uri.rpartition("/")[0]
-    return [
-        HistoryEntry(
-            revision=former.revision,
-            uri=f"{beside}/{former.folder}",
-            published_at=former.published_at,
-            samples=former.samples,
-        )
-        for former in result.history
-    ]
 
 
 def message(ledger: LabeledDatasetStatus) -> str:

@@ -42,15 +42,16 @@ def with_stall(result: StepResult, situation: Situation) -> StepResult:
 
 def stalls_at(result: StepResult, situation: Situation) -> datetime | None:
     """Return when the run stalls if there is no progress until then; None if it cannot stall."""
-    since, phase = result.ledger.last_progress_time, result.phase
+    since, phase = read_time(result.ledger.last_progress_time), result.phase
     if phase is None or not phase.should_progress or since is None or situation.settings.no_progress_after <= 0:
         return None
-    times = [read_time(since)]
+    times = [since]
     if not (result.ledger.planned and phase.step in {stage.name for stage in result.ledger.stages}):
         pods = [pod for pod in situation.observed.pods if _of_this_attempt(pod, result, situation)]
         if any(pod.running for pod in pods):
             return None
-        times += [read_time(pod.ended.finished_at) for pod in pods if pod.ended is not None and pod.ended.finished_at]
+        ends = [read_time(pod.ended.finished_at) for pod in pods if pod.ended is not None]
+        times += [end for end in ends if end is not None]
     return max(times) + timedelta(seconds=situation.settings.no_progress_after)
 
 
@@ -61,7 +62,12 @@ def _of_this_attempt(pod: Pod, result: StepResult, situation: Situation) -> bool
 
 def _moved(old: LabeledDatasetStatus, new: LabeledDatasetStatus, phase: Phase) -> bool:
     waited = old.summary.reason in {reasons.QUEUED, reasons.SUSPENDED}
-    return old.last_progress_time is None or waited or old.summary.stage != phase.step or _marks(old) != _marks(new)
+    return (
+        read_time(old.last_progress_time) is None
+        or waited
+        or old.summary.stage != phase.step
+        or _marks(old) != _marks(new)
+    )
 
 
 def _marks(status: LabeledDatasetStatus) -> tuple[object, ...]:

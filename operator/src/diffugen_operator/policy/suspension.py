@@ -37,14 +37,11 @@ def suspended_run(situation: Situation, ledger: LabeledDatasetStatus) -> Suspend
     dataset = situation.dataset
     found: Sequence[StagePlan] = ()
     key = runs.run_key(dataset)
-    if (
-        not ledger.planned
-        and isinstance(dataset.wanted, Wanted)
-        and (result := result_of(PLAN, key, situation)) is not None
-    ):
-        ledger, found = planned(ledger, dataset.wanted.spec, result.outcome), result.outcome.plan or ()
+    spec = dataset.wanted.spec if isinstance(dataset.wanted, Wanted) else None
+    if not ledger.planned and spec is not None and (result := result_of(PLAN, spec, key, situation)) is not None:
+        ledger, found = planned(ledger, spec, result.outcome), result.outcome.plan or ()
     ledger = with_finished(key, ledger, situation)
-    if (result := result_of(publish_step.PUBLISH, key, situation)) is None:
+    if (result := result_of(publish_step.PUBLISH, spec, key, situation)) is None:
         return SuspendedRun(ledger, Phase.suspended(ledger.summary.stage), found)
     ledger = publish_step.published(ledger, result.outcome, result.at)
     return SuspendedRun(ledger, Phase.published(publish_step.message(ledger)), found)

@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf
 
 import aiohttp
 
-from diffugen_api.contract import METRIC_SHARD_DONE, METRIC_SHARD_SAMPLES, METRICS_PORT
+from diffugen_api.contract import METRIC_SHARD_DONE, METRIC_SHARD_SAMPLES, METRICS_PORT, MOST_SAMPLES
 from diffugen_operator.kube.backoff import backoff
 from diffugen_operator.kube.connection import TRANSPORT_ERRORS
 from diffugen_operator.kube.work_queue import Key
@@ -131,7 +131,7 @@ class Scraper:
             try:
                 pod.shard = await self.ask(pod.address) or pod.shard
                 pod.silences = 0
-            except TRANSPORT_ERRORS as error:
+            except (*TRANSPORT_ERRORS, ValueError) as error:  # Or an answer that is no HTTP.
                 # A new pod refuses connections until it listens: that costs no time and ends soon.
                 pod.silences = 0 if _is_refused(error) else pod.silences + 1
                 pause = backoff(pod.silences + 1, base=self._interval, limit=LONGEST_PAUSE_SECONDS)
@@ -160,6 +160,6 @@ def read_shard(text: str) -> Shard | None:
                 values[name] = float(value)
             except ValueError:
                 return None
-    if len(values) < 2 or not all(map(isfinite, values.values())):
+    if len(values) < 2 or not all(0 <= value <= MOST_SAMPLES for value in values.values()):
         return None
-    return Shard(total=max(0, int(values[METRIC_SHARD_SAMPLES])), done=max(0, int(values[METRIC_SHARD_DONE])))
+    return Shard(total=int(values[METRIC_SHARD_SAMPLES]), done=int(values[METRIC_SHARD_DONE]))

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, Step
+from diffugen_api.contract import ENV_ORDER_SHA256, FINALIZER, LABEL_ATTEMPT, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
+from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
 from diffugen_operator.observed.jobs import Job
@@ -134,10 +135,10 @@ class Reconciler:
         jobs = [Job.read(job) for job in self._cache.jobs_of(key, dataset.uid)]
         pods: list[Pod] = []
         for job in jobs:
-            known = [Pod.read(pod) for pod in self._cache.pods_of(key.namespace, job.name)]
+            known = _pods_of(job, self._cache.pods_of(key.namespace, job.name))
             if _result_is_missing(job, known, dataset.status):
                 # The Job's end may arrive before its pods' end, but their termination messages are needed.
-                known = [Pod.read(pod) for pod in await self._cluster.pods_of(key.namespace, job.name)]
+                known = _pods_of(job, await self._cluster.pods_of(key.namespace, job.name))
             pods += known
         shards = self._shards(key, dataset, jobs, pods, memory)
         return Observed(
@@ -253,6 +254,11 @@ def _refusal(error: ApiError, reason: str) -> Exception:
     return RefusedError(Trouble(reason=reason, message=error.message), for_good=error.for_good)
 
 
+def _pods_of(job: Job, pods: list[Object]) -> list[Pod]:
+    """Return the pods that this Job owns, and not those of a namesake."""
+    return [Pod.read(pod) for pod in pods if (owner_of(pod) or {}).get("uid") == job.uid]
+
+
 def _waits_in_queue(job: Job) -> bool:
     return bool(job.queue) and job.suspended and not job.finished
 
@@ -274,7 +280,20 @@ def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Obj
         raise ChildStoppingError(f"{kind} {name} is still being deleted")
     ours = (owner_of(there) or {}).get("uid") == dataset.uid
     labels = there["metadata"].get("labels") or {}
-    if not ours or labels.get(LABEL_ATTEMPT) != manifest["metadata"]["labels"][LABEL_ATTEMPT]:
-        message = f"A {kind} named {name} exists and is not of this run: delete or rename it, then request a retry."
+    same_run = labels.get(LABEL_ATTEMPT) == manifest["metadata"]["labels"][LABEL_ATTEMPT]
+    # Its name and its labels are no secret: whoever may create such objects could have taken the name before.
+    if not (ours and same_run and _content_of(there) == _content_of(manifest)):
+        message = (
+            f"A {kind} named {name} exists and is not as this run makes it: delete or rename it, then request a retry."
+        )
         raise RefusedError(Trouble(reason=reasons.NAME_CONFLICT, message=message), for_good=True)
     return there
+
+
+def _content_of(obj: Object) -> object:
+    """Return what has to be as wanted: all of a ConfigMap; of a Job, whose defaults and mutations vary, its order."""
+    if obj["kind"] == "ConfigMap" or "data" in obj:
+        return obj.get("data"), obj.get("binaryData"), obj.get("immutable") is True
+    containers = obj["spec"]["template"]["spec"].get("containers") or ()
+    env = next((each.get("env") or () for each in containers if each["name"] == CONTAINER), ())
+    return [each.get("value") for each in env if each["name"] == ENV_ORDER_SHA256]
