@@ -8,11 +8,15 @@ MEMBERS := crds operator generator devcluster
 SOURCES := $(MEMBERS) charts gitops tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
-TEST_TOOLS := helm kueue versitygw
+TEST_TOOLS := helm kueue versitygw actionlint
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
+COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+  --no-emit-package diffugen-api
+AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-faults verify docs generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
+.PHONY: help venv demo images e2e test test-faults verify docs generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
   bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -44,6 +48,12 @@ verify: venv ## ruff, mypy --strict, import-linter, and whether what is generate
 
 docs: venv ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
+
+images: ## Build the three images with docker or buildah (images/build.sh has the settings)
+	images/build.sh
+
+e2e: venv ## Images, chart and datasets on a real kubelet, as root (BASE=..., TORCH_INDEX=... for smaller images)
+	E2E=1 $(BIN)/pytest --exitfirst tests/e2e $(PYTEST_ARGS)
 
 generate: venv ## Render the CRD and the API reference from the models, and from the chart its copies and deploy/
 	$(BIN)/python crds/render.py
@@ -89,10 +99,14 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) |
 	@echo "No uv on the PATH: installing it into .uv"
 	$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'
 
-lock: | $(UV) ## Pin every dependency anew into requirements.lock
-	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --upgrade \
-	  --no-emit-package devcluster --no-emit-package diffugen-api --no-emit-package diffugen-operator \
-	  --no-emit-package diffugen --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+lock: | $(UV) ## Pin every dependency anew into requirements.lock and the images' locks
+	$(COMPILE) --all-extras --group dev --upgrade --no-emit-package devcluster --no-emit-package diffugen-operator \
+	  --no-emit-package diffugen -o requirements.lock pyproject.toml
+	$(COMPILE) $(AS_LOCKED) images/build.in -o images/build.lock
+	$(COMPILE) $(AS_LOCKED) operator/pyproject.toml -o images/operator/requirements.lock
+	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml -o images/generator/light.lock
+	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra models --extra formats -o images/generator/models.lock
+	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra models --extra formats --extra yolo -o images/generator/models-yolo.lock
 
 clean: ## Remove .venv, .uv and what tools left behind
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mkdocs-site site out

@@ -8,6 +8,7 @@ for program in debootstrap buildah; do
 done
 [ "$(id -u)" = 0 ] || { echo "images/base.sh: debootstrap needs root" >&2; exit 1; }
 
+export STORAGE_DRIVER="${STORAGE_DRIVER:-overlay}"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$folder/root" > "$folder/log" ||

@@ -14,6 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+[ "${BUILDER:-buildah}" = docker ] || export STORAGE_DRIVER="${STORAGE_DRIVER:-overlay}"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' operator/pyproject.toml)
 registry=${IMAGE_REGISTRY:-diffugen} tag=${IMAGE_TAG:-$version}
 epoch=${SOURCE_DATE_EPOCH:-1704067200}

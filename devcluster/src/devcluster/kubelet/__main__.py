@@ -126,7 +126,8 @@ class Node:
 
     async def _pretend_gpus(self, api: KubeApi) -> None:
         """No device plugin, and no device: the scheduler counts what a node says it has."""
-        gpus = {"nvidia.com/gpu": str(self._spec.gpus)}
+        # Nor does a kubelet that cannot measure its disk (localStorageCapacityIsolation) say that it has one.
+        gpus = {"nvidia.com/gpu": str(self._spec.gpus), "ephemeral-storage": "1Ti"}
         await api.patch(f"/api/v1/nodes/{self._name}/status", {"status": {"capacity": gpus, "allocatable": gpus}})
 
 

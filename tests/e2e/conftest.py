@@ -1,0 +1,57 @@
+"""One real node with the images of this checkout on it, for all end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster import Cluster
+from devcluster.kubelet.requirements import missing_for_a_node
+from tests.e2e.images import TAG, bring, bring_minio, built
+from tests.e2e.installation import Installation
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs root or a program that is not here, and say which."""
+    reason = ""
+    if os.environ.get("E2E") != "1":
+        reason = "end to end: `make e2e` runs this, as root"
+    elif missing := missing_for_a_node():
+        reason = missing
+    elif absent := [program for program in ("buildah", "debootstrap") if shutil.which(program) is None]:
+        reason = f"apt-get install {' '.join(absent)}"
+    for item in items:
+        if reason and _HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Cluster]:
+    """A cluster with a real node that pretends to have two GPUs, and no images."""
+    with Cluster.start(node_kind="kubelet", gpus=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def operator_only(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The store, and the operator's image on the node."""
+    scratch = tmp_path_factory.mktemp("images")
+    bring_minio(node, scratch)
+    bring(node, built("operator"), f"diffugen/operator:{TAG}", scratch)
+    bring(node, built("light"), f"diffugen/generator-light:{TAG}", scratch)
+    installation = Installation(node)
+    installation.prepare()
+    return installation
+
+
+@pytest.fixture(scope="session")
+def whole(operator_only: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """All images."""
+    bring(operator_only.cluster, built("models"), f"diffugen/generator:{TAG}", tmp_path_factory.mktemp("models"))
+    return operator_only

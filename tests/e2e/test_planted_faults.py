@@ -1,0 +1,72 @@
+"""Three planted faults: what the end-to-end test does must fail with each of them, or it would prove nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.images import TAG, bring, buildah, built
+from tests.e2e.installation import CHART, SYSTEM, Installation, NotReadyError, small
+
+
+@pytest.fixture
+def empty(operator_only: Installation) -> Iterator[Installation]:
+    """No release."""
+    yield operator_only
+    operator_only.uninstall()
+
+
+def test_a_chart_whose_rights_lack_a_verb(empty: Installation, tmp_path: Path) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    rules = chart / "templates" / "_rules.tpl"
+    before = rules.read_text()
+    rules.write_text(_without_create(before))
+    empty.add_namespace("no-verb")
+    empty.install("no-verb", chart=chart)
+    empty.cluster.apply(small("no-verb", "shapes"))
+
+    with pytest.raises(NotReadyError):
+        empty.wait_ready("no-verb", "shapes", within_s=30)
+
+    assert "jobs.batch is forbidden" in empty.operator_log()
+
+
+def _without_create(rules: str) -> str:
+    """Take `create` from the rule on Jobs."""
+    head, mark, tail = rules.partition("resources: [jobs]")
+    assert mark, "the chart has no rule on jobs"
+    assert "create" in tail
+    return head + mark + tail.replace("create, ", "", 1)
+
+
+def test_a_pod_that_breaks_the_restricted_standard(empty: Installation) -> None:
+    empty.add_namespace("not-restricted")
+    empty.install("not-restricted")
+    privileged = {"spec": {"containers": [{"name": "generator", "securityContext": {"privileged": True}}]}}
+    empty.cluster.apply(small("not-restricted", "shapes", run={"podTemplate": privileged}))
+
+    with pytest.raises(NotReadyError, match="violates PodSecurity"):
+        empty.wait_ready("not-restricted", "shapes", within_s=60)
+
+
+def test_an_image_that_needs_a_writable_root(empty: Installation, tmp_path: Path) -> None:
+    program = tmp_path / "diffugen-operator"
+    program.write_text('#!/bin/sh\nmkdir /state && exec python -m diffugen_operator "$@"\n')
+    program.chmod(0o755)
+    container = buildah("from", "--pull-never", built("operator"))
+    buildah("copy", container, str(program), "/opt/diffugen/app/bin/diffugen-operator")
+    name = f"localhost/diffugen/operator-with-state:{TAG}"
+    buildah("commit", "--quiet", "--rm", container, name)
+    bring(empty.cluster, name, f"diffugen/operator-with-state:{TAG}", tmp_path)
+    buildah("rmi", name)
+    empty.add_namespace("writable")
+
+    with pytest.raises(NotReadyError):
+        empty.install("writable", operator="diffugen/operator-with-state", wait="40s")
+
+    log = empty.cluster.kubectl("logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=diffugen-operator", "--tail=5")
+    assert "Read-only file system" in log

@@ -1,0 +1,63 @@
+"""What the images install: the versions and hashes of the workspace's lock, and nothing that a target must not have."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.wheels import LOCK, ROOT
+
+IMAGES = ROOT / "images"
+LOCKS = [IMAGES / "operator" / "requirements.lock", *sorted((IMAGES / "generator").glob("*.lock"))]
+
+
+def pins(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
+    """Name to version and hashes."""
+    found = {}
+    for block in re.split(r"\n(?=[a-z0-9])", lock.read_text()):
+        if match := re.match(r"([a-z0-9][a-z0-9._-]*)==(\S+)", block):
+            found[match[1]] = (match[2], frozenset(re.findall(r"--hash=(\S+)", block)))
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_an_images_lock_is_part_of_the_workspaces(lock: Path) -> None:
+    """`make lock` writes both; one that was forgotten fails here."""
+    all_of_them = pins(LOCK)
+    for name, (version, hashes) in pins(lock).items():
+        if name == "opencv-python":  # pinned for no platform at all
+            continue
+        assert all_of_them.get(name, ("", frozenset()))[0] == version, name
+        assert hashes
+        assert hashes == all_of_them[name][1], name
+
+
+@pytest.mark.parametrize(
+    ("lock", "absent", "present"),
+    [
+        ("operator/requirements.lock", {"torch", "minio", "numpy"}, {"kopf", "pydantic"}),
+        ("generator/light.lock", {"torch", "kopf", "kubernetes", "ultralytics"}, {"minio", "pycocotools"}),
+        ("generator/models.lock", {"kopf", "kubernetes", "ultralytics"}, {"torch", "diffusers", "pyarrow"}),
+        ("generator/models-yolo.lock", {"kopf", "kubernetes"}, {"torch", "ultralytics"}),
+    ],
+)
+def test_a_target_has_what_it_is_for(lock: str, absent: set[str], present: set[str]) -> None:
+    names = set(pins(IMAGES / lock))
+    assert present <= names
+    assert not absent & names
+
+
+def test_what_a_distribution_asks_for_is_in_its_images_lock() -> None:
+    """A dependency that was added, and `make lock` forgotten."""
+    for folder, lock in (("operator", "operator/requirements.lock"), ("generator", "generator/light.lock")):
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+        names = {re.split(r"[^a-zA-Z0-9._-]", each)[0] for each in project["dependencies"]} - {"diffugen-api"}
+        assert names <= set(pins(IMAGES / lock)), lock
+
+
+def test_nothing_of_another_machine_is_in_the_build_files() -> None:
+    """Indexes and certificates come in as secrets."""
+    for file in IMAGES.rglob("*"):
+        if file.is_file() and file.suffix != ".lock":
+            assert not re.search(r"index-url = |extra-index|PIP_INDEX_URL=", file.read_text()), file

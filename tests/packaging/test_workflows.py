@@ -1,0 +1,59 @@
+"""The workflows for GitHub, by actionlint; and that they build what this checkout has."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster.binaries import Tool, ensure_tool
+from devcluster.building import ConsoleReporter
+from tests.packaging.wheels import MEMBERS, ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+
+
+def actionlint(*files: Path) -> list[str]:
+    """What it complains of; with its own rules alone, whatever other linters this machine has."""
+    program = ensure_tool(Tool.ACTIONLINT, ConsoleReporter()) / "actionlint"
+    done = subprocess.run(
+        [program, "-oneline", "-shellcheck=", "-pyflakes=", *files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_workflows_are_sound() -> None:
+    assert WORKFLOWS
+    assert actionlint(*WORKFLOWS) == []
+
+
+def test_what_is_wrong_is_found(tmp_path: Path) -> None:
+    text = next(file for file in WORKFLOWS if file.stem == "release").read_text()
+    wrong = tmp_path / "release.yaml"
+    wrong.write_text(text.replace("needs.version.outputs.version", "needs.version.outputs.release"))
+
+    assert any('"release" is not defined' in line for line in actionlint(wrong))
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_every_file_that_they_name_exists(file: Path) -> None:
+    text = file.read_text()
+    named = re.findall(r"(?<![\w./-])(?:images|charts|operator|generator|crds)/[\w./-]+\w", text)
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_a_release_builds_every_image_and_every_wheel() -> None:
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yaml").read_text())["jobs"]
+
+    images = {(each["file"], each["target"]) for each in release["images"]["strategy"]["matrix"]["include"]}
+    stages = {
+        (f"images/{name}/Dockerfile", target) for name, targets in
+        {"operator": ["operator"], "generator": ["light", "models"]}.items() for target in targets
+    }  # fmt: skip
+    assert images == stages
+    for file, target in images:
+        assert f" AS {target}\n" in (ROOT / file).read_text()
+    script = next(step["run"] for step in release["wheels"]["steps"] if step.get("name") == "Build")
+    assert f"for member in {' '.join(MEMBERS.values())}; do" in script
