@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ JOBS = "batch.kubernetes.io/job-name"
 
 
 @pytest.fixture(scope="module")
-def installed(whole: Installation) -> Installation:
+def installed(whole: Installation) -> Iterator[Installation]:
     """The chart installed for one namespace, and in that namespace nothing but the store's Secret."""
     whole.add_namespace(NAMESPACE)
     whole.install(NAMESPACE)
-    return whole
+    yield whole
+    whole.uninstall()
 
 
 @pytest.fixture(scope="module")
