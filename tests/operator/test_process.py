@@ -8,11 +8,14 @@ import logging
 from collections.abc import AsyncIterator
 
 import aiohttp
+import kopf
 import pytest
 
 from diffugen_operator import process
+from diffugen_operator.kube import dataset_events
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Object, Resource
+from diffugen_operator.kube.child_events import Watch
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.process import Operator
 from diffugen_operator.reconcile.reconciler import Reconciler
@@ -133,3 +136,101 @@ async def test_an_api_server_that_says_when_to_come_again_is_not_asked_before(mo
     await Operator(Settings())._there(question)
 
     assert pauses == [7, 2]
+
+
+async def test_resource_versions_that_go_back_begin_every_watch_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """etcd was restored from a snapshot: the watches' versions do not come for a long time."""
+    operator, version, ended = Operator(Settings()), 90, []
+
+    async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        dataset = a_raw_dataset()
+        dataset["metadata"] |= {"resourceVersion": str(version - 1), "generation": version}
+        yield [dataset] if resource is Resource.DATASETS else [], version
+
+    async def forever(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Cluster, "pages", pages)
+    monkeypatch.setattr(Watch, "run", forever)
+    monkeypatch.setattr(operator._connection, "end_watches", lambda: ended.append(True))
+    await operator._relist()
+    tasks: list[asyncio.Task[None]] = []
+    operator._start(tasks)
+    version = 30
+
+    await operator._list_and_look(Resource.JOBS)
+
+    assert operator._watches[Resource.JOBS, None]._rewound_to == 30
+    assert operator._resync_now.is_set(), "the other kinds are listed too"
+    assert len(ended) == 1
+    await operator._relist()
+    assert (operator._cache.dataset(Key("vision", "shapes")) or {})["metadata"]["generation"] == 30
+    assert operator._watches[Resource.PODS, None]._rewound_to == 30
+    assert "The resourceVersions of jobs went back to 30" in caplog.text
+    for task in tasks:
+        task.cancel()
+
+
+class KopfEnds:
+    """kopf.operator, which ends as the test wants; the last one ends as by SIGTERM."""
+
+    def __init__(self, *ends: Exception) -> None:
+        self.ends, self.starts = list(ends), 0
+
+    async def operator(self, **_: object) -> None:
+        self.starts += 1
+        if self.ends:
+            raise self.ends.pop(0)
+
+
+class KopfError(Exception):
+    """As kopf's own, which have the status of the answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"answer {status}")
+        self.status = status
+
+
+async def test_kopf_is_started_again_whatever_ends_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = Operator(Settings())
+    ends = KopfEnds(KopfError(410), KopfError(500), RuntimeError("an ERROR event"))
+    monkeypatch.setattr(kopf, "operator", ends.operator)
+    monkeypatch.setattr(dataset_events, "_SHORTEST_PAUSE", 0.0)
+
+    await operator._datasets.run()
+
+    assert ends.starts == 4
+    assert "The watch of datasets ended: answer 410. It begins again in" in caplog.text
+
+
+async def test_a_crd_that_is_gone_is_waited_for_in_one_sentence_and_readyz_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator, served, unready = Operator(Settings()), [False, False, True], list[str | None]()
+    ends = KopfEnds(KopfError(404))
+    operator._listed = True
+
+    async def serves_datasets(_: Cluster) -> bool:
+        unready.append(operator._not_ready())
+        return served.pop(0)
+
+    async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        yield [], 1
+
+    monkeypatch.setattr(kopf, "operator", ends.operator)
+    monkeypatch.setattr(Cluster, "serves_datasets", serves_datasets)
+    monkeypatch.setattr(Cluster, "pages", pages)
+    monkeypatch.setattr(process, "_POLL_SECONDS", 0.0)
+
+    await operator._datasets.run()
+
+    assert ends.starts == 2
+    assert set(unready) == {"the CRD labeleddatasets.diffugen.dev is not installed"}
+    assert operator._not_ready() is None
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "The CRD is not installed; waiting for it."
+    ]

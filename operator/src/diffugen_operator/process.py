@@ -27,14 +27,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import kopf
-
+from diffugen_api.contract import GROUP, PLURAL
 from diffugen_operator import __version__
 from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError, Cluster
 from diffugen_operator.kube.cache import Cache, Name, Resource
 from diffugen_operator.kube.child_events import Watch
 from diffugen_operator.kube.connection import Connection
-from diffugen_operator.kube.dataset_events import Inbox, kopf_settings, registry
+from diffugen_operator.kube.dataset_events import DatasetTransport, Inbox
 from diffugen_operator.kube.leader_election import Election, LeaseLostError
 from diffugen_operator.kube.work_queue import Key, WorkQueue
 from diffugen_operator.reconcile.event_recorder import Recorder
@@ -61,7 +60,12 @@ class Operator:
         self._metrics = Metrics()
         # A restarted container has another identity: its predecessor's last request may still be running.
         instance = f"{socket.gethostname()}_{secrets.token_hex(4)}"
-        self._connection = Connection(settings, self._metrics.count_request, instance=instance)
+        self._connection = Connection(
+            settings,
+            self._metrics.count_request,
+            instance=instance,
+            count_restart=self._metrics.count_watch_restart,
+        )
         self._election: Election | None = None
         self._cluster = Cluster(self._connection, settings, left=self._left)
         if settings.lease_namespace:
@@ -89,7 +93,16 @@ class Operator:
             now=lambda: datetime.now(UTC),
         )
         self._inbox = Inbox(self._cache, self._queue)
-        self._versions: dict[Resource, Mapping[str | None, int]] = {}
+        self._versions: dict[Resource, dict[str | None, int]] = {resource: {} for resource in Resource}
+        self._watches: dict[tuple[Resource, str | None], Watch] = {}
+        self._datasets = DatasetTransport(
+            connection=self._connection,
+            inbox=self._inbox,
+            settings=settings,
+            crd_is_back=self._crd_is_back,
+            unless_stopped=_unless_stopped,
+        )
+        self._resync_now = asyncio.Event()
         self._listed = False
         self._broken = False
         self._metrics.watch_events(self._recorder.waiting)
@@ -105,13 +118,7 @@ class Operator:
         try:
             if await _unless_stopped(self._prepare(tasks)):
                 self._start(tasks)
-                await kopf.operator(
-                    registry=registry(self._inbox, self._connection),
-                    settings=kopf_settings(watch_silence=self._settings.watch_silence),
-                    standalone=True,
-                    clusterwide=not self._settings.namespaces,
-                    namespaces=self._settings.namespaces,
-                )
+                await self._datasets.run()
         finally:
             await self._stop(tasks)
             await server.stop()
@@ -133,12 +140,13 @@ class Operator:
             self._watched(tasks, self._work(), f"worker {number}")
         for resource in (Resource.JOBS, Resource.PODS):
             for namespace, version in self._versions[resource].items():
-                watch = Watch(
+                watch = self._watches[resource, namespace] = Watch(
                     cluster=self._cluster,
                     inbox=self._inbox,
                     resource=resource,
                     namespace=namespace,
                     relist=self._list_and_look,
+                    count=self._metrics.count_watch_restart,
                 )
                 self._watched(tasks, watch.run(version), f"watch of {resource.value}")
         self._watched(tasks, self._resync(), "resync")
@@ -218,10 +226,10 @@ class Operator:
         logger.info("%s; again in %.1f s.", error, pause)
 
     async def _refresh(self, key: Key) -> None:
-        known = self._cache.dataset(key)
+        known, requested = self._cache.dataset(key), self._cache.mark()
         there = await self._cluster.get(Resource.DATASETS, key.namespace, key.name)
         if there is not None:
-            self._cache.put(Resource.DATASETS, there)
+            self._cache.put(Resource.DATASETS, there, requested=requested)
         elif known is not None:
             self._cache.drop(Resource.DATASETS, known)
 
@@ -233,7 +241,7 @@ class Operator:
             try:
                 if await question():
                     return
-                news = "The CRD is not installed yet; waiting for it."
+                news = "The CRD is not installed; waiting for it."
             except ApiError as error:
                 news, pause = _why_not(error), max(pause, error.retry_after)
             except REQUEST_ERRORS as error:
@@ -243,9 +251,14 @@ class Operator:
                 logged = news
             await asyncio.sleep(pause)
 
+    async def _crd_is_back(self) -> None:
+        """Wait until the CRD is installed again, and list everything."""
+        await self._there(self._cluster.serves_datasets)
+        await self._there(self._relist)
+
     async def _relist(self) -> bool:
         for resource in Resource:
-            self._versions[resource] = await self._list(resource)
+            await self._list(resource)
         for key in self._cache.datasets():
             self._queue.add(key)
         self._listed = True
@@ -253,14 +266,32 @@ class Operator:
 
     async def _list(self, resource: Resource) -> Mapping[str | None, int]:
         """List a kind again; returns the version of each namespace's list."""
-        versions: dict[str | None, int] = {}
         for namespace in self._cluster.namespaces:
             listed: set[Name] = set()
-            async for objects, version in self._cluster.pages(resource, namespace):
-                listed |= self._cache.put_page(resource, objects)
-                versions.setdefault(namespace, version)
-            self._cache.keep_listed(resource, namespace, listed, versions[namespace])
-        return versions
+            version, requested = 0, self._cache.mark()
+            async for objects, reached in self._cluster.pages(resource, namespace):
+                listed |= self._cache.put_page(resource, objects, requested=requested)
+                version = version or reached
+            self._cache.keep_listed(resource, namespace, listed, version, requested=requested)
+            former, self._versions[resource][namespace] = self._versions[resource].get(namespace, 0), version
+            if version < former:
+                self._rewound(resource, namespace, version)
+        return self._versions[resource]
+
+    def _rewound(self, resource: Resource, namespace: str | None, version: int) -> None:
+        """Begin every watch again: the versions that they have reached do not come for a long time."""
+        logger.warning(
+            "The resourceVersions of %s went back to %d, as after etcd was restored from a snapshot: all objects are "
+            "listed again, and all watches begin again.",
+            resource.value,
+            version,
+        )
+        if resource is Resource.DATASETS:
+            self._datasets.begin_again()
+        elif (watch := self._watches.get((resource, namespace))) is not None:
+            watch.rewind(version)
+        self._connection.end_watches()
+        self._resync_now.set()
 
     async def _list_and_look(self, resource: Resource) -> Mapping[str | None, int]:
         """List a kind again, and queue all datasets: a missed event may concern any of them."""
@@ -272,8 +303,13 @@ class Operator:
     async def _resync(self) -> None:
         pause = min(_FIRST_RESYNC_SECONDS, self._settings.resync_interval)
         while True:
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._resync_now.wait()
+            self._resync_now.clear()
             pause = self._settings.resync_interval
+            if self._datasets.crd_missing:
+                continue
             try:
                 await self._relist()
             except REQUEST_ERRORS as error:
@@ -291,6 +327,8 @@ class Operator:
 
     def _not_ready(self) -> str | None:
         # A standby is ready, so that a rollout continues.
+        if self._datasets.crd_missing:
+            return f"the CRD {PLURAL}.{GROUP} is not installed"
         if self._listed or (self._election is not None and self._election.stands_by):
             return None
         return "not everything is listed yet"

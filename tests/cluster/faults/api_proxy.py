@@ -80,8 +80,7 @@ class ApiProxy(ApiFront):
             case "broken":
                 return _status(500, "InternalError")
             case "gone":
-                # An API server says it in the stream; kopf ends the process, to be started anew, at a plain 410.
-                plain = _resource(request) != "labeleddatasets" and self._random.random() < 0.5
+                plain = self._random.random() < 0.5
                 return _status(410, "Expired") if plain else _error_event(410, "Expired")
             case "conflict":
                 return _status(409, "Conflict")
@@ -157,6 +156,61 @@ class FreezingApi(ApiFront):
                     await asyncio.Event().wait()
                 finally:
                     self.given_up.append(resource)
+            yield chunk
+
+
+class RefusingApi(ApiFront):
+    """Passes everything on; but the next watch or request of a kind may be refused, and an open watch may be cut."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        super().__init__(kubeconfig)
+        self._refusals: dict[str, list[int]] = {}
+        self._cuts: dict[str, asyncio.Event] = {}
+        self.watches: Counter[str] = Counter()
+        """The watches that were passed on, by what they watch."""
+        self.refused: list[tuple[str, int]] = []
+
+    def refuse_watch(self, resource: str, *codes: int) -> None:
+        """Refuse the next watches of this kind with these codes, and cut the one that is open."""
+        self._loop.call_soon_threadsafe(self._refuse, f"watch {resource}", codes)
+
+    def refuse_write(self, resource: str, *codes: int) -> None:
+        """Refuse the next writes to this kind with these codes."""
+        self._loop.call_soon_threadsafe(self._refuse, f"write {resource}", codes)
+
+    def _refuse(self, what: str, codes: tuple[int, ...]) -> None:
+        self._refusals[what] = list(codes)
+        if (cut := self._cuts.pop(what.partition(" ")[2], None)) is not None and what.startswith("watch"):
+            cut.set()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Pass it on, or refuse it."""
+        resource = _resource(request)
+        if resource == "status":
+            resource = "labeleddatasets/status"
+        what = f"watch {resource}" if _is_watch(request) else f"write {resource}" if request.method != "GET" else ""
+        if codes := self._refusals.get(what):
+            code = codes.pop(0)
+            self.refused.append((what, code))
+            return _status(code, {401: "Unauthorized", 404: "NotFound", 410: "Expired"}.get(code, "InternalError"))
+        if _is_watch(request):
+            self.watches[resource] += 1
+        return await super().answer(request)
+
+    async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield what comes; a watch until it is cut."""
+        cut = self._cuts.setdefault(_resource(request), asyncio.Event()) if _is_watch(request) else asyncio.Event()
+        chunks = there.content.iter_any()
+        while True:
+            reads = asyncio.ensure_future(anext(chunks, b""))
+            cuts = asyncio.ensure_future(cut.wait())
+            await asyncio.wait({reads, cuts}, return_when=asyncio.FIRST_COMPLETED)
+            cuts.cancel()
+            if not reads.done():
+                reads.cancel()
+                raise CutError
+            if not (chunk := reads.result()):
+                return
             yield chunk
 
 

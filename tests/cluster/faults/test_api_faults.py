@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.faults.api_proxy import FAULTS, ApiFront, ApiProxy, FreezingApi
+from tests.cluster.faults.api_proxy import FAULTS, ApiFront, ApiProxy, FreezingApi, RefusingApi
 from tests.cluster.faults.runs import QUICK, TINY, assert_ended_right, is_ready, seen
 from tests.cluster.pods import eventually
 from tests.cluster.world import OperatorProcess, World
@@ -70,3 +70,47 @@ def test_a_watch_that_freezes_is_begun_anew_without_a_new_list(
         eventually(lambda: sorted(api.given_up) == sorted(WATCHED))
         assert api.lists["jobs"] == 2
         assert_ended_right(world, undisturbed)
+
+
+@pytest.mark.parametrize("codes", [(401,), (410,), (404,), (500, 403, 410)], ids=str)
+def test_a_refused_watch_of_datasets_ends_neither_the_process_nor_any_hearing(
+    codes: tuple[int, ...], operated: World, tmp_path: Path
+) -> None:
+    world = operated
+    with RefusingApi(world.cluster.operator_kubeconfig) as api:
+        world.operator = operator_behind(api, world, tmp_path / "kubeconfig")
+        world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "60"}
+        world.operator.start()
+        world.apply(**TINY, suspend=True)
+        seen(world, "suspended", lambda dataset: world.condition("Suspended", dataset)["status"] == "True")
+        eventually(lambda: set(WATCHED) <= set(api.watches))
+        before, pid = dict(api.watches), world.operator.pid
+
+        api.refuse_watch("labeleddatasets", *codes)
+        eventually(lambda: [code for _, code in api.refused] == list(codes))
+        again = WATCHED if codes == (401,) else WATCHED[:1]
+        eventually(lambda: all(api.watches[kind] > before[kind] for kind in again), within_s=60)
+        world.apply(**TINY)
+        heard = world.wait("planned", lambda dataset: bool(dataset["status"].get("planned")), seconds=90)
+
+        assert heard["status"]["attempt"] == 1
+        assert world.operator.pid == pid
+        assert "Traceback" not in world.operator.log.read_text()
+
+
+def test_a_refused_write_is_a_new_login_that_begins_every_watch_again(operated: World, tmp_path: Path) -> None:
+    world = operated
+    with RefusingApi(world.cluster.operator_kubeconfig) as api:
+        world.operator = operator_behind(api, world, tmp_path / "kubeconfig")
+        world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "60"}
+        world.operator.start()
+        eventually(lambda: set(WATCHED) <= set(api.watches))
+        before = dict(api.watches)
+        api.refuse_write("labeleddatasets/status", 401)
+
+        world.apply(**TINY, suspend=True)
+        seen(world, "suspended", lambda dataset: world.condition("Suspended", dataset)["status"] == "True")
+        eventually(lambda: all(api.watches[kind] > before[kind] for kind in WATCHED), within_s=60)
+        world.apply(**TINY)
+
+        world.wait("planned", lambda dataset: bool(dataset["status"].get("planned")), seconds=90)

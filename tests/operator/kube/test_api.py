@@ -185,6 +185,15 @@ def test_which_refusals_are_for_good(code: int, message: str) -> None:
     assert ApiError(code, "", message).for_good is FOR_GOOD[code, message]
 
 
+async def test_an_answer_that_is_no_json_is_no_answer(api: ApiServer, connection: Connection) -> None:
+    cluster = Cluster(connection, Settings())
+    api.will("a proxy's own page").will(["not", "an object"])
+
+    for _ in range(2):
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await cluster.get(Resource.JOBS, "vision", "j")
+
+
 async def test_a_watch_that_says_nothing_more_is_given_up(api: ApiServer, connection: Connection) -> None:
     api.falls_silent = True
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
@@ -192,8 +201,8 @@ async def test_a_watch_that_says_nothing_more_is_given_up(api: ApiServer, connec
     api.will(bookmark)
 
     assert await anext(watch) == ("BOOKMARK", bookmark["object"])
-    with pytest.raises(aiohttp.ServerTimeoutError):
-        await asyncio.wait_for(anext(watch), 10)
+    with pytest.raises(TimeoutError):
+        await anext(watch)
 
 
 @pytest.mark.parametrize(

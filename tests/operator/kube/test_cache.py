@@ -101,7 +101,7 @@ def test_an_older_object_of_another_uid_does_not_take_the_place_of_a_newer_one()
     cache.put(JOBS, a_job(version=9, uid="another"))
 
     assert not cache.put(JOBS, a_job(version=3))
-    cache.put_page(JOBS, [a_job(version=3)])  # of a list that was under way
+    cache.put_page(JOBS, [a_job(version=3)], requested=0)  # of a list that was under way
     assert uids(cache) == ["another"]
 
 
@@ -110,9 +110,10 @@ def test_what_was_asked_for_before_a_deletion_does_not_bring_the_object_back(kno
     cache = Cache()
     if known:
         cache.put(JOBS, a_job(version=5))
+    requested = cache.mark()
     cache.drop(JOBS, a_job(version=8))
 
-    cache.put_page(JOBS, [a_job(version=5)])
+    cache.put_page(JOBS, [a_job(version=5)], requested=requested)
     assert not cache.put(JOBS, a_job(version=7))
     assert uids(cache) == []
 
@@ -140,12 +141,48 @@ def test_not_all_that_ever_went_is_remembered(monkeypatch: pytest.MonkeyPatch) -
 def test_a_list_repairs_what_a_watch_lost_and_spares_what_is_newer() -> None:
     cache = Cache()
     cache.put(JOBS, a_job("gone", 3))
+    requested = cache.mark()
     cache.put(JOBS, a_job("new", 12))
+    cache.put(JOBS, a_job("new-and-gone", 9))
 
-    cache.keep_listed(JOBS, "vision", cache.put_page(JOBS, [a_job("listed", 5)]), version=10)
-    cache.keep_listed(JOBS, "audio", set(), version=99)
+    listed = cache.put_page(JOBS, [a_job("listed", 5)], requested=requested)
+    cache.keep_listed(JOBS, "vision", listed, version=10, requested=requested)
+    cache.keep_listed(JOBS, "audio", set(), version=99, requested=cache.mark())
 
     assert sorted(job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")) == ["listed", "new"]
+
+
+def test_a_list_replaces_what_was_known_before_it_whatever_the_versions_are() -> None:
+    """etcd was restored from a snapshot: the versions of all objects are lower than before."""
+    cache = Cache()
+    cache.put(DATASETS, a_dataset(90, generation=4))
+    cache.put(JOBS, a_job("edited", 91))
+    cache.put(JOBS, a_job("later", 92))
+    cache.put(JOBS, a_job("deleted", 93))
+    cache.drop(JOBS, a_job("deleted", 94))
+
+    requested = cache.mark()
+    edited = a_job("edited", 31) | {"status": {"failed": 1}}
+    listed = cache.put_page(JOBS, [edited, a_job("deleted", 30)], requested=requested)
+    cache.keep_listed(JOBS, None, listed, version=40, requested=requested)
+    cache.put_page(DATASETS, [a_dataset(32, generation=2)], requested=requested)
+
+    jobs = {job["metadata"]["name"]: job for job in cache.jobs_of(KEY, "uid-of-shapes")}
+    assert sorted(jobs) == ["deleted", "edited"]
+    assert jobs["edited"]["status"] == {"failed": 1}
+    assert (cache.dataset(KEY) or {})["metadata"]["generation"] == 2
+    assert cache.put(DATASETS, a_dataset(41, generation=3)), "an edit after the restore"
+
+
+def test_what_became_known_while_a_list_was_under_way_is_compared_by_version() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=5))
+    requested = cache.mark()
+    cache.put(JOBS, a_job(version=9) | {"status": {"failed": 1}})  # our own write
+
+    cache.put_page(JOBS, [a_job(version=6)], requested=requested)
+
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["status"] == {"failed": 1}
 
 
 def test_only_what_decides_is_kept() -> None:

@@ -13,6 +13,7 @@ from diffugen_operator.kube import child_events
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Cache, Object, Resource
 from diffugen_operator.kube.child_events import Watch, Watchable
+from diffugen_operator.kube.connection import WatchEndedError
 from diffugen_operator.kube.dataset_events import Inbox
 from diffugen_operator.kube.work_queue import Key, WorkQueue
 from diffugen_operator.settings import Settings
@@ -50,12 +51,14 @@ class Watched:
         self.queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
         self.cache.put(Resource.DATASETS, a_dataset())
         self.lists = 0
+        self.restarts: list[str] = []
         self.watch = Watch(
             cluster=cluster,
             inbox=Inbox(self.cache, self.queue),
             resource=Resource.JOBS,
             namespace="vision",
             relist=self.relist,
+            count=lambda _, reason: self.restarts.append(reason),
         )
 
     async def relist(self, resource: Resource) -> Mapping[str | None, int]:
@@ -85,15 +88,18 @@ def too_old() -> Event:
 
 
 @pytest.mark.parametrize(
-    "end",
+    ("end", "reason"),
     [
-        pytest.param([], id="as watches do"),
-        pytest.param([aiohttp.ClientPayloadError("cut")], id="cut"),
-        pytest.param([TimeoutError()], id="silent"),
-        pytest.param([ApiError(429, "TooManyRequests", "later")], id="refused"),
+        pytest.param([], "ended", id="as watches do"),
+        pytest.param([aiohttp.ClientPayloadError("cut")], "interrupted", id="cut"),
+        pytest.param([TimeoutError()], "silent", id="silent"),
+        pytest.param([ApiError(429, "TooManyRequests", "later")], "refused", id="refused"),
+        pytest.param([ApiError(401, "Unauthorized", "")], "unauthorized", id="unauthorized"),
+        pytest.param([("ERROR", {"code": 500, "message": "etcd"})], "refused", id="an error in the stream"),
+        pytest.param([WatchEndedError()], "login", id="a new login"),
     ],
 )
-async def test_a_watch_that_ends_goes_on_where_it_was(end: list[Event | Exception]) -> None:
+async def test_a_watch_that_ends_goes_on_where_it_was(end: list[Event | Exception], reason: str) -> None:
     cluster = Scripted([("ADDED", a_job(version=12)), a_bookmark(30), *end], [("DELETED", a_job(version=31))])
     watched = Watched(cluster)
 
@@ -103,9 +109,36 @@ async def test_a_watch_that_ends_goes_on_where_it_was(end: list[Event | Exceptio
     assert watched.cache.jobs_of(KEY, "uid-of-shapes") == []
     assert watched.queue.schedule.depth() == 1
     assert watched.lists == 0
+    assert watched.restarts == [reason, "ended"]
 
 
-@pytest.mark.parametrize("end", [too_old(), ApiError(410, "Expired", "too old")])
+async def test_watches_that_bring_nothing_twice_are_listed_again() -> None:
+    cluster = Scripted([TimeoutError()], [a_bookmark(30), TimeoutError()], [TimeoutError()])
+    watched = Watched(cluster)
+
+    await watched.runs_until(cluster.over)
+
+    assert cluster.begun_at == [10, 10, 30, 90]
+
+
+async def test_a_watch_goes_on_from_the_version_that_it_is_rewound_to() -> None:
+    cluster = Scripted([a_bookmark(30), WatchEndedError()])
+    watched = Watched(cluster)
+    watched.watch.rewind(5)
+
+    await watched.runs_until(cluster.over)
+
+    assert cluster.begun_at == [10, 5]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        too_old(),
+        ApiError(410, "Expired", "too old"),
+        ApiError(504, "Timeout", "Too large resource version: 90, current: 30"),
+    ],
+)
 async def test_a_version_that_is_gone_is_listed_again_until_that_succeeds(end: Event | Exception) -> None:
     cluster = Scripted([end])
     watched = Watched(cluster)

@@ -12,13 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import yaml
 
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Resource
-from diffugen_operator.kube.connection import Connection
+from diffugen_operator.kube.connection import Connection, WatchEndedError
 from diffugen_operator.kube.kubeconfig import LoginError
 from diffugen_operator.settings import Settings
 from diffugen_operator.telemetry.metrics import Metrics
@@ -167,7 +166,7 @@ async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiSer
     with pytest.raises(ApiError, match="401"):
         await login.cluster.get(Resource.JOBS, "vision", "j")
 
-    with pytest.raises(aiohttp.ClientConnectionError):
+    with pytest.raises(WatchEndedError):
         await asyncio.wait_for(waits, 5)
     assert lent.closed, "kopf asks for another session before its next request"
     assert not (await login.connection.lend()).aiohttp_session.closed

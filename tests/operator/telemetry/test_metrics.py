@@ -41,6 +41,7 @@ def an_operator() -> Operator:
     operator = Operator(Settings(lease_namespace=""))
     metrics = operator._metrics
     metrics.count_request("GET", "200")
+    metrics.count_watch_restart("jobs", "ended")
     for result in ("ok", "waiting", "conflict", "error"):
         metrics.reconciles.labels(result).inc()
     metrics.reconcile_seconds.observe(0.02)
@@ -56,7 +57,7 @@ def test_the_documentation_has_every_metric_with_its_labels() -> None:
 def test_no_label_names_an_object() -> None:
     labels = set().union(*served(an_operator()._page().decode()).values())
 
-    assert labels == {"result", "verb", "code", "kind", "resource", "condition"}
+    assert labels == {"result", "verb", "code", "kind", "resource", "reason", "condition"}
     assert not labels & OBJECT_LABELS
 
 

@@ -6,16 +6,18 @@ again.
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from math import inf
 from typing import Any
 
 import aiohttp
+import orjson
 
 from diffugen_api.contract import GROUP, LABEL_MANAGED_BY, MANAGED_BY, PLURAL, VERSION
 from diffugen_operator.kube.cache import Object, Resource
-from diffugen_operator.kube.connection import TRANSPORT_ERRORS, Connection
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS, Connection, WatchEndedError
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.settings import Settings
 
@@ -38,6 +40,11 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+
+    @property
+    def version_ahead(self) -> bool:
+        """Whether a watch was begun at a version that the API server has not reached: its versions went back."""
+        return "Too large resource version" in self.message
 
     @property
     def for_good(self) -> bool:
@@ -100,21 +107,30 @@ class Cluster:
     async def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Object]]:
         """Yield the type and the object of each change after `version`, until the API server ends the watch."""
         params = {"watch": "true", "resourceVersion": str(version), "allowWatchBookmarks": "true"}
-        settings = self._settings
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.request_timeout, sock_read=settings.watch_silence
-        )
+        silence = self._settings.watch_silence
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.request_timeout)
         session = await self._connection.session()
         url = self._connection.server + _path(resource, namespace)
-        async with session.get(url, params={**params, **_selection(resource)}, timeout=timeout) as response:
+        async with _within(
+            silence, session.get(url, params={**params, **_selection(resource)}, timeout=timeout)
+        ) as response:
             if response.status >= 400:
                 raise _error(response.status, await response.read(), response.headers)
             unread = b""
             # Not line by line: aiohttp bounds a line's length, and an object may be longer.
-            async for chunk in response.content.iter_any():
+            while True:
+                try:
+                    async with asyncio.timeout(silence):  # aiohttp's own timer ends with its pool; this one does not.
+                        chunk = await response.content.readany()
+                except aiohttp.ClientConnectionError:
+                    if self._connection.was_ended(response):
+                        raise WatchEndedError from None
+                    raise
+                if not chunk:
+                    return
                 *lines, unread = (unread + chunk).split(b"\n")
                 for line in lines:
-                    event = json.loads(line)
+                    event = _read(line)
                     yield event["type"], event["object"]
 
     async def pods_of(self, namespace: str, job: str) -> list[Object]:
@@ -256,15 +272,36 @@ class Cluster:
             method,
             self._connection.server + path,
             params=params,
-            data=None if body is None else json.dumps(body, ensure_ascii=False).encode(),
+            data=None if body is None else orjson.dumps(body),
             headers={"Content-Type": content_type, "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=within),
         ) as response:
             text = await response.read()
             if response.status >= 400:
                 raise _error(response.status, text, response.headers)
-            found: Object = json.loads(text) if text else {}
-            return found
+            return _read(text) if text else {}
+
+
+@asynccontextmanager
+async def _within(
+    seconds: float, request: AbstractAsyncContextManager[aiohttp.ClientResponse]
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Enter a request's response, if it comes within so many seconds."""
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(seconds):
+            response = await stack.enter_async_context(request)
+        yield response
+
+
+def _read(text: bytes) -> Object:
+    """Return a JSON object. Raises ClientPayloadError if it is none, as when a proxy answers in place of the server."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise aiohttp.ClientPayloadError(f"the answer is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise aiohttp.ClientPayloadError("the answer is no JSON object")
+    return found
 
 
 def _selection(resource: Resource) -> dict[str, str]:
@@ -282,7 +319,7 @@ def _leases(namespace: str) -> str:
 
 def _error(code: int, text: bytes, headers: Mapping[str, str]) -> ApiError:
     try:
-        status = json.loads(text)
+        status = orjson.loads(text)
     except ValueError:
         status = {}
     if not isinstance(status, dict):

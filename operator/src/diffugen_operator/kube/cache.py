@@ -1,8 +1,12 @@
 """What is known of the cluster, updated by watch events, by our own writes, and by relisting.
 
-For all three sources the higher resourceVersion wins, whatever the uid, and also over a deletion: an answer that was
-requested before an object was deleted and arrives later does not bring it back. Our own writes are stored at once, so
-that the next reconcile never acts on a state older than them. A periodic relist repairs what a watch lost.
+Of events and of our own writes the higher resourceVersion wins, whatever the uid, and also over a deletion: an answer
+that was requested before an object was deleted and arrives later does not bring it back. Our own writes are stored at
+once, so that the next reconcile never acts on a state older than them.
+
+A list replaces all that was known before it was requested, whatever the versions: it repairs what a watch lost, and
+after etcd was restored from a snapshot the versions of the same objects are lower. What became known after the request
+is compared by version, as above.
 
 Only what decisions need is kept of an object: no managed fields, no pod specs, no counts of running pods. A change of
 anything else does not count as new.
@@ -14,7 +18,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffugen_api.contract import KIND
 from diffugen_operator.kube.work_queue import Key
@@ -46,12 +50,22 @@ _NOISE = {
 """Fields of a status that change often and that no decision needs."""
 
 
+class _Gone(NamedTuple):
+    """What is kept of a deleted object."""
+
+    version: int
+    change: int
+    """When it became known, counted in changes of the cache."""
+
+
 class Cache:
     """The datasets, their Jobs and their pods."""
 
     def __init__(self) -> None:
         self._objects: dict[Resource, dict[Name, Object]] = {resource: {} for resource in Resource}
-        self._gone: dict[Resource, dict[Name, int]] = {resource: {} for resource in Resource}  # and at which version
+        self._gone: dict[Resource, dict[Name, _Gone]] = {resource: {} for resource in Resource}
+        self._changes = 0
+        self._changed_at: dict[Resource, dict[Name, int]] = {resource: {} for resource in Resource}
         self._children: dict[Resource, defaultdict[Name, dict[str, Object]]] = {
             Resource.JOBS: defaultdict(dict),  # by dataset
             Resource.PODS: defaultdict(dict),  # by Job
@@ -87,13 +101,21 @@ class Cache:
         job = self._objects[Resource.JOBS].get((namespace, owner["name"]))
         return None if job is None else self.key_of(Resource.JOBS, job)
 
-    def put(self, resource: Resource, obj: Mapping[str, Any]) -> bool:
-        """Store an object; returns whether anything changed."""
+    def mark(self) -> int:
+        """Return a mark to be passed with the answer to a request that is sent now."""
+        return self._changes
+
+    def put(self, resource: Resource, obj: Mapping[str, Any], *, requested: int | None = None) -> bool:
+        """Store an object; returns whether anything changed.
+
+        `requested`: the mark of the request that it answers. It replaces what was known then, whatever its version.
+        """
         name = _name(obj)
         known = self._objects[resource].get(name)
-        latest = self._gone[resource].get(name, -1) if known is None else version_of(known)
-        if version_of(obj) <= latest:
+        if self._is_older(resource, name, version_of(obj), known, requested):
             return False
+        self._changes += 1
+        self._changed_at[resource][name] = self._changes
         if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
             self.drop(resource, known)
         kept = _reduced(resource, obj)
@@ -115,34 +137,51 @@ class Cache:
             return
         self._remember_gone(resource, name, max(version_of(known), version_of(obj)))
         del self._objects[resource][name]
+        self._changed_at[resource].pop(name, None)
         if (parent := _parent(resource, known)) is not None:
             siblings = self._children[resource][parent]
             siblings.pop(name[1], None)
             if not siblings:
                 del self._children[resource][parent]
 
-    def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]]) -> set[Name]:
-        """Store a page of a list; returns the names in it."""
+    def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]], *, requested: int) -> set[Name]:
+        """Store a page of a list that was requested at this mark; returns the names in it."""
         listed = set()
         for obj in objects:
             listed.add(_name(obj))
-            self.put(resource, obj)
+            self.put(resource, obj, requested=requested)
         return listed
 
-    def keep_listed(self, resource: Resource, namespace: str | None, listed: set[Name], version: int) -> None:
-        """Remove what a list of a namespace (None: of all) at `version` lacks, unless it is newer."""
+    def keep_listed(
+        self, resource: Resource, namespace: str | None, listed: set[Name], version: int, *, requested: int
+    ) -> None:
+        """Remove what a list of a namespace (None: of all) at `version` lacks, unless it became known later."""
         for name, obj in list(self._objects[resource].items()):
-            if namespace in (None, name[0]) and name not in listed and version_of(obj) <= version:
-                self.drop(resource, obj)
+            if namespace in (None, name[0]) and name not in listed:
+                known_before = self._changed_at[resource].get(name, 0) <= requested
+                if known_before or version_of(obj) <= version:
+                    self.drop(resource, obj)
 
     def count(self, resource: Resource) -> int:
         """Return how many objects of a kind are known."""
         return len(self._objects[resource])
 
+    def _is_older(
+        self, resource: Resource, name: Name, version: int, known: Object | None, requested: int | None
+    ) -> bool:
+        """Whether an object of this version is older than what is known of its name."""
+        if known is not None:
+            latest, change = version_of(known), self._changed_at[resource].get(name, 0)
+        else:
+            latest, change = self._gone[resource].get(name, _Gone(-1, 0))
+        if requested is not None and change <= requested:
+            return known is not None and version == latest  # Nothing is new.
+        return version <= latest
+
     def _remember_gone(self, resource: Resource, name: Name, version: int) -> None:
         gone = self._gone[resource]
-        version = max(version, gone.pop(name, -1))
-        gone[name] = version
+        self._changes += 1
+        gone[name] = _Gone(max(version, gone.pop(name, _Gone(-1, 0)).version), self._changes)
         if len(gone) > MOST_GONE:
             del gone[next(iter(gone))]  # The one that was deleted first.
 

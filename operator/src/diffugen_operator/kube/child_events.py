@@ -4,8 +4,9 @@ kopf watches only the datasets. There are about six times as many Jobs and pods,
 kopf would read all of them into memory at its start, and keep a task, a queue and the whole object for each. Here an
 object is reduced to what decisions need as soon as it is read.
 
-A watch continues from the version of the last list or event. If the API server no longer has that version, the objects
-are listed again. If a watch gets no event for longer than bookmarks take to arrive, it is restarted.
+A watch continues from the version of the last list or event. The objects are listed again if the API server no longer
+has that version, or does not have it yet, as after etcd was restored from a snapshot. A watch that gets no event for
+longer than bookmarks take to arrive is restarted; if the next one gets none either, the objects are listed again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import Protocol
 from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
 from diffugen_operator.kube.backoff import backoff, jittered
 from diffugen_operator.kube.cache import Object, Resource, version_of
-from diffugen_operator.kube.connection import TRANSPORT_ERRORS
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS, WatchEndedError, reason_of
 from diffugen_operator.kube.dataset_events import Inbox
 
 logger = logging.getLogger(__name__)
 
 GONE = 410
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_MOST_SILENCES = 2
+"""So many watches in a row without any event are listed again: their version may be one that never comes."""
 
 
 class Watchable(Protocol):
@@ -46,30 +49,50 @@ class Watch:
         resource: Resource,
         namespace: str | None,
         relist: Callable[[Resource], Awaitable[Mapping[str | None, int]]],
+        count: Callable[[str, str], None] = lambda resource, reason: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`relist` lists the kind again; it returns the version of each namespace's list."""
+        """`relist` lists the kind again and returns the version of each namespace's list; `count` counts restarts."""
         self._cluster, self._inbox, self._resource, self._namespace = cluster, inbox, resource, namespace
-        self._relist, self._jitter = relist, jitter
+        self._relist, self._count, self._jitter = relist, count, jitter
+        self._rewound_to: int | None = None
+
+    def rewind(self, version: int) -> None:
+        """Go on from this version, once the present watch has ended: the API server's versions went back."""
+        self._rewound_to = version
 
     async def run(self, version: int) -> None:
         """Watch from this version on, until the task is canceled."""
-        failures = 0
+        failures = silences = 0
         while True:
+            reason = "ended"
             try:
                 async for kind, obj in self._cluster.watch(self._resource, self._namespace, version):
                     version = self._take(kind, obj) or version
-                    failures = 0
+                    failures = silences = 0
             except ApiError as error:
-                if error.code == GONE:
-                    logger.info("The watch of %s is too old; they are listed again.", self._resource.value)
-                    version = await self._relisted(version)
+                if error.code == GONE or error.version_ahead:
+                    reason = "gone"
+                    logger.info("The watch of %s cannot go on; they are listed again.", self._resource.value)
+                    version = await self._relisted()
+                else:
+                    failures, reason = failures + 1, reason_of(error.code)
+                    await self._pause(failures, error, at_least=error.retry_after)
+            except WatchEndedError:
+                reason = "login"
+            except TimeoutError as error:
+                silences, reason = silences + 1, "silent"
+                if silences >= _MOST_SILENCES:
+                    version, silences = await self._relisted(), 0
                 else:
                     failures += 1
-                    await self._pause(failures, error, at_least=error.retry_after)
+                    await self._pause(failures, error)
             except TRANSPORT_ERRORS as error:
-                failures += 1
+                failures, reason = failures + 1, "interrupted"
                 await self._pause(failures, error)
+            self._count(self._resource.value, reason)
+            if self._rewound_to is not None:
+                version, self._rewound_to = self._rewound_to, None
 
     def _take(self, kind: str, obj: Object) -> int:
         """Handle one event; returns the version that the watch has reached."""
@@ -79,7 +102,7 @@ class Watch:
             self._inbox.take(self._resource, kind, obj)
         return version_of(obj)
 
-    async def _relisted(self, version: int) -> int:
+    async def _relisted(self) -> int:
         failures = 0
         while True:
             try:

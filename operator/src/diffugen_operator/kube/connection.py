@@ -30,6 +30,11 @@ logger = logging.getLogger(__name__)
 TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 """What a request raises that gets no answer."""
 
+
+class WatchEndedError(Exception):
+    """A watch was ended on purpose (`Connection.end_watches`); it begins again at once."""
+
+
 UNAUTHORIZED = 401
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _QUIET_SECONDS = 300.0
@@ -101,8 +106,10 @@ class Connection:
         self._watches.clear()
 
     def was_ended(self, watch: aiohttp.ClientResponse) -> bool:
-        """Whether `end_watches` ended this watch."""
-        return watch in self._ended
+        """Whether `end_watches` ended this watch; asked once for each."""
+        ended = watch in self._ended
+        self._ended.discard(watch)
+        return ended
 
     async def close(self) -> None:
         """Close all pools and all sessions over them."""
@@ -240,8 +247,7 @@ class Connection:
             return "unreachable"
         if watch.status >= 400:
             return reason_of(watch.status)
-        if watch in self._ended:
-            self._ended.discard(watch)
+        if self.was_ended(watch):
             return "login"
         return "ended" if watch.content.is_eof() else "interrupted"
 

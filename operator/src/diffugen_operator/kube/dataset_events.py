@@ -6,16 +6,25 @@ handler, a timer or a daemon would write annotations and finalizers to users' ob
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import kopf
 
 from diffugen_api.contract import GROUP, PLURAL, VERSION
+from diffugen_operator.kube.backoff import backoff
 from diffugen_operator.kube.cache import Cache, Resource
 from diffugen_operator.kube.connection import Connection
 from diffugen_operator.kube.work_queue import WorkQueue
+from diffugen_operator.settings import Settings
 
+logger = logging.getLogger(__name__)
+
+NOT_FOUND = 404
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _SETTLING_SECONDS = 0.25
 """How long to wait for the next event of a pod before its dataset is reconciled."""
 
@@ -111,3 +120,75 @@ def kopf_settings(*, watch_silence: float) -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.watching.inactivity_timeout = watch_silence
     return settings
+
+
+class DatasetTransport:
+    """Runs kopf until the process is stopped.
+
+    kopf ends at any answer to its watch that it does not expect: a plain 410, a 404, an error in the stream, an API
+    server that is away for a minute. Then it is started again, and lists the datasets. If the CRD is missing, that
+    waits until the CRD is back.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        inbox: Inbox,
+        settings: Settings,
+        crd_is_back: Callable[[], Coroutine[Any, Any, None]],
+        unless_stopped: Callable[[Coroutine[Any, Any, None]], Awaitable[bool]],
+    ) -> None:
+        """`crd_is_back` waits for the CRD; `unless_stopped` waits, and returns False if a signal came meanwhile."""
+        self._connection, self._inbox, self._settings = connection, inbox, settings
+        self._crd_is_back, self._unless_stopped = crd_is_back, unless_stopped
+        self._running: asyncio.Task[None] | None = None
+        self._again = False
+        self.crd_missing = False
+        """Whether the CRD was deleted and is not back yet."""
+
+    async def run(self) -> None:
+        """Run kopf, again and again, until SIGTERM or SIGINT ends it."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            self._running = asyncio.create_task(self._operator(), name="kopf")
+            try:
+                await self._running
+            except asyncio.CancelledError:
+                if not self._again:
+                    raise
+                self._again = False
+            except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started again
+                failures = 1 if time.monotonic() - began > _LONGEST_PAUSE else failures + 1
+                if not await self._unless_stopped(self._recovered(error, failures)):
+                    return
+            else:
+                return
+
+    def begin_again(self) -> None:
+        """Let kopf list the datasets and watch them from there."""
+        if self._running is not None and not self._running.done():
+            self._again = True
+            self._running.cancel()
+
+    async def _operator(self) -> None:
+        await kopf.operator(
+            registry=registry(self._inbox, self._connection),
+            settings=kopf_settings(watch_silence=self._settings.watch_silence),
+            standalone=True,
+            clusterwide=not self._settings.namespaces,
+            namespaces=self._settings.namespaces,
+        )
+
+    async def _recovered(self, error: Exception, failures: int) -> None:
+        """Wait until kopf can be started again."""
+        if getattr(error, "status", None) == NOT_FOUND:
+            self.crd_missing = True
+            await self._crd_is_back()
+            self.crd_missing = False
+            return
+        pause = backoff(failures, base=_SHORTEST_PAUSE, limit=_LONGEST_PAUSE)
+        words = " ".join(str(error).split()) or type(error).__name__
+        logger.warning("The watch of datasets ended: %s. It begins again in %.1f s.", words, pause)
+        await asyncio.sleep(pause)

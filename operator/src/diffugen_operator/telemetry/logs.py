@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-_QUIET = {"kopf": logging.WARNING, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
+# What ends kopf is logged in a sentence where it is started again.
+_QUIET = {"kopf": logging.CRITICAL, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
 
 
 _concerned: ContextVar[Mapping[str, object]] = ContextVar("_concerned", default={})  # noqa: B039  (never changed)

@@ -32,6 +32,12 @@ class Metrics:
             ["verb", "code"],
             registry=self._registry,
         )
+        self.watch_restarts = Counter(
+            "diffugen_operator_watch_restarts",
+            "Watches that began again, by resource and by why the former one ended.",
+            ["resource", "reason"],
+            registry=self._registry,
+        )
         self.status_writes = Counter(
             "diffugen_operator_status_writes",
             "Status writes by kind: transition, progress (only new numbers or wording).",
@@ -62,6 +68,10 @@ class Metrics:
     def count_request(self, verb: str, code: str) -> None:
         """Count a request to the API server."""
         self.requests.labels(verb, code).inc()
+
+    def count_watch_restart(self, resource: str, reason: str) -> None:
+        """Count a watch that begins again."""
+        self.watch_restarts.labels(resource, reason).inc()
 
     def watch_queue(self, depth: Callable[[], float], age: Callable[[], float]) -> None:
         """Read the queue's state from these whenever Prometheus asks."""
