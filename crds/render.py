@@ -41,6 +41,8 @@ PRINTER_COLUMNS = [
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Revision", "string", ".status.dataset.revision", 1),
     ("URI", "string", ".status.dataset.uri", 1),
+    ("Images/s", "string", ".status.summary.imagesPerSecond", 1),
+    ("Seconds Left", "integer", ".status.summary.etaSeconds", 1),
 ]
 
 

@@ -1,0 +1,99 @@
+"""A signed address of what a dataset has published, for a browser: the store's keys from the user's own right to read
+the Secret, and a forwarded port where the store is a Service of the cluster."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from minio import Minio
+
+from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
+
+Json = dict[str, Any]
+
+VALID = timedelta(hours=1)
+SHEET = "contact-sheet.png"
+_CLUSTER_SUFFIXES = (".svc", ".cluster.local")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an object is in a store."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def of(cls, dataset: Json, file: str) -> Address:
+        """Return the address of a file of the published dataset. Raises KubectlError where none is published."""
+        published = dataset.get("status", {}).get("dataset")
+        if published is None:
+            name = dataset["metadata"]["name"]
+            raise KubectlError(f"{name} has published nothing yet: kubectl labeleddataset status {name}")
+        uri = urlsplit(published["uri"])
+        return cls(uri.netloc, f"{uri.path.strip('/')}/{file}")
+
+
+@contextmanager
+def signed_address(kubectl: Kubectl, dataset: Json, file: str) -> Iterator[tuple[str, bool]]:
+    """Yield an address that anybody can open for an hour, and whether it ends with the context (a forwarded port)."""
+    address = Address.of(dataset, file)
+    s3 = dataset["spec"].get("output", {}).get("s3")
+    if s3 is None:
+        raise KubectlError(
+            f"The operator's own store has it, and only the operator knows where that is: s3://{address.bucket}/{address.key}"
+        )
+    keys = _keys(kubectl, s3)
+    endpoint = urlsplit(s3["endpoint"])
+    service = service_of(s3["endpoint"], dataset["metadata"]["namespace"])
+    if service is None:
+        yield _signed(endpoint.netloc, address, keys, s3, secure=endpoint.scheme == "https"), False
+        return
+    name, namespace, port = service
+    with kubectl.port_forward(name, namespace, port) as local:
+        yield _signed(f"127.0.0.1:{local}", address, keys, s3, secure=endpoint.scheme == "https"), True
+
+
+def service_of(endpoint: str, namespace: str) -> tuple[str, str, int] | None:
+    """Return name, namespace and port of the Service that an endpoint names; None for any other host."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    labels = host.split(".")
+    if host == "localhost" or all(label.isdigit() for label in labels) or ":" in host:
+        return None
+    if len(labels) == 1:
+        return labels[0], namespace, port
+    if len(labels) == 2 or (host.endswith(_CLUSTER_SUFFIXES) and labels[2] == "svc"):
+        return labels[0], labels[1], port
+    return None
+
+
+def _keys(kubectl: Kubectl, s3: Json) -> tuple[str, str, str]:
+    secret = s3.get("secretRef", {}).get("name")
+    if not secret:
+        raise KubectlError("The dataset's pods have credentials of their own, with which nothing can be signed here.")
+    data = kubectl.get("secret", secret).get("data", {})
+    values = [base64.b64decode(data.get(key, "")).decode() for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    if not all(values):
+        raise KubectlError(f"Secret {secret} lacks AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY: add both keys")
+    return values[0], values[1], base64.b64decode(data.get("AWS_SESSION_TOKEN", "")).decode()
+
+
+def _signed(host: str, address: Address, keys: tuple[str, str, str], s3: Json, *, secure: bool) -> str:
+    access, secret, token = keys
+    client = Minio(
+        host,
+        access_key=access,
+        secret_key=secret,
+        session_token=token or None,
+        secure=secure,
+        region=s3.get("region", "us-east-1"),
+    )
+    return str(client.presigned_get_object(address.bucket, address.key, expires=VALID))

@@ -1,0 +1,95 @@
+"""`kubectl labeleddataset`, as a user calls it, on a real cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import urllib3
+
+from tests.cluster.pods import eventually
+from tests.cluster.test_kills import slow_stage
+from tests.cluster.world import World
+
+
+def plugin(world: World, *arguments: str) -> tuple[int, str]:
+    """Call the plugin through kubectl; returns exit code and all that was written."""
+    verb, *rest = arguments
+    where = [f"--kubeconfig={world.cluster.kubeconfig}", "--namespace", world.namespace]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["kubectl", "labeleddataset", verb, *rest, *where],
+        env={**os.environ, "PATH": path, "COLUMNS": "160"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_dataset_is_looked_at_and_steered_through_its_life(running: World) -> None:
+    assert plugin(running, "status", "shapes")[0] == 1
+    assert "not found" in plugin(running, "explain", "shapes")[1]
+
+    running.apply(stages=[slow_stage()], run={"samplesPerShard": 1, "parallelism": 1})
+    running.wait("drawing", lambda d: d["status"].get("summary", {}).get("reason") == "Drawing")
+    code, said = plugin(running, "status", "shapes")
+    assert code == 0
+    assert re.search(r"^base +txt2img +Running .* \d/8 ", said, re.MULTILINE), said
+    assert "is running" in plugin(running, "explain", "shapes")[1]
+
+    assert plugin(running, "suspend", "shapes") == (0, "shapes: suspended\n")
+    running.wait("suspended", lambda d: d["status"]["summary"]["state"] == "Suspended")
+    assert "next: kubectl labeleddataset resume shapes" in plugin(running, "explain", "shapes")[1]
+    assert plugin(running, "resume", "shapes") == (0, "shapes: resumed\n")
+
+    code, said = plugin(running, "status", "shapes", "--watch")
+    assert code == 0, said
+    published = running.get()["status"]["dataset"]
+    assert f"at {published['uri']}" in said
+    assert re.search(r"^shapes +Succeeded ", plugin(running, "status")[1], re.MULTILINE)
+
+    code, address = plugin(running, "open", "shapes", "--no-browser")
+    assert code == 0, address
+    image = urllib3.request("GET", address.strip(), timeout=30)
+    assert (image.status, image.data[:4]) == (200, b"\x89PNG")
+    assert urllib3.request("GET", address.partition("?")[0], timeout=30).status == 403, "only the signature opens it"
+
+    code, said = plugin(running, "logs", "shapes", "--step", "publish")
+    assert code == 0, said
+
+
+def test_a_stalled_dataset_is_explained_and_begun_again(running: World) -> None:
+    running.apply(prompts={"samplesPerPrompt": 1}, output={"s3": {"bucket": "later-there"}})
+    running.wait_stalled("BucketNotFound")
+
+    _, said = plugin(running, "explain", "shapes")
+    assert "It is stalled, BucketNotFound: " in said
+    assert "next: fix what it names, then: kubectl labeleddataset retry shapes" in said
+    assert plugin(running, "status", "shapes", "--watch")[0] == 1
+
+    running.cluster.make_bucket("later-there")
+    assert plugin(running, "retry", "shapes") == (0, "shapes: asked for a retry\n")
+    running.wait_ready()
+    for item in running.store.list_objects("later-there", recursive=True):
+        running.store.remove_object("later-there", str(item.object_name))
+    running.store.remove_bucket("later-there")
+
+
+def test_whoever_manages_it_by_git_is_told_that_git_sets_it_back(world: World) -> None:
+    world.apply()
+    patch = '{"metadata":{"labels":{"from":"git"}}}'
+    world.kubectl(
+        "patch", "lds/shapes", "-n", world.namespace, "--type=merge", "-p", patch, "--field-manager=argocd-controller"
+    )
+
+    code, said = plugin(world, "suspend", "shapes")
+    assert code == 0
+    assert "argocd-controller manages it: set spec.suspend in Git too" in said
+    assert eventually(lambda: world.get()["spec"]["suspend"]) is True
+    assert "No operator has seen this spec yet" in plugin(world, "explain", "shapes")[1]

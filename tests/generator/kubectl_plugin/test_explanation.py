@@ -1,0 +1,133 @@
+"""Why a dataset is not ready: what is found in each phase of its life, and the next thing to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffugen_generator.kubectl_plugin.explanation import Finding, Surroundings, explain
+from tests.operator.lives import Life, a_life
+
+Json = dict[str, Any]
+
+
+def found(life: Life, **more: Any) -> list[Finding]:
+    return explain(Surroundings(dataset=life.raw, jobs=list(life.jobs.values()), pods=list(life.pods.values()), **more))
+
+
+def test_a_spec_that_no_operator_has_seen() -> None:
+    (finding,) = found(a_life())
+
+    assert finding.what.startswith("No operator has seen this spec yet")
+    assert "app.kubernetes.io/part-of=diffugen" in finding.todo
+    assert found(a_life().until_published().edit(seed=7)) == [finding]
+
+
+def test_a_published_dataset() -> None:
+    (finding,) = found(a_life().until_published())
+
+    assert finding.what.startswith("It is published: Revision ")
+    assert finding.todo == "kubectl labeleddataset open shapes"
+
+
+def test_a_stalled_run_says_its_reason_and_how_to_go_on() -> None:
+    first, *_ = found(a_life(output={}).settle())
+
+    assert first.what.startswith("It is stalled, StoreNotSet: spec.output.s3 is not set")
+    assert first.todo == "fix what it names, then: kubectl labeleddataset retry shapes"
+
+
+def test_a_suspended_run() -> None:
+    first, *_ = found(a_life().until_drawing().edit(suspend=True).settle())
+
+    assert first == Finding("It is suspended: spec.suspend is true.", "kubectl labeleddataset resume shapes")
+
+
+def test_no_node_free() -> None:
+    (pod,) = found(a_life().until_drawing().pod_unschedulable("base", "0/3 nodes: 3 Insufficient nvidia.com/gpu."))
+
+    assert pod.what.startswith("No node takes pod ")
+    assert pod.what.endswith("0/3 nodes: 3 Insufficient nvidia.com/gpu.")
+    assert pod.todo.startswith("kubectl describe pod shapes-base-")
+
+
+def test_the_scheduler_and_the_pod_are_both_named_once_the_operator_has_seen_it() -> None:
+    findings = found(a_life().until_drawing().pod_unschedulable("base", "no GPU").settle())
+
+    assert findings[0].what.startswith("It waits in line, Unschedulable: ")
+    assert findings[0].todo == "kubectl describe nodes"
+    assert findings[1].what.startswith("No node takes pod ")
+
+
+def test_an_image_that_cannot_be_pulled() -> None:
+    findings = found(a_life().until_planning().pod_waits("plan", "ImagePullBackOff", "Back-off pulling image").settle())
+
+    pod = next(finding for finding in findings if "cannot start" in finding.what)
+    assert "ImagePullBackOff: Back-off pulling image" in pod.what
+    assert pod.todo.startswith("kubectl describe pod ")
+
+
+def test_a_container_that_is_only_being_created_is_no_finding() -> None:
+    (finding,) = found(a_life().until_planning().pod_starts("plan"))
+
+    assert finding.what.startswith("It is running: ")
+
+
+def test_a_pod_that_failed_leads_to_its_log() -> None:
+    findings = found(a_life().until_drawing().pod_ends("base", 137, index="0", word="OOMKilled"))
+
+    assert any("ended with exit code 137 (OOMKilled)" in finding.what for finding in findings)
+    assert any(finding.todo.startswith("kubectl logs shapes-base-") for finding in findings)
+
+
+def test_kueues_workload_speaks_for_its_job() -> None:
+    life = a_life(run={"queueName": "gpus"}).settle()
+    (job,) = life.jobs.values()
+    quota = {"type": "QuotaReserved", "status": "False", "message": "insufficient quota for nvidia.com/gpu"}
+
+    def workload(uid: str) -> Json:
+        owner = {"uid": uid}
+        return {
+            "metadata": {"ownerReferences": [owner]},
+            "spec": {"queueName": "gpus"},
+            "status": {"conditions": [quota]},
+        }
+
+    findings = found(life, workloads=[workload(job["metadata"]["uid"]), workload("another's")])
+    (kueue,) = (finding for finding in findings if finding.what.startswith("Kueue"))
+    assert kueue.what == f"Kueue has not admitted Job {job['metadata']['name']}: insufficient quota for nvidia.com/gpu"
+    assert kueue.todo == "kubectl describe localqueue gpus"
+
+
+def test_a_job_without_pods_and_its_warning() -> None:
+    life = a_life().until_planning()
+    (job,) = life.jobs.values()
+    about = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    denied = {
+        "type": "Warning",
+        "reason": "FailedCreate",
+        "message": "forbidden: exceeded quota",
+        "involvedObject": about,
+        "lastTimestamp": "2026-11-22T12:00:05Z",
+    }
+    others = {**denied, "involvedObject": {**about, "uid": "another's"}, "message": "not ours"}
+    normal = {**denied, "type": "Normal", "message": "nothing wrong"}
+
+    said = [finding.what for finding in found(life, events=[others, denied, normal])]
+    assert said == [
+        f"Job {about['name']} has no pod.",
+        f"FailedCreate of Job {about['name']}: forbidden: exceeded quota",
+    ]
+
+
+def test_a_run_that_is_well_says_how_far_it_is() -> None:
+    life = a_life().until_drawing().pod_runs("base", "0", total=8, done=3).settle()
+
+    (finding,) = found(life)
+    assert finding.what.startswith("It is running: 3/24, base")
+    assert finding.todo == "kubectl labeleddataset status shapes --watch"
+
+
+def test_a_dataset_that_goes() -> None:
+    (finding,) = found(a_life(deletionPolicy="Delete").until_drawing().delete().settle())
+
+    assert finding.what.startswith("shapes is being deleted: ")
