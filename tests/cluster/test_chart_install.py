@@ -119,7 +119,7 @@ def test_from_install_to_uninstall_and_back_no_dataset_is_lost_and_none_is_drawn
     eventually(installation.leader)
 
     # Upgraded while it draws.
-    one_by_one: Json = {"stages": [slow_stage()], "run": {"samplesPerShard": 1, "parallelism": 1}}
+    one_by_one: Json = {"stages": [slow_stage()], "run": {"samplesPerShard": 2, "parallelism": 1}}
     dataset: Json = {**one_by_one, "output": {"s3": None, "formats": ["coco"]}}
     world.apply(**dataset)
     world.wait("drawing", lambda d: d["status"].get("summary", {}).get("reason") == "Drawing")

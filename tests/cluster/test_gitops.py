@@ -105,7 +105,7 @@ def test_every_version_of_a_run_reads_right_and_git_never_drifts(running: World,
 
 def from_git(running: World) -> None:
     """Take a dataset through every phase, each of them synced twice."""
-    git = Git(running, stages=[slow_stage()], run={"samplesPerShard": 1, "parallelism": 1})
+    git = Git(running, stages=[slow_stage()], run={"samplesPerShard": 4, "parallelism": 1})
 
     git.sync()
     git.synced_twice_without_a_change("created")

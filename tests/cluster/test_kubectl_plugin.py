@@ -36,7 +36,7 @@ def test_a_dataset_is_looked_at_and_steered_through_its_life(running: World) -> 
     assert plugin(running, "status", "shapes")[0] == 1
     assert "not found" in plugin(running, "explain", "shapes")[1]
 
-    running.apply(stages=[slow_stage()], run={"samplesPerShard": 1, "parallelism": 1})
+    running.apply(stages=[slow_stage()], run={"samplesPerShard": 4, "parallelism": 1})
     running.wait("drawing", lambda d: d["status"].get("summary", {}).get("reason") == "Drawing")
     code, said = plugin(running, "status", "shapes")
     assert code == 0
