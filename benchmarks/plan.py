@@ -1,7 +1,7 @@
 """How long a million-sample plan takes, and how much memory: the bounds are 60 s and 500 MB resident.
 
 Three stores: an empty one (everything is to be drawn), one that holds everything (nothing is), and one whose
-labels are of another threshold (everything is to be labelled anew). The spec is the hard case for memory: every
+labels are of another threshold (everything is to be labeled anew). The spec is the hard case for memory: every
 sample has a prompt of its own. Each case runs in a process of its own; shards go to a real folder, which is
 thrown away. The holdings come from a store that lists keys without files: a million files would measure the file
 system.

@@ -1,10 +1,10 @@
-"""What labels are worth, on pictures of the built-in model: attention's and the detector's against the colour oracle's.
+"""What labels are worth, on images of the built-in model: attention's and the detector's against the color oracle's.
 
-The pictures are drawn once, by the project's own plan and stage; every labeller labels the same ones. Pictures that do
+The images are drawn once, by the project's own plan and stage; every labeler labels the same ones. Images that do
 not show what their prompt asks for, by the oracle, are left out. Then the presence check, and what a small segmenter
-learns from each labeller's labels. Writes benchmarks/results/labels.json.
+learns from each labeler's labels. Writes benchmarks/results/labels.json.
 
-Run: python -m benchmarks.labels [--pictures N] [--train N] [--folder DIR]
+Run: python -m benchmarks.labels [--images N] [--train N] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from benchmarks.labels import absence, downstream, labeldiffusion
 from benchmarks.labels.drawing import Drawn, drawn_of, folder_store, order_of, work_off
-from benchmarks.labels.judging import Labelled, masks_of, quality_of
+from benchmarks.labels.judging import Labeled, masks_of, quality_of
 from rich.console import Console
 from rich.table import Table
 
@@ -44,31 +44,29 @@ def stages_labels(drawn: Drawn) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Labeller:
+class Labeler:
     """One way to label, under its key in the results."""
 
     key: str
     name: str
     labeling: Mapping[str, Any]
-    labelled: Labelled = field(default=stages_labels)
+    labelled: Labeled = field(default=stages_labels)
 
 
-LABELLERS = (
-    Labeller("attention_miou", "attention, raw", {"attention": {"snap": False}}),
-    Labeller("attention_snapped_miou", "attention, snapped (default)", ATTENTION),
-    Labeller(
+LABELERS = (
+    Labeler("attention_miou", "attention, raw", {"attention": {"snap": False}}),
+    Labeler("attention_snapped_miou", "attention, snapped (default)", ATTENTION),
+    Labeler(
         "attention_auto_miou", "attention, threshold auto, raw", {"attention": {"threshold": "auto", "snap": False}}
     ),
-    Labeller("attention_auto_snapped_miou", "attention, threshold auto, snapped", {"attention": {"threshold": "auto"}}),
-    Labeller(
-        "attention_unrefined_miou", "attention, not refined, raw", {"attention": {"refine": False, "snap": False}}
-    ),
-    Labeller("inline_miou", "inline, not refined, raw (DAAM)", INLINE),
-    Labeller("labeldiffusion_miou", "as LabelDiffusion", INLINE, labeldiffusion.labels_of),
-    Labeller("detector_miou", "detector", DETECTOR),
+    Labeler("attention_auto_snapped_miou", "attention, threshold auto, snapped", {"attention": {"threshold": "auto"}}),
+    Labeler("attention_unrefined_miou", "attention, not refined, raw", {"attention": {"refine": False, "snap": False}}),
+    Labeler("inline_miou", "inline, not refined, raw (DAAM)", INLINE),
+    Labeler("labeldiffusion_miou", "as LabelDiffusion", INLINE, labeldiffusion.labels_of),
+    Labeler("detector_miou", "detector", DETECTOR),
 )
 TRAINED = {"oracle": None, "attention": ATTENTION, "detector": DETECTOR}
-"""What the segmenter is trained on; the oracle's masks need no labelling."""
+"""What the segmenter is trained on; the oracle's masks need no labeling."""
 
 BOUNDS: Mapping[str, tuple[str, float]] = {
     "attention_miou": (">=", 0.80),
@@ -82,13 +80,13 @@ BOUNDS: Mapping[str, tuple[str, float]] = {
 }
 
 
-def measure(store: FolderStore, pictures: int, train: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(store: FolderStore, images: int, train: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure everything; return the figures."""
     figures: dict[str, Any] = {}
     drawn: Sequence[Drawn] = ()
-    labelled(store, max(pictures, train), ATTENTION, say)
-    for each in LABELLERS:
-        drawn = labelled(store, pictures, each.labeling, say)
+    labelled(store, max(images, train), ATTENTION, say)
+    for each in LABELERS:
+        drawn = labelled(store, images, each.labeling, say)
         quality = quality_of(drawn, each.labelled, scenes.CLASSES)
         figures[each.key] = round(quality.all, 4)
         figures.setdefault("labellers", {})[each.key] = {"name": each.name, **rounded(asdict(quality))}
@@ -110,7 +108,7 @@ def measure(store: FolderStore, pictures: int, train: int, say: Callable[[str], 
 
 
 def labelled(store: FolderStore, count: int, labeling: Mapping[str, Any], say: Callable[[str], None]) -> list[Drawn]:
-    """Return the pictures, labelled; what the folder lacks is drawn, looked at and decided first."""
+    """Return the images, labeled; what the folder lacks is drawn, looked at and decided first."""
     order = order_of(count, labeling)
     work_off(
         order, store, lambda done, total: say(f"{json.dumps(labeling)}: {done}/{total}") if done % 200 == 0 else None
@@ -119,7 +117,7 @@ def labelled(store: FolderStore, count: int, labeling: Mapping[str, Any], say: C
 
 
 def trained(store: FolderStore, count: int, labeling: Mapping[str, Any] | None, say: Callable[[str], None]) -> float:
-    """Return the score of a segmenter that is trained on `count` pictures with these labels."""
+    """Return the score of a segmenter that is trained on `count` images with these labels."""
     drawn = labelled(store, count, labeling or ATTENTION, say)[:count]
     score = downstream.score(drawn, (lambda each: each.truth) if labeling is None else stages_labels)
     say(f"trained on {labeling or 'the oracle'}: {score:.3f}")
@@ -144,7 +142,7 @@ def holds(figures: Mapping[str, Any], key: str) -> bool:
 
 def show(figures: Mapping[str, Any]) -> None:
     """Print the tables."""
-    table = Table(title=f"Labels of {figures['pictures']} pictures, {figures['objects']} objects", box=None)
+    table = Table(title=f"Labels of {figures['pictures']} images, {figures['objects']} objects", box=None)
     for column in ("labeller", "mIoU", "one object", "two objects"):
         table.add_column(column, justify="left" if column == "labeller" else "right")
     for each in figures["labellers"].values():
@@ -171,9 +169,9 @@ def machine(load: float) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=576, help="to judge labels on")
+    parser.add_argument("--images", type=int, default=576, help="to judge labels on")
     parser.add_argument("--train", type=int, default=1000, help="to train the segmenter on")
-    parser.add_argument("--folder", type=Path, help="where pictures are kept for the next time; thrown away if absent")
+    parser.add_argument("--folder", type=Path, help="where images are kept for the next time; thrown away if absent")
     options = parser.parse_args()
     torch.set_num_threads(1)
     load, began = os.getloadavg()[0], time.monotonic()
@@ -181,7 +179,7 @@ def main() -> int:
     there = options.folder is not None and options.folder.is_dir() and any(options.folder.iterdir())
     with tempfile.TemporaryDirectory() as temporary:
         store = folder_store(options.folder or Path(temporary))
-        figures = measure(store, options.pictures, options.train, say)
+        figures = measure(store, options.images, options.train, say)
     show(figures)
     report = {
         "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
 """Classes that are not there: does the presence check tell, and how many get a label all the same?
 
-For each picture its own prompt names what is there. Two false prompts name what is not: one calls an object by the
-word of a class that the picture lacks, the other names one object more.
+For each image its own prompt names what is there. Two false prompts name what is not: one calls an object by the
+word of a class that the image lacks, the other names one object more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Absence:
     present: int
     """Objects that are there."""
     absent: int
-    """Classes that a prompt names and the picture lacks."""
+    """Classes that a prompt names and the image lacks."""
     auroc: float
     """Of the share by which the words lessen the error, present against absent."""
     auroc_swapped: float
@@ -71,7 +71,7 @@ def measure(drawn: Sequence[Drawn]) -> Absence:
     shares, labelled, still = [], [], []
     for start in range(0, len(asked), BATCH):
         some = asked[start : start + BATCH]
-        seen = [LabelInput(each.drawn.picture, each.prompt, each.drawn.sample.seed) for each in some]
+        seen = [LabelInput(each.drawn.image, each.prompt, each.drawn.sample.seed) for each in some]
         found = check.of(list(posthoc.latents(seen)), [each.prompt for each in some], [each.seed for each in seen])
         for each, evidence, share in zip(some, posthoc.look(seen), found, strict=True):
             shares.append(share[evidence.classes.index(each.kind)])
@@ -100,7 +100,7 @@ def auroc(present: NDArray[np.float64], absent: NDArray[np.float64]) -> float:
 
 def _has(asked: _Asked, evidence: AttentionMaps, settings: AttentionLabeling) -> bool:
     """Whether the class that is asked about gets a label."""
-    return any(one.class_name == asked.kind for one in decision_of(evidence, asked.drawn.picture, settings).instances)
+    return any(one.class_name == asked.kind for one in decision_of(evidence, asked.drawn.image, settings).instances)
 
 
 def _questions(drawn: Drawn, number: int) -> list[_Asked]:
@@ -113,7 +113,7 @@ def _questions(drawn: Drawn, number: int) -> list[_Asked]:
         _Asked(drawn, prompt.replace(kind, other), other, "swapped"),
     ]
     if len(kinds) == 1:
-        colour = [each for each in scenes.COLOURS if each not in drawn.colours.values()][number % 5]
-        more = prompt.replace(" on ", f" and a {colour} {other} on ")
+        color = [each for each in scenes.COLORS if each not in drawn.colors.values()][number % 5]
+        more = prompt.replace(" on ", f" and a {color} {other} on ")
         questions.append(_Asked(drawn, more, other, "added"))
     return questions

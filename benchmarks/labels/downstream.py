@@ -1,7 +1,7 @@
-"""What labels are worth to who trains on them: the same small segmenter on the same pictures with other labels.
+"""What labels are worth to who trains on them: the same small segmenter on the same images with other labels.
 
-Every labeller's pictures are those of the oracle's; the score is the mean IoU over the classes on drawn scenes with
-exact masks, which no generated picture is among.
+Every labeler's images are those of the oracle's; the score is the mean IoU over the classes on drawn scenes with
+exact masks, which no generated image is among.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ IGNORE = 255
 
 
 def score(drawn: Sequence[Drawn], labelled: Callable[[Drawn], Mapping[str, Mask]], *, seed: int = 0) -> float:
-    """Train on `drawn` with a labeller's masks; return the mean IoU on `SCENES` drawn scenes."""
-    pictures = np.stack([each.picture for each in drawn])
-    targets = np.stack([target_of(labelled(each), each.picture.shape[:2]) for each in drawn])
-    network = train(pictures, targets, seed=seed)
+    """Train on `drawn` with a labeler's masks; return the mean IoU on `SCENES` drawn scenes."""
+    rasters = np.stack([each.image for each in drawn])
+    targets = np.stack([target_of(labelled(each), each.image.shape[:2]) for each in drawn])
+    network = train(rasters, targets, seed=seed)
     truth = scenes.draw(SCENES, np.random.default_rng(77), two=0.5)
     exact = np.zeros(truth.images.shape[:3], np.int64)
     for slot in range(2):
@@ -54,10 +54,10 @@ class Segmenter(nn.Module):
         self.up = nn.ModuleList([_block(a + b, b) for a, b in zip(sides[:0:-1], sides[-2::-1], strict=True)])
         self.head = nn.Conv2d(width, classes, 1)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return scores [b, classes, h, w] for pictures [b, 3, h, w] in -1..1."""
+    def forward(self, rasters: torch.Tensor) -> torch.Tensor:
+        """Return scores [b, classes, h, w] for images [b, 3, h, w] in -1..1."""
         kept: list[torch.Tensor] = []
-        here = pictures
+        here = rasters
         for level, block in enumerate(self.down):
             here = block(functional.max_pool2d(here, 2) if level else here)
             kept.append(here)
@@ -74,20 +74,20 @@ def _block(before: int, after: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def train(pictures: NDArray[np.uint8], targets: NDArray[np.int64], *, seed: int) -> Segmenter:
-    """Train from nothing: AdamW, one cycle; pictures are not mirrored, as the classes' looks are not symmetric."""
+def train(rasters: NDArray[np.uint8], targets: NDArray[np.int64], *, seed: int) -> Segmenter:
+    """Train from nothing: AdamW, one cycle; images are not mirrored, as the classes' looks are not symmetric."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = Segmenter(len(scenes.CLASSES) + 1)
-    steps = EPOCHS * (len(pictures) // BATCH)
+    steps = EPOCHS * (len(rasters) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     network.train()
     for _ in range(EPOCHS):
-        order = rng.permutation(len(pictures))
+        order = rng.permutation(len(rasters))
         for start in range(0, len(order) - BATCH + 1, BATCH):
             some = order[start : start + BATCH]
-            batch, target = as_input(pictures[some]), torch.from_numpy(targets[some])
+            batch, target = as_input(rasters[some]), torch.from_numpy(targets[some])
             loss = functional.cross_entropy(network(batch), target, ignore_index=IGNORE)
             optimizer.zero_grad()
             loss.backward()
@@ -97,19 +97,19 @@ def train(pictures: NDArray[np.uint8], targets: NDArray[np.int64], *, seed: int)
 
 
 @torch.inference_mode()
-def predict(network: Segmenter, pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
+def predict(network: Segmenter, rasters: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the class of each pixel [n, h, w]."""
-    parts = [network(as_input(pictures[start : start + 100])).argmax(dim=1) for start in range(0, len(pictures), 100)]
+    parts = [network(as_input(rasters[start : start + 100])).argmax(dim=1) for start in range(0, len(rasters), 100)]
     return np.asarray(torch.cat(parts).numpy())
 
 
-def as_input(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    """Return pictures [n, h, w, 3] as [n, 3, h, w] in -1..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def as_input(rasters: NDArray[np.uint8]) -> torch.Tensor:
+    """Return images [n, h, w, 3] as [n, 3, h, w] in -1..1."""
+    return torch.from_numpy(rasters).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def mean_iou(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    """Return the mean over the classes, background left out, of intersection over union over all pictures."""
+    """Return the mean over the classes, background left out, of intersection over union over all images."""
     values = [
         ((found == c) & (truth == c)).sum() / max(1, ((found == c) | (truth == c)).sum())
         for c in range(1, len(scenes.CLASSES) + 1)

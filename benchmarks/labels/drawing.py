@@ -1,4 +1,4 @@
-"""The pictures that everything is measured on: drawn by the project's own plan and stage, into a folder."""
+"""The images that everything is measured on: drawn by the project's own plan and stage, into a folder."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from generator.training import oracle, scenes
 MODEL = "builtin://shapes"
 STAGE = "base"
 BATCH = 16
-"""Pictures drawn at once."""
-PROMPTS = 2 * len(scenes.CLASSES) * len(scenes.COLOURS) * len(scenes.BACKGROUNDS)
+"""Images drawn at once."""
+PROMPTS = 2 * len(scenes.CLASSES) * len(scenes.COLORS) * len(scenes.BACKGROUNDS)
 """192: every object on every background, once alone and once beside another."""
 
 Mask = NDArray[np.bool_]
@@ -36,15 +36,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One picture that shows what its prompt asks for, by the colour oracle."""
+    """One image that shows what its prompt asks for, by the color oracle."""
 
     sample: Sample
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     """[64, 64, 3] sRGB."""
     truth: Mapping[str, Mask]
     """The oracle's mask [64, 64] of each class that the prompt names."""
-    colours: Mapping[str, str]
-    """The colour word of each of these classes."""
+    colors: Mapping[str, str]
+    """The color word of each of these classes."""
     evidence: AttentionMaps | None
     """What attention showed, where attention was asked."""
     instances: tuple[Instance, ...]
@@ -52,16 +52,16 @@ class Drawn:
 
 
 def order_of(count: int, labeling: Mapping[str, Any]) -> WorkOrder:
-    """Return the order for at least `count` pictures, one and two objects in equal parts, labelled by `labeling`.
+    """Return the order for at least `count` images, one and two objects in equal parts, labeled by `labeling`.
 
-    The pictures do not depend on `labeling`, and those of a smaller order are the first of each prompt of a larger.
+    The images do not depend on `labeling`, and those of a smaller order are the first of each prompt of a larger.
     """
     rng = np.random.default_rng(9)
-    kinds, colours = list(scenes.CLASSES), list(scenes.COLOURS)
-    first = list(product(kinds, colours, scenes.BACKGROUNDS))
+    kinds, colors = list(scenes.CLASSES), list(scenes.COLORS)
+    first = list(product(kinds, colors, scenes.BACKGROUNDS))
     second = [
-        (str(rng.choice([k for k in kinds if k != kind])), str(rng.choice([c for c in colours if c != colour])))
-        for kind, colour, _ in first
+        (str(rng.choice([k for k in kinds if k != kind])), str(rng.choice([c for c in colors if c != color])))
+        for kind, color, _ in first
     ]
     spec = LabeledDatasetSpec.model_validate(
         {
@@ -74,10 +74,10 @@ def order_of(count: int, labeling: Mapping[str, Any]) -> WorkOrder:
                 ],
                 "variables": {
                     "object": [kind for kind, _, _ in first],
-                    "colour": [colour for _, colour, _ in first],
+                    "colour": [color for _, color, _ in first],
                     "place": [place for _, _, place in first],
                     "object2": [kind for kind, _ in second],
-                    "colour2": [colour for _, colour in second],
+                    "colour2": [color for _, color in second],
                 },
                 "combine": "zip",
                 "samplesPerPrompt": -(-count // PROMPTS),
@@ -108,23 +108,23 @@ def work_off(order: WorkOrder, store: FolderStore, on_progress: Callable[[int, i
 
 
 def drawn_of(order: WorkOrder, store: FolderStore) -> Iterator[Drawn]:
-    """Yield the order's pictures that the model drew right, with what the store holds of each."""
+    """Yield the order's images that the model drew right, with what the store holds of each."""
     (stage,) = stages_of(Expansion(order.spec))
     recipe = stage.recipe
     for sample in Expansion(order.spec).samples_of(recipe):
-        picture = image_files.decode(store.read(layout.image(STAGE, sample.id, recipe.extension)))
-        colours = {sample.variables["object"]: sample.variables["colour"]}
+        image = image_files.decode(store.read(layout.image(STAGE, sample.id, recipe.extension)))
+        colors = {sample.variables["object"]: sample.variables["colour"]}
         if "object2" in sample.variables:
-            colours[sample.variables["object2"]] = sample.variables["colour2"]
-        if not oracle.shows(picture, colours.values()):
+            colors[sample.variables["object2"]] = sample.variables["colour2"]
+        if not oracle.shows(image, colors.values()):
             continue
-        masks = {found.colour: found.mask for found in oracle.objects_of(picture)}
+        masks = {found.color: found.mask for found in oracle.objects_of(image)}
         label = labels.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
         yield Drawn(
             sample=sample,
-            picture=picture,
-            truth={kind: masks[colour] for kind, colour in colours.items()},
-            colours=colours,
+            image=image,
+            truth={kind: masks[color] for kind, color in colors.items()},
+            colors=colors,
             evidence=_evidence(store, recipe.evidence_id, sample.id),
             instances=label.instances,
         )

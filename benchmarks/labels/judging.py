@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from diffugen_generator.samples.labels import Instance
 
-Labelled = Callable[[Drawn], Mapping[str, Mask]]
-"""A labeller as it is judged: a mask [64, 64] for each class that it finds in a picture."""
+Labeled = Callable[[Drawn], Mapping[str, Mask]]
+"""A labeler as it is judged: a mask [64, 64] for each class that it finds in an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +20,18 @@ class Quality:
     """Mean over objects."""
 
     one: float
-    """In pictures with one object."""
+    """In images with one object."""
     two: float
-    """In pictures with two objects."""
+    """In images with two objects."""
     all: float
     absent: int
     """Labels of classes that the prompt does not name."""
     asked: int
-    """Classes, over all pictures, that the prompts do not name."""
+    """Classes, over all images, that the prompts do not name."""
 
 
-def quality_of(drawn: Iterable[Drawn], labelled: Labelled, classes: Sequence[str]) -> Quality:
-    """Judge a labeller on pictures."""
+def quality_of(drawn: Iterable[Drawn], labelled: Labeled, classes: Sequence[str]) -> Quality:
+    """Judge a labeler on images."""
     values: dict[int, list[float]] = {1: [], 2: []}
     absent = asked = 0
     for each in drawn:

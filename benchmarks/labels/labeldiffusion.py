@@ -1,8 +1,8 @@
 """Labels as LabelDiffusion makes them, for comparison: written from its description, none of its code.
 
-The DAAM heat map of one word (all steps, layers and heads), enlarged to the picture and stretched to 0..255; Otsu's
+The DAAM heat map of one word (all steps, layers and heads), enlarged to the image and stretched to 0..255; Otsu's
 threshold; ten erosions and seven dilations of 3 x 3; what lies inside the external contours. The erosions are meant for
-pictures of 512 pixels, so the map is enlarged to 512 and the mask made small again. LabelDiffusion labels one word of a
+images of 512 pixels, so the map is enlarged to 512 and the mask made small again. LabelDiffusion labels one word of a
 prompt; here every object's word has its turn, which is kinder to it.
 """
 
@@ -19,7 +19,7 @@ ERODE, DILATE = 10, 7
 def labels_of(drawn: Drawn) -> dict[str, Mask]:
     """Return a mask for each class that the prompt names; the evidence is inline and unrefined."""
     assert drawn.evidence is not None
-    height, width = drawn.picture.shape[:2]
+    height, width = drawn.image.shape[:2]
     found = {}
     for name, seen in zip(drawn.evidence.classes, drawn.evidence.maps, strict=False):
         large = cv2.resize(seen.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)

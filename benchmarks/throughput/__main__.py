@@ -75,13 +75,13 @@ def measure(case: Case) -> dict[str, Any]:
             with console.status(f"{case.name}: {name}, turn {turn + 1} of {case.repetitions}"):
                 timings[name].append(way())
             last = timings[name][-1]
-            console.print(f"[dim]{case.name}: {name}: {last.pictures} pictures in {last.seconds:.1f} s[/]")
+            console.print(f"[dim]{case.name}: {name}: {last.images} images in {last.seconds:.1f} s[/]")
     return report_of(case, timings)
 
 
 def report_of(case: Case, timings: dict[str, list[Timing]]) -> dict[str, Any]:
-    rates = {name: _median(each.pictures / each.seconds for each in some) for name, some in timings.items()}
-    cpu = {name: _median(each.cpu_seconds / each.pictures for each in some) for name, some in timings.items()}
+    rates = {name: _median(each.images / each.seconds for each in some) for name, some in timings.items()}
+    cpu = {name: _median(each.cpu_seconds / each.images for each in some) for name, some in timings.items()}
     stage = timings["stage with labels"]
     labelled, plain = rates["stage with labels"], rates["stage without labels"]
     return {
@@ -171,7 +171,7 @@ def machine() -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", choices=["small", "large"], help="measure one case; the other's figures are kept")
-    parser.add_argument("--side", type=int, help="pixels of the large case's pictures")
+    parser.add_argument("--side", type=int, help="pixels of the large case's images")
     parser.add_argument("--quick", action="store_true", help="one repetition with two steps: does it run?")
     asked = parser.parse_args()
     began = machine()

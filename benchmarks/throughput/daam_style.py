@@ -2,9 +2,9 @@
 
 A word's heat map is the sum of its cross-attention over all heads, layers and sampling steps, each layer enlarged to
 one size (Tang et al. 2023, https://arxiv.org/abs/2210.04885, equation 8): 64 x 64, or 96 x 96 for models of other
-pictures than 512 x 512, as in the authors' program (castorini/daam, trace.py, `latent_hw`). As there, one picture is
+images than 512 x 512, as in the authors' program (castorini/daam, trace.py, `latent_hw`). As there, one image is
 drawn at a time, attention is computed with its whole matrix, a map is taken out for each token and added up for each
-head, in Python's loops, and the maps of every layer and head are kept until the picture is done. The word's map is
+head, in Python's loops, and the maps of every layer and head are kept until the image is done. The word's map is
 then cut by Otsu's threshold, eroded and dilated, as LabelDiffusion does.
 """
 
@@ -25,7 +25,7 @@ Key = tuple[int, int]
 
 
 class HeatMaps:
-    """The heat maps of one picture while it is drawn; entered, the pipeline's UNet fills them."""
+    """The heat maps of one image while it is drawn; entered, the pipeline's UNet fills them."""
 
     def __init__(self, unet: Any) -> None:
         self.unet = unet

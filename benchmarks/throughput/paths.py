@@ -43,12 +43,12 @@ class Case:
     model: ModelFolder
     device: str
     side: int
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     batch: int
     batched: int
-    """Pictures a repetition where pictures are drawn in batches."""
+    """Images a repetition where images are drawn in batches."""
     single: int
-    """Pictures a repetition where they are drawn one by one."""
+    """Images a repetition where they are drawn one by one."""
     repetitions: int
     steps: int = 25
     guidance: float = 7.5
@@ -62,7 +62,7 @@ class Case:
 class Timing:
     """One repetition of one way."""
 
-    pictures: int
+    images: int
     seconds: float
     cpu_seconds: float
     """Of the whole process."""
@@ -72,8 +72,8 @@ class Timing:
 
 
 def order_of(case: Case) -> WorkOrder:
-    """Return the dataset that the stage draws: `case.batched` pictures, each with a prompt of its own."""
-    places = [f"{colour} {place}" for colour in ("white", "gray", "blue", "red") for place in ("snow", "sand", "sea")]
+    """Return the dataset that the stage draws: `case.batched` images, each with a prompt of its own."""
+    places = [f"{color} {place}" for color in ("white", "gray", "blue", "red") for place in ("snow", "sand", "sea")]
     spec = LabeledDatasetSpec.model_validate(
         {
             "classes": [{"name": name} for name in CLASSES],
@@ -123,7 +123,7 @@ class Ways:
             "pipeline, one by one": self.loop,
             "pipeline, batched": self.batches,
             "DAAM-style labels": self.daam,
-            "stage without labels": self.unlabelled,
+            "stage without labels": self.unlabeled,
             "stage with labels": self.stage,
         }
 
@@ -164,7 +164,7 @@ class Ways:
         parts = {part.value: round(seconds, 3) for part, seconds in measures.seconds.items() if part is not Part.LOAD}
         return timing(len(rows), model_seconds=spent(), parts=parts)
 
-    def unlabelled(self) -> Timing:
+    def unlabeled(self) -> Timing:
         """The same, but nobody looks: as much as labels cost, this is faster."""
 
         nothing = Findings(attention=AttentionMaps((), (), np.zeros((0, 1, 1), np.uint8)))
@@ -204,7 +204,7 @@ def _timed(case: Case) -> Iterator[Callable[..., Timing]]:
     """Time the block; afterwards the yielded function says how long it took."""
     began, began_cpu = time.perf_counter(), time.process_time()
     ended: list[float] = []
-    yield lambda pictures, **more: Timing(pictures, ended[0], ended[1], **more)
+    yield lambda images, **more: Timing(images, ended[0], ended[1], **more)
     if case.device == "cuda":
         torch.cuda.synchronize()
     ended += [time.perf_counter() - began, time.process_time() - began_cpu]

@@ -3,7 +3,7 @@
 Sizes are those of the configurations that diffusers' conversion script writes for SD 1.x
 (https://github.com/huggingface/diffusers, scripts/convert_original_stable_diffusion_to_diffusers.py): a UNet of 860 M
 parameters, an autoencoder of 84 M, CLIP ViT-L/14's text encoder with windows of 77 tokens. The vocabulary is the
-built-in model's, as reading a row of a smaller table costs the same. Weights are random, so pictures are noise.
+built-in model's, as reading a row of a smaller table costs the same. Weights are random, so images are noise.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 An ordinary latent diffusion model: v-prediction (Salimans & Ho 2022, https://arxiv.org/abs/2202.00512) with
 clipped signal-to-noise weights (Hang et al. 2023, https://arxiv.org/abs/2303.09556). No loss touches
 attention. Two dropouts of text states make words bind to what they name: marks and padding are silenced in
-half the samples, so that the words themselves must carry the scene, and colour words in many, so that nouns
+half the samples, so that the words themselves must carry the scene, and color words in many, so that nouns
 must.
 """
 
@@ -144,7 +144,7 @@ class Data:
         self.tokenizer = load_tokenizer()
         self.end = token_id(self.tokenizer, END)
         self.start = token_id(self.tokenizer, START)
-        self.colour_ids = torch.tensor(self.tokenizer.convert_tokens_to_ids([f"{name}</w>" for name in scenes.COLOURS]))
+        self.color_ids = torch.tensor(self.tokenizer.convert_tokens_to_ids([f"{name}</w>" for name in scenes.COLORS]))
 
     def batch(self, count: int, *, seed: list[int], full: bool = False) -> Batch:
         """Draw `count` samples. `full`: of the scenes held out, with full captions and no dropout."""
@@ -162,12 +162,12 @@ class Data:
         return Batch(self.latents[picked], torch.from_numpy(noise), torch.from_numpy(t.astype(np.int64)), ids, keep)
 
     def _keep(self, ids: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Text-state dropout [n, 20]: end marks in half the samples; colours, and seldom other words."""
+        """Text-state dropout [n, 20]: end marks in half the samples; colors, and seldom other words."""
         count = len(ids)
-        colour = torch.isin(ids, self.colour_ids)
+        color = torch.isin(ids, self.color_ids)
         end = ids == self.end
         word = ~end & (ids != self.start)
-        chance = 0.05 * word + 0.55 * colour  # a colour word: 0.6
+        chance = 0.05 * word + 0.55 * color  # a color word: 0.6
         chance = chance * torch.from_numpy(rng.random((count, 1)) < 0.6)
         chance = torch.where(end, torch.from_numpy((rng.random((count, 1)) < 0.5).astype(np.float64)), chance)
         return (torch.from_numpy(rng.random(ids.shape)) >= chance).float()

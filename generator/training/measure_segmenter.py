@@ -1,4 +1,4 @@
-"""Measure `builtin://shapes-segmenter` on generated images against the colour oracle, and on drawn ones.
+"""Measure `builtin://shapes-segmenter` on generated images against the color oracle, and on drawn ones.
 
     python -m generator.training.measure_segmenter --images 200 --json measured.json --sheet samples.png
 

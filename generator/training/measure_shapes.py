@@ -2,11 +2,11 @@
 
     python -m generator.training.measure_shapes FOLDER --prompts 200 --json measured.json --sheet sheet.png
 
-An image is right when the colour oracle finds exactly the colours that the prompt names (`oracle.shows`).
+An image is right when the color oracle finds exactly the colors that the prompt names (`oracle.shows`).
 Labels: the final latents of a right image are noised to t = 100 and denoised once with the image's own
 caption; the cross-attention of a class noun, averaged over layers and heads, enlarged to the image, scaled
 to 0..1 and cut at a threshold, is compared (intersection over union) with the oracle's mask of the object
-that has the noun's colour.
+that has the noun's color.
 """
 
 from __future__ import annotations
@@ -149,19 +149,19 @@ def measure(
         maps = attention_maps(pipeline, latents, captions, t=100, seed=seed + start)
         for index, (image, each) in enumerate(zip(decode(pipeline, latents), part, strict=True)):
             images.append(image)
-            wanted = [colour for colour, _ in each.objects]
-            found = {one.colour: one.mask for one in oracle.objects_of(image)}
+            wanted = [color for color, _ in each.objects]
+            found = {one.color: one.mask for one in oracle.objects_of(image)}
             right.append(sorted(found) == sorted(wanted))
             ordered.append(list(found) == wanted)
             if not right[-1]:
                 continue
             tokens = pipeline.tokenizer.tokenize(captions[index])
-            for colour, kind in each.objects:
-                outlines.append(outline_of(found[colour]) == kind)
+            for color, kind in each.objects:
+                outlines.append(outline_of(found[color]) == kind)
                 at = tokens.index(f"{kind}</w>") + 1  # after the start mark
                 values = enlarged(maps[index, at].numpy())
                 for threshold in THRESHOLDS:
-                    ious[threshold].append(overlap(values >= threshold, found[colour]))
+                    ious[threshold].append(overlap(values >= threshold, found[color]))
     figures = Figures(
         prompts=len(words),
         right=float(np.mean(right)),

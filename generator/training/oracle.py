@@ -1,6 +1,6 @@
-"""The colour oracle: finds an image's objects by hue, and tells whether they are the ones asked for.
+"""The color oracle: finds an image's objects by hue, and tells whether they are the ones asked for.
 
-It knows nothing of classes and takes part in no training. Objects of `scenes` have saturated colours of six
+It knows nothing of classes and takes part in no training. Objects of `scenes` have saturated colors of six
 hues, and backgrounds are nearly grey: each pixel takes the nearest named hue, or none; a majority in 3x3
 removes specks.
 """
@@ -13,7 +13,7 @@ from typing import Final
 
 import cv2
 import numpy as np
-from generator.training.scenes import COLOURS
+from generator.training.scenes import COLORS
 from numpy.typing import NDArray
 
 SMALLEST, LARGEST = 0.012, 0.40
@@ -30,37 +30,35 @@ CHROMA, SATURATION = 0.20, 0.34
 class Found:
     """One object that the oracle saw."""
 
-    colour: str
+    color: str
     mask: NDArray[np.bool_]
     """[height, width]; the largest connected part alone."""
 
 
-def colours_of(image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Index into `COLOURS` of each pixel of `image` [h, w, 3], or -1 where it has no hue: [h, w]."""
+def colors_of(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Index into `COLORS` of each pixel of `image` [h, w, 3], or -1 where it has no hue: [h, w]."""
     rgb = image.astype(np.float32) / 255.0
     strength = rgb.max(axis=2) - rgb.min(axis=2)
-    coloured = (strength >= CHROMA) & (strength >= SATURATION * rgb.max(axis=2))
-    apart = _directions(rgb) @ _directions(np.array(list(COLOURS.values()), np.float32) / 255.0).T  # [h, w, 6]
-    votes = np.zeros((*image.shape[:2], len(COLOURS) + 1), np.float32)
-    nearest = np.where(coloured, apart.argmax(axis=2), len(COLOURS))
+    colored = (strength >= CHROMA) & (strength >= SATURATION * rgb.max(axis=2))
+    apart = _directions(rgb) @ _directions(np.array(list(COLORS.values()), np.float32) / 255.0).T  # [h, w, 6]
+    votes = np.zeros((*image.shape[:2], len(COLORS) + 1), np.float32)
+    nearest = np.where(colored, apart.argmax(axis=2), len(COLORS))
     np.put_along_axis(votes, nearest[..., None], 1.0, axis=2)
     counts = np.stack([cv2.blur(np.ascontiguousarray(votes[..., i]), (3, 3)) for i in range(votes.shape[2])], axis=2)
-    winner = (counts + 0.01 * votes).argmax(axis=2)  # a tie goes to the pixel's own colour
-    return np.where(winner == len(COLOURS), -1, winner)
+    winner = (counts + 0.01 * votes).argmax(axis=2)  # a tie goes to the pixel's own color
+    return np.where(winner == len(COLORS), -1, winner)
 
 
 def objects_of(image: NDArray[np.uint8]) -> list[Found]:
-    """The objects in `image` [h, w, 3] sRGB, from left to right; at most one of each colour."""
-    nearest = colours_of(image)
-    found = [
-        Found(name, whole) for index, name in enumerate(COLOURS) if (whole := _whole(nearest == index)) is not None
-    ]
+    """The objects in `image` [h, w, 3] sRGB, from left to right; at most one of each color."""
+    nearest = colors_of(image)
+    found = [Found(name, whole) for index, name in enumerate(COLORS) if (whole := _whole(nearest == index)) is not None]
     return sorted(found, key=lambda each: float(np.nonzero(each.mask)[1].mean()))
 
 
 def shows(image: NDArray[np.uint8], wanted: Iterable[str]) -> bool:
-    """Whether the objects in `image` have exactly the colours `wanted`, in any order."""
-    return sorted(each.colour for each in objects_of(image)) == sorted(wanted)
+    """Whether the objects in `image` have exactly the colors `wanted`, in any order."""
+    return sorted(each.color for each in objects_of(image)) == sorted(wanted)
 
 
 def _directions(rgb: NDArray[np.float32]) -> NDArray[np.float32]:

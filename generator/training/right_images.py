@@ -1,4 +1,4 @@
-"""Images that `builtin://shapes` draws, as far as they show what was asked for; the colour oracle tells."""
+"""Images that `builtin://shapes` draws, as far as they show what was asked for; the color oracle tells."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def right_images(words: Sequence[scenes.Words], seed: int) -> Iterator[list[Righ
         ).images
         images = (drawn * 255).round().astype(np.uint8)
         yield [
-            Right(image, [(dict(each.objects)[one.colour], one.mask) for one in oracle.objects_of(image)])
+            Right(image, [(dict(each.objects)[one.color], one.mask) for one in oracle.objects_of(image)])
             for image, each in zip(images, part, strict=True)
             if oracle.shows(image, dict(each.objects))
         ]

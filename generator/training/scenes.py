@@ -1,8 +1,8 @@
 """Drawn scenes with exact masks: the data of `builtin://shapes`, and ground truth for tests and benchmarks.
 
 A scene is a 64x64 image of one or two objects on a plain background. Objects are signed-distance shapes in
-one of six colours of well-separated hue; backgrounds are nearly grey, so that hue alone tells an object from
-what is behind it. Each class has a look of its own, a coarse pattern of lightness on the asked colour, so
+one of six colors of well-separated hue; backgrounds are nearly grey, so that hue alone tells an object from
+what is behind it. Each class has a look of its own, a coarse pattern of lightness on the asked color, so
 that a class word means more than an outline. Two objects stand side by side, and captions name them from left
 to right.
 """
@@ -21,7 +21,7 @@ SIZE: Final = 64
 CLASSES: Final = ("ball", "square", "triangle", "star")
 """Class nouns; `Scenes.classes` indexes this tuple."""
 
-COLOURS: Final[dict[str, tuple[int, int, int]]] = {
+COLORS: Final[dict[str, tuple[int, int, int]]] = {
     "red": (225, 40, 40),
     "yellow": (235, 205, 30),
     "green": (40, 180, 60),
@@ -29,7 +29,7 @@ COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "blue": (45, 75, 230),
     "purple": (175, 50, 215),
 }
-"""Object colours, sRGB 0..255. Neighbours in hue are at least 47 degrees apart."""
+"""Object colors, sRGB 0..255. Neighbours in hue are at least 47 degrees apart."""
 
 BACKGROUNDS: Final[dict[str, tuple[int, int, int]]] = {
     "snow": (232, 236, 240),
@@ -37,13 +37,13 @@ BACKGROUNDS: Final[dict[str, tuple[int, int, int]]] = {
     "stone": (128, 128, 126),
     "night": (34, 36, 46),
 }
-"""Background colours, sRGB 0..255; saturation at most 0.26."""
+"""Background colors, sRGB 0..255; saturation at most 0.26."""
 
 AREAS: Final = (3.66, 3.39, 2.69, 2.84)
 """Area of each class in squares of its radius, as `outlines` takes it."""
 
 NOTHING: Final = -1
-"""Class and colour index of an object that is not there."""
+"""Class and color index of an object that is not there."""
 
 Floats = NDArray[np.float32]
 
@@ -58,8 +58,8 @@ class Scenes:
     """[n, 2, 64, 64] exact masks: pixels covered by half or more; all False where there is no object."""
     classes: NDArray[np.int64]
     """[n, 2] indices into `CLASSES`, or `NOTHING`."""
-    colours: NDArray[np.int64]
-    """[n, 2] indices into `COLOURS`, or `NOTHING`."""
+    colors: NDArray[np.int64]
+    """[n, 2] indices into `COLORS`, or `NOTHING`."""
     backgrounds: NDArray[np.int64]
     """[n] indices into `BACKGROUNDS`."""
 
@@ -69,16 +69,16 @@ class Words:
     """What a caption of one scene may say."""
 
     objects: tuple[tuple[str, str], ...]
-    """(colour, class) of each object, left to right."""
+    """(color, class) of each object, left to right."""
     background: str
 
 
 def words_of(scenes: Scenes, index: int) -> Words:
-    """The colour, class and background words of scene `index`."""
-    colours, backgrounds = tuple(COLOURS), tuple(BACKGROUNDS)
+    """The color, class and background words of scene `index`."""
+    colors, backgrounds = tuple(COLORS), tuple(BACKGROUNDS)
     objects = tuple(
-        (colours[colour], CLASSES[kind])
-        for colour, kind in zip(scenes.colours[index], scenes.classes[index], strict=True)
+        (colors[color], CLASSES[kind])
+        for color, kind in zip(scenes.colors[index], scenes.classes[index], strict=True)
         if kind != NOTHING
     )
     return Words(objects, backgrounds[scenes.backgrounds[index]])
@@ -86,7 +86,7 @@ def words_of(scenes: Scenes, index: int) -> Words:
 
 def full_caption(words: Words) -> str:
     """`a red ball and a blue star on snow`: everything there is to say about the scene."""
-    named = " and ".join(f"a {colour} {kind}" for colour, kind in words.objects)
+    named = " and ".join(f"a {color} {kind}" for color, kind in words.objects)
     return f"{named} on {words.background}"
 
 
@@ -101,26 +101,26 @@ def drawn_caption(words: Words, rng: np.random.Generator) -> str:
     if style < 0.15:
         return " and ".join(kind for _, kind in words.objects)
     keep = 0.5 if style < 0.45 else 1.0
-    named = " and ".join(f"a {colour} {kind}" if rng.random() < keep else f"a {kind}" for colour, kind in words.objects)
+    named = " and ".join(f"a {color} {kind}" if rng.random() < keep else f"a {kind}" for color, kind in words.objects)
     opening = "a photo of " if rng.random() < 0.2 else ""
     ending = f" on {words.background}" if rng.random() < keep else ""
     return f"{opening}{named}{ending}"
 
 
 def draw(count: int, rng: np.random.Generator, *, two: float = 0.65) -> Scenes:
-    """Draw `count` scenes, a share `two` of them with two objects of different class and colour."""
+    """Draw `count` scenes, a share `two` of them with two objects of different class and color."""
     pair = rng.random(count) < two
     classes = np.stack([rng.permutation(len(CLASSES))[:2] for _ in range(count)]).reshape(count, 2)
-    colours = np.stack([rng.permutation(len(COLOURS))[:2] for _ in range(count)]).reshape(count, 2)
+    colors = np.stack([rng.permutation(len(COLORS))[:2] for _ in range(count)]).reshape(count, 2)
     classes[~pair, 1] = NOTHING
-    colours[~pair, 1] = NOTHING
+    colors[~pair, 1] = NOTHING
     backgrounds = rng.integers(len(BACKGROUNDS), size=count)
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     masks = np.empty((count, 2, SIZE, SIZE), np.bool_)
     for start in range(0, count, 512):  # bounds the float arrays to some 50 MB
         part = slice(start, start + 512)
-        images[part], masks[part] = _render(classes[part], colours[part], backgrounds[part], rng)
-    return Scenes(images, masks, classes, colours, backgrounds)
+        images[part], masks[part] = _render(classes[part], colors[part], backgrounds[part], rng)
+    return Scenes(images, masks, classes, colors, backgrounds)
 
 
 def outlines(
@@ -134,7 +134,7 @@ def outlines(
 
 def _render(
     classes: NDArray[np.int64],
-    colours: NDArray[np.int64],
+    colors: NDArray[np.int64],
     backgrounds: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -142,7 +142,7 @@ def _render(
     count = len(classes)
     pair = classes[:, 1] != NOTHING
     canvas = _background(backgrounds, rng)
-    palette = np.array(list(COLOURS.values()), np.float32)
+    palette = np.array(list(COLORS.values()), np.float32)
     masks = np.zeros((count, 2, SIZE, SIZE), np.bool_)
     for slot, side in enumerate((-1.0, 1.0)):
         there = classes[:, slot] != NOTHING
@@ -153,7 +153,7 @@ def _render(
         turn = rng.uniform(-0.17, 0.17, count)
         distance, lightness, whiteness = _shapes(classes[:, slot], radius, x, y, turn)
         cover = np.clip(0.5 - distance, 0.0, 1.0) * there[:, None, None]
-        paint = palette[colours[:, slot]] + rng.normal(0.0, 7.0, (count, 3))
+        paint = palette[colors[:, slot]] + rng.normal(0.0, 7.0, (count, 3))
         paint = paint[:, None, None, :] * lightness[..., None]
         paint = paint + (255.0 - paint) * whiteness[..., None]
         canvas += (paint - canvas) * cover[..., None]

@@ -27,7 +27,7 @@ PLAIN_WORDS: Final = ("a", "photo", "of", "and", "on")
 
 def vocabulary_words() -> tuple[str, ...]:
     """Every word that gets a token of its own; the frozen order."""
-    return (*PLAIN_WORDS, *scenes.CLASSES, *scenes.COLOURS, *scenes.BACKGROUNDS)
+    return (*PLAIN_WORDS, *scenes.CLASSES, *scenes.COLORS, *scenes.BACKGROUNDS)
 
 
 def pieces_of(word: str, merges: list[tuple[str, str]]) -> list[str]:

@@ -3,7 +3,7 @@
     python -m generator.training.train_segmenter --workdir ~/.cache/diffugen/segmenter --export FOLDER
 
 It learns from drawn scenes with exact masks, half of them after a noisy round trip through the autoencoder of
-`builtin://shapes`, and from images that `builtin://shapes` generates, with the colour oracle's masks. The seeds of
+`builtin://shapes`, and from images that `builtin://shapes` generates, with the color oracle's masks. The seeds of
 those images are apart from all that anything is measured on. Every stage leaves a file in the working directory
 and is skipped when that file is there; the training resumes from its latest checkpoint.
 """

@@ -29,7 +29,7 @@ def draw_data(workdir: Path) -> None:
         return
     drawn = scenes.draw(SCENES, np.random.default_rng(SCENE_SEED))
     np.save(workdir / "images.npy", drawn.images)
-    np.savez(workdir / "contents.npz", classes=drawn.classes, colours=drawn.colours, backgrounds=drawn.backgrounds)
+    np.savez(workdir / "contents.npz", classes=drawn.classes, colors=drawn.colors, backgrounds=drawn.backgrounds)
 
 
 def encode_data(workdir: Path) -> None:

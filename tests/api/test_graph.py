@@ -187,7 +187,7 @@ def test_a_text_that_names_another_class_is_that_classs() -> None:
     assert samples(spec, "new")[0].words == {}
 
 
-def test_words_go_on_to_whoever_draws_from_the_picture() -> None:
+def test_words_go_on_to_whoever_draws_from_the_image() -> None:
     spec = a_graph(
         repainted("new", "base", replacements={"ball": ["moon"]}),
         redrawn("mud", "new"),
@@ -219,7 +219,7 @@ def test_every_sample_has_an_id_and_a_seed_of_its_own_and_is_read_as_it_was_writ
     assert [Sample.from_row(sample.row()) for sample in everything] == everything
 
 
-def test_a_threshold_changes_what_masks_are_taken_from_and_no_other_picture() -> None:
+def test_a_threshold_changes_what_masks_are_taken_from_and_no_other_image() -> None:
     stages = [repainted("new", "base"), redrawn("mud", "base"), redrawn("on", "new")]
     before, after = a_graph(*stages), a_graph(*stages, labeling={"attention": {"threshold": 0.5}})
 
@@ -229,7 +229,7 @@ def test_a_threshold_changes_what_masks_are_taken_from_and_no_other_picture() ->
     assert [s.seed for s in samples(before, "on")] == [s.seed for s in samples(after, "on")]
 
 
-def test_quality_changes_no_picture() -> None:
+def test_quality_changes_no_image() -> None:
     stages = [repainted("new", "base"), redrawn("mud", "base")]
     strict = a_graph(*stages, quality={"minInstances": 3, "minAreaFraction": 0.1})
 

@@ -1,4 +1,4 @@
-"""Labellers in a spec: at least one, each with what it needs; and which addresses their fields are part of."""
+"""Labelers in a spec: at least one, each with what it needs; and which addresses their fields are part of."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FINDER = {"type": "open-vocabulary", "model": "/models/owl", "maskModel": "/mode
         ({"detector": {**SEGMENTER, "confidence": 0.01}}, "greater than or equal to 0.05"),
     ],
 )
-def test_what_a_labeller_lacks_is_told(labeling: dict[str, Any], message: str) -> None:
+def test_what_a_labeler_lacks_is_told(labeling: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Labeling.model_validate(labeling)
 

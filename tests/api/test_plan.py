@@ -105,11 +105,11 @@ def test_an_edited_template_changes_only_its_own_samples() -> None:
         {"prompts": {**spec_data()["prompts"], "negative": "blur"}},
     ],
 )
-def test_what_decides_a_picture_changes_its_id(change: dict[str, Any]) -> None:
+def test_what_decides_an_image_changes_its_id(change: dict[str, Any]) -> None:
     assert not ids(a_spec()) & ids(a_spec(**change))
 
 
-def test_other_weights_are_other_pictures() -> None:
+def test_other_weights_are_other_images() -> None:
     assert not ids(a_spec()) & ids(a_spec(), digest="e" * 64)
 
 
@@ -123,7 +123,7 @@ def test_other_weights_are_other_pictures() -> None:
         {"run": {"samplesPerShard": 3}},
     ],
 )
-def test_what_does_not_decide_a_picture_leaves_its_id(change: dict[str, Any]) -> None:
+def test_what_does_not_decide_an_image_leaves_its_id(change: dict[str, Any]) -> None:
     assert ids(a_spec()) == ids(a_spec(**change))
 
 

@@ -1,4 +1,4 @@
-"""What goes by itself, and what has to be mended: a deadline, and pictures that vanish from the store."""
+"""What goes by itself, and what has to be mended: a deadline, and images that vanish from the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.cluster.world import World
 
 
 def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(running: World) -> None:
-    # The plan's Job has the same deadline: long enough for that and the first pictures, and by far not for all.
+    # The plan's Job has the same deadline: long enough for that and the first images, and by far not for all.
     long = {"prompts": {"samplesPerPrompt": 1000}, "stages": [slow_stage()]}
     run = {"samplesPerShard": 4000, "parallelism": 1}
     running.apply(**long, run={**run, "activeDeadlineSeconds": 40})
@@ -24,7 +24,7 @@ def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(runn
     assert drawn.items() <= running.drawn_at().items()
 
 
-def test_pictures_that_vanish_before_they_are_published_are_drawn_again_by_themselves(running: World) -> None:
+def test_images_that_vanish_before_they_are_published_are_drawn_again_by_themselves(running: World) -> None:
     running.apply()
     undisturbed = running.wait_ready()["status"]
     drawn = running.drawn_at()

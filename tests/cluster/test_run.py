@@ -31,7 +31,7 @@ class AtRest(NamedTuple):
 
 @pytest.fixture(scope="module")
 def published(new_world: Any) -> Iterator[World]:
-    """Two stages side by side, 12 pictures in 4 shards, drawn well enough to be labelled."""
+    """Two stages side by side, 12 images in 4 shards, drawn well enough to be labeled."""
     world: World = new_world("run")
     world.operator.start()
     drawing = {"model": "builtin://shapes", "steps": 12, "guidanceScale": 3}

@@ -353,7 +353,7 @@ def test_a_bucket_and_a_folder_hold_the_same(store: S3Store, tmp_path: Path) -> 
     assert dataset_of(store) == dataset_of(folder)
 
 
-def test_pictures_in_a_bucket_are_labelled_into_another(
+def test_images_in_a_bucket_are_labeled_into_another(
     access: MinioAccess, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from typer.testing import CliRunner
@@ -364,8 +364,8 @@ def test_pictures_in_a_bucket_are_labelled_into_another(
 
     client, target = access.client(), f"{bucket}-labelled"
     client.make_bucket(target)
-    for number, picture in enumerate(scenes.draw(3, np.random.default_rng(2)).images):
-        data = png(picture)
+    for number, image in enumerate(scenes.draw(3, np.random.default_rng(2)).images):
+        data = png(image)
         client.put_object(bucket, f"mine/{number}.png", io.BytesIO(data), len(data))
     client.put_object(bucket, "mine/broken.png", io.BytesIO(b"no"), 2)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", access.access_key)

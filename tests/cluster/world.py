@@ -43,7 +43,7 @@ def merged(base: Json, changes: Mapping[str, Any]) -> Json:
 
 
 def a_manifest(namespace: str, endpoint: str, bucket: str, **changes: Any) -> Json:
-    """Return a small dataset: four prompts, two pictures each, in shards of four; `changes` to its spec."""
+    """Return a small dataset: four prompts, two images each, in shards of four; `changes` to its spec."""
     spec: Json = {
         "classes": [{"name": "ball"}, {"name": "star"}],
         "image": {"width": 64, "height": 64},
@@ -284,9 +284,9 @@ class World:
         return pointer
 
     def drawn_at(self) -> dict[str, Any]:
-        """Return the time at which each picture was written: what was drawn anew has a later one.
+        """Return the time at which each image was written: what was drawn anew has a later one.
 
-        Only a recipe makes a picture count: one whose worker ended before it wrote that is drawn anew.
+        Only a recipe makes an image count: one whose worker ended before it wrote that is drawn anew.
         """
         found = self.store.list_objects(self.bucket, prefix=f"{self.root}samples/", recursive=True)
         written = {str(o.object_name): o.last_modified for o in found}

@@ -43,7 +43,7 @@ def repainted(name: str, source: str, **task: Any) -> dict[str, Any]:
 
 
 def an_order(stages: Sequence[dict[str, Any]], *, size: tuple[int, int] = SIZE, **changes: Any) -> WorkOrder:
-    """Pictures of a ball and of a star, (width, height) pixels in size; every picture is good enough."""
+    """Images of a ball and of a star, (width, height) pixels in size; every image is good enough."""
     data = {
         "classes": [{"name": "ball"}, {"name": "star"}],
         "image": {"width": size[0], "height": size[1], "format": changes.pop("format", "png")},

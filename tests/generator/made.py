@@ -1,6 +1,6 @@
 """Datasets made by hand: real files in a real folder, without a model.
 
-Pictures and masks come from the scenes that the built-in model was trained on, so labels are exact and publishing
+Images and masks come from the scenes that the built-in model was trained on, so labels are exact and publishing
 has something worth showing. Nothing here knows how a worker draws.
 """
 
@@ -90,7 +90,7 @@ def planned_shards(order: WorkOrder, store: Store) -> Iterator[tuple[ShardHeader
 
 
 def run_shards(order: WorkOrder, store: Store) -> int:
-    """Do what the plan asks for, by hand; return how many pictures were drawn."""
+    """Do what the plan asks for, by hand; return how many images were drawn."""
     drawn = 0
     for header, rows in planned_shards(order, store):
         for row in rows:
@@ -128,14 +128,14 @@ def an_instance(name: str, mask: np.ndarray[Any, Any], score: float = 0.9) -> In
     return Instance(name, score, (x, y, width, height), int(mask.sum()), Rle.of(mask))
 
 
-def png(picture: np.ndarray[Any, Any]) -> bytes:
+def png(raster: np.ndarray[Any, Any]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
+    Image.fromarray(raster).save(buffer, "png")
     return buffer.getvalue()
 
 
 def a_finished_store(order: WorkOrder, folder: Path) -> FolderStore:
-    """A store in which every sample of the order is drawn and labelled, and nothing is published."""
+    """A store in which every sample of the order is drawn and labeled, and nothing is published."""
     store = FolderStore(folder)
     plan(order, store)
     run_shards(order, store)

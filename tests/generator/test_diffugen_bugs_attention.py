@@ -1,4 +1,4 @@
-"""DiffuGen's bugs in labelling by attention, each a test of its own: what happened there does not happen here."""
+"""DiffuGen's bugs in labeling by attention, each a test of its own: what happened there does not happen here."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_bug_9_a_image_that_is_not_square_is_seen_in_its_own_shape(
     assert evidence.maps.shape == (1, height // 4, width // 4)
 
 
-def test_bug_11_many_words_of_a_prompt_are_labelled_and_none_has_to_occur(tiny_model: ModelFolder) -> None:
+def test_bug_11_many_words_of_a_prompt_are_labeled_and_none_has_to_occur(tiny_model: ModelFolder) -> None:
     vocabulary = Vocabulary({"ball": ["ball"], "star": ["star"], "traffic light": ["traffic light"]})
     posthoc = posthoc_of(tiny_model, vocabulary)
     prompts = ["a ball, a star and a traffic light", "and on", "a red light and " * 6 + "a ball"]

@@ -2,7 +2,7 @@
 
 The numbers are those of the catalogue of its bugs: 7, scores that saturate and one class id for all; 8, the detector's
 ids in place of the dataset's; 15, boxes with width and height exchanged in files that are never written; 19, blackened
-pictures that are kept, masks that cover what they show, misspelt prompts; 20, pickled weights of a detector in the
+images that are kept, masks that cover what they show, misspelt prompts; 20, pickled weights of a detector in the
 repository.
 """
 
@@ -56,12 +56,12 @@ def blob(peak: float, width: float, centre: int) -> NDArray[np.uint8]:
 
 
 def test_bug_7_scores_tell_a_sharp_map_from_a_vague_one_and_stay_below_one() -> None:
-    picture = np.zeros((64, 64, 3), np.uint8)
+    raster = np.zeros((64, 64, 3), np.uint8)
     plain = AttentionLabeling(snap=False)
     maps = {"sharp": blob(1.0, 10, 32), "vague": blob(0.2, 10, 32)}
 
     scores = {
-        name: objects_in(AttentionMaps(("ball",), (), values[None]), picture, plain)[0].score
+        name: objects_in(AttentionMaps(("ball",), (), values[None]), raster, plain)[0].score
         for name, values in maps.items()
     }
 
@@ -125,12 +125,12 @@ def test_bug_15_files_are_written_with_classes_splits_and_boxes_the_right_way_ro
 
 
 def label_all(
-    order: Any, store: FolderStore, picture: NDArray[np.uint8], mask: NDArray[np.bool_], *, blank: bool
+    order: Any, store: FolderStore, raster: NDArray[np.uint8], mask: NDArray[np.bool_], *, blank: bool
 ) -> None:
-    """Do a plan by hand: one picture and one label for all samples; the first one's picture black, if asked for."""
+    """Do a plan by hand: one image and one label for all samples; the first one's image black, if asked for."""
     for header, rows in planned_shards(order, store):
         for number, row in enumerate(rows):
-            shown = np.zeros_like(picture) if blank and number == 0 else picture
+            shown = np.zeros_like(raster) if blank and number == 0 else raster
             own = row.sample
             statistics = statistics_of(shown).row()
             label = Label(own.id, (an_instance(own.variables["object"], mask),), statistics=statistics)
@@ -139,14 +139,14 @@ def label_all(
             store.write(layout.label(header.stage, header.label_id, own.id), labels.dumps_label(label))
 
 
-def test_bug_19_a_blackened_picture_is_not_published_whatever_is_labelled_in_it(tmp_path: Path) -> None:
+def test_bug_19_a_blackened_image_is_not_published_whatever_is_labeled_in_it(tmp_path: Path) -> None:
     order = an_order(a_model(tmp_path / "model"))
     store = FolderStore(tmp_path / "store")
     plan(order, store)
-    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    raster = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     mask = np.zeros((64, 64), np.bool_)
     mask[20:40, 20:40] = True
-    label_all(order, store, picture, mask, blank=True)
+    label_all(order, store, raster, mask, blank=True)
 
     publish(order, store)
 
@@ -157,13 +157,13 @@ def test_bug_19_a_blackened_picture_is_not_published_whatever_is_labelled_in_it(
     assert not list((tmp_path / "store" / "revisions" / order.revision).rglob(f"{rejected[0]['id']}.png"))
 
 
-def test_bug_19_a_drawn_mask_lets_the_picture_through() -> None:
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[:, 32:] = 200
+def test_bug_19_a_drawn_mask_lets_the_image_through() -> None:
+    raster = np.zeros((64, 64, 3), np.uint8)
+    raster[:, 32:] = 200
     mask = np.zeros((64, 64), np.bool_)
     mask[8:56, 8:56] = True
 
-    shown = np.asarray(with_labels(picture, [an_instance("ball", mask)], lambda _: (255, 0, 0), (64, 64)))
+    shown = np.asarray(with_labels(raster, [an_instance("ball", mask)], lambda _: (255, 0, 0), (64, 64)))
 
     left, right = shown[32, 20].astype(int), shown[32, 44].astype(int)
     assert (right - left).min() > 60, "what lies under the mask is told apart"

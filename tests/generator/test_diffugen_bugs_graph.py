@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def test_bug_3_a_picture_without_a_label_ended_the_whole_run(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_bug_3_an_image_without_a_label_ended_the_whole_run(tiny_model: ModelFolder, store: FolderStore) -> None:
     stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
     order = an_order(stages, quality={"minInstances": 1, "minAreaFraction": 0})
     draw_base(order, store, {"ball": BALL, "star": None})
@@ -66,7 +66,7 @@ def test_bug_3_a_picture_without_a_label_ended_the_whole_run(tiny_model: ModelFo
     assert len(skipped) == 4, "each of them is in the manifest, with the reason"
 
 
-def test_bug_9_width_and_height_were_swapped_in_pictures_that_are_not_square(
+def test_bug_9_width_and_height_were_swapped_in_images_that_are_not_square(
     tiny_model: ModelFolder, store: FolderStore
 ) -> None:
     size = (104, 72)
@@ -209,7 +209,7 @@ def test_bug_18_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFo
 
 
 def assert_alike(key: str, one: bytes, other: bytes) -> None:
-    """Two pictures, or two looks at them, are the same but for a level of 255; recipes and outlines are the same."""
+    """Two images, or two looks at them, are the same but for a level of 255; recipes and outlines are the same."""
     if key.endswith(".npz"):
         first, second = AttentionMaps.loads(one), AttentionMaps.loads(other)
         assert (first.classes, first.background) == (second.classes, second.background)

@@ -37,7 +37,7 @@ def swin(features: list[str]) -> Any:
 
 
 def mask2former(folder: Path, names: dict[int, str] = CLASSES) -> Path:
-    """With a processor that keeps the picture's shape and pads it: to a shorter side of 48, to multiples of 32."""
+    """With a processor that keeps the image's shape and pads it: to a shorter side of 48, to multiples of 32."""
     import torch
     from transformers import (
         Mask2FormerConfig,
@@ -216,7 +216,7 @@ def clip(folder: Path) -> Path:
 
 
 def safety_checker(folder: Path, seed: int = 0) -> Path:
-    """With random concepts, each of a threshold that no picture reaches."""
+    """With random concepts, each of a threshold that no image reaches."""
     import torch
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessor

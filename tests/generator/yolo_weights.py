@@ -15,7 +15,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-PICTURES = 384
+IMAGES = 384
 EPOCHS = 24
 
 NETWORK = """
@@ -70,11 +70,11 @@ def write_data(folder: Path) -> Path:
 
     from generator.training import scenes
 
-    drawn = scenes.draw(PICTURES, np.random.default_rng(5))
+    drawn = scenes.draw(IMAGES, np.random.default_rng(5))
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
-    for number, picture in enumerate(drawn.images):
-        cv2.imwrite(str(folder / "images" / f"{number:04}.png"), picture[..., ::-1])
+    for number, image in enumerate(drawn.images):
+        cv2.imwrite(str(folder / "images" / f"{number:04}.png"), image[..., ::-1])
         lines = []
         for kind, mask in zip(drawn.classes[number], drawn.masks[number], strict=True):
             if mask.any():

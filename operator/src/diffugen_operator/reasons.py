@@ -11,7 +11,7 @@ from typing import Final
 ACCEPTED: Final = "Accepted"
 PLANNING: Final = "Planning"
 DRAWING: Final = "Drawing"
-LABELLING: Final = "Labelling"
+LABELING: Final = "Labelling"
 PUBLISHING: Final = "Publishing"
 STOPPING: Final = "StoppingFormerRun"
 

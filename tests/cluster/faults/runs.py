@@ -15,7 +15,7 @@ SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6
 """What all chance derives from."""
 
 TINY: Json = {"prompts": {"samplesPerPrompt": 1}, "run": {"samplesPerShard": 2, "parallelism": 2}}
-"""Four pictures in two shards."""
+"""Four images in two shards."""
 
 QUICK = {
     "DIFFUGEN_RESYNC_INTERVAL": "5",

@@ -17,7 +17,7 @@ PLANNING, DRAWING, PUBLISHING = "PUT plan.json", "PUT recipe.json", "PUT dataset
 STEPS = {PLANNING: "plan", DRAWING: "stage", PUBLISHING: "publish"}
 
 OTHERWISE = merged(TINY, {"seed": 7})
-"""What is wanted before the edit: all its pictures are others."""
+"""What is wanted before the edit: all its images are others."""
 
 
 def in_steps(*places: str) -> pytest.MarkDecorator:

@@ -44,7 +44,7 @@ def test_what_keeps_pods_from_their_work_is_told_with_what_to_do(running: World,
 
 
 def test_pods_that_are_evicted_deleted_and_killed_cost_no_second_job(running: World, undisturbed: str) -> None:
-    # Where each shard's pod stands still until its blow falls: before its first picture, or after its last.
+    # Where each shard's pod stands still until its blow falls: before its first image, or after its last.
     places = ["GET 00000.jsonl.gz", "GET 00001.jsonl.gz", "GET 00002.jsonl.gz", "PUT 00003.json"]
     blows: list[Callable[[World, Json], None]] = [evict, delete, kill, kill]
     with HoldingStore(running.cluster.minio.endpoint, held=places) as store:

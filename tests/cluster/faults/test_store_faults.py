@@ -115,5 +115,5 @@ def test_what_is_forbidden_is_told_with_what_to_do_and_goes_on_after_a_retry(
     world, store = survivors[Mood.FORBIDDING]
 
     assert len(store.spells) == 3
-    # The last attempt found all pictures in the store: it had no stage to run.
+    # The last attempt found all images in the store: it had no stage to run.
     assert_ended_right(world, undisturbed, attempts=4, steps=("plan", "publish"))

@@ -1,4 +1,4 @@
-"""`diffugen label`: labels for pictures that somebody has already."""
+"""`diffugen label`: labels for images that somebody has already."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from tests.generator.test_cli import a_manifest
 DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 
 
-def write(path: Path, picture: NDArray[Any], **options: Any) -> None:
+def write(path: Path, raster: NDArray[Any], **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, **options)
+    Image.fromarray(raster).save(path, **options)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four upright RGB pictures of three sizes and two formats, two others, and files that cannot be labelled."""
+    """Four upright RGB images of three sizes and two formats, two others, and files that cannot be labeled."""
     drawn = scenes.draw(4, np.random.default_rng(5)).images
     folder = tmp_path / "mine"
     write(folder / "a.png", drawn[0])
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "phone.heic").write_bytes(b"what Pillow cannot read")
     write(folder / "tiny.png", drawn[0][:8, :8])
     (folder / "z-again.png").write_bytes((folder / "a.png").read_bytes())
-    (folder / "notes.md").write_text("no picture")
+    (folder / "notes.md").write_text("no image")
     return folder
 
 
@@ -82,7 +82,7 @@ def manifest(store: FolderStore) -> dict[str, Any]:
     return {row["variables"]["file"]: row for row in map(json.loads, lines)}
 
 
-def test_a_folder_with_odd_files_is_labelled_and_each_of_them_told(
+def test_a_folder_with_odd_files_is_labeled_and_each_of_them_told(
     tiny_model: ModelFolder, folder: Path, tmp_path: Path
 ) -> None:
     store = FolderStore(tmp_path / "out")
@@ -186,7 +186,7 @@ def test_where_nothing_passes_captions_that_name_no_class_are_told(tiny_model: M
     assert refused.value.reason == "NothingAccepted"
 
 
-def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+def test_a_caption_beside_an_image_is_its_prompt(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
     (folder / "a.txt").write_text("a red star\n on snow")
     store = FolderStore(tmp_path / "out")
 
@@ -207,12 +207,12 @@ def test_a_caption_beside_a_picture_is_its_prompt(tiny_model: ModelFolder, folde
         ({"detector": "builtin://shapes-segmenter"}, 0.85),
     ],
 )
-def test_drawn_scenes_are_labelled(
+def test_drawn_scenes_are_labeled(
     shapes_model: ModelFolder, tmp_path: Path, options: dict[str, Any], least: float
 ) -> None:
     drawn = scenes.draw(24, np.random.default_rng(11))
-    for number, picture in enumerate(drawn.images):
-        large = Image.fromarray(picture).resize((96, 96), Image.Resampling.BICUBIC)
+    for number, raster in enumerate(drawn.images):
+        large = Image.fromarray(raster).resize((96, 96), Image.Resampling.BICUBIC)
         write(tmp_path / "mine" / f"{number:03d}.png", np.asarray(large))
         named = [scenes.CLASSES[k] for k, m in zip(drawn.classes[number], drawn.masks[number], strict=True) if m.any()]
         (tmp_path / "mine" / f"{number:03d}.txt").write_text(" and ".join(f"a {name}" for name in named))
@@ -251,7 +251,7 @@ def test_a_detector_alone_needs_no_model_that_draws(
 
     assert done.run.stages[0].counts.seen == 6
     assert done.uncaptioned == 0
-    assert f"publishing (pictures): {len(manifest(store))}/{len(manifest(store))} (100 %)" in told.getvalue()
+    assert f"publishing (images): {len(manifest(store))}/{len(manifest(store))} (100 %)" in told.getvalue()
     card = store.read(f"{done.run.published.uri.removeprefix(store.uri)[1:]}/README.md").decode()
     assert "a detector gave the labels" in card
     assert "| `builtin://shapes-segmenter` |" in card
@@ -259,7 +259,7 @@ def test_a_detector_alone_needs_no_model_that_draws(
     assert "txt2img" not in card
 
 
-def test_attention_is_shown_a_picture_of_the_size_that_the_model_was_trained_at(
+def test_attention_is_shown_an_image_of_the_size_that_the_model_was_trained_at(
     tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[int, ...]] = []
@@ -297,7 +297,7 @@ def test_the_contact_sheet_names_files_and_their_captions(given: dict[str, str],
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
-def test_pictures_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_images_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fitted(np.zeros((*size, 3), np.uint8), 64).shape == (*expected, 3)
 
 
@@ -315,7 +315,7 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labelling", "options", "labellers"),
+    ("labeling", "options", "labelers"),
     [
         ({"detector": DETECTOR}, {}, (False, True)),
         ({"detector": DETECTOR}, {"model": "builtin://shapes"}, (True, True)),
@@ -326,13 +326,13 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
     ],
 )
 def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
-    labelling: dict[str, Any], options: dict[str, Any], labellers: tuple[bool, bool]
+    labeling: dict[str, Any], options: dict[str, Any], labelers: tuple[bool, bool]
 ) -> None:
-    like = an_order("builtin://shapes", labeling=labelling).spec
+    like = an_order("builtin://shapes", labeling=labeling).spec
 
-    labeling = spec_of(like=like, **options).labeling
+    found = spec_of(like=like, **options).labeling
 
-    assert (labeling.attention is not None, labeling.detector is not None) == labellers
+    assert (found.attention is not None, found.detector is not None) == labelers
 
 
 @pytest.mark.parametrize(

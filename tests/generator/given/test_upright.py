@@ -1,4 +1,4 @@
-"""Files of given pictures as they are kept: those that every reader shows alike byte for byte, others as PNG."""
+"""Files of given images as they are kept: those that every reader shows alike byte for byte, others as PNG."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from diffugen_generator.samples import image_files
 HEIGHT, WIDTH = 24, 32
 
 
-def a_picture() -> np.ndarray:
+def an_image() -> np.ndarray:
     """Return [h, w, 3] with a red upper left corner and a blue lower right one, no two corners alike."""
-    picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    picture[:8, :8], picture[-8:, -8:], picture[:8, -8:] = (250, 0, 0), (0, 0, 250), (0, 250, 0)
-    return picture
+    raster = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    raster[:8, :8], raster[-8:, -8:], raster[:8, -8:] = (250, 0, 0), (0, 0, 250), (0, 250, 0)
+    return raster
 
 
 def file_of(image: Image.Image | np.ndarray, kind: str, **options: Any) -> bytes:
@@ -47,7 +47,7 @@ def turned(orientation: int) -> Image.Exif:
     ],
 )
 def test_an_upright_rgb_file_is_kept_byte_for_byte(kind: str, options: dict[str, Any]) -> None:
-    data = file_of(a_picture(), kind, **options)
+    data = file_of(an_image(), kind, **options)
 
     kept = upright(data)
 
@@ -56,17 +56,17 @@ def test_an_upright_rgb_file_is_kept_byte_for_byte(kind: str, options: dict[str,
 
 
 def test_rgb_of_16_bits_is_kept_byte_for_byte_as_readers_agree_on_its_upper_8() -> None:
-    data = cv2.imencode(".png", a_picture()[..., ::-1].astype(np.uint16) * 256 + 77)[1].tobytes()
+    data = cv2.imencode(".png", an_image()[..., ::-1].astype(np.uint16) * 256 + 77)[1].tobytes()
 
     assert upright(data).file() == data
-    assert np.array_equal(image_files.decode(data), a_picture())
+    assert np.array_equal(image_files.decode(data), an_image())
     read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert read is not None
-    assert np.array_equal(read, a_picture())
+    assert np.array_equal(read, an_image())
 
 
-def test_a_camera_s_jpeg_with_a_second_picture_behind_it_is_kept_byte_for_byte() -> None:
-    data = file_of(a_picture(), "mpo", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
+def test_a_camera_s_jpeg_with_a_second_image_behind_it_is_kept_byte_for_byte() -> None:
+    data = file_of(an_image(), "mpo", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
 
     kept = upright(data)
 
@@ -75,8 +75,8 @@ def test_a_camera_s_jpeg_with_a_second_picture_behind_it_is_kept_byte_for_byte()
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_a_turned_picture_is_kept_as_opencv_shows_it(orientation: int, kind: str) -> None:
-    data = file_of(a_picture(), kind, exif=turned(orientation), **({"quality": 100} if kind == "jpeg" else {}))
+def test_a_turned_image_is_kept_as_opencv_shows_it(orientation: int, kind: str) -> None:
+    data = file_of(an_image(), kind, exif=turned(orientation), **({"quality": 100} if kind == "jpeg" else {}))
 
     kept = upright(data)
 
@@ -90,7 +90,7 @@ def test_a_turned_picture_is_kept_as_opencv_shows_it(orientation: int, kind: str
 
 
 def with_alpha() -> Image.Image:
-    image = Image.fromarray(np.dstack([a_picture(), np.full((HEIGHT, WIDTH), 255, np.uint8)]))
+    image = Image.fromarray(np.dstack([an_image(), np.full((HEIGHT, WIDTH), 255, np.uint8)]))
     image.putpixel((0, 0), (250, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 0, 128))
     return image
@@ -103,7 +103,7 @@ def with_palette() -> Image.Image:
     return image
 
 
-GREY = a_picture()[..., 0]
+GREY = an_image()[..., 0]
 SIXTEEN = GREY.astype(np.uint16) * 256 + 77
 
 
@@ -120,12 +120,12 @@ SIXTEEN = GREY.astype(np.uint16) * 256 + 77
         (file_of(SIXTEEN, "png"), "I;16", {(0, 0): (250, 250, 250), (12, 12): (90, 90, 90)}),
         (file_of(SIXTEEN, "tiff"), "I;16", {(0, 0): (250, 250, 250), (12, 12): (90, 90, 90)}),
         (file_of(GREY > 100, "png"), "1", {(0, 0): (255, 255, 255), (12, 12): (0, 0, 0)}),
-        (file_of(a_picture(), "bmp"), "RGB", {(0, 0): (250, 0, 0), (31, 23): (0, 0, 250)}),
-        (file_of(a_picture(), "tiff"), "RGB", {(0, 0): (250, 0, 0), (31, 23): (0, 0, 250)}),
-        (file_of(Image.fromarray(a_picture()).convert("CMYK"), "jpeg", quality=100), "CMYK", {}),
+        (file_of(an_image(), "bmp"), "RGB", {(0, 0): (250, 0, 0), (31, 23): (0, 0, 250)}),
+        (file_of(an_image(), "tiff"), "RGB", {(0, 0): (250, 0, 0), (31, 23): (0, 0, 250)}),
+        (file_of(Image.fromarray(an_image()).convert("CMYK"), "jpeg", quality=100), "CMYK", {}),
     ],
 )  # fmt: skip
-def test_a_picture_in_another_mode_is_kept_as_rgb(
+def test_an_image_in_another_mode_is_kept_as_rgb(
     data: bytes, mode: str, there: dict[tuple[int, int], tuple[int, int, int]]
 ) -> None:
     kept = upright(data)
@@ -136,7 +136,7 @@ def test_a_picture_in_another_mode_is_kept_as_rgb(
     assert upright(kept.file()).converted == {}
 
 
-def test_a_turned_grey_picture_of_16_bits_is_both_turned_and_grey() -> None:
+def test_a_turned_grey_image_of_16_bits_is_both_turned_and_grey() -> None:
     kept = upright(file_of(SIXTEEN, "png", exif=turned(6)))
 
     pixels = image_files.decode(kept.file())
@@ -152,18 +152,18 @@ FRAMES = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "blue")]
     ("data", "reason"),
     [
         (b"", "Unreadable"),
-        (b"no picture", "Unreadable"),
-        (file_of(a_picture(), "png")[:90], "Unreadable"),
+        (b"no image", "Unreadable"),
+        (file_of(an_image(), "png")[:90], "Unreadable"),
         (file_of(with_alpha(), "png")[:90], "Unreadable"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "Unreadable"),
         (file_of(FRAMES[0], "gif", save_all=True, append_images=FRAMES[1:]), "UnsupportedFormat"),
         (file_of(FRAMES[0], "webp", save_all=True, append_images=FRAMES[1:]), "UnsupportedFormat"),
         (file_of(FRAMES[0], "tiff", save_all=True, append_images=FRAMES[1:]), "UnsupportedFormat"),
         (file_of(GREY.astype(np.float32), "tiff"), "UnsupportedFormat"),
-        (file_of(a_picture()[:8], "png"), "UnsupportedSize"),
+        (file_of(an_image()[:8], "png"), "UnsupportedSize"),
     ],
 )
-def test_what_cannot_be_labelled_is_told(data: bytes, reason: str) -> None:
+def test_what_cannot_be_labeled_is_told(data: bytes, reason: str) -> None:
     with pytest.raises(UnusableError) as told:
         upright(data)
 

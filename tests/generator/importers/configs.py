@@ -104,7 +104,7 @@ UNSUPERVISED: dict[str, Any] = {
         "negative_prompt": "fog",
     },
 }
-"""One object that the class list does not have, labelled by attention."""
+"""One object that the class list does not have, labeled by attention."""
 
 
 def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

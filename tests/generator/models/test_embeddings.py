@@ -281,7 +281,7 @@ def test_the_files_content_is_part_of_a_images_address(tiny_folder: Path, tmp_pa
     assert not set(ids()) & set(before)
 
 
-def test_a_dataset_with_words_is_drawn_labelled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_dataset_with_words_is_drawn_labeled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
     path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
     model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
     order = an_order(

@@ -35,7 +35,7 @@ def needs(order: WorkOrder, store: FolderStore) -> list[list[Need]]:
     return [[row.do for row in rows] for _, rows in planned_shards(order, store)]
 
 
-def relabelled(model: str) -> WorkOrder:
+def relabeled(model: str) -> WorkOrder:
     return an_order(model, labeling={"attention": {"threshold": 0.6}})
 
 
@@ -65,8 +65,8 @@ def test_a_finished_store_lacks_nothing(model: str, store: FolderStore) -> None:
     assert outcome.plan == [StagePlan(name="base", total=16, reused=16, draw=0, relabel=0, shards=0, gpu=False)]
 
 
-@pytest.mark.parametrize(("edited", "need", "gpu"), [(relabelled, Need.LABEL, False), (seen_anew, Need.SEE, True)])
-def test_an_edit_of_the_labelling_draws_nothing(
+@pytest.mark.parametrize(("edited", "need", "gpu"), [(relabeled, Need.LABEL, False), (seen_anew, Need.SEE, True)])
+def test_an_edit_of_the_labeling_draws_nothing(
     edited: Callable[[str], WorkOrder], need: Need, gpu: bool, model: str, store: FolderStore
 ) -> None:
     plan(an_order(model), store)
@@ -89,7 +89,7 @@ def test_a_new_value_draws_only_what_is_new(model: str, store: FolderStore) -> N
     assert outcome.plan == [StagePlan(name="base", total=24, reused=16, draw=8, relabel=0, shards=1, gpu=True)]
 
 
-def test_a_picture_without_its_recipe_is_drawn_again(model: str, store: FolderStore) -> None:
+def test_an_image_without_its_recipe_is_drawn_again(model: str, store: FolderStore) -> None:
     order = an_order(model)
     plan(order, store)
     run_shards(order, store)
@@ -160,7 +160,7 @@ def test_evidence_is_not_listed_unless_it_is_asked_for(model: str, tmp_path: Pat
     plan(order, store)
     assert "evidence" not in listed
 
-    plan(relabelled(model), store)
+    plan(relabeled(model), store)
     assert listed.count("evidence") == 1
 
 
@@ -286,7 +286,7 @@ def test_too_many_samples_are_refused_at_once(model: str, store: FolderStore) ->
     assert failure.value.reason == "TooManySamples"
 
 
-def test_a_template_that_leaves_out_what_some_pictures_show_is_refused_before_anything_is_written(
+def test_a_template_that_leaves_out_what_some_images_show_is_refused_before_anything_is_written(
     model: str, store: FolderStore
 ) -> None:
     alone = {"name": "alone", "inpaint": {"from": "base", "replacements": {"ball": ["moon"]}, "template": "a {object}"}}

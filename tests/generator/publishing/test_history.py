@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> str:
 
 
 def the_order(model: str, number: int, limit: int = 2) -> WorkOrder:
-    """One of many revisions over the same pictures."""
+    """One of many revisions over the same images."""
     prompts = {"templates": ["a ball", "a star"]}
     return an_order(model, prompts=prompts, quality={"minAreaFraction": number / 10_000}, revisionHistoryLimit=limit)
 
@@ -95,7 +95,7 @@ def test_a_smaller_limit_holds_from_the_next_publication_on(model: str, tmp_path
     assert sorted(store.folders("revisions/")) == sorted(order.revision for order in orders[2:])
 
 
-def test_another_models_pictures_of_the_same_revision_have_a_place_of_their_own(tmp_path: Path) -> None:
+def test_another_models_images_of_the_same_revision_have_a_place_of_their_own(tmp_path: Path) -> None:
     store, (order,) = after(a_model(tmp_path / "model"), tmp_path / "store", [1])
     a_model(tmp_path / "model", weights="other weights")
     plan(order, store)

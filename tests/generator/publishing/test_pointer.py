@@ -189,11 +189,11 @@ def test_a_sample_without_labels_is_told(model: str, tmp_path: Path) -> None:
     assert readable(store) is None
 
 
-def test_a_missing_picture_is_told(model: str, tmp_path: Path) -> None:
+def test_a_missing_image_is_told(model: str, tmp_path: Path) -> None:
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
-    [picture, *_] = [key for key in store.list("samples/") if key.endswith(".png")]
-    (store.root / picture).unlink()
+    [image, *_] = [key for key in store.list("samples/") if key.endswith(".png")]
+    (store.root / image).unlink()
 
     with pytest.raises(Incomplete, match="is gone from the store; plan again"):
         publish(order, store)
@@ -201,12 +201,12 @@ def test_a_missing_picture_is_told(model: str, tmp_path: Path) -> None:
     assert readable(store) is None
 
 
-def test_pictures_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp_path: Path) -> None:
+def test_images_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp_path: Path) -> None:
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
-    pictures = [key for key in store.list("samples/") if key.endswith(".png")][:2]
-    before = {key: store.read(key) for key in pictures}
-    for key in pictures:
+    rasters = [key for key in store.list("samples/") if key.endswith(".png")][:2]
+    before = {key: store.read(key) for key in rasters}
+    for key in rasters:
         (store.root / key).unlink()
     with pytest.raises(Incomplete, match=r"the image of sample [0-9a-f]{32} \(and 1 more\) is gone"):
         publish(order, store)
@@ -214,7 +214,7 @@ def test_pictures_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp
     plan(order, store)
 
     assert run_shards(order, store) == 2
-    assert {key: store.read(key) for key in pictures} == before
+    assert {key: store.read(key) for key in rasters} == before
     assert publish(order, store).ok
 
 

@@ -45,7 +45,7 @@ def test_random_objects_survive(side: int, seed: int) -> None:
 
     assert overlap(filled(polygon, side, side), mask) >= 0.95
     assert overlap(as_coco_fills(polygon, side), mask) >= 0.95
-    # Ultralytics enlarges small pictures to its training size before it fills
+    # Ultralytics enlarges small images to its training size before it fills
     assert overlap(filled(polygon * 10, side * 10, side * 10), enlarged(mask, 10)) >= 0.95
 
 
@@ -98,7 +98,7 @@ def test_one_pixel_is_a_square_of_its_size() -> None:
     assert overlap(filled(polygon, 8, 8), mask) == 1
 
 
-def test_a_full_picture_stays_inside_it() -> None:
+def test_a_full_image_stays_inside_it() -> None:
     polygon = polygon_of(np.ones((32, 48), np.bool_))
 
     assert polygon.min() > 0

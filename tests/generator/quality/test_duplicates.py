@@ -16,11 +16,11 @@ def hashed(number: int, value: int) -> Hashed:
     return Hashed(f"{number:032x}", f"{value:016x}")
 
 
-def brute(pictures: list[Hashed], most: int) -> dict[str, str]:
-    """Each picture against all that stand, in the order of the ids."""
+def brute(rasters: list[Hashed], most: int) -> dict[str, str]:
+    """Each image against all that stand, in the order of the ids."""
     standing: list[Hashed] = []
     found = {}
-    for each in sorted(pictures, key=lambda each: each.id):
+    for each in sorted(rasters, key=lambda each: each.id):
         alike = [one for one in standing if (int(one.hash, 16) ^ int(each.hash, 16)).bit_count() <= most]
         if alike:
             found[each.id] = alike[0].id
@@ -31,16 +31,16 @@ def brute(pictures: list[Hashed], most: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("shape", [(64, 64), (120, 200), (33, 17)])
 def test_the_hash_is_that_of_imagehash(shape: tuple[int, int]) -> None:
-    for picture in scenes.draw(20, np.random.default_rng(1)).images:
-        sized = Image.fromarray(picture).resize(shape)
+    for image in scenes.draw(20, np.random.default_rng(1)).images:
+        sized = Image.fromarray(image).resize(shape)
         assert statistics_of(np.asarray(sized)).hash == str(imagehash.phash(sized))
 
 
-def test_a_picture_that_is_little_changed_has_nearly_the_same_hash() -> None:
-    picture = scenes.draw(1, np.random.default_rng(2)).images[0]
-    blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(1)))
+def test_an_image_that_is_little_changed_has_nearly_the_same_hash() -> None:
+    image = scenes.draw(1, np.random.default_rng(2)).images[0]
+    blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1)))
 
-    one, other = int(statistics_of(picture).hash, 16), int(statistics_of(blurred).hash, 16)
+    one, other = int(statistics_of(image).hash, 16), int(statistics_of(blurred).hash, 16)
 
     assert (one ^ other).bit_count() <= 4
 
@@ -48,19 +48,17 @@ def test_a_picture_that_is_little_changed_has_nearly_the_same_hash() -> None:
 @pytest.mark.parametrize("most", [0, 1, 4, 10])
 def test_they_are_those_that_comparing_all_with_all_finds(most: int) -> None:
     rng = np.random.default_rng(most)
-    pictures = []
+    rasters = []
     for number in rng.permutation(300):
-        value = int(rng.integers(40)) * 0x9E3779B97F4A7C15 % 2**64  # forty pictures, each several times
+        value = int(rng.integers(40)) * 0x9E3779B97F4A7C15 % 2**64  # forty images, each several times
         for bit in rng.integers(64, size=int(rng.integers(most + 3))):
             value ^= 1 << int(bit)
-        pictures.append(hashed(int(number), value))
-    expected = brute(pictures, most)
+        rasters.append(hashed(int(number), value))
+    expected = brute(rasters, most)
 
-    duplicates = Duplicates(pictures, most)
+    duplicates = Duplicates(rasters, most)
 
-    assert {
-        each.id: duplicates.original_of(each.id) for each in pictures if duplicates.original_of(each.id)
-    } == expected
+    assert {each.id: duplicates.original_of(each.id) for each in rasters if duplicates.original_of(each.id)} == expected
     assert len(duplicates) == len(expected) > 0
 
 
@@ -74,19 +72,19 @@ def test_the_first_by_id_stands_whatever_came_first() -> None:
     ]
 
 
-def test_no_pictures_no_duplicates() -> None:
+def test_no_images_no_duplicates() -> None:
     assert len(Duplicates([], 4)) == 0
     assert Duplicates([], 4).original_of("0" * 32) == ""
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_a_picture_of_one_colour_is_blank(value: int) -> None:
+def test_an_image_of_one_color_is_blank(value: int) -> None:
     statistics = statistics_of(np.full((64, 64, 3), value, np.uint8))
 
     assert statistics.deviation == 0
 
 
-def test_a_dark_picture_is_not_blank() -> None:
+def test_a_dark_image_is_not_blank() -> None:
     night = scenes.draw(1, np.random.default_rng(3)).images[0] // 8
 
     assert statistics_of(night).deviation >= BLANK

@@ -1,4 +1,4 @@
-"""Quality: which objects stand, and which pictures are accepted."""
+"""Quality: which objects stand, and which images are accepted."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def judged(instances: list[Instance], quality: Quality) -> Verdict:
     return verdict_on(Label("0" * 32, tuple(instances)), (100, 100), quality)
 
 
-def test_a_good_picture_is_accepted() -> None:
+def test_a_good_image_is_accepted() -> None:
     verdict = judged([square(30), square(40)], Quality())
 
     assert verdict.accepted
@@ -37,7 +37,7 @@ def test_objects_of_the_wrong_size_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(("fewest", "accepted"), [(0, True), (1, False)])
-def test_an_empty_picture_is_accepted_only_when_asked_for(fewest: int, accepted: bool) -> None:
+def test_an_empty_image_is_accepted_only_when_asked_for(fewest: int, accepted: bool) -> None:
     verdict = judged([], Quality(min_instances=fewest))
 
     assert verdict.accepted is accepted
@@ -76,14 +76,14 @@ def test_objects_near_the_border_are_dropped(distance: int, standing: list[int])
 
 
 @pytest.mark.parametrize(("deviation", "reason"), [(0.0, "BlankPicture"), (0.9, "BlankPicture"), (1.0, "")])
-def test_a_blank_picture_is_rejected_whatever_is_labelled_in_it(deviation: float, reason: str) -> None:
+def test_a_blank_image_is_rejected_whatever_is_labeled_in_it(deviation: float, reason: str) -> None:
     label = Label("0" * 32, (square(30),), statistics={"deviation": deviation, "hash": "0" * 16})
 
     assert verdict_on(label, (100, 100), Quality()).reason == reason
 
 
 @pytest.mark.parametrize(("least", "reason"), [(0.2, ""), (0.3, "BelowClipScore")])
-def test_a_picture_that_does_not_fit_its_prompt_is_rejected(least: float, reason: str) -> None:
+def test_an_image_that_does_not_fit_its_prompt_is_rejected(least: float, reason: str) -> None:
     label = Label("0" * 32, (square(30),), scores={"clip": 0.25})
     quality = Quality.model_validate({"clipScore": {"model": "/models/clip", "min": least}})
 
@@ -91,14 +91,14 @@ def test_a_picture_that_does_not_fit_its_prompt_is_rejected(least: float, reason
 
 
 @pytest.mark.parametrize(("most", "reason"), [(-0.01, "Unsafe"), (0, "Unsafe"), (0.004, "Unsafe"), (0.005, "")])
-def test_a_picture_that_a_safety_checker_flags_is_rejected(most: float, reason: str) -> None:
+def test_an_image_that_a_safety_checker_flags_is_rejected(most: float, reason: str) -> None:
     label = Label("0" * 32, (square(30),), scores={"safety": 0.005})
     quality = Quality.model_validate({"safety": {"model": "/models/checker", "max": most}})
 
     assert verdict_on(label, (100, 100), quality).reason == reason
 
 
-def test_a_picture_at_the_threshold_of_a_concept_is_not_flagged() -> None:
+def test_an_image_at_the_threshold_of_a_concept_is_not_flagged() -> None:
     label = Label("0" * 32, (square(30),), scores={"safety": 0.0})
 
     assert verdict_on(label, (100, 100), Quality.model_validate({"safety": {"model": "/models/checker"}})).accepted

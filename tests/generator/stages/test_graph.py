@@ -194,7 +194,7 @@ def test_a_graph_of_any_shape_is_drawn_and_published(tiny_model: ModelFolder, st
     assert all(found.shards == 0 for found in plan(order, store).plan or [])
 
 
-def test_what_replaces_an_object_is_labelled_as_its_class(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_what_replaces_an_object_is_labeled_as_its_class(tiny_model: ModelFolder, store: FolderStore) -> None:
     order = an_order([base(tiny_model.uri), repainted("new", "base"), redrawn("mud", "new")])
     draw_base(order, store, {"ball": BALL, "star": None})
 
@@ -274,7 +274,7 @@ def test_a_source_that_is_gone_is_a_clear_failure(tiny_model: ModelFolder, store
     whole = store.read(key)
 
     store.write(key, b"no image")
-    with pytest.raises(BadShard, match=f"{key}: not a picture.*delete the sample's folder and plan again"):
+    with pytest.raises(BadShard, match=f"{key}: not an image.*delete the sample's folder and plan again"):
         draw(order, store, "mud")
 
     (store.root / key).unlink()

@@ -1,4 +1,4 @@
-"""One shard, from its rows to its report: drawn, looked at, labelled, resumed, stopped, relabelled without torch."""
+"""One shard, from its rows to its report: drawn, looked at, labeled, resumed, stopped, relabeled without torch."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_a_new_threshold_decides_anew_without_drawing_or_looking(tiny_model: Mod
     assert counts == ShardCounts(total=6, labelled=6)
 
 
-def test_labelling_stored_evidence_never_imports_torch(tiny_model: ModelFolder, copied: FolderStore) -> None:
+def test_labeling_stored_evidence_never_imports_torch(tiny_model: ModelFolder, copied: FolderStore) -> None:
     spec = spec_of(tiny_model, labeling={"attention": {"threshold": 0.6}})
     header, rows = shard_of(spec, tiny_model, Need.LABEL)
     copied.write("shard", encode_shard(header, (row.to_line() for row in rows)))
@@ -248,7 +248,7 @@ def test_a_stored_image_is_seen_alike_each_time(tiny_model: ModelFolder, store: 
     assert only_words(spec, store, tiny_model) == first
 
 
-def test_a_stored_image_is_labelled_as_it_was_when_drawn(shapes_model: ModelFolder, store: FolderStore) -> None:
+def test_a_stored_image_is_labeled_as_it_was_when_drawn(shapes_model: ModelFolder, store: FolderStore) -> None:
     drawing = {"name": "base", "txt2img": {"model": shapes_model.uri, "steps": 12, "guidanceScale": 3}}
     prompts = {
         "templates": ["a red {object} on snow"],
@@ -321,7 +321,7 @@ def test_another_model_than_the_plans_is_refused(tiny_model: ModelFolder, store:
     assert list(store.list("")) == []
 
 
-def test_prompts_longer_than_a_window_are_drawn_and_labelled(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_prompts_longer_than_a_window_are_drawn_and_labeled(tiny_model: ModelFolder, store: FolderStore) -> None:
     templates = ["a red light and " * 6 + "a ball", "a ball"]
     spec = spec_of(tiny_model, prompts={"templates": templates, "negative": "a star " * 12})
 

@@ -102,7 +102,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def looked_at(folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch, batch: int) -> dict[str, bytes]:
-    """Label the images with all labellers; return evidence and labels."""
+    """Label the images with all labelers; return evidence and labels."""
     monkeypatch.setenv(ENV_BATCH_SIZE, str(batch))
     spec = spec_of(classes=scenes.CLASSES, model="builtin://shapes", detector="builtin://shapes-segmenter")
     display = PlainDisplay(Console(file=io.StringIO()))

@@ -58,7 +58,7 @@ def model(shapes_model: ModelFolder) -> str:
 
 @pytest.fixture(scope="module")
 def both(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkOrder, FolderStore]:
-    """Four images, labelled by attention and by the detector; don't spoil it."""
+    """Four images, labeled by attention and by the detector; don't spoil it."""
     order = order_of(model, {"attention": {}, "detector": DETECTOR})
     store = FolderStore(tmp_path_factory.mktemp("both"))
     done(order, store)
@@ -73,7 +73,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SideLabelers, "__init__", refuse)
 
 
-def test_with_both_labellers_what_they_agree_on_stands_with_all_scores(both: tuple[WorkOrder, FolderStore]) -> None:
+def test_with_both_labelers_what_they_agree_on_stands_with_all_scores(both: tuple[WorkOrder, FolderStore]) -> None:
     order, store = both
 
     found = stored_labels(store, order)

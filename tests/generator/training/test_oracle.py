@@ -1,4 +1,4 @@
-"""The colour oracle: right about true renders, silent about blank pictures."""
+"""The color oracle: right about true renders, silent about blank images."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,12 @@ def drawn() -> scenes.Scenes:
     return scenes.draw(400, np.random.default_rng(17))
 
 
-def colours(drawn: scenes.Scenes, index: int) -> list[str]:
-    return [colour for colour, _ in scenes.words_of(drawn, index).objects]
+def colors(drawn: scenes.Scenes, index: int) -> list[str]:
+    return [color for color, _ in scenes.words_of(drawn, index).objects]
 
 
 def test_true_renders_show_what_they_were_drawn_from(drawn: scenes.Scenes) -> None:
-    right = [oracle.shows(drawn.images[index], colours(drawn, index)) for index in range(400)]
+    right = [oracle.shows(drawn.images[index], colors(drawn, index)) for index in range(400)]
     assert np.mean(right) >= 0.995
 
 
@@ -32,21 +32,21 @@ def test_masks_agree_with_the_exact_ones(drawn: scenes.Scenes) -> None:
 
 def test_objects_come_from_left_to_right(drawn: scenes.Scenes) -> None:
     for index in range(50):
-        assert [each.colour for each in oracle.objects_of(drawn.images[index])] == colours(drawn, index)
+        assert [each.color for each in oracle.objects_of(drawn.images[index])] == colors(drawn, index)
 
 
 @pytest.mark.parametrize("background", scenes.BACKGROUNDS.values(), ids=scenes.BACKGROUNDS)
-def test_a_blank_picture_shows_nothing(background: tuple[int, int, int]) -> None:
+def test_a_blank_image_shows_nothing(background: tuple[int, int, int]) -> None:
     blank = np.full((64, 64, 3), background, np.uint8)
     assert oracle.objects_of(blank) == []
     assert not oracle.shows(blank, ["red"])
     assert oracle.shows(blank, [])
 
 
-def test_a_wrong_or_missing_colour_is_noticed(drawn: scenes.Scenes) -> None:
-    pair = next(i for i in range(400) if len(colours(drawn, i)) == 2)
-    first, second = colours(drawn, pair)
-    other = next(name for name in scenes.COLOURS if name not in (first, second))
+def test_a_wrong_or_missing_color_is_noticed(drawn: scenes.Scenes) -> None:
+    pair = next(i for i in range(400) if len(colors(drawn, i)) == 2)
+    first, second = colors(drawn, pair)
+    other = next(name for name in scenes.COLORS if name not in (first, second))
     assert not oracle.shows(drawn.images[pair], [first])
     assert not oracle.shows(drawn.images[pair], [first, other])
     assert oracle.shows(drawn.images[pair], [second, first])
@@ -55,7 +55,7 @@ def test_a_wrong_or_missing_colour_is_noticed(drawn: scenes.Scenes) -> None:
 def blank_with(*boxes: tuple[slice, slice]) -> np.ndarray:
     image = np.full((64, 64, 3), scenes.BACKGROUNDS["snow"], np.uint8)
     for box in boxes:
-        image[box] = scenes.COLOURS["red"]
+        image[box] = scenes.COLORS["red"]
     return image
 
 

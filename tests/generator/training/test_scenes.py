@@ -20,18 +20,18 @@ def test_the_same_seed_draws_the_same_scenes() -> None:
 def test_arrays_have_the_documented_shapes(drawn: scenes.Scenes) -> None:
     assert drawn.images.shape == (300, 64, 64, 3)
     assert drawn.masks.shape == (300, 2, 64, 64)
-    assert drawn.classes.shape == drawn.colours.shape == (300, 2)
+    assert drawn.classes.shape == drawn.colors.shape == (300, 2)
 
 
 def test_a_mask_is_there_exactly_where_an_object_is(drawn: scenes.Scenes) -> None:
     assert np.array_equal(drawn.masks.any(axis=(2, 3)), drawn.classes != scenes.NOTHING)
-    assert np.array_equal(drawn.colours != scenes.NOTHING, drawn.classes != scenes.NOTHING)
+    assert np.array_equal(drawn.colors != scenes.NOTHING, drawn.classes != scenes.NOTHING)
 
 
 def test_two_objects_differ_and_stand_apart_from_left_to_right(drawn: scenes.Scenes) -> None:
     pair = drawn.classes[:, 1] != scenes.NOTHING
     assert (drawn.classes[pair, 0] != drawn.classes[pair, 1]).all()
-    assert (drawn.colours[pair, 0] != drawn.colours[pair, 1]).all()
+    assert (drawn.colors[pair, 0] != drawn.colors[pair, 1]).all()
     assert not (drawn.masks[:, 0] & drawn.masks[:, 1]).any()
     columns = np.arange(scenes.SIZE)
     centre = (drawn.masks[pair].sum(axis=2) * columns).sum(axis=2) / drawn.masks[pair].sum(axis=(2, 3))

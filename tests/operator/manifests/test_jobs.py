@@ -220,7 +220,7 @@ def test_without_a_secret_the_stores_own_chain_of_credentials_is_used() -> None:
     assert "secretKeyRef" not in json.dumps(jobs.plan_job(run))
 
 
-def test_jobs_and_pods_are_labelled_alike_and_owned_by_the_dataset() -> None:
+def test_jobs_and_pods_are_labeled_alike_and_owned_by_the_dataset() -> None:
     job = jobs.stage_job(a_run(), a_stage(), 1)
 
     assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]

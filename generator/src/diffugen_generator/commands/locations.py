@@ -1,4 +1,4 @@
-"""Where pictures are and datasets go, as `diffugen label` is told: a folder, or `s3://BUCKET/PREFIX`."""
+"""Where images are and datasets go, as `diffugen label` is told: a folder, or `s3://BUCKET/PREFIX`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pictures that somebody has already, taken into a dataset's store: each file checked, hashed and copied.
+"""Images that somebody has already, taken into a dataset's store: each file checked, hashed and copied.
 
-A picture's id is a hash of its file's bytes and of the text that it is read with, so a second run finds it there, and
-its labels too. What is not an upright RGB picture is kept as one (`uprights`). A file that cannot be labelled is told
+An image's id is a hash of its file's bytes and of the text that it is read with, so a second run finds it there, and
+its labels too. What is not an upright RGB image is kept as one (`uprights`). A file that cannot be labeled is told
 with its reason, and ends nothing.
 """
 
@@ -23,16 +23,16 @@ from diffugen_generator.samples.image_files import CONTENT_TYPES
 from diffugen_generator.store.protocol import JSON, Store
 
 STAGE: Final = "given"
-"""The one stage of a dataset of given pictures."""
+"""The one stage of a dataset of given images."""
 _NOT_READ: Final = frozenset({".heic", ".heif"})
-"""Pictures that Pillow cannot read."""
+"""Images that Pillow cannot read."""
 ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}) | _NOT_READ
-"""What is taken for a picture, by its name; other files are passed over."""
+"""What is taken for an image, by its name; other files are passed over."""
 REPEATED: Final = "RepeatedFile"
 
 _READERS = 16
 _DECODERS = 4
-"""Files read as pictures at once: one of 64 megapixels takes up to a GB meanwhile."""
+"""Files read as images at once: one of 64 megapixels takes up to a GB meanwhile."""
 _WINDOW = 64
 
 
@@ -52,7 +52,7 @@ class Given:
     caption: str = ""
     """The text beside it; empty where there is none."""
     converted: Mapping[str, Any] = field(default_factory=dict)
-    """What the file was, where the picture is kept as another (`Upright.converted`)."""
+    """What the file was, where the image is kept as another (`Upright.converted`)."""
 
     @property
     def file(self) -> str:
@@ -73,7 +73,7 @@ class Given:
 
 @dataclass
 class Intake:
-    """Takes the pictures of `source` into `store`, to be read with `prompt`, or each with its own caption."""
+    """Takes the images of `source` into `store`, to be read with `prompt`, or each with its own caption."""
 
     source: Store
     store: Store
@@ -82,7 +82,7 @@ class Intake:
     _decoding: Semaphore = field(default_factory=lambda: Semaphore(_DECODERS), repr=False)
 
     def names(self) -> list[str]:
-        """Return the pictures' paths, sorted."""
+        """Return the images' paths, sorted."""
         return [key for key in self.source.list("") if PurePosixPath(key).suffix.lower() in ENDINGS]
 
     def take(self, names: list[str]) -> Iterator[Given]:
@@ -129,7 +129,7 @@ class Intake:
         )
 
     def _caption(self, name: str) -> str:
-        """Return the text beside a picture: `cat.txt` beside `cat.png`; empty where there is none."""
+        """Return the text beside an image: `cat.txt` beside `cat.png`; empty where there is none."""
         try:
             text = self.source.read(str(PurePosixPath(name).with_suffix(".txt")))
         except Missing:

@@ -1,9 +1,9 @@
-"""`diffugen label`: labels for pictures that somebody has already, published as a dataset.
+"""`diffugen label`: labels for images that somebody has already, published as a dataset.
 
     folder or bucket ──> intake ──> looked at and decided, as a stage does it ──> published, as every dataset is
 
-Nothing is drawn: a shard here is the pictures of one size and format, each of which has to be seen. What the store
-holds already is not looked at again, so a run that was stopped goes on, and pictures that are added later are all that
+Nothing is drawn: a shard here is the images of one size and format, each of which has to be seen. What the store
+holds already is not looked at again, so a run that was stopped goes on, and images that are added later are all that
 a second run looks at.
 """
 
@@ -45,7 +45,7 @@ NO_MODEL = "none"
 
 
 def prompt_of(spec: LabeledDatasetSpec) -> str:
-    """Return the text that pictures without a caption are read with: it names every class once."""
+    """Return the text that images without a caption are read with: it names every class once."""
     return _prompt([each.name for each in spec.classes])
 
 
@@ -57,14 +57,14 @@ def spec_of(
     formats: Sequence[str] = (),
     like: LabeledDatasetSpec | None = None,
 ) -> LabeledDatasetSpec:
-    """Return the spec under which given pictures are labelled.
+    """Return the spec under which given images are labeled.
 
     Args:
         classes: `NAME` or `NAME=WORD,WORD`, with further words for the class.
-        model: the diffusion model that looks at the pictures, for labels from its attention.
+        model: the diffusion model that looks at the images, for labels from its attention.
         detector: an instance segmenter of transformers that labels them instead, or beside it where both are named.
         formats: names as in `spec.output.formats`; its default where there are none.
-        like: a dataset whose classes, labelling, quality, formats and splits are taken where nothing else is said.
+        like: a dataset whose classes, labeling, quality, formats and splits are taken where nothing else is said.
 
     Raises:
         SpecError: there are no classes, neither model nor detector, a value is not valid, or `inline` is asked for.
@@ -93,7 +93,7 @@ def spec_of(
     if not model:
         raise SpecError(
             "NoModel",
-            "--model: name the model that looks at the pictures, for example builtin://shapes, or --detector.",
+            "--model: name the model that looks at the images, for example builtin://shapes, or --detector.",
         )
     names = [each["name"] for each in data["classes"]]
     data["prompts"] = {"templates": [_prompt(names)], "syntax": "none"}
@@ -106,7 +106,7 @@ def spec_of(
     if attention is not None and attention.capture == "inline":
         raise SpecError(
             "InlineCapture",
-            "spec.labeling.attention.capture: inline reads attention while a picture is drawn, and these are there "
+            "spec.labeling.attention.capture: inline reads attention while an image is drawn, and these are there "
             "already; take posthoc.",
         )
     return spec
@@ -122,9 +122,9 @@ def label(
     device: str | None = None,
     stop: Event,
 ) -> LabelResult:
-    """Label the pictures in `source` and publish them in `store` as a dataset called `name`.
+    """Label the images in `source` and publish them in `store` as a dataset called `name`.
 
-    Raises `SpecError` where there are no pictures, or none passes, and a `Failure` of the stores.
+    Raises `SpecError` where there are no images, or none passes, and a `Failure` of the stores.
     """
     began = time.monotonic()
     source.check()
@@ -132,7 +132,7 @@ def label(
     given = _take(Intake(source, store, prompt_of(spec)), display)
     wanted = [each for each in given if not each.reason]
     if not wanted:
-        raise SpecError("NoPictures", f"{source.uri}: there is no picture that can be labelled; {_reasons(given)}.")
+        raise SpecError("NoPictures", f"{source.uri}: there is no image that can be labeled; {_reasons(given)}.")
     ids = address([revision_of(spec), [each.sample.id for each in given]], 10)
     order = WorkOrder(namespace="default", name=name, revision=ids, spec=spec)
     header = plan_given(order, store, len(wanted))
@@ -191,7 +191,7 @@ def _look(
     device: str | None,
     stop: Event,
 ) -> ShardCounts:
-    """Look at the pictures, those of one size and format together."""
+    """Look at the images, those of one size and format together."""
     alike: dict[tuple[int, int, str], list[ShardRow]] = {}
     for each in given:
         alike.setdefault((each.width, each.height, each.format), []).append(ShardRow(each.sample, Need.SEE))
@@ -199,7 +199,7 @@ def _look(
     for index, ((width, height, kind), rows) in enumerate(sorted(alike.items())):
         image = {**header.drawing["image"], "width": width, "height": height, "format": kind}
         shards.append((replace(header, index=index, drawing={**header.drawing, "image": image}), rows))
-    with display.task("labelling", "pictures") as advance:
+    with display.task("labeling", "images") as advance:
         return run_shards(
             shards,
             store,
@@ -213,9 +213,9 @@ def _look(
 def _publish(
     order: WorkOrder, given: Sequence[Given], store: Store, display: Reporter, nameless: int, *, stop: Event
 ) -> Published:
-    """Publish what is labelled; where nothing passes, captions that name no class may be why, and are told."""
+    """Publish what is labeled; where nothing passes, captions that name no class may be why, and are told."""
     try:
-        with display.task("publishing", "pictures") as advance:
+        with display.task("publishing", "images") as advance:
             published = publish(
                 order,
                 store,
@@ -228,7 +228,7 @@ def _publish(
     except SpecError as refused:
         if refused.reason != NOTHING_ACCEPTED or not nameless:
             raise
-        why = f"Captions that name no class: {nameless:,}; attention labels nothing in their pictures."
+        why = f"Captions that name no class: {nameless:,}; attention labels nothing in their images."
         raise SpecError(refused.reason, f"{refused} {why}") from None
     if published is None:
         raise AssertionError("a publish step that ends well has published")

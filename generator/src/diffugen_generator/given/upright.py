@@ -1,6 +1,6 @@
 """Files as every reader shows them: upright, RGB, 8 bits.
 
-Readers differ on the rest. Ultralytics and OpenCV turn a picture as its EXIF tag says, PIL under torchvision's
+Readers differ on the rest. Ultralytics and OpenCV turn an image as its EXIF tag says, PIL under torchvision's
 datasets does not; what lies under a transparent pixel is shown by some. So a file of which all show the same is kept
 byte for byte, and any other is kept as the PNG of what people see: turned, over white.
 """
@@ -24,14 +24,14 @@ CONVERSION_VERSION: Final = 1
 LEAST: Final = 16
 """Pixels of the shorter side."""
 MOST: Final = 64_000_000
-"""Pixels of a picture: 64 megapixels, 200 MB while it is looked at."""
+"""Pixels of an image: 64 megapixels, 200 MB while it is looked at."""
 
 UNREADABLE, UNSUPPORTED, BAD_SIZE = "Unreadable", "UnsupportedFormat", "UnsupportedSize"
 
 # Named one by one: Pillow starts other programs for some of the formats that it knows.
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 _CAMERA: Final = "MPO"
-"""What Pillow calls a JPEG behind which there is a second picture: readers show the first."""
+"""What Pillow calls a JPEG behind which there is a second image: readers show the first."""
 _ORIENTATION: Final = 0x0112
 """EXIF's tag; 2 to 8 are turned or mirrored, all else is upright."""
 _TURNED: Final = range(2, 9)
@@ -40,7 +40,7 @@ _NO_RANGE: Final = frozenset({"I", "F"})
 
 
 class UnusableError(Exception):
-    """A file that cannot be labelled; `reason` is in CamelCase."""
+    """A file that cannot be labeled; `reason` is in CamelCase."""
 
     def __init__(self, reason: str) -> None:
         """Say why."""
@@ -67,7 +67,7 @@ class Upright:
 
 
 def upright(data: bytes) -> Upright:
-    """Read a picture's file; raise `UnusableError` where it is broken, has several frames, or is too small or large."""
+    """Read an image's file; raise `UnusableError` where it is broken, has several frames, or is too small or large."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             return _upright(image, data)
@@ -102,7 +102,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode in RGB."""
+    """Return an image of any mode in RGB."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:

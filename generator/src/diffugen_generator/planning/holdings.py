@@ -16,10 +16,10 @@ from diffugen_api.plan import StageRecipe
 from diffugen_generator.samples.shards import Need
 from diffugen_generator.store.protocol import Store
 
-_DRAWN, _LABELLED = 1, 2
+_DRAWN, _LABELED = 1, 2
 _SEEN = 4
 """The first kind of evidence; further kinds use the bits above."""
-_COMPLETE = _DRAWN | _LABELLED
+_COMPLETE = _DRAWN | _LABELED
 
 _PEEK = 2000
 """Keys to list before the listing is split."""
@@ -39,7 +39,7 @@ class Holdings:
         self._held: dict[int, int] = {}
         self._evidence_listed = False
         self._note(_DRAWN, layout.samples(recipe.stage), "/recipe.json")
-        self._note(_LABELLED, layout.labels_folder(recipe.stage, recipe.label_id), ".json")
+        self._note(_LABELED, layout.labels_folder(recipe.stage, recipe.label_id), ".json")
 
     def need(self, sample_id: str) -> Need | None:
         """Return the first missing part of a sample; None if it is complete."""

@@ -1,11 +1,11 @@
-"""Near duplicates: of pictures whose perceptual hashes lie close, the first by sample id stands.
+"""Near duplicates: of images whose perceptual hashes lie close, the first by sample id stands.
 
-Greedy, in the order of the ids: a picture is a duplicate if one that stands lies within the distance. So the result
-depends on the pictures alone, neither on the order of the spec nor on that of the work.
+Greedy, in the order of the ids: an image is a duplicate if one that stands lies within the distance. So the result
+depends on the images alone, neither on the order of the spec nor on that of the work.
 
 Hashes of distance d or less agree in at least one of d + 1 disjoint parts of their 64 bits (the pigeonhole
-principle), so only those that share a part are compared: a table for each part, from its bits to the pictures that
-stand. Memory is 24 bytes a picture and 8 for each part.
+principle), so only those that share a part are compared: a table for each part, from its bits to the images that
+stand. Memory is 24 bytes an image and 8 for each part.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ BITS = 64
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """A picture's sample id, 32 hex digits, and its perceptual hash, 16."""
+    """An image's sample id, 32 hex digits, and its perceptual hash, 16."""
 
     id: str
     hash: str
 
 
 class Duplicates:
-    """The duplicates among pictures."""
+    """The duplicates among images."""
 
-    def __init__(self, pictures: Iterable[Hashed], most: int) -> None:
-        """Find all pictures whose hash differs in at most `most` bits from that of one that stands."""
-        ids, hashes = _sorted(pictures)
+    def __init__(self, images: Iterable[Hashed], most: int) -> None:
+        """Find all images whose hash differs in at most `most` bits from that of one that stands."""
+        ids, hashes = _sorted(images)
         first = _first_alike(hashes, most)
         self._originals = {ids[place].tobytes(): ids[first[place]].tobytes() for place in np.flatnonzero(first >= 0)}
 
     def __len__(self) -> int:
-        """Return how many pictures are duplicates."""
+        """Return how many images are duplicates."""
         return len(self._originals)
 
     def original_of(self, sample_id: str) -> str:
-        """Return the id of the picture that `sample_id` is a duplicate of; empty where it is none."""
+        """Return the id of the image that `sample_id` is a duplicate of; empty where it is none."""
         original: bytes = self._originals.get(bytes.fromhex(sample_id), b"")
         return original.hex()
 
 
-def _sorted(pictures: Iterable[Hashed]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def _sorted(images: Iterable[Hashed]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return ids [n, 2], the more significant half first, and hashes [n], in the order of the ids."""
     ids, hashes = bytearray(), array("Q")
-    for each in pictures:
+    for each in images:
         ids += bytes.fromhex(each.id)
         hashes.append(int(each.hash, 16))
     halves = np.frombuffer(bytes(ids), ">u8").reshape(-1, 2)

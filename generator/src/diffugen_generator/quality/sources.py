@@ -22,7 +22,7 @@ from diffugen_generator.store.protocol import Store
 
 REJECTED = "SourceRejected"
 """Reason of a sample whose source is not in the dataset."""
-UNLABELLED = "SourceWithoutLabel"
+UNLABELED = "SourceWithoutLabel"
 """Reason of a sample whose source has no object of the class that is to be replaced."""
 
 _KEPT = 4096
@@ -33,7 +33,7 @@ class Sources:
     """The samples that a stage draws from. Safe to share between threads."""
 
     def __init__(self, store: Store, origins: Sequence[Origin], size: tuple[int, int], quality: Quality) -> None:
-        """Judge the samples of `origins`, the nearest first, whose pictures are of `size`: height and width."""
+        """Judge the samples of `origins`, the nearest first, whose images are of `size`: height and width."""
         self._store = store
         self._origins = origins
         self._size = size
@@ -54,7 +54,7 @@ class Sources:
         return ""
 
     def label(self, source: Source) -> labels.Label:
-        """Return all that is labelled in `source`, good enough or not."""
+        """Return all that is labeled in `source`, good enough or not."""
         return self._read(0, source)
 
     def _fault(self, number: int, source: Source) -> str:
@@ -62,7 +62,7 @@ class Sources:
         if not verdict.accepted:
             return REJECTED
         if source.replaced and all(each.class_name != source.replaced for each in verdict.instances):
-            return UNLABELLED
+            return UNLABELED
         return ""
 
     def _verdict(self, number: int, source: Source) -> Verdict:

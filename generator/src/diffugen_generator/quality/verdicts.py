@@ -1,7 +1,7 @@
-"""Which objects and which pictures are good enough: `spec.quality`, applied to labels alone.
+"""Which objects and which images are good enough: `spec.quality`, applied to labels alone.
 
 Pure: the same labels and settings give the same verdict, so a stricter setting costs a publish and nothing else.
-Duplicates are told from all pictures together, by `duplicates`.
+Duplicates are told from all images together, by `duplicates`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from diffugen_generator.labeling.side_model_registry import rejecting_score
 from diffugen_generator.samples.labels import Instance, Label
 
 TOO_FEW = "TooFewInstances"
-"""A picture's reason: fewer objects than `minInstances` are left."""
-BLANK_PICTURE = "BlankPicture"
-"""A picture's reason: it has one colour, as where a safety filter blackened it."""
+"""An image's reason: fewer objects than `minInstances` are left."""
+BLANK_IMAGE = "BlankPicture"
+"""An image's reason: it has one color, as where a safety filter blackened it."""
 DUPLICATE = "Duplicate"
-"""A picture's reason: another, that stands, looks alike."""
+"""An image's reason: another, that stands, looks alike."""
 TOO_SMALL = "BelowMinAreaFraction"
 TOO_LARGE = "AboveMaxAreaFraction"
 AT_BORDER = "WithinMinBorderDistance"
@@ -28,12 +28,12 @@ AT_BORDER = "WithinMinBorderDistance"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What quality says of one picture."""
+    """What quality says of one image."""
 
     instances: tuple[Instance, ...]
     """The objects that stand."""
     reason: str = ""
-    """Why the picture is rejected, in CamelCase; empty where it is accepted."""
+    """Why the image is rejected, in CamelCase; empty where it is accepted."""
     dropped: dict[str, int] = field(default_factory=dict)
     """How many objects do not stand, by reason."""
     duplicate_of: str = ""
@@ -41,16 +41,16 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether the picture is in the dataset."""
+        """Whether the image is in the dataset."""
         return not self.reason
 
     def as_duplicate(self, of: str) -> Verdict:
-        """Return the verdict on a picture that is good enough but looks like that of the sample `of`."""
+        """Return the verdict on an image that is good enough but looks like that of the sample `of`."""
         return replace(self, reason=DUPLICATE, duplicate_of=of)
 
 
 def verdict_on(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
-    """Judge a picture of `size` (height and width in pixels) by its label; duplicates are not told here."""
+    """Judge an image of `size` (height and width in pixels) by its label; duplicates are not told here."""
     standing: list[Instance] = []
     dropped: dict[str, int] = {}
     for instance in label.instances:
@@ -65,7 +65,7 @@ def verdict_on(label: Label, size: tuple[int, int], quality: Quality) -> Verdict
 
 def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], standing: int, quality: Quality) -> str:
     if looks and float(looks["deviation"]) < BLANK:
-        return BLANK_PICTURE
+        return BLANK_IMAGE
     if rejected := rejecting_score(scores, quality):
         return rejected
     return TOO_FEW if standing < quality.min_instances else ""

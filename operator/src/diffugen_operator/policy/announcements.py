@@ -114,7 +114,7 @@ _ORDINARY = frozenset(
         reasons.ACCEPTED,
         reasons.PLANNING,
         reasons.DRAWING,
-        reasons.LABELLING,
+        reasons.LABELING,
         reasons.PUBLISHING,
         reasons.STOPPING,
         reasons.FORMER_JOB_STOPPING,

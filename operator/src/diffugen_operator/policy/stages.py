@@ -161,7 +161,7 @@ def _begun(stage: StageStatus, job: str, at: datetime) -> StageStatus:
 def _working(stage: StageStatus) -> Phase:
     if stage.gpu:
         return Phase.working(stage.name, reasons.DRAWING, f"Stage {stage.name} draws and labels images.")
-    return Phase.working(stage.name, reasons.LABELLING, f"Stage {stage.name} decides labels again; no GPU is used.")
+    return Phase.working(stage.name, reasons.LABELING, f"Stage {stage.name} decides labels again; no GPU is used.")
 
 
 def _succeeded(stage: StageStatus, job: Job, now: datetime) -> StageStatus:

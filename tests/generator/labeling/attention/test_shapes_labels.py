@@ -1,4 +1,4 @@
-"""What labels are worth: the built-in model's attention against the colour oracle and against drawn scenes."""
+"""What labels are worth: the built-in model's attention against the color oracle and against drawn scenes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from generator.training import oracle, scenes
 from tests.generator.drawers import ImageDrawer
 from tests.generator.made import objects_in
 
-PICTURES = 24
+IMAGES = 24
 SETTINGS = DrawingSettings(width=scenes.SIZE, height=scenes.SIZE, steps=15, guidance=3.0)
 VOCABULARY = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
 
@@ -64,12 +64,12 @@ def judged(bench: Bench) -> list[Judged]:
         orders = [DrawRequest(prompt, start + i) for i, prompt in enumerate(prompts)]
         images = bench.drawer.draw(orders, SETTINGS)
         for order, prompt, each, image in zip(orders, prompts, words, images, strict=True):
-            if oracle.shows(image, [colour for colour, _ in each.objects]):
-                masks = {found.colour: found.mask for found in oracle.objects_of(image)}
-                truth = {kind: masks[colour] for colour, kind in each.objects}
+            if oracle.shows(image, [color for color, _ in each.objects]):
+                masks = {found.color: found.mask for found in oracle.objects_of(image)}
+                truth = {kind: masks[color] for color, kind in each.objects}
                 right.append(Judged(image, prompt, order.seed, truth))
-        if len(right) >= PICTURES:
-            return right[:PICTURES]
+        if len(right) >= IMAGES:
+            return right[:IMAGES]
     pytest.fail(f"of 200 images only {len(right)} show what was asked for")
 
 

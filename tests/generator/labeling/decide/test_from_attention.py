@@ -1,4 +1,4 @@
-"""Decisions: evidence and picture to instances, pure and without a model."""
+"""Decisions: evidence and image to instances, pure and without a model."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def seen(**masks: NDArray[np.bool_]) -> AttentionMaps:
 
 
 def painted(*parts: tuple[NDArray[np.bool_], tuple[int, int, int]], noise: float = 6.0) -> NDArray[np.uint8]:
-    picture = np.full((*parts[0][0].shape, 3), 200.0)
-    for mask, colour in parts:
-        picture[mask] = colour
-    picture += np.random.default_rng(0).normal(0, noise, picture.shape)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image = np.full((*parts[0][0].shape, 3), 200.0)
+    for mask, color in parts:
+        image[mask] = color
+    image += np.random.default_rng(0).normal(0, noise, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -123,20 +123,20 @@ def test_specks_are_dropped_and_holes_stay() -> None:
     assert not found.segmentation.mask()[3, 60]
 
 
-def test_snapping_finds_the_picture_s_borders() -> None:
+def test_snapping_finds_the_image_s_borders() -> None:
     ball, star = disc(17, 30, 11), disc(47, 34, 10)
-    picture = painted((ball, (200, 40, 40)), (star, (40, 60, 210)))
+    image = painted((ball, (200, 40, 40)), (star, (40, 60, 210)))
     evidence = seen(ball=ball, star=star)
 
     def quality(settings: AttentionLabeling) -> float:
-        found = {i.class_name: i.segmentation.mask() for i in objects_in(evidence, picture, settings)}
+        found = {i.class_name: i.segmentation.mask() for i in objects_in(evidence, image, settings)}
         return (overlap(found["ball"], ball) + overlap(found["star"], star)) / 2
 
     assert quality(SNAP) > 0.97
     assert quality(SNAP) > quality(RAW) + 0.05
 
 
-def test_snapping_without_a_border_in_the_picture_stays_near_the_maps() -> None:
+def test_snapping_without_a_border_in_the_image_stays_near_the_maps() -> None:
     ball = disc(30, 30, 14)
 
     (found,) = objects_in(seen(ball=ball), painted((ball, (200, 200, 200))), SNAP)
@@ -145,7 +145,7 @@ def test_snapping_without_a_border_in_the_picture_stays_near_the_maps() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 80), (64, 64), (600, 400)])
-def test_masks_have_the_picture_s_size(height: int, width: int) -> None:
+def test_masks_have_the_image_s_size(height: int, width: int) -> None:
     found = objects_in(seen(ball=disc(32, 32, 14)), np.zeros((height, width, 3), np.uint8), SNAP)
 
     assert [i.segmentation.size for i in found] == [(height, width)]
@@ -153,21 +153,21 @@ def test_masks_have_the_picture_s_size(height: int, width: int) -> None:
 
 def test_the_same_evidence_gives_the_same_bytes_in_every_thread() -> None:
     ball = disc(30, 30, 14)
-    evidence, picture = seen(ball=ball), painted((ball, (200, 60, 60)), noise=30.0)
+    evidence, image = seen(ball=ball), painted((ball, (200, 60, 60)), noise=30.0)
 
     def label(_: int) -> bytes:
-        return dumps_label(Label("0" * 32, tuple(objects_in(evidence, picture, SNAP))))
+        return dumps_label(Label("0" * 32, tuple(objects_in(evidence, image, SNAP))))
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(label, range(12)))) == 1
 
 
-def test_a_picture_of_512_pixels_takes_a_fraction_of_a_second() -> None:
+def test_an_image_of_512_pixels_takes_a_fraction_of_a_second() -> None:
     ball = disc(250, 250, 120, size=512)
-    evidence, picture = seen(ball=ball), painted((ball, (200, 60, 60)), noise=15.0)
+    evidence, image = seen(ball=ball), painted((ball, (200, 60, 60)), noise=15.0)
 
     started = time.thread_time()
-    objects_in(evidence, picture, SNAP)
+    objects_in(evidence, image, SNAP)
 
     assert time.thread_time() - started < 0.6
 
@@ -178,11 +178,11 @@ def test_an_automatic_threshold_finds_the_border_wherever_the_map_has_it(fade: f
     rows, columns = np.mgrid[:64, :64]
     slope = fade - (np.hypot(columns - 30, rows - 30) - 13) / 20  # `fade` is the map's value on the border
     maps = np.clip(255 * slope, 0, 255).astype(np.uint8)[None]
-    picture = painted((ball, (200, 60, 60)), noise=3.0)
+    image = painted((ball, (200, 60, 60)), noise=3.0)
 
     def quality(threshold: float | str) -> float:
         settings = AttentionLabeling.model_validate({"threshold": threshold, "snap": False})
-        (found,) = objects_in(AttentionMaps(("ball",), (), maps), picture, settings)
+        (found,) = objects_in(AttentionMaps(("ball",), (), maps), image, settings)
         return overlap(found.segmentation.mask(), ball)
 
     assert quality("auto") > 0.9

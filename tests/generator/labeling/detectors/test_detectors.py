@@ -49,8 +49,8 @@ def open_vocabulary(finder: Path, masker: Path) -> Any:
 
 
 def noise(height: int, width: int) -> LabelInput:
-    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return LabelInput(picture, "a ball", 0)
+    raster = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return LabelInput(raster, "a ball", 0)
 
 
 def in_box(height: int, width: int, x: slice, y: slice) -> NDArray[np.bool_]:
@@ -64,22 +64,22 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 @pytest.mark.parametrize("make", [tiny_detectors.mask2former, tiny_detectors.rf_detr])
-def test_segmenters_of_random_weights_run_and_answer_each_picture_by_itself(
+def test_segmenters_of_random_weights_run_and_answer_each_image_by_itself(
     make: Callable[[Path], Path], folder: Path
 ) -> None:
     detector = segmenter(make(folder / make.__name__))
-    pictures = [noise(40, 72), LabelInput(noise(40, 72).image[::-1].copy(), "a star", 1)]
+    rasters = [noise(40, 72), LabelInput(noise(40, 72).image[::-1].copy(), "a star", 1)]
 
-    both = detector.look(pictures)
+    both = detector.look(rasters)
 
     assert [each.size for each in both] == [(40, 72)] * 2
-    alone = [detector.look([picture])[0] for picture in pictures]
+    alone = [detector.look([raster])[0] for raster in rasters]
     for one, other in zip(both, alone, strict=True):
         assert [each.native for each in one.found] == [each.native for each in other.found]
         assert all(each.native in tiny_detectors.CLASSES.values() for each in one.found)
 
 
-def test_masks_of_a_padded_picture_lie_where_the_picture_shows_them(folder: Path) -> None:
+def test_masks_of_a_padded_image_lie_where_the_image_shows_them(folder: Path) -> None:
     detector = segmenter(tiny_detectors.mask2former(folder / "padded"))
     shown = torch.zeros(1, 64, 96)
     shown[:, :48, :86] = 1  # 40 x 72 becomes 48 x 86, padded to 64 x 96: the model's masks are of all of that
@@ -142,7 +142,7 @@ class Masker:
         return SimpleNamespace(pred_masks=masks)
 
 
-def test_grounding_dino_boxes_reach_sam_at_the_right_place_of_a_picture_that_is_not_square(folder: Path) -> None:
+def test_grounding_dino_boxes_reach_sam_at_the_right_place_of_an_image_that_is_not_square(folder: Path) -> None:
     detector = open_vocabulary(tiny_detectors.grounding_dino(folder / "gd"), tiny_detectors.sam2(folder / "gd-sam"))
     text = grounding_text(detector._words)
     assert text == "ball. grand piano. piano."
@@ -160,7 +160,7 @@ def test_grounding_dino_boxes_reach_sam_at_the_right_place_of_a_picture_that_is_
     assert iou(found.found[0].mask.mask(), in_box(40, 80, slice(40, 80), slice(0, 20))) > 0.95
 
 
-def test_owlv2_boxes_are_of_the_picture_padded_to_a_square(folder: Path) -> None:
+def test_owlv2_boxes_are_of_the_image_padded_to_a_square(folder: Path) -> None:
     detector = open_vocabulary(tiny_detectors.owlv2(folder / "owl"), tiny_detectors.sam2(folder / "owl-sam"))
     logits = torch.full((1, 2, 3), -9.0)
     logits[0, 1, 2] = 2.0  # piano
@@ -183,13 +183,13 @@ def test_each_word_has_its_place_in_the_text() -> None:
 def test_clip_scores_are_cosines_and_do_not_depend_on_the_batch(folder: Path) -> None:
     model = str(tiny_detectors.clip(folder / "clip"))
     clip = Clip(find_folder(model, CLIPS, "spec.quality.clipScore.model", None, weights=True), CPU)
-    pictures = [noise(40, 72), LabelInput(noise(64, 64).image, "a red star on snow and a blue ball on snow " * 9, 1)]
+    rasters = [noise(40, 72), LabelInput(noise(64, 64).image, "a red star on snow and a blue ball on snow " * 9, 1)]
 
-    together = [score.value for score in clip.look(pictures)]
+    together = [score.value for score in clip.look(rasters)]
 
     assert all(-1 <= cosine <= 1 for cosine in together)
-    assert together == pytest.approx([clip.look([picture])[0].value for picture in pictures], abs=1e-5)
-    assert together[0] != pytest.approx(clip.look([LabelInput(pictures[0].image, "a star", 0)])[0].value, abs=1e-6)
+    assert together == pytest.approx([clip.look([raster])[0].value for raster in rasters], abs=1e-5)
+    assert together[0] != pytest.approx(clip.look([LabelInput(rasters[0].image, "a star", 0)])[0].value, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def shapes_in(detections: Detections) -> dict[str, NDArray[np.bool_]]:
 def test_the_built_in_segmenter_finds_drawn_shapes(built_in: Any) -> None:
     drawn = scenes.draw(48, np.random.default_rng(99))
     overlaps, wrong = [], 0
-    for number, found in enumerate(built_in.look([LabelInput(picture, "", 0) for picture in drawn.images])):
+    for number, found in enumerate(built_in.look([LabelInput(raster, "", 0) for raster in drawn.images])):
         masks = shapes_in(found)
         there = {
             scenes.CLASSES[kind]: mask

@@ -1,4 +1,4 @@
-"""A safety checker: it measures what diffusers' own decides by, and pictures that it flags are rejected as they are."""
+"""A safety checker: it measures what diffusers' own decides by, and images that it flags are rejected as they are."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ def checker_in(folder: Path) -> SafetyChecker:
     return SafetyChecker(find_folder(str(folder), CHECKERS, "spec.quality.safety.model", None, weights=True), CPU)
 
 
-def flagged_by_diffusers(checker: StableDiffusionSafetyChecker, folder: Path, pictures: list[Any]) -> list[bool]:
+def flagged_by_diffusers(checker: StableDiffusionSafetyChecker, folder: Path, rasters: list[Any]) -> list[bool]:
     """What diffusers' own forward says, which blackens what it is given."""
-    images = CLIPImageProcessor.from_pretrained(folder)([Image.fromarray(each) for each in pictures])
-    given = [np.array(each) for each in pictures]
+    images = CLIPImageProcessor.from_pretrained(folder)([Image.fromarray(each) for each in rasters])
+    given = [np.array(each) for each in rasters]
     _, flagged = checker(images=given, clip_input=torch.tensor(np.stack(images["pixel_values"])))
     assert [not each.any() for each in given] == flagged
     return flagged
 
 
-def some_pictures(count: int) -> list[Any]:
+def some_images(count: int) -> list[Any]:
     rng = np.random.default_rng(7)
     return [*scenes.draw(count - 2, rng).images, *rng.integers(0, 255, (2, 40, 72, 3), dtype=np.uint8)]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_picture_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed: int) -> None:
+def test_an_image_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed: int) -> None:
     checker = checker_in(tiny_detectors.safety_checker(tmp_path, seed))
     model = checker._model
-    pictures = some_pictures(6)
-    seen = [LabelInput(each, "", 0) for each in pictures]
+    rasters = some_images(6)
+    seen = [LabelInput(each, "", 0) for each in rasters]
     concept, special = _cosines(checker, seen)
     rng = np.random.default_rng(seed)
     decided, at_zero, by_care = [], 0, 0
     for _ in range(100):
-        one, other, near = rng.integers(17), rng.integers(3), rng.integers(len(pictures))
+        one, other, near = rng.integers(17), rng.integers(3), rng.integers(len(rasters))
         model.concept_embeds_weights.data.fill_(2)
         model.special_care_embeds_weights.data.fill_(2)
         # thousandths, halves of them and next to these: where rounding decides
@@ -77,7 +77,7 @@ def test_a_picture_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed:
 
         margins = [each.value for each in checker.look(seen)]
 
-        assert [margin > 0 for margin in margins] == flagged_by_diffusers(model, tmp_path, pictures)
+        assert [margin > 0 for margin in margins] == flagged_by_diffusers(model, tmp_path, rasters)
         decided += [margin > 0 for margin in margins]
         at_zero += margins[near] == 0
         model.special_care_embeds_weights.data.fill_(2)
@@ -91,7 +91,7 @@ def test_a_picture_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed:
 
 
 def _cosines(checker: SafetyChecker, seen: list[LabelInput]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cosines of pictures and concepts [n, 17], and special ones [n, 3], in plain words."""
+    """The cosines of images and concepts [n, 17], and special ones [n, 3], in plain words."""
     pixels = checker._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
     model = checker._model
     with torch.no_grad():
@@ -103,22 +103,22 @@ def _cosines(checker: SafetyChecker, seen: list[LabelInput]) -> tuple[torch.Tens
         return concepts, special
 
 
-def test_a_margin_does_not_depend_on_the_batch_and_no_picture_changes(tmp_path: Path) -> None:
+def test_a_margin_does_not_depend_on_the_batch_and_no_image_changes(tmp_path: Path) -> None:
     checker = checker_in(tiny_detectors.safety_checker(tmp_path))
     checker._model.concept_embeds_weights.data.fill_(-2)
-    pictures = some_pictures(4)
-    before = [each.copy() for each in pictures]
+    rasters = some_images(4)
+    before = [each.copy() for each in rasters]
 
-    together = checker.look([LabelInput(each, "", 0) for each in pictures])
+    together = checker.look([LabelInput(each, "", 0) for each in rasters])
 
     assert all(each.value > 0 for each in together)
-    assert together == [checker.look([LabelInput(each, "", 0)])[0] for each in pictures]
-    assert all((one == other).all() for one, other in zip(pictures, before, strict=True))
+    assert together == [checker.look([LabelInput(each, "", 0)])[0] for each in rasters]
+    assert all((one == other).all() for one, other in zip(rasters, before, strict=True))
 
 
 def test_weights_as_older_libraries_wrote_them_are_the_same_checker(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
-    seen = [LabelInput(each, "", 0) for each in some_pictures(3)]
+    seen = [LabelInput(each, "", 0) for each in some_images(3)]
     now = checker_in(folder).look(seen)
     weights = load_file(folder / "model.safetensors")
     older = {name.replace("vision_model.", "vision_model.vision_model."): each for name, each in weights.items()}
@@ -131,7 +131,7 @@ def test_weights_as_older_libraries_wrote_them_are_the_same_checker(tmp_path: Pa
 
 def test_weights_in_half_precision_alone_are_taken(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
-    seen = [LabelInput(each, "", 0) for each in some_pictures(3)]
+    seen = [LabelInput(each, "", 0) for each in some_images(3)]
     now = checker_in(folder).look(seen)
     halved = {name: each.half() for name, each in load_file(folder / "model.safetensors").items()}
     (folder / "model.safetensors").unlink()
@@ -145,7 +145,7 @@ def test_weights_in_half_precision_alone_are_taken(tmp_path: Path) -> None:
 def test_scores_are_kept_apart_and_read_back() -> None:
     assert Margin.loads(Margin(0.012).dumps()) == Margin(0.012)
     assert Fit.loads(Fit(0.25).dumps()) == Fit(0.25)
-    with pytest.raises(ValueError, match="not a score of a picture's margin"):
+    with pytest.raises(ValueError, match="not a score of an image's margin"):
         Margin.loads(Fit(0.25).dumps())
 
 
@@ -176,9 +176,9 @@ def published(folder: Path) -> tuple[FolderStore, dict[str, dict[str, Any]]]:
     return store, {line["id"]: line for line in manifest_lines(store, revision)}
 
 
-def with_a_concept_of_half(folder: Path, pictures: list[Any]) -> Path:
-    """Give the checker in `folder` a threshold between the pictures' cosines with its first concept."""
-    cosines, _ = _cosines(checker_in(folder), [LabelInput(each, "", 0) for each in pictures])
+def with_a_concept_of_half(folder: Path, rasters: list[Any]) -> Path:
+    """Give the checker in `folder` a threshold between the images' cosines with its first concept."""
+    cosines, _ = _cosines(checker_in(folder), [LabelInput(each, "", 0) for each in rasters])
     weights = load_file(folder / "model.safetensors")
     weights["concept_embeds_weights"] = torch.full((17,), 2.0)
     weights["concept_embeds_weights"][0] = cosines[:, 0].median() + 1e-4
@@ -188,15 +188,15 @@ def with_a_concept_of_half(folder: Path, pictures: list[Any]) -> Path:
 
 
 @pytest.mark.usefixtures("shapes_model")
-def test_flagged_pictures_are_drawn_kept_and_rejected_and_another_limit_runs_no_model(
+def test_flagged_images_are_drawn_kept_and_rejected_and_another_limit_runs_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(tmp_path)[0] == 0
     store, before = published(tmp_path)
-    pictures = {each: np.array(Image.open(io.BytesIO(store.read(line["image"])))) for each, line in before.items()}
-    folder = with_a_concept_of_half(tiny_detectors.safety_checker(tmp_path / "checker"), list(pictures.values()))
+    rasters = {each: np.array(Image.open(io.BytesIO(store.read(line["image"])))) for each, line in before.items()}
+    folder = with_a_concept_of_half(tiny_detectors.safety_checker(tmp_path / "checker"), list(rasters.values()))
     model = StableDiffusionSafetyChecker.from_pretrained(folder)
-    flagged = dict(zip(pictures, flagged_by_diffusers(model, folder, list(pictures.values())), strict=True))
+    flagged = dict(zip(rasters, flagged_by_diffusers(model, folder, list(rasters.values())), strict=True))
     assert 2 <= sum(flagged.values()) <= 6
 
     code, output = run(tmp_path, {"safety": {"model": str(folder)}})
@@ -210,8 +210,8 @@ def test_flagged_pictures_are_drawn_kept_and_rejected_and_another_limit_runs_no_
     assert {each: line["instances"] for each, line in lines.items()} == {
         each: line["instances"] for each, line in before.items()
     }
-    for each, picture in pictures.items():  # drawn once, never blackened
-        assert (np.array(Image.open(io.BytesIO(store.read(lines[each]["image"])))) == picture).all()
+    for each, raster in rasters.items():  # drawn once, never blackened
+        assert (np.array(Image.open(io.BytesIO(store.read(lines[each]["image"])))) == raster).all()
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model is opened")
@@ -245,7 +245,7 @@ def test_a_preprocessor_of_another_size_is_told(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
     CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}).save_pretrained(folder)
 
-    with pytest.raises(SpecError, match="^spec.quality.safety.model: .* makes pictures of 48x48, and it takes 32x32"):
+    with pytest.raises(SpecError, match="^spec.quality.safety.model: .* makes images of 48x48, and it takes 32x32"):
         checker_in(folder)
 
 
@@ -260,11 +260,11 @@ def test_what_is_no_checker_is_told_before_anything_is_drawn(tmp_path: Path) -> 
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
-def test_pictures_that_one_has_are_checked_as_a_manifest_says(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_images_that_one_has_are_checked_as_a_manifest_says(tiny_model: ModelFolder, tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path / "checker")
     (tmp_path / "mine").mkdir()
-    for number, picture in enumerate(some_pictures(4)):
-        Image.fromarray(picture).save(tmp_path / "mine" / f"{number}.png")
+    for number, raster in enumerate(some_images(4)):
+        Image.fromarray(raster).save(tmp_path / "mine" / f"{number}.png")
     quality = {"minInstances": 0, "safety": {"model": str(folder), "max": 0.0}}
     like = LabeledDatasetSpec.model_validate(spec_data(tiny_model.uri, quality=quality))
     store, display = FolderStore(tmp_path / "out"), PlainDisplay(Console(file=io.StringIO()))

@@ -1,4 +1,4 @@
-"""Ultralytics models, with weights that are trained here: masks, colours, silence."""
+"""Ultralytics models, with weights that are trained here: masks, colors, silence."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max(1, (one | other).sum()))
 
 
-def quality_of(detector: Any, settings: DetectorLabeling, drawn: scenes.Scenes, pictures: NDArray[np.uint8]) -> float:
+def quality_of(detector: Any, settings: DetectorLabeling, drawn: scenes.Scenes, rasters: NDArray[np.uint8]) -> float:
     """Mean overlap with the exact masks; 0 for an object that is not found."""
     overlaps = []
-    for number, found in enumerate(detector.look([LabelInput(picture, "", 0) for picture in pictures])):
+    for number, found in enumerate(detector.look([LabelInput(image, "", 0) for image in rasters])):
         masks = {each.class_name: each.segmentation.mask() for each in choose(found, settings, SHAPES, "")}
         overlaps += [
             iou(masks[scenes.CLASSES[kind]], mask) if scenes.CLASSES[kind] in masks else 0.0
@@ -64,7 +64,7 @@ def quality_of(detector: Any, settings: DetectorLabeling, drawn: scenes.Scenes, 
     return float(np.mean(overlaps))
 
 
-def test_it_finds_drawn_shapes_in_their_own_colours(detector: Any, settings: DetectorLabeling) -> None:
+def test_it_finds_drawn_shapes_in_their_own_colors(detector: Any, settings: DetectorLabeling) -> None:
     drawn = scenes.draw(48, np.random.default_rng(99))
 
     right = quality_of(detector, settings, drawn, drawn.images)
@@ -74,29 +74,29 @@ def test_it_finds_drawn_shapes_in_their_own_colours(detector: Any, settings: Det
     assert right > swapped, "red and blue are not exchanged on the way"
 
 
-def test_what_it_is_shown_is_what_the_library_makes_of_the_picture(detector: Any) -> None:
-    picture = scenes.draw(1, np.random.default_rng(3)).images[0]
+def test_what_it_is_shown_is_what_the_library_makes_of_the_image(detector: Any) -> None:
+    image = scenes.draw(1, np.random.default_rng(3)).images[0]
     (result,) = detector._model.predict(
-        Image.fromarray(picture), conf=0.05, iou=0.95, retina_masks=True, device="cpu", verbose=False
+        Image.fromarray(image), conf=0.05, iou=0.95, retina_masks=True, device="cpu", verbose=False
     )
 
-    (found,) = detector.look([LabelInput(picture, "", 0)])
+    (found,) = detector.look([LabelInput(image, "", 0)])
 
     assert [each.score for each in found.found] == pytest.approx(sorted(result.boxes.conf.tolist())[::-1], abs=1e-3)
 
 
 @pytest.mark.parametrize(("width", "height"), [(128, 96), (96, 128)])
-def test_masks_have_the_pictures_own_size_and_place(
+def test_masks_have_the_images_own_size_and_place(
     detector: Any, settings: DetectorLabeling, width: int, height: int
 ) -> None:
     scene = scenes.draw(1, np.random.default_rng(11), two=0.0)
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[:] = scene.images[0, 0, 0]
-    picture[-96:, -96:] = cv2.resize(scene.images[0], (96, 96))  # in the lower right corner
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = scene.images[0, 0, 0]
+    image[-96:, -96:] = cv2.resize(scene.images[0], (96, 96))  # in the lower right corner
     exact = np.zeros((height, width), np.bool_)
     exact[-96:, -96:] = cv2.resize(scene.masks[0, 0].astype(np.float32), (96, 96)) >= 0.5
 
-    (found,) = detector.look([LabelInput(picture, "", 0)])
+    (found,) = detector.look([LabelInput(image, "", 0)])
 
     assert found.size == (height, width)
     masks = [each.segmentation.mask() for each in choose(found, settings, SHAPES, "")]
@@ -115,23 +115,23 @@ def test_holes_and_parts_survive(detector: Any) -> None:
     )
     asked: dict[str, Any] = {}
 
-    def predict(pictures: list[NDArray[np.uint8]], **how: Any) -> list[SimpleNamespace]:
-        asked.update(how, pictures=pictures)
+    def predict(rasters: list[NDArray[np.uint8]], **how: Any) -> list[SimpleNamespace]:
+        asked.update(how, rasters=rasters)
         return [result]
 
     real, detector._model = detector._model, SimpleNamespace(predict=predict)
-    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     try:
-        (found,) = detector.look([LabelInput(picture, "", 0)])
+        (found,) = detector.look([LabelInput(image, "", 0)])
     finally:
         detector._model = real
 
     np.testing.assert_array_equal(found.found[0].mask.mask(), ring > 0)
     assert asked["retina_masks"] is True
-    np.testing.assert_array_equal(asked["pictures"][0], picture[..., ::-1], "arrays are taken for BGR")
+    np.testing.assert_array_equal(asked["rasters"][0], image[..., ::-1], "arrays are taken for BGR")
 
 
-def test_an_empty_picture_has_no_detections_that_stand(detector: Any, settings: DetectorLabeling) -> None:
+def test_an_empty_image_has_no_detections_that_stand(detector: Any, settings: DetectorLabeling) -> None:
     (found,) = detector.look([LabelInput(np.full((64, 64, 3), 128, np.uint8), "", 0)])
 
     assert choose(found, settings, SHAPES, "") == []
@@ -186,10 +186,10 @@ def test_where_the_library_is_missing_the_extra_is_named(
     assert "install the extra: diffugen[yolo] (AGPL-3.0)" in str(refused.value)
 
 
-def test_the_same_picture_is_the_same_evidence_in_any_batch(detector: Any) -> None:
-    pictures = [LabelInput(picture, "", 0) for picture in scenes.draw(3, np.random.default_rng(4)).images]
+def test_the_same_image_is_the_same_evidence_in_any_batch(detector: Any) -> None:
+    rasters = [LabelInput(image, "", 0) for image in scenes.draw(3, np.random.default_rng(4)).images]
 
-    together: list[Detections] = detector.look(pictures)
+    together: list[Detections] = detector.look(rasters)
 
-    alone = [detector.look([picture])[0] for picture in pictures]
+    alone = [detector.look([image])[0] for image in rasters]
     assert [[e.native for e in each.found] for each in together] == [[e.native for e in each.found] for each in alone]

@@ -32,7 +32,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> WorkOrder:
             "variables": {"object": list(scenes.CLASSES), "color": ["red", "blue"], "place": ["snow", "sand"]},
             "samplesPerPrompt": 3,
         },
-        # some pictures have one object only, and are rejected
+        # some images have one object only, and are rejected
         quality={"minInstances": 2},
         output={"splits": {"train": 0.6, "val": 0.2, "test": 0.2}},
     )
@@ -96,7 +96,7 @@ def test_the_counts_agree(order: WorkOrder, store: FolderStore, folder: Path) ->
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_pycocotools_reads_what_was_labelled(order: WorkOrder, store: FolderStore, folder: Path, split: str) -> None:
+def test_pycocotools_reads_what_was_labeled(order: WorkOrder, store: FolderStore, folder: Path, split: str) -> None:
     coco = COCO(folder / "coco" / "annotations" / f"instances_{split}.json")
     lines = [line for line in manifest_lines(store, order.revision) if line["accepted"] and line["split"] == split]
 
@@ -104,8 +104,8 @@ def test_pycocotools_reads_what_was_labelled(order: WorkOrder, store: FolderStor
     images = coco.loadImgs(sorted(coco.getImgIds()))
     assert [image["file_name"] for image in images] == [f"{line['id']}.png" for line in lines]
     for image, line in zip(images, lines, strict=True):
-        with Image.open(folder / "coco" / split / image["file_name"]) as picture:
-            assert picture.size == (image["width"], image["height"])
+        with Image.open(folder / "coco" / split / image["file_name"]) as raster:
+            assert raster.size == (image["width"], image["height"])
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         assert [scenes.CLASSES[a["category_id"] - 1] for a in annotations] == [i["class"] for i in line["instances"]]
         for annotation in annotations:
@@ -121,12 +121,12 @@ def test_yolo_gives_the_masks_back(order: WorkOrder, store: FolderStore, folder:
 
     assert index["names"] == dict(enumerate(scenes.CLASSES))
     for split in SPLITS:
-        pictures = sorted((folder / "yolo" / index[split]).iterdir())
+        rasters = sorted((folder / "yolo" / index[split]).iterdir())
         labels = sorted((folder / "yolo" / "labels" / split).iterdir())
-        assert [path.stem for path in pictures] == [path.stem for path in labels]
+        assert [path.stem for path in rasters] == [path.stem for path in labels]
         by_name = {image["file_name"]: image["id"] for image in coco[split].imgs.values()}
-        for picture, label in zip(pictures, labels, strict=True):
-            annotations = coco[split].loadAnns(coco[split].getAnnIds(imgIds=by_name[picture.name]))
+        for raster, label in zip(rasters, labels, strict=True):
+            annotations = coco[split].loadAnns(coco[split].getAnnIds(imgIds=by_name[raster.name]))
             for line, annotation in zip(label.read_text().splitlines(), annotations, strict=True):
                 number, *values = line.split()
                 polygon = np.array(values, np.float64).reshape(-1, 2)
@@ -137,7 +137,7 @@ def test_yolo_gives_the_masks_back(order: WorkOrder, store: FolderStore, folder:
                 assert overlap(filled(polygon * 64, 64, 64), mask) >= 0.95
 
 
-def test_only_accepted_pictures_are_in_the_formats(order: WorkOrder, store: FolderStore, folder: Path) -> None:
+def test_only_accepted_images_are_in_the_formats(order: WorkOrder, store: FolderStore, folder: Path) -> None:
     lines = manifest_lines(store, order.revision)
     accepted = {line["id"] for line in lines if line["accepted"]}
 
@@ -146,7 +146,7 @@ def test_only_accepted_pictures_are_in_the_formats(order: WorkOrder, store: Fold
     assert {path.stem for path in folder.glob("yolo/images/*/*.png")} == accepted
 
 
-def test_the_contact_sheet_is_a_picture(folder: Path) -> None:
+def test_the_contact_sheet_is_an_image(folder: Path) -> None:
     with Image.open(folder / "contact-sheet.png") as sheet:
         assert sheet.format == "PNG"
         assert sheet.width > 1500
@@ -200,7 +200,7 @@ def test_only_the_formats_that_were_asked_for(tmp_path: Path) -> None:
     assert "test" not in index
 
 
-def test_other_picture_formats_keep_their_names(tmp_path: Path) -> None:
+def test_other_image_formats_keep_their_names(tmp_path: Path) -> None:
     order = an_order(a_model(tmp_path / "model"), image={"width": 64, "height": 64, "format": "jpeg"})
     store = a_finished_store(order, tmp_path / "store")
 

@@ -86,7 +86,7 @@ def _check_side(unet: Mapping[str, Any]) -> None:
     if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in sides):
         raise ValueError(
             f"has {'no sample_size' if side is None else f'sample_size {side!r}'} in unet/config.json, the side of the "
-            "latents that it was trained on, by which attention is read: write it there, such as 64 for pictures of "
+            "latents that it was trained on, by which attention is read: write it there, such as 64 for images of "
             "512 pixels."
         )
 

@@ -79,7 +79,7 @@ def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: st
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {model.uri!r} {error}") from None
     if kind not in OWN:
-        why = "draws noise that no seed of a picture decides" if kind in UNSEEDED else "is none to draw with"
+        why = "draws noise that no seed of an image decides" if kind in UNSEEDED else "is none to draw with"
         raise SpecError(
             "UnsupportedModel",
             f"{field}: {model.uri!r} has a scheduler {kind!r} in scheduler/{CONFIG}, which {why}; "

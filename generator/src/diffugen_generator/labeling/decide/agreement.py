@@ -1,4 +1,4 @@
-"""Two labellers, each checking the other: an object stands where both see it. Pure, without torch.
+"""Two labelers, each checking the other: an object stands where both see it. Pure, without torch.
 
 They fail in different ways: attention knows the prompt and not the border, a detector knows borders and not what was
 asked for. So where they agree the label is worth more than either's, and the mask is the detector's, which was
@@ -18,7 +18,7 @@ from diffugen_generator.samples.labels import Instance, MarkedInstance
 ATTENTION, DETECTOR = "attention", "detector"
 
 UNSEEN = "NotSeenByOther"
-"""The other labeller has nothing of any class there."""
+"""The other labeler has nothing of any class there."""
 POOR_OVERLAP = "OverlapTooSmall"
 """The other has an object of the class there, and overlaps it by less than `agreement`, or fits another one better."""
 OTHER_CLASS = "ClassDiffers"
@@ -31,7 +31,7 @@ def agree(
     """Return the objects that stand, with the detector's masks, and those that are marked.
 
     Objects are matched one to one, the best overlap first, within a class; a match stands from `least`
-    intersection over union. What stands keeps both labellers' scores and the overlap in `scores`.
+    intersection over union. What stands keeps both labelers' scores and the overlap in `scores`.
     """
     overlap = overlaps([each.segmentation for each in detector], [each.segmentation for each in attention])
     same = np.array([[one.class_name == other.class_name for other in attention] for one in detector])

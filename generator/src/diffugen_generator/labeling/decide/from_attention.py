@@ -1,9 +1,9 @@
 """From evidence to instances: which pixels belong to which class. Pure, on a CPU, without torch.
 
-Every map is enlarged to the picture; at each pixel the classes compete and the greatest value wins (each map counts in
+Every map is enlarged to the image; at each pixel the classes compete and the greatest value wins (each map counts in
 parts of its own range, since words differ in how much attention they draw at all). A winner above the threshold owns
 the pixel, unless a background word stands higher there; background words bind loosely, so they do not reach what is
-certain. Pixels near the threshold are uncertain and, if asked for, go where the picture's colours say. A class that
+certain. Pixels near the threshold are uncertain and, if asked for, go where the image's colors say. A class that
 the prompt does not name has no map, and so never a label.
 """
 
@@ -25,7 +25,7 @@ from diffugen_generator.samples.labels import Instance, Region, Rle
 
 BELOW, ABOVE = 0.25, 0.3
 """How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly,
-and inside objects too, so the picture's colours are trusted far up."""
+and inside objects too, so the image's colors are trusted far up."""
 
 LEAST, MOST = 0.05, 0.95
 """Ends of the uncertain band: what stands at the very bottom or top of its map's range is never uncertain."""
@@ -36,7 +36,7 @@ NOTHING = -1
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a picture's labels say."""
+    """What an image's labels say."""
 
     instances: list[Instance]
     """Class by class, the largest first."""
@@ -45,11 +45,11 @@ class Decision:
 
 
 def decision_of(evidence: AttentionMaps, image: NDArray[np.uint8], settings: AttentionLabeling) -> Decision:
-    """Return the objects of a picture, and what is to be ignored in it.
+    """Return the objects of an image, and what is to be ignored in it.
 
     Args:
-        evidence: the maps of the words that the picture's prompt names.
-        image: the picture, [height, width, 3] sRGB.
+        evidence: the maps of the words that the image's prompt names.
+        image: the image, [height, width, 3] sRGB.
         settings: `threshold`, `snap`, `ignoreBand` and `minPresence` are read here; all else went into the evidence.
     """
     evidence = present(evidence, settings)
@@ -136,7 +136,7 @@ def ignored_of(
 
 
 def enlarged(maps: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Return `maps` [words, h, w] at the picture's size, each stretched to 0..1: [words, height, width]."""
+    """Return `maps` [words, h, w] at the image's size, each stretched to 0..1: [words, height, width]."""
     large = np.stack([cv2.resize(m.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for m in maps])
     least, greatest = large.min(axis=(1, 2), keepdims=True), large.max(axis=(1, 2), keepdims=True)
     return np.asarray((large - least) / np.maximum(greatest - least, 1.0), np.float32)

@@ -26,13 +26,13 @@ def choose(
     prompt: str,
     words: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Instance]:
-    """Return the objects of a picture, class by class in the order of `classes`, the best first.
+    """Return the objects of an image, class by class in the order of `classes`, the best first.
 
     Args:
         detections: all that the detector saw.
         settings: `confidence` and `iou` are read here; all else went into the evidence.
         classes: the dataset's.
-        prompt: the picture's, as plain text.
+        prompt: the image's, as plain text.
         words: what objects of a class are called in the prompt besides the class's own words.
     """
     names = _names(settings, classes, prompt, words or {})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffugen_generator.samples.labels import Instance, Rle
 
 SPECK = 0.001
-"""Share of the picture below which a part is dropped: 4 pixels of 64 x 64, 262 of 512 x 512."""
+"""Share of the image below which a part is dropped: 4 pixels of 64 x 64, 262 of 512 x 512."""
 GAP = 0.01
 """Share of the shorter side by which parts are widened to see whether they touch: parts a hair apart are one object
 that a stripe or a shadow divides. One pixel of 64, five of 512; the mask itself is not widened."""

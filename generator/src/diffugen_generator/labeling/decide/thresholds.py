@@ -1,9 +1,9 @@
-"""`threshold: auto`: for each word of each picture, the threshold whose outline fits the picture best.
+"""`threshold: auto`: for each word of each image, the threshold whose outline fits the image best.
 
-Thresholds are tried, and the one wins along whose outline the picture changes most: the mean gradient of its colours
+Thresholds are tried, and the one wins along whose outline the image changes most: the mean gradient of its colors
 times the fourth root of the outline's length, so that a few pixels on a sharp edge do not win. Measured against
 threshold 0.4 and against Otsu's method on the maps' histograms, it came closest to the oracle; a threshold for each
-class, from all pictures, did no better and would make a label depend on other pictures.
+class, from all images, did no better and would make a label depend on other images.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ FALLBACK: Final = 0.4
 """Where no threshold has an outline: a map that is the same everywhere."""
 
 
-def thresholds_of(
-    maps: NDArray[np.float32], winner: NDArray[np.intp], picture: NDArray[np.uint8]
-) -> NDArray[np.float32]:
+def thresholds_of(maps: NDArray[np.float32], winner: NDArray[np.intp], image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a threshold for each map [words].
 
     Args:
         maps: [words, height, width] in 0..1.
         winner: [height, width]; the word whose map is greatest.
-        picture: [height, width, 3] sRGB.
+        image: [height, width, 3] sRGB.
     """
-    change = _change(picture)
+    change = _change(image)
     return np.array([_best(each, winner == index, change) for index, each in enumerate(maps)], np.float32)
 
 
-def _change(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how fast the colours change at each pixel: [height, width]."""
-    pixels = picture.astype(np.float32)
+def _change(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how fast the colors change at each pixel: [height, width]."""
+    pixels = image.astype(np.float32)
     across, down = cv2.Sobel(pixels, cv2.CV_32F, 1, 0), cv2.Sobel(pixels, cv2.CV_32F, 0, 1)
     return np.asarray(np.hypot(across, down).sum(axis=2), np.float32)
 

@@ -1,4 +1,4 @@
-"""How well a picture fits its prompt, by CLIP: the cosine of the two embeddings (Hessel et al. 2021)."""
+"""How well an image fits its prompt, by CLIP: the cosine of the two embeddings (Hessel et al. 2021)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clip:
 
     @torch.inference_mode()
     def look(self, seen: Sequence[LabelInput]) -> list[Fit]:
-        """Return the score of each picture."""
+        """Return the score of each image."""
         inputs = self._processor(
             images=[Image.fromarray(each.image) for each in seen],
             text=[plain(each.prompt) for each in seen],

@@ -39,24 +39,24 @@ class OpenVocabulary:
 
     @torch.inference_mode()
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
-        """Return what is seen in each picture."""
+        """Return what is seen in each image."""
         return [self._look(each.image) for each in seen]
 
-    def _look(self, picture: NDArray[np.uint8]) -> Detections:
-        scores, boxes = self._boxes(picture)  # [queries, words], [queries, 4]
+    def _look(self, raster: NDArray[np.uint8]) -> Detections:
+        scores, boxes = self._boxes(raster)  # [queries, words], [queries, 4]
         best, order = scores.flatten().topk(min(MOST, scores.numel()))
         kept = [int(at) for score, at in zip(best, order, strict=True) if float(score) >= LEAST_CONFIDENCE]
         places = [divmod(at, len(self._words)) for at in kept]
         if not places:
-            return Detections((picture.shape[0], picture.shape[1]), ())
-        masks = self._masks(picture, boxes[[query for query, _ in places]])
+            return Detections((raster.shape[0], raster.shape[1]), ())
+        masks = self._masks(raster, boxes[[query for query, _ in places]])
         return Detections.of(masks, [self._words[word] for _, word in places], [float(s) for s in best[: len(kept)]])
 
-    def _boxes(self, picture: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _boxes(self, raster: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each word's score for each box [queries, words], and the boxes' corners in pixels [queries, 4]."""
-        height, width = picture.shape[:2]
+        height, width = raster.shape[:2]
         text: Any = grounding_text(self._words) if self._grounding else [self._words]
-        inputs = self._finder_processor(images=Image.fromarray(picture), text=text, return_tensors="pt")
+        inputs = self._finder_processor(images=Image.fromarray(raster), text=text, return_tensors="pt")
         out = self._finder(**inputs.to(self._device))
         centre, extent = out.pred_boxes[0].split(2, dim=1)
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=1)  # in 0..1 of what the model was shown
@@ -75,10 +75,10 @@ class OpenVocabulary:
             columns.append(probabilities[:, own].amax(dim=1) if own else probabilities.new_zeros(len(probabilities)))
         return torch.stack(columns, dim=1)
 
-    def _masks(self, picture: NDArray[np.uint8], boxes: torch.Tensor) -> NDArray[np.bool_]:
+    def _masks(self, raster: NDArray[np.uint8], boxes: torch.Tensor) -> NDArray[np.bool_]:
         """Return a mask [height, width] for each of `boxes` [n, 4]."""
         inputs = self._masker_processor(
-            images=Image.fromarray(picture), input_boxes=[boxes.tolist()], return_tensors="pt"
+            images=Image.fromarray(raster), input_boxes=[boxes.tolist()], return_tensors="pt"
         ).to(self._device)
         out = self._masker(**inputs, multimask_output=False)
         sizes = inputs["original_sizes"].tolist()

@@ -1,6 +1,6 @@
-"""Whether a picture is unsafe, by the checker that Stable Diffusion has: what it measures, not the picture it blackens.
+"""Whether an image is unsafe, by the checker that Stable Diffusion has: what it measures, not the image it blackens.
 
-The checker knows concepts as embeddings, each with a threshold of its own; a picture that is near enough to one of
+The checker knows concepts as embeddings, each with a threshold of its own; an image that is near enough to one of
 the few that want special care is held to all the others a little more strictly.
 """
 
@@ -40,12 +40,12 @@ class SafetyChecker:
         if (made := dict(self._processor.crop_size)) != {"height": side, "width": side}:
             raise unsupported(
                 side_model,
-                f"its preprocessor makes pictures of {made['width']}x{made['height']}, and it takes {side}x{side}",
+                f"its preprocessor makes images of {made['width']}x{made['height']}, and it takes {side}x{side}",
             )
 
     @torch.inference_mode()
     def look(self, seen: Sequence[LabelInput]) -> list[Margin]:
-        """Return the margin of each picture."""
+        """Return the margin of each image."""
         inputs = self._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
         pooled = self._model.vision_model(inputs.pixel_values.to(self._device))[1]
         embeds = self._model.visual_projection(pooled)  # [b, d]
@@ -55,7 +55,7 @@ class SafetyChecker:
 
 
 def margins(special: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return how far each picture is beyond the concept that it exceeds most: [b], to three digits.
+    """Return how far each image is beyond the concept that it exceeds most: [b], to three digits.
 
     `special` [b, m] and `concepts` [b, n] are cosines less thresholds. Above 0 is what diffusers flags: it takes these
     very differences in float32, and rounds before it compares.

@@ -1,7 +1,7 @@
 """Instance segmenters of transformers: Mask2Former and its kin, and RF-DETR.
 
 Both give, for each of a number of queries, how likely it is of each class, and a mask in logits at a part of the
-picture's resolution. The first kind says by a softmax with one class more that a query found nothing, and a mask's
+image's resolution. The first kind says by a softmax with one class more that a query found nothing, and a mask's
 score is that of its class times how sure it is of its pixels (Cheng et al. 2022); the second has a sigmoid for each
 class (Robinson et al. 2025).
 """
@@ -40,7 +40,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
-        """Return what is seen in pictures of one size."""
+        """Return what is seen in images of one size."""
         inputs = self._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
         pixels = inputs["pixel_values"].to(self._device)  # [b, 3, h, w]
         inside = _inside(inputs.get("pixel_mask"), pixels)
@@ -67,10 +67,10 @@ class Segmenter:
         inside: tuple[int, int],
         size: tuple[int, ...],
     ) -> Detections:
-        """Read one picture's answers: `scores` [queries, classes], `masks` [queries, h', w'].
+        """Read one image's answers: `scores` [queries, classes], `masks` [queries, h', w'].
 
-        The masks are of a picture of `padded` height and width, of which the upper left part `inside` shows the
-        picture; what is returned has the picture's own `size`.
+        The masks are of an image of `padded` height and width, of which the upper left part `inside` shows the
+        image; what is returned has the image's own `size`.
         """
         best, order = scores.flatten().topk(min(MOST, scores.numel()))
         kept = [(float(s), *divmod(int(at), scores.shape[1])) for s, at in zip(best, order, strict=True)]
@@ -85,7 +85,7 @@ class Segmenter:
 
 
 def _inside(mask: torch.Tensor | None, pixels: torch.Tensor) -> list[tuple[int, int]]:
-    """Return height and width of each picture inside its padding, which is to the right and below."""
+    """Return height and width of each image inside its padding, which is to the right and below."""
     if mask is None:
         return [(pixels.shape[2], pixels.shape[3])] * len(pixels)
     return [(int(each.any(dim=1).sum()), int(each.any(dim=0).sum())) for each in mask.bool()]

@@ -50,14 +50,14 @@ class Yolo:
         self._device = device
 
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
-        """Return what is seen in each picture."""
+        """Return what is seen in each image."""
         with _own_threads():
             results = self._model.predict(
                 [np.ascontiguousarray(each.image[..., ::-1]) for each in seen],  # arrays are taken for BGR
                 conf=LEAST_CONFIDENCE,
                 iou=SUPPRESSED,
                 max_det=MOST,
-                retina_masks=True,  # at the picture's own resolution
+                retina_masks=True,  # at the image's own resolution
                 device=str(self._device),
                 verbose=False,
             )
@@ -106,7 +106,7 @@ def _own_functions() -> Iterator[None]:
 
 
 def _detections(result: Any, seen: LabelInput) -> Detections:
-    """Read one picture's result: masks pixel by pixel, since its polygons lose holes and join parts."""
+    """Read one image's result: masks pixel by pixel, since its polygons lose holes and join parts."""
     height, width = seen.image.shape[:2]
     if result.masks is None:
         return Detections((height, width), ())

@@ -1,4 +1,4 @@
-"""What a model saw in one picture: a map for each word that the prompt names, as it is kept in the store."""
+"""What a model saw in one image: a map for each word that the prompt names, as it is kept in the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffugen_generator.labeling.evidence.npz import arrays_in
 
 @dataclass(frozen=True, slots=True)
 class AttentionMaps:
-    """Attention maps of one picture, classes first, then background words."""
+    """Attention maps of one image, classes first, then background words."""
 
     classes: tuple[str, ...]
     """The classes that the prompt names, in the vocabulary's order."""

@@ -1,4 +1,4 @@
-"""What a detector saw in one picture: every answer it gave, whatever its score, as it is kept in the store.
+"""What a detector saw in one image: every answer it gave, whatever its score, as it is kept in the store.
 
 Thresholds are decisions (`choosing`), so changing one never runs the detector again.
 """
@@ -17,7 +17,7 @@ from diffugen_generator.labeling.evidence.npz import arrays_in
 from diffugen_generator.samples.labels import Rle
 
 MOST = 100
-"""Detections kept of one picture: the best."""
+"""Detections kept of one image: the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """A detector's answers for one picture, the best first."""
+    """A detector's answers for one image, the best first."""
 
     size: tuple[int, int]
-    """The picture's height and width in pixels."""
+    """The image's height and width in pixels."""
     found: tuple[Detection, ...]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a model says of a whole picture in one number, as it is kept in the store. Without torch."""
+"""What a model says of a whole image in one number, as it is kept in the store. Without torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffugen_generator.labeling.evidence.npz import arrays_in
 
 @dataclass(frozen=True)
 class Score:
-    """One number about a picture."""
+    """One number about an image."""
 
     value: float
     entry: ClassVar[str]
@@ -29,18 +29,18 @@ class Score:
     @classmethod
     def loads(cls, data: bytes) -> Self:
         """Read an npz file; raise `ValueError` where it is none of ours."""
-        with arrays_in(data, f"a score of a picture's {cls.entry}") as arrays:
+        with arrays_in(data, f"a score of an image's {cls.entry}") as arrays:
             return cls(float(arrays[cls.entry]))
 
 
 class Fit(Score):
-    """How well a picture fits its prompt, by CLIP: the cosine of the two embeddings, in -1..1."""
+    """How well an image fits its prompt, by CLIP: the cosine of the two embeddings, in -1..1."""
 
     entry = "cosine"
 
 
 class Margin(Score):
-    """How far a picture is beyond the threshold of the concept that it exceeds most, by a safety checker.
+    """How far an image is beyond the threshold of the concept that it exceeds most, by a safety checker.
 
     In -2..2, to three digits; above 0 the checker flags it.
     """
