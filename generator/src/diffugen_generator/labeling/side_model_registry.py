@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from diffugen_api.recipes import CLIP, DETECTOR, SAFETY, scores_of
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, ObjectClass, Quality
-from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
 from diffugen_generator.labeling.labeler import Evidence, Labeler
 from diffugen_generator.models.side_models import (
@@ -113,6 +112,12 @@ def _open_detector(
     return open_detector(settings, side_models, classes, device)
 
 
+def _load_detections(data: bytes) -> Evidence:
+    from diffugen_generator.labeling.evidence.detections import Detections  # noqa: PLC0415 - imports pycocotools
+
+    return Detections.loads(data)
+
+
 def _find_clip(settings: Settings, s3: S3 | None, weights: bool) -> dict[str, SideModel]:
     return {CLIP: find_folder(settings.model, CLIPS, "spec.quality.clipScore.model", s3, weights=weights)}
 
@@ -138,7 +143,7 @@ def _open_safety_checker(
 
 
 SIDE_MODELS: Final[dict[str, SideModelKind]] = {
-    DETECTOR: SideModelKind(_find_detector, _open_detector, Detections.loads),
+    DETECTOR: SideModelKind(_find_detector, _open_detector, _load_detections),
     CLIP: SideModelKind(
         _find_clip,
         _open_clip,
