@@ -303,7 +303,9 @@ def test_no_store_is_told(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--json")
 
     assert ended.returncode == 64
-    assert ended.stderr.splitlines()[-1].startswith("✘ spec.output.s3: no store is given to publish to; set endpoint and bucket")
+    assert ended.stderr.splitlines()[-1].startswith(
+        "✘ spec.output.s3: no store is given to publish to; set endpoint and bucket"
+    )
     assert json.loads(ended.stdout)["reason"] == "NoStore"
     assert "Traceback" not in ended.stderr
 

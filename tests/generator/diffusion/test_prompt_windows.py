@@ -1,8 +1,4 @@
-"""What DiffuGen (504bc72) does wrong with prompts, each as a test of what happens here.
-
-Its configurations weigh words both as `++` and as `(…:1.4)` and hand them to the pipeline as they are, so that CLIP
-reads the marks as text; and their negative prompts have more tokens than CLIP's window, so that half is cut off.
-"""
+"""Weights of words are applied, and a negative prompt is read to its end."""
 
 from __future__ import annotations
 
@@ -26,8 +22,9 @@ def components(tiny_model: ModelFolder) -> Components:
     return load(tiny_model, torch.device("cpu"))
 
 
+# fault 1 of DiffuGen's catalog
 @pytest.mark.parametrize("weighted", ["a red ball++ on snow", "a red (ball:1.21) on snow"])
-def test_bug_1_weights_are_applied_and_never_read_as_text(components: Components, weighted: str) -> None:
+def test_weights_are_applied_and_never_read_as_text(components: Components, weighted: str) -> None:
     plain = components.tokenizer.read("a red ball on snow")
     read_as_text = components.tokenizer.read(weighted)
 
@@ -38,13 +35,15 @@ def test_bug_1_weights_are_applied_and_never_read_as_text(components: Components
     assert not torch.allclose(states[0], states[1]), "and the weight is felt"
 
 
-def test_bug_1_both_syntaxes_weigh_alike(components: Components) -> None:
+# fault 1 of DiffuGen's catalog
+def test_both_syntaxes_weigh_alike(components: Components) -> None:
     compel, a1111 = TextStates(components).of([read("a red ball++ on snow"), read("a red (ball:1.21) on snow")])
 
     torch.testing.assert_close(compel, a1111)
 
 
-def test_bug_2_a_negative_prompt_beyond_the_window_is_read_to_its_end(components: Components) -> None:
+# fault 2 of DiffuGen's catalog
+def test_a_negative_prompt_beyond_the_window_is_read_to_its_end(components: Components) -> None:
     negative = read(UNLIKED)
     tokens = components.tokenizer.read(negative)
     drawer = ImageDrawer(components, TextStates(components))

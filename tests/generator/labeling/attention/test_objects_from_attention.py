@@ -1,4 +1,4 @@
-"""DiffuGen's bugs in labeling by attention, each a test of its own: what happened there does not happen here."""
+"""Objects from attention: scores, small and non-square images, words at their own tokens, mixed batches."""
 
 from __future__ import annotations
 
@@ -51,14 +51,16 @@ def noise(count: int, *, height: int = 64, width: int = 64) -> list[NDArray[np.u
     return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]
 
 
+# fault 4 of DiffuGen's catalog
 @pytest.mark.parametrize("maps", [np.full((1, 16, 16), 90), np.zeros((1, 16, 16)), np.eye(16)[None] * 0 + 255])
-def test_bug_4_a_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
+def test_a_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
     evidence = AttentionMaps(("ball",), (), maps.astype(np.uint8))
 
     assert objects_in(evidence, noise(1)[0], RAW) == []
 
 
-def test_bug_4_a_contour_without_an_inside_has_a_mask_a_box_and_no_error() -> None:
+# fault 4 of DiffuGen's catalog
+def test_a_contour_without_an_inside_has_a_mask_a_box_and_no_error() -> None:
     maps = np.zeros((1, 64, 64), np.uint8)
     maps[0, 20, 30:38] = 255
 
@@ -67,7 +69,8 @@ def test_bug_4_a_contour_without_an_inside_has_a_mask_a_box_and_no_error() -> No
     assert (found.area, found.bbox) == (8, (30.0, 20.0, 8.0, 1.0))
 
 
-def test_bug_5_the_threshold_that_is_asked_for_is_the_one_that_is_used() -> None:
+# fault 5 of DiffuGen's catalog
+def test_the_threshold_that_is_asked_for_is_the_one_that_is_used() -> None:
     rows, columns = np.mgrid[:64, :64]
     cone = np.clip(255 - 8 * np.hypot(columns - 32, rows - 32), 0, 255).astype(np.uint8)[None]
 
@@ -82,7 +85,8 @@ def test_bug_5_the_threshold_that_is_asked_for_is_the_one_that_is_used() -> None
     assert areas == pytest.approx([np.pi * radius**2 for radius in radii], rel=0.1)
 
 
-def test_bug_5_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_model: ModelFolder) -> None:
+# fault 5 of DiffuGen's catalog
+def test_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_model: ModelFolder) -> None:
     components = load(shapes_model, torch.device("cpu"))
     vocabulary = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
     check = PresenceCheck(components, TextStates(components), vocabulary)
@@ -104,8 +108,9 @@ def test_bug_5_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_m
     assert sum(labels[1::2]) <= 1, "those that are not there get none"
 
 
+# fault 6 of DiffuGen's catalog
 @pytest.mark.parametrize("size", [64, 256, 512])
-def test_bug_6_a_small_object_survives_and_a_large_one_keeps_its_area_at_every_size(size: int) -> None:
+def test_a_small_object_survives_and_a_large_one_keeps_its_area_at_every_size(size: int) -> None:
     scale = size / 512
     for radius in (10 * scale, 60 * scale):
         ball = disc(size / 2, size / 2, max(2.0, radius), height=size, width=size)
@@ -115,7 +120,8 @@ def test_bug_6_a_small_object_survives_and_a_large_one_keeps_its_area_at_every_s
         assert found.area == pytest.approx(ball.sum(), rel=0.05)
 
 
-def test_bug_7_scores_tell_a_clear_object_from_a_vague_one() -> None:
+# fault 7 of DiffuGen's catalog
+def test_scores_tell_a_clear_object_from_a_vague_one() -> None:
     ball = disc(32, 32, 14, height=64, width=64)
     clear = np.where(ball, 255, 0).astype(np.uint8)[None]
     rows, columns = np.mgrid[:64, :64]
@@ -127,7 +133,8 @@ def test_bug_7_scores_tell_a_clear_object_from_a_vague_one() -> None:
     assert 0.1 < scores[1] < 0.8
 
 
-def test_bug_7_every_object_has_the_class_of_its_own_word(tiny_model: ModelFolder) -> None:
+# fault 7 of DiffuGen's catalog
+def test_every_object_has_the_class_of_its_own_word(tiny_model: ModelFolder) -> None:
     vocabulary = Vocabulary({"star": ["star"], "ball": ["ball"]})
     posthoc = posthoc_of(tiny_model, vocabulary)
     (image,) = noise(1)
@@ -139,8 +146,9 @@ def test_bug_7_every_object_has_the_class_of_its_own_word(tiny_model: ModelFolde
     assert found == [("ball",), ("star",), ("star", "ball")]
 
 
+# fault 9 of DiffuGen's catalog
 @pytest.mark.parametrize(("height", "width"), [(64, 128), (128, 64), (96, 160)])
-def test_bug_9_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: int, width: int) -> None:
+def test_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: int, width: int) -> None:
     ball = disc(width * 0.7, height * 0.3, min(height, width) * 0.2, height=height, width=width)
 
     (found,) = objects_in(
@@ -151,10 +159,9 @@ def test_bug_9_masks_of_images_that_are_not_square_lie_where_the_objects_are(hei
     assert overlap(found.segmentation.mask(), ball) > 0.8
 
 
+# fault 9 of DiffuGen's catalog
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (104, 64)])
-def test_bug_9_a_image_that_is_not_square_is_seen_in_its_own_shape(
-    tiny_model: ModelFolder, height: int, width: int
-) -> None:
+def test_a_image_that_is_not_square_is_seen_in_its_own_shape(tiny_model: ModelFolder, height: int, width: int) -> None:
     posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"]}))
     (image,) = noise(1, height=height, width=width)
 
@@ -163,7 +170,8 @@ def test_bug_9_a_image_that_is_not_square_is_seen_in_its_own_shape(
     assert evidence.maps.shape == (1, height // 4, width // 4)
 
 
-def test_bug_11_many_words_of_a_prompt_are_labeled_and_none_has_to_occur(tiny_model: ModelFolder) -> None:
+# fault 11 of DiffuGen's catalog
+def test_many_words_of_a_prompt_are_labeled_and_none_has_to_occur(tiny_model: ModelFolder) -> None:
     vocabulary = Vocabulary({"ball": ["ball"], "star": ["star"], "traffic light": ["traffic light"]})
     posthoc = posthoc_of(tiny_model, vocabulary)
     prompts = ["a ball, a star and a traffic light", "and on", "a red light and " * 6 + "a ball"]
@@ -174,7 +182,8 @@ def test_bug_11_many_words_of_a_prompt_are_labeled_and_none_has_to_occur(tiny_mo
     assert all(m.max() == 255 for each in found for m in each.maps), "the last one behind the encoder's first window"
 
 
-def test_bug_11_a_word_is_read_at_its_own_tokens_and_not_at_the_whole_prompt_s(tiny_model: ModelFolder) -> None:
+# fault 11 of DiffuGen's catalog
+def test_a_word_is_read_at_its_own_tokens_and_not_at_the_whole_prompt_s(tiny_model: ModelFolder) -> None:
     posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"], "star": ["star"]}))
     (image,) = noise(1)
 
@@ -183,7 +192,8 @@ def test_bug_11_a_word_is_read_at_its_own_tokens_and_not_at_the_whole_prompt_s(t
     assert np.abs(seen.maps[0].astype(int) - seen.maps[1]).max() > 50
 
 
-def test_bug_12_images_of_different_prompts_are_watched_in_one_batch(tiny_model: ModelFolder) -> None:
+# fault 12 of DiffuGen's catalog
+def test_images_of_different_prompts_are_watched_in_one_batch(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"))
     inline = InlineAttention(components, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=False)
     settings = DrawingSettings(width=64, height=64, steps=2, guidance=3.0)
@@ -200,7 +210,8 @@ def test_bug_12_images_of_different_prompts_are_watched_in_one_batch(tiny_model:
     assert [inline.evidence[place].classes for place in range(3)] == [("ball",), ("star",), ("ball", "star")]
 
 
-def test_bug_13_looking_and_watching_leave_the_pipeline_as_it_was(tiny_model: ModelFolder) -> None:
+# fault 13 of DiffuGen's catalog
+def test_looking_and_watching_leave_the_pipeline_as_it_was(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"))
     components.unet.set_attn_processor(AttnProcessor())  # somebody's own choice
     before = dict(components.unet.attn_processors)

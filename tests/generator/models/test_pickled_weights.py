@@ -1,0 +1,48 @@
+"""Pickled weights are neither shipped nor loaded without a digest."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.families.unet.components import load
+from diffugen_generator.models.resolve import resolve
+
+REPOSITORY = Path(__file__).parents[3]
+CPU = torch.device("cpu")
+
+
+# fault 20 of DiffuGen's catalog
+def test_no_pickled_weights_are_shipped() -> None:
+    packages = [REPOSITORY / part for part in ("crds", "operator", "generator", "devcluster", "examples")]
+    files = [file for package in packages for file in package.rglob("*") if file.is_file()]
+
+    assert any(file.suffix == ".safetensors" for file in files)
+    assert not [file for file in files if file.suffix in {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}]
+
+
+# fault 20 of DiffuGen's catalog
+def test_pickled_weights_are_loaded_only_by_their_digest_and_run_nothing(
+    own_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unet = UNet2DConditionModel.from_pretrained(own_model / "unet")
+    shutil.rmtree(own_model / "unet")
+    unet.save_pretrained(own_model / "unet", safe_serialization=False)
+    with pytest.raises(SpecError, match="pickled weights in unet/, which may run code") as caught:
+        resolve(str(own_model))
+    digest = str(caught.value).split("modelSHA256 to ")[1][:64]
+    flags: list[Any] = []
+    read = torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda *given, **more: (flags.append(more.get("weights_only")), read(*given, **more))[1]
+    )
+
+    load(resolve(str(own_model), pin=digest), CPU)
+
+    assert flags == [True]
