@@ -21,7 +21,7 @@ from tests.api.golden_specs import examples, generated
 STORED = Path(__file__).parent / "golden" / "addresses.json"
 SPECS = {**dict(examples()), **dict(generated())}
 SIDE_MODELS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("detector", "masks", "clip", "safety")}
-LATER: frozenset[str] = frozenset()
+LATER: frozenset[str] = frozenset({"spec.output.coco", "spec.output.coco.segmentation"})
 """Fields of the spec that came after the stored addresses; a test of its own holds what each adds to an address."""
 
 
@@ -93,6 +93,15 @@ def test_the_specs_set_every_field() -> None:
     covered = {path for data in SPECS.values() for path in written(data)}
 
     assert set(fields(LabeledDatasetSpec)) - covered == LATER, "a new field: name it in LATER, and test its address"
+
+
+def test_how_coco_writes_masks_is_in_the_revision_unless_it_is_the_default() -> None:
+    def revision(**output: Any) -> str:
+        return addresses({**SPECS["shapes"], "output": {"formats": ["coco"], **output}})["revision"]
+
+    plain = revision()
+    assert revision(coco={}) == revision(coco={"segmentation": "auto"}) == plain
+    assert len({plain, revision(coco={"segmentation": "rle"}), revision(coco={"segmentation": "polygon"})}) == 3
 
 
 if __name__ == "__main__":

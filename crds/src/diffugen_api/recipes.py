@@ -45,6 +45,7 @@ _QUALITY_ADDED_LATER: Mapping[str, Any] = {
     "clipScore": None,
     "safety": None,
 }
+_OUTPUT_ADDED_LATER: Mapping[str, Mapping[str, Any]] = {"coco": {"segmentation": "auto"}}
 """Fields of the manifest that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
 
@@ -64,6 +65,9 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
         content["labeling"]["attention"] = _without(_ATTENTION_ADDED_LATER, attention)
     content["quality"] = _without(_QUALITY_ADDED_LATER, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
+    for name, defaults in _OUTPUT_ADDED_LATER.items():
+        if options := _without(defaults, data["output"][name] or {}):
+            content["output"][name] = options
     return address(content, 10)
 
 

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, validations
 
-Format = Literal["coco", "yolo"]
+Format = Literal["coco", "yolo", "voc"]
 
 
 class SecretRef(Model):
@@ -81,8 +81,31 @@ class Splits(Model):
         return self
 
 
+class CocoOutput(Model):
+    """Options of the format coco."""
+
+    segmentation: Literal["auto", "polygon", "rle"] = Field(
+        default="auto",
+        description="How masks are written. auto: polygons for the masks that all readers get back from polygons, RLE "
+        "for the others. polygon: always polygons. rle: always RLE, which loses nothing.",
+    )
+
+
+def _needs_format(name: str) -> dict[str, str]:
+    return cel(
+        f"!has(self.{name}) || !has(self.formats) || self.formats.exists(format, format == '{name}')",
+        _no_format(name),
+    )
+
+
+def _no_format(name: str) -> str:
+    return f"{name} has options, but formats does not name {name}: add {name} to formats, or remove the options"
+
+
 class Output(Model):
     """Where the dataset goes, and in which formats."""
+
+    model_config = ConfigDict(json_schema_extra=validations(_needs_format("coco")))
 
     s3: S3 | None = Field(default=None, description="The object store; `diffugen run --store` replaces it.")
     formats: list[Format] = Field(
@@ -90,6 +113,15 @@ class Output(Model):
         min_length=1,
         max_length=len(get_args(Format)),
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="coco: instances with RLE masks. yolo: Ultralytics segmentation, with polygons.",
+        description="coco: instances with polygons or RLE masks. yolo: Ultralytics segmentation, with polygons. "
+        "voc: Pascal VOC, XML and PNG masks.",
     )
+    coco: CocoOutput | None = Field(default=None, description="Options of the format coco.")
     splits: Splits = Field(default_factory=lambda: Splits(train=0.8, val=0.1, test=0.1))
+
+    @model_validator(mode="after")
+    def _options_have_their_format(self) -> Output:
+        for name in ("coco",):
+            if getattr(self, name) is not None and name not in self.formats:
+                raise ValueError(_no_format(name))
+        return self

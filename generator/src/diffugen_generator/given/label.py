@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from threading import Event
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.v1alpha1.output import Format
 from diffugen_api.words import mentions
 from diffugen_generator.class_options import class_of
 from diffugen_generator.given.intake import STAGE, Given, Intake
@@ -74,7 +75,7 @@ def spec_of(
     if like is not None:
         content = like.model_dump(mode="json", by_alias=True)
         data = {field: content[field] for field in ("classes", "labeling", "quality", "seed")}
-        data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3")}
+        data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3", "coco")}
         if asked and data["labeling"]["attention"] is None:
             data["labeling"]["attention"] = {}
         model = model or next((each.txt2img.model for each in like.stages if each.txt2img is not None), "")
@@ -82,6 +83,8 @@ def spec_of(
         data["classes"] = [class_of(each) for each in classes]
     if formats:
         data["output"]["formats"] = list(formats)
+        options = set(get_args(Format)) - set(formats)
+        data["output"] = {field: value for field, value in data["output"].items() if field not in options}
     if detector:
         attention = data.get("labeling", {}).get("attention") if model else None
         data["labeling"] = {"detector": {"type": "transformers", "model": detector}, "attention": attention}

@@ -160,7 +160,8 @@ def with_labels(
         x, y, w, h = instance.bbox
         left, top = round(x * width / columns), round(y * height / rows)
         right, bottom = round((x + w) * width / columns) - 1, round((y + h) * height / rows) - 1
-        draw.rectangle((left, top, right, bottom), outline=color(instance.class_name), width=1)
+        # an object of one pixel in a large image is narrower than a pixel of the sheet
+        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=color(instance.class_name), width=1)
         _draw_name(draw, f"{instance.class_name} {instance.score:.2f}", (left, top), size, color(instance.class_name))
     return labeled
 

@@ -13,7 +13,7 @@ YOLO's format has room for one polygon an object. Three things usually go wrong 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -29,6 +29,9 @@ _FINER = 3
 _INSET = 0.02
 """Of a pixel; well above what six digits of a fraction of 2048 pixels can lose (0.001)."""
 
+Points = NDArray[np.float64]
+"""Points [n, 2] (x, y) of a closed line, in pixels."""
+
 Ring = NDArray[np.int32]
 """Points [n, 2] on the grid of half pixels: 2x is pixel x's left or upper edge, 2x + 1 its right or lower one."""
 
@@ -42,6 +45,25 @@ def polygon_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     crop = np.ascontiguousarray(mask[top : rows[-1] + 1, left : columns[-1] + 1], dtype=np.uint8)
     points: NDArray[np.float64] = _smallest(crop) + np.array([left, top])
     return points
+
+
+def polygons_of(mask: NDArray[np.bool_], fits: Callable[[Sequence[Points]], bool]) -> list[Points]:
+    """Return a polygon for each connected part of `mask` [h, w]; none where the mask is empty.
+
+    Holes are joined to the border of their part by bridges. Of the simplified polygons, the simplest that `fits` is
+    taken; if none does, the exact outlines of the pixels.
+    """
+    parts = _parts(mask.astype(np.uint8))
+    for tolerance in _TOLERANCES:
+        simpler = [_in_pixels(_joined([_simplified(ring, tolerance) for ring in part])) for part in parts]
+        if fits(simpler):
+            return simpler
+    return [_in_pixels(_joined(part)) for part in parts]
+
+
+def has_holes(mask: NDArray[np.bool_]) -> bool:
+    """Return whether some part of `mask` [h, w] has a hole."""
+    return any(len(part) > 1 for part in _parts(mask.astype(np.uint8)))
 
 
 def filled(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -74,9 +96,20 @@ def _smallest(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _rings(crop: NDArray[np.uint8]) -> list[Ring]:
     """Trace the borders of a mask [h, w] and of its holes, the latter the other way round."""
+    return [ring for part in _parts(crop) for ring in part]
+
+
+def _parts(crop: NDArray[np.uint8]) -> list[list[Ring]]:
+    """Trace each connected part of a mask [h, w]: its border first, then its holes."""
     halves = _enlarged(crop, 2)  # [2h, 2w]
-    contours, _ = cv2.findContours(halves, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour.reshape(-1, 2).astype(np.int32) for contour in contours]
+    contours, tree = cv2.findContours(halves, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parts: dict[int, list[Ring]] = {}
+    parents = [int(row[3]) for row in tree[0]] if contours else []
+    # borders before holes, as a hole may come first in OpenCV's list
+    for number in sorted(range(len(contours)), key=lambda number: parents[number] >= 0):
+        ring = contours[number].reshape(-1, 2).astype(np.int32)
+        parts.setdefault(number if parents[number] < 0 else parents[number], []).append(ring)
+    return list(parts.values())
 
 
 def _enlarged(crop: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:

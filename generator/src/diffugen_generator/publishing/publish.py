@@ -45,7 +45,7 @@ from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
 """Reason of the error where all images are rejected."""
-PUBLISH_VERSION = 2
+PUBLISH_VERSION = 3
 """Raised when the same labels are written down differently."""
 
 LOG = logging.getLogger("diffugen")

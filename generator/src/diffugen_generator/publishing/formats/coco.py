@@ -1,9 +1,10 @@
 """COCO: `coco/annotations/instances_<split>.json`, and the images in `coco/<split>/`.
 
-Masks are RLE, as in the label files, with `iscrowd` 0: nothing is lost, holes included. What is to be ignored (see
-`ignoreBand`) is an annotation of its class with `iscrowd` 1: COCO's evaluation counts neither hits nor misses there,
-and trainers leave such annotations out of their targets. Category ids are the class ids plus one: COCO's own begin at
-1, and torchvision's detectors take category 0 for the background. Image and annotation ids count from 1 in each split.
+Masks are polygons or RLE, as `output.coco.segmentation` says (`publishing/coco_segmentation.py`), with `iscrowd` 0:
+evaluation skips objects with `iscrowd` 1. What is to be ignored (see `ignoreBand`) is an annotation of its class with
+`iscrowd` 1: COCO's evaluation counts neither hits nor misses there, and trainers leave such annotations out of their
+targets. Category ids are the class ids plus one: COCO's own begin at 1, and torchvision's detectors take category 0 for
+the background. Image and annotation ids count from 1 in each split.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import IO, Any
 
 from pycocotools import mask as coco_mask
 
+from diffugen_api.v1alpha1.output import CocoOutput
+from diffugen_generator.publishing.coco_segmentation import run_lengths, segmentation_of
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.stored_images import StoredImage
@@ -22,8 +25,8 @@ from diffugen_generator.store.protocol import JSON
 _LOADING = """\
 ### COCO
 
-Annotations with RLE masks in `coco/annotations/`, images in `coco/<split>/`. Category ids are the class ids
-plus one, as many tools take category 0 for the background.
+Annotations in `coco/annotations/`, images in `coco/<split>/`. Category ids are the class ids plus one, as many tools
+take category 0 for the background. {masks}
 
 ```python
 from pycocotools.coco import COCO
@@ -32,6 +35,13 @@ coco = COCO("coco/annotations/instances_{split}.json")
 masks = [coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds(imgIds=coco.getImgIds()[0]))]
 ```
 """
+
+
+_MASKS = {
+    "auto": "Masks are polygons where all readers get the mask back from them, RLE elsewhere.",
+    "polygon": "Masks are polygons; a hole is joined to the border by a bridge without area.",
+    "rle": "Masks are RLE.",
+}
 
 
 def category_id(class_id: int) -> int:
@@ -59,7 +69,12 @@ class Coco(DatasetFormat):
 
     def loading(self) -> str:
         """Return how to load it with pycocotools."""
-        return _LOADING.replace("{split}", self.folder.splits[0])
+        masks = _MASKS[_options(self.folder).segmentation]
+        return _LOADING.replace("{split}", self.folder.splits[0]).replace("{masks}", masks)
+
+
+def _options(folder: FormatFolder) -> CocoOutput:
+    return folder.spec.output.coco or CocoOutput()
 
 
 class _Split:
@@ -68,6 +83,7 @@ class _Split:
     def __init__(self, folder: FormatFolder, name: str) -> None:
         self._folder = folder
         self._name = name
+        self._segmentation = _options(folder).segmentation
         self._images = folder.open_text(f"images_{name}.json")
         self._annotations = folder.open_text(f"annotations_{name}.json")
         self._image_count = 0
@@ -100,6 +116,7 @@ class _Split:
             "category_id": category_id(self._folder.class_ids[instance.class_name]),
             "iscrowd": 0,
             **{name: part for name, part in instance.row().items() if name != "class"},
+            "segmentation": segmentation_of(instance.segmentation, self._segmentation),
         }
 
     def _crowd(self, region: Region) -> dict[str, Any]:
@@ -111,7 +128,7 @@ class _Split:
             "iscrowd": 1,
             "bbox": [float(side) for side in coco_mask.toBbox(encoded)],
             "area": int(coco_mask.area(encoded)),
-            "segmentation": encoded,
+            "segmentation": run_lengths(region.segmentation.mask()),
         }
 
     def finish(self) -> None:
