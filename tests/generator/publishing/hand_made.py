@@ -46,7 +46,7 @@ class Drawn:
     @property
     def id(self) -> str:
         content = [self.split, self.size, *((name, mask.tobytes()) for name, mask in self.objects)]
-        return hashlib.sha256(repr(content).encode()).hexdigest()[:20]
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
 
 
 def disk(size: tuple[int, int], x: int, y: int, radius: int) -> Mask:
