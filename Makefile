@@ -104,7 +104,7 @@ lock: | $(UV) ## Pin every dependency anew into requirements.lock and the images
 	  --no-emit-package diffugen -o requirements.lock pyproject.toml
 	$(COMPILE) $(AS_LOCKED) images/build.in -o images/build.lock
 	$(COMPILE) $(AS_LOCKED) operator/pyproject.toml -o images/operator/requirements.lock
-	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml -o images/generator/light.lock
+	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra formats -o images/generator/light.lock
 	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra models --extra formats -o images/generator/models.lock
 	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra models --extra formats --extra yolo -o images/generator/models-yolo.lock
 
