@@ -21,7 +21,9 @@ from tests.api.golden_specs import examples, generated
 STORED = Path(__file__).parent / "golden" / "addresses.json"
 SPECS = {**dict(examples()), **dict(generated())}
 SIDE_MODELS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("detector", "masks", "clip", "safety")}
-LATER: frozenset[str] = frozenset({"spec.output.coco", "spec.output.coco.segmentation"})
+LATER: frozenset[str] = frozenset(
+    {"spec.output.coco", "spec.output.coco.segmentation", "spec.output.yolo", "spec.output.yolo.task"}
+)
 """Fields of the spec that came after the stored addresses; a test of its own holds what each adds to an address."""
 
 
@@ -95,13 +97,15 @@ def test_the_specs_set_every_field() -> None:
     assert set(fields(LabeledDatasetSpec)) - covered == LATER, "a new field: name it in LATER, and test its address"
 
 
-def test_how_coco_writes_masks_is_in_the_revision_unless_it_is_the_default() -> None:
+def test_options_of_formats_are_in_the_revision_unless_they_are_the_default() -> None:
     def revision(**output: Any) -> str:
-        return addresses({**SPECS["shapes"], "output": {"formats": ["coco"], **output}})["revision"]
+        return addresses({**SPECS["shapes"], "output": {"formats": ["coco", "yolo"], **output}})["revision"]
 
     plain = revision()
     assert revision(coco={}) == revision(coco={"segmentation": "auto"}) == plain
     assert len({plain, revision(coco={"segmentation": "rle"}), revision(coco={"segmentation": "polygon"})}) == 3
+    assert revision(yolo={}) == revision(yolo={"task": "segment"}) == plain
+    assert revision(yolo={"task": "detect"}) != plain
 
 
 if __name__ == "__main__":

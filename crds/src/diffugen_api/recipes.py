@@ -45,7 +45,10 @@ _QUALITY_ADDED_LATER: Mapping[str, Any] = {
     "clipScore": None,
     "safety": None,
 }
-_OUTPUT_ADDED_LATER: Mapping[str, Mapping[str, Any]] = {"coco": {"segmentation": "auto"}}
+_OUTPUT_ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
+    "coco": {"segmentation": "auto"},
+    "yolo": {"task": "segment"},
+}
 """Fields of the manifest that came after the first release, with their defaults: a default stays out of
 addresses, so that specs that do not use the field keep the addresses that they had without it."""
 

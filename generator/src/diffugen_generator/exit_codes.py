@@ -20,7 +20,7 @@ _AT_ONCE = "stopped at once from the keyboard; finished samples are in the store
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "diffusers", "transformers", "safetensors", "scipy"), "models"),
-    **dict.fromkeys(("pyarrow", "webdataset"), "formats"),
+    "pyarrow": "formats",
 }
 """The extra of the distribution that installs each of these optional modules."""
 

@@ -108,7 +108,9 @@ def _run(  # noqa: PLR0917 - the arguments of `work`
 
 def _plan(task: Task) -> Outcome:
     from diffugen_generator.planning.plan import plan  # noqa: PLC0415 - each step imports its own
+    from diffugen_generator.publishing.format_registry import check_formats  # noqa: PLC0415
 
+    check_formats(task.order.spec.output.formats)
     lines = ProgressLines(LOG.info, "planning")
     return plan(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
 

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, validations
 
-Format = Literal["coco", "yolo", "voc"]
+Format = Literal["coco", "yolo", "voc", "masks", "huggingface", "webdataset", "imagefolder"]
 
 
 class SecretRef(Model):
@@ -91,6 +91,14 @@ class CocoOutput(Model):
     )
 
 
+class YoloOutput(Model):
+    """Options of the format yolo."""
+
+    task: Literal["segment", "detect"] = Field(
+        default="segment", description="What the label files have. segment: a polygon an object. detect: a box."
+    )
+
+
 def _needs_format(name: str) -> dict[str, str]:
     return cel(
         f"!has(self.{name}) || !has(self.formats) || self.formats.exists(format, format == '{name}')",
@@ -105,7 +113,7 @@ def _no_format(name: str) -> str:
 class Output(Model):
     """Where the dataset goes, and in which formats."""
 
-    model_config = ConfigDict(json_schema_extra=validations(_needs_format("coco")))
+    model_config = ConfigDict(json_schema_extra=validations(_needs_format("coco"), _needs_format("yolo")))
 
     s3: S3 | None = Field(default=None, description="The object store; `diffugen run --store` replaces it.")
     formats: list[Format] = Field(
@@ -113,15 +121,17 @@ class Output(Model):
         min_length=1,
         max_length=len(get_args(Format)),
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="coco: instances with polygons or RLE masks. yolo: Ultralytics segmentation, with polygons. "
-        "voc: Pascal VOC, XML and PNG masks.",
+        description="coco: instances with polygons or RLE masks. yolo: Ultralytics, polygons or boxes. "
+        "voc: Pascal VOC, XML and PNG masks. masks: PNGs of classes and of objects. huggingface: Parquet. "
+        "webdataset: tar files. imagefolder: a folder for each class.",
     )
     coco: CocoOutput | None = Field(default=None, description="Options of the format coco.")
+    yolo: YoloOutput | None = Field(default=None, description="Options of the format yolo.")
     splits: Splits = Field(default_factory=lambda: Splits(train=0.8, val=0.1, test=0.1))
 
     @model_validator(mode="after")
     def _options_have_their_format(self) -> Output:
-        for name in ("coco",):
+        for name in ("coco", "yolo"):
             if getattr(self, name) is not None and name not in self.formats:
                 raise ValueError(_no_format(name))
         return self

@@ -15,6 +15,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import in_graph_order
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.planning.plan import plan
+from diffugen_generator.publishing.format_registry import check_formats
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.results import RunResult, StageResult
@@ -28,6 +29,7 @@ from diffugen_generator.telemetry.reporter import Reporter
 def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event) -> RunResult:
     """Draw, label and publish a dataset; raise `SpecError` or a `Failure`."""
     began = time.monotonic()
+    check_formats(order.spec.output.formats)
     with display.task("planning", "samples") as advance:
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []

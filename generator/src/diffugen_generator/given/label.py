@@ -75,7 +75,7 @@ def spec_of(
     if like is not None:
         content = like.model_dump(mode="json", by_alias=True)
         data = {field: content[field] for field in ("classes", "labeling", "quality", "seed")}
-        data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3", "coco")}
+        data["output"] = {field: content["output"][field] for field in ("formats", "splits", "s3", "coco", "yolo")}
         if asked and data["labeling"]["attention"] is None:
             data["labeling"]["attention"] = {}
         model = model or next((each.txt2img.model for each in like.stages if each.txt2img is not None), "")

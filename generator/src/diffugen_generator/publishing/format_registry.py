@@ -7,8 +7,10 @@ library that not every installation has.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 
+from diffugen_api.plan import SpecError
 from diffugen_generator.publishing import formats
 from diffugen_generator.publishing.dataset_format import DatasetFormat
 
@@ -18,3 +20,16 @@ def format_named(name: str) -> type[DatasetFormat]:
     module = import_module(f"{formats.__name__}.{name}")
     found: type[DatasetFormat] = module.FORMAT
     return found
+
+
+def check_formats(names: Iterable[str]) -> None:
+    """Raise `SpecError` where a format needs a library that is not installed; to be called before anything is drawn."""
+    for name in names:
+        try:
+            format_named(name)
+        except ModuleNotFoundError as error:
+            raise SpecError(
+                "ExtraNotInstalled",
+                f"spec.output.formats: {name} needs {error.name}, which is not installed here: "
+                f"pip install 'diffugen[formats]', or remove {name} from formats.",
+            ) from error

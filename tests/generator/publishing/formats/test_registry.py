@@ -2,12 +2,14 @@
 
 import json
 import pkgutil
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from diffugen_api.contract import ExitCode, Outcome, Step
 from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1.output import Format
 from diffugen_generator.failures import Incomplete
@@ -16,6 +18,7 @@ from diffugen_generator.publishing.dataset_format import DatasetFormat
 from diffugen_generator.publishing.format_registry import format_named
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.worker import work
 from tests.generator.made import a_finished_store, a_model, an_order, manifest_lines
 
 TARS = '''
@@ -140,3 +143,22 @@ def test_images_that_are_gone_are_all_found_in_one_pass(tmp_path: Path) -> None:
 
     with pytest.raises(Incomplete, match=r"the image of sample \w+ \(and 2 more\) is gone from the store; plan again"):
         publish(order, store)
+
+
+def test_a_library_that_is_missing_is_named_by_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "diffugen_generator.publishing.formats.huggingface", raising=False)
+    order = an_order(a_model(tmp_path / "model"), output={"formats": ["coco", "huggingface"]})
+    (tmp_path / "order.json").write_text(order.dumps())
+    environ = {"DIFFUGEN_TERMINATION_LOG": str(tmp_path / "message")}
+
+    code = work(Step.PLAN, order_file=tmp_path / "order.json", folder=tmp_path / "store", environ=environ)
+
+    outcome = Outcome.loads((tmp_path / "message").read_text())
+    assert outcome is not None
+    assert (code, outcome.reason) == (ExitCode.BAD_SPEC, "ExtraNotInstalled")
+    assert outcome.message == (
+        "spec.output.formats: huggingface needs pyarrow, which is not installed here: pip install 'diffugen[formats]', "
+        "or remove huggingface from formats."
+    )
+    assert not list((tmp_path / "store").rglob("plan.json"))

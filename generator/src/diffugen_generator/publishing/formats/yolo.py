@@ -1,27 +1,35 @@
-"""YOLO segmentation as Ultralytics reads it: `yolo/data.yaml`, `yolo/images/<split>/`, `yolo/labels/<split>/`.
+"""YOLO as Ultralytics reads it: `yolo/data.yaml`, `yolo/images/<split>/`, `yolo/labels/<split>/`.
 
-A label file has a line for each object: the class id, from 0 in the manifest's order, and the polygon as
-fractions of width and height. An image without objects has an empty file, so that it counts as a negative.
+A label file has a line for each object: the class id, from 0 in the manifest's order, and numbers that are fractions of
+width and height. With `output.yolo.task: segment` these are the polygon, with `detect` the center, width and height of
+the box. An image without objects has an empty file, so that it counts as a negative.
 """
 
 from __future__ import annotations
 
 import json
+from typing import Literal
 
+import numpy as np
+
+from diffugen_api.v1alpha1.output import YoloOutput
 from diffugen_generator.publishing.dataset_format import DatasetFormat
 from diffugen_generator.publishing.labeled_samples import LabeledSample
-from diffugen_generator.publishing.polygons import polygon_of
+from diffugen_generator.publishing.polygons import Points, polygon_of
 from diffugen_generator.publishing.stored_images import StoredImage
+from diffugen_generator.samples.labels import Instance
+
+Task = Literal["segment", "detect"]
 
 _YAML = "application/yaml"
 
 _LOADING = """\
-### YOLO segmentation
+### YOLO
 
-Polygons in `yolo/labels/<split>/`, class ids from 0; an image without objects has an empty file.
+{shapes} in `yolo/labels/<split>/`, class ids from 0; an image without objects has an empty file.
 
 ```sh
-yolo segment train data=yolo/data.yaml model=yolo11n-seg.pt
+yolo {task} train data=yolo/data.yaml model={model}
 ```
 """
 
@@ -32,32 +40,45 @@ class Yolo(DatasetFormat):
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Write the sample's label file and copy its image."""
         self.folder.copy_image(sample, f"images/{sample.split}/{sample.file_name}")
-        lines = label_lines(sample, self.folder.class_ids)
+        lines = label_lines(sample, self.folder.class_ids, self._task)
         self.folder.put(f"labels/{sample.split}/{sample.sample.id}.txt", lines.encode(), "text/plain")
 
     def finish(self) -> None:
         """Write `data.yaml`, without which no tool reads the folder as a dataset."""
-        self.folder.write("data.yaml", data_yaml(self.folder.splits, list(self.folder.class_ids)).encode(), _YAML)
+        self.folder.write(
+            "data.yaml", data_yaml(self._task, self.folder.splits, list(self.folder.class_ids)).encode(), _YAML
+        )
 
     def loading(self) -> str:
         """Return how to train on it with Ultralytics."""
-        return _LOADING
+        shapes, model = ("Boxes", "yolo11n.pt") if self._task == "detect" else ("Polygons", "yolo11n-seg.pt")
+        return _LOADING.replace("{shapes}", shapes).replace("{task}", self._task).replace("{model}", model)
+
+    @property
+    def _task(self) -> Task:
+        return (self.folder.spec.output.yolo or YoloOutput()).task
 
 
-def label_lines(sample: LabeledSample, class_ids: dict[str, int]) -> str:
+def label_lines(sample: LabeledSample, class_ids: dict[str, int], task: Task) -> str:
     """Return a sample's label file."""
     lines = []
     for instance in sample.verdict.instances:
-        polygon = polygon_of(instance.segmentation.mask()) / (sample.width, sample.height)
-        if len(polygon):
-            numbers = " ".join(f"{value:.6f}" for value in polygon.ravel())
-            lines.append(f"{class_ids[instance.class_name]} {numbers}\n")
+        numbers = _box(instance) if task == "detect" else polygon_of(instance.segmentation.mask())
+        if len(numbers):
+            fractions = (numbers / (sample.width, sample.height)).ravel()
+            lines.append(f"{class_ids[instance.class_name]} {' '.join(f'{value:.6f}' for value in fractions)}\n")
     return "".join(lines)
 
 
-def data_yaml(splits: list[str], classes: list[str]) -> str:
+def _box(instance: Instance) -> Points:
+    """Return the box as two points, its center and its size, in pixels."""
+    x, y, width, height = instance.bbox
+    return np.array([[x + width / 2, y + height / 2], [width, height]])
+
+
+def data_yaml(task: Task, splits: list[str], classes: list[str]) -> str:
     """Return the index file; without `path`, paths are relative to the file itself."""
-    lines = ["# Ultralytics segmentation dataset: yolo segment train data=data.yaml"]
+    lines = [f"# Ultralytics dataset: yolo {task} train data=data.yaml"]
     for split in ("train", "val", "test"):
         if split in splits:
             lines.append(f"{split}: images/{split}")

@@ -1,0 +1,45 @@
+"""An image folder as torchvision and `datasets` read it."""
+
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from torchvision.datasets import ImageFolder
+
+from tests.generator.publishing.hand_made import HandMade, hand_made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
+    return hand_made(tmp_path_factory.mktemp("imagefolder"), "imagefolder")
+
+
+def of_one_class(made: HandMade, split: str) -> dict[str, str]:
+    """The class of each image of a split that has one, by the name of the file."""
+    classes = {each.file_name: {i.class_name for i in each.verdict.instances} for each in made.of(split)}
+    return {name: found.pop() for name, found in classes.items() if len(found) == 1}
+
+
+def test_torchvision(made: HandMade) -> None:
+    for split in ("train", "val", "test"):
+        dataset = ImageFolder(str(made.folder / "imagefolder" / split))
+
+        found = {Path(path).name: dataset.classes[label] for path, label in dataset.samples}
+        assert found == of_one_class(made, split)
+
+
+def test_datasets(made: HandMade, tmp_path: Path) -> None:
+    folder = str(made.folder / "imagefolder")
+    dataset = load_dataset("imagefolder", data_dir=folder, split="train", cache_dir=str(tmp_path))
+
+    names = dataset.features["label"].names
+    expected = of_one_class(made, "train")
+    assert sorted(names[label] for label in dataset["label"]) == sorted(expected.values())
+    assert len(expected) == 4
+
+
+def test_the_card_counts_what_is_left_out(made: HandMade) -> None:
+    card = (made.folder / "README.md").read_text()
+
+    assert "whose objects are all of that class: 6 images." in card
+    assert "5 images with no object or with several classes are not in it." in card

@@ -1,0 +1,59 @@
+"""YOLO boxes as supervision and Ultralytics read them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from tests.generator.publishing.hand_made import CLASSES, HandMade, assert_box, hand_made
+
+SPLITS = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
+    return hand_made(tmp_path_factory.mktemp("yolo"), "yolo", yolo={"task": "detect"})
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_supervision_reads_the_boxes(made: HandMade, split: str) -> None:
+    yolo = made.folder / "yolo"
+    dataset = sv.DetectionDataset.from_yolo(
+        str(yolo / "images" / split), str(yolo / "labels" / split), str(yolo / "data.yaml")
+    )
+
+    assert list(dataset.classes) == list(CLASSES)
+    found = {Path(path).name: detections for path, _, detections in dataset}
+    assert set(found) == {each.file_name for each in made.of(split)}
+    for sample in made.of(split):
+        detections = found[sample.file_name]
+        assert len(detections) == len(sample.verdict.instances)
+        for number, instance in enumerate(sample.verdict.instances):
+            assert detections.class_id is not None
+            assert CLASSES[int(detections.class_id[number])] == instance.class_name
+            assert_box(detections.xyxy[number].tolist(), instance, corners=True)
+
+
+def test_ultralytics_reads_the_boxes(made: HandMade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLO_CONFIG_DIR", os.fspath(tmp_path))
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(made.folder / "yolo" / "data.yaml"), autodownload=False)
+    dataset = YOLODataset(img_path=data["train"], data=data, task="detect", augment=False, imgsz=64)
+
+    found = {Path(label["im_file"]).name: label for label in dataset.labels}
+    for sample in made.of("train"):
+        label = found[sample.file_name]
+        assert [CLASSES[int(kind)] for kind in label["cls"].ravel()] == [
+            each.class_name for each in sample.verdict.instances
+        ]
+        for box, instance in zip(label["bboxes"], sample.verdict.instances, strict=True):
+            x, y, width, height = box * np.tile([sample.width, sample.height], 2)
+            assert_box([x - width / 2, y - height / 2, width, height], instance)
+
+
+def test_the_card_names_the_task(made: HandMade) -> None:
+    assert "yolo detect train data=yolo/data.yaml model=yolo11n.pt" in (made.folder / "README.md").read_text()
