@@ -1,6 +1,7 @@
 """What the images install: the versions and hashes of the workspace's lock, and nothing that a target must not have."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -61,3 +62,15 @@ def test_nothing_of_another_machine_is_in_the_build_files() -> None:
     for file in IMAGES.rglob("*"):
         if file.is_file() and file.suffix != ".lock":
             assert not re.search(r"index-url = |extra-index|PIP_INDEX_URL=", file.read_text()), file
+
+
+def test_without_cuda_only_torch_and_what_cuda_needs_is_left_out() -> None:
+    """The filter of images/environment, which TORCH_INDEX turns on."""
+    script = (IMAGES / "environment").read_text()
+    [program] = re.findall(r"awk '([^']+)' \"\$lock\"", script)
+    lock = IMAGES / "generator" / "models.lock"
+    kept = subprocess.run(["awk", program, lock], check=True, capture_output=True, text=True).stdout
+
+    gone = set(pins(lock)) - {match[1] for match in re.finditer(r"^([a-z0-9][a-z0-9._-]*)==", kept, re.MULTILINE)}
+    assert {"torch", "torchvision", "triton"} <= gone
+    assert all(re.match(r"(torch|torchvision|triton)$|nvidia-|cuda-", name) for name in gone)
