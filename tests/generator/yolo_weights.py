@@ -46,7 +46,9 @@ def weights() -> Path:
         work = root / f"work-{key}-{os.getpid()}"
         try:
             # in a process of its own: the library sets threads, seeds and deterministic algorithms for all of torch
-            subprocess.run([sys.executable, __file__, str(work)], check=True, env={**os.environ, **quiet(work)})
+            command = [sys.executable, "-m", "tests.generator.yolo_weights", str(work)]
+            top = Path(__file__).parents[2]  # where `tests` and `generator` are found
+            subprocess.run(command, check=True, cwd=top, env={**os.environ, **quiet(work)})
             (work / "runs" / "train" / "weights" / "last.pt").replace(file)
         finally:
             shutil.rmtree(work, ignore_errors=True)

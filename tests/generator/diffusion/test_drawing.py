@@ -58,7 +58,7 @@ def test_images_differ_by_prompt_and_by_seed(drawn: list[NDArray[np.uint8]]) -> 
     assert all(apart([drawn[i]], [drawn[j]]) > 20 for i in range(4) for j in range(i))
 
 
-def test_a_image_does_not_depend_on_its_batch(drawer: ImageDrawer, drawn: list[NDArray[np.uint8]]) -> None:
+def test_an_image_does_not_depend_on_its_batch(drawer: ImageDrawer, drawn: list[NDArray[np.uint8]]) -> None:
     alone = [drawer.draw([order], SETTINGS)[0] for order in REQUESTS]
     backwards = drawer.draw(REQUESTS[::-1], SETTINGS)[::-1]
     padded = drawer.draw(REQUESTS[:3], SETTINGS, batch=5)

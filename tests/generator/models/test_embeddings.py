@@ -260,7 +260,7 @@ def test_a_word_may_be_weighted(tiny_model: ModelFolder) -> None:
     assert not torch.allclose(plain[2:5], heavy[2:5], atol=1e-3)
 
 
-def test_the_files_content_is_part_of_a_images_address(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_files_content_is_part_of_an_images_address(tiny_folder: Path, tmp_path: Path) -> None:
     path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
     order = an_order(
         str(tiny_folder),

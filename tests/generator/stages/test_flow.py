@@ -120,7 +120,7 @@ def test_one_model_serves_all_shards_that_ask_for_the_same(tiny_model: ModelFold
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_image_is_the_same_in_another_batch_shard_and_order(
+def test_an_image_is_the_same_in_another_batch_shard_and_order(
     tiny_model: ModelFolder, tmp_path: Path, batch: int
 ) -> None:
     header, rows = shard_of(spec_of(tiny_model), tiny_model)

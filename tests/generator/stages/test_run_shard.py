@@ -172,7 +172,7 @@ def test_whoever_dies_at_any_write_leaves_a_store_that_the_next_try_completes(
         assert np.abs(image_files.decode(file).astype(int) - whole).max() <= 2
 
 
-def test_a_image_and_what_was_seen_are_complete_before_the_recipe_and_the_label_is_last(
+def test_an_image_and_what_was_seen_are_complete_before_the_recipe_and_the_label_is_last(
     tiny_model: ModelFolder, tmp_path: Path
 ) -> None:
     recording = DyingStore(tmp_path / "store", 1000)
@@ -292,7 +292,7 @@ def test_images_are_the_same_whether_or_not_they_are_watched(
         assert evidence.classes == (row.sample.variables["object"],)
 
 
-def test_inline_evidence_of_a_image_that_is_there_comes_from_drawing_it_again(
+def test_inline_evidence_of_an_image_that_is_there_comes_from_drawing_it_again(
     tiny_model: ModelFolder, copied: FolderStore, store: FolderStore, tmp_path: Path
 ) -> None:
     header, rows = shard_of(inline(tiny_model), tiny_model, Need.SEE)

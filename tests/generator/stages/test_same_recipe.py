@@ -61,7 +61,7 @@ def draw_backwards(order: WorkOrder, store: FolderStore, stage: str) -> None:
         run_shard(replace(header, index=index), rows[start : start + 3], store, sessions=sessions)
 
 
-def test_a_image_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_an_image_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) -> None:
     stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
     prompts = {
         "templates": ["a {object} on {place}"],

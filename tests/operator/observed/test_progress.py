@@ -112,7 +112,7 @@ def test_of_what_was_not_begun_yet_nothing_is_done(edit: dict[str, Any]) -> None
     assert (life.status.attempt, life.shown()[1], life.status.stages) == (2, "", [])
 
 
-def test_a_image_is_counted_as_drawn_once_however_often_its_revision_is_tried() -> None:
+def test_an_image_is_counted_as_drawn_once_however_often_its_revision_is_tried() -> None:
     life, drawn = failed(a_life()).ask_for_retry(), 14
     for plays in (lambda: None, lambda: life.plan_ends(a_plan("base", total=24, reused=15, shards=2))):
         plays()

@@ -84,7 +84,7 @@ class BucketFolder:
                     whole.update(chunk)
                     size += len(chunk)
         except Missing:
-            raise SpecError("UnknownModel", f"{self._field}: there is no {self.uri}; mend its name.") from None
+            raise SpecError("UnknownModel", f"{self._field}: there is no {self.uri}; check its name.") from None
         return FileDigest(size, whole.hexdigest())
 
     @cached_property
@@ -93,6 +93,6 @@ class BucketFolder:
         found = {name: [etag, size] for name, size, etag in self._store.details(self.path)}
         if not found:
             raise SpecError(
-                "UnknownModel", f"{self._field}: there is nothing at {self.uri} ({self._endpoint}); mend its name."
+                "UnknownModel", f"{self._field}: there is nothing at {self.uri} ({self._endpoint}); check its name."
             )
         return found

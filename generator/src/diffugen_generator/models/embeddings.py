@@ -117,16 +117,16 @@ def _shaped(vectors: NDArray[Any]) -> Vectors:
 def _for_model(vectors: Mapping[str, Vectors], model: ModelFolder) -> tuple[Vectors, ...]:
     """Return the vectors for each of the model's text encoders; raise `ValueError` where they do not fit."""
     sets = family_of(model.pipeline).embedding_sets(model)
-    mend = "give one that was trained for such a model"
+    fix = "give one that was trained for such a model"
     if len(sets) == 1:
         found = [vectors.get("", next(iter(vectors.values())))]
     elif missing := [place for place, _ in sets if place not in vectors]:
-        raise ValueError(f"has no {' and '.join(missing)}, which Stable Diffusion XL needs; {mend}")
+        raise ValueError(f"has no {' and '.join(missing)}, which Stable Diffusion XL needs; {fix}")
     else:
         found = [vectors[place] for place, _ in sets]
     for each, (_, width) in zip(found, sets, strict=True):
         if each.shape[1] != width:
-            raise ValueError(f"has vectors of {each.shape[1]} numbers where {model.uri} reads {width}; {mend}")
+            raise ValueError(f"has vectors of {each.shape[1]} numbers where {model.uri} reads {width}; {fix}")
     if len({len(each) for each in found}) > 1:
         raise ValueError(f"has {len(found[0])} vectors in clip_l and {len(found[1])} in clip_g; train it anew")
     return tuple(found)

@@ -134,14 +134,14 @@ class Repository:
         except errors.RepositoryNotFoundError as error:
             raise SpecError(
                 "UnknownModel",
-                f"{self._field}: there is no repository {where}, or it is private; mend its name, or give the pods a "
+                f"{self._field}: there is no repository {where}, or it is private; check its name, or give the pods a "
                 "token that may read it as HF_TOKEN.",
             ) from error
         except errors.LocalEntryNotFoundError as error:  # the client's word for an answer that never came
             raise self._unreachable(error) from error
         except errors.EntryNotFoundError as error:
             raise SpecError(
-                "UnknownModel", f"{self._field}: {where} has no such file at {self._revision!r}; mend its name."
+                "UnknownModel", f"{self._field}: {where} has no such file at {self._revision!r}; check its name."
             ) from error
         except errors.HfHubHTTPError as error:
             status = error.response.status_code

@@ -19,7 +19,7 @@ from diffugen_generator.models import cache
 from diffugen_generator.models.digests import FileDigest, hashed
 from diffugen_generator.models.uris import BUCKET, HUB
 
-_TOLD: Final = "weights.json"
+_STATED: Final = "weights.json"
 """Where settings were fetched alone: the digests of the weights."""
 
 
@@ -41,7 +41,7 @@ class Remote(Protocol):
         ...
 
     def digest(self, name: str) -> FileDigest | None:
-        """Return a file's digest if it can be told without keeping the file."""
+        """Return a file's digest if it is known without a download."""
         ...
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
@@ -113,15 +113,15 @@ def _described(
     def fill(part: Path) -> Mapping[str, FileDigest]:
         wanted = choose(part)
         files = dict(remote.fetch([name for name in wanted.names if name not in wanted.weights], part))
-        told = {}
+        stated = {}
         for name in sorted(wanted.weights):
             if (digest := remote.digest(name)) is None:
                 files |= remote.fetch([name], part)  # small enough for the hub to keep it with the settings
             else:
-                told[name] = list(digest)
-        (part / _TOLD).write_bytes(canonical(told))
-        return {**files, _TOLD: hashed(part / _TOLD)}
+                stated[name] = list(digest)
+        (part / _STATED).write_bytes(canonical(stated))
+        return {**files, _STATED: hashed(part / _STATED)}
 
     folder, files = cache.entry(["settings", *identity], fill)
-    told = {name: FileDigest(*digest) for name, digest in json.loads((folder / _TOLD).read_bytes()).items()}
-    return folder, {name: digest for name, digest in files.items() if name != _TOLD} | told
+    stated = {name: FileDigest(*digest) for name, digest in json.loads((folder / _STATED).read_bytes()).items()}
+    return folder, {name: digest for name, digest in files.items() if name != _STATED} | stated

@@ -44,7 +44,15 @@ from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
-from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, TaughtWord, origins_of
+from diffugen_generator.samples.shards import (
+    DIGESTS_KEY,
+    EVIDENCE_IDS_KEY,
+    GIVEN,
+    Need,
+    ShardHeader,
+    TaughtWord,
+    origins_of,
+)
 from diffugen_generator.store.protocol import JSON, Store
 
 MAX_SAMPLES = 5_000_000
@@ -197,7 +205,7 @@ def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
-    return {stage["name"]: stage.get("judges", {}) for stage in summary["stages"]}
+    return {stage["name"]: stage.get(DIGESTS_KEY, {}) for stage in summary["stages"]}
 
 
 @dataclass
@@ -363,7 +371,7 @@ def _without_model(spec: LabeledDatasetSpec) -> StageInPlan:
 def _side_models_row(stage: StageInPlan) -> dict[str, Any]:
     if not stage.side_models:
         return {}
-    return {"witnesses": dict(stage.recipe.side_evidence_ids), "judges": _digests(stage.side_models)}
+    return {EVIDENCE_IDS_KEY: dict(stage.recipe.side_evidence_ids), DIGESTS_KEY: _digests(stage.side_models)}
 
 
 def _digests(side_models: Mapping[str, SideModel]) -> dict[str, str]:

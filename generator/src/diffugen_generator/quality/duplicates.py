@@ -1,7 +1,7 @@
-"""Near duplicates: of images whose perceptual hashes lie close, the first by sample id stands.
+"""Near duplicates: of images whose perceptual hashes lie close, the first by sample id is kept.
 
-Greedy, in the order of the ids: an image is a duplicate if one that stands lies within the distance. So the result
-depends on the images alone, neither on the order of the spec nor on that of the work.
+Greedy, in the order of the ids: an image is a duplicate if a kept image lies within the distance. So the result
+depends on the images alone, not on the order of the spec or of the work.
 
 Hashes of distance d or less agree in at least one of d + 1 disjoint parts of their 64 bits (the pigeonhole
 principle), so only those that share a part are compared: a table for each part, from its bits to the images that
@@ -33,7 +33,7 @@ class Duplicates:
     """The duplicates among images."""
 
     def __init__(self, images: Iterable[Hashed], most: int) -> None:
-        """Find all images whose hash differs in at most `most` bits from that of one that stands."""
+        """Find all images whose hash differs in at most `most` bits from the hash of a kept image."""
         ids, hashes = _sorted(images)
         first = _first_alike(hashes, most)
         self._originals = {ids[place].tobytes(): ids[first[place]].tobytes() for place in np.flatnonzero(first >= 0)}
@@ -43,7 +43,7 @@ class Duplicates:
         return len(self._originals)
 
     def original_of(self, sample_id: str) -> str:
-        """Return the id of the image that `sample_id` is a duplicate of; empty where it is none."""
+        """Return the id of the image that `sample_id` is a duplicate of; empty if it is no duplicate."""
         original: bytes = self._originals.get(bytes.fromhex(sample_id), b"")
         return original.hex()
 
@@ -60,7 +60,7 @@ def _sorted(images: Iterable[Hashed]) -> tuple[NDArray[np.uint64], NDArray[np.ui
 
 
 def _first_alike(hashes: NDArray[np.uint64], most: int) -> NDArray[np.int64]:
-    """Return, for each hash, the place of the first standing one within `most` bits, or -1 where it stands itself."""
+    """Return, for each hash, the index of the first kept one within `most` bits, or -1 if it is kept itself."""
     first = np.full(len(hashes), -1, np.int64)
     tables: list[dict[int, array[int]]] = [{} for _ in range(most + 1)]
     for place, value in enumerate(hashes.tolist()):

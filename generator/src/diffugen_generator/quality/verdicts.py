@@ -1,7 +1,7 @@
 """Which objects and which images are good enough: `spec.quality`, applied to labels alone.
 
 Pure: the same labels and settings give the same verdict, so a stricter setting costs a publish and nothing else.
-Duplicates are told from all images together, by `duplicates`.
+Duplicates need all images together: see `duplicates`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from diffugen_generator.samples.labels import Instance, Label
 TOO_FEW = "TooFewInstances"
 """An image's reason: fewer objects than `minInstances` are left."""
 BLANK_IMAGE = "BlankPicture"
-"""An image's reason: it has one color, as where a safety filter blackened it."""
+"""An image's reason: it has one color, such as an image that a safety filter made black."""
 DUPLICATE = "Duplicate"
-"""An image's reason: another, that stands, looks alike."""
+"""An image's reason: it looks like an accepted image."""
 TOO_SMALL = "BelowMinAreaFraction"
 TOO_LARGE = "AboveMaxAreaFraction"
 AT_BORDER = "WithinMinBorderDistance"
@@ -28,16 +28,16 @@ AT_BORDER = "WithinMinBorderDistance"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What quality says of one image."""
+    """The verdict of `spec.quality` on one image."""
 
     instances: tuple[Instance, ...]
-    """The objects that stand."""
+    """The accepted objects."""
     reason: str = ""
-    """Why the image is rejected, in CamelCase; empty where it is accepted."""
+    """Why the image is rejected, in CamelCase; empty if it is accepted."""
     dropped: dict[str, int] = field(default_factory=dict)
-    """How many objects do not stand, by reason."""
+    """Number of rejected objects, by reason."""
     duplicate_of: str = ""
-    """The sample that it is a duplicate of, where it is one."""
+    """The sample that it is a duplicate of, if it is one."""
 
     @property
     def accepted(self) -> bool:
@@ -50,25 +50,25 @@ class Verdict:
 
 
 def verdict_on(label: Label, size: tuple[int, int], quality: Quality) -> Verdict:
-    """Judge an image of `size` (height and width in pixels) by its label; duplicates are not told here."""
-    standing: list[Instance] = []
+    """Judge an image of `size` (height and width in pixels) by its label; duplicates are not considered here."""
+    accepted: list[Instance] = []
     dropped: dict[str, int] = {}
     for instance in label.instances:
         fault = _fault(instance, size, quality)
         if fault:
             dropped[fault] = dropped.get(fault, 0) + 1
         else:
-            standing.append(instance)
-    reason = _reason(label.statistics, label.scores, len(standing), quality)
-    return Verdict(tuple(standing), reason, dropped)
+            accepted.append(instance)
+    reason = _reason(label.statistics, label.scores, len(accepted), quality)
+    return Verdict(tuple(accepted), reason, dropped)
 
 
-def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], standing: int, quality: Quality) -> str:
+def _reason(looks: Mapping[str, Any], scores: Mapping[str, float], accepted: int, quality: Quality) -> str:
     if looks and float(looks["deviation"]) < BLANK:
         return BLANK_IMAGE
     if rejected := rejecting_score(scores, quality):
         return rejected
-    return TOO_FEW if standing < quality.min_instances else ""
+    return TOO_FEW if accepted < quality.min_instances else ""
 
 
 def _fault(instance: Instance, size: tuple[int, int], quality: Quality) -> str:

@@ -32,6 +32,9 @@ GIVEN = "given"
 _NO_SCORES = {CLIP: None, SAFETY: None}
 """Kinds that a header names even where they are not asked for; later kinds are left out."""
 
+EVIDENCE_IDS_KEY, DIGESTS_KEY = "witnesses", "judges"
+"""Stored keys of the evidence ids and digests of the models beside the diffusion model, in shards and `plan.json`."""
+
 _LEVEL = 3
 """Compression level: 3 is ten times faster than 9 and gives files a third larger; a shard is read once."""
 
@@ -161,8 +164,8 @@ class ShardHeader:
             "agreement": self.agreement,
             **_NO_SCORES,
             **{kind: _json(settings) for kind, settings in self.scores.items()},
-            "witnesses": dict(self.side_evidence_ids),
-            "judges": dict(self.side_models),
+            EVIDENCE_IDS_KEY: dict(self.side_evidence_ids),
+            DIGESTS_KEY: dict(self.side_models),
             **self._sources_json(),
             **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
         }
@@ -193,8 +196,8 @@ class ShardHeader:
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
             scores=_read_scores(line),
-            side_evidence_ids=line["witnesses"],
-            side_models=line["judges"],
+            side_evidence_ids=line[EVIDENCE_IDS_KEY],
+            side_models=line[DIGESTS_KEY],
         )
 
 

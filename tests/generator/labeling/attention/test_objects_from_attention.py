@@ -53,7 +53,7 @@ def noise(count: int, *, height: int = 64, width: int = 64) -> list[NDArray[np.u
 
 # fault 4 of DiffuGen's catalog
 @pytest.mark.parametrize("maps", [np.full((1, 16, 16), 90), np.zeros((1, 16, 16)), np.eye(16)[None] * 0 + 255])
-def test_a_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
+def test_an_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[np.float64]) -> None:
     evidence = AttentionMaps(("ball",), (), maps.astype(np.uint8))
 
     assert objects_in(evidence, noise(1)[0], RAW) == []
@@ -161,7 +161,7 @@ def test_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: i
 
 # fault 9 of DiffuGen's catalog
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (104, 64)])
-def test_a_image_that_is_not_square_is_seen_in_its_own_shape(tiny_model: ModelFolder, height: int, width: int) -> None:
+def test_an_image_that_is_not_square_is_seen_in_its_own_shape(tiny_model: ModelFolder, height: int, width: int) -> None:
     posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"]}))
     (image,) = noise(1, height=height, width=width)
 

@@ -101,7 +101,7 @@ def test_the_default_settings_do_better(judged: list[Judged], evidence: list[Att
     assert quality(judged, evidence, AttentionLabeling()) >= 0.88
 
 
-def test_a_image_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[AttentionMaps]) -> None:
+def test_an_image_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[AttentionMaps]) -> None:
     for each, seen in zip(judged[:3], evidence[:3], strict=True):
         (alone,) = bench.posthoc.look([LabelInput(each.image, each.prompt, each.seed)])
         assert (alone.classes, alone.background) == (seen.classes, seen.background)

@@ -1,8 +1,7 @@
-"""Two labelers, each checking the other: an object stands where both see it. Pure, without torch.
+"""Agreement of attention and detector: an object is kept if both find it. Pure, without torch.
 
-They fail in different ways: attention knows the prompt and not the border, a detector knows borders and not what was
-asked for. So where they agree the label is worth more than either's, and the mask is the detector's, which was
-trained on borders.
+They fail in different ways. Attention knows the prompt, but not the exact border. A detector knows borders, but not
+the prompt. An object that both find is more reliable. It gets the detector's mask.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from diffugen_generator.samples.labels import Instance, MarkedInstance
 ATTENTION, DETECTOR = "attention", "detector"
 
 UNSEEN = "NotSeenByOther"
-"""The other labeler has nothing of any class there."""
+"""The other labeler has no object of any class there."""
 POOR_OVERLAP = "OverlapTooSmall"
 """The other has an object of the class there, and overlaps it by less than `agreement`, or fits another one better."""
 OTHER_CLASS = "ClassDiffers"
-"""The other overlaps it well enough, and calls it something else."""
+"""The other labeler has an object of another class there, which overlaps by at least `agreement`."""
 
 
 def agree(
     attention: Sequence[Instance], detector: Sequence[Instance], least: float
 ) -> tuple[list[Instance], list[MarkedInstance]]:
-    """Return the objects that stand, with the detector's masks, and those that are marked.
+    """Return the kept objects, with the detector's masks, and the marked ones, which are not published.
 
-    Objects are matched one to one, the best overlap first, within a class; a match stands from `least`
-    intersection over union. What stands keeps both labelers' scores and the overlap in `scores`.
+    Objects are matched one to one, the best overlap first, within a class; a match needs at least
+    `least` intersection over union. A kept object has both labelers' scores and the overlap in `scores`.
     """
     overlap = overlaps([each.segmentation for each in detector], [each.segmentation for each in attention])
     same = np.array([[one.class_name == other.class_name for other in attention] for one in detector])
     same = same.reshape(overlap.shape).astype(bool)
     pairs = _pairs(np.where(same, overlap, -1.0), least)
-    standing = [
+    kept = [
         replace(
             each,
             scores={
@@ -60,7 +59,7 @@ def agree(
         for number, each in enumerate(attention)
         if number not in matched
     ]
-    return standing, marked
+    return kept, marked
 
 
 def _pairs(overlap: np.ndarray[tuple[int, int], np.dtype[np.float64]], least: float) -> dict[int, int]:

@@ -1,10 +1,10 @@
 """From evidence to instances: which pixels belong to which class. Pure, on a CPU, without torch.
 
-Every map is enlarged to the image; at each pixel the classes compete and the greatest value wins (each map counts in
-parts of its own range, since words differ in how much attention they draw at all). A winner above the threshold owns
-the pixel, unless a background word stands higher there; background words bind loosely, so they do not reach what is
-certain. Pixels near the threshold are uncertain and, if asked for, go where the image's colors say. A class that
-the prompt does not name has no map, and so never a label.
+Every map is enlarged to the image. At each pixel the greatest value of all classes wins; map values are fractions of
+the map's own range, because words draw different amounts of attention. A winner above the threshold owns the
+pixel, unless a background word has a higher value there. Background words bind loosely, so they do not win over
+certain pixels. Pixels near the threshold are uncertain; with `snap`, the image's colors decide them.
+A class that the prompt does not name has no map, and so no label.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BELOW, ABOVE = 0.25, 0.3
 and inside objects too, so the image's colors are trusted far up."""
 
 LEAST, MOST = 0.05, 0.95
-"""Ends of the uncertain band: what stands at the very bottom or top of its map's range is never uncertain."""
+"""Ends of the uncertain band: a pixel at the very bottom or top of its map's range is never uncertain."""
 
 NOTHING = -1
 """The owner of a pixel that is in no object."""
@@ -36,7 +36,7 @@ NOTHING = -1
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an image's labels say."""
+    """The label that attention gives an image."""
 
     instances: list[Instance]
     """Class by class, the largest first."""
@@ -85,7 +85,7 @@ def owners_of(
         maps: [words, height, width] in 0..1, the classes' maps first, then those of background words.
         threshold: [classes], in 0..1.
         image: [height, width, 3] sRGB.
-        snap: whether uncertain pixels go where the image's colors say.
+        snap: whether uncertain pixels are assigned by the image's colors.
     """
     classes = len(threshold)
     winner = maps[:classes].argmax(axis=0)
@@ -97,14 +97,14 @@ def owners_of(
         return np.where(likely, winner, NOTHING).astype(np.int32)
     uncertain = (value >= np.maximum(LEAST, threshold - BELOW).astype(np.float32)[winner]) & ~certain
     owners = np.full(value.shape, NOTHING, np.int32)
-    standing = np.zeros(value.shape, np.float32)
+    strongest = np.zeros(value.shape, np.float32)
     for index in range(classes):
         wins = winner == index
         inside = wins & certain
         found = snapped(image, inside=inside, outside=~(inside | uncertain), likely=wins & likely)
-        takes = found & (maps[index] > standing)  # pixels that two classes' cuts claim go to the greater map
+        takes = found & (maps[index] > strongest)  # pixels that two classes' cuts claim go to the greater map
         owners[takes] = index
-        standing[takes] = maps[index][takes]
+        strongest[takes] = maps[index][takes]
     return owners
 
 

@@ -1,8 +1,8 @@
 """From detections to instances: thresholds, duplicates, and whose class it is. Pure, on a CPU, without torch.
 
 A detector's classes are known by name. Where several classes of the dataset go by one name in the detector (sedan
-and suv are both its car), the prompt tells which is meant, what replaced objects being one of them; where it names
-none or several of them, nobody can tell, and there is no label.
+and suv are both its car), the prompt decides which is meant; words of replaced objects count as well. If the
+prompt names none or several of them, the object gets no label.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int
 def _names(
     settings: DetectorLabeling, classes: Sequence[ObjectClass], prompt: str, words: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return the dataset's class for each class of the detector, in lower case; those nobody can tell are left out."""
+    """Return the dataset's class for each class of the detector, in lower case; ambiguous ones are left out."""
     vocabulary = Vocabulary({each.name: each.words for each in classes}).called(words)
     named = {mention.name for mention in mentions(prompt, vocabulary)}
     meant = {

@@ -18,7 +18,7 @@ def load_model(auto: Any, side_model: SideModel, device: torch.device) -> Any:  
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:
-        model, told = auto.from_pretrained(
+        model, report = auto.from_pretrained(
             side_model.path,
             variant=side_model.variant or None,
             dtype=torch.float32,
@@ -29,7 +29,7 @@ def load_model(auto: Any, side_model: SideModel, device: torch.device) -> Any:  
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise unsupported(side_model, str(error)) from error
-    if missing := sorted(told["missing_keys"]):
+    if missing := sorted(report["missing_keys"]):
         raise unsupported(side_model, f"weights are missing: {', '.join(missing[:3])}")
     return model.to(device).eval()
 
@@ -43,7 +43,7 @@ def load_part(auto: Any, side_model: SideModel) -> Any:
 
 
 def unsupported(side_model: SideModel, why: str) -> SpecError:
-    """Return what is told of a model that cannot be loaded."""
+    """Return the error for a model that cannot be loaded."""
     line = " ".join(why.split())[:300]
     return SpecError(
         "UnsupportedModel",

@@ -40,7 +40,7 @@ class AttentionMaps:
 
     @classmethod
     def loads(cls, data: bytes) -> AttentionMaps:
-        """Read an npz file; raise `ValueError` where it is none of ours."""
+        """Read an npz file; raise `ValueError` if it is not one of this kind."""
         with arrays_in(data, "an evidence file") as arrays:
             classes = tuple(str(name) for name in arrays["classes"])
             background = tuple(str(word) for word in arrays["background"])

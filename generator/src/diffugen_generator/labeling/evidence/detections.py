@@ -62,7 +62,7 @@ class Detections:
 
     @classmethod
     def loads(cls, data: bytes) -> Detections:
-        """Read an npz file; raise `ValueError` where it is none of ours."""
+        """Read an npz file; raise `ValueError` if it is not one of this kind."""
         with arrays_in(data, "a file of detections") as arrays:
             height, width = (int(side) for side in arrays["size"])
             rows = list(zip(arrays["natives"], arrays["scores"], arrays["masks"], strict=True))

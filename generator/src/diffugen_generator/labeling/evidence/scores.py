@@ -28,7 +28,7 @@ class Score:
 
     @classmethod
     def loads(cls, data: bytes) -> Self:
-        """Read an npz file; raise `ValueError` where it is none of ours."""
+        """Read an npz file; raise `ValueError` if it is not one of this kind."""
         with arrays_in(data, f"a score of an image's {cls.entry}") as arrays:
             return cls(float(arrays[cls.entry]))
 
