@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from diffugen_api.contract import ANNOTATION_SUSPENDED
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Resource
 from diffugen_operator.kube.work_queue import Key
@@ -89,7 +90,11 @@ class PretendCluster(Requests):
     async def suspend_job(self, namespace: str, name: str, *, suspend: bool) -> Object:
         self._asked("patch", "jobs")
         job = self.objects["jobs", name]
-        return self.put("jobs", job | {"spec": {**job["spec"], "suspend": suspend}})
+        annotations = dict(job["metadata"].get("annotations") or {})
+        annotations.pop(ANNOTATION_SUSPENDED, None)
+        annotations.update({ANNOTATION_SUSPENDED: "true"} if suspend else {})
+        metadata = {**job["metadata"], "annotations": annotations}
+        return self.put("jobs", job | {"metadata": metadata, "spec": {**job["spec"], "suspend": suspend}})
 
     async def resize_job(self, namespace: str, name: str, parallelism: int) -> Object:
         self._asked("patch", "jobs")

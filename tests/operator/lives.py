@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from diffugen_api.contract import (
+    ANNOTATION_SUSPENDED,
     FINALIZER,
     LABEL_STAGE,
     LABEL_STEP,
@@ -161,6 +162,7 @@ class Life:
                     self.orders.discard(name)
                 case SuspendJob(name, suspend):
                     self.jobs[name]["spec"]["suspend"] = suspend
+                    self.mark(name, suspend=suspend)
                 case ResizeJob(name, parallelism):
                     self.jobs[name]["spec"]["parallelism"] = parallelism
                 case DeleteJob(name, _, wait):
@@ -188,6 +190,17 @@ class Life:
         return decision
 
     # --- what the cluster does ---
+
+    def mark(self, name: str, *, suspend: bool) -> None:
+        """Mark a Job as suspended by the operator, or remove the mark."""
+        annotations = self.jobs[name]["metadata"].setdefault("annotations", {})
+        annotations.pop(ANNOTATION_SUSPENDED, None)
+        annotations.update({ANNOTATION_SUSPENDED: "true"} if suspend else {})
+
+    def held(self, what: str, *, suspend: bool = True, by: str = "") -> Life:
+        """Somebody else sets the suspend of a Job."""
+        self.job(what)["spec"] |= {"suspend": suspend, "suspendedBy": by}
+        return self
 
     def later(self, seconds: float) -> Life:
         self.now += timedelta(seconds=seconds)

@@ -32,6 +32,8 @@ LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 """Kueue's own label, on Jobs: the LocalQueue in which they wait."""
 ANNOTATION_SETUP = f"{GROUP}/setup"
 """On Jobs: a hash over what of the spec they have for good."""
+ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
+"""On Jobs that the operator suspended: it resumes no others."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "diffugen-operator"
 

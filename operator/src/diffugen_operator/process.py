@@ -90,7 +90,7 @@ class Operator:
             metrics=self._metrics,
             settings=settings,
             clock=time.monotonic,
-            now=lambda: datetime.now(UTC),
+            now=self._connection.server_time,
         )
         self._inbox = Inbox(self._cache, self._queue)
         self._versions: dict[Resource, dict[str | None, int]] = {resource: {} for resource in Resource}

@@ -195,7 +195,11 @@ def test_only_what_decides_is_kept() -> None:
     assert kept is not None
     assert "managedFields" not in kept["metadata"]
     assert kept["metadata"]["annotations"] == {"mine": "x"}
-    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"] == {"suspend": True, "parallelism": 2}
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"] == {
+        "suspend": True,
+        "parallelism": 2,
+        "suspendedBy": "",
+    }
 
 
 async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
@@ -218,3 +222,27 @@ async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
     assert queue.schedule.depth() == 0, "what pods say is waited for a moment"
     seconds = 1.0
     assert await queue.take() == KEY
+
+
+def test_who_suspended_a_job_is_kept_and_not_the_rest_of_its_managers() -> None:
+    def entry(manager: str, second: int, **fields: Any) -> dict[str, Any]:
+        return {"manager": manager, "time": f"2026-11-22T12:00:{second:02d}Z", "fieldsV1": {"f:spec": fields}}
+
+    def held_by(*entries: dict[str, Any]) -> str:
+        cache, job = Cache(), a_job()
+        job["metadata"]["managedFields"] = list(entries)
+        cache.put(JOBS, job)
+        found: str = cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"]["suspendedBy"]
+        return found
+
+    ours = entry("diffugen-operator", 1, **{"f:suspend": {}})
+    assert held_by(ours, entry("kueue", 2, **{"f:suspend": {}}), entry("kubectl", 3)) == "kueue"
+    assert held_by(ours) == ""
+
+
+def test_when_a_job_started_is_kept_and_is_no_news() -> None:
+    cache = Cache()
+    cache.put(JOBS, a_job(version=1))
+
+    assert not cache.put(JOBS, a_job(version=2) | {"status": {"startTime": "2026-11-22T12:00:00Z"}})
+    assert cache.jobs_of(KEY, "uid-of-shapes")[0]["status"] == {"startTime": "2026-11-22T12:00:00Z"}

@@ -212,3 +212,16 @@ async def test_restarts_of_kopfs_watch_are_counted_by_reason(api: ApiServer, log
 
     assert [reason for _, reason in login.restarts] == ["gone", "missing", "ended"]
     assert {resource for resource, _ in login.restarts} == {"labeleddatasets"}
+
+
+async def test_times_are_the_api_servers_own_whatever_this_machines_clock_says(
+    api: ApiServer, login: Login, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert login.connection.server_time() == NOW
+    api.will({}, Date="Sun, 22 Nov 2026 11:50:00 GMT").will({}, Date="Sun, 22 Nov 2026 11:50:01 GMT").will({}, Date="?")
+
+    for _ in range(3):
+        await login.cluster.create_job(JOB)
+
+    assert login.connection.server_time() == NOW - timedelta(minutes=10) + timedelta(seconds=0.5)
+    assert caplog.text.count("The API server's clock is") == 1

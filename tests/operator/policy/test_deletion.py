@@ -57,7 +57,7 @@ def test_with_delete_the_store_is_cleaned_up_in_any_phase(phase: str) -> None:
     life.stopped().settle()
 
     assert life.job_names() == ["delete"], "nothing writes behind its back"
-    assert life.shown()[0::2] == ("deleting", "CleaningUp")
+    assert life.shown()[0::2] == ("deleting", "Queued" if phase == "in Kueue's queue" else "CleaningUp")
     life.pod_ends("delete", 0, DELETED).job_completes("delete").turn()
     assert life.ready()[1:] == (
         "CleanedUp",
@@ -110,15 +110,17 @@ def test_the_clean_up_enters_the_ledger_before_anything_is_created() -> None:
     assert {type(action) for action in life.turn().actions} == {DeleteJob, CreateWorkOrder, CreateJob}
 
 
-def test_the_clean_up_is_neither_queued_nor_under_the_works_deadline_nor_deleted_in_the_foreground() -> None:
+def test_the_clean_up_waits_in_the_queue_and_is_neither_under_the_works_deadline_nor_deleted_in_the_foreground() -> (
+    None
+):
     life = a_guarded_life(run={"queueName": "gpus", "activeDeadlineSeconds": 5}).until_planning()
 
     life.delete().settle().stopped().settle()
 
     job = life.job("delete")
     assert "activeDeadlineSeconds" not in job["spec"]
-    assert "suspend" not in job["spec"]
-    assert not [label for label in job["metadata"]["labels"] if "kueue" in label]
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
     assert job["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] is False
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["diffugen", "worker", "delete"]
@@ -164,7 +166,7 @@ def test_after_a_retry_or_an_edit_it_is_tried_again_with_all_its_time(mend: Any)
     [
         ({"run": {"podTemplate": {"spec": {"nodeSelector": {"zone": "b"}}}}}, 3),
         (
-            {"run": {"queueName": "gpus", "activeDeadlineSeconds": 60, "parallelism": 4}},
+            {"run": {"activeDeadlineSeconds": 60, "parallelism": 4}},
             2,
         ),  # none of it is a clean-up's
         ({"output": {}}, 2),

@@ -331,3 +331,27 @@ def test_a_request_over_quota_is_queued() -> None:
     assert decision.reconcile_after == 30
     assert life.condition("Queued") == ("QuotaExceeded", "exceeded quota: jobs")
     assert life.condition("Stalled") is None
+
+
+def test_pods_are_due_a_while_after_a_job_was_resumed_and_not_after_it_was_created() -> None:
+    """By the Job controller's time of the start, which changes at each resumption."""
+    life = a_life(run={"queueName": "gpus"}).until_planning().later(3600)
+    job = life.job("plan")
+    job["spec"]["suspend"] = False
+    job["status"] = {"conditions": [{"type": "Suspended", "status": "True"}]}
+    assert life.settle().shown()[2] == "Planning", "the Job controller has not noticed it yet"
+
+    job["status"] = {"conditions": [{"type": "Suspended", "status": "False"}], "startTime": life.now.isoformat()}
+    assert life.later(59).settle().shown()[2] == "Planning"
+    assert life.later(2).settle().shown()[2] == "PodsNotCreated"
+
+
+def test_a_pod_starts_by_the_time_of_its_binding_and_not_by_its_nodes_clock() -> None:
+    life = a_life().until_planning().pod_starts("plan")
+    (pod,) = life.pods.values()
+    pod["status"]["startTime"] = "2026-11-22T11:00:00Z"
+    bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": life.now.isoformat()}
+    pod["status"]["conditions"] = [bound]
+
+    assert life.later(119).settle().shown()[2] == "Planning"
+    assert life.later(2).settle().shown()[2] == "PodsNotStarting"

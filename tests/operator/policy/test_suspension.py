@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from diffugen_operator.observed.base import Trouble
 from diffugen_operator.policy.actions import DeleteJob, SuspendJob
 from tests.operator.lives import Life, a_life, a_plan
 
@@ -224,3 +225,52 @@ def test_no_numbers_of_pace_are_shown_while_suspended() -> None:
     life.edit(suspend=True).settle()
 
     assert (life.status.summary.images_per_second, life.status.summary.eta_seconds) == ("", None)
+
+
+def test_a_job_that_somebody_else_suspended_is_queued_and_never_resumed_against_them() -> None:
+    life = a_life().until_planning().held("plan").settle()
+
+    assert life.job("plan")["spec"]["suspend"] is True
+    assert life.shown()[2] == "Queued"
+    reason, message = life.condition("Queued") or ("", "")
+    assert reason == "JobHeld"
+    assert "is suspended but not by this operator (Kueue may hold Jobs without a queue)" in message
+
+    life.held("plan", by="kubectl-patch").settle()
+    assert "is suspended by kubectl-patch" in (life.condition("Queued") or ("", ""))[1]
+
+    life.held("plan", suspend=False).settle()
+    assert life.condition("Queued") is None
+    assert life.shown()[2] == "Planning"
+
+
+def test_kueue_that_holds_jobs_without_a_queue_says_why() -> None:
+    life = a_life().until_planning().held("plan")
+    name = life.job("plan")["metadata"]["name"]
+    life.queue_reasons = {name: Trouble(reason="Pending", message="no quota is left")}
+
+    reason, message = life.settle().condition("Queued") or ("", "")
+
+    assert reason == "Pending"
+    assert message.endswith("which has no queue: no quota is left.")
+
+
+def test_a_held_job_stays_as_it_is_through_a_suspension_of_the_dataset() -> None:
+    life = a_life().until_planning().held("plan")
+
+    assert life.edit(suspend=True).settle().job("plan")["spec"]["suspend"] is True
+    life.edit(suspend=False).settle()
+
+    assert life.job("plan")["spec"]["suspend"] is True
+    assert life.shown()[2] == "Queued"
+
+
+def test_a_job_that_somebody_resumes_while_the_dataset_is_suspended_is_deleted_and_not_fought_over() -> None:
+    life = a_life().until_planning().edit(suspend=True).settle().held("plan", suspend=False)
+
+    decision = life.turn()
+
+    assert [type(action) for action in decision.actions] == [DeleteJob]
+    life.stopped().edit(suspend=False).settle()
+    assert life.job_names() == ["plan"]
+    assert not life.job("plan")["spec"].get("suspend")

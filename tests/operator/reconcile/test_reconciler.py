@@ -443,3 +443,57 @@ async def test_without_kueue_a_queued_job_is_waited_for_by_events_alone() -> Non
     await world.turn(3)
 
     assert await world.turn() is None
+
+
+async def test_an_action_that_fails_again_and_again_is_reported_in_the_api_servers_words_and_stalls() -> None:
+    words = 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused'
+    world = World()
+    await world.turn()
+
+    def shown() -> dict[str, tuple[str, str]]:
+        return {c["type"]: (c["reason"], c["message"]) for c in world.dataset["status"]["conditions"]}
+
+    async def fails() -> None:
+        world.cluster.refusals["create jobs"] = ApiError(500, "InternalError", words)
+        with pytest.raises(ApiError, match="failed calling webhook"):
+            await world.turn()
+
+    for _ in range(2):
+        await fails()
+        assert shown()["Reconciling"][0] == "Accepted"
+    for _ in range(3):
+        await fails()
+    reason, message = shown()["Reconciling"]
+    assert reason == "JobNotCreated"
+    assert words in message
+    assert message.startswith("Job shapes-plan-")
+
+    world.seconds = SETTINGS.no_progress_after + 60
+    await fails()
+    assert shown()["Stalled"][0] == "NoProgress"
+    assert words in shown()["Stalled"][1]
+
+    await world.turn()
+    world.pod_is("plan", "Running", {"running": {}})
+    await world.turn()
+    assert shown()["Reconciling"][0] == "Planning"
+    assert "Stalled" not in shown()
+    recording = asyncio.create_task(world.recorder.run())
+    await world.recorder.flush()
+    recording.cancel()
+    assert world.cluster.events.count("JobNotCreated") == 1
+
+
+async def test_a_failure_now_and_then_is_not_reported() -> None:
+    world = World()
+    await world.turn(2)
+    for _ in range(4):
+        world.cluster.refusals["patch status"] = ApiError(500, "InternalError", "etcd is away")
+        world.plan_ends()
+        with pytest.raises(ApiError, match="etcd is away"):
+            await world.turn()
+
+    await world.turn()
+
+    reasons = {c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert reasons == {"Drawing"}

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from diffugen_api.contract import GROUP, LABEL_MANAGED_BY, MANAGED_BY, PLURAL, VERSION
+from diffugen_api.contract import ANNOTATION_SUSPENDED, GROUP, LABEL_MANAGED_BY, MANAGED_BY, PLURAL, VERSION
 from diffugen_operator.kube.cache import Object, Resource
 from diffugen_operator.kube.connection import TRANSPORT_ERRORS, Connection, WatchEndedError
 from diffugen_operator.kube.work_queue import Key
@@ -163,8 +163,10 @@ class Cluster:
         await self._delete(f"/api/v1/namespaces/{namespace}/configmaps/{name}", {})
 
     async def suspend_job(self, namespace: str, name: str, *, suspend: bool) -> Object:
-        """Set a Job's spec.suspend."""
-        return await self._patch(_path(Resource.JOBS, namespace, name), {"spec": {"suspend": suspend}})
+        """Set a Job's spec.suspend, and mark the Job as suspended by the operator, or remove the mark."""
+        mark = {ANNOTATION_SUSPENDED: "true" if suspend else None}
+        patch = {"metadata": {"annotations": mark}, "spec": {"suspend": suspend}}
+        return await self._patch(_path(Resource.JOBS, namespace, name), patch)
 
     async def resize_job(self, namespace: str, name: str, parallelism: int) -> Object:
         """Set a Job's spec.parallelism."""

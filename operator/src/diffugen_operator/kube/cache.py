@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from diffugen_api.contract import KIND
+from diffugen_api.contract import KIND, MANAGED_BY
 from diffugen_operator.kube.work_queue import Key
 
 Object = dict[str, Any]
@@ -44,7 +44,7 @@ class Resource(StrEnum):
 _NOISE_OF_METADATA = frozenset({"managedFields"})
 _NOISE = {
     Resource.DATASETS: frozenset[str](),
-    Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods", "startTime"}),
+    Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods"}),
     Resource.PODS: frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "observedGeneration"}),
 }
 """Fields of a status that change often and that no decision needs."""
@@ -56,6 +56,10 @@ class _Gone(NamedTuple):
     version: int
     change: int
     """When it became known, counted in changes of the cache."""
+
+
+_QUIET = frozenset({"startTime"})
+"""Fields of a status that are kept, and whose change is no news."""
 
 
 class Cache:
@@ -214,7 +218,8 @@ def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
 def _content(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return an object's content without its version."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    return metadata, obj.get("spec") or {}, obj["status"]
+    # When a Job started is kept, but it is no reason to look: nothing is due at that moment.
+    return metadata, obj.get("spec") or {}, _without(obj["status"], _QUIET)
 
 
 def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
@@ -226,12 +231,25 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
         kept["spec"] = obj.get("spec") or {}
     elif resource is Resource.JOBS:
         kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
+        if kept["spec"]["suspend"]:
+            kept["spec"]["suspendedBy"] = _suspender(obj)
     else:
         # The Job controller's finalizer changes, and no annotation of a pod is ours.
         kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
         kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     shared: Object = _shared(kept)
     return shared
+
+
+def _suspender(job: Mapping[str, Any]) -> str:
+    """Return who set a Job's spec.suspend last; empty if that is not known, as where a webhook set it at creation."""
+    setters = [
+        entry
+        for entry in job["metadata"].get("managedFields") or ()
+        if "f:suspend" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    last: str = max(setters, key=lambda entry: entry.get("time") or "").get("manager", "") if setters else ""
+    return "" if last == MANAGED_BY else last
 
 
 def _shared(value: Any) -> Any:

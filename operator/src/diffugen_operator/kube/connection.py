@@ -14,7 +14,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import kopf
@@ -37,6 +38,8 @@ class WatchEndedError(Exception):
 
 UNAUTHORIZED = 401
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_CLOCK_SECONDS = 2.0
+"""How exactly clocks are compared: answers have whole seconds, and take a while."""
 _QUIET_SECONDS = 300.0
 """Logins that are so far apart are no series of failures."""
 
@@ -63,6 +66,7 @@ class Connection:
         self._retired: dict[aiohttp.ClientSession, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+        self._ahead = timedelta(0)
         self._failures, self._tried_at, self._lent_at = 0, float("-inf"), float("-inf")
         self._watches: set[aiohttp.ClientResponse] = set()
         self._ended: set[aiohttp.ClientResponse] = set()
@@ -96,6 +100,10 @@ class Connection:
         self._lent = self._session_over(session.connector, owner=False, lent=True)
         self._lent_at = time.monotonic()
         return kopf.AiohttpSession(server=self.server, aiohttp_session=self._lent)
+
+    def server_time(self) -> datetime:
+        """Return the time by the API server's clock, which wrote the times of all objects."""
+        return self._now() + self._ahead
 
     def end_watches(self) -> None:
         """End every watch: whoever watches begins again."""
@@ -216,7 +224,7 @@ class Connection:
     async def _counted(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        verb = "WATCH" if _is_watch(request) else request.method
+        verb, sent = "WATCH" if _is_watch(request) else request.method, time.monotonic()
         try:
             response = await handler(request)
         except (aiohttp.ClientError, OSError, asyncio.CancelledError):
@@ -224,10 +232,23 @@ class Connection:
             self._count(verb, "error")
             raise
         self._count(verb, str(response.status))
+        if time.monotonic() - sent < _CLOCK_SECONDS:
+            self._compare_clocks(response.headers.get("Date", ""))
         if verb == "WATCH":
             self._watches = {watch for watch in self._watches if not watch.closed}
             self._watches.add(response)
         return response
+
+    def _compare_clocks(self, date: str) -> None:
+        """Note how far the API server's clock is ahead, from the time of its answer (in whole seconds)."""
+        try:
+            ahead = parsedate_to_datetime(date) + timedelta(seconds=0.5) - self._now()
+        except (ValueError, TypeError, OverflowError):
+            return
+        if abs(ahead - self._ahead) > timedelta(seconds=_CLOCK_SECONDS):
+            self._ahead = ahead if abs(ahead) > timedelta(seconds=_CLOCK_SECONDS) else timedelta(0)
+            level = logging.WARNING if self._ahead else logging.INFO
+            logger.log(level, "The API server's clock is %.0f s ahead of this machine's.", self._ahead.total_seconds())
 
     async def _observed(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType

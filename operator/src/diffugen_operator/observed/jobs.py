@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from diffugen_api.contract import ANNOTATION_SETUP, LABEL_ATTEMPT, LABEL_QUEUE, LABEL_STAGE, LABEL_STEP, Step
+from diffugen_api.contract import (
+    ANNOTATION_SETUP,
+    ANNOTATION_SUSPENDED,
+    LABEL_ATTEMPT,
+    LABEL_QUEUE,
+    LABEL_STAGE,
+    LABEL_STEP,
+    Step,
+)
 from diffugen_operator.observed.base import Raw, Trouble, read_time, write_time
 
 
@@ -20,12 +28,20 @@ class Job:
     stage: str
     attempt: int
     created_at: datetime | None
+    started_at: datetime | None
+    """When it began, or was resumed last; None if it did not, or the Job controller has not noticed it yet."""
+    was_suspended: bool
+    """Whether the Job controller has noticed that it is, or was, suspended."""
     deleting_since: datetime | None
     queue: str
     """The Kueue queue in which it was created; Kueue alone suspends, resumes and resizes it then."""
     setup: str
     """A hash of the parts of the spec that it was built from (`jobs.setup_of`); empty if its creator set none."""
     suspended: bool
+    suspended_by_us: bool
+    """Whether the operator suspended it; any other suspension is somebody else's."""
+    held_by: str
+    """Who suspended it last, as the API server knows it; empty if that is not known."""
     parallelism: int
     failed_pods: int
     completed_indexes: str
@@ -36,6 +52,18 @@ class Job:
     failure: Trouble | None
     """The Job's Failed condition."""
     completion_time: str | None
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody else keeps it suspended: Kueue, for a Job in a queue or not, or a person."""
+        return self.suspended and not self.suspended_by_us
+
+    @property
+    def pods_due_since(self) -> datetime | None:
+        """Since when it should have pods; None if it should not have any."""
+        if self.suspended or (self.started_at is None and self.was_suspended):
+            return None
+        return self.started_at or self.created_at
 
     @property
     def finished(self) -> bool:
@@ -57,10 +85,14 @@ class Job:
             stage=labels.get(LABEL_STAGE, ""),
             attempt=int(attempt) if attempt.isdigit() else 0,
             created_at=read_time(metadata.get("creationTimestamp")),
+            started_at=read_time(status.get("startTime")),
+            was_suspended=_condition(status, "Suspended") is not None,
             deleting_since=read_time(metadata.get("deletionTimestamp")),
             queue=labels.get(LABEL_QUEUE, ""),
             setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
             suspended=bool(spec.get("suspend")),
+            suspended_by_us=(metadata.get("annotations") or {}).get(ANNOTATION_SUSPENDED) == "true",
+            held_by=spec.get("suspendedBy") or "",
             parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
             failed_pods=status.get("failed") or 0,
             completed_indexes=status.get("completedIndexes") or "",

@@ -116,7 +116,8 @@ def _starting_since(raw: Raw, scheduled: Raw, state: Raw) -> datetime | None:
     unheard = scheduled.get("status") == "True" and not state and not status.get("initContainerStatuses")
     if status.get("phase") != "Pending" or "deletionTimestamp" in raw["metadata"] or not (creating or unheard):
         return None
-    since = status.get("startTime") or scheduled.get("lastTransitionTime")
+    # The API server itself sets this time when the pod is bound; status.startTime is by the node's clock.
+    since = scheduled.get("lastTransitionTime") or status.get("startTime")
     return read_time(since)
 
 

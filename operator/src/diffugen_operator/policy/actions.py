@@ -17,6 +17,11 @@ class CreateWorkOrder:
 
     manifest: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """The ConfigMap's name."""
+        return str(self.manifest["metadata"]["name"])
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteWorkOrder:

@@ -5,7 +5,7 @@ Pure: no I/O and no clock. Read from top to bottom, it is the life of a dataset.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,7 +17,18 @@ from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.dataset import InvalidSpec, Wanted
 from diffugen_operator.observed.situation import Situation
 from diffugen_operator.policy import deletion, publish_step, runs
-from diffugen_operator.policy.actions import Action, Decision, DeleteJob, StepResult, SuspendJob
+from diffugen_operator.policy.actions import (
+    Action,
+    CreateJob,
+    CreateWorkOrder,
+    Decision,
+    DeleteJob,
+    DeleteWorkOrder,
+    ResizeJob,
+    SetFinalizer,
+    StepResult,
+    SuspendJob,
+)
 from diffugen_operator.policy.plan_step import PLAN, planned
 from diffugen_operator.policy.pod_steps import InProgress, ResultLost, step_state
 from diffugen_operator.policy.pod_troubles import PODS_DUE, START_DUE
@@ -26,7 +37,7 @@ from diffugen_operator.policy.runs import Restart
 from diffugen_operator.policy.stages import advance_stages
 from diffugen_operator.policy.stall import stalls_at, with_stall
 from diffugen_operator.policy.suspension import suspended_run
-from diffugen_operator.status.conditions import STALLED, Phase, find
+from diffugen_operator.status.conditions import STALLED, Phase, find, sentence
 from diffugen_operator.status.rendering import is_halted, presented
 
 
@@ -156,6 +167,36 @@ def refused(situation: Situation, decision: Decision, trouble: Trouble, *, for_g
     return Decision(status=presented(dataset, dataset.status, phase, now=situation.now), reconcile_after=30)
 
 
+_NOT_DONE: Mapping[type, tuple[str, str]] = {
+    CreateJob: (reasons.JOB_NOT_CREATED, "Job {} cannot be created"),
+    CreateWorkOrder: (reasons.CONFIG_MAP_NOT_CREATED, "ConfigMap {} cannot be created"),
+    SuspendJob: (reasons.JOB_NOT_CHANGED, "Job {} cannot be suspended or resumed"),
+    ResizeJob: (reasons.JOB_NOT_CHANGED, "The parallelism of Job {} cannot be changed"),
+    DeleteJob: (reasons.JOB_NOT_DELETED, "Job {} cannot be deleted"),
+    DeleteWorkOrder: (reasons.CONFIG_MAP_NOT_DELETED, "ConfigMap {} cannot be deleted"),
+    SetFinalizer: (reasons.FINALIZER_NOT_CHANGED, "The dataset's finalizer cannot be changed"),
+}
+"""The reason and the message for each action that fails again and again."""
+
+
+def failing(situation: Situation, decision: Decision, action: Action, words: str) -> Decision | None:
+    """Return the decision that reports an action which fails again and again; None if nothing can be reported.
+
+    `words` are the API server's. The action is tried again, and a run that makes no progress stalls meanwhile.
+    """
+    dataset = situation.dataset
+    if decision.status.attempt != dataset.status.attempt:  # Its first status says that the run begins, and why.
+        return None
+    reason, what = _NOT_DONE[type(action)]
+    name = "" if isinstance(action, SetFinalizer) else action.name
+    message = f"{what.format(name)}: {sentence(words)} It is tried again, with growing pauses."
+    result = StepResult(ledger=dataset.status, phase=Phase.working(decision.status.summary.stage, reason, message))
+    if not dataset.deleting:
+        result = with_stall(result, situation)
+    phase = result.phase or Phase.working("", reason, message)
+    return Decision(status=presented(dataset, result.ledger, phase, now=situation.now))
+
+
 def _stopping(
     situation: Situation, ledger: LabeledDatasetStatus, strays: Sequence[Action], wait: timedelta
 ) -> Decision:
@@ -170,5 +211,8 @@ def _suspensions(situation: Situation) -> list[Action]:
     jobs = situation.observed.under_way(situation.dataset.status.attempt)
     # Kueue owns the `suspend` of a queued Job and would reset it. Without the Job, no pods and no quota are in use. It
     # is created again afterwards, and its workers continue from what the store holds.
-    deletions = [DeleteJob(job.name, job.uid, wait=True) for job in jobs if job.queue]
-    return [*deletions, *(SuspendJob(job.name, suspend=True) for job in jobs if not job.queue and not job.suspended)]
+    # So it is with a Job that somebody resumed though we had suspended it: it has our mark and runs.
+    owned = [job for job in jobs if job.queue or (job.suspended_by_us and not job.suspended)]
+    deletions = [DeleteJob(job.name, job.uid, wait=True) for job in owned]
+    ours = [job for job in jobs if job not in owned and not job.suspended]
+    return [*deletions, *(SuspendJob(job.name, suspend=True) for job in ours)]

@@ -141,9 +141,12 @@ def _with_remedy(phase: Phase, due: datetime) -> Phase:
 
 
 def _for_clean_up(spec: LabeledDatasetSpec) -> LabeledDatasetSpec:
-    """Return the spec for the clean-up: without the queue, which may be gone, and without the deadline of the work."""
-    run = spec.run.model_copy(update={"queue_name": None, "active_deadline_seconds": None})
-    return spec.model_copy(update={"run": run})
+    """Return the spec for the clean-up: without the deadline of the work.
+
+    It waits in the dataset's queue: where Kueue holds Jobs without a queue, it would never run without one. If the
+    queue is gone, the clean-up's own time limit ends the wait.
+    """
+    return spec.model_copy(update={"run": spec.run.model_copy(update={"active_deadline_seconds": None})})
 
 
 def _place(dataset: Dataset) -> str:

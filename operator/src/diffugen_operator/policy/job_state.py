@@ -60,7 +60,7 @@ def job_state(name: str, working: Phase, situation: Situation) -> JobState:
     if job.deleting_since is not None:
         message = f"Job {name} was deleted. It is created again once it is gone."
         return Active(job, Phase.working(working.step, reasons.FORMER_JOB_STOPPING, message))
-    resume = (SuspendJob(name, suspend=False),) if job.suspended and not job.queue else ()
+    resume = (SuspendJob(name, suspend=False),) if job.suspended and not job.held and not job.queue else ()
     return Active(job, pod_trouble(working.step, job, situation) or working, resume)
 
 

@@ -17,7 +17,7 @@ from diffugen_operator.observed.situation import Observed, Situation
 from diffugen_operator.status.conditions import Phase, cut, sentence
 
 PODS_DUE = timedelta(seconds=60)
-"""How long after a Job's creation its first pod should exist."""
+"""How long after a Job's creation, or after it was resumed, its first pod should exist."""
 
 START_DUE = timedelta(minutes=2)
 """How long a pod may take from being scheduled to its first container. A large image may take longer."""
@@ -28,8 +28,11 @@ _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCo
 
 def pod_trouble(step: str, job: Job, situation: Situation) -> Phase | None:
     """Return the phase of a Job whose pods make no progress; None if they do."""
+    reported = situation.observed.queue_reasons.get(job.name)
     if job.queue and job.suspended:
-        return queued_phase(step, job.name, job.queue, situation.observed.queue_reasons.get(job.name))
+        return queued_phase(step, job.name, job.queue, reported)
+    if job.held:
+        return _held_phase(step, job, reported)
     return None if job.failing else _trouble_of_pods(step, job, situation)
 
 
@@ -50,7 +53,7 @@ def _trouble_of_pods(step: str, job: Job, situation: Situation) -> Phase | None:
         queued = Trouble(reason=reasons.UNSCHEDULABLE, message=unschedulable.unschedulable)
         message = f"Pods wait for a node: {unschedulable.unschedulable}"
         return Phase.working(step, reasons.QUEUED, message, queued=queued)
-    if not pods and not job.suspended and job.created_at is not None and now - job.created_at > PODS_DUE:
+    if not pods and job.pods_due_since is not None and now - job.pods_due_since > PODS_DUE:
         # Only the Job's Events give the cause, and the operator has no right to read them.
         message = (
             f"No pod of Job {job.name} has been created. A quota, pod security or an admission webhook may "
@@ -87,6 +90,19 @@ def queued_phase(step: str, job: str, queue: str, reported: Trouble | None = Non
         return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reported.reason, message=message))
     message = f"Job {job} waits in Kueue's queue {queue}: it is not admitted yet, or was evicted."
     return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.NOT_ADMITTED, message=message))
+
+
+def _held_phase(step: str, job: Job, reported: Trouble | None) -> Phase:
+    """Return the phase of a Job without a queue that somebody else suspended; it is not resumed against them."""
+    if reported is not None:
+        message = sentence(f"Kueue holds Job {job.name}, which has no queue: {reported.message}")
+        return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reported.reason, message=message))
+    who = f"by {job.held_by}" if job.held_by else "but not by this operator (Kueue may hold Jobs without a queue)"
+    message = (
+        f"Job {job.name} is suspended {who}. It goes on when whoever holds it lets it; with Kueue, "
+        "spec.run.queueName puts it into a queue."
+    )
+    return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.JOB_HELD, message=message))
 
 
 def last_failure(pods: Sequence[Pod]) -> Trouble | None:

@@ -36,7 +36,7 @@ from diffugen_operator.policy.actions import (
     SuspendJob,
 )
 from diffugen_operator.policy.announcements import announcements, images_between, is_transition
-from diffugen_operator.policy.decide import decide, refused
+from diffugen_operator.policy.decide import decide, failing, refused
 from diffugen_operator.reconcile.event_recorder import Recorder
 from diffugen_operator.reconcile.kueue import Kueue
 from diffugen_operator.reconcile.requests import PodProgress, Requests
@@ -49,6 +49,10 @@ from diffugen_operator.telemetry.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _QUEUE_LOOK_SECONDS = 30.0
+REPORTED_FAILURES = 3
+"""After so many failures in a row of a dataset's actions, its status says which one and why."""
+_OUTDATED = (404, 409)
+"""What the API server answers where the cache is outdated: the next try looks again."""
 
 
 class RefusedError(Exception):
@@ -74,6 +78,8 @@ class _Memory:
     meters: Meters = field(default_factory=Meters)
     attempt: int = 0
     written_at: float = float("-inf")
+    failures: int = 0
+    """How often in a row an action failed though it was not refused."""
 
 
 class Reconciler:
@@ -112,7 +118,8 @@ class Reconciler:
         memory.meters.record(self._clock(), {stage.name: stage.samples.done for stage in decision.status.stages})
         try:
             for action in decision.actions:
-                await self._apply(dataset, action)
+                await self._tried(situation, decision, action, memory)
+            memory.failures = 0
         except RefusedError as refusal:
             decision = refused(situation, decision, refusal.trouble, for_good=refusal.for_good)
         reconcile_after = await self._commit(key, raw, dataset, decision, memory)
@@ -122,6 +129,20 @@ class Reconciler:
             # Kueue's reasons change without a change of the Job.
             return _QUEUE_LOOK_SECONDS if reconcile_after is None else min(reconcile_after, _QUEUE_LOOK_SECONDS)
         return reconcile_after
+
+    async def _tried(self, situation: Situation, decision: Decision, action: Action, memory: _Memory) -> None:
+        """Apply an action. One that fails again and again is reported in the status, with the API server's words."""
+        dataset = situation.dataset
+        try:
+            await self._apply(dataset, action)
+        except ApiError as error:
+            memory.failures += 1
+            report = failing(situation, decision, action, error.message or str(error))
+            if error.code not in _OUTDATED and memory.failures >= REPORTED_FAILURES and report is not None:
+                key = Key(dataset.namespace, dataset.name)
+                if (raw := self._cache.dataset(key)) is not None:
+                    await self._commit(key, raw, dataset, report, memory)
+            raise
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | InvalidSpec:
         """Read the spec once per generation: a large one takes milliseconds."""
@@ -260,7 +281,7 @@ def _pods_of(job: Job, pods: list[Object]) -> list[Pod]:
 
 
 def _waits_in_queue(job: Job) -> bool:
-    return bool(job.queue) and job.suspended and not job.finished
+    return job.held and not job.finished
 
 
 def _result_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) -> bool:
