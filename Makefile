@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo images e2e test test-faults verify docs generate format cluster-binaries cluster-up cluster-down bench-labels bench-plan \
+.PHONY: help venv demo images e2e test test-faults verify docs generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
   bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -75,6 +75,9 @@ cluster-down: venv ## Stop it and leave nothing behind
 
 bench-plan: venv ## Measure a million-sample plan
 	$(BIN)/python benchmarks/plan.py
+
+bench-inversion: venv ## Measure what teaching a word costs and is worth (about ten minutes on two cores)
+	$(BIN)/python -m benchmarks.inversion
 
 bench-labels: venv ## Measure what labels are worth (about twenty minutes on two cores)
 	$(BIN)/python -m benchmarks.labels

@@ -1,0 +1,1 @@
+"""What teaching a word costs, and what the word is worth."""
