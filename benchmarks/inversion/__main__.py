@@ -30,7 +30,7 @@ from diffugen_generator.inversion.checkpoints import dumps, loads
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.inversion.training import Training, TrainingState
-from diffugen_generator.models.model_folder import resolve
+from diffugen_generator.models.resolve import resolve
 
 RESULTS = Path(__file__).parents[1] / "results" / "inversion.json"
 BOUNDS: dict[str, tuple[float, float]] = {

@@ -120,5 +120,5 @@ def train(
             table[others] = before[others]
         part("optimizer")
         times.steps.append(time.perf_counter() - began)
-        times.losses.append(float(loss))
+        times.losses.append(loss.item())
     return times

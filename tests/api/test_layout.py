@@ -16,6 +16,8 @@ VALUES = {
     "label_id": "fedcba9876543210fedcba9876543210",
     "revision": "0123456789",
     "index": 17,
+    "address": "0123456789abcdef0123456789abcdef",
+    "name": "card.json",
     "revision_folder_key": "revisions/0123456789-abcdef01/",
 }
 NOT_KEYS = {"dataset_root", "is_ours"}

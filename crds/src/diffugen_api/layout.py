@@ -4,6 +4,7 @@
       samples/<stage>/<id[:2]>/<id>/image.png, recipe.json   drawn once; recipe.json, the commit, last
       evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       what a model saw: class maps, detections
       labels/<stage>/<label id>/<id[:2]>/<id>.json           what was decided: instances
+      embeddings/<address>/                                  a word that a stage trained: its files, card.json last
       plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
       shards/<revision>/<stage>/<index>.json                 what it did
       revisions/<revision>/  manifest.jsonl.gz, a folder per format, contact-sheet.png, dataset.json (last)
@@ -21,6 +22,7 @@ CURRENT = "current.json"
 SAMPLES = "samples/"
 EVIDENCE = "evidence/"
 LABELS = "labels/"
+EMBEDDINGS = "embeddings/"
 PLANS = "plans/"
 SHARD_REPORTS = "shards/"
 REVISIONS = "revisions/"
@@ -71,6 +73,11 @@ def label(stage: str, label_id: str, sample_id: str) -> str:
     return f"{labels_folder(stage, label_id)}{sample_id[:2]}/{sample_id}.json"
 
 
+def trained(address: str, name: str) -> str:
+    """Return the key of a file of a training's result."""
+    return f"embeddings/{address}/{name}"
+
+
 def plan_summary(revision: str) -> str:
     """Return the key of a plan's summary, written after all its shards."""
     return f"plans/{revision}/plan.json"
@@ -115,6 +122,7 @@ _OURS = re.compile(
     rf"|samples/{_NAME}/[0-9a-f]{{2}}/{_ID}/[^/]+"
     rf"|evidence/{_NAME}/{_ID}/[0-9a-f]{{2}}/{_ID}\.[^/]+"
     rf"|labels/{_NAME}/{_ID}/[0-9a-f]{{2}}/{_ID}\.[^/]+"
+    rf"|embeddings/{_ID}/[^/]+"
     rf"|plans/{_REVISION}/.+"
     rf"|shards/{_REVISION}/.+"
     rf"|revisions/{_REVISION}(-[0-9a-f]{{8}})?/.+",

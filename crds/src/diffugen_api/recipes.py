@@ -61,7 +61,7 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
     content["prompts"] = _without(_PROMPTS_ADDED_LATER, content["prompts"])
-    content["stages"] = [{"name": stage.name, stage.kind: stage.task.content()} for stage in spec.stages]
+    content["stages"] = [{"name": stage.name, stage.kind: stage.content} for stage in spec.stages]
     content["classes"] = [_without(_CLASS_ADDED_LATER, each) for each in data["classes"]]
     content["labeling"] = _without(_LABELING_ADDED_LATER, data["labeling"])
     if attention := data["labeling"].get("attention"):

@@ -33,7 +33,7 @@ def sample_families_of(
         number = count(names, asked.variables, asked.combine, asked.sample) * asked.samples_per_prompt
         roots.append(SampleFamily(template, {name: asked.variables[name] for name in names}, {}, number))
     found: dict[str, list[SampleFamily]] = {}
-    for stage in in_graph_order(spec.stages):
+    for stage in in_graph_order(spec.drawing_stages):
         if stage.source is None:
             found[stage.name] = roots
             continue

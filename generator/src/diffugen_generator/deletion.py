@@ -35,6 +35,8 @@ _PASSES: tuple[tuple[str, str], ...] = (
     (layout.LABELS, ""),
     (layout.EVIDENCE, ""),
     (layout.SAMPLES, ""),
+    (layout.EMBEDDINGS, "/card.json"),
+    (layout.EMBEDDINGS, ""),
     (layout.SHARD_REPORTS, ""),
     (layout.PLANS, ".jsonl.gz"),
     (layout.PLANS, ""),
@@ -80,7 +82,7 @@ def _verify(order: WorkOrder, store: Store) -> None:
         )
     if owners:
         return
-    folders = (layout.CURRENT, layout.REVISIONS, layout.SAMPLES, layout.LABELS, layout.EVIDENCE)
+    folders = (layout.CURRENT, layout.REVISIONS, layout.SAMPLES, layout.LABELS, layout.EVIDENCE, layout.EMBEDDINGS)
     if key := next((key for folder in folders for key in store.list(folder) if layout.is_ours(key)), None):
         raise NotTheirs(
             f"{store.uri} has {key}, but no plan and no dataset.json states the owner; nothing is deleted: "

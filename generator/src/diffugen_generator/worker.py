@@ -26,6 +26,8 @@ from diffugen_api import layout
 from diffugen_api.contract import (
     DEFAULT_TERMINATION_LOG,
     ENV_DATASET,
+    ENV_DEVICE,
+    ENV_DTYPE,
     ENV_ORDER,
     ENV_ORDER_SHA256,
     ENV_POD_IP,
@@ -124,6 +126,8 @@ def _stage(task: Task) -> Outcome:
     stages = [stage.name for stage in task.order.spec.stages]
     if task.stage not in stages:
         raise SpecError("UnknownStage", f"--stage: there is no stage {task.stage!r}; there are {', '.join(stages)}.")
+    if not next(stage for stage in task.order.spec.stages if stage.name == task.stage).draws:
+        return _train(task)
     index = _shard_index(task.environ)
     try:
         header, rows = read_shard(task.store, layout.shard(task.order.revision, task.stage, index))
@@ -153,6 +157,29 @@ def _stage(task: Task) -> Outcome:
     message = f"{counts.total} samples: {counts.drawn} drawn, {counts.labelled} labeled, {counts.reused} reused"
     if counts.skipped:
         message += f", {counts.skipped} skipped because their source is rejected or has no label"
+    return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
+
+
+def _train(task: Task) -> Outcome:
+    from diffugen_generator.inversion.training import TrainingState  # noqa: PLC0415 - torch
+    from diffugen_generator.stages.train_stage import train_stage  # noqa: PLC0415 - the models' libraries
+
+    lines = ProgressLines(LOG.info, f"training {task.stage}")
+
+    def on_progress(state: TrainingState, steps: int) -> None:
+        lines.update(state.step, steps)
+
+    counts = train_stage(
+        task.order.spec,
+        task.stage,
+        task.store,
+        device=task.environ.get(ENV_DEVICE) or None,
+        dtype=task.environ.get(ENV_DTYPE) or task.order.spec.run.dtype,
+        on_progress=on_progress,
+        on_loading=lambda: LOG.info("%s: loading models", task.stage),
+        stop=task.stop,
+    )
+    message = "the word was trained already" if counts.reused else "the word is trained"
     return Outcome(ok=True, reason="ShardDone", message=message, counts=counts)
 
 

@@ -9,7 +9,8 @@ from diffusers import DiffusionPipeline
 
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.unet.components import load
-from diffugen_generator.inversion.embedding_files import BOTH, FIRST, SECOND, embedding_files, whole_file
+from diffugen_generator.inversion.embedding_files import embedding_files
+from diffugen_generator.inversion.result_names import BOTH, FIRST, SECOND, whole_file
 from diffugen_generator.models.embeddings import open_embedding
 from diffugen_generator.models.resolve import resolve
 from tests.generator.inversion.trainings import CPU, TOKEN

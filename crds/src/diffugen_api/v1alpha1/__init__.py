@@ -9,6 +9,7 @@ from diffugen_api.v1alpha1.base import WORD_PATTERN
 from diffugen_api.v1alpha1.kinds.base import Drawing, Scheduler
 from diffugen_api.v1alpha1.kinds.img2img import Img2Img
 from diffugen_api.v1alpha1.kinds.inpaint import Inpaint
+from diffugen_api.v1alpha1.kinds.textual_inversion import TextualInversion
 from diffugen_api.v1alpha1.kinds.txt2img import Txt2Img
 from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, DetectorLabeling, Labeling
 from diffugen_api.v1alpha1.models import Embedding
@@ -73,6 +74,7 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Summary",
+    "TextualInversion",
     "Txt2Img",
     "embeddings_of",
     "in_graph_order",

@@ -137,9 +137,20 @@ class LabeledDatasetSpec(Model):
     def _stages_fit_the_classes(self) -> LabeledDatasetSpec:
         names = [c.name for c in self.classes]
         for number, stage in enumerate(self.stages):
-            for fault in stage.task.class_faults(names):
+            for fault in stage.task.class_faults(names) if stage.draws else ():
                 raise ValueError(f"stages[{number}].{stage.kind}.{fault}")
         return self
+
+    @model_validator(mode="after")
+    def _some_stage_draws(self) -> LabeledDatasetSpec:
+        if not self.drawing_stages:
+            raise ValueError("stages: none of them draws images; add one of kind txt2img")
+        return self
+
+    @property
+    def drawing_stages(self) -> list[Stage]:
+        """The stages that draw the dataset's images."""
+        return [stage for stage in self.stages if stage.draws]
 
 
 def normalized(spec: LabeledDatasetSpec) -> Mapping[str, Any]:

@@ -135,7 +135,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         return
     stages = dataset.spec.stages
     found = dict[str, ModelFolder]()
-    for (model, field), task in {model_of(stages, stage): stage.task for stage in stages}.items():
+    for (model, field), task in {model_of(stages, each): each.task for each in stages if each.draws}.items():
         if _is_everywhere(model):
             try:
                 found[field] = resolve(model, field=field)
@@ -143,7 +143,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
             except SpecError as error:
                 yield _fault_of(error)
     for number, stage in enumerate(stages):
-        if (field := model_of(stages, stage)[1]) in found:
+        if stage.draws and (field := model_of(stages, stage)[1]) in found:
             drawing = f"spec.stages[{number}].{stage.kind}"
             try:
                 family_of(found[field].pipeline).check_sampler(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from threading import Event
+from typing import TYPE_CHECKING
 
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts, StagePlan
@@ -22,8 +23,12 @@ from diffugen_generator.results import RunResult, StageResult
 from diffugen_generator.samples.shards import read_shard
 from diffugen_generator.stages.local_shards import run_shards
 from diffugen_generator.stages.session_cache import SessionCache
+from diffugen_generator.stages.train_stage import train_stage
 from diffugen_generator.store.protocol import Store
 from diffugen_generator.telemetry.reporter import Reporter
+
+if TYPE_CHECKING:
+    from diffugen_generator.inversion.training import TrainingState
 
 
 def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event) -> RunResult:
@@ -39,6 +44,8 @@ def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None
         by_name = {found.name: found for found in plans}
         done = {
             stage.name: _draw(order, by_name[stage.name], store, display, progress, sessions=sessions, stop=stop)
+            if stage.draws
+            else _train(order, by_name[stage.name], store, display, progress, device=device, stop=stop)
             for stage in in_graph_order(order.spec.stages)
         }
         stages = [done[found.name] for found in plans]
@@ -90,4 +97,38 @@ def _draw(
             advance(done, missing)
 
         counts = run_shards(shards, store, advance, on_done=on_done, sessions=sessions, stop=stop)
+    return StageResult(found, counts, time.monotonic() - began)
+
+
+def _train(
+    order: WorkOrder,
+    found: StagePlan,
+    store: Store,
+    display: Reporter,
+    progress: _RunProgress,
+    *,
+    device: str | None,
+    stop: Event,
+) -> StageResult:
+    """Run a stage that trains a word."""
+    began = time.monotonic()
+    if not found.shards:
+        return StageResult(found, ShardCounts(), 0)
+    with display.task(f"stage {found.name}", "steps") as advance:
+
+        def on_progress(state: TrainingState, steps: int) -> None:
+            advance(state.step, steps)
+            advance.busy(f"loss {state.evaluations[-1][1]:.4f}")
+
+        counts = train_stage(
+            order.spec,
+            found.name,
+            store,
+            device=device,
+            dtype=order.spec.run.dtype,
+            on_progress=on_progress,
+            on_loading=lambda: advance.busy("loading the model"),
+            stop=stop,
+        )
+    progress.done += 1
     return StageResult(found, counts, time.monotonic() - began)

@@ -34,7 +34,9 @@ def show_plan(
         reused, relabel = (f"{count:,}" if store_checked else "-" for count in (found.reused, found.relabel))
         row = (f"{found.total:,}", reused, f"{found.draw:,}", relabel, f"{found.shards:,}")
         source = (stage.source or "",) if graph else ()
-        table.add_row(stage.name, stage.kind, *source, model_of(expansion.spec.stages, stage)[0], *row)
+        trained = stage.textual_inversion
+        model = trained.model if trained is not None else model_of(expansion.spec.stages, stage)[0]
+        table.add_row(stage.name, stage.kind, *source, model, *row)
     console.print(table)
     if not store_checked:
         hint = "no store was checked, so every sample counts as missing; --store DIR counts what a folder already holds"

@@ -12,14 +12,11 @@ from diffugen_generator.families.token_training import TokenModel
 from diffugen_generator.inversion.embedding_files import embedding_files
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.loss_curve import loss_curve
+from diffugen_generator.inversion.result_names import CARD, LOSS, SAMPLES
 from diffugen_generator.inversion.samples import COLUMNS, draw_samples, grid
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.inversion.training import TrainingState
 
-CARD: Final = "card.json"
-"""Written last: once it is there, the training is complete."""
-SAMPLES: Final = "samples.png"
-LOSS: Final = "loss.png"
 _STEPS: Final = 20
 _GUIDANCE: Final = 5.0
 _ROWS: Final = 2

@@ -12,8 +12,6 @@ from safetensors.torch import load, save
 
 from diffugen_generator.inversion.training import TrainingState
 
-NAME = "checkpoint.safetensors"
-
 
 def dumps(state: TrainingState, address: str) -> bytes:
     """Return a state as a file; `address` is that of the training which it belongs to."""

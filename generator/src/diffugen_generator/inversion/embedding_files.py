@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from safetensors.torch import save
 
+from diffugen_generator.inversion.result_names import BOTH, FIRST, SECOND
 from diffugen_generator.models.embeddings import PLACES
-
-FIRST: Final = "learned_embeds.safetensors"
-SECOND: Final = "learned_embeds_2.safetensors"
-BOTH: Final = "learned_embeds_xl.safetensors"
 
 
 def embedding_files(token: str, vectors: Sequence[torch.Tensor]) -> dict[str, bytes]:
@@ -27,8 +23,3 @@ def embedding_files(token: str, vectors: Sequence[torch.Tensor]) -> dict[str, by
     if len(plain) > 1:
         files[BOTH] = save(dict(zip(PLACES, plain, strict=True)), about)
     return files
-
-
-def whole_file(encoders: int) -> str:
-    """Return the name of the file that has the vectors of all text encoders."""
-    return FIRST if encoders == 1 else BOTH

@@ -13,15 +13,13 @@ import torch
 
 from diffugen_api.errors import SpecError
 from diffugen_generator.families.registry import family_of
-from diffugen_generator.inversion.artifacts import CARD
-from diffugen_generator.inversion.checkpoints import NAME
 from diffugen_generator.inversion.images import SUFFIXES, digests_of, training_images
+from diffugen_generator.inversion.request import address_of
+from diffugen_generator.inversion.result_names import CARD, CHECKPOINT, PREVIEW
 from diffugen_generator.inversion.settings import TrainingSettings
-from diffugen_generator.inversion.train import address_of, train
+from diffugen_generator.inversion.train import train
 from diffugen_generator.inversion.training import TrainingState
 from diffugen_generator.models.resolve import resolve
-
-PREVIEW = "preview.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Sources:
     """What a word is trained from."""
 
     model: str
-    """builtin://NAME, hf://…, s3://… or the absolute path of a folder."""
+    """builtin://CHECKPOINT, hf://…, s3://… or the absolute path of a folder."""
     images: Path
     masks: Path | None = None
 
@@ -59,7 +57,7 @@ def train_here(
     output.mkdir(parents=True, exist_ok=True)
     on_loading()
     loaded = family_of(model.pipeline).load(model, device)
-    checkpoints = _FolderCheckpoints(output / NAME)
+    checkpoints = _FolderCheckpoints(output / CHECKPOINT)
     made = train(
         loaded,
         images,
@@ -74,7 +72,7 @@ def train_here(
     )
     for name, data in made.items():
         _write(output / name, data)
-    for leftover in (NAME, PREVIEW):
+    for leftover in (CHECKPOINT, PREVIEW):
         (output / leftover).unlink(missing_ok=True)
     found: dict[str, Any] = json.loads(made[CARD])
     return found

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from threading import Event
 from typing import Final, Protocol
 
-from diffugen_api.addresses import address
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.model import DiffusionModel
 from diffugen_generator.families.registry import family_of
@@ -18,8 +16,6 @@ from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.inversion.training import Training, TrainingState
 
-INVERSION_VERSION: Final = 1
-"""Raised when the same images and settings lead to other vectors."""
 _SAVE_EVERY: Final = 30.0
 """Seconds between two checkpoints, at least."""
 
@@ -34,25 +30,6 @@ class Checkpoints(Protocol):
     def save(self, data: bytes) -> None:
         """Keep a checkpoint in place of the last one."""
         ...
-
-
-def address_of(
-    settings: TrainingSettings, model_digest: str, images: Mapping[str, str], masks: Mapping[str, str]
-) -> str:
-    """Return the content address of a training: over all that decides its result.
-
-    `images` and `masks` have the SHA-256s of the files by their names.
-    """
-    content = {
-        "version": INVERSION_VERSION,
-        "model": model_digest,
-        "images": dict(images),
-        "masks": dict(masks),
-        "settings": {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()
-        },
-    }
-    return address(content)
 
 
 def train(

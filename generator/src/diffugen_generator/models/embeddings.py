@@ -57,8 +57,11 @@ def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str) ->
 
 
 def find_embeddings(named: Mapping[str, api.Embedding], model: ModelFolder, s3: S3 | None) -> tuple[TaughtWord, ...]:
-    """Find and check the embeddings that a manifest names, each by its field; raise as `open_embedding` does."""
-    return tuple(_find(field, each, model, s3) for field, each in named.items())
+    """Find and check the embeddings of files that a manifest names, each by its field.
+
+    Raises as `open_embedding` does.
+    """
+    return tuple(_find(field, each, model, s3) for field, each in named.items() if each.source is None)
 
 
 def open_embeddings(words: Sequence[TaughtWord], model: ModelFolder, s3: S3 | None, *, stage: str) -> list[Embedding]:
@@ -67,7 +70,7 @@ def open_embeddings(words: Sequence[TaughtWord], model: ModelFolder, s3: S3 | No
     for number, word in enumerate(words):
         field = f"embeddings[{number}] of stage {stage}"
         _, path, digest = open_file(word.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
-        if digest != word.digest:
+        if digest != word.digest and not word.trained:
             raise SpecError(
                 "ModelChanged",
                 f"{field}: {word.uri} has the digest {digest[:12]} here, and had {word.digest[:12]} in the plan; "

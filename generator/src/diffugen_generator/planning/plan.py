@@ -32,7 +32,16 @@ from diffugen_api.plan import (
     stage_recipe,
 )
 from diffugen_api.recipes import DETECTOR, MASKS, scores_of
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, embeddings_of, in_graph_order, model_of, model_stage
+from diffugen_api.v1alpha1 import (
+    S3,
+    Embedding,
+    LabeledDatasetSpec,
+    Stage,
+    embeddings_of,
+    in_graph_order,
+    model_of,
+    model_stage,
+)
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.folder import ModelFolder
@@ -44,6 +53,7 @@ from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
+from diffugen_generator.planning.trainings import Training, check_fit, trainings_of
 from diffugen_generator.samples.shards import (
     DIGESTS_KEY,
     EVIDENCE_IDS_KEY,
@@ -91,29 +101,34 @@ def plan(
 ) -> Outcome:
     """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`."""
     expansion = Expansion(order.spec)
-    stages = stages_of(expansion)
     store.check()
+    trainings = trainings_of(order.spec)
+    stages = stages_of(expansion, trainings, store)
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
     size = _shard_size(expansion)
     counter = _ProgressCounter(sum(expansion.most.values()), on_progress, stop)
-    found: dict[str, StagePlan] = {}
+    found = {name: training.plan(store) for name, training in trainings.items()}
     for each in stages:
         with ShardWriter(store, _header(order, each), size) as shards:
             found[each.stage.name] = _plan_of(_decided(expansion, each, store, found), each, shards, counter)
     plans = [found[stage.name] for stage in order.spec.stages]
     counter.finish()
-    store.write(layout.plan_summary(order.revision), _document(_summary(order, stages, plans)), JSON)
+    summary = _summary(order, stages, plans)
+    if trainings:
+        summary["trainings"] = [training.row() for training in trainings.values()]
+    store.write(layout.plan_summary(order.revision), _document(summary), JSON)
     return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
 
 
 def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
     """Return the plans of all stages without writing; without a store every sample is incomplete."""
-    stages = stages_of(expansion)
     if store is not None:
         store.check()
+    trainings = trainings_of(expansion.spec)
+    stages = stages_of(expansion, trainings, store)
     size = _shard_size(expansion)
     counter = _ProgressCounter(sum(expansion.most.values()), on_progress, lambda: False)
-    found: dict[str, StagePlan] = {}
+    found = {name: training.plan(store) for name, training in trainings.items()}
     for each in stages:
         samples = _decided(expansion, each, store, found)
         found[each.stage.name] = _plan_of(samples, each, ShardCounter(size), counter)
@@ -121,8 +136,12 @@ def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Pro
     return [found[stage.name] for stage in expansion.spec.stages]
 
 
-def stages_of(expansion: Expansion) -> list[StageInPlan]:
-    """Return the stages in the order of the graph, each with its model.
+def stages_of(
+    expansion: Expansion, trainings: Mapping[str, Training] | None = None, store: Store | None = None
+) -> list[StageInPlan]:
+    """Return the stages that draw in the order of the graph, each with its model.
+
+    `trainings` are the stages that train, by name, and `store` is where their results are or will be.
 
     Raises `SpecError` naming the field where the spec cannot be planned.
     """
@@ -133,7 +152,7 @@ def stages_of(expansion: Expansion) -> list[StageInPlan]:
     seen = _digests(side_models)
     stages: dict[str, StageInPlan] = {}
     numbers = {stage.name: number for number, stage in enumerate(spec.stages)}
-    for stage in in_graph_order(spec.stages):
+    for stage in in_graph_order(spec.drawing_stages):
         uri, field = model_of(spec.stages, stage)
         pin = model_stage(spec.stages, stage).task.model_sha256
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
@@ -142,7 +161,7 @@ def stages_of(expansion: Expansion) -> list[StageInPlan]:
         family_of(model.pipeline).check_sampler(
             model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing
         )
-        words = find_embeddings(embeddings_of(spec.stages, stage), model, spec.output.s3)
+        words = _words(embeddings_of(spec.stages, stage), model, spec.output.s3, trainings or {}, store)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None
         recipe = stage_recipe(spec, stage, model.digest, digests, source=source, side_models=seen)
@@ -150,9 +169,28 @@ def stages_of(expansion: Expansion) -> list[StageInPlan]:
     return list(stages.values())
 
 
+def _words(
+    named: Mapping[str, Embedding],
+    model: ModelFolder,
+    s3: S3 | None,
+    trainings: Mapping[str, Training],
+    store: Store | None,
+) -> tuple[TaughtWord, ...]:
+    """Return the words of a stage's model: those of files, then those that stages train."""
+    words = list(find_embeddings(named, model, s3))
+    for field, each in named.items():
+        if each.source is not None:
+            training = trainings[each.source]
+            check_fit(training, model, field)
+            words.append(replace(training.word(store), token=each.token))
+    return tuple(words)
+
+
 def check_counts(expansion: Expansion) -> None:
     """Raise `SpecError` if a stage has too many images or none; counts them without expanding the spec."""
     for number, stage in enumerate(expansion.spec.stages):
+        if not stage.draws:
+            continue
         _check_count(expansion, stage, expansion.most[stage.name], f"spec.stages[{number}].{stage.kind}")
 
 
@@ -330,6 +368,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 **_side_models_row(each),
             }
             for found in plans
+            if found.name in by_name
             for each in [by_name[found.name]]
         ],
     }

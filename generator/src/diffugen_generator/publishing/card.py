@@ -144,7 +144,7 @@ def _model_rows(
     """Return a row for each model that drew or labeled."""
     spec = order.spec
     rows = []
-    for stage, (model, digest) in zip(spec.stages, models, strict=True):
+    for stage, (model, digest) in zip(spec.drawing_stages, models, strict=True):
         if drawn:
             kind = f"{stage.kind} from {stage.source}" if stage.source else stage.kind
             task = stage.task

@@ -103,14 +103,14 @@ def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> lis
     digests, words, beside = digests_of(plan_summary), words_in(plan_summary), side_models_in(plan_summary)
     recipes: dict[str, StageRecipe] = {}
     try:
-        for stage in in_graph_order(spec.stages):
+        for stage in in_graph_order(spec.drawing_stages):
             name, source = stage.name, recipes[stage.source] if stage.source is not None else None
             recipes[name] = stage_recipe(
                 spec, stage, digests[name], words[name], source=source, side_models=beside[name]
             )
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None
-    return [recipes[stage.name] for stage in spec.stages]
+    return [recipes[stage.name] for stage in spec.drawing_stages]
 
 
 def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:

@@ -63,16 +63,19 @@ class TaughtWord:
     uri: str
     """Its file; in a repository, with the commit."""
     digest: str
-    """SHA-256 of the file, in hex."""
+    """SHA-256 of the file, in hex; the content address of the training where a stage trains the word."""
+    trained: bool = False
+    """Whether a stage of the dataset trains it."""
 
-    def row(self) -> dict[str, str]:
+    def row(self) -> dict[str, Any]:
         """Return the word as JSON data."""
-        return {"token": self.token, "uri": self.uri, "digest": self.digest}
+        own = {"token": self.token, "uri": self.uri, "digest": self.digest}
+        return own | ({"trained": True} if self.trained else {})
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> TaughtWord:
         """Read what `row` wrote."""
-        return cls(row["token"], row["uri"], row["digest"])
+        return cls(row["token"], row["uri"], row["digest"], bool(row.get("trained")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ Sources = Mapping[str, tuple[str, ...]]
 
 def sources(stage: Stage) -> tuple[str, ...]:
     """Return the names of the stages that must be done before this one can begin."""
-    return () if stage.source is None else (stage.source,)
+    return stage.depends_on
 
 
 def ready(stages: Sequence[StageStatus], depends_on: Sources) -> list[str]:

@@ -61,7 +61,8 @@ class Drawing(Model):
         max_length=16,
         json_schema_extra=validations(
             cel(
-                "self.all(x, self.exists_one(y, y.token.lowerAscii() == x.token.lowerAscii()))",
+                "self.all(x, !has(x.token) || "
+                "self.exists_one(y, has(y.token) && y.token.lowerAscii() == x.token.lowerAscii()))",
                 "tokens of embeddings must be unique: rename or remove the duplicates",
             )
         ),
@@ -106,7 +107,7 @@ class Drawing(Model):
     def _tokens_are_unique(cls, embeddings: list[Embedding]) -> list[Embedding]:
         tokens = [each.token.lower() for each in embeddings]
         for number, token in enumerate(tokens):
-            if token in tokens[:number]:
+            if token and token in tokens[:number]:
                 raise ValueError(
                     f"[{number}].token: {embeddings[number].token!r} is already the token of another embedding (case "
                     "does not matter): rename or remove one"

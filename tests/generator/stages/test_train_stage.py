@@ -1,0 +1,171 @@
+"""A stage that trains a word: planned, run, resumed, and used by the stages that draw."""
+
+import json
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffugen_api import layout
+from diffugen_api.contract import ShardCounts, StagePlan
+from diffugen_api.errors import SpecError
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import Expansion
+from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.commands.run import run
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.planning.plan import plan, survey
+from diffugen_generator.stages.train_stage import train_stage
+from diffugen_generator.store.opening import open_folder
+from diffugen_generator.store.protocol import Store
+from tests.generator.commands.test_run import a_terminal
+from tests.generator.inversion.trainings import write_images
+from tests.generator.made import an_order
+from tests.generator.pipelines import write_shape
+
+TOKEN = "<gem>"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_shape(tmp_path / "model", "sd1")
+    write_images(tmp_path / "images")
+    return tmp_path
+
+
+def an_order_with_a_word(folder: Path, **changes: Any) -> WorkOrder:
+    training = {
+        "model": str(folder / "model"),
+        "images": str(folder / "images"),
+        "token": TOKEN,
+        "initializer": "ball",
+        "templates": ["a {}"],
+        "steps": 6,
+        "batchSize": 2,
+        **changes,
+    }
+    drawing = {"model": str(folder / "model"), "steps": 1, "guidanceScale": 1, "embeddings": [{"from": "concept"}]}
+    return an_order(
+        "",
+        classes=[{"name": "star", "synonyms": [TOKEN]}],
+        prompts={"templates": ["a {object} on {place}"], "variables": {"object": [TOKEN], "place": ["snow", "sand"]}},
+        stages=[{"name": "base", "txt2img": drawing}, {"name": "concept", "textualInversion": training}],
+        quality={"minInstances": 0},
+    )
+
+
+def a_store(folder: Path, order: WorkOrder) -> Store:
+    return open_folder(folder / "store", order.namespace, order.name)
+
+
+def surveyed(folder: Path, order: WorkOrder) -> list[StagePlan]:
+    """The plans of the stages, with what the store has."""
+    return survey(Expansion(order.spec), a_store(folder, order))
+
+
+def run_here(folder: Path, order: WorkOrder) -> Any:
+    display = PlainDisplay(a_terminal())
+    return run(order, a_store(folder, order), display, device="cpu", stop=Event())
+
+
+def trained_in(folder: Path, order: WorkOrder) -> dict[str, Any]:
+    """The parts of `plan.json` about the trainings, by stage."""
+    summary = json.loads(a_store(folder, order).read(layout.plan_summary(order.revision)))
+    return {each["name"]: each for each in summary["trainings"]}
+
+
+def samples_in(folder: Path, order: WorkOrder) -> set[str]:
+    return {key for key in a_store(folder, order).list(layout.SAMPLES) if key.endswith("recipe.json")}
+
+
+def test_the_plan_has_one_sample_for_the_word(folder: Path) -> None:
+    order = an_order_with_a_word(folder)
+
+    base, concept = survey(Expansion(order.spec))
+
+    assert (base.total, base.draw) == (2, 2)
+    assert (concept.name, concept.total, concept.draw, concept.shards, concept.gpu) == ("concept", 1, 1, 1, True)
+
+
+def test_a_run_trains_the_word_draws_with_it_and_does_neither_again(folder: Path) -> None:
+    order = an_order_with_a_word(folder)
+
+    first = run_here(folder, order)
+    drawn = samples_in(folder, order)
+    second = run_here(folder, order)
+
+    assert [(stage.plan.name, stage.counts.labelled) for stage in first.stages] == [("base", 2), ("concept", 1)]
+    assert [(stage.plan.reused, stage.counts.total) for stage in second.stages] == [(2, 0), (1, 0)]
+    assert samples_in(folder, order) == drawn
+    address = trained_in(folder, order)["concept"]["address"]
+    files = {key.rpartition("/")[2] for key in a_store(folder, order).list(layout.trained(address, ""))}
+    assert files == {"learned_embeds.safetensors", "card.json", "samples.png", "loss.png"}
+    assert all(layout.is_ours(layout.trained(address, file)) for file in files)
+    recipe = json.loads(a_store(folder, order).read(min(drawn)))
+    assert recipe["drawing"]["embeddings"] == {TOKEN: address}
+
+
+def test_another_training_draws_anew_and_other_prompts_train_nothing(folder: Path) -> None:
+    run_here(folder, an_order_with_a_word(folder))
+
+    other_seed = surveyed(folder, an_order_with_a_word(folder, seed=5))
+    Image.new("RGB", (64, 64), "red").save(folder / "images/more.png")
+    other_images = surveyed(folder, an_order_with_a_word(folder))
+    (folder / "images/more.png").unlink()
+    same = surveyed(folder, an_order_with_a_word(folder))
+
+    assert [(each.draw, each.reused) for each in other_seed] == [(2, 0), (1, 0)]
+    assert [(each.draw, each.reused) for each in other_images] == [(2, 0), (1, 0)]
+    assert [(each.draw, each.reused) for each in same] == [(0, 2), (0, 1)]
+
+
+def test_a_killed_training_goes_on_from_the_checkpoint_in_the_store(folder: Path) -> None:
+    order, whole = an_order_with_a_word(folder), an_order_with_a_word(folder)
+    store, stop, steps = a_store(folder, order), Event(), list[int]()
+    plan(order, store)
+
+    def stop_at_half_time(state: Any, total: int) -> None:
+        assert total == 6
+        if state.step == 3:
+            stop.set()
+
+    with pytest.raises(Interrupted, match="stopped after 3 of 6 steps"):
+        train_stage(order.spec, "concept", store, device="cpu", on_progress=stop_at_half_time, stop=stop)
+    counts = train_stage(
+        order.spec, "concept", store, device="cpu", on_progress=lambda state, _: steps.append(state.step)
+    )
+    again = train_stage(order.spec, "concept", store, device="cpu")
+
+    assert steps == [4, 5, 6]
+    assert (counts, again) == (ShardCounts(total=1, labelled=1), ShardCounts(total=1, reused=1))
+    other = open_folder(folder / "other", whole.namespace, whole.name)
+    train_stage(whole.spec, "concept", other, device="cpu")
+    key = layout.trained(trained_in(folder, order)["concept"]["address"], "learned_embeds.safetensors")
+    assert store.read(key) == other.read(key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"images": "/nowhere"}, r"spec\.stages\[1\]\.textualInversion\.images: there is no folder '/nowhere'"),
+        ({"images": "s3://bucket/images"}, r"spec\.stages\[1\]\.textualInversion\.images: .* give spec\.output\.s3"),
+        (
+            {"token": "star"},
+            r"spec\.stages\[1\]\.textualInversion\.token: 'star' is a word that the model knows already",
+        ),
+        ({"vectors": 32}, r"spec\.stages\[1\]\.textualInversion\.vectors: 32 is more than the 18 tokens of a prompt"),
+        ({"model": "/gone"}, r"spec\.stages\[1\]\.textualInversion\.model: there is no folder '/gone'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_the_plan(folder: Path, changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SpecError, match=expected):
+        survey(Expansion(an_order_with_a_word(folder, **changes).spec))
+
+
+def test_a_word_for_other_text_encoders_is_refused(folder: Path) -> None:
+    write_shape(folder / "other", "sd2")
+
+    with pytest.raises(SpecError, match=r"embeddings\[0\]\.from: stage 'concept' trains with .*/other, whose text enc"):
+        survey(Expansion(an_order_with_a_word(folder, model=str(folder / "other")).spec))
