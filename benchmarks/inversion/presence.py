@@ -1,6 +1,6 @@
 """How often images show a held-out object: a combination of color and shape for which the built-in model has no word.
 
-The colour oracle (`generator/training/oracle.py`) finds the objects; the outline tells the shape.
+The color oracle (`generator/training/oracle.py`) finds the objects; the outline tells the shape.
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ def presence(model: DiffusionModel, word: str, count: int) -> float:
         ]
         for image in drawer.decode(drawer.sample(requests, _DRAWING)):
             objects = oracle.objects_of(image)
-            shown += len(objects) == 1 and objects[0].colour == COLOR and outline_of(objects[0].mask) == SHAPE
+            shown += len(objects) == 1 and objects[0].color == COLOR and outline_of(objects[0].mask) == SHAPE
     return shown / count
