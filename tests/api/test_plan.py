@@ -13,7 +13,6 @@ from diffugen_api.plan import (
     canonical,
     revision_of,
     samples_per_shard,
-    split_of,
     stage_recipe,
     store_of,
 )
@@ -263,22 +262,6 @@ def test_a_synonym_is_as_good_as_its_class() -> None:
     spec = with_prompts(variables={"object": ["Pentagram"]}, templates=["a {object}"])
 
     assert [s.prompt for s in samples(spec)] == ["a Pentagram"] * 2
-
-
-def test_splits_follow_their_fractions_and_the_id_alone() -> None:
-    spec = a_spec(output={"splits": {"train": 0.7, "val": 0.2, "test": 0.1}})
-    counts = {"train": 0, "val": 0, "test": 0}
-    for number in range(20_000):
-        counts[split_of(spec, f"{number:032x}")] += 1
-
-    assert counts["train"] / 20_000 == pytest.approx(0.7, abs=0.02)
-    assert counts["val"] / 20_000 == pytest.approx(0.2, abs=0.02)
-
-
-def test_a_split_of_nothing_stays_empty() -> None:
-    spec = a_spec(output={"splits": {"train": 0.5, "val": 0.5}})
-
-    assert {split_of(spec, f"{number:032x}") for number in range(1000)} == {"train", "val"}
 
 
 def test_a_job_never_has_more_than_ten_thousand_shards() -> None:

@@ -40,7 +40,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 __all__ = [
     "Expansion", "Sample", "Source", "SpecError", "StageRecipe", "address", "canonical", "names_of", "revision_of",
-    "samples_per_shard", "split_of", "stage_recipe", "store_of",
+    "samples_per_shard", "stage_recipe", "store_of",
 ]  # fmt: skip
 
 MAX_COMPARED = 1_000_000
@@ -191,16 +191,3 @@ def _seed(origin: bytes, prompt: str, number: Any) -> int:
 def samples_per_shard(spec: LabeledDatasetSpec, missing: int) -> int:
     """Return the shard size: what `run` asks for, or more where that would need over 10,000 shards."""
     return max(spec.run.samples_per_shard, math.ceil(missing / MAX_SHARDS))
-
-
-def split_of(spec: LabeledDatasetSpec, sample_id: str) -> str:
-    """Return the split of a sample: train, val or test, by its id alone.
-
-    Images that are drawn from one another belong to one split, so ask for a sample's root.
-    Uses the digest of the id, not the id, as ids are also what the store's folders are spread by.
-    """
-    splits = spec.output.splits
-    place = int.from_bytes(hashlib.sha256(b"split:" + sample_id.encode()).digest()[:8], "big") / 2**64
-    if place < splits.train:
-        return "train"
-    return "val" if place < splits.train + splits.val or splits.test == 0 else "test"

@@ -42,8 +42,8 @@ def test_what_is_to_be_ignored_is_in_the_manifest_and_a_crowd_in_coco(tmp_path: 
 
     # A detector that also finds something in the band loses nothing by it.
     found = [
-        {key: each[key] for key in ("image_id", "category_id", "segmentation")}
-        | {"score": 0.9 if each["iscrowd"] else 0.8}
+        {key: each[key] for key in ("image_id", "category_id")}
+        | {"score": 0.9 if each["iscrowd"] else 0.8, "segmentation": coco.annToRLE(each)}
         for each in json.loads(file.read_text())["annotations"]
     ]
     evaluation = COCOeval(coco, coco.loadRes(found), "segm")

@@ -58,7 +58,7 @@ class S3(Model):
 
 
 class Splits(Model):
-    """Parts of the dataset as fractions that add up to 1. An image's split depends only on its id."""
+    """Parts of the dataset as fractions that add up to 1. Images that come from one image are in one split."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(

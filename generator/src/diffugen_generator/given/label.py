@@ -22,14 +22,14 @@ from diffugen_api.contract import Published, ShardCounts, StagePlan
 from diffugen_api.derivations.base import vocabulary_of
 from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, StageRecipe, address, revision_of, split_of
+from diffugen_api.plan import SpecError, StageRecipe, address, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.v1alpha1.output import Format
 from diffugen_api.words import mentions
 from diffugen_generator.class_options import class_of
 from diffugen_generator.given.intake import STAGE, Given, Intake
 from diffugen_generator.planning.plan import plan_given
-from diffugen_generator.publishing.labeled_samples import LabeledSample, with_duplicates_rejected
+from diffugen_generator.publishing.labeled_samples import LabeledSample, judged_together
 from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
@@ -242,7 +242,7 @@ def _labeled_samples(
     spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store
 ) -> Iterator[LabeledSample]:
     """Yield a sample for each file, in their order; skipped ones are rejected with their reason."""
-    return with_duplicates_rejected(lambda: (_labeled(spec, recipe, each, store) for each in given), spec.quality)
+    return judged_together(lambda: (_labeled(spec, recipe, each, store) for each in given), spec)
 
 
 def _labeled(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: Store) -> LabeledSample:
@@ -254,7 +254,7 @@ def _labeled(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store:
     return LabeledSample(
         sample=sample,
         stage=STAGE,
-        split=split_of(spec, sample.id),
+        split="",
         image=layout.image(STAGE, sample.id, given.format) if given.format else "",
         extension=given.format,
         width=given.width,

@@ -70,6 +70,7 @@ def card(
         "",
         *_table(["split", "images"], [[split, f"{counts['splits'][split]:,}"] for split in splits]),
         "",
+        *_missing(tally, splits),
         _rejections(tally),
         "",
         *(_prompts(spec) if drawn else _reading(spec)),
@@ -105,6 +106,18 @@ def _class_rows(tally: Tally, splits: Sequence[str]) -> list[list[str]]:
         [name, str(number), *(f"{tally.instances[name, split]:,}" for split in splits), f"{tally.of_class(name):,}"]
         for name, number in tally.release.class_ids.items()
     ]
+
+
+def _missing(tally: Tally, splits: Sequence[str]) -> list[str]:
+    """Return a warning where a class has objects, but none in some split."""
+    missing = [
+        f"{name} ({', '.join(split for split in splits if not tally.instances[name, split])})"
+        for name in tally.release.class_ids
+        if tally.of_class(name) and not all(tally.instances[name, split] for split in splits)
+    ]
+    if not missing:
+        return []
+    return [f"These classes have no object in some split: {'; '.join(missing)}. More images would fill them.", ""]
 
 
 def _labeler(spec: LabeledDatasetSpec) -> str:

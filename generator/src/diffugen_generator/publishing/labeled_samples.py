@@ -2,11 +2,14 @@
 
 The order comes from the spec and the labels from the store, so each try of publishing reads the same stream. Labels
 are read ahead by a bounded number of threads. Memory does not grow with the dataset, except for the fingerprints of
-prompts in `samples_of`, and for the hashes of images where duplicates are rejected.
+prompts in `samples_of`, for the places of families in their order (24 bytes a sample), and for the hashes of images
+where duplicates are rejected.
 """
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,11 +18,12 @@ from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import Expansion, Sample, StageRecipe, split_of, stage_recipe
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Quality, in_graph_order
+from diffugen_api.plan import Expansion, Sample, StageRecipe, stage_recipe
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.planning.plan import digests_of, side_models_in, words_in
+from diffugen_generator.publishing.splits import Splits, place_of
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.sources import Sources
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
@@ -41,7 +45,7 @@ class LabeledSample:
     sample: Sample
     stage: str
     split: str
-    """train, val or test."""
+    """train, val or test; empty as long as not all samples are judged (`judged_together`)."""
     image: str
     """The image's key in the store; empty where none was drawn because its source is rejected."""
     extension: str
@@ -51,6 +55,9 @@ class LabeledSample:
     label: Label
     given: Mapping[str, Any] = field(default_factory=dict)
     """Of an image that the user brought: `file`, `sha256`, `caption`, and `converted` if another format is stored."""
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    """What all images of the stage were drawn with: the model's digest, the settings, the negative prompt; empty for an
+    image that the user brought."""
 
     @property
     def title(self) -> str:
@@ -77,6 +84,7 @@ class LabeledSample:
             "template": self.sample.template,
             "variables": dict(self.sample.variables),
             "seed": self.sample.seed,
+            **({"drawing": dict(self.drawing)} if self.drawing else {}),
             "accepted": self.verdict.accepted,
             "reason": self.verdict.reason,
             "dropped": self.verdict.dropped,
@@ -116,28 +124,44 @@ def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> lis
 def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
     """Yield the dataset's samples; raise `Incomplete` at the first one without labels."""
     spec = order.spec
-    return with_duplicates_rejected(lambda: _judged(spec, recipes, store), spec.quality)
+    return judged_together(lambda: _judged(spec, recipes, store), spec)
 
 
-def with_duplicates_rejected(
-    judged: Callable[[], Iterator[LabeledSample]], quality: Quality
-) -> Iterator[LabeledSample]:
-    """Yield the samples of `judged`, with near duplicates rejected where `quality` asks for it.
+def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: LabeledDatasetSpec) -> Iterator[LabeledSample]:
+    """Yield the samples of `judged` with what depends on all of them: near duplicates are rejected, splits are set.
 
-    `judged` starts a new pass over the samples. Two are made where duplicates are rejected: the first reads the hashes.
+    `judged` starts a new pass over the samples. The first of two passes reads hashes of images and counts families; it
+    is left out where there is one split only, and duplicates are not looked for.
     """
-    if quality.duplicates is None:
-        yield from judged()
-        return
-    hashed = (
-        Hashed(each.sample.id, str(each.label.statistics["hash"]))
-        for each in judged()
-        if each.verdict.accepted and each.label.statistics
+    ids, places = bytearray(), array("Q")
+
+    def accepted() -> Iterator[Hashed]:
+        for each in judged():
+            if each.verdict.accepted:
+                ids.extend(bytes.fromhex(each.sample.id))
+                places.append(place_of(each.sample.root))
+                if each.label.statistics:
+                    yield Hashed(each.sample.id, str(each.label.statistics["hash"]))
+
+    asked = {name: fraction for name, fraction in spec.output.splits if fraction > 0}
+    duplicates = None
+    if spec.quality.duplicates is not None:
+        duplicates = Duplicates(accepted(), spec.quality.duplicates.max_distance)
+    elif len(asked) > 1:
+        deque(accepted(), maxlen=0)
+    size = len(ids) // len(places) if places else 0
+    splits = Splits(
+        asked,
+        (
+            place
+            for number, place in enumerate(places)
+            if not (duplicates and duplicates.original_of(ids[number * size : (number + 1) * size].hex()))
+        ),
     )
-    duplicates = Duplicates(hashed, quality.duplicates.max_distance)
     for each in judged():
-        original = duplicates.original_of(each.sample.id) if each.verdict.accepted else ""
-        yield replace(each, verdict=each.verdict.as_duplicate(original)) if original else each
+        original = duplicates.original_of(each.sample.id) if duplicates and each.verdict.accepted else ""
+        verdict = each.verdict.as_duplicate(original) if original else each.verdict
+        yield replace(each, verdict=verdict, split=splits.of(each.sample.root))
 
 
 def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
@@ -165,13 +189,14 @@ def _labeled(
     return LabeledSample(
         sample=sample,
         stage=recipe.stage,
-        split=split_of(spec, sample.root),
+        split="",
         image="" if refusal else image,
         extension=recipe.extension,
         width=spec.image.width,
         height=spec.image.height,
         verdict=Verdict((), refusal) if refusal else verdict_on(label, size, spec.quality),
         label=label,
+        drawing=recipe.drawing,
     )
 
 

@@ -62,6 +62,9 @@ def test_every_sample_has_a_line_in_the_manifest(order: WorkOrder, store: Folder
     assert first["variables"] == {"object": "ball", "color": "red", "place": "snow"}
     assert (first["stage"], first["template"], first["width"], first["height"]) == ("base", 0, 64, 64)
     assert store.exists(first["image"])
+    recipe = first["drawing"]
+    assert (recipe["settings"]["steps"], recipe["settings"]["guidanceScale"], recipe["kind"]) == (20, 3, "txt2img")
+    assert recipe["model"] == json.loads(store.read(f"plans/{order.revision}/plan.json"))["stages"][0]["modelDigest"]
     assert {line["split"] for line in lines} == set(SPLITS)
 
 

@@ -63,14 +63,16 @@ class Coco(DatasetFormat):
         self.folder.copy_image(sample, f"{sample.split}/{sample.file_name}")
 
     def finish(self) -> None:
-        """Upload the annotation files."""
+        """Upload the annotation files of the splits that have images."""
         for split in self._splits.values():
-            split.finish()
+            if split.image_count:
+                split.finish()
 
     def loading(self) -> str:
         """Return how to load it with pycocotools."""
+        filled = next((name for name, split in self._splits.items() if split.image_count), self.folder.splits[0])
         masks = _MASKS[_options(self.folder).segmentation]
-        return _LOADING.replace("{split}", self.folder.splits[0]).replace("{masks}", masks)
+        return _LOADING.replace("{split}", filled).replace("{masks}", masks)
 
 
 def _options(folder: FormatFolder) -> CocoOutput:
@@ -86,13 +88,13 @@ class _Split:
         self._segmentation = _options(folder).segmentation
         self._images = folder.open_text(f"images_{name}.json")
         self._annotations = folder.open_text(f"annotations_{name}.json")
-        self._image_count = 0
+        self.image_count = 0
         self._annotation_count = 0
 
     def add(self, sample: LabeledSample) -> None:
-        self._image_count += 1
+        self.image_count += 1
         image = {
-            "id": self._image_count,
+            "id": self.image_count,
             "file_name": sample.file_name,
             "width": sample.width,
             "height": sample.height,
@@ -101,7 +103,7 @@ class _Split:
             "stage": sample.stage,
             **({"given": dict(sample.given)} if sample.given else {}),
         }
-        _append(self._images, image, first=self._image_count == 1)
+        _append(self._images, image, first=self.image_count == 1)
         for instance in sample.verdict.instances:
             self._annotation_count += 1
             _append(self._annotations, self._annotation(instance), first=self._annotation_count == 1)
@@ -112,7 +114,7 @@ class _Split:
     def _annotation(self, instance: Instance) -> dict[str, Any]:
         return {
             "id": self._annotation_count,
-            "image_id": self._image_count,
+            "image_id": self.image_count,
             "category_id": category_id(self._folder.class_ids[instance.class_name]),
             "iscrowd": 0,
             **{name: part for name, part in instance.row().items() if name != "class"},
@@ -123,7 +125,7 @@ class _Split:
         encoded = region.segmentation.row()
         return {
             "id": self._annotation_count,
-            "image_id": self._image_count,
+            "image_id": self.image_count,
             "category_id": category_id(self._folder.class_ids[region.class_name]),
             "iscrowd": 1,
             "bbox": [float(side) for side in coco_mask.toBbox(encoded)],

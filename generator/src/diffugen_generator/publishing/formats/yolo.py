@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from diffugen_api.v1alpha1.output import YoloOutput
-from diffugen_generator.publishing.dataset_format import DatasetFormat
+from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.polygons import Points, polygon_of
 from diffugen_generator.publishing.stored_images import StoredImage
@@ -37,17 +37,22 @@ yolo {task} train data=yolo/data.yaml model={model}
 class Yolo(DatasetFormat):
     """Writes a label file for each sample, and the index last."""
 
+    def __init__(self, folder: FormatFolder) -> None:
+        """Begin with empty splits."""
+        super().__init__(folder)
+        self._filled: set[str] = set()
+
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Write the sample's label file and copy its image."""
+        self._filled.add(sample.split)
         self.folder.copy_image(sample, f"images/{sample.split}/{sample.file_name}")
         lines = label_lines(sample, self.folder.class_ids, self._task)
         self.folder.put(f"labels/{sample.split}/{sample.sample.id}.txt", lines.encode(), "text/plain")
 
     def finish(self) -> None:
         """Write `data.yaml`, without which no tool reads the folder as a dataset."""
-        self.folder.write(
-            "data.yaml", data_yaml(self._task, self.folder.splits, list(self.folder.class_ids)).encode(), _YAML
-        )
+        splits = [split for split in self.folder.splits if split in self._filled]
+        self.folder.write("data.yaml", data_yaml(self._task, splits, list(self.folder.class_ids)).encode(), _YAML)
 
     def loading(self) -> str:
         """Return how to train on it with Ultralytics."""
@@ -82,8 +87,8 @@ def data_yaml(task: Task, splits: list[str], classes: list[str]) -> str:
     for split in ("train", "val", "test"):
         if split in splits:
             lines.append(f"{split}: images/{split}")
-        elif split != "test":
-            # Ultralytics refuses a file without both; spec.output.splits leaves this one empty
+        elif split != "test" and splits:
+            # Ultralytics refuses a file without both; this one has no image
             lines.append(f"{split}: images/{splits[0]}  # there is no split {split!r}: this is {splits[0]!r} again")
     lines.append("names:")
     lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(classes)]
