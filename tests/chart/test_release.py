@@ -14,8 +14,8 @@ from tests.chart.helm import CHART, ROOT, helm
 
 def test_a_released_chart_names_its_own_images(tmp_path: Path) -> None:
     chart = Path(shutil.copytree(CHART, tmp_path / "chart"))
-    flags = ["--version", "1.2.3-rc.1", "--images", "registry.example/team/sub", "--chart", chart]
-    subprocess.run([sys.executable, ROOT / "charts" / "release.py", *flags], check=True, timeout=60)
+    flags = ["--version", "1.2.3-rc.1", "--images", "registry.example/team/sub", "--chart", str(chart)]
+    subprocess.run([sys.executable, str(ROOT / "charts" / "release.py"), *flags], check=True, timeout=60)
 
     meta = yaml.safe_load((chart / "Chart.yaml").read_text())
     assert meta["version"] == meta["appVersion"] == "1.2.3-rc.1"
@@ -30,9 +30,9 @@ def test_a_released_chart_names_its_own_images(tmp_path: Path) -> None:
 def test_a_chart_that_has_changed_its_form_is_not_released_by_halves(tmp_path: Path) -> None:
     chart = Path(shutil.copytree(CHART, tmp_path / "chart"))
     (chart / "values.yaml").write_text("image: {}\n")
-    flags = ["--version", "1.2.3", "--images", "ghcr.io/team", "--chart", chart]
+    flags = ["--version", "1.2.3", "--images", "ghcr.io/team", "--chart", str(chart)]
     former = (chart / "Chart.yaml").read_text()
-    command = [sys.executable, ROOT / "charts" / "release.py", *flags]
+    command = [sys.executable, str(ROOT / "charts" / "release.py"), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     assert done.returncode == 1
