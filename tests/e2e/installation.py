@@ -92,6 +92,9 @@ class Installation:
     def uninstall(self) -> None:
         """`helm uninstall`, and wait until it is gone."""
         self.helm("uninstall", RELEASE, "--wait", "--ignore-not-found")
+        # helm waits for what it created; the Deployment's pods end a little later.
+        pods = ["wait", "-n", SYSTEM, "--for=delete", "pod", "-l", f"app.kubernetes.io/instance={RELEASE}"]
+        self.cluster.kubectl(*pods, "--timeout=60s", timeout_s=90)
 
     def pods(self, namespace: str) -> str:
         """The pods of a namespace and what happened there, for messages."""

@@ -46,8 +46,8 @@ def _without_create(rules: str) -> str:
 def test_a_pod_that_breaks_the_restricted_standard(empty: Installation) -> None:
     empty.add_namespace("not-restricted")
     empty.install("not-restricted")
-    privileged = {"spec": {"containers": [{"name": "generator", "securityContext": {"privileged": True}}]}}
-    empty.cluster.apply(small("not-restricted", "shapes", run={"podTemplate": privileged}))
+    as_root = {"spec": {"securityContext": {"runAsNonRoot": False, "runAsUser": 0}}}
+    empty.cluster.apply(small("not-restricted", "shapes", run={"podTemplate": as_root}))
 
     with pytest.raises(NotReadyError, match="violates PodSecurity"):
         empty.wait_ready("not-restricted", "shapes", within_s=60)

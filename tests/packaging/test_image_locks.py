@@ -74,3 +74,16 @@ def test_without_cuda_only_torch_and_what_cuda_needs_is_left_out() -> None:
     gone = set(pins(lock)) - {match[1] for match in re.finditer(r"^([a-z0-9][a-z0-9._-]*)==", kept, re.MULTILINE)}
     assert {"torch", "torchvision", "triton"} <= gone
     assert all(re.match(r"(torch|torchvision|triton)$|nvidia-|cuda-", name) for name in gone)
+
+
+@pytest.mark.parametrize("file", sorted(IMAGES.glob("*/Dockerfile")), ids=lambda file: file.parent.name)
+def test_a_lock_that_changes_builds_its_layer_again(file: Path) -> None:
+    """Each environment is made from a file of its own stage: buildah's cache does not look into what is mounted."""
+    stages = [stage for stage in file.read_text().split("\nFROM ") if "bin/environment" in stage.partition("RUN")[2]]
+    stages = [stage for stage in stages if "/build/usr/local/bin/environment" in stage]
+
+    assert stages
+    for stage in stages:
+        before, _, run = stage.partition("\nRUN ")
+        assert re.search(r"^COPY images/\S+\.lock /usr/share/diffugen/requirements\.lock$", before, re.MULTILINE)
+        assert "environment /usr/share/diffugen/requirements.lock" in run
