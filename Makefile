@@ -8,7 +8,7 @@ MEMBERS := crds operator generator devcluster
 SOURCES := $(MEMBERS) charts gitops tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
-TEST_TOOLS := helm kueue versitygw actionlint
+TEST_TOOLS := helm actionlint
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
@@ -27,7 +27,7 @@ demo: venv ## A throwaway Kubernetes, the operator, and examples/shapes.yaml fro
 
 test: venv ## Run every test (builds the throwaway Kubernetes first, once)
 	$(BIN)/devcluster binaries $(TEST_TOOLS:%=--tool %)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: venv ## Run the fault tests once for each seed (SEEDS="1 2 3"), until the first failure
 	$(BIN)/devcluster binaries
