@@ -152,46 +152,44 @@ def measure_speed(side: int, batch: int, steps: int) -> dict[str, Any]:
         loaded = family_of(model.pipeline).load(model, _CPU)
         taught = family_of(model.pipeline).token_model(loaded, TOKEN, INITIALIZER, 1, field="bench")
         settings = TrainingSettings(
-            TOKEN, INITIALIZER, templates=_TEMPLATES, steps=steps, batch=batch, width=side, height=side, patience=0
+            TOKEN, INITIALIZER, templates=_TEMPLATES, steps=1000, batch=batch, width=side, height=side, patience=0
         )
         examples = [TrainingImage(f"{number}.png", each) for number, each in enumerate(pixels)]
-        sentences = taught.sentences(settings.sentences())
-        ours = _our_steps(Training(taught, examples, settings))
-        taught.close()
-        del loaded, taught
-        ids = torch.tensor([each.ids[0] for each in sentences])
+        training = Training(taught, examples, settings)
+        ids = torch.tensor([each.ids[0] for each in taught.sentences(settings.sentences())])
         known = int(ids.max())
         networks = diffusers_style.Networks.load(str(where))
-        networks.text_encoder.resize_token_embeddings(_VOCABULARY, mean_resizing=False)
-        ids[ids == known] = _VOCABULARY
-        theirs = diffusers_style.train(
-            networks, pixels, ids, initializer=0, vocabulary=_VOCABULARY, steps=steps, learning_rate=5e-3, batch=batch,
-            seed=0,
-        )  # fmt: skip
-    ours_row, theirs_row = ours.row(), theirs.row()
+    networks.text_encoder.resize_token_embeddings(_VOCABULARY, mean_resizing=False)
+    ids[ids == known] = _VOCABULARY
+    theirs = diffusers_style.train(
+        networks, pixels, ids, initializer=0, vocabulary=_VOCABULARY, steps=steps, learning_rate=5e-3, batch=batch,
+        seed=0,
+    )  # fmt: skip
+    ours, state = StepTimes(), training.begin()
+    for times in theirs:
+        _our_step(training, state, ours)
+        theirs_row = times.row()
+    ours_row = ours.row()
     speedup = theirs_row["seconds_per_step"] / ours_row["seconds_per_step"]
     return {
         "step_speedup_over_diffusers": round(speedup, 2),
+        "step_speedup_by_cpu_seconds": round(theirs_row["cpu_seconds_per_step"] / ours_row["cpu_seconds_per_step"], 2),
         "step": {"side": side, "batch": batch, "steps": steps, "ours": ours_row, "diffusers": theirs_row},
     }
 
 
-def _our_steps(training: Training) -> StepTimes:
-    """Run the training without its evaluations, and time its steps."""
-    times = StepTimes()
-    state = training.begin()
-    last = time.perf_counter()
+def _our_step(training: Training, state: TrainingState, times: StepTimes) -> None:
+    """Do one step from `state`, which is changed, and time it."""
 
-    def on_step(now: TrainingState) -> None:
-        nonlocal last
-        times.steps.append(time.perf_counter() - last)
-        last = time.perf_counter()
+    def stop(_: TrainingState) -> None:
+        raise _Stop
 
-    state = training.run(state, on_step)
-    # the last step is followed by an evaluation
-    times.steps = times.steps[:-1] if len(times.steps) > 1 else times.steps
-    times.losses = state.losses
-    return times
+    began, cpu = time.perf_counter(), time.process_time()
+    with suppress(_Stop):
+        training.run(state, stop)
+    times.steps.append(time.perf_counter() - began)
+    times.cpu.append(time.process_time() - cpu)
+    times.losses.append(state.losses[-1])
 
 
 def compare_losses(steps: int) -> dict[str, Any]:
@@ -205,10 +203,11 @@ def compare_losses(steps: int) -> dict[str, Any]:
     model.close()
     vocabulary = int(ids.max())
     word = loaded.read(INITIALIZER).ids[1]
-    times = diffusers_style.train(
+    steps_of_diffusers = diffusers_style.train(
         diffusers_style.Networks.load(str(folder.path)), [each.pixels for each in example_images(_IMAGES, seed=3)], ids,
         initializer=word, vocabulary=vocabulary, steps=steps, learning_rate=0.01, batch=8, seed=0,
     )  # fmt: skip
+    *_, times = steps_of_diffusers
     return {"diffusers_losses_on_shapes": times.row()["losses"]}
 
 
@@ -220,11 +219,15 @@ def main() -> None:
     arguments.add_argument("--side", type=int, default=128, help="pixels of the images of the step comparison")
     arguments.add_argument("--batch", type=int, default=1)
     arguments.add_argument("--timed", type=int, default=6, help="steps that are timed")
+    arguments.add_argument("--only-speed", action="store_true", help="measure the steps anew and keep the rest")
     options = arguments.parse_args()
     load_before = os.getloadavg()[0]
-    torch.set_num_threads(1)  # the layers of the built-in model are too small for more
-    found = measure_presence(options.images, options.steps)
-    found |= compare_losses(found["steps"])
+    if options.only_speed:
+        found: dict[str, Any] = json.loads(RESULTS.read_text())
+    else:
+        torch.set_num_threads(1)  # the layers of the built-in model are too small for more
+        found = measure_presence(options.images, options.steps)
+        found |= compare_losses(found["steps"])
     torch.set_num_threads(os.cpu_count() or 1)
     found |= measure_speed(options.side, options.batch, options.timed)
     found["machine"] = {"cores": os.cpu_count(), "load_before": round(load_before, 1), "device": "cpu"}

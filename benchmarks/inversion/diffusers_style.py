@@ -7,7 +7,7 @@ embedding table, and afterwards all rows but the new one are restored from a cop
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from transformers import CLIPTextModel
 
 @dataclass
 class StepTimes:
-    """Seconds of each step, and of its parts."""
+    """Seconds of each step, of its parts, and of the processors; by the clock they are those of a busy machine, too."""
 
     steps: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
 
@@ -34,6 +35,7 @@ class StepTimes:
         """Return the medians as JSON data."""
         return {
             "seconds_per_step": round(float(np.median(self.steps)), 4),
+            "cpu_seconds_per_step": round(float(np.median(self.cpu)), 4) if self.cpu else None,
             "parts": {name: round(float(np.median(values)), 4) for name, values in self.parts.items()},
             "losses": [round(loss, 5) for loss in self.losses],
         }
@@ -70,8 +72,8 @@ def train(
     learning_rate: float,
     batch: int,
     seed: int,
-) -> StepTimes:
-    """Train one new row of the table for `steps` steps.
+) -> Iterator[StepTimes]:
+    """Train one new row of the table for `steps` steps, and yield the times of all steps so far after each.
 
     `ids` [sentences, tokens] are the training sentences with the id `vocabulary` for the new word, which starts as the
     row `initializer`.
@@ -91,6 +93,7 @@ def train(
     times = StepTimes()
     for _ in range(steps):
         began = last = time.perf_counter()
+        cpu = time.process_time()
 
         def part(name: str) -> None:
             nonlocal last
@@ -120,5 +123,6 @@ def train(
             table[others] = before[others]
         part("optimizer")
         times.steps.append(time.perf_counter() - began)
+        times.cpu.append(time.process_time() - cpu)
         times.losses.append(loss.item())
-    return times
+        yield times

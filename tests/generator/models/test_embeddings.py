@@ -27,7 +27,7 @@ from diffugen_generator.families.unet.components import load
 from diffugen_generator.families.unet.tokens import PromptTokenizer
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import tokens_of
-from diffugen_generator.models.embeddings import open_embedding
+from diffugen_generator.models.embeddings import open_embedding, open_embeddings
 from diffugen_generator.models.pickled_tensors import read_tensors
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.planning.plan import plan, stages_of
@@ -335,3 +335,44 @@ def test_bytes_that_are_no_archive_do_not_crash_the_reader(tmp_path: Path) -> No
         except ValueError:
             refused += 1
     assert refused > 0  # any other exception fails the test
+
+
+def test_a_file_with_several_words_has_the_one_of_the_token(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    path = saved({"<piano>": VECTORS, "<harp>": VECTORS[:1] + 1}, tmp_path / "words.safetensors")
+
+    harp = open_embedding(path, "<Harp>", tiny_model, field=FIELD)
+
+    assert np.array_equal(harp.vectors[0], (VECTORS[:1] + 1).numpy())
+    with pytest.raises(SpecError, match=r"holds 2 tensors and none is called '<lute>' \(<harp>, <piano>\)"):
+        open_embedding(path, "<lute>", tiny_model, field=FIELD)
+
+
+def test_a_pair_of_files_is_read_for_both_encoders_of_xl(tmp_path: Path) -> None:
+    model = str(write_shape(tmp_path / "xl", "xl"))
+    wide = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
+    first = saved({"<x>": VECTORS}, tmp_path / "learned_embeds.safetensors")
+    stages = [{"name": "base", "txt2img": {"model": model, "embeddings": [{"uri": str(first), "token": "<x>"}]}}]
+    order = an_order(model, image={"width": 64, "height": 64}, stages=stages)
+    with pytest.raises(SpecError, match="has no clip_l and clip_g, which Stable Diffusion XL needs"):
+        stages_of(Expansion(order.spec))
+
+    second = saved({"<x>": wide}, tmp_path / "learned_embeds_2.safetensors")
+    (word,) = stages_of(Expansion(order.spec))[0].embeddings
+    (opened,) = open_embeddings([word], resolve(model), None, stage="base")
+
+    assert all(np.array_equal(one, other.numpy()) for one, other in zip(opened.vectors, (VECTORS, wide), strict=True))
+    saved({"<x>": wide + 1}, second)
+    with pytest.raises(SpecError, match="give plan and stages the same file, or plan again"):
+        open_embeddings([word], resolve(model), None, stage="base")
+
+
+def test_the_file_of_pivotal_tuning_is_read_for_both_encoders_of_xl(tmp_path: Path) -> None:
+    model = resolve(str(write_shape(tmp_path / "xl", "xl")))
+    wide = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
+    path = tmp_path / "embeddings.pti"
+    save_file({"text_encoders_0": VECTORS, "text_encoders_1": wide}, path)
+
+    opened = open_embedding(path, "<x>", model, field=FIELD)
+
+    assert np.array_equal(opened.vectors[0], VECTORS.numpy())
+    assert np.array_equal(opened.vectors[1], wide.numpy())

@@ -7,6 +7,7 @@ what the manifest says, whatever the file calls it. All of this is checked by th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,17 +28,23 @@ from diffugen_generator.samples.shards import TaughtWord
 PLACES: Final = ("clip_l", "clip_g")
 """What files call the text encoders of Stable Diffusion XL, the first and the second."""
 _A1111: Final = ("emb_params", "string_to_param")
+_PIVOTAL: Final = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+"""What pivotal tuning calls the text encoders in embeddings.pti."""
+_SECOND: Final = "_2"
+"""What a pair's second file has behind its name."""
 _DEFAULT: Final = "learned_embeds.safetensors"
 
 
-def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str) -> Embedding:
+def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str, second: Path | None = None) -> Embedding:
     """Read the embedding at `path` for `model`; `field` is the manifest's entry, `….embeddings[0]`.
+
+    `second` is the file for the second text encoder, where the first has the vectors of one alone.
 
     Raises `SpecError` with reason `UnsupportedEmbedding` where the file is none, or is not for this model, and
     `TokenTaken` where the model has a word of that name.
     """
     try:
-        vectors = _for_model(_vectors_in(read_tensors(path)), model)
+        vectors = _for_model(_vectors_at(path, second, token), model)
     except ValueError as error:
         raise SpecError("UnsupportedEmbedding", f"{field}.uri: {path.name} {error}.") from None
     room = token_limit(model) - family_of(model.pipeline).marks
@@ -69,30 +76,66 @@ def open_embeddings(words: Sequence[TaughtWord], model: ModelFolder, s3: S3 | No
     opened = []
     for number, word in enumerate(words):
         field = f"embeddings[{number}] of stage {stage}"
-        _, path, digest = open_file(word.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
+        _, path, second, digest = _files(word.uri, word.token, model, s3, field)
         if digest != word.digest and not word.trained:
             raise SpecError(
                 "ModelChanged",
                 f"{field}: {word.uri} has the digest {digest[:12]} here, and had {word.digest[:12]} in the plan; "
                 "give plan and stages the same file, or plan again.",
             )
-        opened.append(open_embedding(path, word.token, model, field=field))
+        opened.append(open_embedding(path, word.token, model, field=field, second=second))
     return opened
 
 
 def _find(field: str, each: api.Embedding, model: ModelFolder, s3: S3 | None) -> TaughtWord:
-    uri, path, digest = open_file(each.uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
-    open_embedding(path, each.token, model, field=field)
+    uri, path, second, digest = _files(each.uri, each.token, model, s3, field)
+    open_embedding(path, each.token, model, field=field, second=second)
     return TaughtWord(each.token, uri, digest)
 
 
-def _vectors_in(content: Any) -> dict[str, Vectors]:
-    """Return the vectors of each place in a file's content; of one that names no places, under the empty name."""
+def _files(uri: str, token: str, model: ModelFolder, s3: S3 | None, field: str) -> tuple[str, Path, Path | None, str]:
+    """Return an embedding's URI, its file, that of a second text encoder, and the digest of both.
+
+    diffusers' script for Stable Diffusion XL writes a pair: NAME.safetensors and NAME_2.safetensors.
+    """
+    uri, path, digest = open_file(uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
+    if len(family_of(model.pipeline).embedding_sets(model)) == 1 or not _is_of_one_encoder(path, token):
+        return uri, path, None, digest
+    stem, dot, suffix = uri.rpartition(".")
+    try:
+        _, second, other = open_file(f"{stem}{_SECOND}{dot}{suffix}", field=f"{field}.uri", s3=s3)
+    except SpecError:
+        return uri, path, None, digest  # one file alone is refused with what it lacks
+    return uri, path, second, hashlib.sha256(f"{digest}{other}".encode()).hexdigest()
+
+
+def _is_of_one_encoder(path: Path, token: str) -> bool:
+    try:
+        return list(_vectors_in(read_tensors(path), token)) == [""]
+    except ValueError:
+        return False  # `open_embedding` says what is wrong
+
+
+def _vectors_at(path: Path, second: Path | None, token: str) -> dict[str, Vectors]:
+    """Return the vectors of each place in a file, or in a pair of files."""
+    first = _vectors_in(read_tensors(path), token)
+    if second is None:
+        return first
+    other = _vectors_in(read_tensors(second), token)
+    return dict(zip(PLACES, (*first.values(), *other.values()), strict=True))
+
+
+def _vectors_in(content: Any, token: str) -> dict[str, Vectors]:
+    """Return the vectors of each place in a file's content; of one that names no places, under the empty name.
+
+    Of a file with several words, those of `token`.
+    """
     if isinstance(content, np.ndarray):
         return {"": _shaped(content)}
     if not isinstance(content, Mapping):
         raise ValueError("holds no embedding; give a file that textual inversion wrote")  # noqa: TRY004
-    named = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, np.ndarray)}
+    named = {_PIVOTAL.get(name, name): value for name, value in tensors.items()}
     if any(place in named for place in PLACES):
         return {place: _shaped(named[place]) for place in PLACES if place in named}
     for name in _A1111:
@@ -102,9 +145,12 @@ def _vectors_in(content: Any) -> dict[str, Vectors]:
             if isinstance(inner, np.ndarray):
                 return {"": _shaped(inner)}
     if len(named) != 1:
+        own = [value for name, value in named.items() if name.lower() == token.lower()]
+        if len(own) == 1:
+            return {"": _shaped(own[0])}
         raise ValueError(
-            f"holds {len(named)} tensors where an embedding has one, or clip_l and clip_g; "
-            "give a file that textual inversion wrote"
+            f"holds {len(named)} tensors and none is called {token!r} ({', '.join(sorted(named)[:8])}); an embedding "
+            "has one, or clip_l and clip_g, or one for each word: give the token of one, or another file"
         )
     return {"": _shaped(next(iter(named.values())))}
 
