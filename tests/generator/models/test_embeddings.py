@@ -124,7 +124,7 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(tiny_model: ModelFolde
             r"\.uri: x\.pt has vectors of 48 numbers where .* reads 32",
         ),
         ({"<x>": torch.zeros(40, 32)}, "<x>", "UnsupportedEmbedding", "has 40 vectors, and the text encoder reads 18"),
-        ({"<x>": VECTORS, "<y>": VECTORS}, "<x>", "UnsupportedEmbedding", "holds 2 tensors"),
+        ({"<y>": VECTORS, "<z>": VECTORS}, "<x>", "UnsupportedEmbedding", "holds 2 tensors"),
         ({"<x>": "nothing"}, "<x>", "UnsupportedEmbedding", "holds 0 tensors"),
         ({"<x>": torch.full((1, 32), float("nan"))}, "<x>", "UnsupportedEmbedding", "no list of vectors"),
         (

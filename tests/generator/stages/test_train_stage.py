@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from diffugen_api import layout
-from diffugen_api.contract import ShardCounts, StagePlan
+from diffugen_api.contract import Outcome, ShardCounts, StagePlan, Step
 from diffugen_api.errors import SpecError
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion
+from diffugen_generator import worker
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.run import run
 from diffugen_generator.failures import Interrupted
@@ -169,3 +170,30 @@ def test_a_word_for_other_text_encoders_is_refused(folder: Path) -> None:
 
     with pytest.raises(SpecError, match=r"embeddings\[0\]\.from: stage 'concept' trains with .*/other, whose text enc"):
         survey(Expansion(an_order_with_a_word(folder, model=str(folder / "other")).spec))
+
+
+def test_the_steps_of_pods_train_draw_and_publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = an_order_with_a_word(folder)
+    (folder / "order.json").write_text(order.dumps())
+    log = folder / "termination-log"
+    environ = {"DIFFUGEN_ORDER": str(folder / "order.json"), "DIFFUGEN_TERMINATION_LOG": str(log)}
+    monkeypatch.setattr(worker, "_stop_on_signals", Event)
+
+    def step(step: Step, stage: str = "") -> Outcome:
+        code = worker.work(step, stage=stage, folder=folder / "store", environ={**environ, "JOB_COMPLETION_INDEX": "0"})
+        outcome = Outcome.loads(log.read_text())
+        assert outcome is not None
+        assert code == 0, outcome.message
+        return outcome
+
+    planned = step(Step.PLAN).plan
+    assert planned is not None
+    assert [(each.name, each.total, each.shards) for each in planned] == [("base", 2, 1), ("concept", 1, 1)]
+    assert step(Step.STAGE, "concept").message == "the word is trained"
+    assert step(Step.STAGE, "concept").message == "the word was trained already"
+    drawn = step(Step.STAGE, "base").counts
+    assert drawn is not None
+    assert (drawn.total, drawn.drawn, drawn.labelled) == (2, 2, 2)
+    published = step(Step.PUBLISH).published
+    assert published is not None
+    assert published.samples == 2
