@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from benchmarks import plan
+from benchmarks.inversion import __main__ as inversion
 from benchmarks.labels import __main__ as labels
 from benchmarks.scale import reporting
 from benchmarks.throughput import __main__ as throughput
@@ -24,6 +25,14 @@ def committed(file: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("figure", labels.BOUNDS)
 def test_labels_are_worth_what_their_benchmark_asks_for(figure: str) -> None:
     assert labels.holds(committed(labels.RESULTS), figure)
+
+
+@pytest.mark.parametrize("figure", inversion.BOUNDS)
+def test_a_taught_word_is_worth_what_its_benchmark_asks_for(figure: str) -> None:
+    found = committed(inversion.RESULTS)
+
+    assert inversion.holds(found, figure)
+    assert found["same_vectors_after_resume"]
 
 
 @pytest.mark.parametrize("figure", reporting.BOUNDS)
