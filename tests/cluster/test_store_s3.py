@@ -96,6 +96,20 @@ def test_what_is_missing_is_named(store: S3Store) -> None:
     assert failure.value.key == "a/b"
 
 
+def test_of_two_writers_that_read_the_same_content_one_succeeds(store: S3Store) -> None:
+    _, nothing = store.read_tagged("current.json")
+    assert store.replace("current.json", b"one", nothing)
+    assert not store.replace("current.json", b"two", nothing)
+    data, tag = store.read_tagged("current.json")
+    assert data == b"one"
+
+    assert store.replace("current.json", b"three", tag)
+    assert not store.replace("current.json", b"four", tag)
+    assert store.read("current.json") == b"three"
+    store.delete(["current.json"])
+    assert not store.replace("current.json", b"five", tag)
+
+
 def test_a_copy_is_made_in_the_store(store: S3Store) -> None:
     store.write("a", b"picture", "image/png")
 

@@ -12,17 +12,19 @@ come last, because they state the owner. A second run of the step continues.
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.contract import Outcome
 from diffugen_api.orders import WorkOrder
-from diffugen_generator.failures import BucketMissing, Missing, NotTheirs
+from diffugen_generator.failures import BucketMissing, Damaged, Missing, NotTheirs
+from diffugen_generator.samples.documents import Schema, read_document
 from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.protocol import Store
+
+LOG = logging.getLogger("diffugen")
 
 _MANY = 1000
 """The most remaining objects that are counted."""
@@ -90,16 +92,24 @@ def _verify(order: WorkOrder, store: Store) -> None:
         )
 
 
+class _Owned(Schema):
+    namespace: str
+    name: str
+
+
 def _owners(store: Store) -> Iterator[tuple[str, str]]:
     """Yield the namespace and name that each plan and each published revision states."""
     keys = [layout.plan_summary(name) for name in store.folders(layout.PLANS)]
     keys += [layout.dataset_card(layout.revision_folder(name)) for name in store.folders(layout.REVISIONS)]
     for key in filter(layout.is_ours, keys):
         try:
-            document: dict[str, Any] = json.loads(store.read(key))
+            document = read_document(store, key, _Owned)
         except Missing:  # half written, or half deleted
             continue
-        yield str(document.get("namespace")), str(document.get("name"))
+        except Damaged as damaged:  # it states no owner
+            LOG.warning("%s is damaged (%s)", damaged.key, damaged.why)
+            continue
+        yield document["namespace"], document["name"]
 
 
 def _sentence(store: Store, count: int) -> str:

@@ -7,6 +7,8 @@ The failure of an invalid spec is `SpecError`, in the API package.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from diffugen_api.contract import REASON_INCOMPLETE, ExitCode
 
 
@@ -91,6 +93,17 @@ class Incomplete(Failure):
 
     reason = REASON_INCOMPLETE
     exit_code = ExitCode.BAD_SHARD
+
+
+class Damaged(Incomplete):
+    """A stored object is damaged: truncated, swapped with another, or changed. It counts as missing."""
+
+    def __init__(self, key: str, why: str, *, keys: Sequence[str] = ()) -> None:
+        """Keep the key of the object, what is wrong, and the keys to delete so that it is made again (its own)."""
+        super().__init__(f"{key} is damaged ({why}); it counts as missing: plan again to have it made again")
+        self.key = key
+        self.why = why
+        self.keys = tuple(keys) or (key,)
 
 
 class NotTheirs(Failure):

@@ -173,8 +173,8 @@ def test_pruning_can_be_stopped_and_goes_on(model: str, tmp_path: Path) -> None:
     kept = [orders[1].revision]
 
     with pytest.raises(Interrupted):
-        prune(store, kept, stop=lambda: True)
-    prune(store, kept)
+        prune(store, lambda: kept, stop=lambda: True)
+    prune(store, lambda: kept)
 
     assert list(store.folders("revisions/")) == kept
 
@@ -184,7 +184,7 @@ def test_what_others_put_there_stays(model: str, tmp_path: Path) -> None:
     for key in ("revisions/mine/x", "plans/notes/y"):
         store.write(key, b"mine")
 
-    prune(store, [orders[0].revision])
+    prune(store, lambda: [orders[0].revision])
 
     assert store.exists("revisions/mine/x")
     assert store.exists("plans/notes/y")
@@ -199,7 +199,7 @@ def test_a_publisher_whose_folder_was_pruned_meanwhile_publishes_nothing(
     found = module.card  # type: ignore[attr-defined]  # what it imports is its own
 
     def pruned_meanwhile(*arguments: Any, **named: Any) -> str:
-        prune(store, [former.revision])
+        prune(store, lambda: [former.revision])
         return found(*arguments, **named)
 
     monkeypatch.setattr(module, "card", pruned_meanwhile)

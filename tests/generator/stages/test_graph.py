@@ -17,7 +17,7 @@ from diffugen_generator.diffusion.denoise_paths import Img2ImgPath
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.failures import BadShard, Incomplete
+from diffugen_generator.failures import Damaged, Incomplete
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
@@ -271,17 +271,20 @@ def test_a_source_that_is_gone_is_a_clear_failure(tiny_model: ModelFolder, store
     draw_base(order, store, {"ball": BALL, "star": BALL})
     source = samples_of_stage(order, store, "base")[0]
     key = layout.image("base", source.id, "png")
-    whole = store.read(key)
+    whole, recipe = store.read(key), store.read(layout.recipe("base", source.id))
 
     store.write(key, b"no image")
-    with pytest.raises(BadShard, match=f"{key}: not an image.*delete the sample's folder and plan again"):
+    with pytest.raises(Damaged, match=f"{key} is damaged .its SHA-256 is .*: plan again"):
         draw(order, store, "mud")
+    assert not store.exists(layout.recipe("base", source.id)), "the next plan draws it again"
 
-    (store.root / key).unlink()
+    store.write(layout.recipe("base", source.id), recipe)
     with pytest.raises(Incomplete, match=f"the image of sample {source.id} of stage 'base', from which another"):
         draw(order, store, "mud")
+    assert not store.exists(layout.recipe("base", source.id))
 
     store.write(key, whole)
+    store.write(layout.recipe("base", source.id), recipe)
     ((header, _),) = shards_of(order, store, "base")
     (store.root / layout.label("base", header.label_id, source.id)).unlink()
     with pytest.raises(Incomplete, match=f"stage 'base' is not finished: sample {source.id} has no labels"):

@@ -12,7 +12,6 @@ import pytest
 from diffugen_api import layout
 from diffugen_api.contract import StagePlan
 from diffugen_api.orders import WorkOrder
-from diffugen_generator.failures import BadShard
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.planning.plan import plan
@@ -160,6 +159,7 @@ def test_duplicates_are_rejected_but_for_the_first_and_say_of_which(
     done(order, store)
     for key in list(store.list("labels/base/")):  # all images look alike
         label = json.loads(store.read(key))
+        del label["checksum"]
         store.write(key, json.dumps({**label, "looks": {"deviation": 50.0, "hash": "0f" * 8}}).encode())
 
     publish(order, store)
@@ -217,11 +217,16 @@ def test_a_safety_checker_that_is_added_takes_a_gpu_for_itself_alone_and_another
     assert (edited.reused, edited.shards, edited.gpu) == (4, 0, False)
 
 
-def test_broken_evidence_is_told(model: str, tmp_path: Path) -> None:
+def test_broken_evidence_is_told_and_looked_for_again(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = FolderStore(tmp_path)
     done(order_of(model, {"detector": DETECTOR}), store)
-    for key in list(store.list("evidence/")):
+    before = {key: store.read(key) for key in store.list("evidence/")}
+    for key in before:
         store.write(key, b"nonsense")
 
-    with pytest.raises(BadShard, match="not a file of detections"):
-        done(order_of(model, {"detector": {**DETECTOR, "confidence": 0.5}}), store)
+    done(order_of(model, {"detector": {**DETECTOR, "confidence": 0.5}}), store)
+
+    assert "not a file of detections" in caplog.text
+    assert {key: store.read(key) for key in before} == before

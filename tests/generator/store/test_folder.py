@@ -175,3 +175,27 @@ def test_a_bucket_holds_many_datasets() -> None:
 def test_no_store_names_the_field() -> None:
     with pytest.raises(SpecError, match="spec.output.s3: no store is given"):
         open_bucket(None, "vision", "cars")
+
+
+def test_of_two_writers_that_read_the_same_content_one_succeeds(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    _, nothing = store.read_tagged("current.json")
+    assert store.replace("current.json", b"one", nothing)
+    assert not store.replace("current.json", b"two", nothing)
+    data, tag = store.read_tagged("current.json")
+    assert data == b"one"
+
+    assert store.replace("current.json", b"three", tag)
+    assert not store.replace("current.json", b"four", tag)
+    assert store.read("current.json") == b"three"
+
+
+def test_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: order.append("fsync") or fsync(number))
+    monkeypatch.setattr(Path, "replace", lambda path, target: order.append("rename") or replace(path, target))
+
+    FolderStore(tmp_path / "store").write("a/b", b"content")
+
+    assert order == ["fsync", "rename"]

@@ -5,6 +5,7 @@ The steps, their order and the store are those of the pods, so a laptop can fini
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from threading import Event
@@ -14,7 +15,7 @@ from diffugen_api import layout
 from diffugen_api.contract import ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import in_graph_order
-from diffugen_generator.failures import Interrupted
+from diffugen_generator.failures import Incomplete, Interrupted
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.format_registry import check_formats
 from diffugen_generator.publishing.publish import publish
@@ -30,11 +31,31 @@ from diffugen_generator.telemetry.reporter import Reporter
 if TYPE_CHECKING:
     from diffugen_generator.inversion.training import TrainingState
 
+LOG = logging.getLogger("diffugen")
+
+_ROUNDS = 4
+"""How often a run plans. Damage is found in the order source labels, source images, labels, images."""
+
 
 def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event) -> RunResult:
-    """Draw, label and publish a dataset; raise `SpecError` or a `Failure`."""
+    """Draw, label and publish a dataset; raise `SpecError` or a `Failure`.
+
+    Where objects in the store turn out to be damaged or gone, the run plans again, because the plan then finds what is
+    missing.
+    """
     began = time.monotonic()
     check_formats(order.spec.output.formats)
+    for _ in range(_ROUNDS - 1):
+        try:
+            return _run(order, store, display, device=device, stop=stop, began=began)
+        except Incomplete as incomplete:
+            LOG.warning("%s: planning again", incomplete)
+    return _run(order, store, display, device=device, stop=stop, began=began)
+
+
+def _run(
+    order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event, began: float
+) -> RunResult:
     with display.task("planning", "samples") as advance:
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []

@@ -19,7 +19,9 @@ from diffugen_api.plan import Sample, address, canonical
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Missing
 from diffugen_generator.given.upright import CONVERSION_VERSION, UNREADABLE, UNSUPPORTED, UnusableError, upright
+from diffugen_generator.samples.documents import sealed
 from diffugen_generator.samples.image_files import CONTENT_TYPES
+from diffugen_generator.samples.recipes import IMAGE_SHA256
 from diffugen_generator.store.protocol import JSON, Store
 
 STAGE: Final = "given"
@@ -115,9 +117,16 @@ class Intake:
         sample = Sample(sample_id, prompt, int(sample_id[:15], 16), 0, {"file": name})
         recipe = layout.recipe(STAGE, sample_id)
         if not self.store.exists(recipe):
-            self.store.write(layout.image(STAGE, sample_id, kept.format), kept.file(), CONTENT_TYPES[kept.format])
-            content = {"sha256": digest, "prompt": prompt, **({"converted": kept.converted} if kept.converted else {})}
-            self.store.write(recipe, canonical(content) + b"\n", JSON)
+            file = kept.file()
+            self.store.write(layout.image(STAGE, sample_id, kept.format), file, CONTENT_TYPES[kept.format])
+            content = {
+                "id": sample_id,
+                "sha256": digest,
+                IMAGE_SHA256: hashlib.sha256(file).hexdigest(),
+                "prompt": prompt,
+                **({"converted": kept.converted} if kept.converted else {}),
+            }
+            self.store.write(recipe, canonical(sealed(content)) + b"\n", JSON)
         return Given(
             sample,
             kept.format,

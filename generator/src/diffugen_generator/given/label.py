@@ -248,9 +248,11 @@ def _labeled_samples(
 def _labeled(spec: LabeledDatasetSpec, recipe: StageRecipe, given: Given, store: Store) -> LabeledSample:
     sample = given.sample
     found = labels.Label(sample.id, ())
-    if not given.reason:
-        found = labels.loads(store.read(layout.label(STAGE, recipe.label_id, sample.id)))
     size = (given.height, given.width)
+    if not given.reason:
+        classes = {each.name for each in spec.classes}
+        key = layout.label(STAGE, recipe.label_id, sample.id)
+        found = labels.read_label(store, key, sample.id, size=size, classes=classes)
     return LabeledSample(
         sample=sample,
         stage=STAGE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import plain
 from diffugen_api.recipes import DETECTOR
-from diffugen_generator.failures import BadShard
 from diffugen_generator.labeling.decide.agreement import agree
 from diffugen_generator.labeling.decide.from_attention import Decision, decision_of
 from diffugen_generator.labeling.decide.from_detections import choose
@@ -30,6 +29,13 @@ from diffugen_generator.samples.labels import Instance, Label, MarkedInstance
 from diffugen_generator.samples.shards import ShardHeader
 
 T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Reads one stored evidence file of a sample."""
+
+    def __call__(self, evidence_id: str, loads: Callable[[bytes, str], T], /) -> T | None:
+        """Return what `loads` makes of the file's bytes and the sample's id; None if there is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +70,14 @@ class Findings:
         return found
 
     @classmethod
-    def read(cls, header: ShardHeader, read: Callable[[str], bytes | None]) -> Findings:
-        """Read the evidence that `header` asks for.
-
-        `read` returns the file with an evidence id, or None if there is none. Raises `BadShard` if a file is not valid
-        evidence, and what `read` raises.
-        """
+    def read(cls, header: ShardHeader, read: Reader) -> Findings:
+        """Read the evidence that `header` asks for, each file by `read`; raise what that raises."""
         beside = {
-            kind: _loaded(SIDE_MODELS[kind].load, evidence_id, read)
+            kind: _read(read, evidence_id, SIDE_MODELS[kind].load)
             for kind, evidence_id in header.side_evidence_ids.items()
         }
         return cls(
-            attention=_loaded(AttentionMaps.loads, header.evidence_id, read),
+            attention=_read(read, header.evidence_id, AttentionMaps.loads),
             beside={kind: found for kind, found in beside.items() if found is not None},
         )
 
@@ -110,11 +112,5 @@ def _objects(
     return (attended if attended is not None else detected or []), []
 
 
-def _loaded(loads: Callable[[bytes], T], evidence_id: str, read: Callable[[str], bytes | None]) -> T | None:
-    data = read(evidence_id) if evidence_id else None
-    if data is None:
-        return None
-    try:
-        return loads(data)
-    except ValueError as error:
-        raise BadShard(f"evidence {evidence_id}: {error}; delete it and plan again") from error
+def _read(read: Reader, evidence_id: str, loads: Callable[[bytes, str], T]) -> T | None:
+    return read(evidence_id, loads) if evidence_id else None

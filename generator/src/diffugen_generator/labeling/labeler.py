@@ -36,8 +36,8 @@ class LabelInput:
 class Evidence(Protocol):
     """What a model saw in one image, as it is kept in the store."""
 
-    def dumps(self) -> bytes:
-        """Return a file: the same bytes for the same evidence."""
+    def dumps(self, sample_id: str = "") -> bytes:
+        """Return the file of a sample: the same bytes for the same evidence."""
         ...
 
 

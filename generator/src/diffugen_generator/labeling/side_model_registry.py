@@ -43,8 +43,8 @@ class SideModelKind:
 
     find: Find
     open: Open
-    load: Callable[[bytes], Evidence]
-    """Reads an evidence file; raises `ValueError` if it is not one of this kind."""
+    load: Callable[[bytes, str], Evidence]
+    """Reads the evidence file of a sample; raises `ValueError` if it is damaged or not one of this kind."""
     reason: str = ""
     """Of a score: why an image is rejected by it, in CamelCase."""
     rejects: Callable[[Settings, float], bool] = lambda _settings, _value: False
@@ -112,10 +112,10 @@ def _open_detector(
     return open_detector(settings, side_models, classes, device)
 
 
-def _load_detections(data: bytes) -> Evidence:
+def _load_detections(data: bytes, sample_id: str) -> Evidence:
     from diffugen_generator.labeling.evidence.detections import Detections  # noqa: PLC0415 - imports pycocotools
 
-    return Detections.loads(data)
+    return Detections.loads(data, sample_id)
 
 
 def _find_clip(settings: Settings, s3: S3 | None, weights: bool) -> dict[str, SideModel]:

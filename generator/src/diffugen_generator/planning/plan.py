@@ -43,7 +43,7 @@ from diffugen_api.v1alpha1 import (
     model_stage,
 )
 from diffugen_generator.bounded_pool import in_order
-from diffugen_generator.failures import Interrupted
+from diffugen_generator.failures import Damaged, Interrupted
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
@@ -54,6 +54,7 @@ from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.planning.trainings import Training, check_fit, trainings_of
+from diffugen_generator.samples.documents import discard, sealed
 from diffugen_generator.samples.shards import (
     DIGESTS_KEY,
     EVIDENCE_IDS_KEY,
@@ -99,24 +100,33 @@ def plan(
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`."""
+    """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`.
+
+    Labels of sources that turn out to be damaged are deleted, and the plan is made once more.
+    """
     expansion = Expansion(order.spec)
     store.check()
     trainings = trainings_of(order.spec)
     stages = stages_of(expansion, trainings, store)
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
-    size = _shard_size(expansion)
-    counter = _ProgressCounter(sum(expansion.most.values()), on_progress, stop)
-    found = {name: training.plan(store) for name, training in trainings.items()}
-    for each in stages:
-        with ShardWriter(store, _header(order, each), size) as shards:
-            found[each.stage.name] = _plan_of(_decided(expansion, each, store, found), each, shards, counter)
+    while True:
+        damaged: dict[str, Damaged] = {}
+        counter = _ProgressCounter(sum(expansion.most.values()), on_progress, stop)
+        found = {name: training.plan(store) for name, training in trainings.items()}
+        for each in stages:
+            with ShardWriter(store, _header(order, each), _shard_size(expansion)) as shards:
+                samples = _decided(expansion, each, store, found, damaged)
+                found[each.stage.name] = _plan_of(samples, each, shards, counter)
+        if not damaged:
+            break
+        for fault in damaged.values():
+            discard(store, fault)
     plans = [found[stage.name] for stage in order.spec.stages]
     counter.finish()
     summary = _summary(order, stages, plans)
     if trainings:
         summary["trainings"] = [training.row() for training in trainings.values()]
-    store.write(layout.plan_summary(order.revision), _document(summary), JSON)
+    store.write(layout.plan_summary(order.revision), _document(sealed(summary)), JSON)
     return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
 
 
@@ -130,7 +140,7 @@ def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Pro
     counter = _ProgressCounter(sum(expansion.most.values()), on_progress, lambda: False)
     found = {name: training.plan(store) for name, training in trainings.items()}
     for each in stages:
-        samples = _decided(expansion, each, store, found)
+        samples = _decided(expansion, each, store, found, {})
         found[each.stage.name] = _plan_of(samples, each, ShardCounter(size), counter)
     counter.finish()
     return [found[stage.name] for stage in expansion.spec.stages]
@@ -228,24 +238,6 @@ def sentence(plans: list[StagePlan]) -> str:
     )
 
 
-def digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return each stage's model digest from `plan.json`, so that later steps compute addresses without models."""
-    return {stage["name"]: stage["modelDigest"] for stage in summary["stages"]}
-
-
-def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the digests of each stage's embeddings by token, from `plan.json`."""
-    return {
-        stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
-        for stage in summary["stages"]
-    }
-
-
-def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
-    """Return each stage's digests of the models that label beside it, as `plan.json` says them."""
-    return {stage["name"]: stage.get(DIGESTS_KEY, {}) for stage in summary["stages"]}
-
-
 @dataclass
 class _ProgressCounter:
     """Counts the samples of all stages; reports progress and checks `stop` every few thousand."""
@@ -296,9 +288,16 @@ def _plan_of(samples: Iterable[_Decided], each: StageInPlan, shards: Sink, count
 
 
 def _decided(
-    expansion: Expansion, each: StageInPlan, store: Store | None, found: Mapping[str, StagePlan]
+    expansion: Expansion,
+    each: StageInPlan,
+    store: Store | None,
+    found: Mapping[str, StagePlan],
+    damaged: dict[str, Damaged],
 ) -> Iterator[_Decided]:
-    """Yield the stage's samples; `found` has the plans of the stages before it."""
+    """Yield the stage's samples; `found` has the plans of the stages before it.
+
+    Labels of sources that cannot be read are added to `damaged` by their key; the worker decides on those samples.
+    """
     holdings = Holdings(store, each.recipe)
     looked_up = ((sample, holdings.need(sample.id)) for sample in expansion.samples_of(each.recipe))
     spec, origins = expansion.spec, origins_of(each.recipe)
@@ -313,7 +312,11 @@ def _decided(
         sample, need = look
         if need is not Need.DRAW or sample.source is None:
             return sample, need, ""
-        return sample, need, sources.refusal(sample.source)
+        try:
+            return sample, need, sources.refusal(sample.source)
+        except Damaged as error:
+            damaged[error.key] = error
+            return sample, need, ""
 
     yield from in_order(decide, looked_up, workers=_READERS, window=_WINDOW)
 
@@ -393,7 +396,7 @@ def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
     )
     found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
     store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
-    store.write(layout.plan_summary(order.revision), _document(_summary(order, [stage], [found])), JSON)
+    store.write(layout.plan_summary(order.revision), _document(sealed(_summary(order, [stage], [found]))), JSON)
     return replace(_header(order, stage), kind=GIVEN)
 
 

@@ -24,6 +24,8 @@ from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.palette import Color, color_of
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.samples import image_files
+from diffugen_generator.samples.documents import checked
 from diffugen_generator.samples.labels import Instance
 
 PATH = "contact-sheet.png"
@@ -95,7 +97,7 @@ class ContactSheet:
             data = self._release.store.read(sample.image)
         except Missing as missing:
             raise Incomplete(f"the image {missing.key} is gone from the store; plan again") from None
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        return checked(sample.image, lambda: image_files.decode(data))
 
     def _legend(self) -> list[tuple[str, Color]]:
         return [

@@ -9,14 +9,13 @@ deleted here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.contract import FormerRevision
 from diffugen_api.plan import SpecError
-from diffugen_generator.failures import Missing
+from diffugen_generator.samples.documents import parse
 from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.protocol import Store
 
@@ -44,21 +43,24 @@ def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: 
     return [row for row in rows if row["dataset"] != pointer["dataset"]][:limit]
 
 
-def pointer_before(store: Store) -> dict[str, Any]:
-    """Return the present pointer; empty where there is none. Raises SpecError where something else lies there.
+def pointer_before(store: Store) -> tuple[dict[str, Any], str]:
+    """Return the present pointer and its tag; empty where there is none.
 
-    It is not overwritten: without its history, the revisions that it names would be deleted.
+    Raises `SpecError` where it is damaged, or something else lies there. It is not overwritten: without its history,
+    the revisions that it names would be deleted.
     """
+    data, tag = store.read_tagged(layout.CURRENT)
+    if data is None:
+        return {}, tag
+    why = ""
     try:
-        pointer: dict[str, Any] = json.loads(store.read(layout.CURRENT))
-    except Missing:
-        return {}
-    except (ValueError, RecursionError):
-        pointer = {}
+        pointer = parse(data)
+    except ValueError as error:
+        pointer, why = {}, f" ({error})"
     if not _is_readable(pointer):
-        message = f"{store.uri}/{layout.CURRENT} is no pointer: restore or delete it, then request a retry."
+        message = f"{store.uri}/{layout.CURRENT} is no pointer: restore or delete it, then request a retry{why}."
         raise SpecError("InvalidPointer", message)
-    return pointer
+    return pointer, tag
 
 
 def kept_folders(pointer: Mapping[str, Any]) -> list[str]:
@@ -74,19 +76,23 @@ def former_revisions(pointer: Mapping[str, Any]) -> list[FormerRevision]:
     ]
 
 
-def prune(store: Store, kept: list[str], *, stop: Callable[[], bool] = lambda: False) -> int:
-    """Delete revisions, plans and shard reports except those of the `kept` folders; return the number of objects."""
+def prune(store: Store, kept: Callable[[], list[str]], *, stop: Callable[[], bool] = lambda: False) -> int:
+    """Delete revisions, plans and shard reports except those of the `kept` folders; return the number of objects.
+
+    `kept` reads the pointer. It is called again before each folder, because another publisher may have moved it.
+    """
     count = 0
     for name in store.folders(layout.REVISIONS):
         folder = layout.revision_folder(name)
-        if name in kept or not layout.is_ours(layout.dataset_card(folder)):
+        if not layout.is_ours(layout.dataset_card(folder)) or name in kept():
             continue
         store.delete([layout.addresses(folder), layout.dataset_card(folder)])
         count += clear(store, store.list(folder), stop=stop)
-    revisions = {name.partition("-")[0] for name in kept}
     for top in (layout.PLANS, layout.SHARD_REPORTS):
         for name in store.folders(top):
-            if name not in revisions and layout.is_ours(f"{top}{name}/plan.json"):
+            if not layout.is_ours(f"{top}{name}/plan.json"):
+                continue
+            if name not in {each.partition("-")[0] for each in kept()}:
                 count += clear(store, store.list(f"{top}{name}/"), stop=stop)
     return count
 

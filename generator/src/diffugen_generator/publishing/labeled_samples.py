@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -21,8 +21,8 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, Sample, StageRecipe, stage_recipe
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.bounded_pool import in_order
-from diffugen_generator.failures import Incomplete, Missing
-from diffugen_generator.planning.plan import digests_of, side_models_in, words_in
+from diffugen_generator.failures import Damaged, Incomplete, Missing
+from diffugen_generator.planning.summary import digests_of, side_models_in, words_in
 from diffugen_generator.publishing.splits import Splits, place_of
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.sources import Sources
@@ -31,6 +31,9 @@ from diffugen_generator.samples import labels
 from diffugen_generator.samples.labels import Label, rounded
 from diffugen_generator.samples.shards import origins_of
 from diffugen_generator.store.protocol import Store
+
+DAMAGED = "Damaged"
+"""Reason of a sample with a damaged label; a dataset with such a sample is not published."""
 
 _READERS = 32
 """Labels being read at once."""
@@ -58,6 +61,8 @@ class LabeledSample:
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """What all images of the stage were drawn with: the model's digest, the settings, the negative prompt; empty for an
     image that the user brought."""
+    damaged: Damaged | None = None
+    """A damaged label, of the sample or of what it is drawn from; such a sample is not accepted."""
 
     @property
     def title(self) -> str:
@@ -134,9 +139,12 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
     is left out where there is one split only, and duplicates are not looked for.
     """
     ids, places = bytearray(), array("Q")
+    damaged: list[LabeledSample] = []
 
     def accepted() -> Iterator[Hashed]:
         for each in judged():
+            if each.damaged is not None:
+                damaged.append(each)
             if each.verdict.accepted:
                 ids.extend(bytes.fromhex(each.sample.id))
                 places.append(place_of(each.sample.root))
@@ -149,6 +157,9 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
         duplicates = Duplicates(accepted(), spec.quality.duplicates.max_distance)
     elif len(asked) > 1:
         deque(accepted(), maxlen=0)
+    if damaged:  # without their labels the splits are not known, so nothing else is written
+        yield from damaged
+        return
     size = len(ids) // len(places) if places else 0
     splits = Splits(
         asked,
@@ -182,10 +193,15 @@ def _reads(expansion: Expansion, recipe: StageRecipe, store: Store) -> Iterator[
 def _labeled(
     spec: LabeledDatasetSpec, recipe: StageRecipe, sources: Sources, sample: Sample, store: Store
 ) -> LabeledSample:
-    refusal = sources.refusal(sample.source) if sample.source is not None else ""
     image = layout.image(recipe.stage, sample.id, recipe.extension)
     size = (spec.image.height, spec.image.width)
-    label = Label(sample.id, ()) if refusal else _label(recipe, sample, store)
+    refusal, damaged, label = "", None, Label(sample.id, ())
+    try:
+        refusal = sources.refusal(sample.source) if sample.source is not None else ""
+        if not refusal:
+            label = _label(recipe, sample, store, size, {each.name for each in spec.classes})
+    except Damaged as fault:
+        refusal, damaged = DAMAGED, fault
     return LabeledSample(
         sample=sample,
         stage=recipe.stage,
@@ -197,17 +213,15 @@ def _labeled(
         verdict=Verdict((), refusal) if refusal else verdict_on(label, size, spec.quality),
         label=label,
         drawing=recipe.drawing,
+        damaged=damaged,
     )
 
 
-def _label(recipe: StageRecipe, sample: Sample, store: Store) -> Label:
+def _label(recipe: StageRecipe, sample: Sample, store: Store, size: tuple[int, int], classes: Collection[str]) -> Label:
     key = layout.label(recipe.stage, recipe.label_id, sample.id)
     try:
-        label = labels.loads(store.read(key))
+        return labels.read_label(store, key, sample.id, size=size, classes=classes)
     except Missing:
         raise Incomplete(
             f"stage {recipe.stage!r} is not finished: sample {sample.id} has no labels; plan again to have it done"
         ) from None
-    except ValueError as error:
-        raise Incomplete(f"{key} is broken ({error}); delete it and plan again") from error
-    return label

@@ -10,6 +10,7 @@ import zlib
 from diffugen_api.plan import canonical
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.stored_images import StoredImage
 
 PATH = "manifest.jsonl.gz"
 
@@ -24,9 +25,12 @@ class Manifest:
         # zlib's own gzip framing: time 0, no file name
         self._squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
 
-    def add(self, sample: LabeledSample) -> None:
-        """Write a line for a sample, accepted or not."""
-        self._file.write(self._squeeze.compress(canonical(sample.row()) + b"\n"))
+    def add(self, sample: LabeledSample, image: StoredImage) -> None:
+        """Write a line for a sample; that of an accepted one has the SHA-256 of its image file."""
+        row = sample.row()
+        if image.sha256:
+            row["imageSha256"] = image.sha256
+        self._file.write(self._squeeze.compress(canonical(row) + b"\n"))
 
     def finish(self) -> None:
         """Upload the manifest."""

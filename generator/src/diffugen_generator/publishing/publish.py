@@ -28,8 +28,8 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, SpecError, StageRecipe, address
 from diffugen_api.v1alpha1 import normalized
 from diffugen_generator.bounded_pool import BoundedPool
-from diffugen_generator.failures import Incomplete, Interrupted, Missing, StoreFailure
-from diffugen_generator.planning.plan import side_models_in
+from diffugen_generator.failures import Damaged, Incomplete, Interrupted, Missing, StoreFailure
+from diffugen_generator.planning.summary import read_summary, side_models_in
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.contact_sheet import ContactSheet
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
@@ -38,9 +38,11 @@ from diffugen_generator.publishing.history import former_revisions, history_afte
 from diffugen_generator.publishing.labeled_samples import LabeledSample, labeled_samples, recipes_of
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
+from diffugen_generator.publishing.published import current_of, dataset_at
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.stored_images import StoredImage, with_images
 from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.samples.documents import Schema, discard, read_document, sealed
 from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
@@ -75,15 +77,13 @@ def publish(
     `samples` replaces the samples that the spec asks for, and `total` is their number; `drawn` is false where the user
     brought the images.
     """
-    plan = _read_json(store, layout.plan_summary(order.revision))
-    if plan is None:
-        raise Incomplete(f"there is no plan of revision {order.revision}; plan first")
+    plan = _plan(store, order.revision)
     recipes = recipes_of(order.spec, plan)
     fingerprint = _fingerprint(recipes)
     folder = _folder(store, order.revision, fingerprint)
-    dataset = _read_json(store, layout.dataset_card(folder))
+    dataset = _dataset_in(store, folder)
     if dataset is None:
-        store.write(layout.addresses(folder), _document({"fingerprint": fingerprint}), JSON)
+        store.write(layout.addresses(folder), _document(sealed({"fingerprint": fingerprint})), JSON)
         to_publish = samples(recipes) if samples is not None else labeled_samples(order, recipes, store)
         expected = sum(Expansion(order.spec).most.values()) if total is None else total
         work = _Work(order, store, folder, plan, recipes, to_publish, expected, drawn)
@@ -93,7 +93,7 @@ def publish(
     published = published.model_copy(
         update={"published_at": pointer["publishedAt"], "history": former_revisions(pointer)}
     )
-    message = _sentence(published) + _pruned(store, pointer, stop)
+    message = _sentence(published) + _pruned(store, stop)
     return Outcome(ok=True, reason="Published", message=message, published=published)
 
 
@@ -118,10 +118,14 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         tally, manifest = Tally(release), Manifest(release)
         sheet = ContactSheet(release, tally, order.name)
         formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]
-        images = with_images(work.samples, work.store, ahead=any(each.reads_images for each in formats))
+        images = with_images(work.samples, work.store, keep=any(each.reads_images for each in formats))
         for done, (sample, image) in enumerate(images, start=1):
-            for each in (tally, manifest, sheet):
-                each.add(sample)
+            if fault := sample.damaged or image.fault:
+                release.report(sample, fault)  # `Release.finish` raises, when all faults are known
+                continue
+            tally.add(sample)
+            manifest.add(sample, image)
+            sheet.add(sample)
             if sample.verdict.accepted:
                 _add(sample, image, formats, release)
             if on_progress:
@@ -131,7 +135,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         manifest.finish()
         for dataset_format in formats:
             dataset_format.finish()
-        if not tally.accepted:
+        if not tally.accepted and not release.lost:
             raise _nothing_accepted(tally, work.folder)
         release.finish()
         sheet.finish()
@@ -142,9 +146,9 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         release.write("README.md", readme.encode(), "text/markdown")
         release.finish()
         dataset = _dataset(work, release, tally)
-        if _read_json(work.store, layout.addresses(work.folder)) is None:
+        if not work.store.exists(layout.addresses(work.folder)):
             raise Incomplete(f"{work.folder} was deleted while it was being filled; plan again")
-        work.store.write(layout.dataset_card(work.folder), _document(dataset), JSON)
+        work.store.write(layout.dataset_card(work.folder), _document(sealed(dataset)), JSON)
     return dataset
 
 
@@ -152,8 +156,8 @@ def _add(sample: LabeledSample, image: StoredImage, formats: Sequence[DatasetFor
     try:
         for each in formats:
             each.add(sample, image)
-    except Missing:
-        release.report_gone(sample)  # `Release.finish` raises, when all that are gone are known
+    except Missing as missing:
+        release.report(sample, missing)
 
 
 _OF_STAGES = ("name", "model", "modelDigest", "embeddings", "evidenceId", "labelId")
@@ -192,7 +196,10 @@ def _published(store: Store, folder: str, dataset: Mapping[str, Any]) -> Publish
 def _point(
     store: Store, folder: str, published: Published, limit: int, clock: Callable[[], datetime]
 ) -> dict[str, Any]:
-    """Move the pointer and return it; where it points there already, it keeps its time."""
+    """Move the pointer and return it; where it points there already, it keeps its time.
+
+    The write is conditional: if another publisher moved the pointer in between, its revision goes into the history.
+    """
     pointer = {
         "revision": published.revision,
         "uri": published.uri,
@@ -200,32 +207,73 @@ def _point(
         "dataset": layout.dataset_card(folder),
         "samples": published.samples,
     }
-    current = pointer_before(store)
-    there = {key: current.get(key) for key in pointer} == pointer
-    now = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    pointer["publishedAt"] = current["publishedAt"] if there else now
-    pointer["history"] = history_after(pointer, current, limit)
-    if pointer != current:
-        store.write(layout.CURRENT, _document(pointer), JSON)
-    return pointer
+    while True:
+        current, tag = pointer_before(store)
+        # another publisher deletes what the pointer does not name, before this one has moved it
+        if not store.exists(layout.dataset_card(folder)):
+            raise Incomplete(f"{folder} was deleted by another publisher of this dataset; plan again")
+        there = {key: current.get(key) for key in pointer} == pointer
+        now = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        moved = {
+            **pointer,
+            "publishedAt": current["publishedAt"] if there else now,
+            "history": history_after(pointer, current, limit),
+        }
+        if moved == current or store.replace(layout.CURRENT, _document(sealed(moved)), tag, JSON):
+            return moved
 
 
-def _pruned(store: Store, pointer: Mapping[str, Any], stop: Callable[[], bool]) -> str:
+def _pruned(store: Store, stop: Callable[[], bool]) -> str:
     """Delete what the pointer no longer names; a failure is only reported, since the dataset is published."""
+
+    def kept() -> list[str]:
+        return kept_folders(current_of(store))
+
     try:
-        prune(store, kept_folders(pointer), stop=stop)
-    except StoreFailure as failure:
+        prune(store, kept, stop=stop)
+    except (StoreFailure, Damaged) as failure:
         LOG.warning("former revisions stay for now: %s", failure)
         return f"; former revisions could not be deleted: {failure}"
     return ""
 
 
 def _folder(store: Store, revision: str, fingerprint: str) -> str:
+    """Return the folder for content with a fingerprint: the revision's own, or one beside it if that is taken."""
     folder = layout.revision_folder(revision)
-    taken = _read_json(store, layout.addresses(folder))
-    if taken is None or taken["fingerprint"] == fingerprint:
+    key = layout.addresses(folder)
+    try:
+        taken = read_document(store, key, _Addresses)["fingerprint"]
+    except Missing:
         return folder
-    return layout.revision_folder(f"{revision}-{fingerprint[:8]}")
+    except Damaged as damaged:  # its content is not known, and readers may use it: it stays as it is
+        LOG.warning("%s is damaged (%s); the dataset goes to a folder beside it", damaged.key, damaged.why)
+        taken = ""
+    return folder if taken == fingerprint else layout.revision_folder(f"{revision}-{fingerprint[:8]}")
+
+
+class _Addresses(Schema):
+    fingerprint: str
+
+
+def _plan(store: Store, revision: str) -> dict[str, Any]:
+    try:
+        return read_summary(store, revision)
+    except Missing:
+        raise Incomplete(f"there is no plan of revision {revision}; plan first") from None
+    except Damaged as damaged:
+        discard(store, damaged)
+        raise
+
+
+def _dataset_in(store: Store, folder: str) -> dict[str, Any] | None:
+    """Return the `dataset.json` of a folder; None where it is not complete, or damaged and to be filled again."""
+    try:
+        return dataset_at(store, layout.dataset_card(folder))
+    except Missing:
+        return None
+    except Damaged as damaged:
+        discard(store, damaged)
+        return None
 
 
 def _fingerprint(recipes: list[StageRecipe]) -> str:
@@ -247,14 +295,6 @@ def _sentence(published: Published) -> str:
         f"{published.samples:,} images with {published.instances:,} objects are published, "
         f"{published.rejected:,} are rejected"
     )
-
-
-def _read_json(store: Store, key: str) -> dict[str, Any] | None:
-    try:
-        data: dict[str, Any] = json.loads(store.read(key))
-    except Missing:
-        return None
-    return data
 
 
 def _document(value: Any) -> bytes:

@@ -15,8 +15,9 @@ from typing import IO
 from diffugen_api import layout
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.bounded_pool import BoundedPool
-from diffugen_generator.failures import Incomplete, Missing
+from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
 
 
@@ -32,8 +33,8 @@ class Release:
     spec: LabeledDatasetSpec
     open_files: ExitStack
     """Closes the local files when publishing ends, also after an error."""
-    gone: dict[str, LabeledSample] = field(default_factory=dict)
-    """Samples whose image is no longer in the store, by their id."""
+    lost: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """Samples whose image or label is gone or damaged, by their id: stage, object, and what became of it."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each index file, by its path in the folder."""
 
@@ -76,21 +77,27 @@ class Release:
     def _copy_image(self, sample: LabeledSample, path: str) -> None:
         try:
             self.store.copy(sample.image, self.folder + path)
-        except Missing:
-            self.report_gone(sample)
+        except Missing as missing:
+            self.report(sample, missing)
 
-    def report_gone(self, sample: LabeledSample) -> None:
-        """Note that a sample's image is gone; its recipe is deleted, so that the next plan draws it again."""
+    def report(self, sample: LabeledSample, fault: Missing | Damaged) -> None:
+        """Note that an image or a label of a sample is gone or damaged, and delete it so that it is made again."""
+        if isinstance(fault, Damaged):
+            discard(self.store, fault)
+            self.lost[sample.sample.id] = (sample.stage, f"{fault.key} is damaged ({fault.why})", "")
+            return
+        # without its recipe, the next plan draws the image again
         self.store.delete([layout.recipe(sample.stage, sample.sample.id)])
-        self.gone[sample.sample.id] = sample
+        self.lost[sample.sample.id] = (
+            sample.stage,
+            f"the image of sample {sample.sample.id}",
+            " is gone from the store",
+        )
 
     def finish(self) -> None:
-        """Wait until all background writes are done; raise `Incomplete` where an image is gone."""
+        """Wait until all background writes are done; raise `Incomplete` where an image or a label is gone."""
         self.pool.finish()
-        if self.gone:
-            first = min(self.gone)
-            more = f" (and {len(self.gone) - 1:,} more)" if len(self.gone) > 1 else ""
-            raise Incomplete(
-                f"stage {self.gone[first].stage!r}: the image of sample {first}{more} is gone from the store; "
-                "plan again"
-            )
+        if self.lost:
+            stage, what, verb = self.lost[min(self.lost)]
+            more = f" (and {len(self.lost) - 1:,} more)" if len(self.lost) > 1 else ""
+            raise Incomplete(f"stage {stage!r}: {what}{more}{verb}; plan again")

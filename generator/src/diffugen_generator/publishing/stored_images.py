@@ -1,13 +1,16 @@
-"""The image files of samples, read from the store at most once, whichever formats ask for them."""
+"""The image files of accepted samples: checked against their recipes, and read at most once by all formats.
+
+Every accepted image is read before it is published, because a store can hold a file that is truncated or swapped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 
 from diffugen_generator.bounded_pool import in_order
-from diffugen_generator.failures import Missing
+from diffugen_generator.failures import Damaged, Missing
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.samples.recipes import read_image_file
 from diffugen_generator.store.protocol import Store
 
 _READERS = 16
@@ -24,6 +27,21 @@ class StoredImage:
         self._store = store
         self._sample = sample
         self._data: bytes | None = None
+        self.sha256 = ""
+        """SHA-256 of the file in hex, once it is checked."""
+        self.fault: Missing | Damaged | None = None
+        """Why the image cannot be published."""
+
+    def check(self, *, keep: bool) -> None:
+        """Read the file and compare it with its recipe; with `keep`, the bytes stay in memory for `read`."""
+        sample = self._sample
+        try:
+            file = read_image_file(self._store, sample.stage, sample.sample.id, sample.extension)
+        except (Missing, Damaged) as fault:
+            self.fault = fault
+            return
+        self.sha256 = file.sha256
+        self._data = file.data if keep else None
 
     def read(self) -> bytes:
         """Return the file's bytes; raise `Missing` where it is gone from the store."""
@@ -33,18 +51,17 @@ class StoredImage:
 
 
 def with_images(
-    samples: Iterable[LabeledSample], store: Store, *, ahead: bool
+    samples: Iterable[LabeledSample], store: Store, *, keep: bool
 ) -> Iterator[tuple[LabeledSample, StoredImage]]:
-    """Yield each sample with its image, in order; with `ahead`, images of accepted samples are read ahead."""
+    """Yield each sample with its image, in order; those of accepted samples are checked, ahead of the caller.
+
+    With `keep`, because a format reads images, their bytes stay in memory until the formats have seen them.
+    """
 
     def opened(sample: LabeledSample) -> tuple[LabeledSample, StoredImage]:
         image = StoredImage(store, sample)
-        if ahead and sample.verdict.accepted:
-            with suppress(Missing):  # the format that reads it raises it again, in the order of the samples
-                image.read()
+        if sample.verdict.accepted:
+            image.check(keep=keep)
         return sample, image
 
-    if ahead:
-        yield from in_order(opened, samples, workers=_READERS, window=_WINDOW)
-    else:
-        yield from map(opened, samples)
+    yield from in_order(opened, samples, workers=_READERS, window=_WINDOW)

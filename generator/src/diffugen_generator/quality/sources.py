@@ -44,7 +44,8 @@ class Sources:
     def refusal(self, source: Source) -> str:
         """Return why nothing is drawn from `source`, in CamelCase; empty where it stands.
 
-        Raises `Incomplete` where a label of it, or of what it comes from, is not in the store.
+        Raises `Incomplete` where a label of it, or of what it comes from, is not in the store, `Damaged` where it is
+        damaged.
         """
         line = list(source.line())
         for number in reversed(range(len(line))):  # from the root, so that labels which nobody made are not asked for
@@ -81,11 +82,9 @@ class Sources:
         origin = self._origins[number]
         key = layout.label(origin.stage, origin.label_id, source.id)
         try:
-            return labels.loads(self._store.read(key))
+            return labels.read_label(self._store, key, source.id, size=self._size)
         except Missing:
             raise Incomplete(
                 f"stage {origin.stage!r} is not finished: sample {source.id} has no labels, and others are drawn "
                 "from it; plan again to have it done"
             ) from None
-        except ValueError as error:
-            raise Incomplete(f"{key} is broken ({error}); delete it and plan again") from error

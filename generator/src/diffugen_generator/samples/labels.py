@@ -6,8 +6,8 @@ decode it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from diffugen_api.plan import canonical
+from diffugen_generator.failures import Damaged
+from diffugen_generator.samples.documents import checked, parse, sealed
+from diffugen_generator.samples.run_lengths import area_of
+from diffugen_generator.store.protocol import Store
+
+MOST_OBJECTS = 10_000
+"""Objects and regions in one label file; labelers keep a hundred of each image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +54,15 @@ class Rle:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Rle:
-        """Read what `row` wrote."""
-        height, width = row["size"]
-        return cls((int(height), int(width)), str(row["counts"]))
+        """Read what `row` wrote; raise `ValueError` if it is not a valid mask."""
+        height, width = (int(side) for side in row["size"])
+        return cls.checked((height, width), str(row["counts"]))
+
+    @classmethod
+    def checked(cls, size: tuple[int, int], counts: str) -> Rle:
+        """Return a mask that was stored; raise `ValueError` if it is not valid."""
+        area_of(size, counts)
+        return cls(size, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +93,18 @@ class Instance:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Instance:
-        """Read what `row` wrote."""
+        """Read what `row` wrote; raise `ValueError` if a value is out of range."""
         x, y, width, height = (float(value) for value in row["bbox"])
         box, mask = (x, y, width, height), Rle.from_row(row["segmentation"])
-        return cls(str(row["class"]), float(row["score"]), box, int(row["area"]), mask, row.get("scores", {}))
+        score, area = float(row["score"]), int(row["area"])
+        rows, columns = mask.size
+        if not (x >= 0 and y >= 0 and 0 < width <= columns - x and 0 < height <= rows - y):  # false for NaN, too
+            raise ValueError(f"bbox: {list(box)} is not in an image of {columns} x {rows} pixels")
+        if not math.isfinite(score):
+            raise ValueError("score: not a finite number")
+        if area != area_of(mask.size, mask.counts):
+            raise ValueError(f"area: {area} is not that of the mask")
+        return cls(str(row["class"]), score, box, area, mask, row.get("scores", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +184,49 @@ def rounded(scores: Mapping[str, float]) -> dict[str, float]:
 
 def dumps_label(label: Label) -> bytes:
     """Return a label file; equal labels give equal bytes."""
-    return canonical(label.row()) + b"\n"
+    return canonical(sealed(label.row())) + b"\n"
 
 
 def loads(data: bytes) -> Label:
     """Read a label file; raise `ValueError` if it is not one."""
+    content = parse(data)
     try:
-        content = json.loads(data)
         return Label(
             str(content["id"]),
-            tuple(Instance.from_row(row) for row in content["instances"]),
-            tuple(MarkedInstance.from_row(row) for row in content.get("marked", ())),
+            tuple(Instance.from_row(row) for row in _bounded(content["instances"])),
+            tuple(MarkedInstance.from_row(row) for row in _bounded(content.get("marked", ()))),
             dict(content.get("looks", {})),
             dict(content.get("scores", {})),
-            tuple(Region.from_row(row) for row in content.get("ignore", ())),
+            tuple(Region.from_row(row) for row in _bounded(content.get("ignore", ()))),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(f"not a label file: it has no {error}") from error
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"not a label file: {error}") from error
+
+
+def _bounded(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    if len(rows) > MOST_OBJECTS:
+        raise ValueError(f"more than {MOST_OBJECTS:,} objects")
+    return rows
+
+
+def read_label(
+    store: Store, key: str, sample_id: str, *, size: tuple[int, int], classes: Collection[str] | None = None
+) -> Label:
+    """Return the label of a sample whose image has `size`, height and width; raise `Missing` or `Damaged`.
+
+    `classes` are those that may stand in it; any where that is None.
+    """
+    data = store.read(key)
+    label = checked(key, lambda: loads(data))
+    if label.id != sample_id:
+        raise Damaged(key, f"it is the label of sample {label.id[:40]}")
+    every = [(each.class_name, each.segmentation) for each in (*label.instances, *(m.instance for m in label.marked))]
+    every += [(each.class_name, each.segmentation) for each in label.ignored]
+    for class_name, mask in every:
+        if mask.size != size:
+            raise Damaged(key, f"a mask has the size {list(mask.size)}, and the image {list(size)}")
+        if classes is not None and class_name not in classes:
+            raise Damaged(key, f"there is no class {class_name[:40]!r} in spec.classes")
+    return label

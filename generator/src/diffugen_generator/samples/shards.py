@@ -6,7 +6,6 @@ worker needs no other file of the plan and does not expand the spec. The same pl
 
 from __future__ import annotations
 
-import gzip
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -35,6 +34,8 @@ _NO_SCORES = {CLIP: None, SAFETY: None}
 EVIDENCE_IDS_KEY, DIGESTS_KEY = "witnesses", "judges"
 """Stored keys of the evidence ids and digests of the models beside the diffusion model, in shards and `plan.json`."""
 
+_MOST_BYTES = 1 << 30
+"""The largest content of a shard that is read: 1,000 samples whose prompts have 1 MB each."""
 _LEVEL = 3
 """Compression level: 3 is ten times faster than 9 and gives files a third larger; a shard is read once."""
 
@@ -247,10 +248,21 @@ def encode_shard(header: ShardHeader, lines: Iterable[bytes]) -> bytes:
 def decode_shard(data: bytes) -> tuple[ShardHeader, list[ShardRow]]:
     """Return a shard's header and rows; raise `BadShard` if the file is not a shard."""
     try:
-        header, *rows = (json.loads(line) for line in gzip.decompress(data).splitlines())
+        header, *rows = (json.loads(line) for line in _unpacked(data).splitlines())
         return ShardHeader.from_json(header), [ShardRow.from_json(row) for row in rows]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+    except RecursionError as error:
+        raise BadShard("the shard cannot be read (it is nested too deeply); plan again") from error
+    except (AttributeError, ValueError, KeyError, TypeError, zlib.error) as error:
         raise BadShard(f"the shard cannot be read ({type(error).__name__}: {error}); plan again") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return a gzip file's content; the checksum at its end is compared."""
+    unpack = zlib.decompressobj(wbits=31)
+    content = unpack.decompress(data, _MOST_BYTES)
+    if not unpack.eof:
+        raise ValueError("cut off, or too large")
+    return content
 
 
 def read_shard(store: Store, key: str) -> tuple[ShardHeader, list[ShardRow]]:

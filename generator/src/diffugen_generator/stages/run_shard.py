@@ -2,7 +2,8 @@
 
 What each sample still needs is asked of the store, not of the plan, so a shard that was killed goes on where
 it was.
-Then: decisions on stored evidence (no model), images that were drawn but not looked at, images to draw.
+Then: decisions on stored evidence (no model), images that were drawn but not looked at, images to draw. What turns out
+to be damaged in between is missing: evidence is looked for again, an image is drawn again.
 The model works on one batch while the batch before it is encoded, decided and uploaded by a bounded pool.
 When `stop` is set, the batch under way is finished and uploaded, and `Interrupted` is raised.
 """
@@ -26,10 +27,11 @@ from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import Sample, canonical
 from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.diffusion.masks import SourceImage
-from diffugen_generator.failures import Interrupted
+from diffugen_generator.failures import Damaged, Interrupted
 from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.samples import image_files
-from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
+from diffugen_generator.samples.documents import discard
+from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, ShardRow
 from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.sample_store import JSON, SampleStore
 from diffugen_generator.stages.session_cache import SessionCache
@@ -83,7 +85,12 @@ def run_shard(
         Failure: of the store, or of objects in it.
     """
     sessions = sessions or SessionCache(device=device, batch_size=batch_size)
-    return _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures()).run(rows, sessions)
+    work = _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures())
+    try:
+        return work.run(rows, sessions)
+    except Damaged as damaged:  # of another stage, or an image that nobody draws
+        discard(store, damaged)
+        raise
 
 
 def upload_pool() -> BoundedPool:
@@ -126,15 +133,13 @@ class _Work:
             self._measures.watch_queue(lambda: uploads.queued)
             needs = self._needs(rows, uploads)
             self._count(reused=len(rows) - sum(len(samples) for samples in needs.values()))
-            for sample in needs[Need.LABEL]:
-                self._go_on()
-                uploads.submit(self._label_stored, sample)
-            if self._header.origins:
-                needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
+            self._label(needs, uploads)
             if needs[Need.SEE]:
                 with self._measures.timed(Part.LOAD):
                     who = self._who_sees(needs, sessions, uploads)
-                self._see(needs[Need.SEE], who, uploads)
+                needs[Need.DRAW] += self._see(needs[Need.SEE], who, uploads)
+            if self._header.origins:
+                needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
             if needs[Need.DRAW]:
                 with self._measures.timed(Part.LOAD):
                     session = sessions.open(self._header, self._on_loading)
@@ -164,8 +169,26 @@ class _Work:
     def _look_up(self, row: ShardRow) -> Need | None:
         need = self._sample_store.need(row.sample, row.do)
         if row.do is Need.DRAW and need is not Need.DRAW:  # an earlier try drew it; its report was never written
-            self._note(row.sample, self._sample_store.image_file(row.sample))
+            try:
+                file = self._sample_store.image_file(row.sample)
+            except Damaged as damaged:
+                return self._discarded(damaged)
+            self._note(row.sample, file.sha256)
         return need
+
+    def _label(self, needs: dict[Need, list[Sample]], uploads: BoundedPool) -> None:
+        """Decide the labels of samples whose evidence is stored; what is damaged is added to the other needs."""
+        for batch in _batches(needs[Need.LABEL], WAITING):
+            self._go_on()
+            asked = [uploads.ask(self._label_stored, sample) for sample in batch]
+            for sample, answer in zip(batch, asked, strict=True):
+                if (need := answer.result()) is not None:
+                    needs[need].append(sample)
+
+    def _discarded(self, damaged: Damaged) -> Need:
+        """Delete a damaged object of a sample and return what the sample needs now."""
+        discard(self._store, damaged)
+        return Need.SEE if damaged.key.startswith(layout.EVIDENCE) else Need.DRAW
 
     def _standing(self, samples: Sequence[Sample], uploads: BoundedPool) -> list[Sample]:
         """Return the samples whose sources will do; the others are skipped, with the reason."""
@@ -176,8 +199,11 @@ class _Work:
             self._count(skipped=len(self._skipped))
         return [sample for sample in samples if sample.id not in self._skipped]
 
-    def _see(self, samples: Sequence[Sample], session: ModelSession | LabelOnlySession, uploads: BoundedPool) -> None:
-        """Look at stored images; those of the next batch are read meanwhile."""
+    def _see(
+        self, samples: Sequence[Sample], session: ModelSession | LabelOnlySession, uploads: BoundedPool
+    ) -> list[Sample]:
+        """Look at stored images; those of the next batch are read meanwhile. Return samples with a damaged image."""
+        damaged: list[Sample] = []
 
         def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
             sample_store = self._sample_store
@@ -189,16 +215,32 @@ class _Work:
         coming = fetch(batches[0]) if batches else []
         for number, batch in enumerate(batches):
             self._go_on()
-            here = [image.result() for image, _ in coming]
-            before = [found.result() for _, found in coming]
+            read = [self._image_of(image) for image, _ in coming]
+            damaged += [sample for sample, image in zip(batch, read, strict=True) if image is None]
+            whole = [sample for sample, image in zip(batch, read, strict=True) if image is not None]
+            here = [image for image in read if image is not None]
+            before = [found.result() for image, (_, found) in zip(read, coming, strict=True) if image is not None]
             under = (
-                [source.result() for source in self._fetch_sources(batch, uploads)] if session.draws_to_label else []
+                [source.result() for source in self._fetch_sources(whole, uploads)] if session.draws_to_label else []
             )
             coming = fetch(batches[number + 1]) if number + 1 < len(batches) else []
+            if not whole:
+                continue
             with self._measures.timed(Part.LOOK):
-                seen = session.look(batch, [SampleImage(image) for image in here], before, under)
-            for sample, image, findings in zip(batch, here, seen, strict=True):
+                seen = session.look(whole, [SampleImage(image) for image in here], before, under)
+            for sample, image, findings in zip(whole, here, seen, strict=True):
                 uploads.submit(self._keep_seen, sample, image, findings)
+        return damaged
+
+    def _image_of(self, read: Future[NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
+        """Return an image that is read; None, and its recipe is deleted, if it is damaged."""
+        try:
+            return read.result()
+        except Damaged as damaged:
+            if self._header.kind == GIVEN:  # nobody draws it again; the intake copies it again
+                raise
+            discard(self._store, damaged)
+            return None
 
     def _draw(self, samples: Sequence[Sample], session: ModelSession, uploads: BoundedPool) -> None:
         """Draw images and look at them; what those of the next batch are drawn from is read meanwhile."""
@@ -233,7 +275,7 @@ class _Work:
                 file = image_files.encode(image, self._sample_store.format)
         with self._measures.timed(Part.UPLOAD):
             self._sample_store.keep_drawn(sample, file, findings)
-        self._note(sample, file)
+        self._note(sample, hashlib.sha256(file).hexdigest())
         self._count(drawn=1, seen=1)
         self._keep_label(sample, image, findings)
 
@@ -250,17 +292,23 @@ class _Work:
             self._sample_store.keep_label(label)
         self._count(labelled=1)
 
-    def _label_stored(self, sample: Sample) -> None:
-        self._keep_label(sample, self._sample_store.image(sample), self._sample_store.findings(sample))
+    def _label_stored(self, sample: Sample) -> Need | None:
+        """Decide a label on stored evidence; return what the sample needs if a stored object is damaged."""
+        try:
+            image, findings = self._sample_store.image(sample), self._sample_store.findings(sample)
+        except Damaged as damaged:
+            return self._discarded(damaged)
+        self._keep_label(sample, image, findings)
+        return None
 
     def _go_on(self) -> None:
         if self._stop.is_set():
             counts = self._counts
             raise Interrupted(f"stopped with {counts.done} of {counts.total} samples done")
 
-    def _note(self, sample: Sample, file: bytes) -> None:
+    def _note(self, sample: Sample, sha256: str) -> None:
         with self._lock:
-            self._digests[sample.id] = hashlib.sha256(file).hexdigest()
+            self._digests[sample.id] = sha256
 
     def _count(self, **more: int) -> None:
         with self._lock:

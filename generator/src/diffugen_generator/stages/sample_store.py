@@ -7,22 +7,28 @@ try goes on to the same end, and what a sample still needs can be read off the s
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api import layout
-from diffugen_api.plan import Sample, canonical
-from diffugen_generator.failures import BadShard, Incomplete, Missing
+from diffugen_api.plan import Sample
+from diffugen_generator.failures import Damaged, Incomplete, Missing
+from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.samples import image_files, labels
+from diffugen_generator.samples.documents import checked, discard
 from diffugen_generator.samples.labels import Label
+from diffugen_generator.samples.recipes import ImageFile, read_image_file, recipe_of
 from diffugen_generator.samples.shards import Need, ShardHeader
 from diffugen_generator.store.protocol import Store
 
 JSON = "application/json"
+
+T = TypeVar("T")
 
 
 class SampleStore:
@@ -33,6 +39,7 @@ class SampleStore:
         self._header = header
         self._store = store
         self._stage = header.stage
+        self._classes = {each.name for each in header.classes}
         self.format = header.extension
         """The images' file format: png, jpeg or webp."""
 
@@ -51,58 +58,56 @@ class SampleStore:
         evidence_id = self._header.evidence_id
         return bool(evidence_id) and not self._store.exists(layout.evidence(self._stage, evidence_id, sample.id))
 
-    def image_file(self, sample: Sample) -> bytes:
-        """Return the stored file of a sample's image; raise `Incomplete` where there is none."""
+    def image_file(self, sample: Sample) -> ImageFile:
+        """Return the stored file of a sample's image; raise `Incomplete` if it is gone, `Damaged` if it is damaged."""
         try:
-            return self._store.read(self._image_key(sample))
+            return read_image_file(self._store, self._stage, sample.id, self.format)
         except Missing as error:
             raise Incomplete(f"the image of sample {sample.id} is gone from the store; plan again") from error
 
     def image(self, sample: Sample) -> NDArray[np.uint8]:
-        """Return a sample's stored image [height, width, 3]; raise `BadShard` where it cannot be read."""
-        size = self._header.drawing["image"]
-        try:
-            image = image_files.decode(self.image_file(sample))
-        except ValueError as error:
-            raise BadShard(f"{self._image_key(sample)}: {error}; delete the sample's folder and plan again") from error
-        if image.shape[:2] != (size["height"], size["width"]):
-            raise BadShard(
-                f"{self._image_key(sample)}: {image.shape[1]}x{image.shape[0]} pixels, and its recipe has "
-                f"{size['width']}x{size['height']}; delete the sample's folder and plan again"
-            )
-        return image
+        """Return a sample's stored image [height, width, 3]; raise `Damaged` if it cannot be read."""
+        return decoded(self._header, self._stage, sample.id, self.image_file(sample).data)
 
     def findings(self, sample: Sample) -> Findings:
-        """Return all that was seen in a sample's image."""
+        """Return all that was seen in a sample's image; raise `Damaged` if a file is damaged."""
         try:
-            return Findings.read(self._header, partial(self._evidence_file, sample))
+            return Findings.read(self._header, partial(self._evidence, sample))
         except Missing as error:
             raise Incomplete(f"the evidence of sample {sample.id} is gone from the store; plan again") from error
 
     def found_before(self, sample: Sample) -> Findings:
-        """Return what was seen in a sample's image so far: any part of the evidence may be missing."""
+        """Return what was seen in a sample's image so far: evidence that is missing or damaged is left out."""
 
-        def read(evidence_id: str) -> bytes | None:
+        def read(evidence_id: str, loads: Callable[[bytes, str], T], /) -> T | None:
             try:
-                return self._evidence_file(sample, evidence_id)
+                return self._evidence(sample, evidence_id, loads)
             except Missing:
+                return None
+            except Damaged as damaged:
+                discard(self._store, damaged)
                 return None
 
         return Findings.read(self._header, read)
 
-    def _evidence_file(self, sample: Sample, evidence_id: str) -> bytes:
-        return self._store.read(layout.evidence(self._stage, evidence_id, sample.id))
+    def _evidence(self, sample: Sample, evidence_id: str, loads: Callable[[bytes, str], T], /) -> T:
+        key = layout.evidence(self._stage, evidence_id, sample.id)
+        data = self._store.read(key)
+        evidence = checked(key, lambda: loads(data, sample.id))
+        if isinstance(evidence, AttentionMaps) and (more := set(evidence.classes) - self._classes):
+            raise Damaged(key, f"there is no class {min(more)[:40]!r} in spec.classes")
+        return evidence
 
     def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
         """Write a sample's image, what was seen in it, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, image_files.CONTENT_TYPES[self.format])
         self.keep_findings(sample, findings)
-        self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header), JSON)
+        self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header, file), JSON)
 
     def keep_findings(self, sample: Sample, findings: Findings) -> None:
         """Write what was seen in a sample's image."""
         for evidence_id, evidence in findings.files(self._header).items():
-            self._store.write(layout.evidence(self._stage, evidence_id, sample.id), evidence.dumps())
+            self._store.write(layout.evidence(self._stage, evidence_id, sample.id), evidence.dumps(sample.id))
 
     def keep_label(self, label: Label) -> None:
         """Write what was decided."""
@@ -117,13 +122,16 @@ class SampleStore:
         return [layout.evidence(self._stage, evidence_id, sample.id) for evidence_id in ids]
 
 
-def recipe_of(sample: Sample, header: ShardHeader) -> bytes:
-    """Return a sample's recipe.json: all that its image came from, the same bytes for the same recipe."""
-    content = {
-        **sample.row(),
-        "stage": header.stage,
-        "model": header.model,
-        "modelDigest": header.model_digest,
-        "drawing": dict(header.drawing),
-    }
-    return json.dumps(json.loads(canonical(content)), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+def decoded(header: ShardHeader, stage: str, sample_id: str, file: bytes) -> NDArray[np.uint8]:
+    """Return the pixels [height, width, 3] of a stored image; raise `Damaged` if they are not those of a shard."""
+    size = header.drawing["image"]
+    key = layout.image(stage, sample_id, header.extension)
+    keys = (layout.recipe(stage, sample_id), key)
+    try:
+        image = image_files.decode(file)
+    except ValueError as error:
+        raise Damaged(key, str(error), keys=keys) from error
+    if image.shape[:2] != (size["height"], size["width"]):
+        why = f"{image.shape[1]}x{image.shape[0]} pixels, and its recipe has {size['width']}x{size['height']}"
+        raise Damaged(key, why, keys=keys)
+    return image

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from diffugen_api import layout
 from diffugen_api.plan import Sample, Source
 from diffugen_generator.diffusion.masks import SourceImage, fading_mask
-from diffugen_generator.failures import BadShard, Incomplete, Missing
+from diffugen_generator.failures import Incomplete, Missing
 from diffugen_generator.quality.sources import Sources
-from diffugen_generator.samples import image_files
 from diffugen_generator.samples.labels import Instance
+from diffugen_generator.samples.recipes import read_image_file
 from diffugen_generator.samples.shards import ShardHeader
+from diffugen_generator.stages.sample_store import decoded
 from diffugen_generator.store.protocol import Store
 
 
@@ -32,7 +33,7 @@ class SourceImages:
         return self._sources.refusal(sample.source) if sample.source is not None else ""
 
     def source(self, sample: Sample) -> SourceImage:
-        """Return what `sample` is drawn from; raise `Incomplete` where it is gone, `BadShard` where it is spoilt."""
+        """Return what `sample` is drawn from; raise `Incomplete` if it is gone, `Damaged` if it is damaged."""
         if sample.source is None:
             raise ValueError(f"sample {sample.id} is drawn from text alone")
         image = self._image(sample.source)
@@ -47,22 +48,17 @@ class SourceImages:
         )
 
     def _image(self, source: Source) -> NDArray[np.uint8]:
-        key = layout.image(self._header.origins[0].stage, source.id, self._header.extension)
+        stage = self._header.origins[0].stage
         try:
-            image = image_files.decode(self._store.read(key))
+            file = read_image_file(self._store, stage, source.id, self._header.extension)
         except Missing as error:
+            # without its recipe, the next plan draws it again
+            self._store.delete([layout.recipe(stage, source.id)])
             raise Incomplete(
-                f"the image of sample {source.id} of stage {self._header.origins[0].stage!r}, from which another is "
-                "to be drawn, is gone from the store; delete the sample's folder and plan again"
+                f"the image of sample {source.id} of stage {stage!r}, from which another is to be drawn, is gone from "
+                "the store; plan again"
             ) from error
-        except ValueError as error:
-            raise BadShard(f"{key}: {error}; delete the sample's folder and plan again") from error
-        if image.shape[:2] != self._size:
-            raise BadShard(
-                f"{key}: {image.shape[1]}x{image.shape[0]} pixels, and what is drawn from it has "
-                f"{self._size[1]}x{self._size[0]}; delete the sample's folder and plan again"
-            )
-        return image
+        return decoded(self._header, stage, source.id, file.data)
 
 
 def _is(instance: Instance, name: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import uuid
@@ -20,7 +22,8 @@ _PART = ".part"
 class FolderStore:
     """A store in a local folder, as `diffugen run --store DIR` uses it.
 
-    A write goes to a temporary file that is renamed when it is complete. A copy is a hard link if the file system
+    A write goes to a temporary file that is renamed when it is complete and on the disk: after a power cut a file
+    that was renamed before its bytes were written can be empty. A copy is a hard link if the file system
     supports it: objects are replaced, never changed in place, so a link is as good as a copy.
     """
 
@@ -54,11 +57,34 @@ class FolderStore:
         part = _part_of(path)
         with self._failures("written", key), _tidied(part):
             try:
-                part.write_bytes(data)
+                _write(part, data)
             except FileNotFoundError:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part.write_bytes(data)
+                _write(part, data)
             part.replace(path)
+
+    def read_tagged(self, key: str) -> tuple[bytes | None, str]:
+        """Return a file's bytes and their SHA-256; None and "" if it does not exist."""
+        try:
+            data = self.read(key)
+        except Missing:
+            return None, ""
+        return data, hashlib.sha256(data).hexdigest()
+
+    def replace(self, key: str, data: bytes, tag: str, content_type: str = BINARY) -> bool:
+        """Write a file if the present one still has the `tag`, under a lock of the store's folder."""
+        with self._failures("written", key):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root, os.O_RDONLY)
+        try:
+            with self._failures("locked", key):
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, also by the process's death
+            if self.read_tagged(key)[1] != tag:
+                return False
+            self.write(key, data, content_type)
+            return True
+        finally:
+            os.close(lock)
 
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
         """Copy a local file and rename the copy into place."""
@@ -67,6 +93,7 @@ class FolderStore:
         with self._failures("written", key), _tidied(part):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part)
+            _sync(part)
             part.replace(target)
 
     def exists(self, key: str) -> bool:
@@ -92,6 +119,7 @@ class FolderStore:
                 raise Missing(source, self.uri) from None
             except OSError:  # another file system, or one without links
                 shutil.copyfile(path, part)
+                _sync(part)
             part.replace(goal)
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -147,6 +175,18 @@ class FolderStore:
                 yield from self._below(folder / name, prefix + name, "")
             else:
                 yield prefix + name
+
+
+def _write(part: Path, data: bytes) -> None:
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(part: Path) -> None:
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

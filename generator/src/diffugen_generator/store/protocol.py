@@ -34,6 +34,17 @@ class Store(Protocol):
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
         """Write a local file of any size as an object, atomically."""
 
+    def read_tagged(self, key: str) -> tuple[bytes | None, str]:
+        """Return an object's bytes and the tag of this content for `replace`; None and "" if it does not exist."""
+        ...
+
+    def replace(self, key: str, data: bytes, tag: str, content_type: str = BINARY) -> bool:
+        """Write an object if its content still has the `tag` ("": if there is none); return whether it did.
+
+        Of several writers that read the same content, one succeeds.
+        """
+        ...
+
     def exists(self, key: str) -> bool:
         """Return whether an object with exactly this key exists."""
         ...

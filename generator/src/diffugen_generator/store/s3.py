@@ -14,6 +14,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -50,6 +51,8 @@ POOL_SIZE = 64
 """Connections kept open: more than the threads that use one store at once."""
 
 _MISSING = {"NoSuchKey", "NoSuchVersion"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
+"""Another writer was first."""
 _REFUSED = {
     "AccountProblem",
     "AllAccessDisabled",
@@ -113,6 +116,34 @@ class S3Store:
         """Write an object; S3 shows it when it is complete."""
         with self._failures("write", key):
             self._client.put_object(self._bucket, self._root + key, io.BytesIO(data), len(data), content_type)
+
+    def read_tagged(self, key: str) -> tuple[bytes | None, str]:
+        """Return an object's bytes and its ETag; None and "" if it does not exist."""
+        try:
+            with self._failures("read", key):
+                response = self._client.get_object(self._bucket, self._root + key)
+                try:
+                    return response.data, response.headers.get("ETag", "").strip('"')
+                finally:
+                    response.close()
+                    response.release_conn()
+        except Missing:
+            return None, ""
+
+    def replace(self, key: str, data: bytes, tag: str, content_type: str = BINARY) -> bool:
+        """Write an object if its ETag is still `tag`; a store without conditional writes writes in any case."""
+        with self._failures("write", key):
+            try:
+                self._client.put_if(self._bucket, self._root + key, data, tag, content_type)
+            except S3Error as error:
+                if error.code in _CHANGED or error.response.status == HTTPStatus.PRECONDITION_FAILED:
+                    return False
+                if tag and error.code in _MISSING:  # deleted meanwhile
+                    return False
+                if error.code != "NotImplemented":
+                    raise
+                self.write(key, data, content_type)
+        return True
 
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
         """Write a local file; a large one is sent in parts."""

@@ -5,6 +5,7 @@
 - Folders: names only, without the objects in them.
 - Delete: a thousand keys by a request, and the first error is returned.
 - Copy: one request. The client asks for the size first, to copy objects above 5 GB in parts; images are smaller.
+- Conditional write: the client has none.
 
 All use of the client's private parts is in this module.
 """
@@ -33,7 +34,7 @@ class NoStoreAnswerError(ValueError):
 
 
 class LeanMinio(Minio):
-    """MinIO's client with `keys`, `folders`, `delete` and `copy`; they raise the same exceptions as its other calls."""
+    """MinIO's client with `keys`, `folders`, `delete`, `copy` and `put_if`; they raise the client's exceptions."""
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
         """Yield the keys of a bucket that begin with `prefix`, sorted, a thousand by a request."""
@@ -65,6 +66,15 @@ class LeanMinio(Minio):
         if b"<CopyObjectResult" not in answer:
             raise NoStoreAnswerError(f"the copy of {source} failed: {answer[:200]!r}")
 
+    def put_if(self, bucket: str, key: str, data: bytes, tag: str, content_type: str) -> None:
+        """Write an object if its ETag is still `tag`; if `tag` is empty, if there is no such object.
+
+        Raises `S3Error` with the code PreconditionFailed or ConditionalRequestConflict if another writer was first
+        (API reference, "Conditional writes").
+        """
+        condition: _Fields = {"If-Match": f'"{tag}"'} if tag else {"If-None-Match": "*"}
+        self._answer("PUT", bucket, key, headers={**condition, "Content-Type": content_type}, body=data)
+
     def delete(self, bucket: str, keys: Sequence[str]) -> DeleteError | None:
         """Delete at most a thousand objects; return the error of the first that was not deleted."""
         return next(iter(self.remove_objects(bucket, [DeleteObject(key) for key in keys])), None)
@@ -86,14 +96,15 @@ class LeanMinio(Minio):
         *,
         headers: _Fields | None = None,
         query_params: _Fields | None = None,
+        body: bytes | None = None,
     ) -> bytes:
         """Send a signed request and return the answer's body.
 
         `Minio._execute` is private, but the client has no public way to send a request of one's own. Only this
         method calls it; a test fails when its signature changes.
         """
-        body: bytes = self._execute(method, bucket, key, headers=headers, query_params=query_params).data
-        return body
+        answer: bytes = self._execute(method, bucket, key, body=body, headers=headers, query_params=query_params).data
+        return answer
 
 
 def status_of(error: InvalidResponseError) -> int:

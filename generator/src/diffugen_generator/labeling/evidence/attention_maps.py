@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffugen_generator.labeling.evidence.npz import arrays_in
+from diffugen_generator.labeling.evidence.npz import arrays_in, npz_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,8 @@ class AttentionMaps:
     presence: tuple[float, ...] = ()
     """For each class, the share by which its words lessen the prediction error; empty where that was not asked."""
 
-    def dumps(self) -> bytes:
-        """Return an npz file: the same bytes for the same evidence (`np.savez` gives all entries one fixed time)."""
-        stream = io.BytesIO()
+    def dumps(self, sample_id: str = "") -> bytes:
+        """Return an npz file: the same bytes for the same evidence of the same sample."""
         arrays: dict[str, Any] = {
             "classes": np.array(self.classes, dtype=np.str_),
             "background": np.array(self.background, dtype=np.str_),
@@ -35,13 +34,12 @@ class AttentionMaps:
         }
         if self.presence:
             arrays["presence"] = np.array(self.presence, dtype=np.float32)
-        np.savez(stream, **arrays)
-        return stream.getvalue()
+        return npz_of(arrays, sample_id)
 
     @classmethod
-    def loads(cls, data: bytes) -> AttentionMaps:
-        """Read an npz file; raise `ValueError` if it is not one of this kind."""
-        with arrays_in(data, "an evidence file") as arrays:
+    def loads(cls, data: bytes, sample_id: str = "") -> AttentionMaps:
+        """Read the npz file of a sample; raise `ValueError` if it is damaged or another sample's."""
+        with arrays_in(data, "an evidence file", sample_id) as arrays:
             classes = tuple(str(name) for name in arrays["classes"])
             background = tuple(str(word) for word in arrays["background"])
             maps = arrays["maps"]
@@ -50,4 +48,6 @@ class AttentionMaps:
             raise ValueError(f"not an evidence file: maps of shape {maps.shape} and type {maps.dtype}")
         if presence and len(presence) != len(classes):
             raise ValueError(f"not an evidence file: presence of {len(presence)} of {len(classes)} classes")
+        if not all(math.isfinite(share) for share in presence):
+            raise ValueError("not an evidence file: presence is not finite")
         return cls(classes, background, maps, presence)

@@ -5,7 +5,7 @@ Thresholds are decisions (`choosing`), so changing one never runs the detector a
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import LEAST_CONFIDENCE
-from diffugen_generator.labeling.evidence.npz import arrays_in
+from diffugen_generator.labeling.evidence.npz import arrays_in, npz_of
 from diffugen_generator.samples.labels import Rle
 
 MOST = 100
@@ -48,23 +48,27 @@ class Detections:
         found = tuple(Detection(natives[i], scores[i], Rle.of(masks[i])) for i in best)
         return cls((int(masks.shape[1]), int(masks.shape[2])), found)
 
-    def dumps(self) -> bytes:
-        """Return an npz file: the same bytes for the same detections."""
-        stream = io.BytesIO()
-        np.savez_compressed(
-            stream,
-            size=np.array(self.size, np.int32),
-            natives=np.array([each.native for each in self.found], np.str_),
-            scores=np.array([each.score for each in self.found], np.float64),
-            masks=np.array([each.mask.counts for each in self.found], np.str_),
-        )
-        return stream.getvalue()
+    def dumps(self, sample_id: str = "") -> bytes:
+        """Return an npz file: the same bytes for the same detections of the same sample."""
+        arrays = {
+            "size": np.array(self.size, np.int32),
+            "natives": np.array([each.native for each in self.found], np.str_),
+            "scores": np.array([each.score for each in self.found], np.float64),
+            "masks": np.array([each.mask.counts for each in self.found], np.str_),
+        }
+        return npz_of(arrays, sample_id, compressed=True)
 
     @classmethod
-    def loads(cls, data: bytes) -> Detections:
-        """Read an npz file; raise `ValueError` if it is not one of this kind."""
-        with arrays_in(data, "a file of detections") as arrays:
+    def loads(cls, data: bytes, sample_id: str = "") -> Detections:
+        """Read the npz file of a sample; raise `ValueError` if it is damaged or another sample's."""
+        with arrays_in(data, "a file of detections", sample_id) as arrays:
             height, width = (int(side) for side in arrays["size"])
             rows = list(zip(arrays["natives"], arrays["scores"], arrays["masks"], strict=True))
-        found = (Detection(str(native), float(score), Rle((height, width), str(mask))) for native, score, mask in rows)
+            found = [_detection(str(name), float(score), (height, width), str(mask)) for name, score, mask in rows]
         return cls((height, width), tuple(found))
+
+
+def _detection(native: str, score: float, size: tuple[int, int], counts: str) -> Detection:
+    if not math.isfinite(score):
+        raise ValueError(f"the score of a {native[:40]!r} is not finite")
+    return Detection(native, score, Rle.checked(size, counts))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from diffugen_generator.labeling.evidence.npz import arrays_in
+from diffugen_generator.labeling.evidence.npz import arrays_in, npz_of
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,19 @@ class Score:
     entry: ClassVar[str]
     """What the number is called in its file."""
 
-    def dumps(self) -> bytes:
-        """Return an npz file: the same bytes for the same score."""
-        stream = io.BytesIO()
+    def dumps(self, sample_id: str = "") -> bytes:
+        """Return an npz file: the same bytes for the same score of the same sample."""
         arrays: dict[str, Any] = {self.entry: np.float64(round(self.value, 6))}
-        np.savez(stream, **arrays)
-        return stream.getvalue()
+        return npz_of(arrays, sample_id)
 
     @classmethod
-    def loads(cls, data: bytes) -> Self:
-        """Read an npz file; raise `ValueError` if it is not one of this kind."""
-        with arrays_in(data, f"a score of an image's {cls.entry}") as arrays:
-            return cls(float(arrays[cls.entry]))
+    def loads(cls, data: bytes, sample_id: str = "") -> Self:
+        """Read the npz file of a sample; raise `ValueError` if it is damaged or another sample's."""
+        with arrays_in(data, f"a score of an image's {cls.entry}", sample_id) as arrays:
+            value = float(arrays[cls.entry])
+            if not math.isfinite(value):
+                raise ValueError("it is not finite")
+            return cls(value)
 
 
 class Fit(Score):

@@ -1,0 +1,98 @@
+"""JSON documents in a store: one bounded reader for all of them, and a checksum that each carries of itself.
+
+What is read back is not trusted: a disk, a copy tool or a person may have changed it. A document that is too large,
+too deep, not JSON, without a field or with another checksum is `Damaged`, which names its key. A damaged document
+counts as missing: it is deleted and made again. Documents of earlier versions carry no checksum; they are accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from diffugen_api.addresses import canonical
+from diffugen_generator.failures import Damaged
+from diffugen_generator.store.protocol import Store
+
+T = TypeVar("T")
+
+LOG = logging.getLogger("diffugen")
+
+CHECKSUM = "checksum"
+"""The field with the SHA-256 of the canonical JSON of all other fields."""
+MOST_BYTES = 64 << 20
+"""The largest document that is parsed; a label of a thousand objects has 2 MB."""
+
+
+class Schema(BaseModel):
+    """Base of the schemas of stored documents: unknown fields are of other versions and are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with its checksum."""
+    return {**content, CHECKSUM: _checksum(content)}
+
+
+def parse(data: bytes, schema: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Return a document's fields without its checksum; raise `ValueError` if it is damaged."""
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it has {len(data):,} bytes; the limit is {MOST_BYTES:,}")
+    try:
+        content = _unsealed(json.loads(data, parse_constant=_no_constant))
+        if schema is not None:
+            schema.model_validate(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ValueError(f"{field}: {first['msg']}") from None
+    return content
+
+
+def read_document(store: Store, key: str, schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the fields of a stored document; raise `Missing`, or `Damaged` naming the key."""
+    return checked(key, lambda: parse(store.read(key), schema))
+
+
+def checked(key: str, read: Callable[[], T]) -> T:
+    """Return what `read` returns; turn its `ValueError` into `Damaged`, which names the key."""
+    try:
+        return read()
+    except ValueError as error:
+        raise Damaged(key, str(error)) from error
+
+
+def discard(store: Store, damaged: Damaged) -> None:
+    """Delete a damaged object, so that it is made again, and say so in a warning."""
+    LOG.warning("%s is damaged (%s); it counts as missing and is made again", damaged.key, damaged.why)
+    store.delete(damaged.keys)
+
+
+def _unsealed(content: Any) -> dict[str, Any]:
+    """Return a document without its checksum; raise `ValueError` if it does not match."""
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - of the file, not of a caller
+    told = content.pop(CHECKSUM, None)
+    if told is not None and told != _checksum(content):
+        raise ValueError("its checksum does not match")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")

@@ -1,0 +1,74 @@
+"""The recipe of a sample: all that its image came from, and the SHA-256 of the image file, which it commits.
+
+An image is read together with its recipe. If the file has another SHA-256 than the recipe says, the sample is damaged:
+both are deleted, so that the next plan draws it again. Recipes of earlier versions have no SHA-256; their images are
+accepted as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from diffugen_api import layout
+from diffugen_api.plan import Sample, canonical
+from diffugen_generator.failures import Damaged
+from diffugen_generator.samples.documents import Schema, read_document, sealed
+from diffugen_generator.samples.shards import ShardHeader
+from diffugen_generator.store.protocol import Store
+
+IMAGE_SHA256 = "imageSha256"
+"""The field with the SHA-256 of the image file, in hex."""
+
+
+class _Recipe(Schema):
+    """What is read back of a recipe; earlier versions may lack any of it."""
+
+    id: str = ""
+    imageSha256: str = ""  # noqa: N815 - as in the file
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A stored image file."""
+
+    data: bytes
+    sha256: str
+    """In hex."""
+
+
+def recipe_of(sample: Sample, header: ShardHeader, image_file: bytes) -> bytes:
+    """Return a sample's recipe.json: the same bytes for the same recipe and image file."""
+    content = {
+        **sample.row(),
+        "stage": header.stage,
+        "model": header.model,
+        "modelDigest": header.model_digest,
+        "drawing": dict(header.drawing),
+        IMAGE_SHA256: hashlib.sha256(image_file).hexdigest(),
+    }
+    content = json.loads(canonical(content))
+    return json.dumps(sealed(content), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def read_image_file(store: Store, stage: str, sample_id: str, extension: str) -> ImageFile:
+    """Return a sample's stored image file; raise `Missing`, or `Damaged` if it is not the one of its recipe."""
+    image_key, recipe_key = layout.image(stage, sample_id, extension), layout.recipe(stage, sample_id)
+    recipe = read_recipe(store, stage, sample_id)
+    data = store.read(image_key)
+    digest = hashlib.sha256(data).hexdigest()
+    if recipe.get(IMAGE_SHA256, digest) != digest:
+        why = f"its SHA-256 is {digest[:12]}…, and its recipe has {recipe[IMAGE_SHA256][:12]}…"
+        raise Damaged(image_key, why, keys=(recipe_key, image_key))
+    return ImageFile(data, digest)
+
+
+def read_recipe(store: Store, stage: str, sample_id: str) -> dict[str, Any]:
+    """Return a sample's recipe; raise `Missing` or `Damaged`."""
+    key = layout.recipe(stage, sample_id)
+    recipe = read_document(store, key, _Recipe)
+    if recipe.get("id", sample_id) != sample_id:
+        raise Damaged(key, f"it is the recipe of sample {recipe['id'][:40]}")
+    return recipe

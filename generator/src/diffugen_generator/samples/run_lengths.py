@@ -1,0 +1,50 @@
+"""Checks COCO's compressed run-length encoding before pycocotools decodes it.
+
+pycocotools (`rleFrString`, `rleDecode` in maskApi.c) trusts what it gets: runs that exceed the size write beyond the
+array. Format: each run length is a little-endian sequence of characters from "0", five bits each with a sixth for "more
+follows"; from the fourth run on, each is stored as the difference from the run before the last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+MOST_SIDE = 65_536
+"""Pixels of a side."""
+MOST_PIXELS = 1 << 27
+"""Pixels of a mask: twice the 64 megapixels that an image may have."""
+
+_MORE, _SIGN, _BITS, _LONGEST = 0x20, 0x10, 0x1F, 7
+"""The flags of a character, its five bits of value, and the most characters of a run."""
+
+
+def area_of(size: tuple[int, int], counts: str) -> int:
+    """Return the number of pixels in a mask of `size`, height and width; raise `ValueError` if it is not valid."""
+    height, width = size
+    if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE and height * width <= MOST_PIXELS):
+        raise ValueError(f"size: [{height}, {width}] is out of range")
+    runs = _runs(counts)
+    if (runs < 0).any() or int(runs.sum()) != height * width:
+        raise ValueError(f"counts: the runs do not fill a mask of {height} x {width} pixels")
+    return int(runs[1::2].sum())
+
+
+def _runs(counts: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the lengths of the runs, of background and object in turn."""
+    characters = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - ord("0")
+    last = np.flatnonzero((characters & _MORE) == 0)  # the last character of each run
+    if not len(characters) or (characters < 0).any() or (characters > _MORE | _BITS).any():
+        raise ValueError("counts: not a run-length encoding")
+    if not len(last) or last[-1] != len(characters) - 1:
+        raise ValueError("counts: the last run is cut off")
+    first = np.concatenate([[0], last[:-1] + 1])
+    length = last - first + 1
+    if length.max() > _LONGEST:
+        raise ValueError("counts: a run is too long")
+    place = np.arange(len(characters)) - np.repeat(first, length)
+    values = np.add.reduceat((characters & _BITS) << (5 * place), first)
+    negative = (characters[last] & _SIGN) != 0
+    values = np.where(negative, values - (np.int64(1) << (5 * length)), values)
+    values[2::2] = np.cumsum(values[2::2])  # differences begin with the fourth run; the third is the first of its line
+    values[1::2] = np.cumsum(values[1::2])
+    return values
