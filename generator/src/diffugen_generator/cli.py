@@ -6,23 +6,16 @@ import torch. An error is one clear sentence on stderr and an exit code of the c
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from diffugen_generator.terminal import open_console, open_display, print_json, report_errors, stop_on_interrupt
 
+if TYPE_CHECKING:
     from diffugen_api.v1alpha1 import LabeledDataset
     from diffugen_generator.store.protocol import Store
-    from diffugen_generator.telemetry.reporter import Reporter
 
 T = TypeVar("T")
 
@@ -48,10 +41,6 @@ OrderFile = Annotated[
     Path | None,
     typer.Option("--order", help="The work order; default: $DIFFUGEN_ORDER.", show_default=False),
 ]
-
-
-_UNLIMITED_WIDTH = 1000
-"""Width in columns of tables in a file or a pipe, so that they are not squeezed."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -94,9 +83,9 @@ def new(
 
         file = out if out is not None else Path(f"{name}.yaml")
         write_manifest(name, classes, model=model, file=file)
-        _console().print(f"[green]✔[/] wrote {file}; next: diffugen plan {file}", highlight=False, soft_wrap=True)
+        open_console().print(f"[green]✔[/] wrote {file}; next: diffugen plan {file}", highlight=False, soft_wrap=True)
 
-    _report_errors(do, debug=debug, as_json=False)
+    report_errors(do, debug=debug, as_json=False)
 
 
 @app.command()
@@ -116,18 +105,18 @@ def run(
         from diffugen_generator.commands.run import run as run_here  # noqa: PLC0415 - numpy, OpenCV, COCO
         from diffugen_generator.commands.tables import show_run  # noqa: PLC0415
 
-        stop = _stop_on_interrupt()
+        stop = stop_on_interrupt()
         results = []
         for dataset in _datasets(file):
-            display = _display(quiet=False)
+            display = open_display(quiet=False)
             result = run_here(order_of(dataset), _store(dataset, store), display, device=device, stop=stop)
             results.append(result)
             if not as_json:
-                show_run(_console(), result)
+                show_run(open_console(), result)
         if as_json:
-            _print_json([result.row() for result in results])
+            print_json([result.row() for result in results])
 
-    _report_errors(do, debug=debug, as_json=as_json)
+    report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
@@ -146,7 +135,7 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
         for dataset in _datasets(file):
             order, expansion = order_of(dataset), Expansion(dataset.spec)
             held = open_folder(store, order.namespace, order.name) if store is not None else None
-            with _display(quiet=as_json).task("planning", "samples") as advance:
+            with open_display(quiet=as_json).task("planning", "samples") as advance:
                 plans = survey(expansion, held, on_progress=advance)
             if as_json:
                 stages = [found.model_dump(mode="json", by_alias=True) for found in plans]
@@ -155,11 +144,11 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
                 warnings = warnings_of(expansion)
                 shown.append({**row, **({"warnings": warnings} if warnings else {})})
             else:
-                show_plan(_console(), expansion, order.name, order.revision, plans, store_checked=held is not None)
+                show_plan(open_console(), expansion, order.name, order.revision, plans, store_checked=held is not None)
         if as_json:
-            _print_json(shown)
+            print_json(shown)
 
-    _report_errors(do, debug=debug, as_json=as_json)
+    report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
@@ -181,12 +170,12 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
             shown.append({**row, **({"warnings": warnings} if warnings else {})})
             if not as_json:
                 samples = f"{count:,} sample{'' if count == 1 else 's'}"
-                _console().print(f"[green]✔[/] {dataset.name}: valid, {samples}", highlight=False)
-                show_warnings(_console(), warnings)
+                open_console().print(f"[green]✔[/] {dataset.name}: valid, {samples}", highlight=False)
+                show_warnings(open_console(), warnings)
         if as_json:
-            _print_json(shown)
+            print_json(shown)
 
-    _report_errors(do, debug=debug, as_json=as_json)
+    report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
@@ -228,14 +217,14 @@ def label(  # noqa: PLR0917 - a command's options
         manifest = _datasets(like)[0].spec if like is not None else None
         spec = spec_of(classes=classes or (), model=model, detector=detector, formats=formats or (), like=manifest)
         given, kept = source_at(source, endpoint), store_at(store, endpoint, name)
-        display = _display(quiet=False)
-        result = label_here(name, spec, given, kept, display, device=device, stop=_stop_on_interrupt())
+        display = open_display(quiet=False)
+        result = label_here(name, spec, given, kept, display, device=device, stop=stop_on_interrupt())
         if as_json:
-            _print_json([result.row()])
+            print_json([result.row()])
         else:
-            show_labels(_console(), result)
+            show_labels(open_console(), result)
 
-    _report_errors(do, debug=debug, as_json=as_json)
+    report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command("import")
@@ -278,7 +267,7 @@ def import_(  # noqa: PLR0917 - a command's options
         else:
             output.write_text(text, encoding="utf-8")
 
-    _report_errors(do, debug=debug, as_json=False)
+    report_errors(do, debug=debug, as_json=False)
 
 
 @app.command("train-token")
@@ -335,14 +324,14 @@ def train_token(  # noqa: PLR0917 - a command's options
             flip=flip,
             size=size,
         )
-        display, stop = _display(quiet=False), _stop_on_interrupt()
+        display, stop = open_display(quiet=False), stop_on_interrupt()
         card = train_here(model, images, settings, output, display, masks=masks, device=device, stop=stop)
         if as_json:
-            _print_json([card])
+            print_json([card])
         else:
-            show_trained(_console(), card, output, "samples.png")
+            show_trained(open_console(), card, output, "samples.png")
 
-    _report_errors(do, debug=debug, as_json=as_json)
+    report_errors(do, debug=debug, as_json=as_json)
 
 
 @worker.command("plan")
@@ -400,72 +389,3 @@ def _store(dataset: LabeledDataset, folder: Path | None) -> Store:
     if folder is not None:
         return open_folder(folder, dataset.namespace, dataset.name)
     return open_bucket(dataset.spec.output.s3, dataset.namespace, dataset.name)
-
-
-def _report_errors(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
-    """Call `do`; on an exception print one sentence and exit with the code of the contract.
-
-    With `as_json` the failure is also an object on stdout: reason, message, and the faults of a manifest.
-    """
-    from diffugen_generator.commands.manifests import InvalidManifest  # noqa: PLC0415
-    from diffugen_generator.exit_codes import CRASHED, outcome_of  # noqa: PLC0415
-
-    try:
-        do()
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            raise
-        outcome, code = outcome_of(error)
-        console = _console(stderr=True)
-        if as_json:
-            report: dict[str, Any] = {"reason": outcome.reason, "message": outcome.message}
-            if isinstance(error, InvalidManifest):
-                report["faults"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
-            _print_json([report])
-        if isinstance(error, InvalidManifest):
-            from diffugen_generator.commands.tables import show_faults  # noqa: PLC0415
-
-            show_faults(console, error)
-        else:
-            console.print("✘", outcome.message, highlight=False, markup=False, soft_wrap=True)
-        if code == CRASHED:
-            console.print("This is a bug; --debug shows the traceback.", style="dim")
-        raise typer.Exit(code) from None
-
-
-def _stop_on_interrupt() -> Event:
-    """Return an event that the first Ctrl-C sets; the second Ctrl-C ends the process at once."""
-    stop = Event()
-
-    def interrupt(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        _console(stderr=True).print("finishing the current batch; press Ctrl-C again to end at once")
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    return stop
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(stderr=stderr)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _UNLIMITED_WIDTH
-    return console
-
-
-def _display(*, quiet: bool) -> Reporter:
-    from diffugen_generator.commands.display import BarDisplay, PlainDisplay  # noqa: PLC0415
-
-    console = _console(stderr=True)
-    console.quiet = quiet
-    return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
-
-
-def _print_json(rows: list[dict[str, Any]]) -> None:
-    """Print one object; with several datasets, an object with a list of them."""
-    json.dump(rows[0] if len(rows) == 1 else {"datasets": rows}, sys.stdout, indent=2)
-    sys.stdout.write("\n")

@@ -1,0 +1,95 @@
+"""What all commands of the command line share: consoles, errors as one sentence, Ctrl-C, and JSON on stdout.
+
+Starting is fast: rich and the commands' own modules are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from diffugen_generator.telemetry.reporter import Reporter
+
+_UNLIMITED_WIDTH = 1000
+"""Width in columns of tables in a file or a pipe, so that they are not squeezed."""
+
+
+def report_errors(do: Callable[[], None], *, debug: bool, as_json: bool) -> None:
+    """Call `do`; on an exception print one sentence and exit with the code of the contract.
+
+    With `as_json` the failure is also an object on stdout: reason, message, and the faults of a manifest.
+    """
+    from diffugen_generator.commands.manifests import InvalidManifest  # noqa: PLC0415
+    from diffugen_generator.exit_codes import CRASHED, outcome_of  # noqa: PLC0415
+
+    try:
+        do()
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        outcome, code = outcome_of(error)
+        console = open_console(stderr=True)
+        if as_json:
+            report: dict[str, Any] = {"reason": outcome.reason, "message": outcome.message}
+            if isinstance(error, InvalidManifest):
+                report["faults"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
+            print_json([report])
+        if isinstance(error, InvalidManifest):
+            from diffugen_generator.commands.tables import show_faults  # noqa: PLC0415
+
+            show_faults(console, error)
+        else:
+            console.print("✘", outcome.message, highlight=False, markup=False, soft_wrap=True)
+        if code == CRASHED:
+            console.print("This is a bug; --debug shows the traceback.", style="dim")
+        raise typer.Exit(code) from None
+
+
+def stop_on_interrupt() -> Event:
+    """Return an event that the first Ctrl-C sets; the second Ctrl-C ends the process at once."""
+    stop = Event()
+
+    def interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        open_console(stderr=True).print("finishing the current batch; press Ctrl-C again to end at once")
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    return stop
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """Return a console on stdout or stderr; what goes into a file or a pipe is not wrapped."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNLIMITED_WIDTH
+    return console
+
+
+def open_display(*, quiet: bool) -> Reporter:
+    """Return what shows progress on stderr: bars on a terminal, lines elsewhere."""
+    from diffugen_generator.commands.display import BarDisplay, PlainDisplay  # noqa: PLC0415
+
+    console = open_console(stderr=True)
+    console.quiet = quiet
+    return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def print_json(rows: list[dict[str, Any]]) -> None:
+    """Print one object; with several datasets, an object with a list of them."""
+    json.dump(rows[0] if len(rows) == 1 else {"datasets": rows}, sys.stdout, indent=2)
+    sys.stdout.write("\n")
