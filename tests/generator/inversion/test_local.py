@@ -191,3 +191,18 @@ def test_a_bad_option_is_named(tmp_path: Path, option: str, value: str, expected
 
     assert ended.returncode == 64
     assert expected in ended.stderr
+
+
+def test_a_preview_is_drawn_while_the_training_goes_on(
+    tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffugen_generator.inversion.train._PREVIEW_EVERY", 0.0)
+    seen = list[bool]()
+
+    def look(_: TrainingState) -> None:
+        seen.append((tmp_path / "out/preview.png").exists())
+
+    train_here(sources, settings(steps=3), tmp_path / "out", CPU, on_progress=look)
+
+    assert seen == [False, True, True]
+    assert names_in(tmp_path / "out") == FILES

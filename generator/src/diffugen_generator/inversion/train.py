@@ -18,6 +18,8 @@ from diffugen_generator.inversion.training import Training, TrainingState
 
 _SAVE_EVERY: Final = 30.0
 """Seconds between two checkpoints, at least."""
+_PREVIEW_EVERY: Final = 300.0
+"""Seconds between two previews, at least: drawing one takes as long as many steps."""
 
 
 class Checkpoints(Protocol):
@@ -47,7 +49,7 @@ def train(
 ) -> dict[str, bytes]:
     """Train a word and return its files by name, the card last.
 
-    A checkpoint of the same training is resumed. `on_preview` gets a PNG with samples at each checkpoint. Raises
+    A checkpoint of the same training is resumed. `on_preview` gets a PNG with samples every few minutes. Raises
     `Interrupted` where `stop` is set, with a checkpoint saved, and `SpecError` naming `field` or below.
     """
     began = time.monotonic()
@@ -57,17 +59,18 @@ def train(
         training = Training(model, images, settings)
         found = checkpoints.load()
         state = loads(found, address, model.vectors) if found is not None else None
-        last = time.monotonic()
+        last = previewed = time.monotonic()
 
         def on_step(now: TrainingState) -> None:
-            nonlocal last
+            nonlocal last, previewed
             on_progress(now)
             stopped = stop is not None and stop.is_set()
             if stopped or time.monotonic() - last >= _SAVE_EVERY:
                 checkpoints.save(dumps(now, address))
-                if on_preview is not None and not stopped:
-                    on_preview(sample_grid(model, images, settings))
                 last = time.monotonic()
+            if on_preview is not None and not stopped and time.monotonic() - previewed >= _PREVIEW_EVERY:
+                on_preview(sample_grid(model, images, settings))
+                previewed = time.monotonic()
             if stopped:
                 raise Interrupted(
                     f"stopped after {now.step:,} of {settings.steps:,} steps; the same command goes on from there"
