@@ -7,6 +7,7 @@
 #   BASE             another base image: Python 3.11 to 3.13 with venv and pip, and certificates
 #   MODELS           models, or models-yolo (AGPL-3.0)
 #   TORCH_INDEX      https://download.pytorch.org/whl/cpu for a small image without CUDA
+#   NO_CACHE=1        build every layer again (buildah)
 #   SOURCE_DATE_EPOCH  the time of the files; the same for every commit, so that a layer that did not change is not sent again
 #
 # What this machine says of package indexes and certificates (pip's and uv's settings, SSL_CERT_FILE) reaches the builds as
@@ -48,6 +49,7 @@ build() { # build NAME DOCKERFILE TARGET
   # --timestamp: all files of a layer have this time, so that equal contents have equal digests.
   local own=(--layers --format oci --timestamp "$epoch" --network host --ulimit nofile=1024:20000)
   [ "$(id -u)" != 0 ] || own+=(--runtime runc --isolation oci)
+  [ -z "${NO_CACHE:-}" ] || own+=(--no-cache)
   local cache=${UV_CACHE_DIR:-$HOME/.cache/uv}
   [ ! -d "$cache" ] || own+=(--volume "$cache:/run/uv-cache")
   buildah build "${own[@]}" "${arguments[@]}" --file "$2" --target "$3" --tag "$registry/$1:$tag" .
