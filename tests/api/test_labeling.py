@@ -44,7 +44,7 @@ def ids(
 ) -> dict[str, Any]:
     spec = a_spec(**({"labeling": labeling} if labeling else {}), **changes)
     recipe = stage_recipe(spec, spec.stages[0], "f" * 64, side_models={**SIDE_MODELS, **(side_models or {})})
-    return {"evidence": recipe.evidence_id, "witnesses": dict(recipe.side_evidence_ids), "label": recipe.label_id}
+    return {"evidence": recipe.evidence_id, "side": dict(recipe.side_evidence_ids), "label": recipe.label_id}
 
 
 BOTH = {"attention": {}, "detector": SEGMENTER}
@@ -63,7 +63,7 @@ def test_a_detector_leaves_the_evidence_of_attention_where_it_is() -> None:
 
     assert both["evidence"] == ids()["evidence"]
     assert both["label"] != ids()["label"]
-    assert both["witnesses"] == ids({"detector": SEGMENTER})["witnesses"]
+    assert both["side"] == ids({"detector": SEGMENTER})["side"]
     assert ids({"detector": SEGMENTER})["evidence"] == ""
 
 
@@ -74,7 +74,7 @@ def test_a_detector_leaves_the_evidence_of_attention_where_it_is() -> None:
 def test_thresholds_change_labels_alone(changed: dict[str, Any]) -> None:
     one, other = ids(BOTH), ids({**BOTH, **changed})
 
-    assert (one["evidence"], one["witnesses"]) == (other["evidence"], other["witnesses"])
+    assert (one["evidence"], one["side"]) == (other["evidence"], other["side"])
     assert one["label"] != other["label"]
 
 
@@ -108,7 +108,7 @@ def test_labels_after_a_replacement_are_apart_where_classes_share_a_name_in_the_
 
 @pytest.mark.parametrize("kind", [DETECTOR, MASKS])
 def test_other_weights_see_anew(kind: str) -> None:
-    assert ids({"detector": FINDER})["witnesses"] != ids({"detector": FINDER}, {kind: "0" * 64})["witnesses"]
+    assert ids({"detector": FINDER})["side"] != ids({"detector": FINDER}, {kind: "0" * 64})["side"]
 
 
 def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_is_there() -> None:
@@ -117,7 +117,7 @@ def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_
     prompts = {"templates": ["a ball"]}
 
     def side_evidence_ids(detector: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, str]:
-        return dict(ids({"detector": detector}, classes=classes, prompts=prompts)["witnesses"])
+        return dict(ids({"detector": detector}, classes=classes, prompts=prompts)["side"])
 
     assert side_evidence_ids(FINDER, more) != side_evidence_ids(FINDER, fewer)
     assert side_evidence_ids(SEGMENTER, more) == side_evidence_ids(SEGMENTER, fewer)
@@ -127,7 +127,7 @@ def test_a_clip_score_is_evidence_and_its_least_value_is_in_no_address() -> None
     one, other = (ids(quality={"clipScore": {"model": "/models/clip", "min": least}}) for least in (0.1, 0.3))
 
     assert one == other
-    assert set(one["witnesses"]) == {CLIP}
+    assert set(one["side"]) == {CLIP}
     assert one["label"] != ids()["label"]
 
 
@@ -135,7 +135,7 @@ def test_a_safety_checker_is_evidence_and_its_limit_is_in_no_address() -> None:
     one, other = (ids(quality={"safety": {"model": "/models/checker", "max": most}}) for most in (0, 0.05))
 
     assert one == other
-    assert set(one["witnesses"]) == {SAFETY}
+    assert set(one["side"]) == {SAFETY}
     assert one["evidence"] == ids()["evidence"]
     assert one["label"] != ids()["label"]
     assert ids(quality={"safety": {"model": "/models/checker"}}, side_models={SAFETY: "0" * 64}) != one

@@ -17,7 +17,7 @@ from diffugen_generator.labeling.evidence.detections import Detections
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.samples import labels
-from diffugen_generator.samples.shards import read_shard
+from diffugen_generator.samples.shards import EVIDENCE_IDS_KEY, read_shard
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.stages.side_labelers import SideLabelers
 from diffugen_generator.store.folder import FolderStore
@@ -180,7 +180,7 @@ def test_a_detector_alone_labels_without_attention(model: str, tmp_path: Path) -
     assert summary["evidenceId"] == ""
     kept = sorted(store.list("evidence/"))
     assert len(kept) == 4
-    assert all(summary["witnesses"]["detector"] in key for key in kept)
+    assert all(summary[EVIDENCE_IDS_KEY]["detector"] in key for key in kept)
     assert all(Detections.loads(store.read(key)).size == (64, 64) for key in kept)
     assert sum(len(label.instances) for label in stored_labels(store, order)) >= 3
 
