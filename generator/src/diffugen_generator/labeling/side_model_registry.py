@@ -46,9 +46,9 @@ class SideModelKind:
     load: Callable[[bytes, str], Evidence]
     """Reads the evidence file of a sample; raises `ValueError` if it is damaged or not one of this kind."""
     reason: str = ""
-    """Of a score: why an image is rejected by it, in CamelCase."""
+    """For a score: the reason for which it rejects an image, in CamelCase."""
     rejects: Callable[[Settings, float], bool] = lambda _settings, _value: False
-    """Of a score: whether the settings reject an image of this value."""
+    """For a score: whether the settings reject an image with this value."""
 
 
 def side_models_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, SideModel]:

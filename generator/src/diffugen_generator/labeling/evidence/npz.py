@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE = "sample"
-"""The entry with the id of the sample whose image was looked at; files of earlier versions have none."""
+"""The entry with the id of the sample; files of earlier versions do not have it."""
 MOST_BYTES = 256 << 20
 """The largest array that is read: 1,000 maps of 512 x 512."""
 MOST_ARRAYS = 32
