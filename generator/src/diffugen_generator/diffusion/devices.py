@@ -50,9 +50,9 @@ def _named(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Keep up to 1 GiB of freed memory in the process for its next tensors; without glibc, do nothing.
 
-    By default, glibc returns blocks of some MB to the system as soon as they are freed. Then each operation of a network
-    on the CPU gets new memory, page by page: 314,000 page faults for 16 images of `builtin://shapes`, which was 30 % of
-    the CPU time. With this setting there were 13 page faults, and the process was not larger.
+    By default, glibc returns blocks of some MB to the system as soon as they are freed. Then each operation of a
+    network on the CPU gets new memory, page by page: 314,000 page faults for 16 images of `builtin://shapes`, which was
+    30 % of the CPU time. With this setting there were 13 page faults, and the process was not larger.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
