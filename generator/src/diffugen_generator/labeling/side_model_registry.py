@@ -81,7 +81,7 @@ def open_for_shard(
 
 def rejecting_score(scores: Mapping[str, float], quality: Quality) -> str:
     """Return the reason for which `quality` rejects an image with these scores, by kind; empty if it does not."""
-    # The last kind comes first: an unsafe image is reported as unsafe, whatever its CLIP score.
+    # The last kind is checked first: an unsafe image is reported as unsafe for every CLIP score.
     for kind, settings in reversed(scores_of(quality).items()):
         if SIDE_MODELS[kind].rejects(settings, scores[kind]):
             return SIDE_MODELS[kind].reason

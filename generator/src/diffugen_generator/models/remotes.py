@@ -94,7 +94,7 @@ def held(
         choose: returns which files are read; it may fetch what it needs for that into the folder that it gets.
         weights: fetch the weights, too; if False, only their digests are returned.
     """
-    # The plan fills a volume that outlives the pod. With any other folder, a plan fetches no weights.
+    # The plan fills a volume that outlives the pod; into any other folder, it fetches no weights.
     whole = weights or (ENV_MODEL_CACHE in os.environ and remote.uri.startswith(BUCKET))
     if (there := cache.found([kind, *identity])) is None and not whole:
         return _described(remote, identity, choose)

@@ -85,7 +85,7 @@ class SessionCache:
                 f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
                 f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
             )
-        from diffugen_generator.stages.model_session import ModelSession  # noqa: PLC0415 - torch, only where a model has to run
+        from diffugen_generator.stages.model_session import ModelSession  # noqa: PLC0415 - imports torch
 
         words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
         session = ModelSession(
@@ -114,7 +114,7 @@ class SessionCache:
             return self._onlooker[1]
         self._open = self._onlooker = None
         on_loading()
-        from diffugen_generator.stages.label_only_session import LabelOnlySession  # noqa: PLC0415 - torch, only where a model has to run
+        from diffugen_generator.stages.label_only_session import LabelOnlySession  # noqa: PLC0415 - imports torch
 
         label_only = LabelOnlySession(header, device=self._device, batch=self._batch_size, s3=self._s3)
         self._onlooker = (alike, label_only)

@@ -40,7 +40,7 @@ def train_stage(
     found = training_of(spec, stage, number, weights=True)
     if found.is_done(store):
         return ShardCounts(total=1, reused=1)
-    from diffugen_generator.diffusion.devices import open_device  # noqa: PLC0415 - torch, only where a model has to run
+    from diffugen_generator.diffusion.devices import open_device  # noqa: PLC0415 - imports torch
     from diffugen_generator.families.registry import family_of  # noqa: PLC0415
     from diffugen_generator.inversion.train import train  # noqa: PLC0415
 

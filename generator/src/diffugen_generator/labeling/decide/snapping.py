@@ -2,7 +2,7 @@
 
 Attention is coarse: the side of a cell of 16 x 16 covers 4 pixels of 64, or 32 of 512. Around each object there is a
 band in which the maps are uncertain; there the image decides. A graph cut (GrabCut, Rother et al. 2004) learns the
-colors of the certain inside and of the certain outside. It puts the border where the cost is least, along edges.
+colors of the certain inside and of the certain outside. It finds the border with the least cost, which follows edges.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Yolo:
         library = import_ultralytics()
         try:
             self._model = library.YOLO(str(side_model.path), task="segment")
-        except Exception as error:  # ultralytics has no errors of its own
+        except Exception as error:  # ultralytics has no error classes
             why = " ".join(str(error).split())[:300]
             raise SpecError("UnsupportedModel", f"the model {side_model.uri} cannot be loaded: {why}") from error
         self._device = device
@@ -54,7 +54,7 @@ class Yolo:
         """Return the detections in each image."""
         with _own_threads():
             results = self._model.predict(
-                [np.ascontiguousarray(each.image[..., ::-1]) for each in seen],  # arrays are taken for BGR
+                [np.ascontiguousarray(each.image[..., ::-1]) for each in seen],  # it reads arrays as BGR
                 conf=LEAST_CONFIDENCE,
                 iou=SUPPRESSED,
                 max_det=MOST,

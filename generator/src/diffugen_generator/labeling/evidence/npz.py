@@ -32,8 +32,8 @@ def npz_of(arrays: Mapping[str, Any], sample_id: str, *, compressed: bool = Fals
 def arrays_in(data: bytes, what: str, sample_id: str = "") -> Iterator[Mapping[str, NDArray[Any]]]:
     """Read an npz file of a sample: its arrays by name, which are used in the block.
 
-    Raises `ValueError`, "not `what`", if the file is damaged or too large, if it belongs to another sample, or if the
-    block does not find in it what it looks for.
+    Raises `ValueError`, "not `what`", if the file is damaged or too large, if it belongs to another sample, or if an
+    array that the block needs is missing or invalid.
     """
     try:
         arrays = _arrays(data)
