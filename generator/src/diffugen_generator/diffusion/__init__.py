@@ -1,5 +1,4 @@
-"""Drawing with Stable Diffusion pipelines in diffusers' format.
+"""Drawing images with a loaded model of any family.
 
-`tokens` reads prompts and needs no torch; `components`, `texts` and `drawing` do, so they are imported only
-where an image is drawn or looked at.
+`masks` needs no torch. `texts` and `drawing` need it, so they are imported only when an image is drawn or labeled.
 """

@@ -1,9 +1,9 @@
-"""Where sampling begins, what is known on the way, and what stays as it was.
+"""How sampling starts, and which parts of the source image it keeps.
 
-An image that is drawn from a whole other one is noised to a part of the way, and drawn on from there (SDEdit, Meng et
-al. 2022). Within a mask, an ordinary network gets at every step the source's own latents, noised as far, wherever
-nothing is to be drawn (RePaint, Lugmayr et al. 2022, without its resampling; as diffusers does). A network that was
-made for inpainting gets the mask and the surroundings as further channels (Rombach et al. 2022).
+Without a mask, the source image is noised to a middle timestep and denoised from there (SDEdit, Meng et al. 2022). With
+a mask, an ordinary network gets the source's latents, with the noise of the step, outside the mask at every step
+(RePaint, Lugmayr et al. 2022, without its resampling; as diffusers does). A network that was made for inpainting gets
+the mask and the masked image (`surroundings`) as additional channels (Rombach et al. 2022).
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from diffugen_generator.families.model import DiffusionModel, Sampler
 
 
 class DenoisePath:
-    """One batch's path from noise to images of text alone."""
+    """One batch's path from noise to images, with text only."""
 
     surroundings: torch.Tensor | None = None
     """[b, channels, h, w] for a network that was made for inpainting."""
 
     def __init__(self, sampler: Sampler, noise: torch.Tensor) -> None:
-        """Begin with `noise` [b, c, h, w]; the sampler's steps are set already."""
+        """Start from `noise` [b, c, h, w]; the sampler's steps are already set."""
         self.timesteps = sampler.timesteps
         self.start = sampler.start(noise)
         """[b, c, h, w] in fp32."""
 
     def kept(self, latents: torch.Tensor, step: int) -> torch.Tensor:
-        """Return latents [b, c, h, w] after step number `step`, with what is known in them."""
+        """Return latents [b, c, h, w] after step number `step`, with the kept parts of the source put back."""
         return latents
 
 
 class Img2ImgPath(DenoisePath):
-    """One batch's path from images to images."""
+    """One batch's path from source images to images."""
 
     def __init__(
         self, model: DiffusionModel, sources: Sequence[SourceImage], noise: torch.Tensor, *, steps: int, strength: float
     ) -> None:
-        """Begin with `sources`, one for each row of `noise` [b, c, h, w]; `steps` are set already."""
+        """Start from `sources`, one for each row of `noise` [b, c, h, w]; `steps` are already set."""
         sampler = model.sampler
         super().__init__(sampler, noise)
         self._sampler = sampler
@@ -55,11 +55,11 @@ class Img2ImgPath(DenoisePath):
         begin = (steps - left) * sampler.order
         self.timesteps = self.timesteps[begin:]
         sampler.begin_at(begin)
-        if strength < 1 or self._mask is None:  # else nothing of the old object is left
+        if strength < 1 or self._mask is None:  # else the result keeps nothing of the old object
             self.start = sampler.noised(self._latents, noise, self.timesteps[0])
 
     def kept(self, latents: torch.Tensor, step: int) -> torch.Tensor:
-        """Return the latents, the source's own where nothing is to be drawn."""
+        """Return the latents, with the source's own latents outside the mask."""
         if self._mask is None or self.surroundings is not None:
             return latents
         last = step + 1 == len(self.timesteps)
@@ -68,7 +68,7 @@ class Img2ImgPath(DenoisePath):
 
 
 def _latent_mask(sources: Sequence[SourceImage], latents: torch.Tensor) -> torch.Tensor | None:
-    """Return which latent cells are drawn [b, 1, h, w]: those with a masked pixel; None where all are."""
+    """Return which latent cells are drawn [b, 1, h, w]: those with a masked pixel; None if all are drawn."""
     masks = [source.mask for source in sources if source.mask is not None]
     if len(masks) < len(sources):
         return None

@@ -1,4 +1,4 @@
-"""Where networks run: the device that was asked for, or the best there is, and what to say where it fails."""
+"""The device on which networks run: the requested one, or the best one available; and errors if it fails."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import torch
 from diffugen_generator.failures import UnknownDevice
 
 ENV_GIVEN = "NVIDIA_VISIBLE_DEVICES"
-"""What the container was given, as NVIDIA's device plugin and container toolkit say it."""
+"""The variable with the container's GPUs, as NVIDIA's device plugin and container toolkit set it."""
 _NONE_GIVEN = {"", "none", "void"}
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 _KEPT, _LARGE = 1 << 30, 32 << 20
-"""Bytes: that stay with the process when they are freed; from which a block is always given back (glibc's most)."""
+"""In bytes: how much freed memory the process keeps; and the size from which a block is always returned to the system
+(the largest value that glibc allows)."""
 
 log = logging.getLogger(__name__)
 
 
 def open_device(name: str | None, environ: Mapping[str, str] = os.environ) -> torch.device:
-    """Return the device called `name`; where absent the first GPU, or the CPU where there is none.
+    """Return the device `name`; if absent, the first GPU, or the CPU if there is no GPU.
 
-    On the CPU, memory that is freed is kept from then on. Raises `UnknownDevice` where there is no such device.
+    On the CPU, the process keeps freed memory from then on. Raises `UnknownDevice` if the device does not exist.
     """
     device = _best(environ) if name is None else _named(name)
     if device.type == "cpu":
@@ -47,11 +48,11 @@ def _named(name: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep up to 1 GiB that it has freed, for its next tensors; without glibc, do nothing.
+    """Keep up to 1 GiB of freed memory in the process for its next tensors; without glibc, do nothing.
 
-    By itself glibc gives blocks of some MB back to the system as soon as they are freed, and each operation of a
-    network on the CPU gets its own anew, page by page: 314,000 page faults for 16 images of `builtin://shapes`, which
-    was 30 % of the CPU time. With this there were 13, and the process was no larger.
+    By default, glibc returns blocks of some MB to the system as soon as they are freed. Then each operation of a
+    network on the CPU gets new memory, page by page: 314,000 page faults for 16 images of `builtin://shapes`, which was
+    30 % of the CPU time. With this setting there were 13 page faults, and the process was not larger.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

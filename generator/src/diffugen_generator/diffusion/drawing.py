@@ -1,7 +1,7 @@
 """Drawing: prompts and seeds to images, in batches of mixed prompts.
 
-An image depends on its recipe alone. Its noise comes from its own generator, on the CPU, seeded with the sample's seed.
-The other images of the batch, and their order, change it by rounding only (at most 2/255 in fp32).
+An image depends only on its recipe. Its noise comes from its own generator, on the CPU, seeded with the sample's seed.
+The other images of the batch, and their order, change it only by rounding (at most 2/255 in fp32).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diffugen_generator.families.model import Conditioning, DiffusionModel, Pred
 
 @dataclass(frozen=True, slots=True)
 class DrawingSettings:
-    """What all images of a batch share."""
+    """The settings that all images of a batch share."""
 
     width: int
     """Pixels."""
@@ -34,11 +34,11 @@ class DrawingSettings:
     """Pixels."""
     steps: int
     guidance: float
-    """Scale of classifier-free guidance (Ho & Salimans 2022); 1 is without, and then the negative text is not read.
-    A model that was distilled to read it as an input reads no negative text either."""
+    """Scale of classifier-free guidance (Ho & Salimans 2022). 1 means no guidance: the negative text is not read.
+    A distilled model that reads the scale as an input does not read the negative text, either."""
     negative: Prompt = ""
     strength: float = 1
-    """Part of the way that is drawn anew, in 0..1, where images are drawn from others."""
+    """The fraction of the denoising steps to run, in 0..1, if images are drawn from source images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +49,34 @@ class DrawRequest:
     seed: int
     """In 0..2**63-1."""
     source: SourceImage | None = None
-    """What it is drawn from; None for text alone. All requests of a batch have one, or none has."""
+    """The source image; None if the image is drawn only from text. All requests of a batch have one, or none has."""
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What objects of a class are called in the prompt besides the class's own words; for whoever looks on."""
+    """Other names of the objects of a class in the prompt, besides the class's own words. Observers read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """One batch on its way from noise to latents."""
+    """One batch while it is sampled from noise to latents."""
 
     indices: Sequence[int]
     """The index of each row in the requests of `Drawer.sample`; padding has none."""
     requests: Sequence[DrawRequest]
     """The batch's rows, padding included."""
     tokens: int
-    """Tokens of the texts that the network reads."""
+    """The number of tokens of the texts that the network reads."""
     size: tuple[int, int]
     """The latents' height and width."""
     guided: bool
-    """Whether each pass has 2b rows, the negative texts' first, or the b rows alone."""
+    """Whether each pass has 2b rows, those of the negative texts first, or only the b rows."""
     passes: int
-    """How many passes of the network there will be."""
+    """The number of passes of the network."""
 
 
 class SamplingObserver(Protocol):
-    """Looks on while images are drawn, without changing them."""
+    """Observes the network while images are drawn, without changing them."""
 
     def observing(self, sampling: Sampling) -> AbstractContextManager[None]:
-        """Return what is entered before the network's first pass over a batch and left after its last."""
+        """Return a context that is entered before the network's first pass over a batch and left after its last."""
         ...
 
 
@@ -84,7 +84,7 @@ class Drawer:
     """Draws with one model on one device."""
 
     def __init__(self, model: DiffusionModel, texts: TextStates) -> None:
-        """Draw with `model`; `texts` is shared with all others that read prompts with it."""
+        """Draw with `model`; `texts` is shared with all other users of this model's text encoders."""
         self._model = model
         self._texts = texts
 
@@ -97,11 +97,11 @@ class Drawer:
         batch: int | None = None,
         observer: SamplingObserver | None = None,
     ) -> list[torch.Tensor]:
-        """Return the latents of `requests`, [c, h, w] in fp32, scaled as the network sees them.
+        """Return the latents of `requests`, [c, h, w] in fp32, with the scale of the network's input.
 
-        With `batch`, short lists are padded to that many by repeating the last request, so that the GPU sees one shape
-        only; padding is not returned. Images whose texts take more windows of the text encoder are drawn apart: a text
-        that is filled up with empty windows would be another text. `observer` sees each batch.
+        With `batch`, short lists are padded to that length by repeating the last request, so that the GPU gets only one
+        shape; padding is not returned. Images whose texts take more windows of the text encoder are drawn in batches of
+        their own, because a text padded with empty windows is another text. `observer` observes each batch.
         """
         alike: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
@@ -120,12 +120,12 @@ class Drawer:
         return self._model.decode(latents)
 
     def _windows(self, request: DrawRequest, settings: DrawingSettings) -> int:
-        """Return how many windows the longer of a request's two texts takes."""
+        """Return the number of windows of the longer of a request's two texts."""
         own = self._texts.windows(request.prompt)
         return max(own, self._texts.windows(settings.negative)) if self._guided(settings) else own
 
     def _guided(self, settings: DrawingSettings) -> bool:
-        """Return whether every step is done twice, with the negative text first."""
+        """Return whether every step runs for both texts, the negative text first."""
         return settings.guidance > 1 and self._model.reads_negative
 
     def _sample_alike(
@@ -164,7 +164,7 @@ class Drawer:
         return Img2ImgPath(self._model, sources, noise, steps=settings.steps, strength=settings.strength)
 
     def _conditioning(self, prompts: Sequence[Prompt], settings: DrawingSettings, windows: int) -> Conditioning:
-        """Return the texts that every step reads: of b prompts, and before them b times the negative one if guided."""
+        """Return the texts that every step reads: b prompts; if guided, b times the negative text before them."""
         own = self._texts.conditioning(prompts, windows)
         if not self._guided(settings):
             return own
@@ -176,7 +176,7 @@ class Drawer:
         )
 
     def _predictor(self, conditioning: Conditioning, settings: DrawingSettings, path: DenoisePath) -> Predictor:
-        """Return what the model predicts for latents [b, c, h, w] at a step, guided, in fp32."""
+        """Return a function: the model's guided prediction in fp32 for latents [b, c, h, w] at a timestep."""
         sampler, guided = self._model.sampler, self._guided(settings)
         network = self._model.predictor(conditioning, guidance=settings.guidance, surroundings=path.surroundings)
 

@@ -1,4 +1,4 @@
-"""What of an image is drawn anew: a mask made of labels, and how the result is put back. Needs no torch."""
+"""Masks for inpainting: makes a mask from labels, and puts the drawn part back into the image. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceImage:
-    """An image that another one is drawn from."""
+    """An image from which another one is drawn."""
 
     image: NDArray[np.uint8]
     """[height, width, 3] sRGB."""
     mask: NDArray[np.float32] | None = None
-    """[height, width] in 0..1: how much of each pixel is drawn anew; all of the image where absent."""
+    """[height, width] in 0..1: how much of each pixel is redrawn. If absent, the whole image is redrawn."""
 
     def put_back(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the image with what was drawn in it [height, width, 3]; where nothing is covered it is the same."""
+        """Return the image with the drawn part in it [height, width, 3]; pixels outside the mask do not change."""
         if self.mask is None:
             return drawn
         mask = self.mask[:, :, None]
@@ -31,13 +31,13 @@ class SourceImage:
 def fading_mask(masks: Sequence[NDArray[np.bool_]], dilation: float) -> NDArray[np.float32]:
     """Return the mask [height, width] of objects, given as masks [height, width] (one or more).
 
-    All of each object is drawn anew. Around it lies a ring, `dilation` of the image's shorter side wide, that fades
-    from the new to the old, so that no seam is seen; beyond it nothing is covered.
+    The whole object is redrawn. Around it, a ring fades from the new image to the old one, so that no border is
+    visible. Its width is `dilation` times the image's shorter side. Outside the ring the mask is 0.
     """
     mask: NDArray[np.bool_] = np.logical_or.reduce(list(masks))
     reach = round(dilation * min(mask.shape))
     if not reach:
         return np.asarray(mask, np.float32)
-    # distances are between pixels' centres: the first pixel beyond the mask is at 1
+    # Distances are between the centers of pixels: the first pixel outside the mask has distance 1.
     beyond = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(np.clip(1 - beyond / (reach + 1), 0, 1), np.float32)

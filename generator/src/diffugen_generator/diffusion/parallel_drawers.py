@@ -1,8 +1,8 @@
-"""Several batches at once on a CPU: for models so small that one batch cannot keep the cores busy.
+"""Several batches in parallel on a CPU: for models so small that one batch cannot use all cores.
 
-The threads inside an operation wait for one another after each, which costs a small model more than they bring. Whole
-batches side by side, each on one thread, wait for nothing: the networks are shared and only read, and each thread has
-a drawer with a scheduler of its own.
+The threads of one operation wait for one another after each operation; for a small model this costs more time than the
+threads save. Whole batches in parallel, each on one thread, do not wait. The networks are shared and only read, and
+each thread has a drawer with its own scheduler.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class ParallelDrawers:
-    """Drawers that share a model; together they do what one `Drawer` does."""
+    """Drawers that share a model; together they do the work of one `Drawer`."""
 
     def __init__(self, model: DiffusionModel, texts: TextStates, threads: int = 1) -> None:
         """Draw with `model` in `threads` threads."""
@@ -41,13 +41,13 @@ class ParallelDrawers:
         batch: int | None = None,
         observer: SamplingObserver | None = None,
     ) -> list[torch.Tensor]:
-        """Return the latents of `requests`, as `Drawer.sample`; who is watched draws alone."""
+        """Return the latents of `requests`, as `Drawer.sample`; with an observer, only one drawer is used."""
         first = self._drawers[0]
         if self._pool is None or observer is not None:
             return first.sample(requests, settings, batch=batch, observer=observer)
         self._texts.read(
             [settings.negative, *(request.prompt for request in requests)]
-        )  # once, before several ask for it
+        )  # once, before several threads need it
         return self._shared(lambda drawer, some: drawer.sample(some, settings), requests)
 
     def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
@@ -55,7 +55,7 @@ class ParallelDrawers:
         return self._shared(lambda drawer, some: drawer.decode(some), latents)
 
     def _shared(self, work: Callable[[Drawer, Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
-        """Let each drawer do `work` on its share of `items`, one after the other in their request."""
+        """Run `work` with each drawer on its share of `items`, and return the results in the order of `items`."""
         if self._pool is None:
             return work(self._drawers[0], items)
         size = -(-len(items) // len(self._drawers))

@@ -1,7 +1,8 @@
-"""A cache of encoded texts: each distinct one is encoded once, beside the others of its batch, and kept.
+"""A cache of encoded texts: each distinct text is encoded once, together with the others of its batch, and kept.
 
-A text of several windows has the states of one after the other. Texts that go into one batch must be equally long, and
-what a shorter one is filled up with is read by the network, too: so only texts of equally many windows share a batch.
+The states of a text with several windows are the states of its windows, one after the other. Texts in one batch must
+have the same length. The network also reads the padding of a shorter text. So only texts with the same number of
+windows share a batch.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from diffugen_api.prompt_weights import Prompt
 from diffugen_generator.families.model import Conditioning, DiffusionModel, EncodedText
 
 KEPT = 512
-"""Texts that are kept; at 77 x 768 in bf16 some 60 MB."""
+"""The most texts that are kept; at 77 x 768 in bf16 some 60 MB."""
 
 
 class TextStates:
-    """A model's encoding of texts behind a cache of the least recently used ones."""
+    """Encodes texts with a model. A cache keeps the most recently used ones."""
 
     def __init__(self, model: DiffusionModel) -> None:
         """Encode with `model`."""
@@ -27,13 +28,13 @@ class TextStates:
         self._kept: OrderedDict[Prompt, EncodedText] = OrderedDict()
 
     def conditioning(self, texts: Sequence[Prompt], windows: int | None = None) -> Conditioning:
-        """Return what the network reads of `texts`, filled up as `of` does."""
+        """Return the network's input for `texts`, padded as in `of`."""
         return Conditioning(self.of(texts, windows), self.pooled(texts))
 
     def of(self, texts: Sequence[Prompt], windows: int | None = None) -> torch.Tensor:
         """Return the states of `texts`: [b, tokens, width].
 
-        Shorter texts are filled up with the empty text, to `windows` or to the longest of them.
+        Shorter texts are padded with the empty text, to `windows` or to the longest text.
         """
         states = [each.states for each in self._all(texts)]
         tokens = max(map(len, states))
@@ -42,7 +43,7 @@ class TextStates:
         return torch.stack([self._filled(each, tokens) for each in states])
 
     def pooled(self, texts: Sequence[Prompt]) -> torch.Tensor:
-        """Return each text as a whole, without weights: [b, width]."""
+        """Return the pooled state of each text, without weights: [b, width]."""
         return torch.stack([each.pooled for each in self._all(texts)])
 
     def windows(self, text: Prompt) -> int:
@@ -50,7 +51,7 @@ class TextStates:
         return self._model.read(text).windows
 
     def read(self, texts: Iterable[Prompt]) -> None:
-        """Encode the unknown ones of `texts` together, before each is asked for."""
+        """Encode all `texts` that are not in the cache together, before they are needed one by one."""
         self._all(list(texts))
 
     def _filled(self, states: torch.Tensor, tokens: int) -> torch.Tensor:
@@ -60,11 +61,11 @@ class TextStates:
         return torch.cat([states, *[empty] * ((tokens - len(states)) // len(empty))])
 
     def _empty(self) -> torch.Tensor:
-        """Return the states of the empty text, one window long."""
+        """Return the states of the empty text: one window."""
         return self._all([""])[0].states
 
     def _all(self, texts: Sequence[Prompt]) -> list[EncodedText]:
-        """Return each text; those that are not known are encoded together."""
+        """Return each encoded text; those that are not in the cache are encoded together."""
         known = {text: kept for text in texts if (kept := self._kept.get(text)) is not None}
         if unknown := [text for text in dict.fromkeys(texts) if text not in known]:
             known |= zip(unknown, self._model.encode(unknown), strict=True)

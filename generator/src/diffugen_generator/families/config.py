@@ -1,4 +1,4 @@
-"""What the plan asks of a model family, without torch: which files it reads, and whether they fit each other."""
+"""The interface of a model family for the plan, without torch: which files it reads, and whether they fit together."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ class FamilyConfig(Protocol):
 
     @property
     def pipelines(self) -> Mapping[str, tuple[str, ...]]:
-        """The classes of its pipelines, and the folders of the components that are read of each."""
+        """The classes of its pipelines, each with the folders of the components that are read."""
         ...
 
     @property
     def without_weights(self) -> frozenset[str]:
-        """Those of the components that hold settings alone."""
+        """The components that have only settings."""
         ...
 
     @property
     def marks(self) -> int:
-        """How many tokens of a window are marks and not words."""
+        """The number of tokens of a window that are marks, not words."""
         ...
 
     def check(self, folder: Path, pipeline: str) -> None:
-        """Raise `ValueError` where the settings do not fit each other; its text ends a sentence about the model."""
+        """Raise `ValueError` if the settings do not fit together; the error's text ends a sentence about the model."""
         ...
 
     def takes_a_mask(self, folder: Path) -> bool:
-        """Return whether the network was made for inpainting: it gets a mask and the surroundings as input."""
+        """Return whether the network was made for inpainting: it takes a mask and the masked image as extra input."""
         ...
 
     def check_sampler(self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
-        """Raise `SpecError` where a stage cannot draw with its sampler, or not in so many steps.
+        """Raise `SpecError` if a stage cannot draw with its sampler, or not with this number of steps.
 
         Args:
-            model: what the stage draws with.
-            name: a value of `scheduler` in the stage; the model's own where absent.
-            steps: what the stage asks for.
+            model: the model of the stage.
+            name: a value of `scheduler` in the stage; if absent, the model's own scheduler.
+            steps: the number of steps of the stage.
             field: the manifest's field that names the model.
-            stage: the manifest's field of what the stage does, `spec.stages[0].txt2img`.
+            stage: the manifest's field with the stage's kind, such as `spec.stages[0].txt2img`.
         """
         ...
 
     def token_limit(self, folder: Path, tokenizer: str = "tokenizer") -> int:
-        """Return the tokens of one window of a text encoder, marks included; raise `ValueError` where unknown."""
+        """Return the tokens of one window of a text encoder, marks included; raise `ValueError` if unknown."""
         ...
 
     def vocabulary(self, folder: Path) -> frozenset[str]:
-        """Return the words of the tokenizer, in lower case, and those parts of words that may end one."""
+        """Return the words of the tokenizer, in lower case, and the parts of words that may end a word."""
         ...
 
     def embedding_sets(self, model: ModelFolder) -> Sequence[tuple[str, int]]:
@@ -77,28 +77,28 @@ class FamilyConfig(Protocol):
     ) -> DiffusionModel:
         """Load a model for inference; imports torch.
 
-        Raises `SpecError` where the model cannot work, `DeviceFailed` where the device cannot.
+        Raises `SpecError` if the model does not work, `DeviceFailed` if the device does not work.
 
         Args:
             model: a model with its weights.
-            device: where the networks go.
-            scheduler: a name of `txt2img.scheduler`; the folder's own where absent.
+            device: the device of the networks.
+            scheduler: a name of `txt2img.scheduler`; if absent, the folder's own scheduler.
             dtype: `float32`, `float16`, `bfloat16`, or `auto`: bf16 on CUDA and fp32 on the CPU.
-            embeddings: words that the text encoders learn besides their own.
+            embeddings: new words for the text encoders.
         """
         ...
 
     def token_model(self, model: DiffusionModel, token: str, initializer: str, count: int, *, field: str) -> TokenModel:
         """Return a loaded model with a new word, to train it; imports torch.
 
-        The model's embedding look-up is changed until the result is closed. Raises `SpecError` naming `field` where the
+        The model's embedding look-up is changed until the result is closed. Raises `SpecError` naming `field` if the
         model cannot learn the word.
 
         Args:
-            model: what `load` returned.
+            model: a model that `load` returned.
             token: the new word.
-            initializer: words of the model whose vectors the new ones start from.
-            count: vectors of the word.
-            field: what names the training in errors.
+            initializer: words of the model; the new vectors start from their vectors.
+            count: the number of vectors of the word.
+            field: the field that names the training in errors.
         """
         ...

@@ -1,4 +1,4 @@
-"""A word that textual inversion taught (Gal et al. 2022), as a family adds it to its text encoders. No torch."""
+"""A word of textual inversion (Gal et al. 2022), which a family adds to its text encoders. No torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Embedding:
 
     token: str
     vectors: tuple[Vectors, ...]
-    """[n, width] for each text encoder; equally many for all."""
+    """[n, width] for each text encoder; n is the same for all."""
 
     @property
     def count(self) -> int:
-        """How many vectors, and so tokens of a prompt, the word takes."""
+        """The number of the word's vectors. In a prompt, the word takes the same number of tokens."""
         return len(self.vectors[0])

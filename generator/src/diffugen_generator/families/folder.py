@@ -1,4 +1,4 @@
-"""A model's folder as a family reads it: where it is, its settings, the names of its weights. No torch."""
+"""A model's folder as a family reads it: its path, its settings, the names of its weights. No torch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class ModelFolder:
     """A model that was found and can be loaded."""
 
     uri: str
-    """Of a repository: with the commit that its branch was at."""
+    """The URI. For a repository it includes the commit of its branch."""
     path: Path
-    """Of a model from elsewhere that was resolved without `weights`: a folder of its settings alone."""
+    """The folder. For a remote model that was resolved without `weights`, it has only the settings."""
     digest: str
-    """SHA-256 over names and digests of the files that the pipeline reads, in hex."""
+    """SHA-256 in hex over names and digests of the files that the pipeline reads."""
     pipeline: str = "StableDiffusionPipeline"
-    """The pipeline's class in `model_index.json`, by which `registry.family_of` finds the family."""
+    """The pipeline's class in `model_index.json`; `registry.family_of` finds the family by it."""
     weights: frozenset[str] = frozenset()
     """The files of its weights, relative to `path`."""
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """Read a JSON file of the model; raise `ValueError` where it is missing or broken."""
+    """Read a JSON file of the model; raise `ValueError` if it is missing or broken."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -40,7 +40,7 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def settings_from(content: bytes, what: str) -> dict[str, Any]:
-    """Return a JSON object; raise `ValueError` where it is broken."""
+    """Return a JSON object; raise `ValueError` if it is broken."""
     try:
         settings = json.loads(content)
     except ValueError:
@@ -51,7 +51,7 @@ def settings_from(content: bytes, what: str) -> dict[str, Any]:
 
 
 def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int | None = None) -> int:
-    """Return a setting that is a count; raise `ValueError` with its name and `file` where it is not one.
+    """Return a setting that is a count; raise `ValueError` with its name and `file` if it is not a count.
 
     Without a `default` the setting is required.
     """
@@ -65,6 +65,6 @@ def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int
 
 
 def variant_of(name: str) -> str:
-    """Return the variant that a file of weights is of: `fp16`; empty for the plain one."""
+    """Return the variant of a weights file, such as `fp16`; empty for the plain one."""
     match = _VARIANT.search(name)
     return match["variant"] if match else ""

@@ -1,4 +1,4 @@
-"""Attention with a matrix of few columns as values: what cells attend to, without the matrix of all pairs.
+"""Attention with a matrix of few columns as values. The matrix of all pairs of cells and tokens is never built.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -24,7 +24,7 @@ def attended_by_head(query: torch.Tensor, key: torch.Tensor, values: torch.Tenso
     """
     query, key, values = query.float(), key.float(), values.float()
     width, columns = query.shape[-1], values.shape[-1]
-    # Values as wide as the keys: with any other width torch takes the path that makes the whole matrix.
+    # The values get the width of the keys: with any other width, torch builds the whole matrix.
     padded = functional.pad(values, (0, -columns % width)).unsqueeze(1).expand(-1, query.shape[1], -1, -1)
     parts = [functional.scaled_dot_product_attention(query, key, part) for part in torch.split(padded, width, dim=-1)]
     return torch.cat(parts, dim=-1)[..., :columns]

@@ -1,6 +1,7 @@
-"""What drawing and labeling ask of a loaded model, whatever its family.
+"""The interface of a loaded model, which drawing and labeling use for every family.
 
-Shapes: b rows of a batch; n = b, or 2b with guidance; c, h, w of the latents; `tokens` of a text.
+Shapes: b is the rows of a batch; n is b, or 2b with guidance; c, h, w are those of the latents; `tokens` is the length
+of a text.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.prompts import TokenizedPrompt
 
 Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""The network's prediction [n, c, h, w] in fp32 for latents [n, c, h, w] at a timestep (one for all, or one a row)."""
+"""Returns the prediction [n, c, h, w] in fp32 for latents [n, c, h, w] at a timestep (one for all, or one per row)."""
 
 SelfAttention = Sequence[tuple[torch.Tensor, torch.Tensor]]
-"""Queries and keys [b, heads, h * w, d] of each self-attention layer that was read."""
+"""Queries and keys [b, heads, h * w, d] of each captured self-attention layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One text as the network reads it."""
+    """One encoded text, as the network reads it."""
 
     states: torch.Tensor
-    """[tokens, width]: equally many tokens for each of the text's windows."""
+    """[tokens, width]; each window of the text has the same number of tokens."""
     pooled: torch.Tensor
-    """[width] of the text as a whole; [0] where the family has none."""
+    """[width], the pooled state of the text; [0] if the family has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """The texts of a batch, equally long."""
+    """The encoded texts of a batch, all of one length."""
 
     states: torch.Tensor
     """[n, tokens, width]."""
@@ -50,7 +51,7 @@ class Sampler(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it: the class of the scheduler."""
+        """Its name in messages: the class of the scheduler."""
         ...
 
     @property
@@ -60,19 +61,19 @@ class Sampler(Protocol):
 
     @property
     def order(self) -> int:
-        """How many timesteps one step takes."""
+        """The number of timesteps of one step."""
         ...
 
     def set_steps(self, steps: int, size: tuple[int, int]) -> None:
-        """Set the steps for latents of `size` (h, w); raise `ValueError` where they are not possible."""
+        """Set the steps for latents of `size` (h, w); raise `ValueError` if they are not possible."""
         ...
 
     def begin_at(self, index: int) -> None:
-        """Say that sampling begins with timestep number `index`."""
+        """Let sampling start at timestep number `index`."""
         ...
 
     def start(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return standard normal noise [b, c, h, w] as the first step takes it."""
+        """Return standard normal noise [b, c, h, w], scaled for the first step."""
         ...
 
     def noised(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -80,77 +81,77 @@ class Sampler(Protocol):
         ...
 
     def scaled(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Return latents [n, c, h, w] as the network takes them at timestep `t`."""
+        """Return latents [n, c, h, w], scaled for the network at timestep `t`."""
         ...
 
     def step(
         self, predicted: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, generators: Sequence[torch.Generator]
     ) -> torch.Tensor:
-        """Return latents [b, c, h, w] one step on; noise that is added comes from each row's own generator."""
+        """Return latents [b, c, h, w] after one step; added noise comes from each row's own generator."""
         ...
 
 
 class AttentionReading(Protocol):
-    """The attention that was read."""
+    """The attention that an `AttentionReader` has read."""
 
     def maps(self) -> torch.Tensor:
-        """Return the heat maps [b, columns, h, w]; raise `SpecError` where the model has no layer to read."""
+        """Return the heat maps [b, columns, h, w]; raise `SpecError` if the model has no layer to read."""
         ...
 
     def self_attention(self) -> tuple[tuple[int, int], SelfAttention]:
-        """Return the (h, w) and the layers along which maps can be spread; no layers where none was asked for."""
+        """Return the (h, w) and the layers along which maps can be spread; no layers if none were requested."""
         ...
 
 
 class AttentionReader(Protocol):
     """Reads attention while the network runs, without changing what it computes.
 
-    `columns` [b, tokens, columns] are the weights with which a text's tokens make up each column that is read;
-    `size` is the (h, w) of the latents.
+    `columns` [b, tokens, columns] has the weight of each token of the text in each column; `size` is the (h, w) of the
+    latents.
     """
 
     def one_pass(
         self, columns: torch.Tensor, size: tuple[int, int], *, self_attention: bool
     ) -> AbstractContextManager[AttentionReading]:
-        """Read the one pass of b rows inside the `with`."""
+        """Read the single pass of b rows inside the `with`."""
         ...
 
     def all_passes(
         self, columns: torch.Tensor, size: tuple[int, int], *, guided: bool, passes: int, self_attention: bool
     ) -> AbstractContextManager[AttentionReading]:
-        """Sum over the `passes` inside the `with`: of the last b of 2b rows where `guided`, else of b rows.
+        """Sum over the `passes` inside the `with`: if `guided`, the last b of 2b rows, else the b rows.
 
-        Self-attention is that of the last pass.
+        Self-attention is read only from the last pass.
         """
         ...
 
 
 class DiffusionModel(Protocol):
-    """A model that is loaded and ready to draw."""
+    """A loaded model that can draw."""
 
     @property
     def model(self) -> ModelFolder:
-        """Where it was loaded from."""
+        """The folder from which it was loaded."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
+        """The device of its networks."""
         ...
 
     @property
     def parameters(self) -> int:
-        """How many numbers the denoising network has learned."""
+        """The number of parameters of the denoising network."""
         ...
 
     @property
     def inpaints(self) -> bool:
-        """Whether the network was made for inpainting: it gets a mask and the surroundings as input."""
+        """Whether the network was made for inpainting: it takes a mask and the masked image as extra input."""
         ...
 
     @property
     def cell(self) -> int:
-        """Pixels on a side of one latent cell."""
+        """The side of one latent cell in pixels."""
         ...
 
     @property
@@ -160,12 +161,12 @@ class DiffusionModel(Protocol):
 
     @property
     def reads_negative(self) -> bool:
-        """Whether guidance takes a second pass with the negative text; False where the scale is an input."""
+        """Whether guidance takes a second pass with the negative text; False if the scale is an input."""
         ...
 
     @property
     def zero_negative_embeds(self) -> bool:
-        """Whether the absence of a negative text is zeros, and not the states of the empty text."""
+        """Whether a missing negative text is encoded as zeros, and not as the states of the empty text."""
         ...
 
     @property
@@ -175,11 +176,11 @@ class DiffusionModel(Protocol):
 
     @property
     def attention(self) -> AttentionReader:
-        """How a word's map comes out of the network."""
+        """Reads the attention maps of words from the network."""
         ...
 
     def with_own_sampler(self) -> Self:
-        """Return a model with the same networks and a sampler of its own."""
+        """Return a model with the same networks and its own sampler."""
         ...
 
     def read(self, prompt: Prompt) -> TokenizedPrompt:
@@ -187,37 +188,37 @@ class DiffusionModel(Protocol):
         ...
 
     def encode(self, texts: Sequence[Prompt]) -> list[EncodedText]:
-        """Return each text as the network reads it, its weights applied."""
+        """Return each text as the network reads it, with its weights applied."""
         ...
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return (c, h, w) of the latents of images of a size in pixels."""
+        """Return (c, h, w) of the latents of images of `height` x `width` pixels."""
         ...
 
     def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Turn images [height, width, 3] of one size into latents [b, c, h, w]: the mode, so without chance."""
+        """Encode images [height, width, 3] of one size as latents [b, c, h, w]: the mode, so nothing is random."""
         ...
 
     def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
-        """Turn latents [c, h, w] of one size into images [height, width, 3], sRGB."""
+        """Decode latents [c, h, w] of one size to images [height, width, 3], sRGB."""
         ...
 
     def surroundings(
         self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]], cells: torch.Tensor
     ) -> torch.Tensor:
-        """Return what a network made for inpainting gets besides the latents: [b, channels, h, w].
+        """Return the extra input of a network made for inpainting: [b, channels, h, w].
 
-        `masks` [height, width] and `cells` [b, 1, h, w] are True where images are drawn anew.
+        `masks` [height, width] and `cells` [b, 1, h, w] are True where images are redrawn.
         """
         ...
 
     def predictor(
         self, conditioning: Conditioning, *, guidance: float | None = None, surroundings: torch.Tensor | None = None
     ) -> Predictor:
-        """Return the network's prediction under `conditioning` [n].
+        """Return the function that predicts under `conditioning` [n].
 
-        `guidance` is for networks that read it as an input; without `surroundings`, one made for inpainting is told
-        that everything is drawn.
+        `guidance` is for networks that read it as an input. Without `surroundings`, a network made for inpainting gets
+        a mask of the whole image.
         """
         ...
 
@@ -232,5 +233,5 @@ class DiffusionModel(Protocol):
     def prediction_error(
         self, predicted: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Return each row's mean squared error [b] of a prediction for latents that `forward_noised` noised."""
+        """Return each row's mean squared error [b] of a prediction for the noised latents of `forward_noised`."""
         ...

@@ -1,4 +1,4 @@
-"""Networks onto their device."""
+"""Moves networks to their device."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from diffugen_generator.failures import DeviceFailed, first_line
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""By their names in `run.dtype`."""
+"""The types, by their names in `run.dtype`."""
 
 
 def dtype_for(name: str, device: torch.device) -> torch.dtype:
-    """Return the type that weights have: by its name, or for `auto` bf16 on CUDA and fp32 on the CPU."""
+    """Return the type of the weights: by its name, or for `auto` bf16 on CUDA and fp32 on the CPU."""
     return DTYPES.get(name, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def move(network: Any, device: torch.device, **options: Any) -> Any:
-    """Return `network` on `device`; raise `DeviceFailed` where the device is at fault, and not the network."""
+    """Return `network` on `device`; raise `DeviceFailed` if the device causes the error, not the network."""
     try:
         return network.to(device, **options)
     except torch.OutOfMemoryError:

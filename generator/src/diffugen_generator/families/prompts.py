@@ -10,14 +10,14 @@ NO_PIECE = -1
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPrompt:
-    """One prompt as the text encoder gets it: `windows` times `limit` tokens, window after window."""
+    """One prompt as input of the text encoder: `windows` times `limit` tokens, window after window."""
 
     windows: int
     ids: tuple[int, ...]
-    """[windows * limit]; in each window start mark, words, end mark, padding."""
+    """[windows * limit]; each window has start mark, words, end mark, padding."""
     mask: tuple[int, ...]
     """[windows * limit]; 0 for padding."""
     spans: tuple[tuple[int, int], ...]
     """[windows * limit]; begin and end of each token in the prompt's plain text, equal for marks and padding."""
     pieces: tuple[int, ...]
-    """[windows * limit]; which of the prompt's pieces each token is of."""
+    """[windows * limit]; the index of the prompt's piece to which each token belongs."""

@@ -1,4 +1,4 @@
-"""The families that models can be of, by the class of their pipeline. No torch."""
+"""The registry of model families, by the class of the pipeline. No torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.config import UNET
 
 FAMILIES: list[FamilyConfig] = [UNET]
-"""Every family; a new one is added here."""
+"""All families; add a new one here."""
 
 
 def pipelines() -> Iterator[str]:
-    """Yield the pipeline classes that can be drawn with: values of `_class_name` in model_index.json."""
+    """Yield the supported pipeline classes: values of `_class_name` in model_index.json."""
     for family in FAMILIES:
         yield from family.pipelines
 
 
 def family_of(pipeline: str) -> FamilyConfig:
-    """Return the family of a pipeline class; raise `KeyError` where there is none."""
+    """Return the family of a pipeline class; raise `KeyError` if there is none."""
     for family in FAMILIES:
         if pipeline in family.pipelines:
             return family
@@ -28,7 +28,7 @@ def family_of(pipeline: str) -> FamilyConfig:
 
 
 def token_limit(model: ModelFolder, tokenizer: str = "tokenizer") -> int:
-    """Return the tokens of one window of a model's text encoder; raise `SpecError` where its settings do not say."""
+    """Return the tokens of one window of a model's text encoder; raise `SpecError` if its settings lack the number."""
     try:
         return family_of(model.pipeline).token_limit(model.path, tokenizer)
     except ValueError as error:

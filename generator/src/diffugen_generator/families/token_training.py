@@ -1,4 +1,4 @@
-"""What textual inversion asks of a loaded model: the model with one new word, whose vectors alone can be trained."""
+"""The interface of a model for textual inversion: it has one new word, and only the word's vectors can be trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffugen_generator.families.model import DiffusionModel
 
 @dataclass(frozen=True, slots=True)
 class NormRange:
-    """The range in which the lengths of new vectors are kept: two deviations around the vocabulary's mean."""
+    """The range for the lengths of new vectors: two standard deviations around the vocabulary's mean."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class NormRange:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence as the text encoders read it: token ids [limit] of each."""
+    """A sentence as the text encoders read it: token ids [limit] for each encoder."""
 
     ids: tuple[tuple[int, ...], ...]
 
@@ -40,7 +40,7 @@ class TokenModel(Protocol):
 
     @property
     def taught(self) -> DiffusionModel:
-        """The model with the word as it is now, to draw with."""
+        """The model with the current vectors of the word, for drawing."""
         ...
 
     @property
@@ -55,11 +55,11 @@ class TokenModel(Protocol):
 
     @property
     def training_steps(self) -> int:
-        """Timesteps of the model's noise schedule."""
+        """The number of timesteps of the model's noise schedule."""
         ...
 
     def close(self) -> None:
-        """Give the model its own embedding look-up back."""
+        """Restore the model's own embedding look-up."""
         ...
 
     def latents(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
@@ -67,7 +67,7 @@ class TokenModel(Protocol):
         ...
 
     def sentences(self, texts: Sequence[str]) -> list[Sentence]:
-        """Return sentences as ids; raise `SpecError` where one is too long for one window of the text encoder."""
+        """Return sentences as ids; raise `SpecError` if one is too long for one window of the text encoder."""
         ...
 
     def loss(
@@ -78,17 +78,17 @@ class TokenModel(Protocol):
         sentences: Sequence[Sentence],
         masks: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return each row's mean squared error [b] of the model's prediction, through which the vectors get gradients.
+        """Return each row's mean squared error [b] of the model's prediction, with gradients for the vectors.
 
         Args:
             latents: [b, c, h, w] scaled, in fp32.
             noise: standard normal, of the same shape.
             steps: [b] timesteps of the noise schedule.
-            sentences: of each row.
-            masks: [b, 1, h, w] in 0..1, how much each cell counts; all alike where absent.
+            sentences: the sentence of each row.
+            masks: [b, 1, h, w] in 0..1, the weight of each cell; if absent, all cells have the same weight.
         """
         ...
 
     def keep_norms(self) -> None:
-        """Bring vectors that left the range of the vocabulary's lengths back to its border."""
+        """Scale vectors whose length is outside the vocabulary's range back to the border of the range."""
         ...

@@ -1,6 +1,6 @@
-"""Labels from the diffusion model's own attention.
+"""Labels from the diffusion model's attention, and from detectors.
 
-`words` finds the classes in a prompt; `attention`, `capture` and `refinement` look at an image with the
-model (torch) and leave `evidence`; `decision` turns evidence into instances, on a CPU and without torch, so
-that a new threshold relabels a dataset without drawing or looking again.
+`attention` and `detectors` run models on an image (with torch) and return `evidence`. `words` finds the tokens of the
+words that a prompt mentions. `decide` turns evidence into instances, on a CPU and without torch. So a new threshold
+relabels a dataset without running a model again.
 """

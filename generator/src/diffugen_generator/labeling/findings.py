@@ -1,7 +1,7 @@
 """All evidence of one image, and the label that is decided from it. On a CPU, without torch.
 
 With one labeler, its objects are the label. With both, the label has the objects on which they agree. Image statistics
-and the scores of CLIP and of a safety checker are part of the label, so that `quality` is decided from labels alone.
+and the scores of CLIP and of a safety checker are part of the label, so that `quality` needs only the labels.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Reader(Protocol):
     """Reads one stored evidence file of a sample."""
 
     def __call__(self, evidence_id: str, loads: Callable[[bytes, str], T], /) -> T | None:
-        """Return what `loads` makes of the file's bytes and the sample's id; None if there is no such file."""
+        """Return the result of `loads` for the file's bytes and the sample's id; None if the file does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The evidence of one image. Evidence that no labeler was asked for is absent."""
+    """The evidence of one image. Evidence of labelers that are not requested is absent."""
 
     attention: AttentionMaps | None = None
     beside: Mapping[str, Evidence] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Findings:
 
     @classmethod
     def read(cls, header: ShardHeader, read: Reader) -> Findings:
-        """Read the evidence that `header` asks for, each file by `read`; raise what that raises."""
+        """Read the evidence that `header` asks for, each file with `read`; raise the errors of `read`."""
         beside = {
             kind: _read(read, evidence_id, SIDE_MODELS[kind].load)
             for kind, evidence_id in header.side_evidence_ids.items()

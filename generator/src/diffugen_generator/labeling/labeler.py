@@ -18,23 +18,23 @@ from diffugen_api.prompt_weights import Prompt
 
 @dataclass(frozen=True, slots=True)
 class LabelInput:
-    """One image to look at."""
+    """One image to label."""
 
     image: NDArray[np.uint8]
     """[height, width, 3] sRGB."""
     prompt: Prompt
-    """As it was drawn; what a piece weighs is not asked here, only where it stands."""
+    """The prompt of the image. Only the position of a piece is used here, not its weight."""
     seed: int
-    """The sample's seed, in 0..2**63-1; any noise added in looking derives from it."""
+    """The sample's seed, in 0..2**63-1; labelers derive all noise that they add from it."""
     latents: Any = None
-    """What the image was drawn from, a tensor [c, h, w] scaled, where that is still at hand; the image is encoded
-    where not."""
+    """The scaled latents [c, h, w] from which the image was decoded, if they are still available; if not, the image is
+    encoded."""
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What objects of a class are called in this prompt besides the class's own words."""
+    """Other names of the objects of a class in this prompt, besides the class's own words."""
 
 
 class Evidence(Protocol):
-    """What a model saw in one image, as it is kept in the store."""
+    """What a model found in one image, in the form that the store keeps."""
 
     def dumps(self, sample_id: str = "") -> bytes:
         """Return the file of a sample: the same bytes for the same evidence."""
@@ -45,8 +45,8 @@ E_co = TypeVar("E_co", bound=Evidence, covariant=True)
 
 
 class Labeler(Protocol[E_co]):
-    """A model that looks at images."""
+    """A model that reads images and returns evidence."""
 
     def look(self, seen: Sequence[LabelInput]) -> Sequence[E_co]:
-        """Return what it sees in each image; an image's evidence does not depend on the others."""
+        """Return the evidence of each image; an image's evidence does not depend on the other images."""
         ...

@@ -46,9 +46,9 @@ class SideModelKind:
     load: Callable[[bytes, str], Evidence]
     """Reads the evidence file of a sample; raises `ValueError` if it is damaged or not one of this kind."""
     reason: str = ""
-    """Of a score: why an image is rejected by it, in CamelCase."""
+    """For a score: the reason for which it rejects an image, in CamelCase."""
     rejects: Callable[[Settings, float], bool] = lambda _settings, _value: False
-    """Of a score: whether the settings reject an image of this value."""
+    """For a score: whether the settings reject an image with this value."""
 
 
 def side_models_of(spec: LabeledDatasetSpec, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, SideModel]:
@@ -81,7 +81,7 @@ def open_for_shard(
 
 def rejecting_score(scores: Mapping[str, float], quality: Quality) -> str:
     """Return the reason for which `quality` rejects an image with these scores, by kind; empty if it does not."""
-    # The last kind comes first: an unsafe image is reported as unsafe, whatever its CLIP score.
+    # The last kind is checked first: an unsafe image is reported as unsafe for every CLIP score.
     for kind, settings in reversed(scores_of(quality).items()):
         if SIDE_MODELS[kind].rejects(settings, scores[kind]):
             return SIDE_MODELS[kind].reason

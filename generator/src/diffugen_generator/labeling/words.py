@@ -8,7 +8,7 @@ from diffugen_api.words import Mention
 
 
 def tokens_of(mention: Mention, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the positions of the tokens that a mention's characters went into; `spans` as in `TokenizedPrompt`."""
+    """Return the positions of the tokens of a mention's characters; `spans` as in `TokenizedPrompt`."""
     return [
         position
         for position, (begin, end) in enumerate(spans)

@@ -1,7 +1,8 @@
 """Models in a bucket: `s3://BUCKET/FOLDER`, at the endpoint of `spec.output.s3` and with its credentials.
 
-Where the manifest has no store, `$AWS_ENDPOINT_URL` and `$AWS_REGION` say where, as for AWS's own tools. A bucket
-states no SHA-256 of what it holds, so files are read once to learn it; which file that was, their ETags say.
+If the manifest has no store, `$AWS_ENDPOINT_URL` and `$AWS_REGION` give endpoint and region, as for AWS's own tools. A
+bucket does not publish the SHA-256 of its objects, so each file is read once to compute it. Their ETags tell whether a
+file is still the one that was read.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _AWS = "https://s3.amazonaws.com"
 
 
 class BucketFolder:
-    """A folder of a bucket, or with `single` one object."""
+    """A folder of a bucket, or one object with `single`."""
 
     def __init__(self, uri: str, field: str, s3: S3 | None, *, single: bool = False) -> None:
-        """Name the folder; nothing is asked yet. Raises `SpecError` where `uri` names none."""
+        """Parse the URI; no request is sent yet. Raises `SpecError` if `uri` does not name a folder."""
         match = _URI.fullmatch(uri)
         if match is None:
             raise SpecError("UnknownModel", f"{field}: {uri!r} names nothing in a bucket; write s3://BUCKET/FOLDER.")
@@ -49,7 +50,7 @@ class BucketFolder:
 
     @property
     def identity(self) -> list[object]:
-        """What the folder holds: the same content for ever."""
+        """What identifies the folder's content: the same identity always means the same content."""
         files = {n: e for n, e in self._entries.items() if not self.path or n == self.path}
         return ["s3", self._endpoint, self._bucket, self._folder, files]
 
@@ -58,7 +59,7 @@ class BucketFolder:
         return list(self._entries)
 
     def digest(self, name: str) -> FileDigest | None:
-        """Read an object once, without keeping it, and return its digest; raise `SpecError` where it is not whole."""
+        """Read an object once, without keeping it, and return its digest; raise `SpecError` if it is incomplete."""
         whole, size, head = hashlib.sha256(), 0, Head(name)
         for chunk in self._store.stream(name):
             whole.update(chunk)

@@ -1,10 +1,10 @@
-"""What was fetched once, for all processes and pods that share a folder.
+"""The cache of fetched files, for all processes and pods that share a folder.
 
-An entry is a folder that is filled under another name and renamed when it is whole. Its mark, written last, names
-every file with its size: an entry without a mark, or with a file that is not as long as the mark says, is no entry, so
-nothing half-written is ever used, whatever a file system does about renames. A lock lets one process fill an entry
-while the others wait; whoever comes after one that was killed goes on with what it left. Where a file system has no
-locks, each process fills a folder of its own: that costs a second download, and is right, too.
+An entry is a folder that is filled under another name and renamed when it is complete. Its mark is written last and
+lists every file with its size. An entry without a mark, or with a file of another size, is not used. So a half-written
+entry is never used, even if renames of the file system are not atomic. A lock lets one process fill an entry while the
+others wait. If that process is killed, the next one continues with the files it left. If the file system has no locks,
+each process fills its own folder; this costs a second download, but the result is correct.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 log = logging.getLogger(__name__)
 
 Fill = Callable[[Path], Mapping[str, FileDigest]]
-"""Fills a folder, which may hold what a former try left; returns the digest of every file that counts."""
+"""Fills a folder, which may hold files of an earlier try; returns the digest of every file that counts."""
 
 
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT})
-"""What a file system answers that will not take the cache; anything else is the download's own trouble."""
+"""Errors of a file system that cannot hold the cache; any other error is an error of the download."""
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -49,10 +49,10 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def entry(identity: object, fill: Fill, root: Path | None = None) -> tuple[Path, dict[str, FileDigest]]:
-    """Return the folder of an entry and the digests of its files, filled if it is not there.
+    """Return the folder of an entry and the digests of its files; fill the entry if it does not exist.
 
-    `identity` is JSON data that says what the entry holds; the same identity is the same content, for ever.
-    Raises `CacheUnusable` where the cache cannot be written to, and what `fill` raises.
+    `identity` is JSON data that identifies the content; the same identity always means the same content.
+    Raises `CacheUnusable` if the cache cannot be written to, and what `fill` raises.
     """
     folder = _folder(identity, root)
     if (files := _complete(folder)) is not None:
@@ -74,7 +74,7 @@ def entry(identity: object, fill: Fill, root: Path | None = None) -> tuple[Path,
 
 
 def found(identity: object, root: Path | None = None) -> tuple[Path, dict[str, FileDigest]] | None:
-    """Return an entry that is there, and whole."""
+    """Return an entry if it exists and is complete."""
     folder = _folder(identity, root)
     files = _complete(folder)
     return None if files is None else (folder, files)
@@ -85,7 +85,7 @@ def _folder(identity: object, root: Path | None) -> Path:
 
 
 def _complete(folder: Path) -> dict[str, FileDigest] | None:
-    """Return the files of a whole entry; None where there is none."""
+    """Return the files of a complete entry; None if there is none."""
     try:
         marked = json.loads((folder / _MARK).read_bytes())
         files = {name: FileDigest(int(size), str(sha256)) for name, (size, sha256) in marked["files"].items()}
@@ -97,9 +97,9 @@ def _complete(folder: Path) -> dict[str, FileDigest] | None:
 
 @contextmanager
 def _part_of(folder: Path) -> Iterator[Path]:
-    """Yield the folder to fill, under the entry's lock; without locks, a folder of this process alone."""
+    """Yield the folder to fill, under the entry's lock; without locks, a folder only for this process."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # a soft lock outlives a process that is killed, so a file system without locks gets none
+    # A soft lock remains when its process is killed, so it is not used on a file system without locks.
     lock = FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False)
     if not _acquired(lock):
         own = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
@@ -118,7 +118,7 @@ def _part_of(folder: Path) -> Iterator[Path]:
 
 
 def _acquired(lock: BaseFileLock) -> bool:
-    """Wait for the lock without a limit; return False where the file system has no locks."""
+    """Wait for the lock without a limit; return False if the file system has no locks."""
     try:
         try:
             lock.acquire(blocking=False)
@@ -145,7 +145,7 @@ def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:
     _sync(mark)
     if _complete(folder) is not None:  # without locks: another process was faster, and may be reading it
         return
-    if folder.exists():  # one that somebody shortened or half removed
+    if folder.exists():  # an entry with shortened or missing files
         shutil.rmtree(folder)
     try:
         part.rename(folder)
@@ -155,6 +155,6 @@ def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file on the disk before what says that it is there."""
+    """Write a file through to the disk, before the mark that lists it."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

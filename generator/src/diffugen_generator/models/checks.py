@@ -9,7 +9,7 @@ from diffugen_generator.families.registry import family_of
 
 
 def check_kind(model: ModelFolder, task: Drawing, field: str) -> None:
-    """Raise `SpecError` if a model made for inpainting is the model of a stage that does not inpaint."""
+    """Raise `SpecError` if a stage that does not inpaint uses a model made for inpainting."""
     if not task.inpaints and made_for_inpainting(model):
         raise SpecError(
             "UnsupportedModel",
@@ -19,5 +19,5 @@ def check_kind(model: ModelFolder, task: Drawing, field: str) -> None:
 
 
 def made_for_inpainting(model: ModelFolder) -> bool:
-    """Return whether the model's network gets a mask and the surroundings."""
+    """Return whether the model's network takes a mask and the masked image as extra input."""
     return family_of(model.pipeline).takes_a_mask(model.path)

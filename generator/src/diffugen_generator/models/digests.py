@@ -1,7 +1,7 @@
 """A model's digest: the SHA-256 over names, sizes and SHA-256s of the files that are read.
 
-Hubs state the SHA-256 of large files, so the digest of a model is known without its weights, and is the same for the
-same files wherever they lie.
+Hubs publish the SHA-256 of large files. So the digest of a model is known without a download of its weights. The same
+files have the same digest in every place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def digest_of(files: Mapping[str, FileDigest]) -> str:
 
 
 def hashed(path: Path) -> FileDigest:
-    """Return the digest of a local file; one that did not change since is not read again."""
+    """Return the digest of a local file. A file that did not change since the last call is not read again."""
     status = path.stat()
     return FileDigest(status.st_size, _sha256(path, status.st_size, status.st_mtime_ns))
 

@@ -1,8 +1,9 @@
-"""Embeddings: words that a text encoder was taught by textual inversion (Gal et al. 2022).
+"""Embeddings: new words for a text encoder, trained by textual inversion (Gal et al. 2022).
 
 A file holds one or more vectors for one word, as diffusers (`{token: vectors}`) or A1111 (`emb_params`,
-`string_to_param`) write them; for Stable Diffusion XL one set for each text encoder (`clip_l`, `clip_g`). The word is
-what the manifest says, whatever the file calls it. All of this is checked by the plan, so torch is not needed.
+`string_to_param`) write them. For Stable Diffusion XL it has one set for each text encoder (`clip_l`, `clip_g`). The
+manifest gives the word; the name in the file does not count. The plan checks all of this, so this module does not need
+torch.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from diffugen_generator.models.small_files import open_file
 from diffugen_generator.samples.shards import TaughtWord
 
 PLACES: Final = ("clip_l", "clip_g")
-"""What files call the text encoders of Stable Diffusion XL, the first and the second."""
+"""Names in files for the text encoders of Stable Diffusion XL, the first and the second."""
 _A1111: Final = ("emb_params", "string_to_param")
 _PIVOTAL: Final = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
-"""What pivotal tuning calls the text encoders in embeddings.pti."""
+"""Names of the text encoders in embeddings.pti, the file of pivotal tuning."""
 _SECOND: Final = "_2"
-"""What a pair's second file has behind its name."""
+"""The end of the name of the second file of a pair."""
 _DEFAULT: Final = "learned_embeds.safetensors"
 
 
 def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str, second: Path | None = None) -> Embedding:
     """Read the embedding at `path` for `model`; `field` is the manifest's entry, `….embeddings[0]`.
 
-    `second` is the file for the second text encoder, where the first has the vectors of one alone.
+    `second` is the file for the second text encoder, if the first file has the vectors of only one encoder.
 
-    Raises `SpecError` with reason `UnsupportedEmbedding` where the file is none, or is not for this model, and
-    `TokenTaken` where the model has a word of that name.
+    Raises `SpecError` with reason `UnsupportedEmbedding` if the file is not an embedding or does not fit this model,
+    and with reason `TokenTaken` if the model already has a word of that name.
     """
     try:
         vectors = _for_model(_vectors_at(path, second, token), model)
@@ -64,7 +65,7 @@ def open_embedding(path: Path, token: str, model: ModelFolder, *, field: str, se
 
 
 def find_embeddings(named: Mapping[str, api.Embedding], model: ModelFolder, s3: S3 | None) -> tuple[TaughtWord, ...]:
-    """Find and check the embeddings of files that a manifest names, each by its field.
+    """Find and check the embeddings that a manifest names. The keys of `named` are the manifest's fields.
 
     Raises as `open_embedding` does.
     """
@@ -72,7 +73,7 @@ def find_embeddings(named: Mapping[str, api.Embedding], model: ModelFolder, s3: 
 
 
 def open_embeddings(words: Sequence[TaughtWord], model: ModelFolder, s3: S3 | None, *, stage: str) -> list[Embedding]:
-    """Open the embeddings that were planned with; raise `SpecError` where a file is another by now."""
+    """Open the embeddings that the plan used; raise `SpecError` if a file has changed since then."""
     opened = []
     for number, word in enumerate(words):
         field = f"embeddings[{number}] of stage {stage}"
@@ -94,9 +95,9 @@ def _find(field: str, each: api.Embedding, model: ModelFolder, s3: S3 | None) ->
 
 
 def _files(uri: str, token: str, model: ModelFolder, s3: S3 | None, field: str) -> tuple[str, Path, Path | None, str]:
-    """Return an embedding's URI, its file, that of a second text encoder, and the digest of both.
+    """Return an embedding's URI, its file, the file for a second text encoder, and the digest of both files.
 
-    diffusers' script for Stable Diffusion XL writes a pair: NAME.safetensors and NAME_2.safetensors.
+    The script of diffusers for Stable Diffusion XL writes a pair: NAME.safetensors and NAME_2.safetensors.
     """
     uri, path, digest = open_file(uri, field=f"{field}.uri", default=_DEFAULT, s3=s3)
     if len(family_of(model.pipeline).embedding_sets(model)) == 1 or not _is_of_one_encoder(path, token):
@@ -105,7 +106,7 @@ def _files(uri: str, token: str, model: ModelFolder, s3: S3 | None, field: str) 
     try:
         _, second, other = open_file(f"{stem}{_SECOND}{dot}{suffix}", field=f"{field}.uri", s3=s3)
     except SpecError:
-        return uri, path, None, digest  # one file alone is refused with what it lacks
+        return uri, path, None, digest  # `open_embedding` refuses a single file and names what is missing
     return uri, path, second, hashlib.sha256(f"{digest}{other}".encode()).hexdigest()
 
 
@@ -113,11 +114,11 @@ def _is_of_one_encoder(path: Path, token: str) -> bool:
     try:
         return list(_vectors_in(read_tensors(path), token)) == [""]
     except ValueError:
-        return False  # `open_embedding` says what is wrong
+        return False  # `open_embedding` reports the error
 
 
 def _vectors_at(path: Path, second: Path | None, token: str) -> dict[str, Vectors]:
-    """Return the vectors of each place in a file, or in a pair of files."""
+    """Return the vectors for each text encoder in a file, or in a pair of files."""
     first = _vectors_in(read_tensors(path), token)
     if second is None:
         return first
@@ -126,9 +127,10 @@ def _vectors_at(path: Path, second: Path | None, token: str) -> dict[str, Vector
 
 
 def _vectors_in(content: Any, token: str) -> dict[str, Vectors]:
-    """Return the vectors of each place in a file's content; of one that names no places, under the empty name.
+    """Return the vectors for each text encoder in a file's content.
 
-    Of a file with several words, those of `token`.
+    If the file does not name text encoders, the key is the empty name. If it has several words, only the vectors of
+    `token` are returned.
     """
     if isinstance(content, np.ndarray):
         return {"": _shaped(content)}
@@ -164,7 +166,7 @@ def _shaped(vectors: NDArray[Any]) -> Vectors:
 
 
 def _for_model(vectors: Mapping[str, Vectors], model: ModelFolder) -> tuple[Vectors, ...]:
-    """Return the vectors for each of the model's text encoders; raise `ValueError` where they do not fit."""
+    """Return the vectors for each of the model's text encoders; raise `ValueError` if they do not fit."""
     sets = family_of(model.pipeline).embedding_sets(model)
     fix = "give one that was trained for such a model"
     if len(sets) == 1:

@@ -1,8 +1,8 @@
-"""What of a model's folder is read: its settings, its tokenizers, and one set of weights for each network.
+"""Which files of a model's folder are read: its settings, its tokenizers, and one set of weights for each network.
 
-Decided by names alone, so that it is the same for a folder, a repository and a bucket. Where a network has several
-sets of weights the plain one is taken, else that in half precision. Pickled weights may run code when loaded, so they
-are taken only where the model's digest is given.
+Only names decide this, so the choice is the same for a folder, a repository and a bucket. If a network has several
+sets of weights, the plain set is read, else the set in half precision. Pickled weights may run code when they are
+loaded, so they are read only if the model's digest is given.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _OTHER_SETTINGS = re.compile(r"(\.index(\.\w+)?\.json|flax\w*|openvino\w*)$")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What of a model is read."""
+    """Which files of a model are read."""
 
     names: tuple[str, ...]
     """Sorted; relative to the model's folder."""
     weights: frozenset[str]
-    """Those of them that are weights."""
+    """The names that are weights."""
     safe: bool
-    """Whether none of these is pickled."""
+    """Whether no weights are pickled."""
     pipeline: str
     """One of `registry.pipelines()`."""
 
 
 def choose(names: Collection[str], index: bytes | None) -> Choice:
-    """Return what is read of a model with files `names` and the model_index.json `index`.
+    """Return which files are read of a model with files `names` and the model_index.json `index`.
 
-    Raises `ValueError` where it cannot be drawn with; its text ends a sentence about the model. Pickled weights are
-    taken where a network has no others.
+    Raises `ValueError` if no image can be drawn with the model; the error's text ends a sentence about the model.
+    Pickled weights are chosen if a network has no others.
     """
     if index is None:
         raise ValueError(f"is no diffusers folder: it has no {INDEX}.")
@@ -59,7 +59,7 @@ def choose(names: Collection[str], index: bytes | None) -> Choice:
 
 
 def _weights(component: str, within: Collection[str]) -> set[str]:
-    """Return one set of weights, with the index of its parts where it is in parts."""
+    """Return one set of weights; if the set is in parts, with the index of its parts."""
     safe = {name for name in within if name.endswith(SAFE)}
     unsafe = {name for name in within if name.endswith(PICKLED)}
     if not (found := safe or unsafe):
@@ -68,9 +68,9 @@ def _weights(component: str, within: Collection[str]) -> set[str]:
 
 
 def one_set(found: Collection[str], within: Collection[str]) -> set[str]:
-    """Return the plain set of the weights `found`, else that in half precision, with the index of its parts.
+    """Return the plain set of the weights `found`, else the set in half precision, with the index of its parts.
 
-    They are all safetensors or all pickled; `within` are all files of their folder.
+    The weights are all safetensors or all pickled; `within` are all files of their folder.
     """
     by_variant: dict[str, set[str]] = {}
     for name in found:

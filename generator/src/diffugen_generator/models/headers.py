@@ -1,7 +1,8 @@
-"""Whether a file of weights is whole, as its own header tells: asked before anything is drawn, without torch.
+"""Checks by the header of a weights file that the file is complete. It runs before drawing starts, without torch.
 
-A safetensors file is the length of its header (8 bytes, little endian), the header, which is JSON and says of each
-tensor where its bytes begin and end, and these bytes (https://github.com/huggingface/safetensors, "Format").
+A safetensors file has three parts: the length of its header (8 bytes, little endian), the header, and the bytes of the
+tensors. The header is JSON. For each tensor it gives where the tensor's bytes begin and end
+(https://github.com/huggingface/safetensors, "Format").
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from typing import Final
 from diffugen_generator.models.files import SAFE
 
 _LARGEST: Final = 100_000_000
-"""Bytes of a header: more is refused by safetensors itself."""
+"""The largest header in bytes; safetensors itself refuses a larger one."""
 _LENGTH: Final = 8
 _POINTER: Final = b"version "
-"""How a pointer of Git LFS begins; taken for a length it would be a header of more bytes than any disk has."""
+"""The first bytes of a Git LFS pointer. Read as a length, they would mean a header larger than any disk."""
 
 
 class Head:
-    """Keeps the beginning of a file that passes by in chunks, as far as its header goes."""
+    """Keeps the first bytes of a file that is read in chunks, up to the end of its header."""
 
     def __init__(self, name: str) -> None:
-        """Begin with nothing of the file `name`; of one that is not safetensors nothing is kept."""
+        """Start empty for the file `name`. If the file is not safetensors, nothing is kept."""
         self._name = name
         self._kept = bytearray()
 
     def take(self, chunk: bytes) -> None:
-        """See the next chunk."""
+        """Read the next chunk."""
         if len(self._kept) < self._wanted():
             self._kept += chunk
 
     def check(self, size: int) -> None:
-        """Raise `ValueError` where the file, which has `size` bytes, is not whole; else do nothing."""
+        """Raise `ValueError` if the file, which has `size` bytes, is not complete; else do nothing."""
         if self._name.endswith(SAFE):
             _check(self._name, size, io.BytesIO(self._kept).read)
 
@@ -49,9 +50,9 @@ class Head:
 
 
 def check_whole(folder: Path, names: Iterable[str]) -> None:
-    """Raise `ValueError` where one of the safetensors files `names` in `folder` is not whole.
+    """Raise `ValueError` if one of the safetensors files `names` in `folder` is not complete.
 
-    Absent ones are not asked. The text goes on a sentence about the model.
+    Files that do not exist are not checked. The error's text continues a sentence about the model.
     """
     for name in sorted(names):
         path = folder / name
@@ -76,7 +77,7 @@ def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
 
 
 def _stated(start: bytes, read: Callable[[int], bytes]) -> int:
-    """Return how many bytes a file has by its header."""
+    """Return how many bytes the file must have according to its header."""
     (length,) = struct.unpack("<Q", start)
     if length > _LARGEST:
         raise ValueError

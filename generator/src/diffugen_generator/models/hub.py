@@ -1,8 +1,8 @@
-"""Models of the Hugging Face hub, or of a mirror that speaks its API: `hf://ORG/NAME@REVISION`.
+"""Models of the Hugging Face hub, or of a mirror with the same API: `hf://ORG/NAME@REVISION`.
 
-A branch or tag is resolved to its commit once, by the plan; what follows names the commit. The hub states size and
-digest of every file, so a model is planned with after some kilobytes of settings, and every file that is fetched is
-checked. `$HF_TOKEN` and `$HF_ENDPOINT` mean what they mean elsewhere.
+The plan resolves a branch or tag to its commit once; later steps use the commit. The hub publishes size and digest of
+every file. So the plan downloads only some kilobytes of settings, and every fetched file is checked. `$HF_TOKEN` and
+`$HF_ENDPOINT` have their usual meaning.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENDPOINT = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>refs/pr/\d+|[^/\s]+))?(?:/(?P<path>\S+))?")
 _TRANSPORTS = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
-"""What the hub's client speaks through, by its version; its errors are known by where they are from."""
+"""HTTP libraries of the hub's client, which depend on its version. Their errors are recognized by their module."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Repository:
     """One repository of the hub at one commit."""
 
     def __init__(self, uri: str, field: str) -> None:
-        """Name the repository; nothing is asked yet. Raises `SpecError` where `uri` names none."""
+        """Parse the URI; no request is sent yet. Raises `SpecError` if `uri` does not name a repository."""
         match = _URI.fullmatch(uri)
         if match is None:
             raise SpecError(
@@ -45,7 +45,7 @@ class Repository:
             )
         self._repo, self._revision = match["repo"], (match["revision"] or "main").replace("%2F", "/")
         self.path = match["path"] or ""
-        """What follows the repository: a file in it; empty for the whole."""
+        """A file in the repository; empty for the whole repository."""
         self._field = field
         self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or _ENDPOINT
 
@@ -56,7 +56,7 @@ class Repository:
 
     @property
     def identity(self) -> list[str]:
-        """What the repository holds: the same content for ever."""
+        """What identifies the repository's content: the same identity always means the same content."""
         return ["hf", self._repo, self.commit]
 
     @property
@@ -71,12 +71,12 @@ class Repository:
         return [file.rfilename for file in self._info.siblings or []]
 
     def digest(self, name: str) -> FileDigest | None:
-        """Return what the hub states of a large file; None of others."""
+        """Return the digest that the hub publishes for a large file; None for other files."""
         (file,) = (each for each in self._info.siblings or [] if each.rfilename == name)
         return FileDigest(file.lfs.size, file.lfs.sha256) if file.lfs else None
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
-        """Fetch files into a folder, and go on with what is there already; return their digests."""
+        """Fetch files into a folder and return their digests; a partial download that is already there continues."""
         return {name: self._fetch(name, folder) for name in names}
 
     def _fetch(self, name: str, folder: Path) -> FileDigest:
@@ -106,7 +106,7 @@ class Repository:
         (file,) = (each for each in self._info.siblings or [] if each.rfilename == name)
         if file.lfs:
             return digest == (file.lfs.size, file.lfs.sha256)
-        blob = b"blob %d\0" % digest.size + path.read_bytes()  # git's name of a file's content
+        blob = b"blob %d\0" % digest.size + path.read_bytes()  # git's hash of a file covers this header and its content
         return file.blob_id in {None, hashlib.sha1(blob, usedforsecurity=False).hexdigest()}
 
     @cached_property
@@ -117,7 +117,7 @@ class Repository:
         return self._asked(lambda: api.model_info(self._repo, revision=self._revision, files_metadata=True, timeout=15))
 
     def _asked(self, ask: Callable[[], T]) -> T:
-        """Return the hub's answer; raise what its refusal means."""
+        """Return the hub's answer; if the hub refuses, raise the matching error."""
         from huggingface_hub import errors  # noqa: PLC0415
 
         where = f"{self._endpoint}/{self._repo}"
@@ -137,7 +137,7 @@ class Repository:
                 f"{self._field}: there is no repository {where}, or it is private; check its name, or give the pods a "
                 "token that may read it as HF_TOKEN.",
             ) from error
-        except errors.LocalEntryNotFoundError as error:  # the client's word for an answer that never came
+        except errors.LocalEntryNotFoundError as error:  # the client raises it if the hub does not answer
             raise self._unreachable(error) from error
         except errors.EntryNotFoundError as error:
             raise SpecError(

@@ -1,4 +1,4 @@
-"""The classes of a detector that is a pickle: read with every class in it replaced by an empty one, so nothing runs."""
+"""Reads the classes of a pickled detector. Every class in the pickle is replaced by an empty one, so no code runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import IO, Any
 
 
 def yolo_classes(file: Path) -> tuple[str, ...]:
-    """Return the classes of an Ultralytics segmentation model; raise `ValueError` where `file` is none.
+    """Return the classes of an Ultralytics segmentation model; raise `ValueError` if `file` is not one.
 
-    Nothing in the file is run.
+    No code of the file is run.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -30,7 +30,7 @@ def yolo_classes(file: Path) -> tuple[str, ...]:
 
 
 class _Inert(pickle.Unpickler):
-    """Reads a pickle's structure. Every class and function in it is an empty class of that name."""
+    """Reads a pickle's structure. Every class and function in it becomes an empty class of that name."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream)
@@ -47,7 +47,7 @@ class _Inert(pickle.Unpickler):
 
 
 class _Empty(dict[Any, Any]):
-    """Takes whatever a pickle builds it from."""
+    """Accepts every way in which a pickle can build it."""
 
     def __new__(cls, *_: object, **__: object) -> _Empty:
         return super().__new__(cls)

@@ -1,7 +1,7 @@
-"""Tensors in small files, read without torch and without running what a pickle asks for.
+"""Reads the tensors of small files, without torch and without running the code of a pickle.
 
-Safetensors are JSON and numbers. A `.pt` file is a pickle: it is read by an unpickler that knows nothing but
-dictionaries and tensors, as torch's own `weights_only` does, and refuses whatever else it names.
+Safetensors are JSON and numbers. A `.pt` file is a pickle. The unpickler here knows only dictionaries and tensors, as
+`weights_only` of torch does, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from safetensors import deserialize
 
 LARGEST: Final = 64 << 20
-"""Bytes of a file; an embedding of 75 vectors for Stable Diffusion XL has 1 MB."""
+"""The largest file in bytes; an embedding of 75 vectors for Stable Diffusion XL has 1 MB."""
 
 _SAFE: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _STORAGES: Final = {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2"}
 _LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
-"""torch/serialization.py, MAGIC_NUMBER: files of torch before 1.6."""
+"""MAGIC_NUMBER in torch/serialization.py: the first number in files of torch before 1.6."""
 
 
 def read_tensors(path: Path) -> Any:
-    """Return what a `.safetensors`, `.pt` or `.bin` file holds, tensors as numpy arrays.
+    """Return the content of a `.safetensors`, `.pt` or `.bin` file, with tensors as numpy arrays.
 
-    Raises `ValueError` where it cannot be read, or its pickle wants more than tensors; the text goes on a sentence
-    about the file.
+    Raises `ValueError` if the file cannot be read, or if its pickle holds more than tensors. The error's text continues
+    a sentence about the file.
     """
     if path.stat().st_size > LARGEST:
         raise ValueError(f"has more than {LARGEST >> 20} MB, so it is no embedding; name another file")
@@ -40,20 +40,20 @@ def read_tensors(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
             return _settled(_zipped(data))
-        if data[:1] == b"\x80":  # PROTO, with which every pickle of torch begins
+        if data[:1] == b"\x80":  # PROTO: every pickle of torch begins with it
             return _settled(_legacy(data))
         return _safetensors(data)
     except pickle.UnpicklingError as error:
         raise ValueError(f"is a pickle that {error}, which could run code; save it as safetensors") from None
-    except Exception:  # noqa: BLE001 - zipfile, pickle and struct each have many ways of saying so
+    except Exception:  # noqa: BLE001 - zipfile, pickle and struct each raise many types
         raise ValueError("cannot be read; give a whole .safetensors or .pt file") from None
 
 
 def _safetensors(data: bytes) -> dict[str, NDArray[Any]]:
-    # `safetensors.numpy` knows no bfloat16, so the arrays are made here
+    # `safetensors.numpy` does not know bfloat16, so the arrays are made here
     return {
         name: _array(bytes(entry["data"]), _SAFE[entry["dtype"]], entry["dtype"] == "BF16").reshape(entry["shape"])
-        for name, entry in deserialize(data)  # type: ignore[no-untyped-call]  # it ships no types
+        for name, entry in deserialize(data)  # type: ignore[no-untyped-call]  # has no types
     }
 
 
@@ -71,7 +71,7 @@ class _Storage:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A tensor that was named; its numbers may come later."""
+    """A tensor that the pickle names; its numbers may be read later."""
 
     storage: _Storage
     offset: int
@@ -92,7 +92,7 @@ class _View:
 
 
 class _Rebuild:
-    """torch._utils._rebuild_tensor_v2. An object without attributes, so that no pickle can change it."""
+    """Replaces torch._utils._rebuild_tensor_v2. It has no attributes, so that no pickle can change it."""
 
     __slots__ = ("_file",)
     _file: dict[str, bytes]
@@ -110,7 +110,7 @@ class _Rebuild:
 
 
 class _Same:
-    """torch._utils._rebuild_parameter: its tensor."""
+    """Replaces torch._utils._rebuild_parameter: returns the parameter's tensor."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return _Same()
         if module == "torch" and name in _STORAGES:
-            return name  # read in persistent_load; a text can be called by nobody
+            return name  # `persistent_load` reads it; a pickle cannot call a string
         if (module, name) == ("torch", "Size"):
             return tuple
         raise pickle.UnpicklingError(f"names {module}.{name}")
@@ -170,7 +170,7 @@ def _legacy(data: bytes) -> Any:
 
 
 def _settled(content: Any) -> Any:
-    """Return a pickle's content with its tensors as arrays."""
+    """Return a pickle's content with its tensors as numpy arrays."""
     if isinstance(content, _View):
         return content.array()
     if isinstance(content, dict):

@@ -1,6 +1,6 @@
-"""Models that are somewhere else: known by their settings and digests alone, or fetched whole, once.
+"""Remote models: either only their settings and digests are fetched, or the whole model, once.
 
-Plans need no weights; whoever draws or looks has them in the cache.
+Plans need no weights. Stages that draw or label have the weights in the cache.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from diffugen_generator.models.digests import FileDigest, hashed
 from diffugen_generator.models.uris import BUCKET, HUB
 
 _STATED: Final = "weights.json"
-"""Where settings were fetched alone: the digests of the weights."""
+"""The file with the digests of the weights, for a model of which only the settings were fetched."""
 
 
 class Remote(Protocol):
-    """A folder that is somewhere else."""
+    """A remote folder."""
 
     @property
     def uri(self) -> str:
-        """Where it is, for ever the same content if its place has versions."""
+        """The folder's URI. If its place has versions, the URI always means the same content."""
         ...
 
     @property
     def identity(self) -> object:
-        """What it holds, as JSON data: the same content for ever."""
+        """What identifies its content, as JSON data: the same identity always means the same content."""
         ...
 
     def names(self) -> Collection[str]:
@@ -45,12 +45,12 @@ class Remote(Protocol):
         ...
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
-        """Fetch files, checked; go on with what `folder` has already."""
+        """Fetch files into `folder` and check them; files or parts that are already there are used."""
         ...
 
 
 class Wanted(Protocol):
-    """What of a folder is read."""
+    """Which files of a folder are read."""
 
     @property
     def names(self) -> Collection[str]:
@@ -59,7 +59,7 @@ class Wanted(Protocol):
 
     @property
     def weights(self) -> Collection[str]:
-        """Those of them that are weights."""
+        """The names that are weights."""
         ...
 
 
@@ -85,16 +85,16 @@ def remote_of(uri: str, field: str, s3: S3 | None) -> Remote:
 def held(
     remote: Remote, kind: str, identity: list[object], choose: Callable[[Path], Wanted], *, weights: bool
 ) -> tuple[Path, dict[str, FileDigest]]:
-    """Return a folder here with what is read of a remote one, and the digest of every file that is read.
+    """Return a local folder with the files that are read of a remote one, and the digest of each of these files.
 
     Args:
-        remote: the folder elsewhere.
-        kind: of cache entries that hold all of it.
-        identity: what is read, as JSON data: the same content for ever.
-        choose: says what is read; it may fetch what it needs for that into the folder that it is given.
-        weights: fetch the weights, too; without, their digests are told, and they stay where they are.
+        remote: the remote folder.
+        kind: the kind of the cache entries that hold all of these files.
+        identity: identifies what is read, as JSON data: the same identity always means the same content.
+        choose: returns which files are read; it may fetch what it needs for that into the folder that it gets.
+        weights: fetch the weights, too; if False, only their digests are returned.
     """
-    # a volume that outlives the pod is filled by the plan; elsewhere a plan fetches no weights
+    # The plan fills a volume that outlives the pod; into any other folder, it fetches no weights.
     whole = weights or (ENV_MODEL_CACHE in os.environ and remote.uri.startswith(BUCKET))
     if (there := cache.found([kind, *identity])) is None and not whole:
         return _described(remote, identity, choose)
@@ -108,7 +108,7 @@ def held(
 def _described(
     remote: Remote, identity: list[object], choose: Callable[[Path], Wanted]
 ) -> tuple[Path, dict[str, FileDigest]]:
-    """Return a folder of the settings alone, and all digests, the weights' as their place tells them."""
+    """Return a folder with only the settings, and all digests; those of the weights come from the remote place."""
 
     def fill(part: Path) -> Mapping[str, FileDigest]:
         wanted = choose(part)
@@ -116,7 +116,7 @@ def _described(
         stated = {}
         for name in sorted(wanted.weights):
             if (digest := remote.digest(name)) is None:
-                files |= remote.fetch([name], part)  # small enough for the hub to keep it with the settings
+                files |= remote.fetch([name], part)  # a small file: the hub keeps it with the settings
             else:
                 stated[name] = list(digest)
         (part / _STATED).write_bytes(canonical(stated))

@@ -1,8 +1,8 @@
-"""Models by name: what a `model:` field means, found, checked and digested without loading anything.
+"""Resolves a `model:` field: finds the model, checks it and computes its digest, without loading it.
 
-A model is a folder in diffusers' layout: local, in a bucket or on the hub. Its digest covers the files that the
-pipeline reads and no others, so a README or a second copy of the weights changes no image's address, and the digest
-is the same in every place. A plan needs no weights of remote models; a stage finds them in the cache.
+A model is a folder in the layout of diffusers: local, in a bucket or on the hub. Its digest covers only the files that
+the pipeline reads. So a README or a second copy of the weights does not change the address of any image, and the
+digest is the same in every place. A plan needs no weights of remote models; a stage finds them in the cache.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def resolve(
         field: the manifest's field, for errors.
         s3: the store whose endpoint, region and credentials `s3://` means.
         pin: the digest that the model must have; with it, pickled weights are allowed.
-        pickled: allow pickled weights without it: the caller compares the digest.
+        pickled: allow pickled weights without `pin`; the caller then compares the digest.
         weights: fetch the weights of a remote model; if False, only what is needed to check and digest it.
 
     Raises:

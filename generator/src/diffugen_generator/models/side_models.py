@@ -1,7 +1,8 @@
-"""The models beside the one that draws: detectors, CLIP, safety checkers. Found without loading any of them.
+"""Finds the models beside the diffusion model: detectors, CLIP, safety checkers. None of them is loaded.
 
-A detector's classes are read from its configuration, so that a class that it does not know is refused before anything
-is drawn. A plan needs no weights of models from elsewhere, only their digests; whoever looks has them in the cache.
+A detector's classes are read from its configuration. So a class that it does not know is refused before drawing
+starts. A plan needs only the digests of remote models, not their weights; a stage that labels has the weights in the
+cache.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from diffugen_generator.models.small_files import open_file
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
 
 SEGMENTERS: Final = ("eomt", "mask2former", "maskformer", "rf_detr")
-"""Values of `model_type` that label by themselves."""
+"""Values of `model_type` of the detectors that need no second model for masks."""
 BOX_FINDERS: Final = ("grounding-dino", "mm-grounding-dino", "owlv2", "owlvit")
 MASK_MAKERS: Final = ("sam2", "sam2_video")
 CLIPS: Final = ("clip",)
 CHECKERS: Final = ("stable-diffusion-safety-checker",)
-"""Of CLIP's `model_type`, too; they are told by `architectures`."""
+"""Safety checkers. Their `model_type` is that of CLIP, so `architectures` tells them apart."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,7 +42,7 @@ _CHECKER = "StableDiffusionSafetyChecker"
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _SETTINGS = (".json", ".txt")
 _SHOWN = 12
-"""Classes of a detector that an error lists."""
+"""How many classes of a detector an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +50,28 @@ class SideModel:
     """A model that was found and can be loaded."""
 
     uri: str
-    """Of a repository: with the commit that its branch was at."""
+    """The URI. For a repository it includes the commit of its branch."""
     field: str
     """The field of the manifest that names it."""
     path: Path
-    """A folder, or the `.pt` file. Of a model from elsewhere that was found without `weights`: its settings alone."""
+    """A folder, or the `.pt` file. For a remote model found without `weights`, the folder has only its settings."""
     digest: str
-    """SHA-256 in hex: of a `.pt` file itself; of a folder over names, sizes and SHA-256s of what is read."""
+    """SHA-256 in hex: of the `.pt` file itself, or for a folder over names, sizes and SHA-256s of the files read."""
     family: str
-    """`model_type` in its configuration, yolo, or that of `CHECKERS`."""
+    """`model_type` in its configuration, `yolo`, or one of `CHECKERS`."""
     classes: tuple[str, ...] = ()
-    """What it can find, in the order of its ids; empty where it is told what to find, or finds nothing."""
+    """The classes it can find, in the order of its ids. Empty for an open-vocabulary model or one that finds none."""
     processor: Path = Path()
     """The folder of its preprocessor_config.json."""
     variant: str = ""
-    """Of its weights: `fp16`; empty for the plain ones."""
+    """The variant of its weights: `fp16`, or empty for the plain ones."""
 
 
 def detectors_of(detector: DetectorLabeling, s3: S3 | None = None, *, weights: bool = True) -> dict[str, SideModel]:
     """Find the models of a detector, by `DETECTOR` and `MASKS`; raise `SpecError` naming the field.
 
-    `s3` is the store that `s3://` means. Without `weights` those of a model from elsewhere stay there, but for a `.pt`
-    file, which holds the classes.
+    `s3` is the store that `s3://` means. Without `weights`, the weights of a remote model are not fetched, except a
+    `.pt` file, because it holds the classes.
     """
     if detector.type == "yolo":
         return {DETECTOR: _pinned_file(detector.model, detector.sha256, s3)}
@@ -114,7 +115,7 @@ def find_folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *,
 
 
 def pin_model_uris(settings: M, side_models: Mapping[str, SideModel], **kinds: str) -> M:
-    """Return `settings` with the URIs that were found: of a repository, the commit that its branch was at.
+    """Return `settings` with the URIs that were found. The URI of a repository includes the commit of its branch.
 
     `kinds` maps each field of `settings` that names a model to the key of that model in `side_models`.
     """
@@ -153,17 +154,17 @@ class _Parts:
     """Sorted; relative to the folder."""
     weights: frozenset[str]
     folder: str = ""
-    """Where in it the network is."""
+    """The subfolder with the network."""
     processor: str = ""
-    """Where in it the preprocessor is."""
+    """The subfolder with the preprocessor."""
     lacks: str = ""
-    """Why it cannot be loaded, the end of a sentence about it; empty where nothing is missing."""
+    """Why the model cannot be loaded, as the end of a sentence about it; empty if nothing is missing."""
 
 
 def _found(
     uri: str, field: str, s3: S3 | None, *, checker: bool, weights: bool
 ) -> tuple[str, Path, _Parts, Mapping[str, FileDigest]]:
-    """Return the URI, of a repository with its commit; a folder here, what is read of it, and the digests of that."""
+    """Return the URI (of a repository with its commit), a local folder, the files read from it, and their digests."""
     if uri.startswith((HUB, BUCKET)):
         remote = remote_of(uri, field, s3)
         parts = _parts_of(uri, field, remote.names(), checker=checker)

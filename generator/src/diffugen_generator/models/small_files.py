@@ -36,6 +36,6 @@ def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) 
         from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
 
         bucket = BucketFolder(uri, field, s3, single=True)
-        name, remote = bucket.path, bucket  # type: ignore[assignment]  # a Remote, too
+        name, remote = bucket.path, bucket  # type: ignore[assignment]  # also a Remote
     folder, files = cache.entry([remote.identity, name], lambda part: remote.fetch([name], part))
     return remote.uri, folder / name, files[name].sha256

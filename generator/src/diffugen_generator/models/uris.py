@@ -1,4 +1,4 @@
-"""Where models are: what their URIs begin with, and which of them are folders here."""
+"""Where models are: the schemes of their URIs, and which of them name local folders."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BUILTIN_FOLDER: Final = Path(__file__).parent.parent / "builtin"
 
 
 def path_of(uri: str, field: str, *, builtin: Collection[str], what: str) -> Path:
-    """Return where a model that is here lies: `builtin://NAME`, or an absolute path, at which there may be nothing.
+    """Return the path of a local model: of `builtin://NAME`, or an absolute path. The path may not exist.
 
-    `builtin` are the names that there are, `what` says what a path has to be of. Raises `SpecError` with reason
-    `UnknownModel`, naming `field`.
+    `builtin` are the valid names. `what` describes what the path must be, for the error. Raises `SpecError` with
+    reason `UnknownModel`, naming `field`.
     """
     names = ", ".join(builtin)
     if uri.startswith(BUILTIN):

@@ -1,8 +1,9 @@
-"""JSON documents in a store: one bounded reader for all of them, and a checksum that each carries of itself.
+"""JSON documents in a store: one bounded reader for all of them, and a checksum in each document.
 
-What is read back is not trusted: a disk, a copy tool or a person may have changed it. A document that is too large,
-too deep, not JSON, without a field or with another checksum is `Damaged`, which names its key. A damaged document
-counts as missing: it is deleted and made again. Documents of earlier versions carry no checksum; they are accepted.
+A document that is read back is not trusted: a disk, a copy tool or a person may have changed it. A document that is too
+large, too deep, not JSON, without a field or with another checksum is `Damaged`; the error names its key. A damaged
+document counts as missing: it is deleted and made again. Documents of earlier versions have no checksum; they are
+accepted.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MOST_BYTES = 64 << 20
 
 
 class Schema(BaseModel):
-    """Base of the schemas of stored documents: unknown fields are of other versions and are ignored."""
+    """Base of the schemas of stored documents. Unknown fields come from other versions and are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -75,7 +76,7 @@ def checked(key: str, read: Callable[[], T]) -> T:
 
 
 def discard(store: Store, damaged: Damaged) -> None:
-    """Delete a damaged object, so that it is made again, and say so in a warning."""
+    """Delete a damaged object, so that it is made again, and log a warning."""
     LOG.warning("%s is damaged (%s); it counts as missing and is made again", damaged.key, damaged.why)
     store.delete(damaged.keys)
 
@@ -83,7 +84,7 @@ def discard(store: Store, damaged: Damaged) -> None:
 def _unsealed(content: Any) -> dict[str, Any]:
     """Return a document without its checksum; raise `ValueError` if it does not match."""
     if not isinstance(content, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004 - of the file, not of a caller
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - the file is wrong, not the caller
     told = content.pop(CHECKSUM, None)
     if told is not None and told != _checksum(content):
         raise ValueError("its checksum does not match")

@@ -22,7 +22,7 @@ from diffugen_generator.samples.run_lengths import area_of
 from diffugen_generator.store.protocol import Store
 
 MOST_OBJECTS = 10_000
-"""Objects and regions in one label file; labelers keep a hundred of each image."""
+"""The most objects and regions in one label file; labelers keep a hundred of each image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Rle:
         return decoded.astype(np.bool_)
 
     def encoded(self) -> dict[str, Any]:
-        """Return the mask as pycocotools takes it: `counts` as bytes."""
+        """Return the mask in the form of pycocotools: `counts` as bytes."""
         return {"size": list(self.size), "counts": self.counts.encode("ascii")}
 
     def row(self) -> dict[str, Any]:
-        """Return the mask as JSON data, as COCO has it: `counts` as text."""
+        """Return the mask as JSON data in the form of COCO: `counts` as text."""
         return {"size": list(self.size), "counts": self.counts}
 
     @classmethod
@@ -60,7 +60,7 @@ class Rle:
 
     @classmethod
     def checked(cls, size: tuple[int, int], counts: str) -> Rle:
-        """Return a mask that was stored; raise `ValueError` if it is not valid."""
+        """Return a stored mask; raise `ValueError` if it is not valid."""
         area_of(size, counts)
         return cls(size, counts)
 
@@ -71,7 +71,7 @@ class Instance:
 
     class_name: str
     score: float
-    """In 0..1: by how much the evidence inside the mask exceeds the evidence outside."""
+    """In 0..1: how much the evidence inside the mask exceeds the evidence outside."""
     bbox: tuple[float, float, float, float]
     """x, y, width, height in pixels, from the upper left corner of the image."""
     area: int
@@ -98,7 +98,7 @@ class Instance:
         box, mask = (x, y, width, height), Rle.from_row(row["segmentation"])
         score, area = float(row["score"]), int(row["area"])
         rows, columns = mask.size
-        if not (x >= 0 and y >= 0 and 0 < width <= columns - x and 0 < height <= rows - y):  # false for NaN, too
+        if not (x >= 0 and y >= 0 and 0 < width <= columns - x and 0 < height <= rows - y):  # also rejects NaN
             raise ValueError(f"bbox: {list(box)} is not in an image of {columns} x {rows} pixels")
         if not math.isfinite(score):
             raise ValueError("score: not a finite number")
@@ -117,7 +117,7 @@ class MarkedInstance:
     reason: str
     """In CamelCase."""
     overlap: float
-    """Intersection over union with the other labeler's best match: of the object's class, or of any class where the
+    """Intersection over union with the other labeler's best match: of the object's class, or of any class if the
     reason is that the class differs."""
 
     def row(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class MarkedInstance:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Pixels that may belong to a class but to no object; training should ignore them."""
+    """Pixels that may belong to a class but are in no object; training should ignore them."""
 
     class_name: str
     segmentation: Rle
@@ -216,7 +216,7 @@ def read_label(
 ) -> Label:
     """Return the label of a sample whose image has `size`, height and width; raise `Missing` or `Damaged`.
 
-    `classes` are those that may stand in it; any where that is None.
+    `classes` are the classes that the label may contain; None allows any class.
     """
     data = store.read(key)
     label = checked(key, lambda: loads(data))

@@ -1,8 +1,8 @@
-"""The recipe of a sample: all that its image came from, and the SHA-256 of the image file, which it commits.
+"""The recipe of a sample: all inputs of its image, and the SHA-256 of the image file, which the recipe commits.
 
-An image is read together with its recipe. If the file has another SHA-256 than the recipe says, the sample is damaged:
-both are deleted, so that the next plan draws it again. Recipes of earlier versions have no SHA-256; their images are
-accepted as they are.
+An image is read together with its recipe. If the file's SHA-256 differs from the one in the recipe, the sample is
+damaged: both are deleted, so that the next plan draws it again. Recipes of earlier versions have no SHA-256; their
+images are accepted without a check.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IMAGE_SHA256 = "imageSha256"
 
 
 class _Recipe(Schema):
-    """What is read back of a recipe; earlier versions may lack any of it."""
+    """The fields that are read back from a recipe; in earlier versions, each of them may be missing."""
 
     id: str = ""
     imageSha256: str = ""  # noqa: N815 - as in the file
@@ -54,7 +54,7 @@ def recipe_of(sample: Sample, header: ShardHeader, image_file: bytes) -> bytes:
 
 
 def read_image_file(store: Store, stage: str, sample_id: str, extension: str) -> ImageFile:
-    """Return a sample's stored image file; raise `Missing`, or `Damaged` if it is not the one of its recipe."""
+    """Return a sample's stored image file; raise `Missing`, or `Damaged` if it does not match its recipe."""
     image_key, recipe_key = layout.image(stage, sample_id, extension), layout.recipe(stage, sample_id)
     recipe = read_recipe(store, stage, sample_id)
     data = store.read(image_key)

@@ -1,8 +1,9 @@
 """Checks COCO's compressed run-length encoding before pycocotools decodes it.
 
-pycocotools (`rleFrString`, `rleDecode` in maskApi.c) trusts what it gets: runs that exceed the size write beyond the
-array. Format: each run length is a little-endian sequence of characters from "0", five bits each with a sixth for "more
-follows"; from the fourth run on, each is stored as the difference from the run before the last.
+pycocotools (`rleFrString`, `rleDecode` in maskApi.c) does not check its input: runs that exceed the size write beyond
+the array. Format: each run length is a little-endian sequence of characters from "0". Each character has five bits, and
+a sixth bit that means "more follows". From the fourth run on, each run is stored as the difference from the run two
+places before it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 MOST_SIDE = 65_536
-"""Pixels of a side."""
+"""The most pixels of a side."""
 MOST_PIXELS = 1 << 27
-"""Pixels of a mask: twice the 64 megapixels that an image may have."""
+"""The most pixels of a mask: twice the 64 megapixels that an image may have."""
 
 _MORE, _SIGN, _BITS, _LONGEST = 0x20, 0x10, 0x1F, 7
 """The flags of a character, its five bits of value, and the most characters of a run."""
@@ -45,6 +46,6 @@ def _runs(counts: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     values = np.add.reduceat((characters & _BITS) << (5 * place), first)
     negative = (characters[last] & _SIGN) != 0
     values = np.where(negative, values - (np.int64(1) << (5 * length)), values)
-    values[2::2] = np.cumsum(values[2::2])  # differences begin with the fourth run; the third is the first of its line
+    values[2::2] = np.cumsum(values[2::2])  # differences start at the fourth run; the third is stored as it is
     values[1::2] = np.cumsum(values[1::2])
     return values

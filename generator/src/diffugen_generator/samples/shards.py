@@ -26,18 +26,18 @@ M = TypeVar("M", bound=BaseModel)
 CONTENT_TYPE = "application/gzip"
 
 GIVEN = "given"
-"""The kind of a shard of the user's own images; the model sees them resized to fit it."""
+"""The kind of a shard of the user's own images; they are resized to fit the model."""
 
 _NO_SCORES = {CLIP: None, SAFETY: None}
-"""Kinds that a header names even where they are not asked for; later kinds are left out."""
+"""Kinds that a header always names, even if they are not requested. Kinds that were added later are left out then."""
 
 EVIDENCE_IDS_KEY, DIGESTS_KEY = "witnesses", "judges"
 """Stored keys of the evidence ids and digests of the models beside the diffusion model, in shards and `plan.json`."""
 
 _MOST_BYTES = 1 << 30
-"""The largest content of a shard that is read: 1,000 samples whose prompts have 1 MB each."""
+"""The largest content of a shard that is read: 1,000 samples with prompts of 1 MB each."""
 _LEVEL = 3
-"""Compression level: 3 is ten times faster than 9 and gives files a third larger; a shard is read once."""
+"""Compression level: 3 is ten times faster than 9, and the files are a third larger; a shard is read once."""
 
 
 class Need(StrEnum):
@@ -46,9 +46,9 @@ class Need(StrEnum):
     DRAW = "draw"
     """The image is missing."""
     SEE = "see"
-    """The image is there; evidence of its content is missing."""
+    """The image exists; evidence of its content is missing."""
     LABEL = "label"
-    """The evidence is there; the label is missing. Needs no model and no GPU."""
+    """The evidence exists; the label is missing. Needs no model and no GPU."""
 
     @property
     def gpu(self) -> bool:
@@ -62,9 +62,9 @@ class TaughtWord:
 
     token: str
     uri: str
-    """Its file; in a repository, with the commit."""
+    """The URI of its file. In a repository it includes the commit."""
     digest: str
-    """SHA-256 of the file, in hex; the content address of the training where a stage trains the word."""
+    """SHA-256 of the file, in hex; the content address of the training if a stage trains the word."""
     trained: bool = False
     """Whether a stage of the dataset trains it."""
 
@@ -81,7 +81,7 @@ class TaughtWord:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A stage that another one draws from: what is needed to look up whether its samples are rejected."""
+    """A stage from which another one draws: the data needed to find out whether its samples are rejected."""
 
     stage: str
     kind: str
@@ -116,7 +116,7 @@ class ShardHeader:
     revision: str
     index: int
     model: str
-    """The model's URI as in the spec; of a repository, with the commit of its branch."""
+    """The model's URI as in the spec. For a repository it includes the commit of its branch."""
     model_digest: str
     """SHA-256 of the model's files; the worker's model must have the same."""
     drawing: Mapping[str, Any]
@@ -125,9 +125,9 @@ class ShardHeader:
     label_id: str
     attention: AttentionLabeling | None
     classes: tuple[ObjectClass, ...]
-    """In the order of the spec, which defines the class ids."""
+    """The classes in the order of the spec, which defines the class ids."""
     origins: tuple[Origin, ...] = ()
-    """The stages that the samples come from, the nearest first; none for text alone."""
+    """The stages that the samples come from, the nearest first; empty for samples drawn only from text."""
     quality: Quality = field(default_factory=Quality)
     """The rules by which source images are rejected; nothing is drawn from a rejected one."""
     embeddings: tuple[TaughtWord, ...] = ()
@@ -220,7 +220,7 @@ def _read(model: type[M], data: object) -> M | None:
 
 @dataclass(frozen=True, slots=True)
 class ShardRow:
-    """One sample, and what it lacked at the time of the plan.
+    """One sample, and its need at the time of the plan.
 
     A worker checks again: an earlier try, or another dataset in the same folder, may have written it since.
     """
@@ -239,8 +239,8 @@ class ShardRow:
 
 
 def encode_shard(header: ShardHeader, lines: Iterable[bytes]) -> bytes:
-    """Return a shard's file; `lines` are rows as `ShardRow.to_line` gives them."""
-    # zlib's own gzip framing, with time 0 and no file name: equal shards give equal bytes
+    """Return a shard's file; `lines` are rows as `ShardRow.to_line` returns them."""
+    # zlib writes the gzip header with time 0 and no file name: equal shards give equal bytes.
     squeeze = zlib.compressobj(_LEVEL, zlib.DEFLATED, wbits=31)
     return squeeze.compress(b"\n".join((canonical(header.to_json()), *lines, b""))) + squeeze.flush()
 

@@ -1,7 +1,7 @@
-"""How many images at once: what was asked for, until memory does not reach; from then on half of that.
+"""How many images at once: the requested number, and half of it each time the memory is too small.
 
-Memory that is too small for one batch is too small for the next, and each try costs what was done of it. So what was
-learnt holds as long as the model stays loaded, for each kind of work by itself.
+If the memory is too small for one batch, it is too small for the next one, and each failed try costs time. So the
+smaller batch is kept while the model stays loaded, separately for each kind of work.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 
 class AdaptiveBatch:
-    """Does one kind of work in batches that fit into memory."""
+    """Runs one kind of work in batches that fit into memory."""
 
     def __init__(self, what: str, *, padded_to: int | None = None) -> None:
-        """Say `what` it is, for the log; on a GPU, batches are `padded_to` one size."""
+        """Create it for the work `what`, a name for the log; on a GPU, batches are `padded_to` one size."""
         self._what = what
         self._most: int | None = None
         self.padded_to = padded_to
-        """The batch that short ones are padded to; None where padding is only work."""
+        """The size to which short batches are padded; None if padding only costs time."""
 
     def each(self, work: Callable[[Sequence[S]], list[T]], items: Sequence[S]) -> list[T]:
-        """Do `work` on all `items` at once, or on as many as memory is known to hold.
+        """Run `work` on all `items` at once, or in the largest batches that are known to fit into memory.
 
-        Raises `torch.OutOfMemoryError` where it does not hold one.
+        Raises `torch.OutOfMemoryError` if a single item does not fit.
         """
         done: list[T] = []
         while len(done) < len(items):
@@ -47,7 +47,7 @@ class AdaptiveBatch:
                 tried = max(len(some), self.padded_to or 0)
                 if tried == 1:
                     raise
-            self._halve(tried)  # not while the error is handled: its traceback holds the tensors
+            self._halve(tried)  # not inside `except`: the error's traceback keeps the tensors in memory
         return done
 
     def _halve(self, tried: int) -> None:

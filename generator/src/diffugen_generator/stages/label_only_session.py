@@ -1,4 +1,4 @@
-"""A session without the diffusion model: labels stored images with detectors, CLIP and safety checkers alone.
+"""A session without the diffusion model: labels stored images only with detectors, CLIP and safety checkers.
 
 A detector and CLIP need neither a UNet nor diffusers, so neither is loaded here. A safety checker needs diffusers.
 """
@@ -25,19 +25,19 @@ def label_input(sample: Sample, image: SampleImage) -> LabelInput:
 
 
 class LabelOnlySession:
-    """Looks at images for the samples of one shard."""
+    """Labels the images of one shard's samples."""
 
     draws_to_label: Final = False
-    """Nothing is drawn."""
+    """This session draws nothing."""
 
     def __init__(self, header: ShardHeader, *, device: str | None, batch: int | None, s3: S3 | None = None) -> None:
-        """Look on `device` (the GPU, if any) at `batch` images at once (by the device).
+        """Label on `device` (default: the GPU, if any), `batch` images at once (default: by the device).
 
         `s3` is the store that `s3://` means in the names of detectors.
         """
         where = open_device(device)
         self.batch = batch or (GPU_BATCH if where.type == "cuda" else CPU_BATCH)
-        """Samples to hand over at once."""
+        """How many samples one call should get."""
         self._side_labelers = SideLabelers(header, where, s3)
 
     def look(
@@ -47,6 +47,6 @@ class LabelOnlySession:
         before: Sequence[Findings] = (),
         sources: object = (),
     ) -> list[Findings]:
-        """Return what these models see in the samples' images, with what was seen `before`."""
+        """Return the evidence of these models in the samples' images, together with the evidence `before`."""
         seen = [label_input(each, image) for each, image in zip(samples, images, strict=True)]
         return self._side_labelers.complete(seen, list(before) or [Findings()] * len(samples))

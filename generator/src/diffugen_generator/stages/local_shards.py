@@ -24,7 +24,7 @@ def run_shards(
 ) -> ShardCounts:
     """Complete the samples of the shards; return the counts of all shards together.
 
-    `on_done` is called with the number of samples done, `advance` shows when a model is loaded. Raises as
+    `on_done` is called with the number of completed samples; `advance` shows that a model is being loaded. Raises as
     `run_shard` does.
     """
     whole = ShardCounts()

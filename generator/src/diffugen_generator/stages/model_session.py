@@ -1,4 +1,4 @@
-"""A model that is loaded: it draws the images of samples, and labels them. Torch is imported from here on."""
+"""A session with a loaded model: it draws the images of samples and labels them. This module imports torch."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.side_labelers import SideLabelers
 
 SMALL_BATCH = 8
-"""Images at once on each thread, where a small model is drawn with on several."""
+"""Images at once on each thread, if a small model draws on several threads."""
 
 FEW_PARAMETERS = 20_000_000
-"""Below this, operations of the denoising network run on one thread on a CPU, and whole batches side by side."""
+"""On a CPU, a denoising network with fewer parameters runs each operation on one thread, and several batches in
+parallel."""
 MOST_THREADS = 4
-"""Batches side by side."""
+"""The most batches in parallel."""
 ENV_THREADS = "OMP_NUM_THREADS"
 # The layers of `builtin://shapes` are so small that threads wait for one another: on two busy cores, two threads took
-# ten times as long as one. Whoever sets the variable has said how many threads there shall be, and that is the batches.
+# ten times as long as one. If the user sets the variable for the number of threads, it is the number of batches.
 
 
 class ModelSession:
@@ -59,10 +60,10 @@ class ModelSession:
         embeddings: Sequence[Embedding] = (),
         s3: S3 | None = None,
     ) -> None:
-        """Load `model` to `device` (the GPU, if any), to work in batches of `batch` (by the device).
+        """Load `model` to `device` (default: the GPU, if any), for batches of `batch` (default: by the device).
 
-        `dtype` is a value of `run.dtype`; `embeddings` are words that the model is taught; `s3` is the
-        store that `s3://` means in the names of detectors.
+        `dtype` is a value of `run.dtype`; `embeddings` are new words for the model; `s3` is the store that `s3://`
+        means in the names of detectors.
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
@@ -74,14 +75,14 @@ class ModelSession:
             threads = threads_of(os.environ)
             torch.set_num_threads(1)
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if threads == 1 else SMALL_BATCH * threads)
-        """Samples to hand over at once."""
-        # One shape for all batches suits a GPU; on a CPU padding is only work.
+        """How many samples one call should get."""
+        # A GPU is faster if all batches have one shape; on a CPU, padding only costs time.
         one_shape = self.batch if on_gpu else None
         self._drawing = AdaptiveBatch("draw", padded_to=one_shape)
         self._looking = AdaptiveBatch("look at", padded_to=one_shape)
         self._checking = AdaptiveBatch("check the words of")
         texts = TextStates(loaded)
-        # In an order of their own, as the evidence's address does not depend on the order in the spec.
+        # Sorted, because the address of the evidence does not depend on the order in the spec.
         classes = sorted(header.classes, key=lambda each: each.name)
         attention = header.attention
         background = sorted(attention.background) if attention is not None else ()
@@ -99,9 +100,9 @@ class ModelSession:
         self._side_labelers = SideLabelers(header, where, s3)
 
     def draw(self, samples: Sequence[Sample], sources: Sequence[SourceImage] = ()) -> list[SampleImage]:
-        """Return the samples' images with their latents and, with `capture: inline`, the maps that were observed.
+        """Return the samples' images with their latents and, with `capture: inline`, the observed maps.
 
-        `sources` are the images that they are drawn from.
+        `sources` are the images from which they are drawn.
         """
         self._side_labelers.open()  # a labeler that cannot be loaded fails the stage before anything is drawn
         return self._drawing.each(self._draw, _tasks(samples, sources))
@@ -113,9 +114,9 @@ class ModelSession:
         before: Sequence[Findings] = (),
         sources: Sequence[SourceImage] = (),
     ) -> list[Findings]:
-        """Return the evidence of all models in the samples' images: `before`, and what it lacks.
+        """Return the evidence of all models in the samples' images: `before`, completed with the missing evidence.
 
-        `sources` are the images that they were drawn from; they are needed where `draws_to_label`.
+        `sources` are the images from which they were drawn; they are needed if `draws_to_label`.
         """
         found = list(before) or [Findings()] * len(samples)
         inputs = [label_input(sample, each) for sample, each in zip(samples, images, strict=True)]
@@ -132,17 +133,17 @@ class ModelSession:
 
     @property
     def draws_to_label(self) -> bool:
-        """Whether an image from the store has to be drawn once more to be looked at."""
+        """Whether an image from the store must be drawn once more to be labeled."""
         return self._inline
 
     def _fitted(self, each: LabelInput) -> LabelInput:
-        """Return the input for attention: an image from elsewhere at a size that suits the model."""
+        """Return the input for attention: an image that the model did not draw is resized to fit the model."""
         return each if self._fit is None else replace(each, image=fitted(each.image, self._fit))
 
     def _attended(
         self, tasks: Sequence[_Task], inputs: Sequence[LabelInput], observed: Sequence[AttentionMaps | None]
     ) -> list[AttentionMaps]:
-        """Return the maps of the model that draws; with `capture: inline`, what was not observed is drawn again."""
+        """Return the diffusion model's maps; with `capture: inline`, images without observed maps are drawn again."""
         if self._inline:
             again = [task for task, maps in zip(tasks, observed, strict=True) if maps is None]
             redrawn = iter(self._drawing.each(self._sample, again))
@@ -167,12 +168,12 @@ class ModelSession:
         for (_, source), image, (latents, observed) in zip(tasks, images, sampled, strict=True):
             if source is None or source.mask is None:
                 drawn.append(SampleImage(image, latents, observed))
-            else:  # the latents lack what is put back of the source
+            else:  # the latents do not have the parts of the source that are put back
                 drawn.append(SampleImage(source.put_back(image), None, observed))
         return drawn
 
     def _sample(self, tasks: Sequence[_Task]) -> list[tuple[torch.Tensor, AttentionMaps | None]]:
-        """Return each sample's latents [c, h, w] and, with `capture: inline`, the maps that were observed."""
+        """Return each sample's latents [c, h, w] and, with `capture: inline`, the observed maps."""
         requests = [DrawRequest(sample.text, sample.seed, source, sample.words) for sample, source in tasks]
         batch = self._drawing.padded_to
         if not self._inline:
@@ -183,7 +184,7 @@ class ModelSession:
 
 
 _Task = tuple[Sample, SourceImage | None]
-"""A sample, and what it is drawn from."""
+"""A sample, and its source image."""
 
 
 def _observed(sampled: tuple[torch.Tensor, AttentionMaps | None]) -> AttentionMaps:
@@ -199,7 +200,7 @@ def _tasks(samples: Sequence[Sample], sources: Sequence[SourceImage]) -> list[_T
 
 
 def threads_of(environ: Mapping[str, str]) -> int:
-    """Return how many batches of a small model to draw side by side: as many as threads are asked for, or cores."""
+    """Return how many batches of a small model to draw in parallel: the number of requested threads, or of cores."""
     asked = environ.get(ENV_THREADS, "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_THREADS, int(asked) if asked.isdecimal() else cores))

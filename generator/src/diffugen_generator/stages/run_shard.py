@@ -1,11 +1,10 @@
 """The flow of one shard.
 
-What each sample still needs is asked of the store, not of the plan, so a shard that was killed goes on where
-it was.
-Then: decisions on stored evidence (no model), images that were drawn but not looked at, images to draw. What turns out
-to be damaged in between is missing: evidence is looked for again, an image is drawn again.
-The model works on one batch while the batch before it is encoded, decided and uploaded by a bounded pool.
-When `stop` is set, the batch under way is finished and uploaded, and `Interrupted` is raised.
+The store, not the plan, shows what each sample still needs. So a shard that was killed continues from its last result.
+The order of work: labels from stored evidence (no model), then images without evidence, then images to draw.
+A damaged object counts as missing: evidence is collected again, an image is drawn again.
+While the model works on one batch, a bounded pool encodes, labels and uploads the batch before it.
+When `stop` is set, the current batch is finished and uploaded, and `Interrupted` is raised.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ if TYPE_CHECKING:
     from diffugen_generator.stages.model_session import ModelSession
 
 Progress = Callable[[ShardCounts], None]
-"""Called with the counts so far whenever they change; from any thread, one call at a time."""
+"""Called with the current counts at every change; from any thread, one call at a time."""
 
 WAITING = 64
-"""Samples that may wait for encoding and upload: at 512 px some 50 MB of pixels."""
+"""The most samples that wait for encoding and upload: at 512 px some 50 MB of pixels."""
 THREADS = 8
-"""Enough for a store some ten milliseconds away; encoding and deciding release the interpreter's lock."""
+"""Enough for a store with a latency of some ten milliseconds; encoding and deciding release Python's lock (GIL)."""
 
 
 def run_shard(
@@ -65,22 +64,22 @@ def run_shard(
     sessions: SessionCache | None = None,
     measures: Measures | None = None,
 ) -> ShardCounts:
-    """Do what a shard's samples still need, write the shard's report, and return what was done.
+    """Complete a shard's samples, write the shard's report, and return the counts.
 
     Args:
-        header: what the samples share.
-        rows: the samples, and what each needed when the plan was made.
+        header: the values that all samples share.
+        rows: the samples, and the need of each when the plan was made.
         store: the dataset's store.
-        on_progress: told the counts whenever they change.
-        on_loading: told before a model is loaded, which takes seconds without progress.
-        stop: once set, the work ends after the batch under way.
-        batch_size: images at once; by the device where absent.
-        device: `cuda`, `cuda:1`, `cpu`; the GPU where absent and there is one.
-        sessions: where the model is loaded, and kept for the next shard; `batch_size` and `device` are not read then.
-        measures: told where the time goes.
+        on_progress: called with the counts at every change.
+        on_loading: called before a model is loaded, which takes seconds without progress.
+        stop: when it is set, the work ends after the current batch.
+        batch_size: images at once; if absent, it depends on the device.
+        device: `cuda`, `cuda:1`, `cpu`; if absent, the GPU if there is one, else the CPU.
+        sessions: loads the model and keeps it for the next shard; `batch_size` and `device` are then not read.
+        measures: gets the time that each part takes.
 
     Raises:
-        SpecError: the model is not the one that was planned with, or cannot be drawn with.
+        SpecError: the model is not the one of the plan, or it cannot draw.
         Interrupted: `stop` was set before everything was done.
         Failure: of the store, or of objects in it.
     """
@@ -88,7 +87,7 @@ def run_shard(
     work = _Work(header, store, on_progress, on_loading, stop or Event(), measures or Measures())
     try:
         return work.run(rows, sessions)
-    except Damaged as damaged:  # of another stage, or an image that nobody draws
+    except Damaged as damaged:  # an object of another stage, or an image that no stage draws
         discard(store, damaged)
         raise
 
@@ -96,16 +95,16 @@ def run_shard(
 def upload_pool() -> BoundedPool:
     """Return the pool that encodes, decides and uploads while the model draws the next batch.
 
-    What was drawn is kept whatever ends the work, unless the store itself fails.
+    Drawn images are stored for every end of the work, except if the store itself fails.
     """
-    # Each task has a thread: more threads of OpenCV's own would only get in the way.
+    # Each task has its own thread. Additional threads of OpenCV would only slow them down.
     return BoundedPool(THREADS, bound=WAITING, complete_on_error=True, initializer=partial(cv2.setNumThreads, 1))
 
 
 class _Work:
-    """One shard under way."""
+    """One shard in progress."""
 
-    def __init__(  # noqa: PLR0917 - `run_shard`'s own
+    def __init__(  # noqa: PLR0917 - the arguments of `run_shard`
         self,
         header: ShardHeader,
         store: Store,
@@ -150,7 +149,7 @@ class _Work:
     def _who_sees(
         self, needs: dict[Need, list[Sample]], sessions: SessionCache, uploads: BoundedPool
     ) -> ModelSession | LabelOnlySession:
-        """Return who looks at stored images: the model that draws is loaded only if it is needed."""
+        """Return the session that labels stored images; the diffusion model is loaded only if it is needed."""
         asked = [uploads.ask(self._sample_store.lacks_attention, sample) for sample in needs[Need.SEE]]
         lacking = [answer.result() for answer in asked]
         if needs[Need.DRAW] or any(lacking):
@@ -158,7 +157,7 @@ class _Work:
         return sessions.label_only(self._header, self._on_loading)
 
     def _needs(self, rows: Sequence[ShardRow], uploads: BoundedPool) -> dict[Need, list[Sample]]:
-        """Ask the store what each sample still needs; complete ones are left out."""
+        """Return what each sample still needs, by the store; complete samples are left out."""
         asked = [uploads.ask(self._look_up, row) for row in rows]
         needs: dict[Need, list[Sample]] = {need: [] for need in Need}
         for row, answer in zip(rows, asked, strict=True):
@@ -168,7 +167,7 @@ class _Work:
 
     def _look_up(self, row: ShardRow) -> Need | None:
         need = self._sample_store.need(row.sample, row.do)
-        if row.do is Need.DRAW and need is not Need.DRAW:  # an earlier try drew it; its report was never written
+        if row.do is Need.DRAW and need is not Need.DRAW:  # an earlier try drew it, but did not write its report
             try:
                 file = self._sample_store.image_file(row.sample)
             except Damaged as damaged:
@@ -177,7 +176,7 @@ class _Work:
         return need
 
     def _label(self, needs: dict[Need, list[Sample]], uploads: BoundedPool) -> None:
-        """Decide the labels of samples whose evidence is stored; what is damaged is added to the other needs."""
+        """Decide the labels of samples with stored evidence; samples with damaged objects move to the other needs."""
         for batch in _batches(needs[Need.LABEL], WAITING):
             self._go_on()
             asked = [uploads.ask(self._label_stored, sample) for sample in batch]
@@ -191,7 +190,7 @@ class _Work:
         return Need.SEE if damaged.key.startswith(layout.EVIDENCE) else Need.DRAW
 
     def _standing(self, samples: Sequence[Sample], uploads: BoundedPool) -> list[Sample]:
-        """Return the samples whose sources will do; the others are skipped, with the reason."""
+        """Return the samples with usable sources; the others are skipped, with the reason."""
         asked = [uploads.ask(self._sources.refusal, sample) for sample in samples]
         refusals = [answer.result() for answer in asked]
         self._skipped = {sample.id: why for sample, why in zip(samples, refusals, strict=True) if why}
@@ -202,7 +201,7 @@ class _Work:
     def _see(
         self, samples: Sequence[Sample], session: ModelSession | LabelOnlySession, uploads: BoundedPool
     ) -> list[Sample]:
-        """Look at stored images; those of the next batch are read meanwhile. Return samples with a damaged image."""
+        """Label stored images; the next batch is read at the same time. Return samples with a damaged image."""
         damaged: list[Sample] = []
 
         def fetch(batch: Sequence[Sample]) -> list[tuple[Future[NDArray[np.uint8]], Future[Findings]]]:
@@ -233,17 +232,17 @@ class _Work:
         return damaged
 
     def _image_of(self, read: Future[NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
-        """Return an image that is read; None, and its recipe is deleted, if it is damaged."""
+        """Return the image that was read; if it is damaged, delete its recipe and return None."""
         try:
             return read.result()
         except Damaged as damaged:
-            if self._header.kind == GIVEN:  # nobody draws it again; the intake copies it again
+            if self._header.kind == GIVEN:  # no stage draws it again; the intake copies it again
                 raise
             discard(self._store, damaged)
             return None
 
     def _draw(self, samples: Sequence[Sample], session: ModelSession, uploads: BoundedPool) -> None:
-        """Draw images and look at them; what those of the next batch are drawn from is read meanwhile."""
+        """Draw images and label them; the sources of the next batch are read at the same time."""
         batches = list(_batches(samples, session.batch))
         coming = self._fetch_sources(batches[0], uploads) if batches else []
         for number, batch in enumerate(batches):
@@ -254,7 +253,7 @@ class _Work:
                 drawn = session.draw(batch, sources)
             if self._sample_store.format in image_files.LOSSLESS:
                 files: list[bytes | None] = [None] * len(drawn)
-            else:  # borders are snapped to the colors that are stored
+            else:  # borders follow the colors of the stored image
                 with self._measures.timed(Part.ENCODE):
                     encoded = [image_files.encode(each.image, self._sample_store.format) for each in drawn]
                     pairs = zip(drawn, encoded, strict=True)
@@ -266,7 +265,7 @@ class _Work:
                 uploads.submit(self._keep_drawn, sample, each.image, file, findings)
 
     def _fetch_sources(self, batch: Sequence[Sample], uploads: BoundedPool) -> list[Future[SourceImage]]:
-        """Return what will be read of the samples' sources; nothing for those of text alone."""
+        """Return the reads of the samples' sources; an empty list for samples drawn only from text."""
         return [uploads.ask(self._sources.source, sample) for sample in batch if sample.source is not None]
 
     def _keep_drawn(self, sample: Sample, image: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
@@ -293,7 +292,7 @@ class _Work:
         self._count(labelled=1)
 
     def _label_stored(self, sample: Sample) -> Need | None:
-        """Decide a label on stored evidence; return what the sample needs if a stored object is damaged."""
+        """Decide a label from stored evidence; if a stored object is damaged, return what the sample needs."""
         try:
             image, findings = self._sample_store.image(sample), self._sample_store.findings(sample)
         except Damaged as damaged:

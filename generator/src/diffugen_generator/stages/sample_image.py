@@ -1,4 +1,4 @@
-"""One sample's image on its way from drawing to labeling, with what drawing leaves for the labels."""
+"""One sample's image between drawing and labeling, with the data that drawing passes to labeling."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ class SampleImage:
     image: NDArray[np.uint8]
     """[height, width, 3] sRGB."""
     latents: Any = None
-    """The tensor [c, h, w] that the image was decoded from; None from the store, or where a source shows in it."""
+    """The latents [c, h, w] of the image; None for an image from the store, or if parts of a source were put back."""
     observed: AttentionMaps | None = None
-    """The attention of all sampling steps, with `capture: inline`; None from the store."""
+    """The attention of all sampling steps, with `capture: inline`; None for an image from the store."""

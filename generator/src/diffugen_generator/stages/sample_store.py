@@ -1,8 +1,8 @@
 """One sample's objects in the store, and the order in which they are written.
 
-Image, evidence, recipe, label: each says that those before it are complete, and the recipe commits the image
-together with what was seen while it was fresh. So whoever dies between two of them leaves a sample from which the next
-try goes on to the same end, and what a sample still needs can be read off the store.
+The order is image, evidence, recipe, label. Each one means that those before it are complete. The recipe commits the
+image together with the evidence that was collected while the image was drawn. So if a process dies between two writes,
+the next try continues to the same result, and the store shows what a sample still needs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SampleStore:
     """Reads and writes the objects of one shard's samples."""
 
     def __init__(self, header: ShardHeader, store: Store) -> None:
-        """Keep the samples of `header`'s stage in `store`."""
+        """Use `store` for the samples of `header`'s stage."""
         self._header = header
         self._store = store
         self._stage = header.stage
@@ -44,7 +44,7 @@ class SampleStore:
         """The images' file format: png, jpeg or webp."""
 
     def need(self, sample: Sample, planned: Need) -> Need | None:
-        """Return the first thing that `sample` lacks now, at most what was `planned`; None where it is complete."""
+        """Return the first missing part of `sample`, not earlier than `planned`; None if the sample is complete."""
         if planned is Need.DRAW and not self._store.exists(layout.recipe(self._stage, sample.id)):
             return Need.DRAW
         if self._store.exists(layout.label(self._stage, self._header.label_id, sample.id)):
@@ -54,7 +54,7 @@ class SampleStore:
         return Need.SEE
 
     def lacks_attention(self, sample: Sample) -> bool:
-        """Return whether the model that draws has yet to be asked what it sees in a sample's image."""
+        """Return whether the diffusion model's evidence of a sample's image is still missing."""
         evidence_id = self._header.evidence_id
         return bool(evidence_id) and not self._store.exists(layout.evidence(self._stage, evidence_id, sample.id))
 
@@ -70,14 +70,14 @@ class SampleStore:
         return decoded(self._header, self._stage, sample.id, self.image_file(sample).data)
 
     def findings(self, sample: Sample) -> Findings:
-        """Return all that was seen in a sample's image; raise `Damaged` if a file is damaged."""
+        """Return all stored evidence of a sample's image; raise `Damaged` if a file is damaged."""
         try:
             return Findings.read(self._header, partial(self._evidence, sample))
         except Missing as error:
             raise Incomplete(f"the evidence of sample {sample.id} is gone from the store; plan again") from error
 
     def found_before(self, sample: Sample) -> Findings:
-        """Return what was seen in a sample's image so far: evidence that is missing or damaged is left out."""
+        """Return the stored evidence of a sample's image; missing or damaged evidence is left out."""
 
         def read(evidence_id: str, loads: Callable[[bytes, str], T], /) -> T | None:
             try:
@@ -99,18 +99,18 @@ class SampleStore:
         return evidence
 
     def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
-        """Write a sample's image, what was seen in it, and then its recipe, which commits both."""
+        """Write a sample's image, its evidence, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, image_files.CONTENT_TYPES[self.format])
         self.keep_findings(sample, findings)
         self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header, file), JSON)
 
     def keep_findings(self, sample: Sample, findings: Findings) -> None:
-        """Write what was seen in a sample's image."""
+        """Write the evidence of a sample's image."""
         for evidence_id, evidence in findings.files(self._header).items():
             self._store.write(layout.evidence(self._stage, evidence_id, sample.id), evidence.dumps(sample.id))
 
     def keep_label(self, label: Label) -> None:
-        """Write what was decided."""
+        """Write a sample's label."""
         key = layout.label(self._stage, self._header.label_id, label.id)
         self._store.write(key, labels.dumps_label(label), JSON)
 
@@ -123,7 +123,7 @@ class SampleStore:
 
 
 def decoded(header: ShardHeader, stage: str, sample_id: str, file: bytes) -> NDArray[np.uint8]:
-    """Return the pixels [height, width, 3] of a stored image; raise `Damaged` if they are not those of a shard."""
+    """Return the pixels [height, width, 3] of a stored image; raise `Damaged` if they do not fit the shard."""
     size = header.drawing["image"]
     key = layout.image(stage, sample_id, header.extension)
     keys = (layout.recipe(stage, sample_id), key)

@@ -1,7 +1,7 @@
-"""The session that is open: shards one after the other share it, as long as they ask for the same.
+"""The open session: consecutive shards share it if they need the same models and settings.
 
-Loading a model takes longer than drawing many a shard, so a process that works off several keeps it. There is one at
-a time: the next is loaded when the last has gone, since two may not fit into a GPU's memory.
+Loading a model can take longer than drawing a shard, so a process with several shards keeps the model. Only one session
+is open: the next one is loaded after the last one is closed, because two may not fit into a GPU's memory.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class SessionCache:
         dtype: str = "auto",
         s3: S3 | None = None,
     ) -> None:
-        """Open them on `device` (the GPU where there is one), for batches of `batch_size` (by the device).
+        """Open sessions on `device` (default: the GPU, if any), for batches of `batch_size` (default: by the device).
 
-        `dtype` is a value of `run.dtype`; `s3` the store whose endpoint and credentials `s3://` means.
+        `dtype` is a value of `run.dtype`; `s3` is the store whose endpoint and credentials `s3://` means.
         """
         self._device = device
         self._batch_size = batch_size
@@ -49,7 +49,7 @@ class SessionCache:
     def of(
         cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ
     ) -> SessionCache:
-        """Return sessions as `spec.run` wants them; the environment, in which a pod is told, goes before it."""
+        """Return sessions with the settings of `spec.run`; the environment variables of a pod override them."""
         run = spec.run
         dtype, batch = environ.get(ENV_DTYPE) or run.dtype, environ.get(ENV_BATCH_SIZE) or run.batch_size
         try:
@@ -68,16 +68,16 @@ class SessionCache:
         )
 
     def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> ModelSession:
-        """Return a session for the samples of `header`'s shard; `on_loading` is told before a model is loaded.
+        """Return a session for the samples of `header`'s shard; `on_loading` is called before a model is loaded.
 
-        Raises `SpecError` where the model is not the one that was planned with, or cannot be drawn with.
+        Raises `SpecError` if the model is not the one of the plan, or cannot draw.
         """
         alike = _alike(header)
         if self._open is not None and self._open[0] == alike:
             return self._open[1]
         self._open = self._onlooker = None
         on_loading()
-        # pickles, too: the plan accepted them for this very digest
+        # pickled weights are allowed: the plan accepted them for exactly this digest
         model = resolve(header.model, field=f"model of stage {header.stage}", s3=self._s3, pickled=True)
         if model.digest != header.model_digest:
             raise SpecError(
@@ -85,7 +85,7 @@ class SessionCache:
                 f"the model {header.model} of stage {header.stage} has the digest {model.digest[:12]} here, and "
                 f"had {header.model_digest[:12]} in the plan; give plan and stages the same model, or plan again.",
             )
-        from diffugen_generator.stages.model_session import ModelSession  # noqa: PLC0415 - torch, only where a model has to run
+        from diffugen_generator.stages.model_session import ModelSession  # noqa: PLC0415 - imports torch
 
         words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
         session = ModelSession(
@@ -103,9 +103,9 @@ class SessionCache:
     def label_only(
         self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None
     ) -> LabelOnlySession | ModelSession:
-        """Return who looks at images for `header`'s shard where the model that draws is not asked; it is not loaded.
+        """Return a session that labels images of `header`'s shard without the diffusion model, which is not loaded.
 
-        A session that is open for the like does it, too. `on_loading` is told before models are loaded.
+        An open session with the same settings is used. `on_loading` is called before models are loaded.
         """
         alike = _alike(header)
         if self._open is not None and self._open[0] == alike:
@@ -114,7 +114,7 @@ class SessionCache:
             return self._onlooker[1]
         self._open = self._onlooker = None
         on_loading()
-        from diffugen_generator.stages.label_only_session import LabelOnlySession  # noqa: PLC0415 - torch, only where a model has to run
+        from diffugen_generator.stages.label_only_session import LabelOnlySession  # noqa: PLC0415 - imports torch
 
         label_only = LabelOnlySession(header, device=self._device, batch=self._batch_size, s3=self._s3)
         self._onlooker = (alike, label_only)
@@ -122,8 +122,8 @@ class SessionCache:
 
 
 def _alike(header: ShardHeader) -> ShardHeader:
-    """Return what shards have in common that the same models can serve."""
+    """Return the part of a header that is equal for all shards that can share a session."""
     alike = replace(header, index=0)
-    if header.kind == GIVEN:  # images that are only looked at may differ in size and format
+    if header.kind == GIVEN:  # images that are only labeled may differ in size and format
         alike = replace(alike, drawing={**header.drawing, "image": None})
     return alike

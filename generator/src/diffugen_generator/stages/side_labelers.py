@@ -23,7 +23,7 @@ class SideLabelers:
     """
 
     def __init__(self, header: ShardHeader, device: torch.device, s3: S3 | None = None) -> None:
-        """Load nothing yet; later, on `device`. `s3` is the store that `s3://` means."""
+        """Prepare to load models to `device`; nothing is loaded yet. `s3` is the store that `s3://` means."""
         self._s3 = s3
         self._header = header
         self._device = device
@@ -36,7 +36,7 @@ class SideLabelers:
             self._labeler(kind)
 
     def complete(self, seen: Sequence[LabelInput], found: Sequence[Findings]) -> list[Findings]:
-        """Return `found`, each completed with the evidence that it lacks of its image in `seen`."""
+        """Return `found`, each completed with the missing evidence of its image in `seen`."""
         return self._adaptive.each(self._complete, list(zip(seen, found, strict=True)))
 
     def _complete(self, pairs: Sequence[tuple[LabelInput, Findings]]) -> list[Findings]:

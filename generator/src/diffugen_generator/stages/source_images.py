@@ -1,4 +1,4 @@
-"""What a shard's samples are drawn from: whether their sources will do, and what is replaced in which images."""
+"""The source images of a shard's samples: whether a source is usable, and which part of it is replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SourceImages:
     """Reads the sources of one shard's samples. Safe to share between threads."""
 
     def __init__(self, header: ShardHeader, store: Store) -> None:
-        """Read what `header`'s samples are drawn from in `store`."""
+        """Read the sources of `header`'s samples from `store`."""
         size = header.drawing["image"]
         self._header = header
         self._store = store
@@ -29,11 +29,11 @@ class SourceImages:
         self._sources = Sources(store, header.origins, self._size, header.quality)
 
     def refusal(self, sample: Sample) -> str:
-        """Return why nothing is drawn for `sample`, in CamelCase; empty where its source will do."""
+        """Return why nothing is drawn for `sample`, in CamelCase; empty if its source is usable."""
         return self._sources.refusal(sample.source) if sample.source is not None else ""
 
     def source(self, sample: Sample) -> SourceImage:
-        """Return what `sample` is drawn from; raise `Incomplete` if it is gone, `Damaged` if it is damaged."""
+        """Return the source of `sample`; raise `Incomplete` if it is missing, `Damaged` if it is damaged."""
         if sample.source is None:
             raise ValueError(f"sample {sample.id} is drawn from text alone")
         image = self._image(sample.source)

@@ -31,16 +31,16 @@ def train_stage(
     on_loading: Callable[[], None] = lambda: None,
     stop: Event | None = None,
 ) -> ShardCounts:
-    """Train the word of stage `name` into the store; what the store has already is not trained again.
+    """Train the word of stage `name` and store it; a word that the store already has is not trained again.
 
-    `on_progress` is called with the state after each step and with the number of all steps. Raises `Interrupted` where
+    `on_progress` is called with the state after each step and with the number of all steps. Raises `Interrupted` if
     `stop` is set, with a checkpoint in the store; `SpecError` or a `Failure` as a plan does.
     """
     number, stage = next((n, each) for n, each in enumerate(spec.stages) if each.name == name)
     found = training_of(spec, stage, number, weights=True)
     if found.is_done(store):
         return ShardCounts(total=1, reused=1)
-    from diffugen_generator.diffusion.devices import open_device  # noqa: PLC0415 - torch, only where a model has to run
+    from diffugen_generator.diffusion.devices import open_device  # noqa: PLC0415 - imports torch
     from diffugen_generator.families.registry import family_of  # noqa: PLC0415
     from diffugen_generator.inversion.train import train  # noqa: PLC0415
 
@@ -48,7 +48,7 @@ def train_stage(
     images = training_images(found.images, found.masks, size, field=f"{found.field}.images")
     where = open_device(device)
     on_loading()
-    # gradients of fp16 vanish; bf16 has the range of fp32
+    # Gradients become 0 in fp16; bf16 has the range of fp32.
     loaded = family_of(found.model.pipeline).load(found.model, where, dtype="auto" if dtype == "float16" else dtype)
     made = train(
         loaded,
@@ -69,7 +69,7 @@ def train_stage(
 
 
 class _StoreCheckpoints:
-    """The checkpoint beside where the result will be."""
+    """The checkpoint of a training; its key is next to the key of the result."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store = store

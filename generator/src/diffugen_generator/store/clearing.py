@@ -1,4 +1,4 @@
-"""Deletes many objects: a thousand by a request, a few requests at once, in bounded memory."""
+"""Deletes many objects: a thousand per request, a few requests in parallel, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffugen_generator.failures import Interrupted
 from diffugen_generator.store.protocol import Store
 
 _BATCH = 1000
-"""The most keys that S3 deletes by one request."""
+"""The most keys that S3 deletes in one request."""
 _REQUESTS = 4
 """Parallel requests."""
 
@@ -18,8 +18,8 @@ _REQUESTS = 4
 def clear(store: Store, keys: Iterable[str], *, stop: Callable[[], bool] = lambda: False) -> int:
     """Delete objects, in no particular order, and return their number.
 
-    All are deleted when it returns. Raises `Interrupted` if `stop` returns true, and the `StoreFailure` of an object
-    that could not be deleted.
+    All objects are deleted when it returns. Raises `Interrupted` if `stop` returns true, and the `StoreFailure` of an
+    object that could not be deleted.
     """
     count = 0
     with BoundedPool(_REQUESTS) as pool:

@@ -22,9 +22,9 @@ _PART = ".part"
 class FolderStore:
     """A store in a local folder, as `diffugen run --store DIR` uses it.
 
-    A write goes to a temporary file that is renamed when it is complete and on the disk: after a power cut a file
-    that was renamed before its bytes were written can be empty. A copy is a hard link if the file system
-    supports it: objects are replaced, never changed in place, so a link is as good as a copy.
+    A write goes to a temporary file that is renamed when it is complete and on the disk. A file that is renamed before
+    its bytes are written can be empty after a power cut. A copy is a hard link if the file system supports it: objects
+    are replaced and never changed in place, so a link has the same effect as a copy.
     """
 
     def __init__(self, root: Path) -> None:
@@ -72,13 +72,13 @@ class FolderStore:
         return data, hashlib.sha256(data).hexdigest()
 
     def replace(self, key: str, data: bytes, tag: str, content_type: str = BINARY) -> bool:
-        """Write a file if the present one still has the `tag`, under a lock of the store's folder."""
+        """Write a file if the current one still has the `tag`, under a lock of the store's folder."""
         with self._failures("written", key):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.root, os.O_RDONLY)
         try:
             with self._failures("locked", key):
-                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, also by the process's death
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, also if the process dies
             if self.read_tagged(key)[1] != tag:
                 return False
             self.write(key, data, content_type)
@@ -193,13 +193,13 @@ def _sync(part: Path) -> None:
 def _tidied(part: Path) -> Iterator[None]:
     """Remove a temporary file afterwards, also after an exception.
 
-    After a rename it is gone already, except for copies: rename(2) between two links of one file does nothing and
-    leaves both.
+    After a rename it no longer exists, except for copies: rename(2) between two links of one file does nothing, so both
+    links remain.
     """
     try:
         yield
     finally:
-        with suppress(OSError):  # an earlier exception says more
+        with suppress(OSError):  # an earlier exception is more useful
             part.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The protocol of an object store, as one dataset sees it.
+"""The protocol of an object store, as one dataset uses it.
 
 Keys are those of `diffugen_api.layout`, relative to the dataset's root, with "/" between their parts. A write is
 atomic: a reader sees the whole object or none. The caller orders the writes of several objects. Threads can share a
@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
     def replace(self, key: str, data: bytes, tag: str, content_type: str = BINARY) -> bool:
-        """Write an object if its content still has the `tag` ("": if there is none); return whether it did.
+        """Write an object if its content still has the `tag` ("": if it does not exist); return whether it was written.
 
         Of several writers that read the same content, one succeeds.
         """
@@ -58,7 +58,7 @@ class Store(Protocol):
         ...
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object inside the store, on the store's side; raise `Missing` if the source does not exist."""
+        """Copy an object inside the store, without a download; raise `Missing` if the source does not exist."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete at most a thousand objects, in any order; a missing one is no failure."""
+        """Delete at most a thousand objects, in any order; a missing object is not a failure."""

@@ -1,11 +1,11 @@
 """A store in an S3 bucket, by MinIO's client.
 
-The client raises its own errors, urllib3's, and a plain ValueError without credentials. This module maps them to
-failures that people can act on: the store is unreachable, the credentials are refused, the bucket is missing, the
+The client raises its own errors, those of urllib3, and a plain ValueError if there are no credentials. This module maps
+them to failures that users can fix: the store is unreachable, the credentials are refused, the bucket is missing, the
 settings in the spec are wrong. Every message names the field of the spec.
 
-Timeouts: three attempts to connect of 3 s each, so that a wrong endpoint fails within 15 s. An answer may take 60 s;
-in `check` 10 s without a retry, so that a server that accepts connections and never answers fails too.
+Timeouts: three attempts to connect of 3 s each, so that a wrong endpoint fails within 15 s. An answer may take 60 s. In
+`check` it may take 10 s, without a retry, so that a server that accepts connections but never answers fails, too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ POOL_SIZE = 64
 
 _MISSING = {"NoSuchKey", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
-"""Another writer was first."""
+"""Error codes that mean: another writer was first."""
 _REFUSED = {
     "AccountProblem",
     "AllAccessDisabled",
@@ -160,7 +160,7 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that begin with `prefix`, a thousand by a request."""
+        """Yield the keys that begin with `prefix`, a thousand per request."""
         skip = len(self._root)
         with self._failures("list"):
             for key in self._client.keys(self._bucket, self._root + prefix):
@@ -185,7 +185,7 @@ class S3Store:
                 response.release_conn()
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object on the store's side."""
+        """Copy an object inside the store, without a download."""
         with self._failures("copy", source):
             self._client.copy(self._bucket, self._root + source, self._root + target)
 
@@ -197,7 +197,7 @@ class S3Store:
                 yield folder[skip:].rstrip("/")
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects by one request; raise the failure of the first that could not be deleted."""
+        """Delete objects in one request; raise the failure of the first object that could not be deleted."""
         with self._failures("delete", keys[0] if keys else ""):
             kept = self._client.delete(self._bucket, [self._root + key for key in keys])
         if kept is None:
@@ -245,7 +245,7 @@ class S3Store:
             self._explain_answer(error)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnreachable(self._unreachable(error)) from error
-        except (MinioException, ValueError, SyntaxError) as error:  # SyntaxError: of XML
+        except (MinioException, ValueError, SyntaxError) as error:  # SyntaxError: invalid XML
             raise StoreMisconfigured(self._no_store(f"unreadable: {error}")) from error
 
     def _explain(self, error: S3Error, verb: str, key: str) -> NoReturn:
@@ -322,14 +322,14 @@ def _retries(*, total: int, read: int) -> urllib3.Retry:
         read=read,
         backoff_factor=0.3,
         status_forcelist=(500, 502, 503, 504),
-        raise_on_status=False,  # the error in the answer says more than "too many retries"
+        raise_on_status=False,  # the error in the answer is clearer than "too many retries"
     )
 
 
 def _credentials(region: str) -> Provider:
     if os.environ.get(ENV_ACCESS_KEY):
         return EnvAWSProvider()
-    # a cloud's metadata address answers at once; outside the cloud it never answers
+    # The metadata address of a cloud answers at once; outside a cloud it never answers.
     short_timeouts = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1))
     return ChainedProvider([AWSConfigProvider(), _Role(http_client=short_timeouts, region=region)])
 
@@ -350,7 +350,7 @@ class _CheckedProvider(Provider):
 
 
 class _Role(IamAwsProvider):
-    """The role of a pod or machine; outside a cloud it raises ValueError, where its base raises network errors."""
+    """The role of a pod or machine. Outside a cloud it raises ValueError; its base class raises network errors."""
 
     def retrieve(self) -> Credentials:
         """Return the role's credentials; raise ValueError, as providers do, if there is no role."""

@@ -3,9 +3,9 @@
 - List: keys only. The client builds an object of nine fields for every key, which costs 50 µs; a million samples
   have three million keys.
 - Folders: names only, without the objects in them.
-- Delete: a thousand keys by a request, and the first error is returned.
+- Delete: a thousand keys per request, and the first error is returned.
 - Copy: one request. The client asks for the size first, to copy objects above 5 GB in parts; images are smaller.
-- Conditional write: the client has none.
+- Conditional write: the client has no method for it.
 
 All use of the client's private parts is in this module.
 """
@@ -30,14 +30,14 @@ _Fields = dict[str, str | list[str] | tuple[str]]
 
 
 class NoStoreAnswerError(ValueError):
-    """The answer is not one of an S3 store."""
+    """The answer does not come from an S3 store."""
 
 
 class LeanMinio(Minio):
     """MinIO's client with `keys`, `folders`, `delete`, `copy` and `put_if`; they raise the client's exceptions."""
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
-        """Yield the keys of a bucket that begin with `prefix`, sorted, a thousand by a request."""
+        """Yield the keys of a bucket that begin with `prefix`, sorted, a thousand per request."""
         return self._listed(bucket, {"prefix": prefix}, _KEY)
 
     def folders(self, bucket: str, prefix: str) -> Iterator[str]:
@@ -67,7 +67,7 @@ class LeanMinio(Minio):
             raise NoStoreAnswerError(f"the copy of {source} failed: {answer[:200]!r}")
 
     def put_if(self, bucket: str, key: str, data: bytes, tag: str, content_type: str) -> None:
-        """Write an object if its ETag is still `tag`; if `tag` is empty, if there is no such object.
+        """Write an object if its ETag is still `tag`; with an empty `tag`, only if the object does not exist.
 
         Raises `S3Error` with the code PreconditionFailed or ConditionalRequestConflict if another writer was first
         (API reference, "Conditional writes").
@@ -100,8 +100,8 @@ class LeanMinio(Minio):
     ) -> bytes:
         """Send a signed request and return the answer's body.
 
-        `Minio._execute` is private, but the client has no public way to send a request of one's own. Only this
-        method calls it; a test fails when its signature changes.
+        `Minio._execute` is private, but the client has no public method for custom requests. Only this method calls it;
+        a test fails when its signature changes.
         """
         answer: bytes = self._execute(method, bucket, key, body=body, headers=headers, query_params=query_params).data
         return answer

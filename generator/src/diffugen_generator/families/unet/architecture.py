@@ -1,4 +1,4 @@
-"""Whether the networks of a folder fit each other, by their settings alone: no weights are loaded. No torch."""
+"""Checks that the networks of a folder fit together, only by their settings: no weights are loaded. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffugen_generator.families.folder import settings_from, whole_number
 MARKS: Final = 2
 """The start and end marks that CLIP puts around a prompt."""
 END_OF_WORD: Final = "</w>"
-"""How CLIP's vocabulary marks a token that ends a word."""
+"""The suffix of a token in CLIP's vocabulary that ends a word."""
 
 SDXL_PIPELINE: Final = "StableDiffusionXLPipeline"
 
@@ -19,16 +19,16 @@ _VAE_CHANNELS = 4
 """diffusers' default of `latent_channels` and of a UNet's `in_channels`."""
 
 _WORDS: Final = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
-"""What of a tokenizer's folder is JSON, besides its settings; none of it has to be there."""
+"""The JSON files of a tokenizer's folder, besides its settings; all of them are optional."""
 
 
 def check_architecture(path: Path, pipeline: str) -> None:
-    """Raise `ValueError` where nothing can be drawn with the pipeline; its text ends a sentence about the model."""
+    """Raise `ValueError` if the pipeline cannot draw; the error's text ends a sentence about the model."""
     unet, vae, text = (_settings(path, component) for component in ("unet", "vae", "text_encoder"))
     _settings(path, "scheduler", "scheduler_config.json")
     channels = whole_number(unet, "in_channels", "unet/config.json", _VAE_CHANNELS)
     latents = whole_number(vae, "latent_channels", "vae/config.json", _VAE_CHANNELS)
-    if channels not in {latents, 2 * latents + 1}:  # the latter is told a mask and what is around it
+    if channels not in {latents, 2 * latents + 1}:  # the latter takes a mask and the masked image
         raise ValueError(
             f"has a UNet that takes {channels} channels where its latents have {latents}: it is made for another task; "
             "name a model that draws from text."
@@ -54,14 +54,14 @@ def check_architecture(path: Path, pipeline: str) -> None:
 
 
 def takes_a_mask(path: Path) -> bool:
-    """Return whether a model's UNet gets a mask and the surroundings: two sets of latents and one channel."""
+    """Return whether a model's UNet takes a mask and the masked image: two sets of latents and one channel."""
     unet, vae = (_settings(path, component) for component in ("unet", "vae"))
     latents = whole_number(vae, "latent_channels", "vae/config.json", _VAE_CHANNELS)
     return whole_number(unet, "in_channels", "unet/config.json", _VAE_CHANNELS) == 2 * latents + 1
 
 
 def tokens_at_once(path: Path, tokenizer: str) -> int:
-    """Return how many tokens the text encoder of `tokenizer` reads at once; raise `ValueError` where no word fits."""
+    """Return how many tokens the text encoder of `tokenizer` reads at once; raise `ValueError` if no word fits."""
     encoder = encoder_of(tokenizer)
     positions = whole_number(_settings(path, encoder), "max_position_embeddings", f"{encoder}/config.json")
     settings = _settings(path, tokenizer, "tokenizer_config.json")
@@ -75,12 +75,12 @@ def tokens_at_once(path: Path, tokenizer: str) -> int:
 
 
 def encoder_of(tokenizer: str) -> str:
-    """Return the component that reads what `tokenizer` writes: `tokenizer_2` is of `text_encoder_2`."""
+    """Return the text encoder that belongs to `tokenizer`: `text_encoder_2` for `tokenizer_2`."""
     return tokenizer.replace("tokenizer", "text_encoder")
 
 
 def _check_side(unet: Mapping[str, Any]) -> None:
-    """Raise `ValueError` where a UNet does not say which side of latents it was trained on: labels depend on it."""
+    """Raise `ValueError` if a UNet's settings lack the side of the latents of its training: labels depend on it."""
     side = unet.get("sample_size")
     sides = side if isinstance(side, list) and len(side) == 2 else [side]  # height and width
     if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in sides):
@@ -92,7 +92,7 @@ def _check_side(unet: Mapping[str, Any]) -> None:
 
 
 def _check_tokenizer(path: Path, tokenizer: str) -> None:
-    """Raise `ValueError` where a tokenizer's files are broken, or too few: without words it would read nothing."""
+    """Raise `ValueError` if a tokenizer's files are broken or missing: without words it would read nothing."""
     found = {name: _settings(path, tokenizer, name) for name in _WORDS if (path / tokenizer / name).is_file()}
     if "tokenizer.json" not in found and not ("vocab.json" in found and (path / tokenizer / "merges.txt").is_file()):
         raise ValueError(f"has neither tokenizer.json nor vocab.json and merges.txt in {tokenizer}/; save it anew.")

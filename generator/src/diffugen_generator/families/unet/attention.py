@@ -1,4 +1,4 @@
-"""The attention of a UNet: which levels are read, and how a word's map comes out of their layers.
+"""The attention of a UNet: which levels are read, and how their layers are joined to a word's map.
 
 A level is a resolution of the UNet's feature maps: 0 is that of the latents, and each further level halves it.
 
@@ -20,7 +20,7 @@ from diffugen_generator.families.unet.attention_capture import Captured, capturi
 from diffugen_generator.families.unet.attention_sums import Summed, summing
 
 LARGE = 32
-"""Latent cells on a side from which a UNet counts as large: its first layers see texture and are left out."""
+"""From this side in latent cells, a UNet counts as large: its first layers react to texture and are left out."""
 LARGE_WEIGHTS = {2: 0.7, 1: 0.3}
 """Weights by level for large UNets: 16 and 32 cells of 64, as in iSeg (Sun et al. 2024)."""
 SMALL_WEIGHTS = {0: 0.7, 1: 0.3}
@@ -80,14 +80,14 @@ class MergedLevels:
     def __init__(
         self, captured: Captured, sizes: Sequence[tuple[int, int]], weights: Mapping[int, float], uri: str
     ) -> None:
-        """Merge what was `captured` at the levels of `weights`; `sizes` are the (h, w) by level."""
+        """Merge the attention `captured` at the levels of `weights`; `sizes` are the (h, w) by level."""
         self._captured = captured
         self._sizes = sizes
         self._weights = weights
         self._uri = uri
 
     def maps(self) -> torch.Tensor:
-        """Return the maps [b, columns, h, w] at the finest level that was captured."""
+        """Return the maps [b, columns, h, w] at the finest captured level."""
         cross = self._captured.cross
         if not cross:
             raise SpecError(
@@ -115,7 +115,7 @@ class SummedPasses:
     """The attention of all passes, summed to maps of the latents' size."""
 
     def __init__(self, summed: Summed, own_size: tuple[int, int], uri: str) -> None:
-        """Read what was `summed`; self-attention is that of a level with feature maps of `own_size` (h, w)."""
+        """Use the sums `summed`; self-attention is from the level with feature maps of `own_size` (h, w)."""
         self._summed = summed
         self._own_size = own_size
         self._uri = uri

@@ -1,9 +1,9 @@
-"""Reading attention out of a UNet while it runs, without changing what it computes.
+"""Reads attention from a UNet while it runs, without changing its results.
 
-Each attention layer's processor is wrapped: the wrapper hands the call to the original for the output and, in
-layers of a wanted resolution only, computes queries and keys again. Cross-attention is never kept for each
-token: softmax(q kᵀ) times a matrix of the tokens that matter is attention with that matrix as values (Pnvr et
-al. 2023 and others call it fused), so a layer leaves [b, cells, columns] whatever the length of the text.
+Each attention layer's processor is wrapped. The wrapper calls the original for the output. Only in layers of a wanted
+resolution, it computes queries and keys again. Cross-attention is never kept for each token: softmax(q kᵀ) times a
+matrix of the tokens that matter is attention with that matrix as values (Pnvr et al. 2023 and others call it fused). So
+a layer returns [b, cells, columns] for a text of any length.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -24,10 +24,10 @@ from diffugen_generator.families.fused_attention import attended
 
 @dataclass
 class Captured:
-    """What one UNet pass left."""
+    """The attention of one UNet pass."""
 
     cross: dict[int, list[torch.Tensor]] = field(default_factory=dict)
-    """For each level, one tensor [b, cells, columns] a layer: the mean over heads of attention to each column."""
+    """For each level, one tensor [b, cells, columns] per layer: the mean over heads of attention to each column."""
     own: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
     """For each level, queries and keys [b, heads, cells, d] of each self-attention layer."""
 
@@ -50,12 +50,12 @@ def capturing(
     cross_levels: Sequence[int],
     own_levels: Sequence[int] = (),
 ) -> Iterator[Captured]:
-    """Capture the attention of the UNet passes inside the `with`; afterwards every processor is as it was.
+    """Capture the attention of the UNet passes inside the `with`; afterwards every processor is restored.
 
     Args:
         unet: any diffusers UNet, or another module with `Attention` layers.
-        columns: [b, tokens, columns]; the weights with which the text's tokens make up each column.
-        sizes: feature map sizes by level, as `sizes_of` gives them.
+        columns: [b, tokens, columns]; the weight of each token of the text in each column.
+        sizes: feature map sizes by level, as `sizes_of` returns them.
         cross_levels: levels at which cross-attention is captured.
         own_levels: levels at which queries and keys of self-attention are kept.
     """
@@ -78,10 +78,10 @@ def capturing(
 
 @contextmanager
 def wrapped(unet: Any, wrapper: Callable[[str, Any], Any]) -> Iterator[None]:
-    """Put `wrapper(name, processor)` in the place of every attention layer's processor, and put all of them back.
+    """Replace every attention layer's processor by `wrapper(name, processor)`, and restore all of them afterwards.
 
-    Whatever the processors are (sliced, fused, somebody else's), they are wrapped, not replaced. A compiled UNet runs
-    uncompiled inside the `with`: its graph was made without the wrappers, and is good again afterwards.
+    Processors of all kinds (sliced, fused, from other libraries) are wrapped, so they still run. A compiled UNet runs
+    uncompiled inside the `with`, because its graph was made without the wrappers; afterwards it is used again.
     """
     originals = [
         (name.removeprefix("_orig_mod."), layer, layer.processor)
@@ -101,12 +101,12 @@ def wrapped(unet: Any, wrapper: Callable[[str, Any], Any]) -> Iterator[None]:
 
 
 def _compiled(module: Any) -> bool:
-    # `torch.compile(module)` wraps, `module.compile()` marks
+    # `torch.compile(module)` wraps the module, `module.compile()` sets an attribute
     return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def levels_by_cells(sizes: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """Return the level of a feature map by its number of cells; the finest, should two have equally many."""
+    """Return the level of a feature map by its number of cells; if two levels have the same number, the finer one."""
     return {h * w: level for level, (h, w) in reversed(list(enumerate(sizes)))}
 
 
@@ -116,10 +116,10 @@ def cells_of(hidden_states: torch.Tensor) -> int:
 
 
 class ObservingProcessor(ABC):
-    """A processor that is shown what a layer is given, and leaves the attending to the `original` one."""
+    """A processor that observes the inputs of a layer; the `original` processor computes the attention."""
 
     def __init__(self, original: Any) -> None:
-        """Delegate to `original`."""
+        """Delegate calls to `original`."""
         self._original = original
 
     def __call__(
@@ -132,7 +132,7 @@ class ObservingProcessor(ABC):
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Attend as the original does, [b, cells, channels] or [b, channels, h, w]."""
+        """Return the original's output, [b, cells, channels] or [b, channels, h, w]."""
         self.see(attn, hidden_states, encoder_hidden_states, temb)
         output: torch.Tensor = self._original(
             attn, hidden_states, encoder_hidden_states, attention_mask, *times_of(temb, args), **kwargs
@@ -147,11 +147,11 @@ class ObservingProcessor(ABC):
         encoder_hidden_states: torch.Tensor | None,
         temb: torch.Tensor | None,
     ) -> None:
-        """Read what the layer is given: cells, texts (none for self-attention), and the time's embedding."""
+        """Read the layer's inputs: cells, texts (None for self-attention), and the embedding of the time."""
 
 
 class _Reading(ObservingProcessor):
-    """Leaves what it saw in `captured`."""
+    """Stores the attention of its layer in `captured`."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class _Reading(ObservingProcessor):
         encoder_hidden_states: torch.Tensor | None,
         temb: torch.Tensor | None,
     ) -> None:
-        """Keep what is asked for at this layer's level."""
+        """Keep the attention that is requested at this layer's level."""
         level = self._level_of.get(cells_of(hidden_states), -1)
         if encoder_hidden_states is not None and level in self._cross_levels:
             query, key = queries_and_keys(attn, hidden_states, encoder_hidden_states, temb)
@@ -189,8 +189,8 @@ class _Reading(ObservingProcessor):
 
 
 def times_of(temb: torch.Tensor | None, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what is handed on behind the mask: the time's embedding only where there is one, as sliced attention
-    takes none.
+    """Return the arguments that follow the mask: the embedding of the time only if there is one, because sliced
+    attention does not accept it.
     """
     return args if temb is None and not args else (temb, *args)
 

@@ -1,10 +1,10 @@
-"""Summing attention over a whole sampling, as DAAM does, but in batches and for the words that matter alone.
+"""Sums attention over a whole sampling, as DAAM does, but in batches and only for the words that matter.
 
 DAAM (Tang et al. 2023, https://github.com/castorini/daam, daam/trace.py and heatmap.py) sums the probabilities of each
-layer and head over the steps, of the conditional half of the batch, in the down and up blocks, without those at an
-eighth of the latents' resolution; enlarges each sum to the latents' size (bicubic), cuts what is below 0, and takes
-the mean over layers and heads. It keeps a map for every token of one prompt; here a layer keeps the columns that are
-asked for, of every image of the batch.
+layer and head over the steps, for the conditional half of the batch. It reads the down and up blocks, except layers at
+an eighth of the latents' resolution. It enlarges each sum to the latents' size (bicubic), sets values below 0 to 0, and
+takes the mean over layers and heads. DAAM keeps a map for every token of one prompt. Here a layer keeps only the
+requested columns, for every image of the batch.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -30,7 +30,7 @@ from diffugen_generator.families.unet.attention_capture import (
 )
 
 LEFT_OUT = 3
-"""The level that DAAM does not read: an eighth of the latents' resolution."""
+"""DAAM does not read this level: an eighth of the latents' resolution."""
 MIDDLE = "mid_block"
 
 
@@ -38,15 +38,15 @@ class Summed:
     """Sums of attention, by layer: [b, heads, cells, columns]."""
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Begin with nothing; `sizes` are the feature maps' (h, w) by level."""
+        """Start without sums; `sizes` are the feature maps' (h, w) by level."""
         self._sizes = sizes
         self.by_layer: dict[str, tuple[int, torch.Tensor]] = {}
-        """Level and sum of each layer that was read."""
+        """Level and sum of each layer."""
         self.own: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         """Queries and keys [b, heads, cells, d] of self-attention layers in the last pass."""
 
     def add(self, layer: str, level: int, seen: torch.Tensor) -> None:
-        """Add what one pass showed."""
+        """Add the attention of one pass."""
         _, before = self.by_layer.get(layer, (level, None))
         self.by_layer[layer] = (level, seen if before is None else before + seen)
 
@@ -73,15 +73,15 @@ def summing(
     own_level: int | None = None,
     passes: int = 0,
 ) -> Iterator[Summed]:
-    """Sum the attention of all UNet passes inside the `with`; afterwards every processor is as it was.
+    """Sum the attention of all UNet passes inside the `with`; afterwards every processor is restored.
 
     Args:
         unet: any diffusers UNet.
         columns: [b, tokens, columns]; a column for each token that is read.
         size: the latents' (h, w).
-        guided: whether the UNet is given the negative texts' half first, 2b rows in all, or the b rows alone.
+        guided: whether the UNet gets 2b rows, those of the negative texts first, or only the b rows.
         own_level: the level at which self-attention's queries and keys of the last pass are kept, if any.
-        passes: how many passes there will be; read with `own_level` alone.
+        passes: the number of passes; used only with `own_level`.
     """
     sizes = sizes_of(*size)
     summed = Summed(sizes)
@@ -103,7 +103,7 @@ def summing(
 
 
 class _Summing(ObservingProcessor):
-    """Adds what it saw to `summed`."""
+    """Adds the attention of its layer to `summed`."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class _Summing(ObservingProcessor):
         encoder_hidden_states: torch.Tensor | None,
         temb: torch.Tensor | None,
     ) -> None:
-        """Add what this pass shows at this layer."""
+        """Add the attention of this pass at this layer."""
         self._left -= 1
         level = self._level_of.get(cells_of(hidden_states), LEFT_OUT)
         if encoder_hidden_states is None:
@@ -146,7 +146,7 @@ class _Summing(ObservingProcessor):
             self._summed.add(self._name, level, attended_by_head(query, key, self._columns))
 
     def _conditional(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the rows of the prompts themselves, which follow those of the negative texts."""
+        """Return the rows of the prompts, which follow those of the negative texts."""
         expected = len(self._columns) * (2 if self._guided else 1)
         if len(rows) != expected:
             raise ValueError(f"the UNet was given {len(rows)} rows where {expected} were announced")

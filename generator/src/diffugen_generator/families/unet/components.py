@@ -1,7 +1,7 @@
-"""A pipeline's parts, loaded for inference: networks on their device, everything from the one folder.
+"""A pipeline's components, loaded for inference from one folder, with the networks on their device.
 
-Each part is loaded by its own class, never by what `model_index.json` names, so no folder can make us import
-code.
+Each component is loaded by a fixed class, never by a class that `model_index.json` names. So a folder cannot make this
+program import code.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Components:
 
     model: ModelFolder
     encoders: tuple[TextEncoder, ...]
-    """One; two for Stable Diffusion XL, whose states stand side by side."""
+    """One encoder; two for Stable Diffusion XL, whose states are concatenated."""
     unet: Any
-    """A diffusers `UNet2DConditionModel`; diffusers ships no types, so to mypy its classes are nothing."""
+    """A diffusers `UNet2DConditionModel`. Its type is `Any`, because diffusers has no types for mypy."""
     vae: Any
     """A diffusers `AutoencoderKL`."""
     scheduler: Any
@@ -62,31 +62,31 @@ class Components:
     device: torch.device
     dtype: torch.dtype
     zero_negative_embeds: bool = False
-    """Whether the absence of a negative text is zeros, and not the states of the empty text."""
+    """Whether a missing negative text is encoded as zeros, and not as the states of the empty text."""
 
     @property
     def tokenizer(self) -> PromptTokenizer:
-        """The first encoder's tokenizer; the others' split texts in the same way."""
+        """The first encoder's tokenizer; the other tokenizers divide texts in the same way."""
         return self.encoders[0].tokenizer
 
     @property
     def is_sdxl(self) -> bool:
-        """Whether the UNet reads the pooled text and the image's size, too, as Stable Diffusion XL's does."""
+        """Whether the UNet also reads the pooled text and the image's size, as in Stable Diffusion XL."""
         return bool(self.unet.config.addition_embed_type == "text_time")
 
     @property
     def parameters(self) -> int:
-        """How many numbers the UNet has learned: 860 million for Stable Diffusion 1."""
+        """The number of the UNet's parameters: 860 million for Stable Diffusion 1."""
         return sum(int(weights.numel()) for weights in self.unet.parameters())
 
     @property
     def inpaints(self) -> bool:
-        """Whether the UNet was made for inpainting: it gets a mask and the surroundings as input."""
+        """Whether the UNet was made for inpainting: it takes a mask and the masked image as extra input."""
         return int(self.unet.config.in_channels) != int(self.vae.config.latent_channels)
 
     @property
     def cell(self) -> int:
-        """Pixels on a side of one latent cell: 8 for Stable Diffusion."""
+        """The side of one latent cell in pixels: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
@@ -97,12 +97,12 @@ class Components:
 
     @property
     def reads_negative(self) -> bool:
-        """Whether guidance takes a second pass; a UNet that was distilled reads its scale as an input."""
+        """Whether guidance takes a second pass; a distilled UNet reads the scale as an input."""
         return bool(self.unet.config.time_cond_proj_dim is None)
 
     @cached_property
     def sampler(self) -> DiffusersSampler:
-        """The scheduler as drawing uses it."""
+        """The scheduler, with the interface that drawing uses."""
         return DiffusersSampler(self.scheduler, self.device)
 
     @property
@@ -111,7 +111,7 @@ class Components:
         return UNetAttention(self.unet, self.model.uri)
 
     def with_own_sampler(self) -> Components:
-        """Return components with the same networks and a scheduler of their own."""
+        """Return components with the same networks and their own scheduler."""
         return replace(self, scheduler=copy.deepcopy(self.scheduler))
 
     def read(self, prompt: Prompt) -> TokenizedPrompt:
@@ -119,7 +119,7 @@ class Components:
         return self.tokenizer.read(prompt)
 
     def encode(self, texts: Sequence[Prompt]) -> list[EncodedText]:
-        """Return each text's states [windows * limit, width], weighted, and its pooled state [width]."""
+        """Return each text's states [windows * limit, width] with its weights applied, and its pooled state [width]."""
         return self._text_encoding.encode(texts)
 
     @cached_property
@@ -134,21 +134,21 @@ class Components:
         return forward_process(self.scheduler)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return (c, h, w) of the latents of images of a size in pixels."""
+        """Return (c, h, w) of the latents of images of `height` x `width` pixels."""
         return int(self.vae.config.latent_channels), height // self.cell, width // self.cell
 
     def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Turn images [height, width, 3] of one size into scaled latents [b, c, h, w]."""
+        """Encode images [height, width, 3] of one size as scaled latents [b, c, h, w]."""
         return encode_images(self.vae, self.device, images)
 
     def decode(self, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
-        """Turn latents [c, h, w] of one size into images [height, width, 3], sRGB."""
+        """Decode latents [c, h, w] of one size to images [height, width, 3], sRGB."""
         return decode(self.vae, latents)
 
     def surroundings(
         self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]], cells: torch.Tensor
     ) -> torch.Tensor:
-        """Return mask and surroundings [b, 1 + c, h, w], what is drawn anew gray (Rombach et al. 2022)."""
+        """Return mask and masked image [b, 1 + c, h, w]; the redrawn part is gray (Rombach et al. 2022)."""
         around = [np.where(mask[:, :, None], np.uint8(GRAY), image) for image, mask in zip(images, masks, strict=True)]
         latents = self.encode_images(around)
         return torch.cat([cells.to(latents.dtype), latents], dim=1)
@@ -156,7 +156,7 @@ class Components:
     def predictor(
         self, conditioning: Conditioning, *, guidance: float | None = None, surroundings: torch.Tensor | None = None
     ) -> Predictor:
-        """Return the UNet's prediction under `conditioning`."""
+        """Return the function that predicts with the UNet under `conditioning`."""
         return UNetPredictor(self, conditioning, guidance=guidance, surroundings=surroundings)
 
     def training_step(self, share: float) -> int:
@@ -172,7 +172,7 @@ class Components:
     def prediction_error(
         self, predicted: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Return each row's mean squared error [b]; raise `SpecError` where the target is unknown."""
+        """Return each row's mean squared error [b]; raise `SpecError` if the target is unknown."""
         times = self._times(latents, step)
         target = prediction_target(self._forward, latents, noise.to(latents.device), times)
         error: torch.Tensor = (predicted - target).square().mean(dim=(1, 2, 3))
@@ -187,19 +187,19 @@ def load(
     dtype: str = "auto",
     embeddings: Sequence[Embedding] = (),
 ) -> Components:
-    """Load `model` for inference. Raises `SpecError` where it cannot work, `DeviceFailed` where the device cannot.
+    """Load `model` for inference. Raises `SpecError` if it does not work, `DeviceFailed` if the device does not work.
 
     Args:
         model: a model with its weights.
-        device: where the networks go.
-        scheduler: a name of `txt2img.scheduler`; the folder's own where absent.
+        device: the device of the networks.
+        scheduler: a name of `txt2img.scheduler`; if absent, the folder's own scheduler.
         dtype: a name of `DTYPES`; `auto` is bf16 on CUDA and fp32 on the CPU.
-        embeddings: words that the text encoders learn besides their own.
+        embeddings: new words for the text encoders.
     """
     kind = dtype_for(dtype, device)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     is_sdxl = model.pipeline == SDXL_PIPELINE
-    # Stable Diffusion XL's decoder overflows in fp16, which its settings say (diffusers does the same)
+    # The decoder of Stable Diffusion XL overflows in fp16; its settings have a flag for this, as in diffusers.
     try:
         networks = [_network(CLIPTextModel, model, "text_encoder", kind)]
         if is_sdxl:
@@ -228,7 +228,7 @@ def load(
 
 
 def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np.float32]]) -> None:
-    """Append vectors [n, width] to what `network` knows; their ids are the tokenizer's."""
+    """Append vectors [n, width] to the embedding table of `network`; their ids are those of the tokenizer."""
     if not learnt:
         return
     known = network.get_input_embeddings().weight.data
@@ -239,24 +239,24 @@ def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np
 
 
 def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) -> Any:
-    """Load a network from the weights of the model that were chosen: of its one variant, pickled where pinned.
+    """Load a network from the chosen weights of the model: one variant, pickled only if the digest is pinned.
 
-    Raises `ValueError` where one of its weights is not among them: the libraries put random numbers in its place.
+    Raises `ValueError` if one of its weights is missing, because the libraries use random numbers instead.
     """
     names = [name for name in model.weights if name.startswith(f"{component}/")]
     variant = variant_of(min(names)) if names else ""
     safe = not any(name.endswith(PICKLED) for name in names)
-    # without accelerate diffusers would fall back to this by itself, with a warning for each network
+    # Without accelerate, diffusers falls back to this value, but with a warning for each network.
     options = {} if kind in _OF_TRANSFORMERS else {"low_cpu_mem_usage": find_spec("accelerate") is not None}
     network, told = kind.from_pretrained(
         model.path / component,
         dtype=dtype,
         variant=variant or None,
-        use_safetensors=safe,  # pickles are read by torch's weights_only loader: no code
+        use_safetensors=safe,  # torch's weights_only loader reads pickles: no code runs
         local_files_only=True,
         output_loading_info=True,
         **options,
     )
-    if missing := sorted(told["missing_keys"]):  # what goes by an older name is found by then
+    if missing := sorted(told["missing_keys"]):  # weights with older names are already renamed
         raise ValueError(f"{component}/ lacks {len(missing)} of its weights, {', '.join(missing[:3])} among them")
     return network.eval().requires_grad_(False)

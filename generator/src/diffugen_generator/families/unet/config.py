@@ -1,4 +1,4 @@
-"""The UNet family as the plan sees it. No torch."""
+"""The UNet family, as the plan uses it. No torch."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     SDXL_PIPELINE: _TWO_ENCODERS,
     "LatentConsistencyModelPipeline": _ONE_ENCODER,
 }
-"""The components that are read of each; a safety checker or a feature extractor is not."""
+"""The components that are read of each pipeline; a safety checker and a feature extractor are not read."""
 
 
 class UNetConfig:
-    """Stable Diffusion 1.x, 2.x and XL, for text or for inpainting, and those distilled to few steps."""
+    """Stable Diffusion 1.x, 2.x and XL, for text or for inpainting, and models distilled to few steps."""
 
     pipelines = PIPELINES
     without_weights = frozenset({"scheduler", "tokenizer", "tokenizer_2"})
@@ -46,19 +46,19 @@ class UNetConfig:
     check_sampler = staticmethod(check_sampler)
 
     def check(self, folder: Path, pipeline: str) -> None:
-        """Raise `ValueError` where nothing can be drawn with the folder's settings."""
+        """Raise `ValueError` if the model cannot draw with the folder's settings."""
         check_architecture(folder, pipeline)
 
     def takes_a_mask(self, folder: Path) -> bool:
-        """Return whether the UNet gets a mask and the surroundings: two sets of latents and one channel."""
+        """Return whether the UNet takes a mask and the masked image: two sets of latents and one channel."""
         return takes_a_mask(folder)
 
     def token_limit(self, folder: Path, tokenizer: str = "tokenizer") -> int:
-        """Return the tokens of a window; raise `ValueError` where the settings do not say, or no word fits."""
+        """Return the tokens of a window; raise `ValueError` if the settings lack the number, or if no word fits."""
         return tokens_at_once(folder, tokenizer)
 
     def vocabulary(self, folder: Path) -> frozenset[str]:
-        """Return the words of the first tokenizer, in lower case, and those parts of words that may end one."""
+        """Return the words of the first tokenizer, in lower case, and the parts of words that may end a word."""
         words = set[str]()
         for name in ("vocab.json", "added_tokens.json"):
             file = folder / "tokenizer" / name

@@ -1,4 +1,4 @@
-"""Images as a model's latents, scaled as its UNet sees them."""
+"""Converts images to a model's latents, with the scale of its UNet's input, and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @torch.inference_mode()
 def encode_images(vae: Any, device: torch.device, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Turn images [height, width, 3] of one size into scaled latents [b, c, h, w]: the mode, so without chance."""
+    """Encode images [height, width, 3] of one size as scaled latents [b, c, h, w]: the mode, so nothing is random."""
     levels = torch.from_numpy(np.stack(images)).to(device)  # [b, height, width, 3]
     scaled = (levels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(vae.dtype, memory_format=torch.channels_last)
     latents: torch.Tensor = vae.encode(scaled).latent_dist.mode().float()
@@ -22,7 +22,7 @@ def encode_images(vae: Any, device: torch.device, images: Sequence[NDArray[np.ui
 
 @torch.inference_mode()
 def decode(vae: Any, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]:
-    """Turn scaled latents [c, h, w] of one size into images [height, width, 3], sRGB."""
+    """Decode scaled latents [c, h, w] of one size to images [height, width, 3], sRGB."""
     stacked = torch.stack(list(latents)).to(memory_format=torch.channels_last)  # [b, c, h, w]
     scale, shift = latent_range(vae, stacked)
     decoded = vae.decode((stacked / scale + shift).to(vae.dtype), return_dict=False)[0].float()
@@ -31,7 +31,7 @@ def decode(vae: Any, latents: Sequence[torch.Tensor]) -> list[NDArray[np.uint8]]
 
 
 def latent_range(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scale and shift [1, c or 1, 1, 1] that bring a VAE's latents to unit variance: (z - shift) * scale."""
+    """Return scale and shift [1, c or 1, 1, 1] that give a VAE's latents unit variance: (z - shift) * scale."""
 
     def each(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)

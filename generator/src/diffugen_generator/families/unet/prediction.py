@@ -1,4 +1,4 @@
-"""One pass of a UNet: what it gets besides the latents, and what it predicts."""
+"""One pass of a UNet: its inputs besides the latents, and its prediction."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from diffugen_generator.families.unet.components import Components
 
 GRAY = 128
-"""What a UNet made for inpainting sees in place of what it is to draw: 0 in -1..1."""
+"""The gray level of the masked part in the input of a UNet made for inpainting: 0 in -1..1."""
 
 
 class UNetPredictor:
-    """Predicts under one batch's conditioning."""
+    """Predicts with one batch's conditioning."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class UNetPredictor:
         guidance: float | None = None,
         surroundings: torch.Tensor | None = None,
     ) -> None:
-        """Predict with `components`; `guidance` is read by distilled UNets, `surroundings` by those that inpaint."""
+        """Predict with `components`. Distilled UNets read `guidance`; UNets made for inpainting read `surroundings`."""
         self._components = components
         self._conditioning = conditioning
         self._surroundings = surroundings
@@ -40,7 +40,7 @@ class UNetPredictor:
             self._inputs["timestep_cond"] = waves.expand(len(conditioning.states), -1)
 
     def __call__(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Return the prediction [n, c, h, w] in fp32 for latents [n, c, h, w] at `t` (one, or one a row)."""
+        """Return the prediction [n, c, h, w] in fp32 for latents [n, c, h, w] at `t` (one, or one per row)."""
         parts = self._components
         if parts.is_sdxl and "added_cond_kwargs" not in self._inputs:
             self._inputs["added_cond_kwargs"] = self._added(latents)
@@ -53,7 +53,7 @@ class UNetPredictor:
         return predicted.float()
 
     def _added(self, latents: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the pooled text and the size: as large as the image was, nothing cropped."""
+        """Return the pooled text and the size input: the size of the image, with no crop."""
         pooled = self._conditioning.pooled
         height, width = (int(side) * self._components.cell for side in latents.shape[2:])
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=pooled.dtype, device=pooled.device)
@@ -61,7 +61,7 @@ class UNetPredictor:
 
 
 def _nothing_known(components: Components, latents: torch.Tensor) -> torch.Tensor:
-    """Return mask and surroundings [1, 1 + c, h, w] where all of the image is drawn."""
+    """Return mask and masked image [1, 1 + c, h, w] for the case that the whole image is drawn."""
     height, width = (int(side) * components.cell for side in latents.shape[2:])
     gray = np.full((height, width, 3), GRAY, np.uint8)
     everywhere = latents.new_ones((1, 1, *latents.shape[2:]), dtype=torch.bool)
@@ -69,9 +69,9 @@ def _nothing_known(components: Components, latents: torch.Tensor) -> torch.Tenso
 
 
 def _waves(value: float, width: int) -> torch.Tensor:
-    """Return a number as sines and cosines [1, width], as distilled models read the guidance scale.
+    """Return a number as sines and cosines [1, width]; distilled models read the guidance scale in this form.
 
-    Vaswani et al. 2017, by way of https://github.com/google-research/vdm (model_vdm.py, get_timestep_embedding).
+    Vaswani et al. 2017, as in https://github.com/google-research/vdm (model_vdm.py, get_timestep_embedding).
     """
     half = width // 2
     phases = 1000 * value * torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))

@@ -1,7 +1,7 @@
-"""Samplers: which there are, by name and as a model's own, and in how many steps each can draw. Needs no torch.
+"""The supported samplers, by name and as a model's own, and the numbers of steps of each. Needs no torch.
 
-A name means the same sampler for every model: what the folder says about its own sampler (Karras sigmas, an order)
-is overruled, what it says about the model (betas, prediction type, spacing of the steps) is kept.
+A name means the same sampler for every model. The folder's settings of its own sampler (Karras sigmas, an order) are
+overridden. The folder's settings of the model (betas, prediction type, spacing of the steps) are kept.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from diffugen_generator.families.folder import ModelFolder, settings_of, whole_n
 CONFIG: Final = "scheduler_config.json"
 
 UNSEEDED: Final = frozenset({"DPMSolverSDEScheduler"})
-"""Schedulers that draw noise for a batch as a whole, so that an image would depend on its neighbours."""
+"""Schedulers that draw noise for a whole batch, so that an image would depend on the other images."""
 
-# Latents are not images: they are never clipped to -1..1, though diffusers' defaults for some would.
+# Latents are not images: they are never clipped to -1..1, although some defaults of diffusers do it.
 _UNCLIPPED: Final = {"clip_sample": False}
 _PLAIN: Final = {"use_karras_sigmas": False}
 _MULTISTEP: Final = {"solver_order": 2, "lower_order_final": True, **_PLAIN}
@@ -38,10 +38,10 @@ NAMED: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "heun": ("HeunDiscreteScheduler", _PLAIN),
     "lcm": ("LCMScheduler", _UNCLIPPED),
     "lms": ("LMSDiscreteScheduler", _PLAIN),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),  # as in Stable Diffusion's own
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),  # as in Stable Diffusion's own settings
     "unipc": ("UniPCMultistepScheduler", _MULTISTEP),
 }
-"""Values of `scheduler` in a stage: diffusers' class, and the settings that make it this sampler."""
+"""Values of `scheduler` in a stage: the class of diffusers, and the settings that make it this sampler."""
 
 OWN: Final = frozenset(kind for kind, _ in NAMED.values()) | {
     "DDIMParallelScheduler",
@@ -54,24 +54,24 @@ OWN: Final = frozenset(kind for kind, _ in NAMED.values()) | {
     "SASolverScheduler",
     "TCDScheduler",
 }
-"""Classes that a model's own settings may name: those of diffusers that draw latents of Stable Diffusion."""
+"""Classes that a model's own settings may name: those of diffusers that can draw latents of Stable Diffusion."""
 
 _DISTILLED: Final = frozenset({"LCMScheduler", "TCDScheduler"})
-"""They take some of the steps that a model was distilled to: 50 where its settings say nothing."""
+"""Schedulers that use some of the steps to which a model was distilled: 50 steps if its settings have no number."""
 _COUNTED: Final = _DISTILLED | {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
-"""They refuse more steps than the model was trained on."""
+"""Schedulers that refuse more steps than the model has training steps."""
 _UNBOUNDED: Final = 1_000_000
 
 
 def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
-    """Raise `SpecError` where a stage cannot draw with its sampler, or not in so many steps.
+    """Raise `SpecError` if a stage cannot draw with its sampler, or not with this number of steps.
 
     Args:
-        model: what the stage draws with.
-        name: a key of `NAMED`; the model's own sampler where absent.
-        steps: what the stage asks for.
+        model: the model of the stage.
+        name: a key of `NAMED`; if absent, the model's own sampler.
+        steps: the number of steps of the stage.
         field: the manifest's field that names the model.
-        stage: the manifest's field of what the stage does, `spec.stages[0].txt2img`.
+        stage: the manifest's field with the stage's kind, such as `spec.stages[0].txt2img`.
     """
     try:
         kind, settings = _sampler_of(model.path / "scheduler", name)
@@ -104,13 +104,13 @@ def _sampler_of(folder: Path, name: str | None) -> tuple[str, Mapping[str, Any]]
 
 
 def _steps_of(kind: str, settings: Mapping[str, Any]) -> range:
-    """Return the numbers of steps that a scheduler can draw in."""
+    """Return the numbers of steps that a scheduler supports."""
     file = f"scheduler/{CONFIG}"
     most = _UNBOUNDED
     if kind in _COUNTED:
         most = whole_number(settings, "num_train_timesteps", file, 1000)
     if kind in _DISTILLED:
         most = min(most, whole_number(settings, "original_inference_steps", file, 50))
-    # Runge-Kutta steps of PNDM begin with four points
+    # The Runge-Kutta steps of PNDM need four points at the start.
     least = 4 if kind == "PNDMScheduler" and not settings.get("skip_prk_steps", False) else 1
     return range(least, most + 1)

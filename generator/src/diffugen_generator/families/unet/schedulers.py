@@ -1,4 +1,4 @@
-"""Schedulers: the model's own, or another one by name over the same noise schedule."""
+"""Schedulers: the model's own, or another one by name with the same noise schedule."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from diffugen_generator.families.unet.samplers import CONFIG, NAMED, UNSEEDED
 
 
 def open_scheduler(folder: Path, name: str | None = None) -> Any:
-    """Return the scheduler `name`, or the folder's own; raise `ValueError` where it cannot be used.
+    """Return the scheduler `name`, or the folder's own; raise `ValueError` if it cannot be used.
 
-    What comes back is a diffusers scheduler; diffusers ships no types, so to mypy its classes are nothing.
+    The result is a diffusers scheduler. Its type is `Any`, because diffusers has no types for mypy.
     """
     own = settings_of(folder / CONFIG)
     if name is None:
@@ -29,10 +29,10 @@ def open_scheduler(folder: Path, name: str | None = None) -> Any:
 
 
 class DiffusersSampler:
-    """A scheduler of diffusers that removes noise which was added to latents (DDPM and its descendants)."""
+    """A scheduler of diffusers that removes noise from latents (DDPM and the methods based on it)."""
 
     def __init__(self, scheduler: Any, device: torch.device) -> None:
-        """Step with `scheduler`, whose tables go to `device`."""
+        """Use `scheduler`; its tables are on `device`."""
         self._scheduler = scheduler
         self._device = device
         self._ancestral = "generator" in inspect.signature(scheduler.step).parameters
@@ -51,20 +51,20 @@ class DiffusersSampler:
 
     @property
     def order(self) -> int:
-        """How many timesteps one step takes: 2 for Heun's method."""
+        """The number of timesteps of one step: 2 for Heun's method."""
         return int(getattr(self._scheduler, "order", 1))
 
     def set_steps(self, steps: int, size: tuple[int, int]) -> None:
-        """Set the steps; raise `ValueError` where they are not possible."""
+        """Set the steps; raise `ValueError` if they are not possible."""
         self._scheduler.set_timesteps(steps, device=self._device)
 
     def begin_at(self, index: int) -> None:
-        """Say that sampling begins with timestep number `index`."""
+        """Let sampling start at timestep number `index`."""
         if hasattr(self._scheduler, "set_begin_index"):
             self._scheduler.set_begin_index(index)
 
     def start(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return standard normal noise [b, c, h, w] at the first step's scale."""
+        """Return standard normal noise [b, c, h, w], scaled for the first step."""
         scaled: torch.Tensor = noise * self._scheduler.init_noise_sigma
         return scaled
 
@@ -74,28 +74,28 @@ class DiffusersSampler:
         return noised
 
     def scaled(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Return latents [n, c, h, w] as the network takes them at `t`."""
+        """Return latents [n, c, h, w], scaled for the network at `t`."""
         scaled: torch.Tensor = self._scheduler.scale_model_input(latents, t)
         return scaled
 
     def step(
         self, predicted: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, generators: Sequence[torch.Generator]
     ) -> torch.Tensor:
-        """Return latents [b, c, h, w] one step on; ancestral schedulers add noise of the generators."""
+        """Return latents [b, c, h, w] after one step; ancestral schedulers add noise from the generators."""
         extra = {"generator": list(generators)} if self._ancestral else {}
         stepped: torch.Tensor = self._scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
         return stepped
 
 
 def forward_process(scheduler: Any) -> Any:
-    """Return the forward process of a model, which is the same for all its schedulers; this one writes it plainly."""
+    """Return the forward process of a model as a `DDPMScheduler`; it is the same for all schedulers of the model."""
     return DDPMScheduler.from_config(scheduler.config)  # type: ignore[no-untyped-call]  # diffusers has no types
 
 
 def prediction_target(forward: Any, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-    """Return what the model should predict [b, c, h, w] for latents with the noise of `times` [b].
+    """Return the correct prediction [b, c, h, w] for latents with the noise of `times` [b].
 
-    `forward` is what `forward_process` returns. Raises `SpecError` where its `prediction_type` is unknown.
+    `forward` is the result of `forward_process`. Raises `SpecError` if its `prediction_type` is unknown.
     """
     kind = forward.config.prediction_type
     if kind == "epsilon":
@@ -113,5 +113,5 @@ def _class(name: str) -> Any:
         raise ValueError(f"its scheduler {name} draws noise that no seed of an image decides.")
     kind: Any = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
-        raise ValueError(f"diffusers has no scheduler {name!r}.")  # noqa: TRY004 - the folder's value, not ours
+        raise ValueError(f"diffusers has no scheduler {name!r}.")  # noqa: TRY004 - the folder's value
     return kind

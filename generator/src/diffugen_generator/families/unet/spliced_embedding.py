@@ -1,4 +1,4 @@
-"""An embedding look-up with new rows behind the model's own: the table is neither copied nor trained."""
+"""An embedding look-up with new rows after the model's own rows: the table is neither copied nor trained."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional
 
 
 class SplicedEmbedding(torch.nn.Module):
-    """Looks ids below `first` up in the model's table, and ids from `first` on among the new vectors."""
+    """Looks up ids below `first` in the model's table, and the other ids in the new vectors."""
 
     def __init__(self, own: Any, vectors: torch.Tensor, first: int) -> None:
-        """Splice `vectors` [n, width] into `own`, the model's `torch.nn.Embedding`.
+        """Add `vectors` [n, width] to `own`, the model's `torch.nn.Embedding`.
 
-        `vectors` may be a parameter of another precision; they are looked up in the table's.
+        `vectors` may be a parameter of another precision; the look-up returns them in the table's precision.
         """
         super().__init__()
         self.own = own
@@ -23,7 +23,7 @@ class SplicedEmbedding(torch.nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The model's own table, which libraries look at for its device and precision."""
+        """The model's own table; libraries read its device and precision."""
         table: torch.Tensor = self.own.weight
         return table
 

@@ -1,9 +1,10 @@
-"""Texts as a UNet reads them: the states of one or two CLIP text encoders side by side, with the prompt's weights.
+"""Encodes texts for a UNet: the concatenated states of one or two CLIP text encoders, with the prompt's weights.
 
-Weights are applied as compel does (https://github.com/damian0815/compel, embeddings_provider.py). With z the states of
-the text and e those of the empty one, every token of weight w becomes e + w (z - e). A weight below 1 shall moreover
-make the piece disappear, not only be whispered: the states are mixed with those of the same text in which the encoder
-does not see the piece, the latter in the proportion tan((1 - w) pi / 2): 0 at 1, 1 at 1/2, and all of it at 0.
+Weights are applied as in compel (https://github.com/damian0815/compel, embeddings_provider.py). With z the states of
+the text and e those of the empty text, every token of weight w becomes e + w (z - e). In addition, a weight below 1
+makes the piece disappear and does not only weaken it: the states are mixed with those of the same text in which the
+encoder does not see the piece. The proportion of the latter is tan((1 - w) pi / 2): 0 at w = 1, and 1 at w = 1/2. At
+w = 0 only the latter count.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from diffugen_generator.families.prompts import NO_PIECE
 from diffugen_generator.families.unet.tokens import PromptTokenizer
 
 _LEAST = 1e-5
-"""What a weight of 0 counts as: the tangent is infinite there."""
+"""The value used for a weight of 0, because the tangent is infinite there."""
 WINDOWS_AT_ONCE = 64
-"""Windows that go through a text encoder together."""
+"""How many windows a text encoder reads at once."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class TextEncoder:
     network: Any
     """A transformers `CLIPTextModel`, or `CLIPTextModelWithProjection`."""
     last: bool = True
-    """Whether the states behind the last layer are read; else those before it, as Stable Diffusion XL does."""
+    """Whether the states after the last layer are read; else the states before it, as in Stable Diffusion XL."""
 
 
 class _Pass(NamedTuple):
-    """A text on its way through the encoders, which do not see its piece `without`."""
+    """One pass of a text through the encoders, which do not see its piece `without`."""
 
     text: Prompt
     without: int | None = None
@@ -48,7 +49,7 @@ class TextEncoding:
     """Encodes texts with a pipeline's text encoders."""
 
     def __init__(self, encoders: Sequence[TextEncoder], device: torch.device) -> None:
-        """Encode with `encoders`, whose states stand side by side, on `device`."""
+        """Encode with `encoders`, whose states are concatenated, on `device`."""
         self._encoders = encoders
         self._tokenizer = encoders[0].tokenizer
         self._device = device
@@ -56,7 +57,7 @@ class TextEncoding:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[Prompt]) -> list[EncodedText]:
-        """Return each text's states [windows * limit, width] with its weights, and what is pooled of it [width]."""
+        """Return each text's states [windows * limit, width] with its weights applied, and its pooled state [width]."""
         passes = [_Pass(text, without) for text in texts for without in (None, *_lowered(text))]
         hidden = dict(zip(passes, self._hidden(passes), strict=True))
         return [self._weighted(text, hidden) for text in texts]
@@ -86,7 +87,7 @@ class TextEncoding:
         return EncodedText((mixed / total).to(states.dtype), plain.pooled)
 
     def _hidden(self, passes: Sequence[_Pass]) -> list[EncodedText]:
-        """Return of each pass the encoders' states side by side, and what the last encoder pools."""
+        """Return for each pass the concatenated states of the encoders, and the last encoder's pooled state."""
         by_encoder = [self._encoded(each, passes) for each in self._encoders]
         return [
             EncodedText(torch.cat([each.states for each in of_pass], dim=-1), of_pass[-1].pooled)
@@ -94,7 +95,7 @@ class TextEncoding:
         ]
 
     def _encoded(self, encoder: TextEncoder, passes: Sequence[_Pass]) -> list[EncodedText]:
-        """Return one encoder's states of each pass; what it pools is empty where it has no projection."""
+        """Return one encoder's states of each pass; the pooled state is empty if the encoder has no projection."""
         read = [encoder.tokenizer.read(each.text) for each in passes]
         masked = getattr(encoder.network.config, "use_attention_mask", False)
         rows: list[Sequence[int]] = []
@@ -117,7 +118,7 @@ class TextEncoding:
         for tokens in read:
             pooled = states.new_empty(0)
             if projection is not None:
-                # At the first end mark. transformers looks for the greatest id, which a learnt word's would be.
+                # At the first end mark. transformers takes the greatest id, which would be the id of a new word.
                 pooled = projection(last[row, tokens.ids.index(encoder.tokenizer.end)])
             found.append(EncodedText(states[row : row + tokens.windows].flatten(0, 1), pooled))
             row += tokens.windows
@@ -126,7 +127,7 @@ class TextEncoding:
     def _run(
         self, encoder: TextEncoder, rows: Sequence[Sequence[int]], masks: Sequence[Sequence[int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the states that the UNet reads, and the last ones, of some windows: [rows, limit, width] each."""
+        """Return the states that the UNet reads, and the last states, of some windows: [rows, limit, width] each."""
         device = self._device
         ids = torch.tensor(rows, device=device)
         mask = None if all(map(all, masks)) else torch.tensor(masks, device=device)

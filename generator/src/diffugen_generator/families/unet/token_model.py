@@ -1,6 +1,6 @@
 """A frozen UNet pipeline with one new word: its vectors are the only parameters.
 
-Made of the parts of a pipeline with one CLIP text encoder (Stable Diffusion 1.x, 2.x) or two (XL).
+It uses the components of a pipeline with one CLIP text encoder (Stable Diffusion 1.x, 2.x) or two (XL).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class UNetTokenModel:
     """Predicts noise with a word whose vectors can be trained."""
 
     def __init__(self, components: Components, token: str, initializer: str, count: int, *, field: str) -> None:
-        """Add `token` of `count` vectors, which start as those of the words `initializer`.
+        """Add `token` with `count` vectors, which start as the vectors of the words `initializer`.
 
         Changes the embedding look-up of the components' text encoders until `close`. Raises `SpecError` naming `field`
-        where the initializer is no words of the model.
+        if the initializer has no words of the model.
         """
         self._components = components
         self._field = field
@@ -49,25 +49,25 @@ class UNetTokenModel:
             encoder.network.set_input_embeddings(SplicedEmbedding(own, vectors, tokenizer.first_learnt))
             encoders.append(TextEncoder(tokenizer, encoder.network, encoder.last))
         self.taught = replace(components, encoders=tuple(encoders))
-        """The components with the word, to draw with."""
+        """The components with the word, for drawing."""
 
     def close(self) -> None:
-        """Give the text encoders their own look-up back."""
+        """Restore the text encoders' own look-up."""
         for encoder, own in zip(self._components.encoders, self._tables, strict=True):
             encoder.network.set_input_embeddings(own)
 
     @property
     def training_steps(self) -> int:
-        """Timesteps of the model's noise schedule."""
+        """The number of timesteps of the model's noise schedule."""
         return int(self._forward.config.num_train_timesteps)
 
     def latents(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Return the scaled latents [n, c, h, w] of images, encoded one by one: memory stays that of one."""
+        """Return the scaled latents [n, c, h, w] of images, encoded one by one to need the memory of only one image."""
         encoded = torch.cat([self._components.encode_images([image]) for image in images])
         return encoded.clone()  # a tensor of inference mode cannot be part of a loss
 
     def sentences(self, texts: Sequence[str]) -> list[Sentence]:
-        """Return sentences as ids; raise `SpecError` where one is too long for the text encoder's window."""
+        """Return sentences as ids; raise `SpecError` if one is too long for the text encoder's window."""
         read = []
         for number, text in enumerate(texts):
             each = [encoder.tokenizer.read(text) for encoder in self.taught.encoders]
@@ -99,15 +99,15 @@ class UNetTokenModel:
 
     @torch.no_grad()
     def keep_norms(self) -> None:
-        """Bring vectors that left the range of the vocabulary's lengths back to its border."""
+        """Scale vectors whose length is outside the vocabulary's range back to the border of the range."""
         for vectors, norms in zip(self.vectors, self.norms, strict=True):
             lengths = vectors.norm(dim=1, keepdim=True).clamp_min(1e-8)
             vectors.mul_(lengths.clamp(norms.low, norms.high) / lengths)
 
     def _conditioning(self, sentences: Sequence[Sentence]) -> Conditioning:
-        """Return the states [b, limit, width] that the UNet reads, and what is pooled ([b, 0] without).
+        """Return the states [b, limit, width] that the UNet reads, and the pooled states ([b, 0] if there are none).
 
-        As `TextEncoding` encodes a text without weights, but with gradients.
+        The result is that of `TextEncoding` for a text without weights, but with gradients.
         """
         device = self._components.device
         states, pooled = [], torch.zeros(len(sentences), 0, device=device)
@@ -125,9 +125,9 @@ class UNetTokenModel:
 
 
 def _start(encoder: TextEncoder, initializer: str, count: int, field: str) -> torch.Tensor:
-    """Return the vectors [count, width] that training begins with: those of the initializer's tokens in turn.
+    """Return the start vectors [count, width] of a training: those of the initializer's tokens in turn.
 
-    One vector of several tokens is their mean.
+    If `count` is 1 and there are several tokens, the vector is their mean.
     """
     tokens = encoder.tokenizer.read(initializer)
     ids = [each for each, (begin, end) in zip(tokens.ids, tokens.spans, strict=True) if begin < end]

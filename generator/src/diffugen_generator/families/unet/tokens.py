@@ -1,8 +1,8 @@
-"""Prompts as a model's tokenizer reads them: ids, and the place of each token in the text.
+"""Tokenizes prompts with a model's tokenizer: ids, and the position of each token in the text.
 
-A text encoder reads a window of so many tokens, 77 for the CLIP of Stable Diffusion. A longer prompt goes into
-several windows, each with marks of its own, and is never cut: AUTOMATIC1111 and compel do the same. A window ends
-with a word, so that no word is torn in two.
+A text encoder reads a window of a fixed number of tokens, 77 for the CLIP of Stable Diffusion. A longer prompt is
+divided into several windows, each with its own marks, and is never shortened: AUTOMATIC1111 and compel do the same. A
+window ends at the end of a word, so that no word is divided.
 
 Needs transformers, but not torch.
 """
@@ -29,22 +29,22 @@ class _Token(NamedTuple):
 
     id: int
     span: tuple[int, int]
-    """Its place in the prompt's plain text."""
+    """Its position in the prompt's plain text."""
     piece: int
     ends_word: bool
 
 
 class PromptTokenizer:
-    """A model's tokenizer, with the length of the windows that its text encoder reads, and the words it was taught."""
+    """A model's tokenizer, with the window length of its text encoder and the words of the embeddings."""
 
     def __init__(self, model: ModelFolder, component: str = "tokenizer", embeddings: Sequence[Embedding] = ()) -> None:
-        """Load the tokenizer from the model's folder; raise `SpecError` where it cannot be read."""
+        """Load the tokenizer from the model's folder; raise `SpecError` if it cannot be read."""
         try:
             self._tokenizer = CLIPTokenizer.from_pretrained(model.path / component, local_files_only=True)
             settings = settings_of(model.path / encoder_of(component) / "config.json")
             self.first_learnt = int(settings.get("vocab_size", len(self._tokenizer)))
-            """The first id that is none of the model's own words."""
-        except Exception as error:  # tokenizers raises nothing more special
+            """The first id after the model's own words."""
+        except Exception as error:  # tokenizers raises no more specific type
             raise SpecError(
                 "UnsupportedModel",
                 f"the {component} of the model {model.uri} cannot be read: {first_line(error)}; save it anew with "
@@ -64,7 +64,7 @@ class PromptTokenizer:
 
     @property
     def end(self) -> int:
-        """The id of the mark behind the words of a window."""
+        """The id of the end mark, which follows the words of a window."""
         return int(self._tokenizer.eos_token_id)
 
     def read(self, prompt: Prompt) -> TokenizedPrompt:
@@ -83,7 +83,7 @@ class PromptTokenizer:
         return TokenizedPrompt(len(windows), ids, mask, spans, pieces)
 
     def _tokens(self, prompt: Prompt) -> Iterator[_Token]:
-        """Yield the tokens; pieces are tokenized each by itself, as in compel."""
+        """Yield the tokens; each piece is tokenized separately, as in compel."""
         offset = 0
         for number, piece in enumerate(pieces_of(prompt)):
             done = 0
@@ -97,14 +97,14 @@ class PromptTokenizer:
             offset += len(piece.text)
 
     def _plain(self, text: str, offset: int, piece: int) -> Iterator[_Token]:
-        """Yield the tokens of a text of the model's own words."""
+        """Yield the tokens of a text that has only the model's own words."""
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         names = self._tokenizer.convert_ids_to_tokens(encoded["input_ids"])
         for token, name, (begin, end) in zip(encoded["input_ids"], names, encoded["offset_mapping"], strict=True):
             yield _Token(int(token), (offset + int(begin), offset + int(end)), piece, name.endswith(END_OF_WORD))
 
     def _windows(self, tokens: Sequence[_Token]) -> Iterator[Sequence[_Token]]:
-        """Cut tokens into what fits between the marks, behind the last word that fits; at least one window."""
+        """Divide tokens into windows, each up to the last word that fits between the marks; at least one window."""
         room = self.limit - MARKS
         while len(tokens) > room:
             ends = [at for at, token in enumerate(tokens[:room], start=1) if token.ends_word]
@@ -115,7 +115,7 @@ class PromptTokenizer:
 
 
 def _pattern_of(words: Iterable[str]) -> re.Pattern[str]:
-    """Return what finds any of `words`, the longest first, in any case, and none within a longer word."""
+    """Return a pattern that finds any of `words`: the longest first, in any case, and not inside a longer word."""
     before, behind = r"(?<!\w)", r"(?!\w)"
     apart = [
         before * word[0].isalnum() + re.escape(word) + behind * word[-1].isalnum()

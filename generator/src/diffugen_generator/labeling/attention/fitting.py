@@ -1,4 +1,4 @@
-"""Images of any size, made fit for a model that drew others."""
+"""Resizes images of any size for a model that did not draw them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEP = 8
-"""Pixels that sides are whole multiples of: a latent cell of Stable Diffusion."""
+"""Sides are whole multiples of this number of pixels: a latent cell of Stable Diffusion."""
 
 
 def fitted(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return `image` [height, width, 3] with about as many pixels as a square of `side`, and its proportions.
+    """Return `image` [height, width, 3] with about as many pixels as a square of `side`, in the same proportions.
 
-    A model sees best at the size that it was trained at. Both sides are multiples of 8, so proportions are kept to
-    within 4 pixels a side; maps of the result are stretched back when labels are decided.
+    A model works best at the size that it was trained at. Both sides are multiples of 8, so each side differs from the
+    exact proportions by at most 4 pixels. When labels are decided, the maps are stretched back.
     """
     height, width = image.shape[:2]
     scale = (side * side / (height * width)) ** 0.5

@@ -1,7 +1,7 @@
-"""Maps from all sampling steps, as DAAM makes them (Tang et al. 2023): attention is read while images are drawn.
+"""Maps from all sampling steps, as in DAAM (Tang et al. 2023): attention is read while images are drawn.
 
-The attention of a sampling is lost when it ends. So for an image that exists already, its recipe is drawn once more,
-and only the evidence is kept.
+The attention of a sampling is lost when the sampling ends. So an image that already exists is drawn once more from its
+recipe, and only the evidence is kept.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -23,15 +23,15 @@ from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 
 
 class InlineAttention:
-    """Observes the samplings of one call of `Drawer.sample`, and has the evidence of each image afterwards."""
+    """Observes the samplings of one call of `Drawer.sample`; afterwards it holds the evidence of each image."""
 
     def __init__(self, model: DiffusionModel, vocabulary: Vocabulary, *, refine: bool) -> None:
-        """Read the words of `vocabulary`; with `refine`, spread the maps along the last step's self-attention."""
+        """Read maps for the words of `vocabulary`; with `refine`, spread them along the last step's self-attention."""
         self._model = model
         self._vocabulary = vocabulary
         self._refine = refine
         self.evidence: dict[int, AttentionMaps] = {}
-        """By the index of the request in the call."""
+        """The evidence of each image, by the index of its request in the call."""
 
     @contextmanager
     def observing(self, sampling: Sampling) -> Iterator[None]:

@@ -1,9 +1,9 @@
-"""Maps of a finished image from one pass of the model that drew it: which cells attend to each word?
+"""Maps of a finished image from one pass of the model that drew it: which cells attend to each word.
 
-The image's latents are noised a little (t = 10 % of the training steps) and passed once through the network with
-its own prompt; the attention to the words of a class is that class's map. It costs one pass (DiffSegmenter,
-Wang et al. 2023; iSeg, Sun et al. 2024). The latents are those that the image was drawn from, where it has just
-been drawn, since encoding costs more than the pass; an image from the store is encoded, with nearly the same result.
+A little noise is added to the image's latents (t = 10 % of the training steps). The network runs once on them with the
+image's prompt. The attention to the words of a class is that class's map. The cost is one pass (DiffSegmenter,
+Wang et al. 2023; iSeg, Sun et al. 2024). An image that was just drawn still has its latents, and these are used,
+because encoding costs more than the pass. An image from the store is encoded; the result is nearly the same.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -28,14 +28,14 @@ NOISE_AT = 0.1
 """Share of the training steps at which the image is read: t = 100 of 1000."""
 
 _SALT = 0x9E3779B97F4A7C15
-"""Keeps this noise apart from the noise of drawing, which has the same seed."""
+"""Makes this noise different from the noise of drawing, which uses the same seed."""
 
 
 class PosthocAttention:
     """Reads finished images with one model on one device."""
 
     def __init__(self, model: DiffusionModel, texts: TextStates, vocabulary: Vocabulary, *, refine: bool) -> None:
-        """Read for `vocabulary`; with `refine`, spread the maps along self-attention."""
+        """Read maps for the words of `vocabulary`; with `refine`, spread them along self-attention."""
         self._model = model
         self._texts = texts
         self._vocabulary = vocabulary
@@ -43,9 +43,9 @@ class PosthocAttention:
 
     @torch.inference_mode()
     def look(self, inputs: Sequence[LabelInput], *, batch: int | None = None) -> list[AttentionMaps]:
-        """Return the evidence in images of one size; with `batch`, short lists are padded to that many.
+        """Return the evidence in images of one size; with `batch`, short lists are padded to that length.
 
-        Images whose prompts take more windows of the text encoder are read apart.
+        Images whose prompts take more windows of the text encoder are read in batches of their own.
         """
         alike: dict[int, list[int]] = {}
         for index, each in enumerate(inputs):
@@ -56,7 +56,7 @@ class PosthocAttention:
         return [found[index] for index in range(len(inputs))]
 
     def _look_alike(self, inputs: Sequence[LabelInput], batch: int | None) -> list[AttentionMaps]:
-        """Read images whose prompts take equally many windows."""
+        """Read images whose prompts take the same number of windows."""
         padded = [*inputs, *[inputs[-1]] * (max(batch or 0, len(inputs)) - len(inputs))]
         model = self._model
         named = [mentions(plain(each.prompt), self._vocabulary.called(each.words)) for each in padded]
@@ -74,7 +74,7 @@ class PosthocAttention:
 
     @torch.inference_mode()
     def latents(self, inputs: Sequence[LabelInput]) -> torch.Tensor:
-        """Return the images' latents [b, c, h, w]; those that are not at hand are encoded."""
+        """Return the images' latents [b, c, h, w]; images without latents are encoded."""
         at_hand = {index: each.latents for index, each in enumerate(inputs) if each.latents is not None}
         missing = [index for index in range(len(inputs)) if index not in at_hand]
         if missing:

@@ -1,9 +1,9 @@
-"""Is a class in the image at all? Attention cannot tell: it finds a place for every word.
+"""Checks whether a class is in the image at all. Attention cannot show this: it finds a place for every word.
 
-The denoising error can: where an object is there, the model predicts the noise better with its word in the prompt
-than without (the idea of diffusion classifiers, Li et al. 2023, https://arxiv.org/abs/2303.16203). The image's
-latents are noised, twice, and the prompt's error is compared with that of the prompt without the class's words, with
-the same noise.
+The denoising error can show it. If an object is in the image, the model predicts the noise better with the object's
+word in the prompt than without it (the idea of diffusion classifiers, Li et al. 2023,
+https://arxiv.org/abs/2303.16203). The image's latents are noised at two timesteps. The error with the prompt is
+compared with the error with the prompt without the class's words, with the same noise.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.model import DiffusionModel
 
 NOISE_AT: Final = (0.2, 0.4)
-"""Shares of the training steps. On the built-in model everything from 0.1 to 0.5 parts present from absent; higher up
-an image's own content is lost."""
+"""Shares of the training steps. On the built-in model, all shares from 0.1 to 0.5 separate present classes from absent
+ones; at higher shares the content of the image is lost."""
 
 _SALT: Final = 0x5851F42D4C957F2D
-"""Keeps this noise apart from that of drawing and looking, which have the same seed."""
+"""Makes this noise different from the noise of drawing and of `posthoc`, which use the same seed."""
 
 
 class PresenceCheck:
@@ -48,13 +48,13 @@ class PresenceCheck:
 
         Args:
             latents: [c, h, w] scaled, of one size.
-            prompts: what the images are supposed to show.
+            prompts: the prompts of the images.
             seeds: the samples' seeds; the noise derives from them.
-            words: what objects of a class are called in each prompt besides the class's own words.
+            words: other names of the objects of a class in each prompt, besides the class's own words.
         """
         called = words or [{}] * len(prompts)
         without = [self.without(plain(prompt), own) for prompt, own in zip(prompts, called, strict=True)]
-        rows: list[tuple[int, str]] = []  # the image, and the text that it is predicted with
+        rows: list[tuple[int, str]] = []  # the image, and the text for its prediction
         for place, prompt in enumerate(prompts):
             rows += [(place, text) for text in (plain(prompt), *without[place])]
         windows = [self._texts.windows(plain(prompt)) for prompt in prompts]
@@ -90,7 +90,7 @@ class PresenceCheck:
         at: float,
     ) -> torch.Tensor:
         """Return the mean squared error of the prediction for each row, in passes of as many rows as images."""
-        alike: dict[int, list[int]] = {}  # texts of one image are compared at one length
+        alike: dict[int, list[int]] = {}  # all texts of one image have the same length
         for number, (place, _) in enumerate(rows):
             alike.setdefault(windows[place], []).append(number)
         errors = torch.zeros(len(rows))

@@ -1,8 +1,8 @@
-"""Spreading maps along self-attention: cells that attend to each other come to agree.
+"""Spreads maps along self-attention: cells that attend to each other get similar values.
 
-M ← A M, with A the self-attention of the same pass and M the words' maps, some times over (Dataset Diffusion,
-Nguyen et al. 2023), each map brought back to 0..1 between the rounds (as iSeg does, Sun et al. 2024), without
-which they level out. A M is attention with M as values, so the cells x cells matrix of A is never made.
+M ← A M is repeated, with A the self-attention of the same pass and M the words' maps (Dataset Diffusion, Nguyen et al.
+2023). Between the rounds each map is scaled back to 0..1 (as in iSeg, Sun et al. 2024); without this the maps become
+flat. A M is attention with M as values, so the cells x cells matrix of A is never built.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -18,7 +18,7 @@ from diffugen_generator.families.fused_attention import attended
 from diffugen_generator.families.model import AttentionReading
 
 ROUNDS = 2
-"""Applications of A, as in FA-Seg; four, the exponent of Dataset Diffusion, blur the small built-in model."""
+"""How often A is applied, as in FA-Seg. Four, as in Dataset Diffusion, blurs the maps of the small built-in model."""
 
 
 def spread(maps: torch.Tensor, reading: AttentionReading, *, refine: bool) -> torch.Tensor:
@@ -38,7 +38,7 @@ def refined(
 ) -> torch.Tensor:
     """Return `maps` [b, columns, h, w] spread along the mean self-attention of `layers`, each map in 0..1.
 
-    `layers` are queries and keys [b, heads, h * w, d]; without any, the maps are only brought to 0..1.
+    `layers` are queries and keys [b, heads, h * w, d]; without layers, the maps are only scaled to 0..1.
     """
     values = ranged(maps).flatten(2).transpose(1, 2)  # [b, h * w, columns]
     for _ in range(rounds if layers else 0):
@@ -48,7 +48,7 @@ def refined(
 
 
 def ranged(maps: torch.Tensor) -> torch.Tensor:
-    """Bring each map [b, columns, ...] to 0..1 by its own least and greatest value; a flat one to 0."""
+    """Scale each map [b, columns, ...] to 0..1 by its own least and greatest value; a flat map becomes 0."""
     flat = maps.flatten(2)
     least, greatest = flat.amin(dim=2, keepdim=True), flat.amax(dim=2, keepdim=True)
     scaled = (flat - least) / (greatest - least).clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""From tokens to words: which columns of attention belong to which word, and words' maps to evidence.
+"""From tokens to words: finds the columns of attention of each word, and turns the words' maps into evidence.
 
 Shapes: see the legend in `labeling.attention`.
 """
@@ -19,8 +19,8 @@ def mention_columns(read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Me
     """Return [b, tokens, columns]: a column is the mean over the tokens of one mention, or 0.
 
     Args:
-        read: the prompts, all of equally many windows.
-        named: what each prompt names.
+        read: the prompts; all have the same number of windows.
+        named: the mentions of each prompt.
     """
     columns = torch.zeros(len(read), len(read[0].ids), max(1, *(len(each) for each in named)))
     for i, (each, found) in enumerate(zip(read, named, strict=True)):
@@ -33,10 +33,10 @@ def mention_columns(read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Me
 def token_columns(
     read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Mention]], tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a column for every token that is read, and how columns add up to mentions.
+    """Return a column for every token that is read, and the weights that join columns to mentions.
 
-    The first is [b, tokens, columns] of zeros and ones; the second [b, mentions, columns], each mention the mean of
-    its tokens' columns. `tokens` is the length of the text that the network reads, at least that of every prompt.
+    The first is [b, tokens, columns] of zeros and ones. The second is [b, mentions, columns]: each mention is the mean
+    of its tokens' columns. `tokens` is the length of the text that the network reads; no prompt is longer.
     """
     places = [[tokens_of(mention, each.spans) for mention in found] for each, found in zip(read, named, strict=True)]
     width = max(1, *(sum(len(positions) for positions in found) for found in places))
@@ -53,7 +53,7 @@ def token_columns(
 
 
 def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor) -> AttentionMaps:
-    """Join the maps [mentions, h, w] in 0..1 of each word's mentions by their greatest value."""
+    """Join the maps [mentions, h, w] in 0..1 of each word's mentions: the greatest value at each cell."""
     classes = tuple(name for name in vocabulary.classes if any(m.name == name and not m.background for m in named))
     background = tuple(word for word in vocabulary.background if any(m.name == word and m.background for m in named))
     joined = [

@@ -19,7 +19,8 @@ ATTENTION, DETECTOR = "attention", "detector"
 UNSEEN = "NotSeenByOther"
 """The other labeler has no object of any class there."""
 POOR_OVERLAP = "OverlapTooSmall"
-"""The other has an object of the class there, and overlaps it by less than `agreement`, or fits another one better."""
+"""The other labeler has an object of the class there, but it overlaps by less than `agreement` or fits another
+object better."""
 OTHER_CLASS = "ClassDiffers"
 """The other labeler has an object of another class there, which overlaps by at least `agreement`."""
 
@@ -29,8 +30,8 @@ def agree(
 ) -> tuple[list[Instance], list[MarkedInstance]]:
     """Return the kept objects, with the detector's masks, and the marked ones, which are not published.
 
-    Objects are matched one to one, the best overlap first, within a class; a match needs at least
-    `least` intersection over union. A kept object has both labelers' scores and the overlap in `scores`.
+    Objects of one class are matched one to one, the best overlap first. A match needs an intersection over union of at
+    least `least`. A kept object has both labelers' scores and the overlap in `scores`.
     """
     overlap = overlaps([each.segmentation for each in detector], [each.segmentation for each in attention])
     same = np.array([[one.class_name == other.class_name for other in attention] for one in detector])
@@ -63,7 +64,7 @@ def agree(
 
 
 def _pairs(overlap: np.ndarray[tuple[int, int], np.dtype[np.float64]], least: float) -> dict[int, int]:
-    """Match rows to columns one to one, the best first; equal ones in their order."""
+    """Match rows to columns one to one, the best first; equal pairs in their order."""
     pairs: dict[int, int] = {}
     order = np.argsort(-overlap, axis=None, kind="stable")
     for row, column in (divmod(int(flat), overlap.shape[1]) for flat in order):

@@ -1,8 +1,8 @@
 """From evidence to instances: which pixels belong to which class. Pure, on a CPU, without torch.
 
-Every map is enlarged to the image. At each pixel the greatest value of all classes wins; map values are fractions of
-the map's own range, because words draw different amounts of attention. A winner above the threshold owns the
-pixel, unless a background word has a higher value there. Background words bind loosely, so they do not win over
+Every map is enlarged to the image. At each pixel the greatest value of all classes wins. Map values are fractions of
+the map's own range, because words get different amounts of attention. A winner above the threshold owns the pixel,
+unless a background word has a higher value there. Attention to background words is imprecise, so they do not win over
 certain pixels. Pixels near the threshold are uncertain; with `snap`, the image's colors decide them.
 A class that the prompt does not name has no map, and so no label.
 """
@@ -24,11 +24,11 @@ from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.samples.labels import Instance, Region, Rle
 
 BELOW, ABOVE = 0.25, 0.3
-"""How far below and above the threshold a pixel is uncertain, in parts of a map's range. Maps fall off slowly,
-and inside objects too, so the image's colors are trusted far up."""
+"""A pixel up to this far below or above the threshold is uncertain, as a fraction of a map's range. Maps decrease
+slowly, and also inside objects, so the image's colors decide far above the threshold, too."""
 
 LEAST, MOST = 0.05, 0.95
-"""Ends of the uncertain band: a pixel at the very bottom or top of its map's range is never uncertain."""
+"""Ends of the uncertain band: a pixel below or above these fractions of its map's range is never uncertain."""
 
 NOTHING = -1
 """The owner of a pixel that is in no object."""
@@ -41,16 +41,17 @@ class Decision:
     instances: list[Instance]
     """Class by class, the largest first."""
     ignored: list[Region]
-    """For each class the pixels that are neither its objects nor background, where `ignoreBand` asks for them."""
+    """For each class, the pixels that are neither its objects nor background, if `ignoreBand` is set."""
 
 
 def decision_of(evidence: AttentionMaps, image: NDArray[np.uint8], settings: AttentionLabeling) -> Decision:
-    """Return the objects of an image, and what is to be ignored in it.
+    """Return the objects of an image, and the regions to ignore in it.
 
     Args:
         evidence: the maps of the words that the image's prompt names.
         image: the image, [height, width, 3] sRGB.
-        settings: `threshold`, `snap`, `ignoreBand` and `minPresence` are read here; all else went into the evidence.
+        settings: `threshold`, `snap`, `ignoreBand` and `minPresence` are read here; the other settings are part of the
+            evidence.
     """
     evidence = present(evidence, settings)
     if not evidence.classes:
@@ -63,7 +64,7 @@ def decision_of(evidence: AttentionMaps, image: NDArray[np.uint8], settings: Att
 
 
 def present(evidence: AttentionMaps, settings: AttentionLabeling) -> AttentionMaps:
-    """Return the evidence without the classes that are not present enough; their words do not compete, either."""
+    """Return the evidence without the classes whose presence is too low; their words do not compete for pixels."""
     if settings.min_presence is None or not evidence.presence:
         return evidence
     kept = [index for index, share in enumerate(evidence.presence) if share >= settings.min_presence]
@@ -85,7 +86,7 @@ def owners_of(
         maps: [words, height, width] in 0..1, the classes' maps first, then those of background words.
         threshold: [classes], in 0..1.
         image: [height, width, 3] sRGB.
-        snap: whether uncertain pixels are assigned by the image's colors.
+        snap: whether the image's colors decide uncertain pixels.
     """
     classes = len(threshold)
     winner = maps[:classes].argmax(axis=0)
@@ -102,7 +103,7 @@ def owners_of(
         wins = winner == index
         inside = wins & certain
         found = snapped(image, inside=inside, outside=~(inside | uncertain), likely=wins & likely)
-        takes = found & (maps[index] > strongest)  # pixels that two classes' cuts claim go to the greater map
+        takes = found & (maps[index] > strongest)  # a pixel in two classes' cuts gets the one with the greater map
         owners[takes] = index
         strongest[takes] = maps[index][takes]
     return owners
@@ -124,7 +125,7 @@ def ignored_of(
     threshold: NDArray[np.float64],
     band: float,
 ) -> list[Region]:
-    """Return, class by class, the pixels of no object at most `band` below the threshold (Dataset Diffusion's 255)."""
+    """Return, class by class, pixels without object at most `band` below the threshold (Dataset Diffusion's 255)."""
     if not band:
         return []
     count = len(classes)

@@ -1,8 +1,8 @@
-"""From detections to instances: thresholds, duplicates, and whose class it is. Pure, on a CPU, without torch.
+"""From detections to instances: thresholds, duplicates, and classes. Pure, on a CPU, without torch.
 
-A detector's classes are known by name. Where several classes of the dataset go by one name in the detector (sedan
-and suv are both its car), the prompt decides which is meant; words of replaced objects count as well. If the
-prompt names none or several of them, the object gets no label.
+A detector's classes are matched by name. If several classes of the dataset have one name in the detector (sedan and
+suv are both its car), the prompt decides which class is meant; words of replaced objects count as well. If the prompt
+names none or several of them, the object gets no label.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def choose(
     """Return the objects of an image, class by class in the order of `classes`, the best first.
 
     Args:
-        detections: all that the detector saw.
-        settings: `confidence` and `iou` are read here; all else went into the evidence.
+        detections: all detections of the detector.
+        settings: `confidence` and `iou` are read here; the other settings are part of the evidence.
         classes: the dataset's.
         prompt: the image's, as plain text.
-        words: what objects of a class are called in the prompt besides the class's own words.
+        words: other names of the objects of a class in the prompt, besides the class's own words.
     """
     names = _names(settings, classes, prompt, words or {})
     found: dict[str, list[Detection]] = {each.name: [] for each in classes}
@@ -74,7 +74,7 @@ def _names(
 
 
 def _apart(detections: Sequence[Detection], most: float) -> list[Detection]:
-    """Drop detections, the best of which comes first, that overlap a better one by more than `most`."""
+    """Drop detections that overlap a better one by more than `most`; `detections` has the best first."""
     overlap = overlaps([each.mask for each in detections], [each.mask for each in detections])
     kept: list[int] = []
     for number in range(len(detections)):

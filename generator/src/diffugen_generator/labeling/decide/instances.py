@@ -1,4 +1,4 @@
-"""From owned pixels to objects: connected parts, each with its score, box and mask."""
+"""From the pixels of each class to objects: connected parts, each with its score, box and mask."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from diffugen_generator.samples.labels import Instance, Rle
 
 SPECK = 0.001
-"""Share of the image below which a part is dropped: 4 pixels of 64 x 64, 262 of 512 x 512."""
+"""A part smaller than this share of the image is dropped: 4 pixels of 64 x 64, 262 of 512 x 512."""
 GAP = 0.01
-"""Share of the shorter side by which parts are widened to see whether they touch: parts a hair apart are one object
-that a stripe or a shadow divides. One pixel of 64, five of 512; the mask itself is not widened."""
+"""Parts are widened by this share of the shorter side to check whether they touch: parts with a very small gap are one
+object, divided by a stripe or a shadow. One pixel of 64, five of 512; the mask itself is not widened."""
 SPECK_OF_LARGEST = 0.05
-"""Share of the class's largest part below which a part is dropped, as a crumb of its border."""
+"""A part smaller than this share of the class's largest part is dropped: it is a fragment of that part's border."""
 
 
 def instances_of(owners: NDArray[np.int32], maps: NDArray[np.float32], classes: Sequence[str]) -> list[Instance]:
-    """Return the objects, class by class, the largest first; holes stay holes.
+    """Return the objects, class by class, the largest first; holes are not filled.
 
     Args:
         owners: [height, width]; each pixel's class as an index into `classes`, negative for none.

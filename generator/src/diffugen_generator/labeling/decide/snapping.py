@@ -1,9 +1,8 @@
-"""Settling uncertain pixels by the image's colors.
+"""Decides uncertain pixels by the image's colors.
 
-Attention is coarse: a cell of 16 x 16 stands for 4 pixels of 64 or 32 of 512. Around each object lies a band
-of which the maps cannot tell; there the image can. A graph cut (GrabCut, Rother et al. 2004) learns the
-colors of the certain inside and of the certain outside and draws the border where it costs least, along
-edges.
+Attention is coarse: the side of a cell of 16 x 16 covers 4 pixels of 64, or 32 of 512. Around each object there is a
+band in which the maps are uncertain; there the image decides. A graph cut (GrabCut, Rother et al. 2004) learns the
+colors of the certain inside and of the certain outside. It finds the border with the least cost, which follows edges.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST: Final = 256
-"""Pixels of the longer side at which cuts are made: 0.07 s each on one core; a cut of 512 x 512 takes 0.4 s.
+"""The longer side in pixels at which cuts are made: 0.07 s each on one core. A cut of 512 x 512 takes 0.4 s.
 """
 
 ROUNDS: Final = 2
-"""Times that colors are learnt and the border drawn; more change nothing."""
+"""How often the colors are learnt and the border is drawn; more rounds change nothing."""
 
 _COMPONENTS: Final = 65
-"""Values of a GrabCut color model: five Gaussians of 13 each."""
+"""The number of values of a GrabCut color model: five Gaussians of 13 values each."""
 
 
 def snapped(
@@ -36,11 +35,10 @@ def snapped(
 
     Args:
         image: [height, width, 3] sRGB.
-        inside: [height, width]; certainly the object's.
-        outside: [height, width]; certainly not the object's.
-        likely: [height, width]; where neither is certain, the guess to begin with. It is also the answer
-            where
-            there is no certain pixel on one of the sides, and so nothing to learn colors from.
+        inside: [height, width]; pixels that certainly belong to the object.
+        outside: [height, width]; pixels that certainly do not belong to the object.
+        likely: [height, width]; the first guess for uncertain pixels. It is also the result if one of the two sides has
+            no certain pixel, because then there are no colors to learn from.
     """
     height, width = inside.shape
     scale = min(1.0, LONGEST / max(height, width))
@@ -61,9 +59,9 @@ def snapped(
 
 def _cut(image: NDArray[np.uint8], marks: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Cut `image` [h, w, 3] by `marks` [h, w]; the same cut for the same input, in every thread."""
-    cv2.setRNGSeed(0)  # GrabCut begins with a k-means of random centres; the generator is the thread's own
+    cv2.setRNGSeed(0)  # GrabCut starts with a k-means of random centres; each thread has its own generator
     behind, front = np.zeros((1, _COMPONENTS)), np.zeros((1, _COMPONENTS))
-    # The rectangle is not read with GC_INIT_WITH_MASK; `marks` is written to.
+    # With GC_INIT_WITH_MASK the rectangle is not read; the result is written to `marks`.
     found, *_ = cv2.grabCut(image, marks.copy(), (0, 0, 1, 1), behind, front, ROUNDS, cv2.GC_INIT_WITH_MASK)
     cut = np.asarray(found)
     return np.asarray((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD))

@@ -1,9 +1,9 @@
 """`threshold: auto`: for each word of each image, the threshold whose outline fits the image best.
 
-Thresholds are tried, and the one wins along whose outline the image changes most: the mean gradient of its colors
-times the fourth root of the outline's length, so that a few pixels on a sharp edge do not win. Measured against
-threshold 0.4 and against Otsu's method on the maps' histograms, it came closest to the oracle; a threshold for each
-class, from all images, did no better and would make a label depend on other images.
+Several thresholds are tried. The best one has the outline along which the image changes most. The measure is the mean
+gradient of the image's colors times the fourth root of the outline's length, so that a few pixels on a sharp edge do
+not win. Compared with threshold 0.4 and with Otsu's method on the maps' histograms, this method came closest to the
+oracle. One threshold for each class, from all images, was not better and would make a label depend on other images.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRIED: Final = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
-"""0.2 to 0.8."""
+"""The thresholds that are tried: 0.2 to 0.8."""
 FALLBACK: Final = 0.4
-"""Where no threshold has an outline: a map that is the same everywhere."""
+"""The threshold if no outline exists: the map has the same value everywhere."""
 
 
 def thresholds_of(maps: NDArray[np.float32], winner: NDArray[np.intp], image: NDArray[np.uint8]) -> NDArray[np.float32]:

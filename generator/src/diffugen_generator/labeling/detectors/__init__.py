@@ -1,4 +1,4 @@
 """Detectors, CLIP and safety checkers, each a `Labeler`.
 
-Torch is imported here, and ultralytics where a manifest asks for it.
+These modules import torch. ultralytics is imported only if a manifest needs it.
 """

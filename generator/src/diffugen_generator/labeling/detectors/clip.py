@@ -17,10 +17,10 @@ from diffugen_generator.models.side_models import SideModel
 
 
 class Clip:
-    """A CLIP model on one device. Of a long prompt it reads the beginning: as many tokens as it has positions."""
+    """A CLIP model on one device. It reads only the first tokens of a long prompt: as many as it has positions."""
 
     def __init__(self, side_model: SideModel, device: torch.device) -> None:
-        """Load the model; raise `SpecError` where it cannot be."""
+        """Load the model; raise `SpecError` if it cannot be loaded."""
         self._model = load_model(AutoModel, side_model, device)
         self._processor = load_part(AutoProcessor, side_model)
         self._longest = int(self._model.config.text_config.max_position_embeddings)

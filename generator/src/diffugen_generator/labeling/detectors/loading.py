@@ -1,4 +1,4 @@
-"""Loads the parts of a transformers model: safetensors only, from the folder only, and never code from it."""
+"""Loads the parts of a transformers model: only safetensors, only from the folder, and never code from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffugen_generator.models.side_models import SideModel
 def load_model(auto: Any, side_model: SideModel, device: torch.device) -> Any:  # transformers' classes are untyped
     """Load a model by one of transformers' auto classes, in float32, ready for inference.
 
-    Raises `SpecError` where the files do not make one, weights that are missing or left over included.
+    Raises `SpecError` if the files are not a complete model; missing or unused weights are errors, too.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:

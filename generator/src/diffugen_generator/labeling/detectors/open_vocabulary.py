@@ -1,6 +1,6 @@
-"""Detectors that are told what to find: Grounding DINO or OWLv2 for boxes by words, SAM 2 for their masks.
+"""Open-vocabulary detectors: Grounding DINO or OWLv2 finds boxes for given words, SAM 2 makes their masks.
 
-A word's score for a box is, in Grounding DINO, the greatest among the word's tokens (Liu et al. 2023).
+In Grounding DINO, a word's score for a box is the greatest score among the word's tokens (Liu et al. 2023).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OpenVocabulary:
     """A box finder and a mask maker on one device."""
 
     def __init__(self, boxes: SideModel, masks: SideModel, words: Sequence[str], device: torch.device) -> None:
-        """Load both models, to look for `words`; raise `SpecError` where one cannot be."""
+        """Load both models, to find objects by `words`; raise `SpecError` if one cannot be loaded."""
         self._finder = load_model(AutoModelForZeroShotObjectDetection, boxes, device)
         self._finder_processor = load_part(AutoProcessor, boxes)
         self._grounding = boxes.family in GROUNDING
@@ -39,7 +39,7 @@ class OpenVocabulary:
 
     @torch.inference_mode()
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
-        """Return what is seen in each image."""
+        """Return the detections in each image."""
         return [self._look(each.image) for each in seen]
 
     def _look(self, raster: NDArray[np.uint8]) -> Detections:
@@ -59,7 +59,7 @@ class OpenVocabulary:
         inputs = self._finder_processor(images=Image.fromarray(raster), text=text, return_tensors="pt")
         out = self._finder(**inputs.to(self._device))
         centre, extent = out.pred_boxes[0].split(2, dim=1)
-        corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=1)  # in 0..1 of what the model was shown
+        corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=1)  # in 0..1 of the model's input image
         probabilities = out.logits[0].sigmoid()
         if self._grounding:
             scale = torch.tensor([width, height, width, height], device=self._device)
@@ -87,12 +87,12 @@ class OpenVocabulary:
 
 
 def grounding_text(words: Sequence[str]) -> str:
-    """Return the words as one text, each closed by a full stop, in lower case as Grounding DINO was trained."""
+    """Return the words as one text in lower case, with a full stop after each, as in Grounding DINO's training."""
     return " ".join(f"{word.lower()}." for word in words)
 
 
 def spans_of(words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the characters of each word in `grounding_text`, the latter end excluded."""
+    """Return begin and end (exclusive) of each word's characters in `grounding_text`."""
     spans, begin = [], 0
     for word in words:
         spans.append((begin, begin + len(word.lower())))

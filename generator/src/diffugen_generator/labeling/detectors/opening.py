@@ -21,8 +21,8 @@ def open_detector(
 ) -> Labeler[Detections]:
     """Load the detector that `settings` ask for; `side_models` are its models.
 
-    Raises `SpecError` with reason `MissingExtra` where its library is not installed, and `UnsupportedModel` where its
-    files cannot be loaded.
+    Raises `SpecError` with reason `MissingExtra` if its library is not installed, and with reason `UnsupportedModel` if
+    its files cannot be loaded.
     """
     if settings.type == "yolo":
         from diffugen_generator.labeling.detectors.yolo import Yolo  # noqa: PLC0415 - an extra, under the AGPL

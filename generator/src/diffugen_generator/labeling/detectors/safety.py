@@ -1,7 +1,7 @@
-"""Whether an image is unsafe, by the checker that Stable Diffusion has: what it measures, not the image it blackens.
+"""Whether an image is unsafe, by the safety checker of Stable Diffusion. Its margin is kept; no image is blackened.
 
-The checker knows concepts as embeddings, each with a threshold of its own; an image that is near enough to one of
-the few that want special care is held to all the others a little more strictly.
+The checker knows concepts as embeddings, each with its own threshold. A few concepts need special care: if an image is
+near enough to one of them, the thresholds of all other concepts are a little stricter.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.side_models import SideModel
 
 _DIGITS = 3
-"""Decimals to which diffusers rounds what it compares with 0."""
+"""The number of decimals to which diffusers rounds a value before it compares it with 0."""
 _STRICTER = np.float32(0.01)
-"""What special care adds to the margins."""
+"""The value that special care adds to the margins."""
 
 
 class SafetyChecker:
     """A safety checker on one device."""
 
     def __init__(self, side_model: SideModel, device: torch.device) -> None:
-        """Load the checker; raise `SpecError` where it cannot be."""
+        """Load the checker; raise `SpecError` if it cannot be loaded."""
         self._model = load_model(StableDiffusionSafetyChecker, side_model, device)
         self._processor = load_part(CLIPImageProcessor, side_model)
         self._device = device
@@ -57,8 +57,8 @@ class SafetyChecker:
 def margins(special: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return how far each image is beyond the concept that it exceeds most: [b], to three digits.
 
-    `special` [b, m] and `concepts` [b, n] are cosines less thresholds. Above 0 is what diffusers flags: it takes these
-    very differences in float32, and rounds before it compares.
+    `special` [b, m] and `concepts` [b, n] are cosines minus thresholds. diffusers flags values above 0: it computes the
+    same differences in float32, and rounds them before it compares.
     """
     care = (np.round(special, _DIGITS) > 0).any(axis=1)  # [b]
     adjusted = concepts + np.where(care, _STRICTER, np.float32(0))[:, None]
@@ -66,6 +66,6 @@ def margins(special: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDAr
 
 
 def _above(embeds: torch.Tensor, known: Any, thresholds: Any) -> NDArray[np.float32]:
-    """Return the cosines of `embeds` [b, d] and `known` [n, d], less `thresholds` [n]: [b, n]."""
+    """Return the cosines of `embeds` [b, d] and `known` [n, d], minus `thresholds` [n]: [b, n]."""
     cosines = torch.mm(functional.normalize(embeds), functional.normalize(known).t()).cpu().numpy()
     return np.asarray(cosines - thresholds.cpu().numpy(), np.float32)

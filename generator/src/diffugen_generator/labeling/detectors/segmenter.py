@@ -1,9 +1,9 @@
-"""Instance segmenters of transformers: Mask2Former and its kin, and RF-DETR.
+"""Instance segmenters of transformers: Mask2Former and similar models, and RF-DETR.
 
-Both give, for each of a number of queries, how likely it is of each class, and a mask in logits at a part of the
-image's resolution. The first kind says by a softmax with one class more that a query found nothing, and a mask's
-score is that of its class times how sure it is of its pixels (Cheng et al. 2022); the second has a sigmoid for each
-class (Robinson et al. 2025).
+Both return for each query the likelihood of each class, and a mask of logits at a fraction of the image's resolution.
+The first kind has a softmax with one class more, which means that a query found nothing. A mask's score is the score of
+its class times the certainty of its pixels (Cheng et al. 2022). The second kind has a sigmoid for each class
+(Robinson et al. 2025).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Segmenter:
     """An instance segmenter on one device."""
 
     def __init__(self, side_model: SideModel, device: torch.device) -> None:
-        """Load the model; raise `SpecError` where it cannot be."""
+        """Load the model; raise `SpecError` if it cannot be loaded."""
         self._sigmoid = side_model.family in SIGMOID
         auto = AutoModelForInstanceSegmentation if self._sigmoid else AutoModelForUniversalSegmentation
         self._model = load_model(auto, side_model, device)
@@ -40,7 +40,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
-        """Return what is seen in images of one size."""
+        """Return the detections in images of one size."""
         inputs = self._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
         pixels = inputs["pixel_values"].to(self._device)  # [b, 3, h, w]
         inside = _inside(inputs.get("pixel_mask"), pixels)
@@ -69,8 +69,8 @@ class Segmenter:
     ) -> Detections:
         """Read one image's answers: `scores` [queries, classes], `masks` [queries, h', w'].
 
-        The masks are of an image of `padded` height and width, of which the upper left part `inside` shows the
-        image; what is returned has the image's own `size`.
+        The masks cover the padded image, with height and width `padded`. Its upper left part, of size `inside`, is the
+        image itself. The returned masks have the image's own `size`.
         """
         best, order = scores.flatten().topk(min(MOST, scores.numel()))
         kept = [(float(s), *divmod(int(at), scores.shape[1])) for s, at in zip(best, order, strict=True)]
@@ -85,7 +85,7 @@ class Segmenter:
 
 
 def _inside(mask: torch.Tensor | None, pixels: torch.Tensor) -> list[tuple[int, int]]:
-    """Return height and width of each image inside its padding, which is to the right and below."""
+    """Return height and width of each image without its padding, which is to the right and below."""
     if mask is None:
         return [(pixels.shape[2], pixels.shape[3])] * len(pixels)
     return [(int(each.any(dim=1).sum()), int(each.any(dim=0).sum())) for each in mask.bool()]

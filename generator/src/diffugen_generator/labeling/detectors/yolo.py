@@ -1,7 +1,7 @@
-"""Ultralytics segmentation models. Their library is under the AGPL-3.0: it is imported here alone, when asked for.
+"""Ultralytics segmentation models. Their library is under the AGPL-3.0: only this module imports it, on demand.
 
-It is kept from what it does unasked: it sends no usage data, fetches nothing, installs nothing, and unpickles a
-model's classes only from its own list of allowed ones.
+Its unwanted actions are switched off: it sends no usage data, downloads nothing, installs nothing, and unpickles only
+classes from its own list of allowed classes.
 """
 
 from __future__ import annotations
@@ -30,30 +30,31 @@ QUIET = {
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
 }
-"""Read by ultralytics when it is imported."""
+"""Environment variables that ultralytics reads when it is imported."""
 
 SUPPRESSED = 0.95
-"""Boxes of one class that overlap by more are one answer given twice; all else is decided from the evidence."""
+"""Boxes of one class that overlap by more than this are duplicates and are dropped here. `decide` drops others later,
+from the evidence."""
 
 
 class Yolo:
     """An Ultralytics segmentation model on one device."""
 
     def __init__(self, side_model: SideModel, device: torch.device) -> None:
-        """Load the model; raise `SpecError` where it cannot be, or where the extra `yolo` is not installed."""
+        """Load the model; raise `SpecError` if it cannot be loaded, or if the extra `yolo` is not installed."""
         library = import_ultralytics()
         try:
             self._model = library.YOLO(str(side_model.path), task="segment")
-        except Exception as error:  # ultralytics has no errors of its own
+        except Exception as error:  # ultralytics has no error classes
             why = " ".join(str(error).split())[:300]
             raise SpecError("UnsupportedModel", f"the model {side_model.uri} cannot be loaded: {why}") from error
         self._device = device
 
     def look(self, seen: Sequence[LabelInput]) -> list[Detections]:
-        """Return what is seen in each image."""
+        """Return the detections in each image."""
         with _own_threads():
             results = self._model.predict(
-                [np.ascontiguousarray(each.image[..., ::-1]) for each in seen],  # arrays are taken for BGR
+                [np.ascontiguousarray(each.image[..., ::-1]) for each in seen],  # it reads arrays as BGR
                 conf=LEAST_CONFIDENCE,
                 iou=SUPPRESSED,
                 max_det=MOST,
@@ -65,7 +66,7 @@ class Yolo:
 
 
 def import_ultralytics() -> Any:  # untyped
-    """Import ultralytics, silenced; raise `SpecError` with reason `MissingExtra` where it is not installed."""
+    """Import ultralytics without its log output; raise `SpecError` with reason `MissingExtra` if it is missing."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
@@ -85,7 +86,7 @@ def import_ultralytics() -> Any:  # untyped
 
 @contextmanager
 def _own_threads() -> Iterator[None]:
-    """Keep the number of torch's threads, which ultralytics sets for the whole process, as it was."""
+    """Restore the number of torch's threads afterwards, because ultralytics sets it for the whole process."""
     threads = torch.get_num_threads()
     try:
         yield
@@ -95,7 +96,7 @@ def _own_threads() -> Iterator[None]:
 
 @contextmanager
 def _own_functions() -> Iterator[None]:
-    """Keep what ultralytics replaces for the whole process when it is imported, such as Pillow's way to open files."""
+    """Restore the functions that the import of ultralytics replaces for the whole process, such as `Image.open`."""
     opens, saves, threads, prints = Image.open, torch.save, cv2.getNumThreads(), np.get_printoptions()
     try:
         yield
@@ -106,7 +107,7 @@ def _own_functions() -> Iterator[None]:
 
 
 def _detections(result: Any, seen: LabelInput) -> Detections:
-    """Read one image's result: masks pixel by pixel, since its polygons lose holes and join parts."""
+    """Read one image's result: the pixel masks, because the polygons lose holes and join parts."""
     height, width = seen.image.shape[:2]
     if result.masks is None:
         return Detections((height, width), ())

@@ -1,4 +1,4 @@
-"""What a model saw in one image: a map for each word that the prompt names, as it is kept in the store."""
+"""The attention maps of one image: a map for each word that the prompt names, in the form that the store keeps."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class AttentionMaps:
     background: tuple[str, ...]
     """The background words that the prompt names."""
     maps: NDArray[np.uint8]
-    """[classes + background, h, w]; each map's own range of attention as 0..255, at the resolution of the capture."""
+    """[classes + background, h, w]; each map's own range of attention as 0..255, at the resolution of reading."""
     presence: tuple[float, ...] = ()
-    """For each class, the share by which its words lessen the prediction error; empty where that was not asked."""
+    """For each class, the share by which its words reduce the prediction error; empty if presence was not checked."""
 
     def dumps(self, sample_id: str = "") -> bytes:
         """Return an npz file: the same bytes for the same evidence of the same sample."""

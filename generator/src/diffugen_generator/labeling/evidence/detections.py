@@ -1,6 +1,6 @@
-"""What a detector saw in one image: every answer it gave, whatever its score, as it is kept in the store.
+"""The detections of one image, in the form that the store keeps: the best ones down to `LEAST_CONFIDENCE`.
 
-Thresholds are decisions (`choosing`), so changing one never runs the detector again.
+`decide.from_detections` applies thresholds, so a changed threshold does not run the detector again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diffugen_generator.labeling.evidence.npz import arrays_in, npz_of
 from diffugen_generator.samples.labels import Rle
 
 MOST = 100
-"""Detections kept of one image: the best."""
+"""The most detections kept of one image; the best are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Detection:
     """One answer of a detector."""
 
     native: str
-    """The class, as the detector calls it."""
+    """The detector's name of the class."""
     score: float
-    """The detector's own, in 0..1."""
+    """The detector's score, in 0..1."""
     mask: Rle
 
 
@@ -41,8 +41,8 @@ class Detections:
 
     @classmethod
     def of(cls, masks: NDArray[np.bool_], natives: Sequence[str], scores: Sequence[float]) -> Detections:
-        """Keep the answers that are worth it: `masks` [n, height, width], and a class and a score for each."""
-        scores = [round(min(1.0, max(0.0, float(score))), 4) for score in scores]  # equal answers are equal bytes
+        """Keep the best of the answers: `masks` [n, height, width], and a class and a score for each."""
+        scores = [round(min(1.0, max(0.0, float(score))), 4) for score in scores]  # equal answers give equal bytes
         order = [i for i in np.argsort([-score for score in scores], kind="stable") if masks[i].any()]
         best = [i for i in order if scores[i] >= LEAST_CONFIDENCE][:MOST]
         found = tuple(Detection(natives[i], scores[i], Rle.of(masks[i])) for i in best)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE = "sample"
-"""The entry with the id of the sample whose image was looked at; files of earlier versions have none."""
+"""The entry with the id of the sample; files of earlier versions do not have it."""
 MOST_BYTES = 256 << 20
 """The largest array that is read: 1,000 maps of 512 x 512."""
 MOST_ARRAYS = 32
@@ -32,8 +32,8 @@ def npz_of(arrays: Mapping[str, Any], sample_id: str, *, compressed: bool = Fals
 def arrays_in(data: bytes, what: str, sample_id: str = "") -> Iterator[Mapping[str, NDArray[Any]]]:
     """Read an npz file of a sample: its arrays by name, which are used in the block.
 
-    Raises `ValueError`, "not `what`", if the file is damaged or too large, if it belongs to another sample, or if the
-    block does not find in it what it looks for.
+    Raises `ValueError`, "not `what`", if the file is damaged or too large, if it belongs to another sample, or if an
+    array that the block needs is missing or invalid.
     """
     try:
         arrays = _arrays(data)

@@ -1,4 +1,4 @@
-"""What a model says of a whole image in one number, as it is kept in the store. Without torch."""
+"""Scores of whole images: one number by a model, in the form that the store keeps. Without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Score:
 
     value: float
     entry: ClassVar[str]
-    """What the number is called in its file."""
+    """The name of the number in its file."""
 
     def dumps(self, sample_id: str = "") -> bytes:
         """Return an npz file: the same bytes for the same score of the same sample."""
