@@ -1,8 +1,8 @@
-"""The color oracle: finds an image's objects by hue, and tells whether they are the ones asked for.
+"""The color oracle: finds an image's objects by hue, and checks whether they are the requested ones.
 
-It knows nothing of classes and takes part in no training. Objects of `scenes` have saturated colors of six
-hues, and backgrounds are nearly grey: each pixel takes the nearest named hue, or none; a majority in 3x3
-removes specks.
+It does not use classes, and no training uses it as a loss. Objects of `scenes` have saturated colors of six hues, and
+backgrounds are nearly grey. So each pixel gets the nearest named hue, or none. A majority vote in 3x3 pixels removes
+single wrong pixels.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CHROMA, SATURATION = 0.20, 0.34
 
 @dataclass(frozen=True)
 class Found:
-    """One object that the oracle saw."""
+    """One object that the oracle found."""
 
     color: str
     mask: NDArray[np.bool_]
-    """[height, width]; the largest connected part alone."""
+    """[height, width]; only the largest connected part."""
 
 
 def colors_of(image: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -114,7 +114,7 @@ class NotTheirs(Failure):
 
 
 class Interrupted(Failure):
-    """SIGTERM or Ctrl-C stopped the work; finished samples are in the store, the next try does the rest."""
+    """SIGTERM or Ctrl-C stopped the work; finished samples are in the store, and the next try does the rest."""
 
     reason = "Interrupted"
 

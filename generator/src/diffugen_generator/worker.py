@@ -231,7 +231,7 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
 
 
 def _of_this_pod(order: WorkOrder, path: Path, environ: Mapping[str, str]) -> WorkOrder:
-    """Return the order with what the pod's environment adds. Raises SpecError if it is for another dataset."""
+    """Return the order with the settings of the pod's environment. Raises SpecError if it is for another dataset."""
     for name, found in ((ENV_POD_NAMESPACE, order.namespace), (ENV_DATASET, order.name)):
         if (wanted := environ.get(name)) and found != wanted:
             whose = f"{order.namespace}/{order.name}"
