@@ -20,7 +20,7 @@ SMALLEST, LARGEST = 0.012, 0.40
 """Share of the image that an object covers."""
 
 WHOLENESS: Final = 0.85
-"""Share of an object's pixels that its largest connected part holds."""
+"""Least share of an object's pixels in its largest connected part."""
 
 CHROMA, SATURATION = 0.20, 0.34
 """Least max - min, and least (max - min) / max, of a pixel's sRGB in 0..1, for it to have a hue at all."""

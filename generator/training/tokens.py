@@ -25,7 +25,7 @@ PLAIN_WORDS: Final = ("a", "photo", "of", "and", "on")
 
 
 def vocabulary_words() -> tuple[str, ...]:
-    """Every word that gets a token of its own; the frozen order."""
+    """Every word that is one token, in the fixed order."""
     return (*PLAIN_WORDS, *scenes.CLASSES, *scenes.COLORS, *scenes.BACKGROUNDS)
 
 

@@ -1,4 +1,4 @@
-"""A throwaway Kubernetes and MinIO for the demo, the tests and the benchmarks.
+"""A temporary Kubernetes cluster and MinIO for the demo, the tests and the benchmarks.
 
 `Cluster` is imported on first use. The guard, the supervisor and the node agent are modules of this package too, and
 they start several times in a test run. Without this import they start faster.

@@ -13,7 +13,7 @@ _DOWN_WITHIN_S = 120.0  # a node's images are many files
 
 
 class ClusterError(RuntimeError):
-    """The cluster could not be started or ended, or a command on it failed; the message says why."""
+    """The cluster could not be started or ended, or a command on it failed; the message has the reason."""
 
 
 def take_down(directory: StateDirectory) -> None:

@@ -18,7 +18,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Failure(Exception):  # noqa: N818 - the base class; the names of its subclasses say what failed
-    """Base of all failures that somebody can act on; any other exception is a crash."""
+    """Base of all failures that a person or a Job can act on; any other exception is a crash."""
 
     reason = "Failed"
     exit_code = ExitCode.TRY_AGAIN

@@ -4,7 +4,7 @@
 
 The result is in the log, with details, and in the termination message, in one sentence; the operator copies that
 sentence to the dataset's status. After SIGTERM the worker finishes and uploads the current batch, and its exit code
-tells the Job to try again for the rest.
+makes the Job try again for the rest.
 """
 
 from __future__ import annotations

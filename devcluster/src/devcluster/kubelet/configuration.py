@@ -118,7 +118,7 @@ def _kubelet(files: NodeFiles, network: NodeNetwork) -> dict[str, object]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "featureGates": {},
-        "imageGCHighThresholdPercent": 100,  # no registry brings back what it would remove
+        "imageGCHighThresholdPercent": 100,  # removed images could not be pulled again: there is no registry
         "imageGCLowThresholdPercent": 99,
         "localStorageCapacityIsolation": False,
         "oomScoreAdj": 0,

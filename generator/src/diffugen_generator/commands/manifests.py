@@ -66,7 +66,7 @@ def order_of(dataset: LabeledDataset) -> WorkOrder:
 
 
 def check(document: Mapping[str, Any], written: Written = lambda _: None) -> tuple[LabeledDataset | None, list[Fault]]:
-    """Return the dataset of one document, or what is wrong with it; `written` gives a scalar as the file spells it."""
+    """Return the dataset of one document, or its faults; `written` returns a scalar as the file spells it."""
     faults = list(_metadata_faults(document.get("metadata")))
     try:
         dataset = LabeledDataset.model_validate(document)

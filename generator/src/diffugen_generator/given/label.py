@@ -68,7 +68,7 @@ def spec_of(
         like: a dataset that gives the classes, labeling, quality, formats and splits that are not set here.
 
     Raises:
-        SpecError: there are no classes, neither model nor detector, a value is not valid, or `inline` is asked for.
+        SpecError: no classes, neither model nor detector, an invalid value, or attention with `capture: inline`.
     """
     data: dict[str, Any] = {"output": {}}
     asked = bool(model)  # the model of a manifest draws; it does not mean that attention labels are wanted

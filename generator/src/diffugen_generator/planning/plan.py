@@ -100,7 +100,7 @@ def plan(
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`.
+    """Write the shards of the incomplete samples, then `plan.json`; raise `SpecError` or a `Failure`.
 
     If labels of sources are found to be damaged, they are deleted and the plan is made once more.
     """

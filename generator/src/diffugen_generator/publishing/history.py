@@ -26,7 +26,7 @@ _TIME_LENGTH = 32
 """The longest `publishedAt` that the resource's status can hold."""
 
 RevisionRow = dict[str, Any]
-"""What the pointer says of one revision: the fields of `_REMEMBERED`."""
+"""The pointer's entry for one revision: the fields of `_REMEMBERED`."""
 
 
 def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: int) -> list[RevisionRow]:

@@ -133,7 +133,7 @@ def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) 
 
 
 def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: LabeledDatasetSpec) -> Iterator[LabeledSample]:
-    """Yield the samples of `judged` with what depends on all of them: near duplicates are rejected, splits are set.
+    """Yield the samples of `judged` after the steps that need all of them: reject near duplicates, set splits.
 
     `judged` starts a new pass over the samples. The first of two passes reads hashes of images and counts families. It
     is left out if there is only one split and duplicates are accepted.

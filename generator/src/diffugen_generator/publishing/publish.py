@@ -238,7 +238,7 @@ def _pruned(store: Store, stop: Callable[[], bool]) -> str:
 
 
 def _folder(store: Store, revision: str, fingerprint: str) -> str:
-    """Return the folder for content with a fingerprint: the revision's own, or one beside it if that is taken."""
+    """Return the folder for content with a fingerprint: the revision's own, or another one if that is in use."""
     folder = layout.revision_folder(revision)
     key = layout.addresses(folder)
     try:
@@ -277,7 +277,7 @@ def _dataset_in(store: Store, folder: str) -> dict[str, Any] | None:
 
 
 def _fingerprint(recipes: list[StageRecipe]) -> str:
-    """Return a hash over all that decides a published folder's content except the spec."""
+    """Return a hash over everything that decides a published folder's content except the spec."""
     return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes]])
 
 

@@ -1,6 +1,6 @@
-"""Near duplicates: of images whose perceptual hashes lie close, the first by sample id is kept.
+"""Near duplicates: of images with similar perceptual hashes, the first by sample id is kept.
 
-Greedy, in the order of the ids: an image is a duplicate if a kept image lies within the distance. So the result
+Greedy, in the order of the ids: an image is a duplicate if a kept image is within the distance. So the result
 depends on the images alone, not on the order of the spec or of the work.
 
 Hashes of distance d or less agree in at least one of d + 1 disjoint parts of their 64 bits (the pigeonhole
