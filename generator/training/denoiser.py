@@ -2,9 +2,9 @@
 
 An ordinary latent diffusion model: v-prediction (Salimans & Ho 2022, https://arxiv.org/abs/2202.00512) with
 clipped signal-to-noise weights (Hang et al. 2023, https://arxiv.org/abs/2303.09556). No loss uses the attention. Two
-dropouts of text states make each word attend to the object that it names. In half the samples, start and end marks and
-padding are set to zero, so that the words themselves must describe the scene. In many samples, color words are set to
-zero, so that nouns must do so.
+dropouts of text states bind each word to the object that it names. In half the samples, end marks and padding are set
+to zero, so that the words themselves must describe the scene. In many samples, color words are set to zero, so that
+nouns must do so.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Data:
         return Batch(self.latents[picked], torch.from_numpy(noise), torch.from_numpy(t.astype(np.int64)), ids, keep)
 
     def _keep(self, ids: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Text-state dropout [n, 20]: end marks in half the samples; colors, and seldom other words."""
+        """Text-state dropout [n, 20]: end marks in half the samples; color words, and rarely other words."""
         count = len(ids)
         color = torch.isin(ids, self.color_ids)
         end = ids == self.end
