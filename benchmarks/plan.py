@@ -1,10 +1,9 @@
-"""How long a million-sample plan takes, and how much memory: the bounds are 60 s and 500 MB resident.
+"""Measures time and memory of a plan with a million samples: the bounds are 60 s and 500 MB resident.
 
-Three stores: an empty one (everything is to be drawn), one that holds everything (nothing is), and one whose
-labels are of another threshold (everything is to be labeled anew). The spec is the hard case for memory: every
-sample has a prompt of its own. Each case runs in a process of its own; shards go to a real folder, which is
-thrown away. The holdings come from a store that lists keys without files: a million files would measure the file
-system.
+There are three stores: an empty one (all samples must be drawn), a complete one (nothing must be done), and one whose
+labels have another threshold (all samples must be labeled again). The spec is the worst case for memory: every sample
+has its own prompt. Each case runs in its own process. Shards go to a real folder, which is deleted afterwards. The
+store lists keys without files: with a million files, the benchmark would measure the file system.
 
 Run: python benchmarks/plan.py [--samples N]
 """
@@ -38,7 +37,7 @@ from diffugen_generator.store.folder import FolderStore
 SECONDS = 60.0
 MEGABYTES = 500.0
 MODEL = "builtin://shapes"
-"""Any would do: nobody draws with it."""
+"""Any model works: the benchmark does not draw."""
 RESULTS = Path(__file__).parent / "results" / "plan.json"
 
 
@@ -59,7 +58,7 @@ class Measured:
 
 
 class ListedStore(FolderStore):
-    """A folder whose listings come from files of keys, sorted and spread as a bucket would list them."""
+    """A folder whose listings come from files of keys, sorted and divided as in a bucket."""
 
     def __init__(self, root: Path, listings: Path) -> None:
         super().__init__(root)
@@ -96,7 +95,7 @@ def spec_of(samples: int) -> LabeledDatasetSpec:
 
 
 def write_listings(spec: LabeledDatasetSpec, recipe: StageRecipe, kinds: set[str], folder: Path) -> None:
-    """Write the keys that a store holding everything of `kinds` would list."""
+    """Write the keys of a store that has all objects of `kinds`."""
     keys: dict[str, dict[str, list[str]]] = {}
     for sample in Expansion(spec).samples_of(recipe):
         for kind, top, key in (
@@ -123,7 +122,7 @@ def write_listings(spec: LabeledDatasetSpec, recipe: StageRecipe, kinds: set[str
 
 
 def measure(case: str, kinds: set[str], samples: int) -> Measured:
-    """Plan once, in processes of their own: one prepares the listings, one plans."""
+    """Plan once, in two separate processes: one prepares the listings, the other one plans."""
     with tempfile.TemporaryDirectory() as temporary:
         context = multiprocessing.get_context("spawn")
         with context.Pool(1, maxtasksperchild=1) as pool:

@@ -1,1 +1,1 @@
-"""What teaching a word costs, and what the word is worth."""
+"""Measures the cost of training a word, and how well the word works."""

@@ -1,10 +1,11 @@
-"""What teaching a word costs, and what the word is worth: `make bench-inversion`.
+"""Measures the cost of training a word, and how well the word works: `make bench-inversion`.
 
-1. On the built-in model a word is taught from five images of a purple star, starting from "star". Measured: how often
-   images with the initializer and with the word show a purple star; seconds of the training; and the same training
-   stopped at half-time and resumed from its checkpoint.
-2. On networks of the size of Stable Diffusion 1.5 (random weights): seconds of a step, ours and diffusers' example's,
-   at the same image size and batch, and where the time goes. The vocabulary has 49,408 words, as the real one.
+1. A word is trained for the built-in model on five images of a purple star, starting from "star". Measured: how often
+   images with the initializer and with the word show a purple star; the seconds of the training; and the same training
+   stopped after half of its steps and resumed from its checkpoint.
+2. Networks of the size of Stable Diffusion 1.5 with random weights. Measured: the seconds of a step and of its parts,
+   for this project and for diffusers' example, at the same image size and batch. The vocabulary has 49,408 words, as in
+   the real model.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "presence_after_resume": (0.80, 1),
     "step_speedup_over_diffusers": (1.3, 100),
 }
-"""The least and the greatest that each figure may be."""
+"""The lower and the upper bound of each figure."""
 
 TOKEN: Final = "<gem>"
 _CPU: Final = torch.device("cpu")
@@ -56,7 +57,7 @@ def holds(found: dict[str, Any], figure: str) -> bool:
 
 
 def measure_presence(images: int, steps: int) -> dict[str, Any]:
-    """Teach the built-in model a word, once in one go and once stopped at half-time."""
+    """Train a word for the built-in model, once without a stop and once stopped after half of the steps."""
     settings = TrainingSettings(
         TOKEN, INITIALIZER, vectors=2, templates=_TEMPLATES, steps=steps, learning_rate=0.01, batch=8, width=64,
         height=64,
@@ -100,7 +101,7 @@ class _Stop(Exception):  # noqa: N818 - ends a training
 
 
 def _resumed(loaded: Any, examples: list[TrainingImage], settings: TrainingSettings) -> TrainingState:
-    """Return the state of a training that was stopped at half-time, through its checkpoint's bytes."""
+    """Return the state of a training that was stopped after half of its steps and resumed from its checkpoint."""
     family = family_of(loaded.model.pipeline)
     saved = b""
 
@@ -125,7 +126,7 @@ def _resumed(loaded: Any, examples: list[TrainingImage], settings: TrainingSetti
 
 
 class _taught:  # noqa: N801 - a context
-    """The model with the vectors of a finished training, while the block lasts."""
+    """The model with the vectors of a finished training during the block."""
 
     def __init__(self, loaded: Any, settings: TrainingSettings, state: TrainingState) -> None:
         family = family_of(loaded.model.pipeline)
@@ -142,7 +143,7 @@ class _taught:  # noqa: N801 - a context
 
 
 def measure_speed(side: int, batch: int, steps: int) -> dict[str, Any]:
-    """Measure steps on networks of the size of Stable Diffusion 1.5, ours and those of diffusers' example in turn."""
+    """Measure steps on networks of the size of Stable Diffusion 1.5: ours and those of diffusers' example in turn."""
     rng = np.random.default_rng(1)
     pixels = [rng.integers(0, 255, (side, side, 3), dtype=np.uint8) for _ in range(batch)]
     with tempfile.TemporaryDirectory() as folder:
@@ -193,7 +194,7 @@ def _our_step(training: Training, state: TrainingState, times: StepTimes) -> Non
 
 
 def compare_losses(steps: int) -> dict[str, Any]:
-    """Return the losses of diffusers' procedure on the built-in model with the same images and sentences."""
+    """Return the losses of diffusers' training on the built-in model with the same images and sentences."""
     folder = resolve("builtin://shapes")
     family = family_of(folder.pipeline)
     loaded = family.load(folder, _CPU)

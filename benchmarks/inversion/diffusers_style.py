@@ -1,7 +1,7 @@
-"""Training as diffusers' own example does it, for comparison: examples/textual_inversion/textual_inversion.py.
+"""Training in the way of diffusers' own example, for comparison: examples/textual_inversion/textual_inversion.py.
 
-Written from what that program does: every step encodes its images with the autoencoder, AdamW runs over the whole
-embedding table, and afterwards all rows but the new one are restored from a copy.
+It does the same as that program: every step encodes its images with the autoencoder, AdamW updates the whole embedding
+table, and then all rows except the new one are restored from a copy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import CLIPTextModel
 
 @dataclass
 class StepTimes:
-    """Seconds of each step, of its parts, and of the processors; by the clock they are those of a busy machine, too."""
+    """Elapsed seconds of each step and its parts, and CPU seconds; elapsed times depend on the machine's other load."""
 
     steps: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class StepTimes:
 
 @dataclass
 class Networks:
-    """A pipeline's networks as the example program loads them."""
+    """A pipeline's networks, loaded as in the example program."""
 
     vae: Any
     unet: Any
@@ -52,7 +52,7 @@ class Networks:
 
     @classmethod
     def load(cls, folder: str) -> Networks:
-        """Load them from a pipeline's folder; all are frozen but the embedding table."""
+        """Load them from a pipeline's folder; all are frozen except the embedding table."""
         vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
         unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
         encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
@@ -75,8 +75,8 @@ def train(
 ) -> Iterator[StepTimes]:
     """Train one new row of the table for `steps` steps, and yield the times of all steps so far after each.
 
-    `ids` [sentences, tokens] are the training sentences with the id `vocabulary` for the new word, which starts as the
-    row `initializer`.
+    `ids` [sentences, tokens] are the training sentences with the id `vocabulary` for the new word. Its row starts as a
+    copy of the row `initializer`.
     """
     torch.manual_seed(seed)
     encoder = networks.text_encoder

@@ -1,6 +1,6 @@
-"""How often images show a held-out object: a combination of color and shape for which the built-in model has no word.
+"""Measures how often images show a held-out object: a color and shape for which the built-in model has no word.
 
-The color oracle (`generator/training/oracle.py`) finds the objects; the outline tells the shape.
+The color oracle (`generator/training/oracle.py`) finds the objects; the shape is found by the outline.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SEED: Final = 7000
 
 
 def example_images(count: int, seed: int) -> list[TrainingImage]:
-    """Return drawn scenes with one object, a purple star; the scenes are none of the model's."""
+    """Return drawn scenes with one object, a purple star; the model was not trained on these scenes."""
     rng = np.random.default_rng(seed)
     found: list[TrainingImage] = []
     while len(found) < count:

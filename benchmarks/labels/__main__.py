@@ -1,8 +1,8 @@
-"""What labels are worth, on images of the built-in model: attention's and the detector's against the color oracle's.
+"""Measures labels on images of the built-in model: from attention and from the detector, against the color oracle.
 
-The images are drawn once, by the project's own plan and stage; every labeler labels the same ones. Images that do
-not show what their prompt asks for, by the oracle, are left out. Then the presence check, and what a small segmenter
-learns from each labeler's labels. Writes benchmarks/results/labels.json.
+The images are drawn once, by the project's own plan and stage. Every labeler labels the same images. Images that do not
+show the objects of their prompt, as checked by the oracle, are left out. Then the presence check is measured, and a
+small segmenter that is trained on each labeler's labels. Writes benchmarks/results/labels.json.
 
 Run: python -m benchmarks.labels [--images N] [--train N] [--folder DIR]
 """
@@ -45,7 +45,7 @@ def stages_labels(drawn: Drawn) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Labeler:
-    """One way to label, under its key in the results."""
+    """One way to label, with its key in the results."""
 
     key: str
     name: str
@@ -66,7 +66,7 @@ LABELERS = (
     Labeler("detector_miou", "detector", DETECTOR),
 )
 TRAINED = {"oracle": None, "attention": ATTENTION, "detector": DETECTOR}
-"""What the segmenter is trained on; the oracle's masks need no labeling."""
+"""The labels that the segmenter is trained on; the oracle's masks need no labeling."""
 
 BOUNDS: Mapping[str, tuple[str, float]] = {
     "attention_miou": (">=", 0.80),
@@ -108,7 +108,7 @@ def measure(store: FolderStore, images: int, train: int, say: Callable[[str], No
 
 
 def labelled(store: FolderStore, count: int, labeling: Mapping[str, Any], say: Callable[[str], None]) -> list[Drawn]:
-    """Return the images, labeled; what the folder lacks is drawn, looked at and decided first."""
+    """Return the labeled images; images and labels that the folder lacks are made first."""
     order = order_of(count, labeling)
     work_off(
         order, store, lambda done, total: say(f"{json.dumps(labeling)}: {done}/{total}") if done % 200 == 0 else None
@@ -125,7 +125,7 @@ def trained(store: FolderStore, count: int, labeling: Mapping[str, Any] | None, 
 
 
 def unnamed_rate(quality: Mapping[str, Any]) -> float:
-    """Return the share of the classes that no prompt names which got a label."""
+    """Return the share of classes with a label among the classes that the prompts do not name."""
     return round(quality["absent"] / max(1, quality["asked"]), 4)
 
 
@@ -158,7 +158,7 @@ def show(figures: Mapping[str, Any]) -> None:
 
 
 def machine(load: float) -> dict[str, Any]:
-    """Return what was measured on."""
+    """Return the machine of the measurement."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "cpus": os.cpu_count(),

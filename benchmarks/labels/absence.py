@@ -1,7 +1,7 @@
-"""Classes that are not there: does the presence check tell, and how many get a label all the same?
+"""Measures the presence check: whether it finds absent classes, and how many of them still get a label.
 
-For each image its own prompt names what is there. Two false prompts name what is not: one calls an object by the
-word of a class that the image lacks, the other names one object more.
+The own prompt of each image names the present classes. Two false prompts name absent ones: the first replaces an
+object's word by the word of an absent class, the second names one object more.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """What the presence check is worth."""
+    """The results of the presence check."""
 
     present: int
-    """Objects that are there."""
+    """Number of present objects."""
     absent: int
-    """Classes that a prompt names and the image lacks."""
+    """Number of classes that a prompt names but the image does not show."""
     auroc: float
-    """Of the share by which the words lessen the error, present against absent."""
+    """AUROC of the share by which the words reduce the error, present against absent classes."""
     auroc_swapped: float
     auroc_added: float
     unchecked: float
-    """Share of the absent that get a label without the check."""
+    """Share of the absent classes that get a label without the check."""
     checked: float
-    """Share of the absent that get a label with the check."""
+    """Share of the absent classes that get a label with the check."""
     kept: float
-    """Share of the present that keep their label with the check."""
+    """Share of the present objects that keep their label with the check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class _Asked:
     drawn: Drawn
     prompt: str
     kind: str
-    """The class that is asked about."""
+    """The class to check."""
     case: str
 
 
 def measure(drawn: Sequence[Drawn]) -> Absence:
-    """Ask about present and absent classes in `drawn`."""
+    """Check present and absent classes in `drawn`."""
     components = load(resolve(MODEL), torch.device("cpu"))
     texts = TextStates(components)
     vocabulary = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
@@ -93,13 +93,13 @@ def measure(drawn: Sequence[Drawn]) -> Absence:
 
 
 def auroc(present: NDArray[np.float64], absent: NDArray[np.float64]) -> float:
-    """Return the chance that a present one has the greater value, ties counting half."""
+    """Return the probability that a present one has a greater value than an absent one; ties count half."""
     above = (present[:, None] > absent[None]).mean() + 0.5 * (present[:, None] == absent[None]).mean()
     return float(above)
 
 
 def _has(asked: _Asked, evidence: AttentionMaps, settings: AttentionLabeling) -> bool:
-    """Whether the class that is asked about gets a label."""
+    """Whether the checked class gets a label."""
     return any(one.class_name == asked.kind for one in decision_of(evidence, asked.drawn.image, settings).instances)
 
 

@@ -1,7 +1,7 @@
-"""What labels are worth to who trains on them: the same small segmenter on the same images with other labels.
+"""Measures how well a model trained on labels works: the same small segmenter, on the same images, with other labels.
 
-Every labeler's images are those of the oracle's; the score is the mean IoU over the classes on drawn scenes with
-exact masks, which no generated image is among.
+All labelers have the same images as the oracle. The score is the mean IoU over the classes on drawn scenes with exact
+masks. None of these scenes is a generated image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The images that everything is measured on: drawn by the project's own plan and stage, into a folder."""
+"""Draws the images for all measurements into a folder, with the project's own plan and stage."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from generator.training import oracle, scenes
 MODEL = "builtin://shapes"
 STAGE = "base"
 BATCH = 16
-"""Images drawn at once."""
+"""Number of images that are drawn at once."""
 PROMPTS = 2 * len(scenes.CLASSES) * len(scenes.COLORS) * len(scenes.BACKGROUNDS)
-"""192: every object on every background, once alone and once beside another."""
+"""192: every object on every background, once alone and once with another object."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One image that shows what its prompt asks for, by the color oracle."""
+    """One image that shows the objects of its prompt, as checked by the color oracle."""
 
     sample: Sample
     image: NDArray[np.uint8]
@@ -46,7 +46,7 @@ class Drawn:
     colors: Mapping[str, str]
     """The color word of each of these classes."""
     evidence: AttentionMaps | None
-    """What attention showed, where attention was asked."""
+    """The attention maps, if attention labels the images."""
     instances: tuple[Instance, ...]
     """The labels that the stage itself decided on."""
 
@@ -54,7 +54,8 @@ class Drawn:
 def order_of(count: int, labeling: Mapping[str, Any]) -> WorkOrder:
     """Return the order for at least `count` images, one and two objects in equal parts, labeled by `labeling`.
 
-    The images do not depend on `labeling`, and those of a smaller order are the first of each prompt of a larger.
+    The images do not depend on `labeling`. The images of a smaller order are the first images of each prompt of a
+    larger order.
     """
     rng = np.random.default_rng(9)
     kinds, colors = list(scenes.CLASSES), list(scenes.COLORS)
@@ -91,7 +92,7 @@ def order_of(count: int, labeling: Mapping[str, Any]) -> WorkOrder:
 
 
 def work_off(order: WorkOrder, store: FolderStore, on_progress: Callable[[int, int], None]) -> None:
-    """Plan, and do all that the plan finds missing, on the CPU; tell how many samples are done, and of how many."""
+    """Plan, and process everything that is missing, on the CPU; report the number of finished and of all samples."""
     outcome = plan(order, store)
     assert outcome.plan is not None
     for stage in outcome.plan:
@@ -108,7 +109,7 @@ def work_off(order: WorkOrder, store: FolderStore, on_progress: Callable[[int, i
 
 
 def drawn_of(order: WorkOrder, store: FolderStore) -> Iterator[Drawn]:
-    """Yield the order's images that the model drew right, with what the store holds of each."""
+    """Yield the order's images that the model drew right, each with its evidence and labels from the store."""
     (stage,) = stages_of(Expansion(order.spec))
     recipe = stage.recipe
     for sample in Expansion(order.spec).samples_of(recipe):

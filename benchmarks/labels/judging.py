@@ -1,4 +1,4 @@
-"""What labels are worth: intersection over union with the oracle's masks, a missing label counting as 0."""
+"""Measures labels: intersection over union with the oracle's masks; a missing label counts as 0."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from diffugen_generator.samples.labels import Instance
 
 Labeled = Callable[[Drawn], Mapping[str, Mask]]
-"""A labeler as it is judged: a mask [64, 64] for each class that it finds in an image."""
+"""A labeler as a function: it returns a mask [64, 64] for each class that it finds in an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Mean over objects."""
+    """Mean intersection over union over objects."""
 
     one: float
     """In images with one object."""

@@ -1,9 +1,9 @@
-"""Labels as LabelDiffusion makes them, for comparison: written from its description, none of its code.
+"""Labels in the way of LabelDiffusion, for comparison: written from its description, without its code.
 
-The DAAM heat map of one word (all steps, layers and heads), enlarged to the image and stretched to 0..255; Otsu's
-threshold; ten erosions and seven dilations of 3 x 3; what lies inside the external contours. The erosions are meant for
-images of 512 pixels, so the map is enlarged to 512 and the mask made small again. LabelDiffusion labels one word of a
-prompt; here every object's word has its turn, which is kinder to it.
+The steps are: the DAAM heat map of one word (all steps, layers and heads), enlarged to the image and scaled to 0..255;
+Otsu's threshold; ten erosions and seven dilations of 3 x 3; filling the external contours. The erosions are meant for
+images of 512 pixels, so the map is enlarged to 512 and the mask is scaled back. LabelDiffusion labels one word of a
+prompt. Here every object's word is labeled, which gives it a better result.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a thousand datasets cost the operator, and how long they wait for it.
+"""Measures the operator's cost for a thousand datasets, and how long datasets wait for the operator.
 
     python -m benchmarks.scale [--datasets 1000] [--rate 20]
 
-Everything is real but the kubelets: etcd, API server, Job controller and scheduler of a throwaway cluster, the
-operator as a process of its own with the rights of its Role, and datasets that arrive at a fixed rate, whoever is
-slow. Pods are played by `kubelets`, which start each pod that the scheduler binds, let it work for a moment and end
-it with a worker's own last words.
+Everything except the kubelets is real: etcd, API server, Job controller and scheduler of a temporary cluster, and the
+operator in its own process with the rights of its Role. Datasets arrive at a fixed rate, also if a component is slow.
+`kubelets` simulates the pods: it starts each pod that the scheduler binds, lets it run for a short time and ends it
+with the termination message of a worker.
 
-What is told of single requests comes from the API server's audit log, by its own clock; what is told of the process
-from /proc; what is in line from the operator's own metrics.
+Figures of single requests come from the API server's audit log, with the server's clock. Figures of the process come
+from /proc, and queue lengths from the operator's own metrics.
 """

@@ -1,4 +1,4 @@
-"""python -m benchmarks.scale: see the package."""
+"""`python -m benchmarks.scale`: see the docstring of the package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from devcluster import Cluster, ClusterError, kernel
 
 ROOT = Path(__file__).parents[2]
 REPETITIONS = 3
-"""Of the short runs, whose cost differs from one to the next by a quarter; the median by CPU time counts."""
+"""Number of short runs: their cost differs by a quarter from run to run, so the median by CPU time counts."""
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     arguments = parser.parse_args()
     sizes = sorted({max(2, arguments.datasets // part) for part in (100, 10, 1)})
     began, load = time.monotonic(), os.getloadavg()[0]
-    os.environ.setdefault("GOGC", GOGC)  # of the control plane: the operator and the played kubelets have no Go in them
+    os.environ.setdefault("GOGC", GOGC)  # for the control plane; operator and simulated kubelets are not in Go
     with Cluster.start(nodes=0) as cluster, played(cluster):
         for process in (cluster.controller_manager, cluster.scheduler):
             if process.pid is not None:
@@ -54,7 +54,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def played(cluster: Cluster) -> Iterator[None]:
-    """Play the kubelets, in a process that ends with the block and with this process."""
+    """Simulate the kubelets in a process that ends with the block and with this process."""
     kubeconfig = cluster.directory.kubeconfig_of("node")
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.scale.kubelets", str(kubeconfig)],

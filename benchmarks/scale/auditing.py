@@ -1,6 +1,6 @@
-"""What the API server's audit log says of a namespace: who wrote how often, and how long things took.
+"""Reads figures of a namespace from the API server's audit log: numbers of writes by user, and durations.
 
-All times are the API server's own: when it received a request, and when it had answered it.
+All times are from the API server: when it received a request, and when it had answered it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from devcluster.kubeapi import JsonObject
 
 OPERATOR = "operator"
 JOB_CONTROLLER = "job-controller"
-"""How the Job controller's user agent ends."""
+"""The end of the Job controller's user agent."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class Quantiles:
 
 @dataclass
 class Trail:
-    """What was written about one namespace."""
+    """The writes to one namespace."""
 
     applied: dict[str, float] = field(default_factory=dict)
     """When the API server received each dataset, by name."""
     first_job: dict[str, float] = field(default_factory=dict)
-    """When each dataset's first Job was there."""
+    """When each dataset's first Job was created."""
     finished_jobs: defaultdict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
-    """When each Job's last status was there, by dataset and Job."""
+    """When each Job's last status was written, by dataset and Job."""
     status_writes: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """When the operator wrote each dataset's status."""
     writes: Counter[str] = field(default_factory=Counter)
     """The operator's writes by verb and resource."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Those that were refused, by code, verb and resource."""
+    """The operator's writes that were refused, by code, verb and resource."""
 
     @classmethod
     def read(cls, events: Iterable[JsonObject], namespace: str) -> Trail:
@@ -84,7 +84,7 @@ class Trail:
         return [self.first_job[name] - applied for name, applied in self.applied.items() if name in self.first_job]
 
     def job_to_status(self) -> list[float]:
-        """Return the seconds from each Job's end to the status that tells of it."""
+        """Return the seconds from each Job's end to the dataset's status that shows it."""
         waits = []
         for dataset, jobs in self.finished_jobs.items():
             writes = self.status_writes[dataset]

@@ -1,11 +1,11 @@
-"""A stand-in for kubelets: pods are started, work for a moment and end well, without any process.
+"""Simulates kubelets: pods start, run for a short time and succeed, without any process.
 
-It registers nodes with room for all pods, keeps their Leases, and takes every pod that the scheduler binds to one of
-them. A pod is Running, with an address at which it tells its progress as a worker does, for as long as its step takes;
-then it is Succeeded, with the termination message that a worker of that step leaves. Nothing else is pretended: pods
-are created by the Job controller, bound by the scheduler, and finished for the Job by the Job controller.
+It registers nodes with capacity for all pods, renews their Leases, and handles every pod that the scheduler binds to
+one of them. A pod is Running for the duration of its step, with an address where it serves its progress as a worker
+does. Then it is Succeeded, with the termination message that a worker of that step writes. Everything else is real: the
+Job controller creates the pods and counts them when they finish, and the scheduler binds them.
 
-Run as a process of its own: python -m benchmarks.scale.kubelets KUBECONFIG
+Run in its own process: python -m benchmarks.scale.kubelets KUBECONFIG
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from diffugen_api.contract import (
 
 NODES = 4
 READY = "ready"
-"""The line on standard output once the nodes are there."""
+"""The line on standard output when the nodes exist."""
 SAMPLES = 8
 WORK_SECONDS = {Step.PLAN: 0.5, Step.STAGE: 2.0, Step.PUBLISH: 0.5}
 ADDRESS = f"127.1.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
-"""All pods' address: of the loopback network, and not one of those that a devcluster node gives to its pods."""
+"""The address of all pods: a loopback address that no devcluster node gives to its pods."""
 
 _CAPACITY = {"cpu": "4000", "memory": "16Ti", "ephemeral-storage": "16Ti", "pods": "5000", "nvidia.com/gpu": "5000"}
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 class Kubelets:
-    """All nodes' kubelets in one."""
+    """The kubelets of all nodes."""
 
     def __init__(self, api: KubeApi) -> None:
         self._api = api
@@ -74,7 +74,7 @@ class Kubelets:
             await self._api.create(_LEASES, {"metadata": {"name": name}, "spec": lease})
 
     async def keep_alive(self) -> None:
-        """Renew the nodes' Leases, for ever."""
+        """Renew the nodes' Leases until cancelled."""
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             for name in _names():
@@ -86,7 +86,7 @@ class Kubelets:
                     log.warning("heartbeat of %s: %r", name, error)
 
     async def take_pods(self) -> None:
-        """Play every pod that is bound to one of the nodes, for ever."""
+        """Simulate every pod that is bound to one of the nodes, until cancelled."""
         selectors = {"labelSelector": f"{LABEL_MANAGED_BY}={MANAGED_BY}", "fieldSelector": "spec.nodeName!="}
         while True:
             try:
@@ -131,7 +131,7 @@ class Kubelets:
         await self._write(pod, _status("Succeeded", started, terminated, ready=False))
 
     async def _write(self, pod: JsonObject, status: JsonObject) -> None:
-        """Write a pod's status, as often as it takes."""
+        """Write a pod's status, and try again until it succeeds."""
         while True:
             try:
                 await self._api.patch(f"{_path(pod)}/status", {"status": status})
@@ -153,7 +153,7 @@ class Kubelets:
 
 
 def last_words(step: Step, labels: JsonObject) -> Outcome:
-    """Return what a worker of this step leaves as its termination message."""
+    """Return the termination message of a worker of this step."""
     if step is Step.PLAN:
         stage = StagePlan(name="base", total=SAMPLES, reused=0, draw=SAMPLES, relabel=0, shards=1, gpu=True)
         return Outcome(reason="Planned", ok=True, plan=[stage])

@@ -1,4 +1,4 @@
-"""One size of the benchmark: so many datasets arrive at a fixed rate, and are waited for."""
+"""One size of the benchmark: applies a number of datasets at a fixed rate and waits until all are Ready."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from devcluster import Cluster
 from devcluster.kubeapi import ApiError, KubeApi
 
 GOGC = "400"
-"""How seldom the control plane's processes collect garbage: small heaps, busy as no small cluster is."""
+"""Garbage collection of the control plane's processes: less often, because their heaps are small but very busy."""
 DRAIN_SECONDS = 240.0
-"""The longest that is waited for all datasets to be Ready, from the last arrival on."""
+"""The longest wait until all datasets are Ready, from the last arrival."""
 REST_SECONDS = 60.0
 NICE = 10
-"""What has processors of its own on a real cluster, and here shares two with the operator, lets it go before."""
+"""Niceness of processes that have their own processors on a real cluster: here they share two with the operator."""
 WORK_SECONDS = 3.0
 """How long the pods of a dataset work, one after the other."""
 
 
 @dataclass
 class Measured:
-    """What one size showed."""
+    """The results of one size."""
 
     datasets: int
     ready: int = 0
     arrival_s: float = 0.0
-    """How long the arrivals took; datasets / rate where the API server kept up."""
+    """Duration of the arrivals; datasets / rate if the API server was fast enough."""
     drain_s: float = 0.0
-    """From the last arrival until all were Ready."""
+    """Seconds from the last arrival until all datasets were Ready."""
     apply_to_job: Quantiles | None = None
     job_to_status: Quantiles | None = None
     cpu_s: float = 0.0
     control_plane_cpu_s: dict[str, float] = field(default_factory=dict)
-    """What the others took meanwhile, by process."""
+    """CPU seconds of the control plane's processes in the same time, by process."""
     rss_mb: float = 0.0
     writes: dict[str, int] = field(default_factory=dict)
     progress_writes: int = 0
@@ -53,24 +53,24 @@ class Measured:
 
     @property
     def cpu_per_dataset(self) -> float:
-        """CPU seconds of the operator for one dataset's life."""
+        """CPU seconds of the operator for one dataset from creation to deletion."""
         return self.cpu_s / self.datasets
 
     @property
     def writes_per_dataset(self) -> float:
-        """The operator's writes for one dataset's life, beyond progress."""
+        """The operator's writes for one dataset from creation to deletion, without those of progress."""
         return (sum(self.writes.values()) - self.progress_writes) / self.datasets
 
 
 class Bench:
-    """A cluster with played pods, and what is done on it."""
+    """A cluster with simulated pods, and the measurements on it."""
 
     def __init__(self, cluster: Cluster, *, rate: float) -> None:
         self._cluster = cluster
         self._rate = rate
 
     def measure(self, datasets: int, *, restart: bool) -> Measured:
-        """Take so many datasets through their whole life; with `restart`, kill and start the operator after it."""
+        """Measure this number of datasets; with `restart`, kill and start the operator afterwards."""
         namespace = f"scale-{datasets}-{secrets.token_hex(2)}"
         self._cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         log = self._cluster.directory.logs / f"{namespace}.log"
@@ -114,7 +114,7 @@ class Bench:
         return {process.name: cpu_seconds(process.pid) for process in processes if process.pid is not None}
 
     async def _arrive(self, namespace: str, datasets: int) -> float:
-        """Apply datasets, one every 1/rate seconds whether or not the one before was answered."""
+        """Apply datasets, one every 1/rate seconds, without waiting for the answers."""
         path = f"/apis/diffugen.dev/v1alpha1/namespaces/{namespace}/labeleddatasets"
         async with KubeApi.from_kubeconfig(self._cluster.kubeconfig) as api:
             began = time.monotonic()
@@ -169,7 +169,7 @@ async def _create(api: KubeApi, path: str, body: dict[str, Any]) -> None:
 
 
 def manifest(number: int, namespace: str) -> dict[str, Any]:
-    """Return the dataset of this number: four templates over three variables, one stage, to a bucket of its own."""
+    """Return the dataset of this number: four templates over three variables, one stage, its own bucket."""
     return {
         "apiVersion": "diffugen.dev/v1alpha1",
         "kind": "LabeledDataset",

@@ -1,4 +1,4 @@
-"""The operator as a process: started, killed, and looked at from outside."""
+"""The operator as a process: starts it, kills it, and measures it from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class NotInTimeError(Exception):
-    """Something did not come about within its bound."""
+    """An expected state was not reached in time."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Page:
     values: dict[tuple[str, str], float]
 
     def of(self, name: str, labels: str = "") -> float:
-        """Return a sample's value; 0 where it has never been counted. `labels` as they are written: a="b"."""
+        """Return a sample's value; 0 if it was never counted. `labels` is in the format of the page: a="b"."""
         return self.values.get((name, labels), 0.0)
 
     def total(self, name: str) -> float:
@@ -39,7 +39,7 @@ class Page:
 
 
 class OperatorProcess:
-    """One operator that looks after one namespace."""
+    """One operator for one namespace."""
 
     def __init__(self, *, kubeconfig: Path, namespace: str, log: Path) -> None:
         self._command = [
@@ -51,7 +51,7 @@ class OperatorProcess:
         self._url = ""
 
     def start(self, *, within: float = 60) -> float:
-        """Start it; returns after how many seconds everything was listed (/readyz)."""
+        """Start it; return the seconds until it had listed all objects (/readyz)."""
         began = time.monotonic()
         before = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as output:
@@ -87,12 +87,12 @@ class OperatorProcess:
         return Page({(name, labels): float(value) for name, labels, value in _PAGE.findall(text)})
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds that it has taken, of user and system."""
+        """Return the CPU seconds that it has used, of user and system."""
         assert self._process is not None
         return cpu_seconds(self._process.pid)
 
     def peak_megabytes(self) -> float:
-        """Return the most memory that was ever resident, in MB of 10^6 bytes."""
+        """Return its peak resident memory, in MB of 10^6 bytes."""
         assert self._process is not None
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6  # type: ignore[index]
@@ -106,19 +106,19 @@ class OperatorProcess:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds that a process has taken, of user and system."""
+    """Return the CPU seconds that a process has used, of user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def lower_priority(pid: int, nice: int) -> None:
-    """Let others go before a process: all threads that it has, and those that they start."""
+    """Lower the priority of a process: of all of its threads, and of those that they start."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
 
 
 def wait_until(seen: Callable[[], bool], what: str, *, within: float, every: float = 0.1) -> float:
-    """Wait until it holds; returns how long that took. Raises NotInTimeError."""
+    """Wait until `seen` returns true; return the seconds of the wait. Raises NotInTimeError."""
     began = time.monotonic()
     while not seen():
         if time.monotonic() - began > within:

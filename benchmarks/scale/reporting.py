@@ -1,4 +1,4 @@
-"""The figures beside their bounds: a table for people, JSON for comparison."""
+"""Reports the figures with their bounds: a table for people, JSON for comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from devcluster.binaries import KUBERNETES_VERSION
 
 RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 LINEAR_WITHIN = 1.25
-"""A dataset may cost this much more at the greatest number than at a tenth of it."""
+"""The largest allowed ratio of the cost of a dataset at the greatest number to the cost at a tenth of that number."""
 BOUNDS: Mapping[str, float] = {
     "apply_to_job_p95_s": 1.0,
     "rss_mb": 150.0,
@@ -29,12 +29,12 @@ BOUNDS: Mapping[str, float] = {
     "writes_at_rest": 0.0,
     "cpu_growth": LINEAR_WITHIN,
 }
-"""What each figure may be at most."""
+"""The upper bound of each figure."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A figure and what it may be at most."""
+    """A figure and its upper bound."""
 
     name: str
     what: str
@@ -43,7 +43,7 @@ class Bound:
 
     @property
     def holds(self) -> bool:
-        """Whether the figure is there and within its bound."""
+        """Whether the figure exists and is within its bound."""
         return self.value is not None and self.value <= self.most
 
 
@@ -62,7 +62,7 @@ class Report:
 
 
 def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: float) -> Report:
-    """Return the report on sizes in growing order; the last one is the one that has bounds."""
+    """Return the report on sizes in ascending order; the last size has bounds."""
     last, tenth = measured[-1], measured[-2]
     resident = max(last.rss_mb, last.restart_rss_mb or 0)
     waited = last.apply_to_job.p95 if last.apply_to_job else None

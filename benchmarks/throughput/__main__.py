@@ -1,10 +1,10 @@
-"""How fast the stage is: against diffusers' pipeline one by one and batched, and against labels as DAAM has them.
+"""Measures the speed of the stage, compared with diffusers' pipeline (one by one and batched) and with DAAM's labels.
 
-Same model, steps, guidance, prompts and seeds, in one process; the ways take turns, so that whatever else the machine
-does hits them alike, and the median repetition counts. The pipelines only draw, into memory, with as many threads as
-torch takes by itself; the stage also encodes, labels and stores. On the CPU: the built-in model, and a pipeline of
-Stable Diffusion 1.5's layers with random weights, at its own 25 steps with guidance and at a size that a CPU bears.
-Where there is a GPU, the latter is drawn on it, at 512 x 512 in bf16.
+All ways use the same model, steps, guidance, prompts and seeds, in one process. They run in turn, so that other load of
+the machine affects all of them equally, and the median repetition counts. The pipelines only draw, into memory, with
+torch's default number of threads. The stage also encodes, labels and stores. On the CPU the benchmark uses the built-in
+model, and a pipeline of Stable Diffusion 1.5's layers with random weights, at its own 25 steps with guidance and at a
+size that a CPU can draw. If there is a GPU, the latter is drawn on it, at 512 x 512 in bf16.
 
 Run: python -m benchmarks.throughput [--only NAME] [--side PIXELS] [--quick]
 """
@@ -41,7 +41,7 @@ BOUNDS: Mapping[str, Mapping[str, tuple[str, float]]] = {
     LARGE: {"label_overhead_fraction": ("<=", 0.03), "wall_over_model_time": ("<=", 1.05)},
 }
 ON_GPU: Mapping[str, tuple[str, float]] = {"speedup_over_daam": (">=", 4.0)}
-"""What is asked besides where there is a GPU."""
+"""Further bounds if there is a GPU."""
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -61,7 +61,7 @@ def large(folder: Path) -> Case:
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Let the ways of one case take turns, after one turn with few steps that does not count."""
+    """Run the ways of one case in turn, after one round with few steps that does not count."""
     torch.set_num_threads(THREADS)  # a stage before may have set its own
     warm = Ways(replace(case, steps=2, batched=case.batch, single=1))
     for way in warm.all().values():
@@ -132,7 +132,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def bounds_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is asked of a case's figures, and whether it holds."""
+    """Return the bounds of a case's figures, and whether they hold."""
     asked = {**BOUNDS[report["case"]], **(ON_GPU if report["device"] != "cpu" else {})}
     return {
         key: {
@@ -145,7 +145,7 @@ def bounds_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def summary_of(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures that are asked after: the labels' cost for the large shape, the others for each case."""
+    """Return the figures for the summary: the labels' cost for the large model, the others for each case."""
     by_case = {report["case"]: report for report in reports}
     large_or_small = by_case.get(LARGE) or by_case[SMALL]
     return {

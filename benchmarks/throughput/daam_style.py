@@ -1,11 +1,11 @@
-"""Labels as DAAM and LabelDiffusion have them, written for this benchmark from the paper's definition.
+"""Labels in the way of DAAM and LabelDiffusion, written for this benchmark from the paper's definition.
 
 A word's heat map is the sum of its cross-attention over all heads, layers and sampling steps, each layer enlarged to
-one size (Tang et al. 2023, https://arxiv.org/abs/2210.04885, equation 8): 64 x 64, or 96 x 96 for models of other
-images than 512 x 512, as in the authors' program (castorini/daam, trace.py, `latent_hw`). As there, one image is
-drawn at a time, attention is computed with its whole matrix, a map is taken out for each token and added up for each
-head, in Python's loops, and the maps of every layer and head are kept until the image is done. The word's map is
-then cut by Otsu's threshold, eroded and dilated, as LabelDiffusion does.
+one size (Tang et al. 2023, https://arxiv.org/abs/2210.04885, equation 8). The size is 64 x 64, or 96 x 96 for models
+whose images are not 512 x 512, as in the authors' program (castorini/daam, trace.py, `latent_hw`). As in that program,
+one image is drawn at a time, and attention is computed with its whole matrix. Python loops extract a map for each token
+and add it up for each head. The maps of every layer and head are kept until the image is done. Then the word's map is
+cut by Otsu's threshold, eroded and dilated, as in LabelDiffusion.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Key = tuple[int, int]
 
 
 class HeatMaps:
-    """The heat maps of one image while it is drawn; entered, the pipeline's UNet fills them."""
+    """The heat maps of one image; in the `with` block, the pipeline's UNet fills them."""
 
     def __init__(self, unet: Any) -> None:
         self.unet = unet
         self.summed: dict[Key, torch.Tensor] = {}
         """[tokens, h, w] in fp32, summed over the steps."""
-        blocks = [*unet.down_blocks, *unet.up_blocks]  # not the middle one, as in the paper
+        blocks = [*unet.down_blocks, *unet.up_blocks]  # without the middle block, as in the paper
         modules = [module for block in blocks for name, module in block.named_modules() if name.endswith("attn2")]
         self.layers: list[Attention] = [module for module in modules if isinstance(module, Attention)]
 
     def __enter__(self) -> HeatMaps:
         self.former = [layer.processor for layer in self.layers]
         for number, layer in enumerate(self.layers):
-            layer.set_processor(_Tracing(self, number))  # type: ignore[arg-type]  # any callable will do
+            layer.set_processor(_Tracing(self, number))  # type: ignore[arg-type]  # any callable works
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -57,7 +57,7 @@ class HeatMaps:
             self.summed[layer, head] = heat if former is None else former + heat
 
     def of(self, tokens: Sequence[int], side: int) -> torch.Tensor:
-        """Return the map [side, side] of a word that is at the places `tokens` of the prompt."""
+        """Return the map [side, side] of a word that is at the positions `tokens` of the prompt."""
         grown = [
             functional.interpolate(heat.unsqueeze(1), size=(side, side), mode="bicubic").clamp_(min=0)
             for heat in self.summed.values()
@@ -66,7 +66,7 @@ class HeatMaps:
 
 
 class _Tracing:
-    """An attention processor that keeps what it computes."""
+    """An attention processor that keeps its attention weights."""
 
     def __init__(self, maps: HeatMaps, layer: int) -> None:
         self.maps = maps

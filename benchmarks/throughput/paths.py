@@ -1,4 +1,4 @@
-"""The ways of drawing that are compared: the stage, and what one would write with diffusers instead."""
+"""The compared ways of drawing: the stage, and programs that use diffusers directly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from diffugen_generator.telemetry.timings import Measures, Part
 
 CLASSES = ("ball", "square", "triangle", "star")
 THREADS = torch.get_num_threads()
-"""Threads inside an operation where nobody sets them: what the pipelines draw with."""
+"""The default number of threads in an operation; the pipelines draw with it."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Case:
     model: ModelFolder
     device: str
     side: int
-    """Pixels of an image's side."""
+    """Side of an image in pixels."""
     batch: int
     batched: int
-    """Images a repetition where images are drawn in batches."""
+    """Images in one repetition of the ways that draw in batches."""
     single: int
-    """Images a repetition where they are drawn one by one."""
+    """Images in one repetition of the ways that draw one by one."""
     repetitions: int
     steps: int = 25
     guidance: float = 7.5
@@ -65,14 +65,14 @@ class Timing:
     images: int
     seconds: float
     cpu_seconds: float
-    """Of the whole process."""
+    """CPU seconds of the whole process."""
     model_seconds: float = 0.0
-    """In the UNet and the autoencoder; measured in the stage alone."""
+    """Seconds in the UNet and the autoencoder; measured only for the stage."""
     parts: dict[str, float] = field(default_factory=dict)
 
 
 def order_of(case: Case) -> WorkOrder:
-    """Return the dataset that the stage draws: `case.batched` images, each with a prompt of its own."""
+    """Return the dataset that the stage draws: `case.batched` images, each with its own prompt."""
     places = [f"{color} {place}" for color in ("white", "gray", "blue", "red") for place in ("snow", "sand", "sea")]
     spec = LabeledDatasetSpec.model_validate(
         {
@@ -102,7 +102,7 @@ def order_of(case: Case) -> WorkOrder:
 
 
 class Ways:
-    """Everything loaded once, before anything is timed."""
+    """The ways; all models are loaded once, before the measurements."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -118,7 +118,7 @@ class Ways:
         self.session = self.sessions.open(header)
 
     def all(self) -> dict[str, Callable[[], Timing]]:
-        """Return the ways by name, in the order in which they take turns."""
+        """Return the ways by name, in the order in which they run."""
         return {
             "pipeline, one by one": self.loop,
             "pipeline, batched": self.batches,
@@ -154,7 +154,7 @@ class Ways:
         return timing(self.case.single)
 
     def stage(self) -> Timing:
-        """A shard of the stage, from its rows to its report; the model is loaded."""
+        """Run a shard of the stage, from its rows to its report; the model is already loaded."""
         measures = Measures()
         with tempfile.TemporaryDirectory() as folder, _networks(self.case) as spent:
             store = FolderStore(Path(folder))
@@ -165,7 +165,7 @@ class Ways:
         return timing(len(rows), model_seconds=spent(), parts=parts)
 
     def unlabeled(self) -> Timing:
-        """The same, but nobody looks: as much as labels cost, this is faster."""
+        """Run the same shard without labels: the difference in time is the cost of labels."""
 
         nothing = Findings(attention=AttentionMaps((), (), np.zeros((0, 1, 1), np.uint8)))
         with mock.patch.object(self.session, "look", lambda samples, *_: [nothing] * len(samples)):
@@ -176,7 +176,7 @@ class Ways:
         return read_shard(store, layout.shard(self.order.revision, "base", 0))
 
     def _draw(self, samples: Sequence[Sample]) -> None:
-        """Draw with diffusers' pipeline, as it comes."""
+        """Draw with diffusers' pipeline and its default settings."""
         self.pipeline(
             [sample.prompt for sample in samples],
             width=self.case.side,
@@ -201,7 +201,7 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _timed(case: Case) -> Iterator[Callable[..., Timing]]:
-    """Time the block; afterwards the yielded function says how long it took."""
+    """Time the block; after it, the yielded function returns its timing."""
     began, began_cpu = time.perf_counter(), time.process_time()
     ended: list[float] = []
     yield lambda images, **more: Timing(images, ended[0], ended[1], **more)
@@ -212,7 +212,7 @@ def _timed(case: Case) -> Iterator[Callable[..., Timing]]:
 
 @contextmanager
 def _networks(case: Case) -> Iterator[Callable[[], float]]:
-    """Measure for how long networks run inside the block; on a GPU by its own clock, without waiting for it."""
+    """Measure the time of the networks in the block; on a GPU with GPU events, without waiting for the GPU."""
     calls: list[Any] = []
 
     def timing(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -245,7 +245,7 @@ def _networks(case: Case) -> Iterator[Callable[[], float]]:
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Return the seconds in which at least one of `spans` lasted."""
+    """Return the seconds that at least one of `spans` covers."""
     covered, until = 0.0, float("-inf")
     for began, ended in sorted(spans):
         covered += max(0.0, ended - max(began, until))

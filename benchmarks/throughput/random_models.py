@@ -1,4 +1,4 @@
-"""A pipeline with the layers of Stable Diffusion 1.5 and random weights: what it costs is the real thing's.
+"""A pipeline with the layers of Stable Diffusion 1.5 and random weights: it needs the same time as the real model.
 
 Sizes are those of the configurations that diffusers' conversion script writes for SD 1.x
 (https://github.com/huggingface/diffusers, scripts/convert_original_stable_diffusion_to_diffusers.py): a UNet of 860 M
@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from diffugen_generator.families.folder import ModelFolder
 
 WINDOW = 77
-"""Tokens that the text encoder reads at once."""
+"""Number of tokens that the text encoder reads at once."""
 
 
 def write_sd15(folder: Path, builtin: ModelFolder) -> None:

@@ -22,11 +22,11 @@ class AutoencoderSettings:
     """How the autoencoder is trained."""
 
     samples: int = 80_000
-    """Images seen in all, over all ranks."""
+    """Images that training uses in total, over all ranks."""
     batch: int = 4
     """Images per rank and step."""
     rate: float = 2e-3
-    """Peak learning rate of AdamW; warms up for 100 steps, falls linearly to zero over the last 40 %."""
+    """Peak learning rate of AdamW: it rises for 100 steps and falls linearly to zero over the last 40 %."""
     kl_weight: float = 1e-6
     """Weight of the KL term per latent, against a reconstruction error in [-1, 1] averaged over pixels."""
     seed: int = 11
@@ -121,10 +121,10 @@ def encode_all(model: Any, images: NDArray[np.uint8], *, batch: int = 64) -> tor
 
 @torch.no_grad()
 def standardise_latents(model: Any, means: torch.Tensor) -> None:
-    """Fold what gives each latent channel mean 0 and deviation 1 into the 1x1 convolutions.
+    """Change the 1x1 convolutions so that each latent channel has mean 0 and standard deviation 1.
 
-    Stable Diffusion pipelines know a single scaling factor and no shift; so the change is made in the
-    weights, and the images stay the same. A channel that the autoencoder does not use keeps its scale.
+    Stable Diffusion pipelines have a single scaling factor and no shift. So the change is made in the weights, and the
+    images stay the same. A channel that the autoencoder does not use keeps its scale.
     """
     shift = means.mean(dim=(0, 2, 3))  # [4]
     scale = means.std(dim=(0, 2, 3))  # [4]

@@ -1,10 +1,10 @@
 """The denoiser of `builtin://shapes`: a UNet and a text encoder, trained together on frozen latents.
 
 An ordinary latent diffusion model: v-prediction (Salimans & Ho 2022, https://arxiv.org/abs/2202.00512) with
-clipped signal-to-noise weights (Hang et al. 2023, https://arxiv.org/abs/2303.09556). No loss touches
-attention. Two dropouts of text states make words bind to what they name: marks and padding are silenced in
-half the samples, so that the words themselves must carry the scene, and color words in many, so that nouns
-must.
+clipped signal-to-noise weights (Hang et al. 2023, https://arxiv.org/abs/2303.09556). No loss uses the attention. Two
+dropouts of text states bind each word to the object that it names. In half the samples, end marks and padding are set
+to zero, so that the words themselves must describe the scene. In many samples, color words are set to zero, so that
+nouns must do so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WIDTH = 96
 """Width of the text states."""
 
 HELD_OUT = 500
-"""The last scenes of the data, which training never picks."""
+"""Number of scenes at the end of the data that training never uses."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class DenoiserSettings:
     """How the denoiser is trained."""
 
     samples: int
-    """Samples seen when training stops, over all ranks and since the start."""
+    """Samples after which training stops, over all ranks and since the start."""
     cool_samples: int = 0
-    """The learning rate falls linearly to zero over this many samples, the last ones; 0: it never falls."""
+    """Number of last samples over which the learning rate falls linearly to zero; 0: it never falls."""
     batch: int = 16
     """Samples per rank and step."""
     optimizer: str = "muon"
@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
             sample_size=16,
             block_out_channels=(32, 64),
             layers_per_block=1,
-            # All three cross-attentions work at 16x16: words bound better than with attention at 8x8 as well.
+            # All three cross-attentions work at 16x16: words matched their objects better than with 8x8 in addition.
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             mid_block_type="UNetMidBlock2D",
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -102,7 +102,7 @@ class Denoiser(nn.Module):
 
 
 def new_scheduler() -> Any:  # diffusers is untyped
-    """Linear betas up to 2e-2: hardly any signal is left at the last step, so no background leaks through."""
+    """Linear betas up to 2e-2: almost no signal is left at the last step, so the noise does not show the background."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=1e-4,
@@ -112,7 +112,7 @@ def new_scheduler() -> Any:  # diffusers is untyped
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
-        steps_offset=1,  # unused by trailing spacing; what the pipeline expects to find
+        steps_offset=1,  # trailing spacing does not use it, but the pipeline expects this value
     )
 
 
@@ -133,7 +133,7 @@ class Batch:
 
 
 class Data:
-    """Encoded scenes and their captions; every batch depends on its seed alone."""
+    """Encoded scenes and their captions; every batch depends only on its seed."""
 
     def __init__(self, workdir: Path) -> None:
         self.latents = torch.from_numpy(np.load(workdir / "latents.npy"))
@@ -147,7 +147,7 @@ class Data:
         self.color_ids = torch.tensor(self.tokenizer.convert_tokens_to_ids([f"{name}</w>" for name in scenes.COLORS]))
 
     def batch(self, count: int, *, seed: list[int], full: bool = False) -> Batch:
-        """Draw `count` samples. `full`: of the scenes held out, with full captions and no dropout."""
+        """Draw `count` samples. `full`: from the held-out scenes, with full captions and no dropout."""
         rng = np.random.default_rng(seed)
         size = len(self.latents)
         low, high = (size - HELD_OUT, size) if full else (0, size - HELD_OUT)
@@ -162,7 +162,7 @@ class Data:
         return Batch(self.latents[picked], torch.from_numpy(noise), torch.from_numpy(t.astype(np.int64)), ids, keep)
 
     def _keep(self, ids: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Text-state dropout [n, 20]: end marks in half the samples; colors, and seldom other words."""
+        """Text-state dropout [n, 20]: end marks in half the samples; color words, and rarely other words."""
         count = len(ids)
         color = torch.isin(ids, self.color_ids)
         end = ids == self.end
@@ -186,7 +186,7 @@ def loss_of(model: nn.Module, batch: Batch, alphas: torch.Tensor) -> torch.Tenso
 
 
 def train_denoiser(workdir: Path, checkpoint: Path, settings: DenoiserSettings) -> None:
-    """Train from `checkpoint`, if it is there, until `settings.samples`; keep `checkpoint` up to date."""
+    """Train from `checkpoint`, if it exists, until `settings.samples`; update `checkpoint` meanwhile."""
     run_on_ranks(settings.ranks, _train, workdir, checkpoint, settings)
 
 
@@ -273,7 +273,7 @@ def _train(rank: int, workdir: Path, checkpoint: Path, settings: DenoiserSetting
 
 @torch.no_grad()
 def _held_out(model: nn.Module, data: Data, alphas: torch.Tensor) -> str:
-    """Mean loss on fixed samples with full captions: little, middling and much noise."""
+    """Mean loss on fixed samples with full captions, at little, medium and much noise."""
     losses, t = [], []
     for part in range(4):
         batch = data.batch(64, seed=[99, part], full=True)

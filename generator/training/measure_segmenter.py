@@ -2,8 +2,8 @@
 
     python -m generator.training.measure_segmenter --images 200 --json measured.json --sheet samples.png
 
-Images come from `builtin://shapes`, prompts from scenes drawn at random; those that do not show what was asked for
-(the oracle tells) are left out. An object that is not found counts as an overlap of 0.
+Images come from `builtin://shapes`, prompts from scenes drawn at random. Images without the requested objects, as
+checked by the oracle, are left out. An object that is not found counts as an overlap of 0.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def generated(count: int, objects: int, seed: int) -> tuple[NDArray[np.uint8], l
 
 
 def measure(images: NDArray[np.uint8], there: list[Masks]) -> tuple[dict[str, Any], list[Masks]]:
-    """Figures, and the masks that were found."""
+    """Return the figures and the masks that were found."""
     settings = DetectorLabeling(type="transformers", model="builtin://shapes-segmenter", confidence=0.5)
     classes = [ObjectClass(name=name) for name in scenes.CLASSES]
     detector = open_detector(settings, detectors_of(settings), classes, torch.device("cpu"))

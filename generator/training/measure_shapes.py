@@ -1,12 +1,12 @@
-"""Measure a shapes pipeline: how often images show what is asked, and what attention is worth as labels.
+"""Measure a shapes pipeline: how often images show the requested objects, and how exact labels from attention are.
 
     python -m generator.training.measure_shapes FOLDER --prompts 200 --json measured.json --sheet sheet.png
 
 An image is right when the color oracle finds exactly the colors that the prompt names (`oracle.shows`).
-Labels: the final latents of a right image are noised to t = 100 and denoised once with the image's own
-caption; the cross-attention of a class noun, averaged over layers and heads, enlarged to the image, scaled
-to 0..1 and cut at a threshold, is compared (intersection over union) with the oracle's mask of the object
-that has the noun's color.
+Labels: the final latents of a right image are noised to t = 100 and denoised once with the image's own caption. The
+cross-attention of a class noun is averaged over layers and heads, enlarged to the image, scaled to 0..1 and cut at a
+threshold. The result is compared (intersection over union) with the oracle's mask of the object that has the noun's
+color.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Figures:
 
     prompts: int = 0
     right: float = 0.0
-    """Share of images with exactly the objects asked for."""
+    """Share of images with exactly the requested objects."""
     in_order: float = 0.0
     """Share of images that also have them in the prompt's order, left to right."""
     outlines: float = 0.0
-    """Share of the objects in right images whose outline is best explained by the class asked for."""
+    """Share of the objects in right images whose outline fits the requested class best."""
     label_iou: dict[str, float] = field(default_factory=dict)
     """Mean intersection over union of attention labels in right images, by threshold."""
 
 
 @contextmanager
 def cross_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
-    """While open, collects the probabilities [batch, heads, pixels, tokens] of every cross-attention."""
+    """Collect the probabilities [batch, heads, pixels, tokens] of every cross-attention during the block."""
     kept: list[torch.Tensor] = []
 
     class Keeping:
@@ -129,7 +129,7 @@ def decode(pipeline: Any, latents: torch.Tensor) -> NDArray[np.uint8]:
 def measure(
     pipeline: Any, words: list[scenes.Words], *, steps: int, guidance: float, batch: int, seed: int
 ) -> tuple[Figures, NDArray[np.uint8], list[bool]]:
-    """Draw an image for each of `words`; figures, images [n, 64, 64, 3], and which of them are right."""
+    """Draw an image for each of `words`; return figures, images [n, 64, 64, 3], and which of them are right."""
     images: list[NDArray[np.uint8]] = []
     right: list[bool] = []
     ordered: list[bool] = []

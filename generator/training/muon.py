@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
                 velocity = state["momentum"]
                 velocity.lerp_(weight.grad, 1.0 - group["momentum"])
                 ahead = weight.grad.lerp(velocity, group["momentum"]).reshape(weight.shape[0], -1)
-                # The factor keeps the root mean square of the step alike for wide and tall matrices.
+                # With this factor, the root mean square of the step is the same for wide and tall matrices.
                 scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
                 weight.mul_(1.0 - group["lr"] * group["weight_decay"])
                 weight.add_(orthogonal(ahead).view_as(weight), alpha=-group["lr"] * scale)

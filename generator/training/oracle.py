@@ -1,8 +1,8 @@
-"""The color oracle: finds an image's objects by hue, and tells whether they are the ones asked for.
+"""The color oracle: finds an image's objects by hue, and checks whether they are the requested ones.
 
-It knows nothing of classes and takes part in no training. Objects of `scenes` have saturated colors of six
-hues, and backgrounds are nearly grey: each pixel takes the nearest named hue, or none; a majority in 3x3
-removes specks.
+It does not use classes, and no training uses it as a loss. Objects of `scenes` have saturated colors of six hues, and
+backgrounds are nearly grey. So each pixel gets the nearest named hue, or none. A majority vote in 3x3 pixels removes
+single wrong pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SMALLEST, LARGEST = 0.012, 0.40
 """Share of the image that an object covers."""
 
 WHOLENESS: Final = 0.85
-"""Share of an object's pixels that its largest connected part holds."""
+"""Least share of an object's pixels in its largest connected part."""
 
 CHROMA, SATURATION = 0.20, 0.34
 """Least max - min, and least (max - min) / max, of a pixel's sRGB in 0..1, for it to have a hue at all."""
@@ -28,11 +28,11 @@ CHROMA, SATURATION = 0.20, 0.34
 
 @dataclass(frozen=True)
 class Found:
-    """One object that the oracle saw."""
+    """One object that the oracle found."""
 
     color: str
     mask: NDArray[np.bool_]
-    """[height, width]; the largest connected part alone."""
+    """[height, width]; only the largest connected part."""
 
 
 def colors_of(image: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -35,15 +35,15 @@ def export_pipeline(autoencoder: Path, checkpoint: Path, folder: Path) -> None:
     for part in ("vae", "text_encoder", "tokenizer", "unet", "scheduler"):
         shutil.rmtree(folder / part, ignore_errors=True)
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # transformers would load float16 files as float16 unless told otherwise, and diffusers the rest as float32.
+    # By default transformers loads float16 files as float16, and diffusers loads the other parts as float32.
     config = folder / "text_encoder" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
-    # Where the parts were loaded from is this machine's affair, and would be part of the model's digest.
+    # The path from which the parts were loaded is specific to this machine and would change the model's digest.
     for config in folder.glob("*/config.json"):
         kept = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
         config.write_text(json.dumps(kept, indent=2) + "\n")
-    # Beside tokenizer.json, for programs that read the two older files.
+    # In addition to tokenizer.json, for programs that read the two older files.
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(FROZEN / name, folder / "tokenizer" / name)
     for file in folder.glob("*/*.safetensors"):
-        file.chmod(0o644)  # they are written readable by their owner alone
+        file.chmod(0o644)  # they are written so that only their owner can read them

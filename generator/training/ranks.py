@@ -1,6 +1,7 @@
 """Data-parallel training on a few CPU cores: one process of one thread per core, gradients averaged by gloo.
 
-On two cores two such processes beat one of two threads: small convolutions leave the second thread idle.
+On two cores, two such processes are faster than one with two threads: with small convolutions the second thread is
+idle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images that `builtin://shapes` draws, as far as they show what was asked for; the color oracle tells."""
+"""Draws images with `builtin://shapes` and yields those with the requested objects, as checked by the color oracle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 16
 
 
 class Right(NamedTuple):
-    """An image that shows what its prompt asks for."""
+    """An image that shows the objects of its prompt."""
 
     image: NDArray[np.uint8]
     """[64, 64, 3] sRGB."""

@@ -1,10 +1,9 @@
 """Drawn scenes with exact masks: the data of `builtin://shapes`, and ground truth for tests and benchmarks.
 
-A scene is a 64x64 image of one or two objects on a plain background. Objects are signed-distance shapes in
-one of six colors of well-separated hue; backgrounds are nearly grey, so that hue alone tells an object from
-what is behind it. Each class has a look of its own, a coarse pattern of lightness on the asked color, so
-that a class word means more than an outline. Two objects stand side by side, and captions name them from left
-to right.
+A scene is a 64x64 image of one or two objects on a plain background. Objects are signed-distance shapes in one of six
+colors with clearly different hues. Backgrounds are nearly grey, so that hue alone separates an object from the
+background. Each class has its own coarse pattern of lightness on the object's color, so that a class word means more
+than an outline. Two objects are side by side, and captions name them from left to right.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ AREAS: Final = (3.66, 3.39, 2.69, 2.84)
 """Area of each class in squares of its radius, as `outlines` takes it."""
 
 NOTHING: Final = -1
-"""Class and color index of an object that is not there."""
+"""Class and color index of a missing object."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """`n` scenes as arrays; object 0 stands left of object 1."""
+    """`n` scenes as arrays; object 0 is left of object 1."""
 
     images: NDArray[np.uint8]
     """[n, 64, 64, 3] sRGB."""
@@ -66,7 +65,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Words:
-    """What a caption of one scene may say."""
+    """The words that a caption of one scene can use."""
 
     objects: tuple[tuple[str, str], ...]
     """(color, class) of each object, left to right."""
@@ -85,13 +84,13 @@ def words_of(scenes: Scenes, index: int) -> Words:
 
 
 def full_caption(words: Words) -> str:
-    """`a red ball and a blue star on snow`: everything there is to say about the scene."""
+    """`a red ball and a blue star on snow`: the caption with all words of the scene."""
     named = " and ".join(f"a {color} {kind}" for color, kind in words.objects)
     return f"{named} on {words.background}"
 
 
 def drawn_caption(words: Words, rng: np.random.Generator) -> str:
-    """A caption as training sees it.
+    """A caption for training.
 
     10 % are empty; of the rest 15 % are bare nouns, 30 % leave words out, and 55 % are full.
     """

@@ -1,8 +1,7 @@
 """The tokenizer of `builtin://shapes`: every word of its captions is one token.
 
-The files are frozen in `tokenizer/`, since a trainer of byte pair encodings may order equal merges
-differently in each process, and a word's number must not change. `python -m generator.training.tokens` writes
-them anew.
+The files in `tokenizer/` are fixed: a trainer of byte pair encodings can order equal merges differently in each
+process, but a word's number must not change. `python -m generator.training.tokens` writes them again.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ PLAIN_WORDS: Final = ("a", "photo", "of", "and", "on")
 
 
 def vocabulary_words() -> tuple[str, ...]:
-    """Every word that gets a token of its own; the frozen order."""
+    """Every word that is one token, in the fixed order."""
     return (*PLAIN_WORDS, *scenes.CLASSES, *scenes.COLORS, *scenes.BACKGROUNDS)
 
 
 def pieces_of(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """Byte pair encoding of `word`: while any listed pair stands side by side, join the earliest listed."""
+    """Byte pair encoding of `word`: while any listed pair is adjacent, join the one that is first in the list."""
     pieces = [*word[:-1], f"{word[-1]}</w>"]
     while pairs := [pair for pair in pairwise(pieces) if pair in merges]:
         at = list(pairwise(pieces)).index(min(pairs, key=merges.index))

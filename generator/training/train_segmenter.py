@@ -2,10 +2,10 @@
 
     python -m generator.training.train_segmenter --workdir ~/.cache/diffugen/segmenter --export FOLDER
 
-It learns from drawn scenes with exact masks, half of them after a noisy round trip through the autoencoder of
-`builtin://shapes`, and from images that `builtin://shapes` generates, with the color oracle's masks. The seeds of
-those images are apart from all that anything is measured on. Every stage leaves a file in the working directory
-and is skipped when that file is there; the training resumes from its latest checkpoint.
+It learns from drawn scenes with exact masks, and from images that `builtin://shapes` generates, with the color oracle's
+masks. Half of the drawn scenes are encoded and decoded by the autoencoder of `builtin://shapes`, with noise on the
+latents. The seeds of the generated images differ from all seeds of measurements. Every stage writes a file into the
+working directory and is skipped if that file exists. The training resumes from its latest checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from diffugen_generator.models.uris import BUILTIN_FOLDER
 from generator.training import scenes
 
 SEED = 7_070_707
-"""Of drawn and generated training images alike; measurements use seeds below a million."""
+"""Seed of drawn and of generated training images; measurements use seeds below a million."""
 DRAWN = 8_000
 GENERATED = 1_600
 CHECKPOINT_EVERY = 100
@@ -55,7 +55,7 @@ class Data:
     """[n, 2] indices into `scenes.CLASSES`, or `scenes.NOTHING`."""
 
     def save(self, file: Path) -> None:
-        """Write `file`, all of it or nothing."""
+        """Write `file` completely or not at all."""
         with file.with_suffix(".part").open("wb") as part:
             np.savez_compressed(part, images=self.images, masks=self.masks, classes=self.classes)
         file.with_suffix(".part").replace(file)
@@ -90,7 +90,7 @@ def _round_trip(vae: Any, images: Images, noise: torch.Generator) -> Images:
 
 
 def generate_data(file: Path) -> None:
-    """Generate images of one and of two objects; those that show what was asked get the oracle's masks."""
+    """Generate images of one and of two objects; those with the requested objects get the oracle's masks."""
     if file.exists():
         return
     words = [*drawn_prompts(GENERATED * 2 // 5, 1, SEED), *drawn_prompts(GENERATED * 3 // 5, 2, SEED)]
@@ -171,7 +171,7 @@ def batch_of(drawn: Data, generated: Data, size: int, rng: np.random.Generator) 
 
 
 def train(workdir: Path, *, steps: int, batch: int, rate: float) -> None:
-    """Train for `steps` in all; `latest.pt` has the state, with weights averaged over the last steps."""
+    """Train for `steps` steps in total; `latest.pt` has the state, with weights averaged over the last steps."""
     drawn, generated = Data.load(workdir / "drawn.npz"), Data.load(workdir / "generated.npz")
     torch.manual_seed(SEED)
     model = new_segmenter().train()
@@ -221,7 +221,7 @@ def export(latest: Path, folder: Path) -> None:
     model.load_state_dict(torch.load(latest, weights_only=True)["averaged"])
     model.half().save_pretrained(folder, safe_serialization=True)
     new_processor().save_pretrained(folder)
-    # transformers would load float16 files as float16 unless told otherwise.
+    # By default transformers loads float16 files as float16.
     config = folder / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
     (folder / "model.safetensors").chmod(0o644)

@@ -2,8 +2,8 @@
 
     python -m generator.training.train_shapes --workdir ~/.cache/diffugen/shapes
 
-Every stage leaves a file in the working directory and is skipped when that file is there, so a run can be
-stopped at any time and started again; the denoiser resumes from its latest checkpoint.
+Every stage writes a file into the working directory and is skipped if that file exists. So a run can be stopped at any
+time and started again. The denoiser resumes from its latest checkpoint.
 """
 
 from __future__ import annotations

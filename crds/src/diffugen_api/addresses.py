@@ -1,4 +1,4 @@
-"""Content addresses: a hash over the canonical JSON of all that decides a thing, and of nothing else."""
+"""Content addresses: a hash over the canonical JSON of everything that decides an object, and of nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, NaN refused."""
+    """Return the canonical JSON text of a value: sorted keys, no spaces, UTF-8; NaN is an error."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 

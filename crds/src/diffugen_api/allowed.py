@@ -1,4 +1,4 @@
-"""What a JSON schema allows, in plain words: types, ranges, lengths, choices and patterns."""
+"""Describes in plain words what a JSON schema allows: types, ranges, lengths, choices and patterns."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PATTERNS: Mapping[str, str] = {
 
 
 def resolved(root: Schema, schema: Schema) -> Schema:
-    """Return a schema with its reference followed."""
+    """Return a schema, or the schema that it refers to."""
     while "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def parts(root: Schema, schema: Schema) -> Iterator[Schema]:
-    """Yield what a value may be: the members of a union without null, or the schema itself."""
+    """Yield the schemas of which a value may match any: the members of a union without null, or the schema itself."""
     for member in schema.get("anyOf", (schema,)):
         here = resolved(root, member)
         if "anyOf" in here and here is not schema:
@@ -105,7 +105,7 @@ def _number(value: float) -> str:
 
 
 def broken_rule(value: object, schema: Schema) -> str:
-    """Return which bound of its own type's schema a value breaks, and the fix; empty where none is."""
+    """Return which rule of its own type's schema a value breaks, and the fix; empty if it breaks none."""
     match value:
         case str() if "enum" not in schema and "const" not in schema:
             return _broken_text(value, schema)

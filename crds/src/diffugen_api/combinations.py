@@ -1,9 +1,9 @@
-"""Combinations of a template's values: every one, in step, or a seeded sample of them.
+"""Combinations of a template's values: all of them, zipped lists, or a seeded sample.
 
-A sample is drawn one by one and by hash, never from a list: from twenty variables of twenty values each it takes
-as long as from two. It is stable: a larger sample begins with the smaller one, and a value that is appended to its
-list changes about one in n combinations (chosen by a jump consistent hash, not by a remainder), so
-that nearly all images stay.
+A sample is drawn one by one and by hash, without a list of all combinations. So with twenty variables of twenty values
+each it takes as long as with two. It is stable: a larger sample begins with the smaller one. A value that is appended
+to its list changes about one in n combinations, because a jump consistent hash chooses the values and not a remainder.
+So nearly all images stay the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Combine = Literal["product", "zip"]
 
 
 class UnequalLengthsError(ValueError):
-    """Variables that cannot be taken in step: the first one, and the first that is of another length."""
+    """Variables that cannot be zipped: the first one, and the first one of another length."""
 
     def __init__(self, first: str, other: str) -> None:
         """Keep both names."""
@@ -27,7 +27,7 @@ class UnequalLengthsError(ValueError):
 
 
 def check(fields: Sequence[str], variables: Mapping[str, Sequence[str]], combine: Combine) -> None:
-    """Raise `UnequalLengthsError` where `fields` are to be taken in step and cannot."""
+    """Raise `UnequalLengthsError` if `fields` are to be zipped and have different lengths."""
     for field in fields[1:] if combine == "zip" else ():
         if len(variables[field]) != len(variables[fields[0]]):
             raise UnequalLengthsError(fields[0], field)
@@ -49,7 +49,7 @@ def combinations(
     sample: int | None = None,
     origin: bytes = b"",
 ) -> Iterator[dict[str, str]]:
-    """Yield the values of `fields`: all combinations in the order written, or `sample` of them as `origin` decides."""
+    """Yield the values of `fields`: all combinations in the written order, or `sample` of them chosen by `origin`."""
     sides = _sides(fields, variables, combine)
     everything = sample is None or sample >= math.prod(sides)
     places = product(*map(range, sides)) if everything else _sampled(sides, sample or 0, origin)
@@ -59,13 +59,13 @@ def combinations(
 
 
 def _sides(fields: Sequence[str], variables: Mapping[str, Sequence[str]], combine: Combine) -> list[int]:
-    """Return the lengths of what is chosen from: of each field, or of the rows that zip makes of them."""
+    """Return the numbers of choices: one for each field, or one for the rows that zip makes of all fields."""
     lengths = [len(variables[field]) for field in fields]
     return lengths[:1] if combine == "zip" else lengths
 
 
 def _sampled(sides: Sequence[int], sample: int, origin: bytes) -> Iterator[tuple[int, ...]]:
-    """Yield `sample` different places; there must be more than that."""
+    """Yield `sample` different combinations of indices; there must be more than `sample` of them."""
     seen: set[tuple[int, ...]] = set()
     draw = 0
     while len(seen) < sample:
@@ -83,7 +83,7 @@ def _keys(origin: bytes, draw: int, count: int) -> Sequence[int]:
 
 
 def _jump(key: int, buckets: int) -> int:
-    """Return one of `buckets`, nearly always the same one when a bucket is appended.
+    """Return one of `buckets`; it nearly always stays the same when a bucket is appended.
 
     Jump consistent hash (Lamping & Veach 2014, "A fast, minimal memory, consistent hash algorithm").
     """

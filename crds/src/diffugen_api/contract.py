@@ -1,8 +1,7 @@
 """The contract between operator and generator.
 
-They never import one another: a pod gets its work as a file (the work order), its shard as an environment
-variable, and answers with an exit code and a short JSON message. Everything that both sides must spell
-alike is defined here, once.
+They never import one another. A pod gets its work as a file (the work order) and its shard as an environment variable.
+Its results are an exit code and a short JSON message. All names that both sides use are defined here, once.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ KIND = "LabeledDataset"
 
 RETRY_ANNOTATION = f"{GROUP}/retry-requested-at"
 FINALIZER = f"{GROUP}/clean-up"
-"""Keeps a dataset with `deletionPolicy: Delete` until its objects in the store are deleted; no other has one."""
+"""Keeps a dataset with `deletionPolicy: Delete` until its objects in the store are deleted; other datasets lack it."""
 
 LABEL_DATASET = f"{GROUP}/dataset"
 LABEL_STEP = f"{GROUP}/step"
@@ -31,9 +30,9 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 """Kueue's own label, on Jobs: the LocalQueue in which they wait."""
 ANNOTATION_SETUP = f"{GROUP}/setup"
-"""On Jobs: a hash over what of the spec they have for good."""
+"""On Jobs: a hash over the parts of the spec that cannot be changed in a running Job."""
 ANNOTATION_SUSPENDED = f"{GROUP}/suspended"
-"""On Jobs that the operator suspended: it resumes no others."""
+"""On Jobs that the operator suspended: it resumes only these."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "diffugen-operator"
 
@@ -50,14 +49,14 @@ ENV_POD_NAMESPACE = "DIFFUGEN_POD_NAMESPACE"
 ENV_DATASET = "DIFFUGEN_DATASET"
 """The dataset of the pod's Job: a worker refuses an order for another one."""
 ENV_SAMPLES_PER_SHARD = "DIFFUGEN_SAMPLES_PER_SHARD"
-"""`run.samplesPerShard`, where it is not the default. It may be edited during a run, and the work order may not."""
+"""`run.samplesPerShard`, if it is not the default. It can be edited during a run, but the work order cannot."""
 ENV_MODEL_CACHE = "DIFFUGEN_MODEL_CACHE"
 """Folder in which fetched models are kept."""
 CA_MOUNT = "/etc/diffugen-ca"
 """The folder of the CA certificates that pods trust, if the operator has any."""
 CA_KEY = "ca.crt"
 ENV_DEVICE = "DIFFUGEN_DEVICE"
-"""Where models run: cuda, cuda:1 or cpu; the GPU, if any, where absent."""
+"""The device of the models: cuda, cuda:1 or cpu; if absent, the GPU if there is one."""
 ENV_DTYPE = "DIFFUGEN_DTYPE"
 """`run.dtype`, where it is not the default."""
 ENV_BATCH_SIZE = "DIFFUGEN_BATCH_SIZE"
@@ -66,7 +65,7 @@ MODEL_CACHE_MOUNT = "/var/cache/diffugen"
 ENV_POD_IP = "DIFFUGEN_POD_IP"
 """The pod's own address, from the downward API; metrics are served there and nowhere else."""
 ENV_TERMINATION_LOG = "DIFFUGEN_TERMINATION_LOG"
-"""Where the termination message goes; the kubelet's default path where it is unset."""
+"""Path of the termination message; if unset, the kubelet's default path."""
 ENV_SHARD = "JOB_COMPLETION_INDEX"
 """The index of the shard, set by the Job controller for Indexed Jobs."""
 ENV_ACCESS_KEY = "AWS_ACCESS_KEY_ID"
@@ -83,11 +82,11 @@ METRIC_IMAGES_DRAWN = "diffugen_images_drawn_total"
 """Counter: images that the diffusion model drew in this pod."""
 
 TERMINATION_MESSAGE_BYTES = 4096
-"""The kubelet cuts a container's termination message here (and a whole pod's at 12 kB)."""
+"""The kubelet cuts a container's termination message at this size (and all messages of a pod at 12 kB)."""
 
 MAX_SHARDS = 10_000
-"""Indexes of one Job. Above 100,000 completions a Job may not run more than 10,000 side by side; we stay well
-below, so that `completedIndexes` remains a short string."""
+"""The most indexes of one Job. With more than 100,000 completions a Job may not run more than 10,000 in parallel. This
+limit is far lower, so that `completedIndexes` remains a short string."""
 
 
 class Step(StrEnum):
@@ -102,7 +101,7 @@ class Step(StrEnum):
 class ExitCode(IntEnum):
     """The exit codes of a worker, and what its Job does.
 
-    The numbers of sysexits.h where one fits (EX_USAGE, EX_DATAERR, EX_TEMPFAIL, EX_NOPERM). Any other
+    The numbers are those of sysexits.h where one fits (EX_USAGE, EX_DATAERR, EX_TEMPFAIL, EX_NOPERM). Any other
     non-zero code is a crash, and the index is retried within `run.backoffLimitPerShard`.
     """
 
@@ -118,7 +117,7 @@ class ExitCode(IntEnum):
 
 
 class Message(BaseModel):
-    """Base of everything that crosses between pod and operator: camelCase JSON, unknown fields ignored.
+    """Base of all messages between pod and operator: camelCase JSON, unknown fields ignored.
 
     Unknown fields are ignored, not refused, so that an operator understands pods of the next release.
     """
@@ -127,7 +126,7 @@ class Message(BaseModel):
 
 
 MOST_SAMPLES = 10**12
-"""More than any number in a message may be; it is far below what the API server can hold (64 bits)."""
+"""Upper bound of every number in a message; far below the limit of the API server (64 bits)."""
 
 Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
 
@@ -167,7 +166,7 @@ class ShardCounts(Message):
     reused: int = 0
     """Samples that were complete when the shard began, for example after a restart."""
     skipped: int = 0
-    """Samples that cannot be drawn: their source is rejected, or lacks what is to be replaced in it."""
+    """Samples that cannot be drawn: their source is rejected, or has no object of the class to replace."""
 
     @property
     def done(self) -> int:
@@ -180,14 +179,14 @@ class ShardCounts(Message):
 
 
 REASON_INCOMPLETE = "Incomplete"
-"""A publish step's reason where the store lacks what was planned: planning again finds what is missing."""
+"""A publish step's reason if planned objects are missing in the store: a new plan finds what is missing."""
 
 
 class FormerRevision(Message):
     """A revision that was published earlier and is still in the store."""
 
     folder: Annotated[str, StringConstraints(max_length=63)]
-    """Its folder's name, beside the current one's: the revision, and maybe a hash of what it was drawn with."""
+    """The name of its folder, in the same place as the current one: the revision, and in some cases a content hash."""
     published_at: str
     samples: Count
 
@@ -212,7 +211,7 @@ class Published(Message):
     published_at: str = ""
     """When the pointer was moved to it."""
     history: list[FormerRevision] = Field(default_factory=list)
-    """What was published before it and is kept, the latest first."""
+    """Earlier revisions that are kept, the latest first."""
 
 
 class Outcome(Message):
@@ -248,10 +247,10 @@ class Outcome(Message):
 
     @classmethod
     def loads(cls, text: str | None) -> Self | None:
-        """Parse a termination message; None where it is absent, cut, somebody else's, or no valid text."""
+        """Parse a termination message; None if it is absent, cut, from another program, or not valid text."""
         try:
             data: Any = json.loads(text or "")
-            # JSON can escape half of a surrogate pair, which no UTF-8 can hold.
+            # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
             json.dumps(data, ensure_ascii=False).encode()
             return cls.model_validate(data) if isinstance(data, dict) else None
         except (ValueError, RecursionError):  # "[" * 4000 is deeper than the parser goes.

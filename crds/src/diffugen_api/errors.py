@@ -1,13 +1,13 @@
-"""The error of a spec that no run can fulfill."""
+"""The error of a spec with which no run can succeed."""
 
 from __future__ import annotations
 
 
 class SpecError(ValueError):
-    """A spec that no run can fulfill: `reason` is CamelCase, the message names the field and the fix."""
+    """A spec with which no run can succeed: `reason` is CamelCase, the message names the field and the fix."""
 
     def __init__(self, reason: str, message: str) -> None:
-        """Keep the condition's reason beside its message."""
+        """Keep the condition's reason and its message."""
         super().__init__(message)
         self.reason = reason
 

@@ -1,7 +1,8 @@
-"""What is wrong with a manifest, in sentences: the field, its value, what is allowed there, and the fix.
+"""Describes the faults of a manifest in sentences: the field, its value, the allowed values, and the fix.
 
-pydantic reports errors in its own terms, several for one field where a type is a union. This module takes only the
-places from pydantic. It looks the allowed values up in the JSON schema of the model, so one sentence says them all.
+pydantic reports errors in its own terms, and several errors for one field if its type is a union. This module takes
+only the locations from pydantic. It finds the allowed values in the JSON schema of the model, so one sentence has all
+of them.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ _MOST_FIELDS = 12
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a manifest."""
+    """One fault of a manifest."""
 
     path: str
-    """The field, as the manifest spells it, such as `spec.stages[0].txt2img.steps`; empty where the whole file is."""
+    """The field, such as `spec.stages[0].txt2img.steps`, as in the manifest; empty for a fault of the whole file."""
     message: str
     """The value, what is allowed, and the fix."""
 
@@ -44,9 +45,9 @@ class Fault:
 def faults_of(
     error: ValidationError, model: type[BaseModel], data: object, *, path: str = "", written: Written = lambda _: None
 ) -> list[Fault]:
-    """Return the faults that `error` reports of `data`, which `model` refused; one for each field, in their order.
+    """Return the faults of `data` from the `error` of `model`; one for each field, in the order of the fields.
 
-    `path` is the field that `data` is the value of, such as `spec`; `written` gives a scalar's text in the manifest.
+    `path` is the field that has the value `data`, such as `spec`; `written` returns a scalar's text in the manifest.
     """
     found: dict[str, Fault] = {}
     for detail in error.errors(include_url=False):
@@ -69,7 +70,7 @@ def _has(data: Any, part: str | int) -> bool:
 
 
 def _location(detail: ErrorDetails, data: object) -> Location:
-    """Return where an error is, without the names that pydantic gives to the members of a union."""
+    """Return the location of an error, without the names that pydantic gives to the members of a union."""
     where: list[str | int] = []
     here: Any = data
     for part in detail["loc"]:
@@ -108,7 +109,7 @@ def _fault(
 
 
 def path_of(location: Location) -> str:
-    """Return a place in a manifest as people write it: `spec.stages[0].name`."""
+    """Return a location in a manifest as people write it: `spec.stages[0].name`."""
     path = ""
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
@@ -122,7 +123,7 @@ def _value(data: Any, location: Location) -> object:
 
 
 def _schema_at(schema: Mapping[str, Any], location: Location) -> Mapping[str, Any]:
-    """Return the part of a schema for a place; empty where the schema does not know the place."""
+    """Return the part of a schema for a location; empty if the schema does not have the location."""
     here: Mapping[str, Any] = resolved(schema, schema)
     for part in location:
         for member in parts(schema, here):
@@ -188,7 +189,7 @@ def _is_of(value: object, kind: str) -> bool:
 def _fix(
     schema: Mapping[str, Any], member: Mapping[str, Any], location: Location, value: object, text: str | None
 ) -> str:
-    """Return what to write in place of a value of another type; empty where nothing is known."""
+    """Return the advice for a value of a wrong type; empty if there is none."""
     kind = member.get("type")
     fix = ""
     if value is None:
@@ -213,7 +214,7 @@ def _fix(
 
 
 def _choice(member: Mapping[str, Any], value: str) -> str:
-    """Return the choice that is nearest to a value, or that there is only one."""
+    """Return advice with the choice that is most similar to a value, or with the only choice."""
     choices = [str(each) for each in member.get("enum", (member.get("const"),))]
     nearest = difflib.get_close_matches(value.lower(), choices, n=1, cutoff=0.5)
     if len(choices) == 1:

@@ -1,17 +1,17 @@
-"""Where each thing lies in the object store: pure functions from names to keys.
+"""The keys of all objects in the store: pure functions from names to keys.
 
     <prefix>/<namespace>/<name>/
       samples/<stage>/<id[:2]>/<id>/image.png, recipe.json   drawn once; recipe.json, the commit, last
-      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       what a model saw: class maps, detections
-      labels/<stage>/<label id>/<id[:2]>/<id>.json           what was decided: instances
+      evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       the output of a model: class maps, detections
+      labels/<stage>/<label id>/<id[:2]>/<id>.json           the decided labels: instances
       embeddings/<address>/                                  a word that a stage trained: its files, card.json last
-      plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   what a shard has to do; plan.json last
-      shards/<revision>/<stage>/<index>.json                 what it did
+      plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   the samples of a shard; plan.json last
+      shards/<revision>/<stage>/<index>.json                 the report of a shard
       revisions/<revision>/  manifest.jsonl.gz, a folder per format, contact-sheet.png, dataset.json (last)
-      current.json                                             the pointer; moved when all else is in place
+      current.json                                             the pointer; moved when all other files are written
 
-Keys are relative to the dataset's root, so a folder and a bucket look alike. The two hex digits spread a
-million objects over 256 listings.
+Keys are relative to the dataset's root, so they are the same in a folder and in a bucket. The two hex digits divide a
+million objects into 256 listings.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def recipe(stage: str, sample_id: str) -> str:
 
 
 def evidence_folder(stage: str, evidence_id: str) -> str:
-    """Return the folder of all evidence of one kind, with its closing slash."""
+    """Return the folder of all evidence with one evidence id, with its closing slash."""
     return f"evidence/{stage}/{evidence_id}/"
 
 
@@ -64,7 +64,7 @@ def evidence(stage: str, evidence_id: str, sample_id: str) -> str:
 
 
 def labels_folder(stage: str, label_id: str) -> str:
-    """Return the folder of all labels of one decision, with its closing slash."""
+    """Return the folder of all labels with one label id, with its closing slash."""
     return f"labels/{stage}/{label_id}/"
 
 
@@ -89,12 +89,12 @@ def planned_spec(revision: str) -> str:
 
 
 def shard(revision: str, stage: str, index: int) -> str:
-    """Return the key of what a shard has to do."""
+    """Return the key of a shard's samples."""
     return f"plans/{revision}/{stage}/{index:05d}.jsonl.gz"
 
 
 def shard_report(revision: str, stage: str, index: int) -> str:
-    """Return the key of what a shard did."""
+    """Return the key of a shard's report."""
     return f"shards/{revision}/{stage}/{index:05d}.json"
 
 
@@ -104,7 +104,7 @@ def revision_folder(revision: str) -> str:
 
 
 def addresses(revision_folder_key: str) -> str:
-    """Return the key that says which content took a revision's folder; written first."""
+    """Return the key of the file with the fingerprint of the content in a revision's folder; written first."""
     return f"{revision_folder_key}addresses.json"
 
 
@@ -131,5 +131,5 @@ _OURS = re.compile(
 
 
 def is_ours(key: str) -> bool:
-    """Return whether a key is one that this layout gives; another dataset may lie below this one's root."""
+    """Return whether a key belongs to this layout; another dataset's root can be below this one's root."""
     return _OURS.fullmatch(key) is not None

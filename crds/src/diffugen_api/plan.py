@@ -1,17 +1,18 @@
-"""What a spec asks for: its samples, and the content addresses of images, evidence and labels.
+"""Expands a spec: its samples, and the content addresses of images, evidence and labels.
 
-Three addresses, each a hash over the canonical JSON of all that decides the thing, and of nothing else:
+There are three addresses. Each is a hash over the canonical JSON of everything that decides the object, and of nothing
+else:
 
-- *sample id*: the image. Prompts, seed, size, format, steps, guidance, model (the digest of its weights); the sample
+- *sample id*, of the image: prompts, seed, size, format, steps, guidance, model (the digest of its weights), the sample
   that it is drawn from, and the label id that its mask is taken from.
-- *evidence id*: what a model saw in it. The model, how it looked, the words of the classes.
-- *label id*: what was decided. The evidence, and the thresholds applied to it.
+- *evidence id*, of the model's output for the image: the model, its settings, the words of the classes.
+- *label id*, of the decided labels: the evidence, and the thresholds applied to it.
 
-The same recipe always has the same address. That is what makes resuming, partial regeneration and sharing
-work without any bookkeeping: whatever the store holds under an id is right, whoever put it there. A new
-threshold changes only label ids, a new synonym only evidence and label ids; neither draws an image.
+The same recipe always has the same address. So resuming, partial regeneration and sharing work without any record of
+progress: an object in the store under an id is right, no matter which run wrote it. A new threshold changes only label
+ids. A new synonym changes only evidence ids and label ids. Neither draws an image.
 
-Everything here is lazy: a million samples pass through in constant memory.
+All functions are lazy: a million samples need constant memory.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_COMPARED = 1_000_000
-"""Prompts that are written out to count the equal ones: some seconds' work."""
+"""The most prompts that are expanded to count the equal ones: this takes some seconds."""
 
 
 class Expansion:
-    """A spec with its templates parsed and its sample families found: each once, when it is first asked for."""
+    """A spec with its templates parsed and its sample families found, each once, when it is first used."""
 
     def __init__(self, spec: LabeledDatasetSpec) -> None:
-        """Expand `spec`. The attributes and methods raise `SpecError` naming the field where it cannot work."""
+        """Expand `spec`. The attributes and methods raise `SpecError` naming an invalid field."""
         self.spec = spec
 
     @cached_property
@@ -71,15 +72,15 @@ class Expansion:
 
     @cached_property
     def most(self) -> dict[str, int]:
-        """An upper bound of the samples of each stage, by its name; no sample is written out for it."""
+        """An upper bound of the samples of each stage, by its name; it expands no sample."""
         return {stage: sum(family.most for family in families) for stage, families in self.families.items()}
 
     def check_stages(self) -> None:
-        """Raise `SpecError` naming the field where a template or a stage cannot work."""
+        """Raise `SpecError` naming the field of an invalid template or stage."""
         _ = self.families
 
     def check_weights(self) -> None:
-        """Raise `SpecError` naming the field where weights of a prompt cannot be read."""
+        """Raise `SpecError` naming the field if weights of a prompt cannot be read."""
         check_weights(self.spec, self.templates)
 
     def unnamed_background(self) -> list[str]:
@@ -87,15 +88,15 @@ class Expansion:
         return unnamed_background(self.spec, chain.from_iterable(self.families.values()))
 
     def count_prompts_and_seeds(self) -> int:
-        """Return how many samples each txt2img stage asks for, before equal prompts are drawn only once."""
+        """Return the number of samples of each txt2img stage, with equal prompts counted several times."""
         asked = self.spec.prompts
         prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in self.templates)
         return prompts * asked.samples_per_prompt
 
     def count_distinct_samples(self, stage: str | None = None) -> int:
-        """Return how many samples a stage has, or all of them together, equal prompts drawn once.
+        """Return the number of samples of one stage or of all stages, with equal prompts counted once.
 
-        It takes as long as writing all prompts; for stages of more than `MAX_COMPARED` it is the upper bound.
+        This takes as long as expanding all prompts. For stages with more than `MAX_COMPARED` it is the upper bound.
         """
         wanted = [each for each in self.most if stage in {None, each}]
         each_prompt = self.spec.prompts.samples_per_prompt
@@ -108,11 +109,11 @@ class Expansion:
         return next(self._drafts(stage), None) is not None
 
     def samples_of(self, recipe: StageRecipe) -> Iterator[Sample]:
-        """Yield the stage's samples, in the order of its source's, or of the prompts if it has none.
+        """Yield the stage's samples, in the order of its source's samples, or of the prompts if it has no source.
 
-        Equal prompts (two templates may render alike) yield their samples once. A sample's seed derives from the
-        spec's seed, the stage, the prompt and its number among the prompt's samples, or its source's seed. So more
-        prompts, or more samples for each, leave the others unchanged.
+        Equal prompts (two templates can give the same text) yield their samples once. A sample's seed is derived from
+        the spec's seed, the stage, the prompt and its number among the prompt's samples, or its source's seed. So more
+        prompts, or more samples for each, do not change the other samples.
         """
         return (made.sample for made in self._made(recipe))
 
@@ -141,7 +142,7 @@ class Expansion:
                 yield from made(draft, old.template, [counted], Source(old.id, draft.replaced, old.source), mask)
 
     def _drafts(self, stage: str) -> Iterator[tuple[Draft, Prompt]]:
-        """Yield a stage's prompts, each for one of the samples that it has for each number."""
+        """Yield a stage's prompts; each gives one sample for every sample number."""
         spec = self.spec
         source = next(each.source for each in spec.stages if each.name == stage)
         if source is None:
@@ -161,7 +162,7 @@ class _Made(NamedTuple):
 
 
 class _Maker:
-    """Makes the samples of one stage: their ids and seeds."""
+    """Creates the samples of one stage with their ids and seeds."""
 
     def __init__(self, spec: LabeledDatasetSpec, recipe: StageRecipe) -> None:
         self._spec = spec
@@ -189,5 +190,5 @@ def _seed(origin: bytes, prompt: str, number: Any) -> int:
 
 
 def samples_per_shard(spec: LabeledDatasetSpec, missing: int) -> int:
-    """Return the shard size: what `run` asks for, or more where that would need over 10,000 shards."""
+    """Return the shard size: the one in `run`, or a larger one if that needs more than 10,000 shards."""
     return max(spec.run.samples_per_shard, math.ceil(missing / MAX_SHARDS))

@@ -1,4 +1,4 @@
-"""A spec's prompts, read into what is drawn."""
+"""Reads the weights in a spec's prompts."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Prompts with weights: what people write, read into one form, text and weight piece by piece.
+"""Reads prompts with weights into one form: pieces of text, each with its weight.
 
-Two syntaxes are in use, and many prompts have neither; `auto` tells them apart by marks that prose does not have.
+Two syntaxes are in use, and many prompts have neither. `auto` finds the syntax by marks that plain text does not have.
 
     compel    ball++   ball-   (a red ball)1.3   (a ball)++   "a ball"--      + is 1.1, - is 0.9, again and again
     A1111     (a ball:1.3)   (ball) is 1.1   ((ball)) is 1.21   [ball] is 1/1.1
 
-compel's marks: + or - behind a word, or these or a number behind a closing parenthesis, before a space, a
-punctuation mark or the end. A1111's: `:number)`; and where none of compel's is, `((` and `[…]`. Both at once are
-refused. Without any mark a prompt is plain text, its parentheses too. A backslash before one of \\ ( ) [ ] + - : "
-makes it a plain character in all of these: `c\\+\\+` is the language. Nested weights multiply.
+compel's marks are + or - after a word, or + or - or a number after a closing parenthesis, before a space, a
+punctuation mark or the end. A1111's mark is `:number)`; without any mark of compel, also `((` and `[…]`. Both syntaxes
+in one prompt are an error. Without any mark a prompt is plain text, including its parentheses. A backslash before one
+of \\ ( ) [ ] + - : " makes it a plain character in both syntaxes: `c\\+\\+` is the language. Nested weights multiply.
 
 Sources: https://github.com/damian0815/compel (doc/syntax.md),
 https://github.com/AUTOMATIC1111/stable-diffusion-webui (modules/prompt_parser.py, parse_prompt_attention).
@@ -28,15 +28,15 @@ PLUS, MINUS, ROUND, SQUARE = 1.1, 0.9, 1.1, 1 / 1.1
 
 
 class Piece(NamedTuple):
-    """A piece of a prompt, and how much it counts."""
+    """A piece of a prompt, and its weight."""
 
     text: str
     weight: float
-    """1 is as written; 0 is as if it were not there."""
+    """1 changes nothing; 0 has the effect that the piece is missing."""
 
 
 Prompt = str | tuple[Piece, ...]
-"""A plain text, or the pieces that it was read into."""
+"""A plain text, or its pieces with weights."""
 
 
 class WeightError(ValueError):
@@ -44,12 +44,12 @@ class WeightError(ValueError):
 
 
 def pieces_of(prompt: Prompt) -> tuple[Piece, ...]:
-    """Return a prompt's pieces: a plain text is one, of weight 1."""
+    """Return a prompt's pieces: a plain text is one piece of weight 1."""
     return (Piece(prompt, 1.0),) if isinstance(prompt, str) else prompt
 
 
 def plain(prompt: Prompt) -> str:
-    """Return a prompt's text without what was written to weight it."""
+    """Return a prompt's text without the marks of weights."""
     return prompt if isinstance(prompt, str) else "".join(piece.text for piece in prompt)
 
 
@@ -80,7 +80,7 @@ _CHANGE = rf"(?:\++|-+|{_NUMBER}){_END}"
 
 _SIGN = re.compile(r"[()\[\]\\\"+\-]")
 _SUSPECT = re.compile(rf"[()\[\]\\\"]|[^\s+\-]{_SIGNS}")
-"""What every text with a weight or an escape has; most do not even have a sign, and are not looked at twice."""
+"""Matches in every text with a weight or an escape; most texts do not match and are not parsed further."""
 _COMPEL_MARK = re.compile(rf"(?<!\\)\){_CHANGE}|\"{_CHANGE}|(?:{_ESCAPE}|[^\s\\()\[\]\"+\-]){_SIGNS}")
 _A1111_MARK = re.compile(r"(?<!\\):\s*[+-]?[\d.,]+\s*\)")
 _A1111_WEAK_MARK = re.compile(r"(?<!\\)(?:\(\(|\[[^\[\]]*\])")
@@ -89,7 +89,7 @@ _COMPEL = re.compile(
     rf"(?P<escape>{_ESCAPE})|(?P<open>\()|(?P<close>\))(?P<change>{_CHANGE})?"
     rf"|\"(?P<quoted>(?:\\.|[^\"\\])*)\"(?P<quoted_change>{_CHANGE})"
     rf"|(?P<word>(?![+\-])(?:{_ESCAPE}|[^\s()\\,\"])+?)(?P<word_change>{_SIGNS})"
-    rf"|(?P<run>(?:{_ESCAPE}|[^\s()\\,\"])+)|(?P<other>[\s\S])"  # a word without a weight is not looked at again
+    rf"|(?P<run>(?:{_ESCAPE}|[^\s()\\,\"])+)|(?P<other>[\s\S])"  # a word without a weight is read in one match
 )
 _COMPEL_FUNCTION = re.compile(r"\)\s*\.(blend|and|add|swap|attend)\(")
 _A1111 = re.compile(
@@ -138,7 +138,7 @@ def _read_compel(text: str) -> Iterator[Piece]:
 
 
 def _factor(change: str | None) -> float:
-    """Return what compel's `++`, `-` or `1.3` multiplies by."""
+    """Return the factor of compel's `++`, `-` or `1.3`."""
     if not change:
         return 1.0
     if change[0] in "+-":
@@ -180,7 +180,7 @@ _READERS = {"compel": _read_compel, "a1111": _read_a1111, "plain": _read_plain}
 
 
 class _Groups:
-    """Open parentheses and brackets, and what was read within each."""
+    """Open parentheses and brackets, with the pieces that were read in each."""
 
     def __init__(self) -> None:
         self._open: list[tuple[str, int, list[Piece]]] = [("", 0, [])]
@@ -228,7 +228,7 @@ class _Groups:
 
 
 def _fused(pieces: Iterable[Piece]) -> list[Piece]:
-    """Join neighbours of one weight; where two words would grow together at a border, a space comes between."""
+    """Join adjacent pieces of the same weight; a space is inserted where two words would be joined to one."""
     fused: list[Piece] = []
     for text, exact in pieces:
         weight = round(exact, 6)

@@ -1,5 +1,5 @@
-"""A spec's prompts: its templates, and each filled with its variables. Lazy: a million prompts in constant memory,
-but for their fingerprints."""
+"""A spec's prompts: its templates, each filled with its variables. Lazy: a million prompts need constant memory,
+except for their fingerprints."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
 OBJECT_VARIABLE = "object"
 MOST_ASKED_FOR = 1000
-"""Prompts of a template that are checked if the combinations are zipped or sampled."""
+"""The most prompts of a template that are checked if the combinations are zipped or sampled."""
 
 
 class Filled(NamedTuple):
     """A template with its values in it."""
 
     number: int
-    """Which of `spec.prompts.templates` it is."""
+    """The template's index in `spec.prompts.templates`."""
     template: Template
     variables: Mapping[str, str]
     prompt: str
 
 
 def templates_of(spec: LabeledDatasetSpec) -> list[Template]:
-    """Parse and check the templates and variables; raise `SpecError` naming the field at fault."""
+    """Parse and check the templates and variables; raise `SpecError` naming an invalid field."""
     variables = spec.prompts.variables
     templates = []
     for number, text in enumerate(spec.prompts.templates):
@@ -78,7 +78,7 @@ def check_objects(spec: LabeledDatasetSpec, variables: Mapping[str, list[str]], 
 
 
 def check_weights(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> None:
-    """Raise `SpecError` naming the field where weights cannot be read; tries each of `templates` with every value."""
+    """Raise `SpecError` naming the field if weights cannot be read; tries each of `templates` with every value."""
     for number, template in enumerate(templates):
         for prompt in tried(template, spec.prompts.variables):
             read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
@@ -130,7 +130,7 @@ def prompts_of(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Itera
 
 
 def _combinations(spec: LabeledDatasetSpec, template: Template) -> Iterator[dict[str, str]]:
-    """Yield the values with which a template is filled; which ones a sample has depends on the template's own text."""
+    """Yield the values that fill a template; with `sample`, the template's text decides which ones are chosen."""
     asked = spec.prompts
     origin = canonical(["combinations", spec.seed, template.text])
     return combinations(names_of(template), asked.variables, asked.combine, sample=asked.sample, origin=origin)

@@ -1,4 +1,4 @@
-"""The addresses that a spec's images, evidence and labels, and the revision of the whole."""
+"""The addresses of a spec's images, evidence and labels, and the revision of the dataset."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from diffugen_api.v1alpha1 import (
 )
 
 RECIPE_VERSION = 1
-"""Raised when the drawing code changes what a recipe yields."""
+"""Raised when the same recipe gives other images."""
 EVIDENCE_VERSION = 1
 """Raised when the attention maps change for the same settings."""
 DETECTION_VERSION = 1
-"""Raised when a detector's answers are read differently."""
+"""Raised when a detector's output is read differently."""
 CLIP_VERSION = 1
 """Raised when the inputs of a CLIP model change."""
 SAFETY_VERSION = 1
-"""Raised when a safety checker is read differently."""
+"""Raised when a safety checker's output is read differently."""
 DECISION_VERSION = 1
 """Raised when the same evidence and thresholds lead to other labels."""
 
@@ -49,14 +49,14 @@ _OUTPUT_ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
     "coco": {"segmentation": "auto"},
     "yolo": {"task": "segment"},
 }
-"""Fields of the manifest that came after the first release, with their defaults: a default stays out of
-addresses, so that specs that do not use the field keep the addresses that they had without it."""
+"""Fields of the manifest that were added after the first release, with their defaults. A default is not part of an
+address, so specs that do not use the field keep the addresses that they had before."""
 
 
 def revision_of(spec: LabeledDatasetSpec) -> str:
-    """Return the revision: ten hex digits over all that decides the published content.
+    """Return the revision: ten hex digits of a hash over everything that decides the published content.
 
-    `run`, `suspend` and the place of the store are not in it: they change how and where, never what.
+    `run`, `suspend` and the location of the store are not part of it, because they do not change the content.
     """
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
@@ -80,7 +80,7 @@ def _without(defaults: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, 
 
 
 def store_of(spec: LabeledDatasetSpec) -> str:
-    """Return a hash over where the dataset goes, without credentials, and without defaults: fields may be added."""
+    """Return a hash over the store's location without credentials. Defaults are left out: fields can be added later."""
     s3 = spec.output.s3
     if s3 is None:
         return address(None, 10)
@@ -88,7 +88,7 @@ def store_of(spec: LabeledDatasetSpec) -> str:
 
 
 DETECTOR, MASKS, CLIP, SAFETY = "detector", "masks", "clip", "safety"
-"""Keys of the digests of the models beside the diffusion model. All but `MASKS` are kinds of evidence, too."""
+"""Keys of the digests of the models other than the diffusion model. All except `MASKS` are also kinds of evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class ScoreKind:
     """A score of a whole image, as the API knows it."""
 
     field: str
-    """The attribute of `Quality` that holds its settings."""
+    """The attribute of `Quality` with its settings."""
     settings: type[ImageScore]
     version: int
     """The version of its evidence; part of the evidence id."""
@@ -117,14 +117,14 @@ def scores_of(quality: Quality) -> dict[str, ImageScore]:
 
 @dataclass(frozen=True, slots=True)
 class StageRecipe:
-    """What all samples of a stage share, and the addresses under which its evidence and labels are kept."""
+    """The settings that all samples of a stage share, and the addresses of its evidence and labels."""
 
     stage: str
     kind: str
     drawing: Mapping[str, Any]
-    """All that decides an image besides prompt and seed."""
+    """Everything that decides an image except prompt and seed."""
     evidence_id: str
-    """Of the attention maps; empty where attention labels nothing."""
+    """The id of the attention maps; empty if attention labels nothing."""
     label_id: str
     side_evidence_ids: Mapping[str, str] = field(default_factory=dict)
     """Evidence ids of the side models, by kind: `DETECTOR`, `CLIP`, `SAFETY`."""
@@ -154,11 +154,11 @@ def stage_recipe(
     source: StageRecipe | None = None,
     side_models: Mapping[str, str] | None = None,
 ) -> StageRecipe:
-    """Return what all samples of a stage share.
+    """Return the recipe of a stage.
 
-    `model_digest` is the SHA-256 of the model's files, `embeddings` has that of the file of each token, `source` is
-    the recipe of the stage that it draws from; `side_models` has the digests of the models beside it, by `DETECTOR`,
-    `MASKS`, `CLIP` and `SAFETY`, for those that the spec asks for.
+    `model_digest` is the SHA-256 of the model's files. `embeddings` has the SHA-256 of the file of each token. `source`
+    is the recipe of the stage that this one draws from. `side_models` has the digests of the other models that the spec
+    asks for, by `DETECTOR`, `MASKS`, `CLIP` and `SAFETY`.
     """
     if (source and source.stage) != stage.source:
         raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
@@ -215,7 +215,7 @@ def _side_evidence_ids(spec: LabeledDatasetSpec, side_models: Mapping[str, str])
 def detector_words(classes: Sequence[ObjectClass]) -> dict[str, str]:
     """Return the words that an open-vocabulary detector searches for, each with the detector's name of its class.
 
-    A class with a `detectorClass` is searched for by that alone, any other by all its words.
+    A class with a `detectorClass` is searched for only by that, any other class by all its words.
     """
     words: dict[str, str] = {}
     for each in classes:
@@ -250,7 +250,7 @@ def _label_id(
             "classes": [[c.name, c.detected_as, sorted(c.words)] for c in sorted(spec.classes, key=lambda c: c.name)],
         }
         if replaces and any(len(some) > 1 for some in classes_by_native(detector, spec.classes).values()):
-            decided["toldBy"] = "replacements"  # came later; no other label is decided otherwise by it
+            decided["toldBy"] = "replacements"  # added later; it is not in the address of other labels
     if attention is not None and detector is not None:
         decided["agreement"] = spec.labeling.agreement
     decided |= {kind: side_evidence_ids[kind] for kind in SCORES if kind in side_evidence_ids}

@@ -1,6 +1,6 @@
-"""Stages before any sample is written out: an upper bound of their images, and whether they can work.
+"""Checks stages without expanding their samples: an upper bound of their images, and whether they are valid.
 
-A spec has few sample families and up to millions of samples, so checking the families takes no time.
+A spec has few sample families and up to millions of samples, so checking the families takes almost no time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, in_graph_order
 from diffugen_api.words import Vocabulary, mentions
 
 MOST_TRIED = 10_000
-"""Prompts of a stage that its template is tried with: a second's work at most."""
+"""The most prompts with which a stage's template is tried; this takes at most a second."""
 
 
 def sample_families_of(
     spec: LabeledDatasetSpec, templates: Sequence[Template], derivations: Mapping[str, Derivation]
 ) -> dict[str, list[SampleFamily]]:
-    """Return each stage's sample families; raise `SpecError` naming the field of a stage that cannot work."""
+    """Return each stage's sample families; raise `SpecError` naming the field of an invalid stage."""
     asked = spec.prompts
     roots = []
     for template in templates:

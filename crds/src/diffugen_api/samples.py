@@ -17,23 +17,23 @@ class Source:
     replaced: str = ""
     """The class whose labeled objects are replaced in it; empty if the whole image is drawn again."""
     source: Source | None = None
-    """What it was drawn from itself."""
+    """The sample that this source was drawn from."""
 
     def line(self) -> Iterator[Source]:
-        """Yield this source, that one's source, and so on."""
+        """Yield this source, its own source, and so on."""
         here: Source | None = self
         while here is not None:
             yield here
             here = here.source
 
     def row(self) -> dict[str, Any]:
-        """Return the source as JSON data; what is empty is left out."""
+        """Return the source as JSON data; empty fields are left out."""
         own = {"id": self.id, "replaced": self.replaced, "source": self.source and self.source.row()}
         return {name: value for name, value in own.items() if value}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Source:
-        """Read what `row` wrote."""
+        """Read the output of `row`."""
         source = row.get("source")
         return cls(row["id"], row.get("replaced", ""), None if source is None else cls.from_row(source))
 
@@ -42,8 +42,8 @@ class Source:
 class Sample:
     """One image to draw.
 
-    `seed` is in 0..2**63-1. `variables` are those that its template names; `template` is the number of the one in
-    `spec.prompts` that it comes from.
+    `seed` is in 0..2**63-1. `variables` are those that its template names. `template` is the template's index in
+    `spec.prompts`.
     """
 
     id: str
@@ -52,11 +52,11 @@ class Sample:
     template: int
     variables: Mapping[str, str]
     pieces: tuple[Piece, ...] = ()
-    """What the prompt was read into, where it has weights or escapes."""
+    """The pieces of the prompt, if it has weights or escapes."""
     source: Source | None = None
-    """What it is drawn from; None for text alone."""
+    """The sample that it is drawn from; None if it is drawn from text alone."""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What objects of a class are called in this prompt besides the class's own words: what replaced them."""
+    """Further words for objects of a class in this prompt: the words of the objects that replaced them."""
 
     @property
     def text(self) -> Prompt:
@@ -65,7 +65,7 @@ class Sample:
 
     @property
     def root(self) -> str:
-        """The id of the sample of text alone that this one comes from; its own where it is one."""
+        """The id of the first sample in the chain of sources; its own id if it is drawn from text alone."""
         return self.id if self.source is None else [source.id for source in self.source.line()][-1]
 
     def row(self) -> dict[str, Any]:
@@ -97,5 +97,5 @@ class Sample:
 
 
 def weights_row(pieces: tuple[Piece, ...]) -> dict[str, Any]:
-    """Return a recipe's entry for the pieces of its prompt; nothing for a plain one, whose address is older."""
+    """Return a recipe's entry for the pieces of its prompt; empty for a plain prompt, so that its address stays."""
     return {"weights": [list(piece) for piece in pieces]} if pieces else {}

@@ -1,7 +1,7 @@
 """Prompt templates: `{name}` and nothing else.
 
-A template is user input that reaches a program with store credentials, so `str.format` is out: its attribute
-access, indexing and format specs are a way in. `{{` and `}}` stand for the braces themselves.
+A template is user input for a program with store credentials. So `str.format` is not used: its attribute access,
+indexing and format specs could be used for an attack. `{{` and `}}` are the braces themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class TemplateError(ValueError):
-    """A template that cannot be read; the message says where and what would be right."""
+    """A template that cannot be read; the message has the place and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which of a dataset's words a prompt names, and where: no other class gets a label in its image."""
+"""Finds a dataset's words in a prompt: only classes that the prompt names get a label in its image."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ class Vocabulary:
     """The words that name classes and the background."""
 
     classes: Mapping[str, Sequence[str]]
-    """The words of each class; a term of two classes is the first one's."""
+    """The words of each class; a term of two classes belongs to the first one."""
     background: Sequence[str] = field(default=())
-    """Words for what is not an object."""
+    """Words for the background."""
 
     @cached_property
     def terms(self) -> list[tuple[re.Pattern[str], str, bool]]:
-        """All terms as patterns, the longer first, each with its class or background word, and whether it is one."""
+        """All terms as patterns, the longer first, each with its class or background word, and True for background."""
         terms = [(word, name, False) for name, words in self.classes.items() for word in words]
         terms += [(word, word, True) for word in self.background]
         terms.sort(key=lambda term: -len(term[0]))  # stable: of equal terms, that of the first class comes first
         return [(_pattern(word), name, background) for word, name, background in terms]
 
     def called(self, words: Mapping[str, Sequence[str]]) -> Vocabulary:
-        """Return the vocabulary of a prompt in which objects of a class are called `words` besides."""
+        """Return the vocabulary of a prompt where `words` are further words for objects of a class."""
         if not words:
             return self
         return replace(self, classes={name: (*words.get(name, ()), *own) for name, own in self.classes.items()})
@@ -45,11 +45,11 @@ class Mention:
 
 
 def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
-    """Return where `prompt` names classes and background words, from left to right, without overlaps.
+    """Return the places where `prompt` names classes and background words, from left to right, without overlaps.
 
-    Whole words, any case, any white space between the words of a term. The longer term wins: a prompt with
-    "sports car" does not name the class "car" there, if "sports car" is a term too. The same term in two
-    classes is the first's.
+    Whole words, any case, any white space between the words of a term. The longer term is used: a prompt with
+    "sports car" does not name the class "car" there, if "sports car" is a term too. The same term in two classes
+    belongs to the first class.
     """
     found: list[Mention] = []
     for pattern, name, background in vocabulary.terms:

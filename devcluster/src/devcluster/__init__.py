@@ -1,7 +1,7 @@
-"""A throwaway Kubernetes and MinIO for the demo, the tests and the benchmarks.
+"""A temporary Kubernetes cluster and MinIO for the demo, the tests and the benchmarks.
 
-`Cluster` is loaded on first use: the guard, the supervisor and the node agent are modules of this package
-too, and start several times a test run; none of them should pay for what only a test needs.
+`Cluster` is imported on first use. The guard, the supervisor and the node agent are modules of this package too, and
+they start several times in a test run. Without this import they start faster.
 """
 
 from typing import TYPE_CHECKING

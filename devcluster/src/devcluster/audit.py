@@ -1,8 +1,8 @@
-"""Who asked the API server for what: its audit log, for tests that count requests.
+"""Reads the API server's audit log, for tests that count requests.
 
 Events are as the API server writes them (audit.k8s.io/v1, level Metadata): `user.username`, `verb`,
-`requestURI`, `objectRef`, `responseStatus.code`, and two timestamps. `user` is empty, and the code 401, where a
-client was gone before the server knew whose request it was.
+`requestURI`, `objectRef`, `responseStatus.code`, and two timestamps. If a client closed the connection before the
+server knew the user, `user` is empty and the code is 401.
 """
 
 import json
@@ -15,7 +15,7 @@ _WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 def audit_events(log: Path) -> Iterator[JsonObject]:
-    """Every request that has been answered so far; an open watch too, with the code it began with."""
+    """Yield every request that has been answered so far; also an open watch, with its first code."""
     with log.open() as lines:
         for line in lines:
             if not line.endswith("\n"):  # being written
@@ -24,11 +24,11 @@ def audit_events(log: Path) -> Iterator[JsonObject]:
 
 
 def user_of(event: JsonObject) -> str | None:
-    """Who asked; None where the server never got to know."""
+    """Return the user of a request; None if the server never knew it."""
     name: str | None = event["user"].get("username")
     return name
 
 
 def is_write(event: JsonObject) -> bool:
-    """Whether the request was to change something."""
+    """Return whether the request is a write."""
     return event["verb"] in _WRITES

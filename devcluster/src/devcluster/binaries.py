@@ -1,9 +1,9 @@
 """The programs of a cluster, compiled once from pinned modules and kept in a cache.
 
-`modules/` has Go modules whose go.mod and go.sum pin every byte that is compiled. A cache directory is named by
-a hash of those files and of the build flags, so a new pin never meets an old binary. Each tool that no cluster
-needs (`Tool`) has a directory of its own, so its pin moves without a new build of Kubernetes. A lock lets one builder
-work while others wait for it; a binary appears under its name only when it is complete.
+`modules/` has Go modules whose go.mod and go.sum pin every byte that is compiled. A cache directory is named by a hash
+of those files and of the build flags, so a changed pin never uses an old binary. Each tool that no cluster needs
+(`Tool`) has its own directory, so a change of its pin does not rebuild Kubernetes. With a lock, one process builds
+while others wait for it. A binary gets its name only when it is complete.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _MODULES = Path(__file__).parent / "modules"
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """A wrapper module and what is built from it."""
+    """A wrapper module and the programs that are built from it."""
 
     name: str
     ldflags: str
@@ -37,13 +37,13 @@ class Module:
 
     @property
     def directory(self) -> Path:
-        """Where its go.mod lies."""
+        """The folder of its go.mod."""
         return _MODULES / self.name
 
 
 _KUBERNETES = Module(
     name="kubernetes",
-    # Without the version flags the API server calls itself v0.0.0.
+    # Without the version flags the API server reports v0.0.0.
     ldflags=" ".join(
         [
             "-s -w",
@@ -66,14 +66,14 @@ _HELM_VERSION = "v3.22.0"
 
 
 class Tool(Enum):
-    """A program that tests use beside the cluster, compiled when it is first asked for."""
+    """A program that tests use in addition to the cluster, compiled when it is first needed."""
 
     HELM = Module(
         name="helm",
         ldflags=" ".join(
             [
                 f"-s -w -X helm.sh/helm/v3/internal/version.version={_HELM_VERSION}",
-                # What `helm template` and `helm lint` take for the cluster's version where there is no cluster.
+                # The cluster version that `helm template` and `helm lint` assume without a cluster.
                 *(
                     f"-X helm.sh/helm/v3/{package}.k8sVersion{part}={number}"
                     for package in ("pkg/lint/rules", "pkg/chartutil")
@@ -112,7 +112,7 @@ class Tool(Enum):
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are."""
+    """The paths of the programs."""
 
     etcd: Path
     kube_apiserver: Path
@@ -123,7 +123,7 @@ class Binaries:
 
 
 def cache_root() -> Path:
-    """`$DEVCLUSTER_CACHE`, else `devcluster` in the user's cache directory."""
+    """Return `$DEVCLUSTER_CACHE`, else `devcluster` in the user's cache directory."""
     if own := os.environ.get("DEVCLUSTER_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -131,7 +131,7 @@ def cache_root() -> Path:
 
 
 def cache_directory(modules: Sequence[Module] = _ALL_MODULES) -> Path:
-    """Where the binaries of these pins are, or will be."""
+    """Return the folder for the binaries of these pins; it may not exist yet."""
     digest = hashlib.sha256()
     for module in modules:
         digest.update(repr(module).encode())
@@ -141,7 +141,7 @@ def cache_directory(modules: Sequence[Module] = _ALL_MODULES) -> Path:
 
 
 def ensure_binaries(report: Reporter) -> Binaries:
-    """The programs, compiled first if the cache lacks them; `report` hears how that goes."""
+    """Return the programs; compile them first if they are not in the cache. `report` receives the progress."""
     directory = cache_directory()
     kubectl = shutil.which("kubectl")
     if not _missing(directory, with_kubectl=kubectl is None):
@@ -154,7 +154,7 @@ def ensure_binaries(report: Reporter) -> Binaries:
 
 
 def ensure_tool(tool: Tool, report: Reporter) -> Path:
-    """The folder with the tool's programs, compiled first if the cache lacks them, whatever the PATH has."""
+    """Return the folder with the tool's programs, compiled first if not in the cache. The PATH is not searched."""
     module = tool.value
     directory = cache_directory([module])
     if _missing(directory, with_kubectl=False, modules=[module]):
@@ -165,7 +165,7 @@ def ensure_tool(tool: Tool, report: Reporter) -> Path:
 
 
 def module_source(tool: Tool, module: str, report: Reporter) -> Path:
-    """The folder with the sources of a Go module that the tool is built from, such as its CRDs and RBAC."""
+    """Return the folder with the sources of a Go module of the tool, which has for example its CRDs and RBAC."""
     go = toolchain.find_go(
         at_least=toolchain.required_version(tool.value.directory / "go.mod"), cache=cache_root(), say=report.line
     )
@@ -214,7 +214,7 @@ def _build_missing(module: Module, directory: Path, *, with_kubectl: bool, repor
 
 
 def _file_of_package(package: str) -> str:
-    """The name that `go build` gives a program: the last part of its path that is not a major version."""
+    """Return the name that `go build` gives a program: the last part of its path that is not a major version."""
     *_, parent, last = package.split("/")
     return parent if last in {"v2", "v3"} else last
 

@@ -1,7 +1,7 @@
-"""Compiling Go packages while saying how far it has come.
+"""Compiles Go packages and reports the progress.
 
-`go build -v` names each package as it gets to it; `go list -deps` says beforehand how many there are. From an
-empty cache that is some 2,500 packages and many minutes, during which a silent program looks like a dead one.
+`go build -v` prints each package when it starts to compile it; `go list -deps` gives their number before. From an empty
+cache that is about 2,500 packages and many minutes, and without progress people would think that the program hangs.
 """
 
 import subprocess
@@ -19,23 +19,23 @@ _PLAIN_LINE_EVERY_S = 15.0
 
 
 class Reporter(Protocol):
-    """Who hears of progress."""
+    """Receives the progress."""
 
     def line(self, text: str) -> None:
-        """Something has begun or ended."""
+        """Show a line about work that has begun or ended."""
 
     def started(self, title: str, total: int) -> None:
-        """Work of `total` steps begins."""
+        """Show that work of `total` steps begins."""
 
     def advanced(self, done: int) -> None:
-        """So many steps are behind us."""
+        """Show that `done` steps are finished."""
 
     def finished(self) -> None:
-        """The work that `started` announced is over."""
+        """Show that the work is finished."""
 
 
 class ConsoleReporter:
-    """A bar with rate and time left on a terminal; a plain line now and then elsewhere."""
+    """Shows a bar with rate and time left on a terminal; elsewhere a plain line from time to time."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -48,7 +48,7 @@ class ConsoleReporter:
         self._console.print(text)
 
     def started(self, title: str, total: int) -> None:
-        """Put up the bar, or the first line."""
+        """Show the bar, or print the first line."""
         self._title, self._total = title, total
         self._began = self._last_line = time.monotonic()
         if not self._console.is_terminal:
@@ -66,7 +66,7 @@ class ConsoleReporter:
         self._progress.start()
 
     def advanced(self, done: int) -> None:
-        """Move the bar, or print a line if the last is long ago."""
+        """Move the bar, or print a line if the last one was printed long ago."""
         now = time.monotonic()
         rate = done / max(now - self._began, 1e-3)
         if self._progress is not None:
@@ -80,7 +80,7 @@ class ConsoleReporter:
         self.line(f"{self._title}: {done}/{self._total} packages, {rate:.1f}/s, about {minutes_left:.0f} min left")
 
     def finished(self) -> None:
-        """Take the bar down."""
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -88,7 +88,7 @@ class ConsoleReporter:
 
 
 class BuildError(RuntimeError):
-    """The compiler refused; the message ends with its last lines."""
+    """The compiler failed; the message ends with its last lines."""
 
 
 def build_packages(

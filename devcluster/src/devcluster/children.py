@@ -1,7 +1,7 @@
-"""Starting a child process and learning of its end, without threads.
+"""Starts a child process and waits for its end, without threads.
 
-Python 3.11's asyncio waits for children in threads, and a process with threads should not fork. A pidfd in
-the event loop does the same without.
+Python 3.11's asyncio waits for children in threads, and a process with threads should not fork. A pidfd in the event
+loop needs no thread.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from devcluster import kernel
 
 
 class Child:
-    """A running or finished child process, leader of a session of its own."""
+    """A running or finished child process, which leads its own session."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
@@ -59,11 +59,11 @@ class Child:
         return not self._ended.done()
 
     async def wait(self) -> int:
-        """Its exit status; minus the signal's number when one ended it."""
+        """Wait for its end and return its exit status; minus the signal's number if a signal ended it."""
         return await asyncio.shield(self._ended)
 
     def signal_group(self, signal_number: int) -> None:
-        """Send a signal to it and to what it forked, as long as that stayed in its group."""
+        """Send a signal to it and to its descendants in its process group."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal_number)
 
@@ -75,13 +75,13 @@ class Child:
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        # Before it is reaped, so that the group's number is still its own.
+        # Before it is reaped: afterwards the group's number could belong to other processes.
         self.signal_group(signal.SIGKILL)
         self._ended.set_result(self._process.wait())
 
 
 def end_all_children(*, spare: frozenset[int] = frozenset()) -> None:
-    """SIGKILL and reap every child of this process but `spare`, and every orphan that comes to it."""
+    """Kill and reap every child of this process except `spare`, and every orphan that becomes its child."""
     while doomed := [pid for pid in kernel.children() if pid not in spare]:
         for pid in doomed:
             try:

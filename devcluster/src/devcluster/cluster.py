@@ -1,9 +1,9 @@
-"""A cluster in the hands of a program: a test, a benchmark, the demo.
+"""Starts and controls a cluster from a program: a test, a benchmark, the demo.
 
     with devcluster.Cluster.start(gpus=2) as cluster:
         cluster.kubectl("get", "pods", "-A")
 
-It belongs to the process that started it and does not outlive it, not even when that process is killed.
+The cluster belongs to the process that started it and ends with that process, also if it is killed.
 """
 
 import json
@@ -34,7 +34,7 @@ __all__ = ["Cluster", "ClusterError", "MinioAccess"]
 
 @dataclass(frozen=True, kw_only=True)
 class MinioAccess:
-    """Where the object store is and how to log in."""
+    """The object store's address and credentials."""
 
     endpoint: str
     """`http://127.0.0.1:PORT`"""
@@ -42,7 +42,7 @@ class MinioAccess:
     secret_key: str
 
     def client(self) -> Minio:
-        """A client with all rights."""
+        """Return a client with all rights."""
         return Minio(
             urlsplit(self.endpoint).netloc,
             access_key=self.access_key,
@@ -62,12 +62,12 @@ class Cluster:
         """The API server's address."""
         self.gpus = description.gpus
         self.ready_after_s = description.ready_after_s
-        """How long it took to start."""
+        """Duration of the start."""
         self.owner_pid = description.owner_pid
         self.kubeconfig = directory.kubeconfig
-        """For the administrator."""
+        """The administrator's kubeconfig."""
         self.operator_kubeconfig = directory.kubeconfig_of("operator")
-        """For the user `operator`, who may do nothing until something is bound to that name."""
+        """The kubeconfig of the user `operator`, who has no rights until a role is bound to that name."""
         self.minio = MinioAccess(
             endpoint=description.minio_endpoint,
             access_key=description.minio_access_key,
@@ -95,10 +95,11 @@ class Cluster:
         owner_pid: int | None = None,
         report: Reporter | None = None,
     ) -> Self:
-        """Start one that belongs to this process, or to `owner_pid`; returns when all of it is usable.
+        """Start a cluster that belongs to this process, or to `owner_pid`; return when all of it is usable.
 
-        A test of node loss wants a shorter grace (how long a node may be silent) and toleration (how long its pods
-        then stay) than the usual 40 s and 5 min; and two nodes, for Kubernetes evicts nothing when all are lost.
+        A test of node loss needs a shorter grace (how long a node may be silent) and toleration (how long its pods
+        then stay) than the default 40 s and 5 min. It also needs two nodes: Kubernetes evicts no pods if all nodes are
+        lost.
         """
         remove_stale()
         path = owned_root() / secrets.token_hex(4)
@@ -119,14 +120,14 @@ class Cluster:
 
     @classmethod
     def up(cls, spec: ClusterSpec, report: Reporter) -> Self:
-        """Start one that stays until it is taken down, under its name."""
+        """Start a cluster with a name, which runs until `devcluster down`."""
         remove_stale()
         directory, _ = launch(spec, state_root() / spec.name, report)
         return cls(directory)
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """One that `up` has started. Raises `ClusterError` when there is none."""
+        """Return a cluster that `up` has started. Raises `ClusterError` if there is none."""
         directory = StateDirectory(state_root() / name)
         if not (is_alive(directory) and directory.description.exists()):
             raise ClusterError(f"no cluster {name!r} is up")
@@ -146,14 +147,14 @@ class Cluster:
         self.stop()
 
     def stop(self) -> None:
-        """Take it down and wait until nothing of it is left; nothing when it is down already."""
+        """End the cluster and wait until nothing of it is left; do nothing if it has ended already."""
         take_down(self.directory)
         if self._guard is not None:
             self._guard.wait()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
-        """What kubectl prints, as the administrator. Raises `ClusterError` with what it complains about."""
-        # A cache of its own: in the user's, every cluster that there ever was would leave a directory.
+        """Return the output of kubectl, run as the administrator. Raises `ClusterError` with kubectl's error."""
+        # Its own cache folder: in the user's cache, every cluster would leave a directory.
         cache = self.directory.path / "kubectl-cache"
         command = [self._kubectl, f"--kubeconfig={self.kubeconfig}", f"--cache-dir={cache}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -176,7 +177,7 @@ class Cluster:
         return answer
 
     def import_image(self, archive: Path) -> None:
-        """Give a node of kind kubelet an image, of a docker or OCI archive. Raises `ClusterError`."""
+        """Import an image from a docker or OCI archive into a node of kind kubelet. Raises `ClusterError`."""
         ctr = self.directory.read_spec().binaries["ctr"]
         socket = self.directory.path / self.node.name / "containerd.sock"
         command = [ctr, f"--address={socket}", "--namespace=k8s.io", "images", "import", "--discard-unpacked-layers"]
@@ -185,21 +186,21 @@ class Cluster:
             raise ClusterError(f"{archive}: {done.stderr.strip()}")
 
     def pod_log(self, namespace: str, pod: str, container: str | None = None) -> str:
-        """What a pod's containers, or one of them, have written; also after the pod's end."""
+        """Return the log of a pod's containers, or of one of them; also after the pod's end."""
         logs = sorted(self.directory.pods.glob(f"{namespace}_{pod}_*/{container or '*'}.log"))
         return "".join(log.read_text(errors="replace") for log in logs)
 
     def audit_events(self, user: str | None = None) -> list[JsonObject]:
-        """Every request that the API server has answered, as in its audit log; a user's alone where one is named."""
+        """Return every request that the API server has answered, from its audit log; with `user`, only that user's."""
         events = audit_events(self.directory.audit_log)
         return [event for event in events if user is None or user_of(event) == user]
 
     def writes_of(self, user: str) -> list[JsonObject]:
-        """Those of a user's requests that were to change something."""
+        """Return a user's write requests."""
         return [event for event in self.audit_events(user) if is_write(event)]
 
     def diagnose(self) -> str:
-        """Nodes, Jobs, pods, events and the ends of all logs, for a failed test's report."""
+        """Return nodes, Jobs, pods, events and the ends of all logs, for a failed test's report."""
         return diagnose(self.directory, self.kubectl)
 
     def make_bucket(self, name: str) -> None:

@@ -1,8 +1,8 @@
-"""What one can ask of a running cluster's supervisor: one JSON line each way over a Unix socket.
+"""Requests to a running cluster's supervisor: one JSON line in each direction over a Unix socket.
 
-A request is `{"verb": ..., "process": ...}`, the answer `{"ok": ...}` or `{"error": ...}`. Only the
-supervisor may start and kill the cluster's processes, because it is their parent: the kernel ends them with
-it, and it reaps them.
+A request is `{"verb": ..., "process": ...}`, the answer is `{"ok": ...}` or `{"error": ...}`. Only the supervisor may
+start and kill the cluster's processes, because it is their parent: it reaps them, and the kernel ends them when it
+ends.
 """
 
 import json
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 Verb: TypeAlias = Literal["down", "pids", "kill", "start", "pause", "resume"]
-Answer: TypeAlias = Any  # whatever JSON the verb answers with
+Answer: TypeAlias = Any  # any JSON; it depends on the verb
 
 _LONGEST_WAIT_S = 60.0
 
 
 class ControlError(RuntimeError):
-    """The supervisor refused or could not do it."""
+    """The supervisor refused the request, or it failed."""
 
 
 def ask(control: Path, verb: Verb, process: str | None = None, *, timeout_s: float = _LONGEST_WAIT_S) -> Answer:
@@ -38,7 +38,7 @@ def ask(control: Path, verb: Verb, process: str | None = None, *, timeout_s: flo
 
 @contextmanager
 def short_path(socket_file: Path) -> Iterator[str]:
-    """A name for the socket that fits into the 108 bytes that the kernel allows, however deep it lies."""
+    """Yield a path of the socket that fits into the kernel's limit of 108 bytes, also for a long folder path."""
     directory = os.open(socket_file.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{directory}/{socket_file.name}"

@@ -1,6 +1,6 @@
-"""How each process of a cluster is started, and how one sees that it is up.
+"""The command line of each process of a cluster, and the check that it is ready.
 
-Only the command lines live here; who starts them, in what order and how often, is the supervisor's business.
+The supervisor starts the processes and decides their order and restarts.
 """
 
 import secrets
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from devcluster.layout import ClusterSpec, StateDirectory
 
-# The default of 20 requests a second is made for clusters that a whole company shares; here it would be what a
-# test waits for, and what a benchmark measures.
+# The default of 20 requests a second is for clusters that many people share. Here, tests would wait for this limit and
+# benchmarks would measure it.
 _UNTHROTTLED = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
 KUBELET = "kubelet"
-"""The kind of a node that is a real one."""
+"""The node kind that runs containerd and a kubelet."""
 
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
@@ -31,23 +31,23 @@ rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where the cluster's servers listen, on 127.0.0.1 where nothing else is said."""
+    """The ports of the cluster's servers; they listen on 127.0.0.1 unless stated otherwise."""
 
     etcd: int
     etcd_peer: int
     apiserver: int
     minio: int
     address: str = "127.0.0.1"
-    """Of the API server: what its pods can reach, where the node has a network of its own."""
+    """The API server's address; if the node has its own network, an address that its pods can reach."""
 
     @property
     def server(self) -> str:
-        """The API server's address."""
+        """The API server's URL."""
         return f"https://{self.address}:{self.apiserver}"
 
     @property
     def minio_endpoint(self) -> str:
-        """MinIO's address."""
+        """MinIO's URL."""
         return f"http://127.0.0.1:{self.minio}"
 
 
@@ -60,7 +60,7 @@ class MinioKeys:
 
     @classmethod
     def random(cls) -> "MinioKeys":
-        """New ones."""
+        """Return new credentials."""
         return cls(access_key=secrets.token_hex(8), secret_key=secrets.token_hex(20))
 
 
@@ -74,20 +74,20 @@ class ProcessSpec:
     needs: Path | None = None
     """A file that must exist before the process can start."""
     after: str | None = None
-    """A process that must be up first."""
+    """A process that must be ready first."""
     health: str | None = None
-    """An http address that answers 200 when it is up."""
+    """A URL that answers 200 when the process is ready."""
     ready: Path | None = None
-    """A file that it writes when it is up."""
+    """A file that the process writes when it is ready."""
 
 
 def write_audit_policy(path: Path) -> None:
-    """Who did what, without the bodies."""
+    """Write a policy that records every request without its body."""
     path.write_text(_AUDIT_POLICY)
 
 
 def process_specs(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: MinioKeys) -> list[ProcessSpec]:
-    """Every process of the cluster, in no particular order: they wait for each other by themselves."""
+    """Return every process of the cluster, in no particular order: each waits for those that it needs."""
     specs = [
         _etcd(spec, directory, ports),
         _apiserver(spec, directory, ports),
@@ -100,7 +100,7 @@ def process_specs(spec: ClusterSpec, directory: StateDirectory, ports: Ports, ke
 
 
 def node_names(count: int) -> list[str]:
-    """What the nodes, and the processes that play them, are called."""
+    """Return the names of the nodes, which are also the names of their processes."""
     return [f"node-{number}" for number in range(count)]
 
 
@@ -116,7 +116,7 @@ def _etcd(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Process
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=default={peer}",
-            "--unsafe-no-fsync",  # nothing here is worth a disk's wait
+            "--unsafe-no-fsync",  # the data is temporary, so no write waits for the disk
             "--log-level=warn",
         ],
         health=f"{client}/health",
@@ -126,8 +126,8 @@ def _etcd(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Process
 def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> ProcessSpec:
     policy = directory.path / "audit-policy.yaml"
     write_audit_policy(policy)
-    # The server mints its serving pair before it reads the service-account keys, so one pair does for both,
-    # and nothing else has to know how to make keys.
+    # The server creates its serving certificate and key before it reads the service-account keys. So one pair is used
+    # for both, and no other code creates keys.
     pair = directory.certificates / "apiserver"
     return ProcessSpec(
         name="apiserver",
@@ -145,7 +145,7 @@ def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Pr
             f"--service-account-signing-key-file={pair}.key",
             f"--token-auth-file={directory.path / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
-            # Endpoints of the Service `kubernetes`: for pods alone, and they may not be of the loopback.
+            # Endpoints of the Service `kubernetes`: only pods use them, and loopback addresses are not allowed.
             f"--endpoint-reconciler-type={'lease' if spec.node_kind == KUBELET else 'none'}",
             "--kubelet-preferred-address-types=InternalIP",
             f"--default-unreachable-toleration-seconds={spec.unreachable_toleration_s}",
@@ -174,7 +174,7 @@ def _controller_manager(spec: ClusterSpec, directory: StateDirectory) -> Process
             f"--node-monitor-period={spec.node_monitor_grace_s / 8}s",  # as usual: 5 s of 40
             *_UNTHROTTLED,
         ],
-        after="apiserver",  # it gives up after 10 s without one, which a busy machine may need
+        after="apiserver",  # it ends after 10 s without an API server, and on a busy machine that can take longer
     )
 
 
@@ -199,7 +199,7 @@ def _minio(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: Min
             spec.binaries["minio"],
             "server",
             f"--address=127.0.0.1:{ports.minio}",
-            f"--certs-dir={directory.certificates / 'minio'}",  # else it makes one in the user's home
+            f"--certs-dir={directory.certificates / 'minio'}",  # otherwise it creates one in the user's home
             "--quiet",
             str(directory.data / "minio"),
         ],
@@ -208,7 +208,7 @@ def _minio(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: Min
             "MINIO_ROOT_PASSWORD": keys.secret_key,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
-            "MINIO_CI_CD": "on",  # any file system will do
+            "MINIO_CI_CD": "on",  # allows any file system
         },
         health=f"{ports.minio_endpoint}/minio/health/live",
     )

@@ -1,7 +1,7 @@
-"""Who may talk to a cluster: its users' tokens and kubeconfigs.
+"""Writes the tokens and kubeconfigs of a cluster's users.
 
-The cluster's own parts are members of `system:masters`, each under its own name, so that the audit log tells
-them apart. `operator` is a member of nothing: what it may do is for a test or a chart to grant.
+The cluster's own components are members of `system:masters`. Each has its own name, so that the audit log shows which
+one made a request. `operator` is in no group: a test or a chart grants its rights.
 """
 
 import json
@@ -22,7 +22,7 @@ _GROUPS: Mapping[str, str] = {
 
 
 def write_tokens(path: Path) -> dict[str, str]:
-    """Write the API server's token file; user name to token."""
+    """Write the API server's token file; return each user's token by name."""
     tokens = {user: secrets.token_hex(16) for user in _GROUPS}
     lines = [f'{token},{user},{user},"{_GROUPS[user]}"' for user, token in tokens.items()]
     path.touch(mode=0o600)
@@ -31,7 +31,7 @@ def write_tokens(path: Path) -> dict[str, str]:
 
 
 def write_kubeconfigs(directory: StateDirectory, *, server: str, tokens: Mapping[str, str]) -> None:
-    """One kubeconfig for each user, the administrator's under the usual name."""
+    """Write one kubeconfig for each user; the administrator's has the usual name."""
     for user, token in tokens.items():
         path = directory.kubeconfig if user == "admin" else directory.kubeconfig_of(user)
         path.touch(mode=0o600)
@@ -39,7 +39,7 @@ def write_kubeconfigs(directory: StateDirectory, *, server: str, tokens: Mapping
 
 
 def _kubeconfig(certificate: Path, *, server: str, user: str, token: str) -> str:
-    # JSON is YAML. The path, not the certificate's text: the API server mints it after this file is written.
+    # JSON is YAML. The file has the certificate's path, because the API server creates the certificate later.
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -1,8 +1,9 @@
-"""The demo: a throwaway Kubernetes, the operator, one manifest, and the pictures that come out of it.
+"""The demo: runs a manifest with the operator on a temporary Kubernetes cluster and shows the resulting images.
 
-Everything is real and runs as it would elsewhere, on this machine: `kubectl apply`, the operator with the rights that
-it is shipped with, Indexed Jobs that ask for a (pretended) GPU, MinIO. Only the manifest's store endpoint is set to the
-throwaway MinIO's, because its port is not known before. A terminal sees live progress; anything else gets plain lines.
+All steps are those of a real cluster, but on this machine: `kubectl apply`, the operator with the rights that it is
+published with, Indexed Jobs that request a (simulated) GPU, MinIO. Only the manifest's store endpoint is changed to
+that of the temporary MinIO, because its port is not known before. A terminal shows live progress; other outputs get
+plain lines.
 """
 
 import json
@@ -29,13 +30,13 @@ from devcluster.cluster import Cluster
 NAMESPACE = "demo"
 SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 LOG_LINES = 20
-"""How much of the operator's log is shown where it ended."""
+"""How many lines of the operator's log are shown if it ended."""
 
 Json = dict[str, Any]
 
 
 class DemoFailedError(RuntimeError):
-    """The dataset did not become Ready; the message says what its status says."""
+    """The dataset did not become Ready; the message has the status of the dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +59,12 @@ class Demo:
         return str(self.manifest["metadata"]["namespace"])
 
     def dataset(self) -> Json:
-        """Return the resource as it is now."""
+        """Return the resource in its current state."""
         data: Json = json.loads(self.cluster.kubectl("get", "lds", self.name, "-n", self.namespace, "-o", "json"))
         return data
 
     def table(self, *options: str) -> str:
-        """Return what `kubectl get lds` prints."""
+        """Return the output of `kubectl get lds`."""
         return self.cluster.kubectl("get", "lds", self.name, "-n", self.namespace, *options).rstrip()
 
     def pods(self) -> list[str]:
@@ -75,10 +76,10 @@ class Demo:
             if pod["status"].get("phase") in {"Pending", "Running"}
         ]
 
-    # --- what happens, in order ---
+    # --- the steps, in order ---
 
     def prepare(self) -> None:
-        """Install the CRD and the operator's rights; make namespace, bucket and Secret."""
+        """Install the CRD and the operator's rights; create namespace, bucket and Secret."""
         root = project_root()
         self.cluster.apply_file(root / "crds" / "diffugen.dev_labeleddatasets.yaml")
         self.cluster.apply_file(root / "operator" / "rbac.yaml")
@@ -105,7 +106,7 @@ class Demo:
     def follow(self, alive: Callable[[], None]) -> Json:
         """Show the dataset until it is Ready and return it; raise `DemoFailedError` where it stalls.
 
-        `alive` raises it where nobody is left to bring the dataset any further.
+        `alive` raises it if the operator has ended, because then the dataset cannot become Ready.
         """
         end = time.monotonic() + self.timeout_s
         with self._display() as show:
@@ -161,7 +162,7 @@ class Demo:
 
 
 def condition(dataset: Json, kind: str) -> Mapping[str, str]:
-    """Return a condition of the dataset's own generation, or nothing."""
+    """Return a condition if it is of the dataset's current generation, else nothing."""
     for found in dataset.get("status", {}).get("conditions", []):
         if found["type"] == kind and found.get("observedGeneration") == dataset["metadata"]["generation"]:
             return dict(found)
@@ -169,7 +170,7 @@ def condition(dataset: Json, kind: str) -> Mapping[str, str]:
 
 
 def rate(summary: Mapping[str, Any]) -> str:
-    """Return rate and time left, where they are known."""
+    """Return rate and time left, if they are known."""
     parts = []
     if summary.get("imagesPerSecond"):
         parts.append(f"{summary['imagesPerSecond']} images/s")
@@ -179,20 +180,20 @@ def rate(summary: Mapping[str, Any]) -> str:
 
 
 def status_line(dataset: Json) -> str:
-    """Return one plain line on how far it is."""
+    """Return the progress in one plain line."""
     summary = dataset.get("status", {}).get("summary", {})
     shown = [summary.get("stage", ""), summary.get("progress", ""), summary.get("reason", ""), rate(summary)]
     return "  ".join(part for part in shown if part) or "applied"
 
 
 def project_root() -> Path:
-    """Return the checkout that this package is installed from: devcluster is not shipped."""
+    """Return the checkout that this package is installed from: devcluster is not published as a package."""
     return Path(__file__).parents[3]
 
 
 @contextmanager
 def operator(cluster: Cluster, namespace: str, log: Path) -> Iterator[Callable[[], None]]:
-    """Run the operator with its own user and rights while the block lasts; gives what checks that it still runs."""
+    """Run the operator with its own user and rights during the block; yield a check that it still runs."""
     command = [
         str(Path(sys.executable).with_name("diffugen-operator")),
         f"--kubeconfig={cluster.operator_kubeconfig}",
@@ -219,14 +220,14 @@ def operator(cluster: Cluster, namespace: str, log: Path) -> Iterator[Callable[[
 
 
 def check_runs(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Raise `DemoFailedError` with the end of its log where the operator has ended."""
+    """Raise `DemoFailedError` with the end of its log if the operator has ended."""
     if (code := process.poll()) is not None:
         end = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
         raise DemoFailedError(f"the operator ended with exit status {code}; the end of {log}:\n{end}")
 
 
 def load_manifest(file: Path, endpoint: str) -> Json:
-    """Read the manifest, with its store's endpoint set to this MinIO's and in a namespace of the demo's."""
+    """Read the manifest, and set its store's endpoint to this MinIO's and its namespace to the demo's."""
     manifest: Json = yaml.safe_load(file.read_text())
     manifest["metadata"].setdefault("namespace", NAMESPACE)
     manifest["spec"]["output"]["s3"]["endpoint"] = endpoint
@@ -234,7 +235,7 @@ def load_manifest(file: Path, endpoint: str) -> Json:
 
 
 def run(file: Path, *, out: Path, gpus: int, timeout_s: float, console: Console) -> None:
-    """Take a manifest to its published dataset on a throwaway cluster; raise `DemoFailedError` where that fails."""
+    """Run a manifest until its dataset is published, on a temporary cluster; raise `DemoFailedError` if that fails."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     with Cluster.start(gpus=gpus) as cluster:

@@ -1,4 +1,4 @@
-"""What to look at when a test on a cluster has failed, in one text."""
+"""Collects the information to find why a test on a cluster failed, in one text."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ _QUESTIONS = (
 
 
 def diagnose(directory: StateDirectory, kubectl: Callable[..., str]) -> str:
-    """Nodes, Jobs, pods, events, and the ends of all logs."""
+    """Return nodes, Jobs, pods, events, and the ends of all logs."""
     parts = [_section("kubectl " + " ".join(question), _answer(kubectl, question)) for question in _QUESTIONS]
     of_pods = sorted(directory.pods.glob("*/*.log"))
     parts += [_section(f"{log.parent.name} {log.stem}", _tail(log, _POD_LOG_LINES)) for log in of_pods]
@@ -27,7 +27,7 @@ def diagnose(directory: StateDirectory, kubectl: Callable[..., str]) -> str:
 def _answer(kubectl: Callable[..., str], question: tuple[str, ...]) -> str:
     try:
         return kubectl(*question, "--request-timeout=5s")
-    except Exception as error:  # noqa: BLE001  (a broken cluster is what this is for)
+    except Exception as error:  # noqa: BLE001  (this function is for broken clusters)
         return str(error)
 
 

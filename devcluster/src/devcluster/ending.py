@@ -1,4 +1,4 @@
-"""Taking a cluster down from outside, and what goes wrong with clusters in general."""
+"""Ends a cluster from another process, and defines the error of all operations on clusters."""
 
 import fcntl
 import os
@@ -13,11 +13,11 @@ _DOWN_WITHIN_S = 120.0  # a node's images are many files
 
 
 class ClusterError(RuntimeError):
-    """The cluster could not be started or ended, or a command on it failed; the message says why."""
+    """The cluster could not be started or ended, or a command on it failed; the message has the reason."""
 
 
 def take_down(directory: StateDirectory) -> None:
-    """Ask the supervisor to end it, or kill that when it does not answer; wait until nothing is left."""
+    """Ask the supervisor to end the cluster, or kill it if it does not answer; wait until nothing is left."""
     try:
         lock = directory.lock.open("r")
     except FileNotFoundError:
@@ -35,7 +35,7 @@ def take_down(directory: StateDirectory) -> None:
 
 
 def _kill_supervisor(directory: StateDirectory) -> None:
-    # The lock is held, so the process id is not somebody else's by now.
+    # The lock is held, so the process id does not belong to another process.
     with suppress(FileNotFoundError, ProcessLookupError):
         os.kill(directory.read_description().supervisor_pid, signal.SIGKILL)
 

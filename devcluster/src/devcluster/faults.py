@@ -1,4 +1,4 @@
-"""Making the cluster's processes fail, for tests that want to see who copes."""
+"""Makes the cluster's processes fail, for tests of the behaviour after a failure."""
 
 from dataclasses import dataclass
 
@@ -21,11 +21,11 @@ class ClusterProcess:
         return pid
 
     def kill(self) -> None:
-        """SIGKILL, and wait for its end. The node's containers die with it, as when a machine is lost."""
+        """Send SIGKILL and wait for its end. A node's containers end with it, as when a machine is lost."""
         control.ask(self.directory.control, "kill", self.name)
 
     def start(self) -> None:
-        """Start it again and wait until it is up; nothing when it runs."""
+        """Start it again and wait until it is ready; do nothing if it runs."""
         control.ask(self.directory.control, "start", self.name)
 
     def restart(self) -> None:
@@ -34,11 +34,11 @@ class ClusterProcess:
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: its connections stay open, and nobody answers."""
+        """Send SIGSTOP: its connections stay open, but it does not answer."""
         control.ask(self.directory.control, "pause", self.name)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         control.ask(self.directory.control, "resume", self.name)
 
     stop = kill

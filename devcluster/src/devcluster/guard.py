@@ -1,11 +1,10 @@
-"""The guard: the smallest process that can promise that nothing of a cluster is left.
+"""The guard: a small process that makes sure that nothing of a cluster is left.
 
 starter -> guard -> supervisor -> etcd, API server, ..., node agent -> containers
 
-It starts the supervisor, waits for its end, whatever that was (SIGKILL too), kills everything that was below
-it, and deletes the cluster's directory. As a subreaper it inherits every orphan of the tree, so "everything
-below" is simply "my children, until there are none". Should the guard itself be killed, the supervisor is
-told (SIGTERM) and does the same.
+It starts the supervisor and waits for its end, for any cause (also SIGKILL). Then it kills all of the supervisor's
+descendants and deletes the cluster's directory. It is a subreaper, so every orphaned descendant becomes its child: it
+kills its children until there are none. If the guard itself is killed, the supervisor gets SIGTERM and does the same.
 """
 
 import os
@@ -23,7 +22,7 @@ from devcluster.layout import StateDirectory
 
 
 def main() -> None:
-    """`python -m devcluster.guard DIRECTORY LOCK_FD`; the lock is inherited and passed on."""
+    """Run `python -m devcluster.guard DIRECTORY LOCK_FD`; the lock is inherited and passed to the supervisor."""
     directory, lock = Path(sys.argv[1]), int(sys.argv[2])
     kernel.become_subreaper()
     for harmless in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -34,23 +33,23 @@ def main() -> None:
         start_new_session=True,
         preexec_fn=kernel.die_with_parent(signal.SIGTERM),
     )
-    # The pipe to the starter is the supervisor's now: its end must be seen there.
+    # Only the supervisor keeps the pipe to the starter, so that the starter sees when the supervisor closes it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     supervisor.wait()
     bury(directory)
 
 
 def bury(directory: Path) -> None:
-    """Kill what is below this process and delete the cluster's directory."""
+    """Kill all descendants of this process and delete the cluster's directory."""
     end_all_children()
-    with suppress(OSError, ValueError, TypeError):  # buried already, or killed before it was written
+    with suppress(OSError, ValueError, TypeError):  # deleted already, or killed before it was written
         if subnet := StateDirectory(directory).read_spec().subnet:
             remove_cgroups(subnet)
-    # Out of the way first, so that a cluster of the same name never meets half of it.
+    # Renamed first, so that a new cluster of the same name never finds a half-deleted directory.
     grave = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
         directory.rename(grave)
-    except OSError:  # buried already
+    except OSError:  # deleted already
         return
     shutil.rmtree(grave, ignore_errors=True)
 

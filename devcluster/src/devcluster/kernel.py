@@ -1,8 +1,8 @@
-"""The few Linux calls that keep a cluster from outliving its owner, and that the standard library lacks.
+"""Linux calls that end a cluster with its owner; the standard library does not have them.
 
-Two properties are wanted of every process below a supervisor. It dies when its parent dies, however that
-happens (`PR_SET_PDEATHSIG`); and what it forked comes back to an ancestor of ours instead of to init
-(`PR_SET_CHILD_SUBREAPER`), so that whoever cleans up finds the strays among its own children.
+Every process below a supervisor needs two properties. It ends when its parent ends, for any cause
+(`PR_SET_PDEATHSIG`). And its orphaned descendants become children of the supervisor or the guard instead of init
+(`PR_SET_CHILD_SUBREAPER`), so that these processes can find and kill them.
 """
 
 import ctypes
@@ -14,20 +14,20 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-# Loaded before any fork: between fork and exec nothing may take the loader's lock.
+# Loaded before any fork: between fork and exec no code may take the loader's lock.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(death_signal: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
-    """A `preexec_fn`: the child gets `death_signal` once the thread that started it is gone.
+    """Return a `preexec_fn`: the child gets `death_signal` when the thread that started it has ended.
 
-    To be called in the main thread of the parent, because the kernel watches the thread, not the process.
+    Call this in the main thread of the parent, because the kernel watches the thread, not the process.
     """
     parent = os.getpid()
 
     def in_child() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the kernel knew of our wish
+        if os.getppid() != parent:  # the parent ended before the call above
             os._exit(1)
 
     return in_child
@@ -40,14 +40,14 @@ def become_subreaper() -> None:
 
 
 def children() -> list[int]:
-    """The process ids of this process' children, adopted ones too."""
+    """Return the process ids of this process' children, including adopted ones."""
     own = str(os.getpid())
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            # The command's name may hold blanks and parentheses; after its last ")" come state, ppid, ...
+            # The command's name can have blanks and parentheses; after its last ")" come state, ppid, ...
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue

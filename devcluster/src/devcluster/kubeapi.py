@@ -1,7 +1,7 @@
 """A small client of the Kubernetes API: JSON in, JSON out.
 
-The node agent starts several times a test run and looks at few fields of few kinds, so it pays neither for
-loading a generated client nor for turning every watch event into model objects.
+The node agent starts several times in a test run and reads few fields of few kinds. So it does not load a generated
+client, which takes time to import and turns every watch event into model objects.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 
 
 class ApiError(RuntimeError):
-    """The API server answered with an error; `message` is its own."""
+    """The API server answered with an error; `message` is the server's."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -34,7 +34,7 @@ class ApiError(RuntimeError):
 
 
 UNREACHABLE = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
-"""What a call raises when there is no answer at all."""
+"""The exceptions of a call if there is no answer."""
 
 
 class KubeApi:
@@ -51,7 +51,7 @@ class KubeApi:
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Self:
-        """As the kubeconfig's only user on its only cluster."""
+        """Connect as the kubeconfig's only user to its only cluster."""
         config = yaml.safe_load(path.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         return cls(
@@ -91,7 +91,7 @@ class KubeApi:
         return await self._request("POST", path, body=body)
 
     async def replace(self, path: str, body: JsonObject) -> JsonObject:
-        """PUT an object in the place of the one that was read."""
+        """PUT an object to replace the one that was read."""
         return await self._request("PUT", path, body=body)
 
     async def patch(self, path: str, body: JsonObject, *, content_type: str = STRATEGIC_MERGE) -> JsonObject:
@@ -103,7 +103,7 @@ class KubeApi:
         return await self._request("DELETE", path, body=body)
 
     async def watch(self, path: str, **params: str) -> AsyncIterator[tuple[str, JsonObject]]:
-        """Event type and object, until the server ends the stream."""
+        """Yield event type and object until the server ends the stream."""
         query = {**params, "watch": "true", "allowWatchBookmarks": "true"}
         async with self._session.get(self._server + path, params=query, timeout=_NO_TIMEOUT) as response:
             if response.status >= 400:

@@ -1,4 +1,4 @@
-"""Starting a cluster: claim its directory, start the guard, wait for the supervisor to call it ready."""
+"""Starts a cluster: locks its directory, starts the guard, waits until the supervisor reports that it is ready."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from devcluster.layout import ClusterSpec, StateDirectory, claim
 
 
 def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirectory, subprocess.Popen[str]]":
-    """Start the cluster that `spec` describes in `path`; its files and its guard. Raises `ClusterError`."""
+    """Start the cluster of `spec` in `path`; return its files and its guard. Raises `ClusterError`."""
     if spec.node_kind == KUBELET:
         spec = _with_a_network(spec, path)
     found = ensure_binaries(report)
@@ -34,7 +34,7 @@ def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirec
     complete = replace(
         spec,
         binaries={name: str(program) for name, program in programs.items()},
-        # Where this program's own environment has its console scripts: the image of every container.
+        # The folder of this environment's console scripts: it replaces the image of every container.
         node_path=spec.node_path or str(Path(sys.executable).parent),
     )
     directory, lock = claim(path)
@@ -45,8 +45,8 @@ def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirec
     try:
         with guard.stdout as progress:
             answer = json.loads(progress.readline() or '{"state": "failed", "text": "the supervisor died"}')
-    except BaseException:  # an interrupt above all: nobody would know of the cluster
-        guard.kill()  # which the supervisor takes for its order to end everything
+    except BaseException:  # also an interrupt: otherwise the cluster would run without an owner
+        guard.kill()  # when the guard ends, the supervisor ends everything
         take_down(directory)
         raise
     if answer["state"] != "ready":
@@ -64,7 +64,7 @@ def _with_a_network(spec: ClusterSpec, path: Path) -> ClusterSpec:
 
 
 def _node_programs(report: Reporter) -> dict[str, Path]:
-    """Return what a real node runs, by name, compiled first where the cache lacks it."""
+    """Return the programs of a real node by name; compile those that are not in the cache."""
     tools = (Tool.KUBELET, Tool.CONTAINERD, Tool.COREDNS, Tool.PAUSE)
     return {name: ensure_tool(tool, report) / name for tool in tools for name in tool.value.packages}
 
@@ -85,5 +85,5 @@ def _start_guard(directory: StateDirectory, lock: int) -> "subprocess.Popen[str]
 
 
 def _clean_environment() -> dict[str, str]:
-    """Without what would make our processes talk to somebody else's cluster or store."""
+    """Return the environment without variables that name another cluster or store."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("KUBE", "MINIO_"))}

@@ -1,9 +1,9 @@
-"""Where a cluster keeps its files, and how one tells a living cluster from what a dead one left.
+"""The files of a cluster, and the check whether a cluster still runs.
 
-Every cluster has a directory. The guard and the supervisor hold a lock on a file in it for as long as either
-lives, so "is it alive" is asked of the kernel, never of a process id that may have been reused. Named
-clusters (from the command line) live in the user's state directory, clusters owned by a process in the
-temporary directory.
+Every cluster has a directory. The guard and the supervisor hold a lock on a file in it while either of them runs. So
+the lock shows whether the cluster runs; a process id would not, because it can be reused. Directories of named clusters
+(from the command line) are in the user's state directory, those of clusters that belong to a process in the temporary
+directory.
 """
 
 import fcntl
@@ -20,34 +20,34 @@ from typing import IO
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSpec:
-    """What a cluster shall be; written down for the supervisor."""
+    """The settings of a cluster, written to a file for the supervisor."""
 
     name: str
     gpus: int = 2
-    """Pretended GPUs of each node."""
+    """Simulated GPUs of each node."""
     nodes: int = 1
-    """None: a control plane alone; pods stay Pending."""
+    """With 0 nodes there is only a control plane, and pods stay Pending."""
     images: tuple[str, ...] = ("diffugen/",)
-    """Images whose reference, with or without a registry before it, starts so are present on the node."""
+    """The node has all images whose reference, with or without a registry, starts with one of these."""
     node_monitor_grace_s: int = 40
-    """How long a node may be silent before it is called NotReady; the API's own default."""
+    """How long a node may be silent before it is marked NotReady; the API's own default."""
     unreachable_toleration_s: int = 300
     """How long pods stay on such a node before they are evicted; the API's own default."""
     owner_pid: int | None = None
-    """The process whose death ends the cluster; None: it stays until `devcluster down`."""
+    """The cluster ends when this process ends; None: it runs until `devcluster down`."""
     binaries: dict[str, str] = field(default_factory=dict)
-    """Program name to path."""
+    """The path of each program by name."""
     node_kind: str = "process"
     """`process`: an agent that runs containers as processes; `kubelet`: containerd and a kubelet, which need root."""
     subnet: str = ""
     """The first three numbers of the network of a node of kind kubelet."""
     node_path: str = ""
-    """What the PATH of every container begins with."""
+    """The first folder in the PATH of every container."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a running cluster is; written by the supervisor once everything is up."""
+    """A running cluster: processes, addresses, credentials; the supervisor writes it when everything is ready."""
 
     name: str
     supervisor_pid: int
@@ -69,7 +69,7 @@ class StateDirectory:
 
     @property
     def lock(self) -> Path:
-        """Held by the guard and the supervisor while they live."""
+        """The file that the guard and the supervisor lock while they run."""
         return self.path / "lock"
 
     @property
@@ -79,7 +79,7 @@ class StateDirectory:
 
     @property
     def description(self) -> Path:
-        """The `Description`, as JSON; there once the cluster is ready."""
+        """The `Description`, as JSON; it exists when the cluster is ready."""
         return self.path / "cluster.json"
 
     @property
@@ -89,17 +89,17 @@ class StateDirectory:
 
     @property
     def kubeconfig(self) -> Path:
-        """For the administrator."""
+        """The administrator's kubeconfig."""
         return self.path / "kubeconfig"
 
     @property
     def certificates(self) -> Path:
-        """Where the API server writes its certificate and key."""
+        """The folder where the API server writes its certificate and key."""
         return self.path / "certificates"
 
     @property
     def data(self) -> Path:
-        """What etcd and MinIO store."""
+        """The data of etcd and MinIO."""
         return self.path / "data"
 
     @property
@@ -109,7 +109,7 @@ class StateDirectory:
 
     @property
     def audit_log(self) -> Path:
-        """One JSON line for each request to the API server."""
+        """The audit log: one JSON line for each request to the API server."""
         return self.logs / "audit.log"
 
     @property
@@ -119,58 +119,58 @@ class StateDirectory:
 
     @property
     def network_ready(self) -> Path:
-        """There once a node of kind kubelet has its network, at which the API server listens."""
+        """A file that exists when a node of kind kubelet has its network, where the API server listens."""
         return self.path / "network.ready"
 
     def node_ready(self, node: str) -> Path:
-        """There while an agent has that node registered."""
+        """Return a file that exists while an agent has this node registered."""
         return self.path / f"{node}.ready"
 
     def kubeconfig_of(self, user: str) -> Path:
-        """For one of the cluster's own users."""
+        """Return the kubeconfig of one of the cluster's own users."""
         return self.path / f"{user}.kubeconfig"
 
     def log_of(self, process: str) -> Path:
-        """What a process of the cluster wrote."""
+        """Return the log of a process of the cluster."""
         return self.logs / f"{process}.log"
 
     def write_spec(self, spec: ClusterSpec) -> None:
-        """For the supervisor."""
+        """Write the settings for the supervisor."""
         self.spec.write_text(json.dumps(asdict(spec)))
 
     def read_spec(self) -> ClusterSpec:
-        """What the starter wanted."""
+        """Read the settings."""
         fields = json.loads(self.spec.read_text())
         return ClusterSpec(**{**fields, "images": tuple(fields["images"])})
 
     def write_description(self, description: Description) -> None:
-        """Appears at once and whole."""
+        """Write the description in one atomic step."""
         draft = self.description.with_suffix(".draft")
         draft.write_text(json.dumps(asdict(description), indent=1))
         draft.rename(self.description)
 
     def read_description(self) -> Description:
-        """What the cluster is."""
+        """Read the description."""
         return Description(**json.loads(self.description.read_text()))
 
 
 def state_root() -> Path:
-    """Where named clusters live."""
+    """Return the folder of named clusters."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "devcluster"
 
 
 def owned_root() -> Path:
-    """Where clusters that belong to a process live; one directory for each user, for /tmp is shared."""
+    """Return the folder of clusters that belong to a process; one for each user, because /tmp is shared."""
     return Path(tempfile.gettempdir()) / f"devcluster-{os.getuid()}"
 
 
 class AlreadyRunningError(RuntimeError):
-    """A cluster holds this directory."""
+    """A running cluster has this directory."""
 
 
 def claim(path: Path) -> tuple[StateDirectory, IO[str]]:
-    """Make the directory, clear of a dead cluster's rest, and lock it; the last copy's end frees it."""
+    """Create the directory, without files of an ended cluster, and lock it until all copies of the lock are closed."""
     with _root_locked(path.parent):
         path.mkdir(exist_ok=True, mode=0o700)
         directory = StateDirectory(path)
@@ -184,7 +184,7 @@ def claim(path: Path) -> tuple[StateDirectory, IO[str]]:
 
 
 def is_alive(directory: StateDirectory) -> bool:
-    """Whether a guard or supervisor holds the lock."""
+    """Return whether a guard or supervisor holds the lock."""
     try:
         with directory.lock.open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -196,7 +196,7 @@ def is_alive(directory: StateDirectory) -> bool:
 
 
 def directories() -> Iterator[StateDirectory]:
-    """Every cluster's directory, living or not."""
+    """Yield every cluster's directory, also those of clusters that have ended."""
     for root in (state_root(), owned_root()):
         if root.is_dir():
             yield from (
@@ -205,7 +205,7 @@ def directories() -> Iterator[StateDirectory]:
 
 
 def remove_stale() -> list[Path]:
-    """Delete the directories of clusters that died without a chance to; says which."""
+    """Delete the directories of clusters that were killed before they could do so; return them."""
     removed = []
     for root in filter(Path.is_dir, (state_root(), owned_root())):
         with _root_locked(root):
@@ -221,7 +221,7 @@ def remove_stale() -> list[Path]:
 
 @contextmanager
 def _root_locked(root: Path) -> Iterator[None]:
-    """Between making a directory and locking it, nobody else may take it for a dead cluster's."""
+    """Lock the root, so that a new directory that is not locked yet is not deleted as that of an ended cluster."""
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
-"""Ports for processes that must be told theirs before they start.
+"""Chooses ports for servers whose port must be known before they start.
 
-They come from below the range that the kernel hands out by itself, so that no outgoing connection takes one
-between our look and the server's bind, nor while a server is down on purpose. Two clusters may still draw the
-same number in the same moment: the loser's server says "address already in use", and its supervisor starts
-over with other ports.
+The ports are below the range that the kernel gives to outgoing connections. So no outgoing connection takes a port
+between the check and the server's bind, or while a test has stopped a server. Two clusters can still choose the same
+number at the same time. Then one of the servers fails with "address already in use", and its supervisor starts again
+with other ports.
 """
 
 import random
@@ -15,9 +15,9 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` distinct loopback ports that nothing listens on now."""
+    """Return `count` distinct loopback ports on which nothing listens now."""
     highest = int(_EPHEMERAL_RANGE.read_text().split()[0]) - 1
-    usual = highest >= _LOWEST + 1000  # else anything unprivileged must do
+    usual = highest >= _LOWEST + 1000  # otherwise any unprivileged port
     candidates = range(_LOWEST, highest) if usual else range(1024, 65536)
     chosen: list[int] = []
     for port in random.sample(candidates, k=min(len(candidates), 500)):

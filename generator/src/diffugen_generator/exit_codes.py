@@ -22,7 +22,7 @@ _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "diffusers", "transformers", "safetensors", "scipy"), "models"),
     "pyarrow": "formats",
 }
-"""The extra of the distribution that installs each of these optional modules."""
+"""The extra of the package that installs each of these optional modules."""
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, int]:
@@ -45,9 +45,9 @@ def outcome_of(error: BaseException) -> tuple[Outcome, int]:
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """End the process at once: the cleanup of Python and torch takes seconds and holds the GPU meanwhile."""
+    """End the process at once: the cleanup of Python and torch takes seconds and keeps the GPU in use meanwhile."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the reader of a pipe is gone, or the stream is closed
+        with suppress(OSError, ValueError):  # the reader of a pipe has ended, or the stream is closed
             stream.flush()
     os._exit(code)

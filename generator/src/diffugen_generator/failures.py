@@ -18,7 +18,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Failure(Exception):  # noqa: N818 - the base class; the names of its subclasses say what failed
-    """Base of all failures that somebody can act on; any other exception is a crash."""
+    """Base of all failures that a person or a Job can act on; any other exception is a crash."""
 
     reason = "Failed"
     exit_code = ExitCode.TRY_AGAIN
@@ -114,7 +114,7 @@ class NotTheirs(Failure):
 
 
 class Interrupted(Failure):
-    """SIGTERM or Ctrl-C stopped the work; finished samples are in the store, the next try does the rest."""
+    """SIGTERM or Ctrl-C stopped the work; finished samples are in the store, and the next try does the rest."""
 
     reason = "Interrupted"
 

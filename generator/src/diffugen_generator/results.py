@@ -74,13 +74,13 @@ class LabelResult:
     skipped: Mapping[str, int]
     """Number of skipped files, by reason."""
     converted: int
-    """Images that were stored converted, because the file is not an upright RGB image."""
+    """Number of images that were converted, because the file is not an upright RGB image."""
     rejected: Mapping[str, int]
     """Number of labeled images that are not published, by reason."""
     uncaptioned: int
-    """Images without a caption; for attention they get a text that names every class."""
+    """Number of images without a caption; for attention they get a text that names every class."""
     nameless: int
-    """Images whose caption names no class, so that attention labels nothing in them."""
+    """Number of images whose caption names no class, so that attention labels nothing in them."""
 
     def row(self) -> dict[str, Any]:
         """Return the result as JSON data."""

@@ -71,7 +71,7 @@ def stop_on_interrupt() -> Event:
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """Return a console on stdout or stderr; what goes into a file or a pipe is not wrapped."""
+    """Return a console on stdout or stderr; output to a file or a pipe is not wrapped."""
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(stderr=stderr)
@@ -81,7 +81,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def open_display(*, quiet: bool) -> Reporter:
-    """Return what shows progress on stderr: bars on a terminal, lines elsewhere."""
+    """Return a display of progress on stderr: bars on a terminal, lines elsewhere."""
     from diffugen_generator.commands.display import BarDisplay, PlainDisplay  # noqa: PLC0415
 
     console = open_console(stderr=True)

@@ -4,7 +4,7 @@
 
 The result is in the log, with details, and in the termination message, in one sentence; the operator copies that
 sentence to the dataset's status. After SIGTERM the worker finishes and uploads the current batch, and its exit code
-tells the Job to try again for the rest.
+makes the Job try again for the rest.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
 
 
 def _of_this_pod(order: WorkOrder, path: Path, environ: Mapping[str, str]) -> WorkOrder:
-    """Return the order with what the pod's environment adds. Raises SpecError if it is for another dataset."""
+    """Return the order with the settings of the pod's environment. Raises SpecError if it is for another dataset."""
     for name, found in ((ENV_POD_NAMESPACE, order.namespace), (ENV_DATASET, order.name)):
         if (wanted := environ.get(name)) and found != wanted:
             whose = f"{order.namespace}/{order.name}"

@@ -1,7 +1,7 @@
-"""`python -m devcluster.kubelet DIRECTORY NAME`, in namespaces of its own: starts a node and keeps it.
+"""`python -m devcluster.kubelet DIRECTORY NAME`, in its own namespaces: starts a node and runs it.
 
-Order matters: the wire is up before the API server starts, which listens at its end of it; containerd has the pause
-image before the kubelet starts a pod. When one of the node's processes ends, the node ends.
+Order matters. The veth pair exists before the API server starts, because the server listens at its end of the pair.
+containerd has the pause image before the kubelet starts a pod. When one of the node's processes ends, the node ends.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Node:
         self._children: dict[str, Child] = {}
 
     async def run(self) -> None:
-        """Start everything, say so, and return when any of it has ended."""
+        """Start all processes, report that the node is ready, and return when one of them has ended."""
         write_configuration(self._files, name=self._name, network=self._network, kubeconfig=self._kubeconfig)
         self._directory.network_ready.write_text(self._network.subnet)
         self._start("containerd", "--config", str(self._files.containerd))
@@ -125,14 +125,14 @@ class Node:
             await asyncio.sleep(_POLL_S)
 
     async def _pretend_gpus(self, api: KubeApi) -> None:
-        """No device plugin, and no device: the scheduler counts what a node says it has."""
-        # Nor does a kubelet that cannot measure its disk (localStorageCapacityIsolation) say that it has one.
+        """Report GPUs without a device plugin or a device: the scheduler counts what a node reports."""
+        # A kubelet that cannot measure its disk (localStorageCapacityIsolation) does not report the disk.
         gpus = {"nvidia.com/gpu": str(self._spec.gpus), "ephemeral-storage": "1Ti"}
         await api.patch(f"/api/v1/nodes/{self._name}/status", {"status": {"capacity": gpus, "allocatable": gpus}})
 
 
 def main() -> None:
-    """Enter the network, then run; all that was started ends with this process."""
+    """Connect the network, then run; all started processes end with this one."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     directory, name = StateDirectory(Path(sys.argv[1])), sys.argv[2]
     kernel.become_subreaper()

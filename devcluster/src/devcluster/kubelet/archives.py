@@ -1,4 +1,4 @@
-"""An image of one static program, as an archive that `ctr images import` reads: no builder is needed for it."""
+"""Writes an image of one static program as an archive for `ctr images import`, without an image builder."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The configuration files of containerd, CNI, the kubelet, kube-proxy and CoreDNS."""
+"""Writes the configuration files of containerd, CNI, the kubelet, kube-proxy and CoreDNS."""
 
 import json
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ PAUSE_IMAGE = "devcluster/pause:1"
 
 @dataclass(frozen=True)
 class NodeFiles:
-    """Where the node keeps its files."""
+    """The paths of the node's files."""
 
     path: Path
 
     @property
     def socket(self) -> Path:
-        """Containerd's."""
+        """Containerd's socket."""
         return self.path / "containerd.sock"
 
     @property
@@ -44,7 +44,7 @@ class NodeFiles:
 
 
 def write_configuration(files: NodeFiles, *, name: str, network: NodeNetwork, kubeconfig: Path) -> None:
-    """Write all of them."""
+    """Write all configuration files."""
     cni = files.path / "cni"
     cni.mkdir(parents=True)
     (cni / "10-bridge.conflist").write_text(json.dumps(_cni(network)))
@@ -72,7 +72,8 @@ def _cni(network: NodeNetwork) -> dict[str, object]:
 
 
 def _containerd(files: NodeFiles, cni: Path) -> str:
-    # The snapshots lie in the cluster's folder; sockets and the state of shims where they vanish with the namespace.
+    # Snapshots are in the cluster's folder. Sockets and the state of shims are where the end of the namespace removes
+    # them.
     return f"""\
 version = 3
 root = "{files.path / "containerd"}"
@@ -117,7 +118,7 @@ def _kubelet(files: NodeFiles, network: NodeNetwork) -> dict[str, object]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "featureGates": {},
-        "imageGCHighThresholdPercent": 100,  # no registry brings back what it would remove
+        "imageGCHighThresholdPercent": 100,  # removed images could not be pulled again: there is no registry
         "imageGCLowThresholdPercent": 99,
         "localStorageCapacityIsolation": False,
         "oomScoreAdj": 0,
@@ -138,8 +139,8 @@ def _proxy(name: str, network: NodeNetwork, kubeconfig: Path) -> dict[str, objec
         "clusterCIDR": network.pods,
         "clientConnection": {"kubeconfig": str(kubeconfig)},
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-        # The bridge passes answers between pods without asking iptables (br_netfilter may be missing), so they must
-        # come back by way of the node.
+        # The bridge forwards answers between pods without iptables (br_netfilter may be missing), so answers must go
+        # through the node.
         "iptables": {"masqueradeAll": True, "minSyncPeriod": "0s", "syncPeriod": "10s"},
     }
 

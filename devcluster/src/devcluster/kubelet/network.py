@@ -1,4 +1,4 @@
-"""The node's addresses, and the wire between its network namespace and the machine's."""
+"""The node's addresses, and the veth pair between its network namespace and the machine's."""
 
 import ipaddress
 import json
@@ -9,24 +9,24 @@ from hashlib import sha256
 from pathlib import Path
 
 _POOL = ipaddress.IPv4Network("10.192.0.0/11")
-"""Where nodes' networks are taken from: private addresses that few use."""
+"""The range of the nodes' networks: private addresses that are rarely used."""
 
 
 @dataclass(frozen=True)
 class NodeNetwork:
-    """One /24: the wire at its begin, the pods in its second half."""
+    """One /24: the veth pair has its first addresses, the pods have its second half."""
 
     subnet: str
     """Its first three numbers, `10.200.7`."""
 
     @property
     def machine(self) -> str:
-        """The machine's end of the wire, where the API server listens."""
+        """The address of the machine's end of the veth pair, where the API server listens."""
         return f"{self.subnet}.1"
 
     @property
     def node(self) -> str:
-        """The node's end of the wire, its InternalIP."""
+        """The address of the node's end of the veth pair, its InternalIP."""
         return f"{self.subnet}.2"
 
     @property
@@ -36,7 +36,7 @@ class NodeNetwork:
 
 
 def choose_network(name: str) -> NodeNetwork:
-    """A network that no route of this machine touches; the same for the same name, where it is free."""
+    """Return a network that overlaps no route of this machine; the same one for the same name, if it is free."""
     taken = [ipaddress.IPv4Network(text) for text in _routed()]
     subnets = list(_POOL.subnets(new_prefix=24))
     start = int(sha256(name.encode()).hexdigest(), 16) % len(subnets)
@@ -52,7 +52,7 @@ def _routed() -> Iterable[str]:
 
 
 def connect(network: NodeNetwork, machine_pid: int) -> None:
-    """Join this process' network namespace with that of the process `machine_pid`; called inside the node's."""
+    """Connect this process' network namespace to that of `machine_pid`; to be called inside the node's namespace."""
     wire, end = "machine", f"dc{network.subnet.replace('.', '-')[3:]}"  # an interface's name has 15 characters at most
     _ip("link", "set", "lo", "up")
     _ip("link", "add", wire, "type", "veth", "peer", "name", end, "netns", str(machine_pid))
@@ -74,7 +74,7 @@ def _ip(*arguments: str) -> None:
 
 
 def hide_the_machines_state() -> None:
-    """Cover what containerd, the kubelet and iptables keep at fixed places, in this process' mount namespace only."""
+    """Hide the files that containerd, the kubelet and iptables have at fixed paths, in this mount namespace only."""
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
     for folder in ("/run", "/var/lib", "/var/log"):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder], check=True)

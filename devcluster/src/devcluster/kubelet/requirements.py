@@ -1,11 +1,11 @@
-"""What this machine must have for a real node, and where."""
+"""The programs that a real node needs on this machine, and their locations."""
 
 import os
 import shutil
 from pathlib import Path
 
 CNI_PLUGINS = Path("/usr/lib/cni")
-"""Where Debian's containernetworking-plugins lie."""
+"""The folder of Debian's package containernetworking-plugins."""
 _PROGRAMS = {
     "runc": "runc",
     "ip": "iproute2",
@@ -15,11 +15,11 @@ _PROGRAMS = {
     "nsenter": "util-linux",
     "mount": "mount",
 }
-"""Program to Debian package."""
+"""The Debian package of each program."""
 
 
 def missing_for_a_node() -> str:
-    """One sentence on what keeps this machine from running a node; empty where nothing does."""
+    """Return one sentence about what is missing for a node on this machine; empty if nothing is."""
     if os.geteuid() != 0:
         return "a node of kind kubelet needs root"
     packages = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}

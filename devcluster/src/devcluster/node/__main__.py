@@ -1,4 +1,4 @@
-"""`python -m devcluster.node DIRECTORY NAME`: run the agent of one node of the cluster in that directory."""
+"""`python -m devcluster.node DIRECTORY NAME`: runs the agent of one node of the cluster in that directory."""
 
 import asyncio
 import logging

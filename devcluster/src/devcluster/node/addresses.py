@@ -1,7 +1,7 @@
-"""An address of its own for each pod.
+"""Gives each pod its own address.
 
 All of 127.0.0.0/8 is loopback on Linux and needs no set-up. Each agent draws a block of 1,024 addresses at
-random, so that the pods of two clusters on one machine do not meet.
+random, so that the pods of two clusters on one machine have different addresses.
 """
 
 import ipaddress
@@ -15,14 +15,14 @@ class AddressPool:
     """The addresses of one node's pods."""
 
     def __init__(self) -> None:
-        # Not 127.0.x.y and 127.1.x.y, where people put things by hand.
+        # Not 127.0.x.y and 127.1.x.y, which people use by hand.
         start = (127 << 24) | (random.randrange(2, 255) << 16) | (random.randrange(0, 256, 4) << 8)
         self.block = ipaddress.IPv4Network((start, _PREFIX_LENGTH))
         self._next = cycle(self.block.hosts())
         self._taken: set[ipaddress.IPv4Address] = set()
 
     def take(self) -> str:
-        """An address that no living pod has, and the one used longest ago."""
+        """Return the address that has been free for the longest time."""
         if len(self._taken) == self.block.num_addresses - 2:
             raise RuntimeError(f"all addresses of {self.block} are taken")
         address = next(candidate for candidate in self._next if candidate not in self._taken)
@@ -30,5 +30,5 @@ class AddressPool:
         return str(address)
 
     def give_back(self, address: str) -> None:
-        """The pod is gone."""
+        """Make the address of a deleted pod free again."""
         self._taken.discard(ipaddress.IPv4Address(address))

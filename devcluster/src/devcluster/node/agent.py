@@ -1,7 +1,7 @@
-"""The node's main loop: register, then give every pod that is bound here a worker.
+"""The node's main loop: registers the node, then starts a worker for every pod that is bound to it.
 
-List, then watch from there; when the watch ends, for whatever reason, list again. A pod is known by its uid
-and gets one worker in its life, however late or often its events come.
+The agent lists the pods, then watches from there. When the watch ends for any reason, it lists again. A pod is
+identified by its uid and gets exactly one worker, however late or often its events come.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Agent:
         self._finished: set[str] = set()
 
     async def run(self) -> None:
-        """Until killed."""
+        """Run until killed."""
         certificates = self._directory.certificates
         logs = LogServer(self._directory.pods, self._is_running)
         port = await logs.start(certificates / "apiserver.crt", certificates / "apiserver.key")
@@ -69,8 +69,8 @@ class Agent:
                 "LANG": "C.UTF-8",
                 "KUBERNETES_SERVICE_HOST": host,
                 "KUBERNETES_SERVICE_PORT": str(port),
-                # No CPU limit is enforced, so numerical libraries are asked to share: each pretended GPU stands for
-                # its part of the cores. Threads that outnumber the cores would spin for one another.
+                # No CPU limit is enforced, so this variable limits the threads of numerical libraries: each simulated
+                # GPU gets an equal part of the cores. With more threads than cores, threads would wait for each other.
                 "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, self._spec.gpus))),
                 "OMP_WAIT_POLICY": "PASSIVE",
             },
@@ -95,7 +95,7 @@ class Agent:
                 await asyncio.sleep(_RELIST_AFTER_S)
 
     def _compare(self, pods: list[JsonObject], node: NodeContext) -> None:
-        """Take in a whole listing."""
+        """Update, start and end workers by a whole list of pods."""
         present = {pod["metadata"]["uid"] for pod in pods}
         for uid in [uid for uid in (*self._workers, *self._finished) if uid not in present]:
             self._forget(uid)
@@ -120,7 +120,7 @@ class Agent:
         try:
             await worker.run()
         except Exception:
-            # A kubelet does not die of one pod either.
+            # The error of one pod does not end the agent, as with a kubelet.
             log.exception("pod %s", worker.uid)
         finally:
             del self._workers[worker.uid]

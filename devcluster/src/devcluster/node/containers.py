@@ -1,4 +1,4 @@
-"""One container: the process that plays it, and its state in the words of the API."""
+"""One container: its process, and its state in the form of the API."""
 
 import asyncio
 import signal
@@ -13,14 +13,14 @@ from devcluster.node.memory import outgrows
 from devcluster.node.sources import quantity
 
 _MESSAGE_BYTES = 4096
-"""Where the kubelet cuts a termination message."""
+"""The length at which the kubelet cuts a termination message."""
 _LOG_LINES, _LOG_BYTES = 80, 2048
-"""How much of the log stands in for the message under FallbackToLogsOnError."""
+"""How much of the end of the log replaces the message with FallbackToLogsOnError."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything about a container's process that had to be resolved first."""
+    """The command, environment and paths of a container's process, resolved."""
 
     command: list[str]
     environment: Mapping[str, str]
@@ -28,7 +28,7 @@ class Launch:
 
 
 class Container:
-    """A container of one pod, from waiting to its last end."""
+    """A container of one pod, with all of its restarts."""
 
     def __init__(self, spec: JsonObject, pod_directory: Path, *, waiting_reason: str) -> None:
         self.spec = spec
@@ -52,12 +52,12 @@ class Container:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process runs."""
         return "running" in self._state
 
     @property
     def exit_code(self) -> int | None:
-        """Of its last end; None before."""
+        """The exit code of its last run; None before the first end."""
         terminated = self._state.get("terminated")
         return None if terminated is None else int(terminated["exitCode"])
 
@@ -67,7 +67,7 @@ class Container:
         return bool(self._last_state) or "waiting" not in self._state
 
     def wait_because(self, reason: str, message: str) -> bool:
-        """It cannot run now; says whether that is news."""
+        """Record why it cannot run now; return whether the reason changed."""
         waiting = {"waiting": {"reason": reason, "message": message}}
         news = waiting != self._state
         if "terminated" in self._state:
@@ -76,7 +76,7 @@ class Container:
         return news
 
     def start(self, launch: Launch) -> None:
-        """Start its process; when that fails, it has ended with the runtime's own exit code."""
+        """Start its process; if that fails, the container has ended with the runtime's exit code for it."""
         self.termination_log.unlink(missing_ok=True)
         self._started_at = timestamp()
         try:
@@ -87,7 +87,7 @@ class Container:
                 working_directory=launch.working_directory,
             )
         except OSError as error:
-            # 128 and StartError are containerd's for a program that is not there.
+            # containerd reports 128 and StartError for a program that does not exist.
             self._end(128, reason="StartError", message=f"failed to start {launch.command[0]!r}: {error.strerror}")
             return
         self._state = {"running": {"startedAt": self._started_at}}
@@ -101,7 +101,7 @@ class Container:
         child.signal_group(signal.SIGKILL)
 
     async def ended(self) -> int:
-        """Wait for the end of its process and note it; the exit code, 128 + n for signal n."""
+        """Wait for the end of its process and record it; return the exit code, 128 + n for signal n."""
         if self.child is not None and self.running:
             status = await self.child.wait()
             if self._guard is not None:
@@ -117,13 +117,13 @@ class Container:
         return self.exit_code
 
     def lose(self) -> None:
-        """The node was away and its processes with it."""
+        """Record that its process ended because the node agent ended."""
         self._started_at = timestamp()
         message = "The container could not be located when the pod was terminated"
         self._end(128 + signal.SIGKILL, reason="ContainerStatusUnknown", message=message)
 
     def status(self) -> JsonObject:
-        """Its part of the pod's status."""
+        """Return its part of the pod's status."""
         status: JsonObject = {
             "name": self.name,
             "image": self.spec["image"],
@@ -166,5 +166,5 @@ class Container:
 
 
 def timestamp() -> str:
-    """Now, as the API writes it."""
+    """Return the current time in the API's format."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,7 @@
 """A container's environment, resolved and expanded as the kubelet does it.
 
-First `envFrom`, then `env` in order; `$(NAME)` refers to what is above it. An unknown name stays as it is
-written, and `$$(NAME)` means the text `$(NAME)`.
+First `envFrom`, then `env` in order. `$(NAME)` refers to an earlier variable. An unknown name is not replaced, and
+`$$(NAME)` means the text `$(NAME)`.
 """
 
 import re
@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([^()]+)\)")
 async def container_environment(
     container: JsonObject, pod: JsonObject, *, sources: Sources, paths: PathMap, base: Mapping[str, str]
 ) -> dict[str, str]:
-    """`base` is what every container gets. Raises `MissingError` where a reference leads nowhere."""
+    """Return the environment; every container gets `base`. Raises `MissingError` if a reference names nothing."""
     environment = dict(base)
     for entry in container.get("envFrom") or []:
         environment |= await _whole(entry, sources)
@@ -31,7 +31,7 @@ async def container_environment(
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """The text with each `$(NAME)` replaced."""
+    """Return the text with each `$(NAME)` replaced."""
 
     def replacement(match: re.Match[str]) -> str:
         if match[0] == "$$":

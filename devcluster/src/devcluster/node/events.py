@@ -1,4 +1,4 @@
-"""The node's events: what `kubectl describe pod` shows when a pod does not start."""
+"""Writes the node's events, which `kubectl describe pod` shows when a pod does not start."""
 
 import logging
 import uuid
@@ -10,14 +10,14 @@ log = logging.getLogger(__name__)
 
 
 class EventRecorder:
-    """Writes events in the node's name; one that cannot be written is dropped, as events are."""
+    """Writes events as the node; an event that cannot be written is dropped."""
 
     def __init__(self, api: KubeApi, node: str) -> None:
         self._api = api
         self._source = {"component": "devcluster-node", "host": node}
 
     async def warn(self, pod: JsonObject, reason: str, message: str) -> None:
-        """Something about the pod does not work."""
+        """Write a warning about the pod."""
         meta, now = pod["metadata"], timestamp()
         event = {
             "metadata": {"name": f"{meta['name']}.{uuid.uuid4().hex[:16]}", "namespace": meta["namespace"]},

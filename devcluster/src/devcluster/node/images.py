@@ -1,5 +1,4 @@
-"""What an image is on a node without images: a name that says whether, and with what entry point, a container
-can run."""
+"""Images on a node without images: the name decides whether a container can run, and with which entry point."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,11 +17,11 @@ class ImageStore:
         self._prefixes = tuple(prefixes)
 
     def has(self, image: str) -> bool:
-        """Whether it is here; a registry before the name does not matter."""
+        """Return whether the node has an image; a registry before the name is ignored."""
         return any(image.startswith(prefix) or f"/{prefix}" in image for prefix in self._prefixes)
 
     def entrypoint(self, image: str) -> list[str]:
-        """What runs when the container names no command."""
+        """Return the command of a container that names none."""
         for name, words in _ENTRYPOINTS.items():
             if f"/{name}" in f"/{image}":
                 return list(words)
@@ -30,5 +29,5 @@ class ImageStore:
 
 
 def pull_policy(container: JsonObject) -> str:
-    """As the API server defaults it."""
+    """Return the pull policy, with the API server's default."""
     return str(container.get("imagePullPolicy", "IfNotPresent"))

@@ -1,7 +1,7 @@
-"""The one part of the kubelet's own API that people use every day: `kubectl logs`.
+"""Serves `kubectl logs`, one part of the kubelet's API.
 
-The API server connects to the port that the Node names. It does not check a kubelet's certificate unless told
-to, so its own pair serves here too.
+The API server connects to the port that the Node names. By default it does not check a kubelet's certificate, so this
+server uses the API server's own certificate and key.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class LogServer:
         self._is_running = is_running
 
     async def start(self, certificate: Path, key: Path) -> int:
-        """Listen on a free port; says which."""
+        """Listen on a free port and return it."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, key)
         app = web.Application()
@@ -49,7 +49,7 @@ class LogServer:
             if tail is not None:
                 file.seek(_tail_offset(log, int(tail)))
             while True:
-                # Asked before reading: what is written between the two would else be lost.
+                # Checked before the read: otherwise text that is written between the two would be lost.
                 over = request.query.get("follow") != "true" or not self._is_running(namespace, pod)
                 while chunk := file.read(_CHUNK):
                     await response.write(chunk)
@@ -60,7 +60,7 @@ class LogServer:
 
 
 def newest_log(pods_directory: Path, namespace: str, pod: str, container: str) -> Path | None:
-    """The log of a container in the latest pod of that name; None when there is none."""
+    """Return the log of a container in the latest pod of that name; None if there is none."""
     logs = list(pods_directory.glob(f"{namespace}_{pod}_*/{container}.log"))
     return max(logs, key=lambda path: path.stat().st_mtime) if logs else None
 

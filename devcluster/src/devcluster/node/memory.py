@@ -1,8 +1,7 @@
-"""A container's memory limit, kept by looking: who takes more is killed, as the kernel would for a kubelet.
+"""Enforces a container's memory limit by polling: a container above it is killed, as the kernel does for a kubelet.
 
-Looking is not counting at every page, so a container may pass its limit for a moment, and what lives for less than
-that moment is not seen. Resident memory of the process and of all below it is what counts; pages that they share are
-counted for each.
+Between two polls a container can exceed its limit, and a process that runs for a shorter time is not seen. The resident
+memory of the process and of all its descendants counts; pages that they share are counted for each.
 """
 
 import asyncio
@@ -14,13 +13,13 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 async def outgrows(pid: int, limit: int) -> None:
-    """Return once the process and those below it hold more than `limit` bytes."""
+    """Return when the process and its descendants use more than `limit` bytes."""
     while resident_bytes(pid) <= limit:  # noqa: ASYNC110 - the kernel sends no event
         await asyncio.sleep(_LOOK_S)
 
 
 def resident_bytes(pid: int) -> int:
-    """What the process and those below it hold; 0 once it is gone."""
+    """Return the resident memory of the process and its descendants; 0 when it has ended."""
     root = Path("/proc", str(pid))
     try:
         held = int((root / "statm").read_text().split()[1]) * _PAGE

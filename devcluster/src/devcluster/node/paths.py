@@ -1,9 +1,9 @@
-"""Where a container's absolute paths lie on this machine.
+"""Maps a container's absolute paths to directories of this machine.
 
 Without a mount namespace `/etc/diffugen` cannot be a volume. So the text of the container's command, args and
-environment is changed instead: wherever a mount path stands as a whole path or as the beginning of one, the
-real directory takes its place. `/data` is found in `--in=/data/x`, `"/data"` and `a:/data`, not in
-`/database`, `/my/data` or `s3://bucket/data`.
+environment is changed: a mount path is replaced by the real directory where it is a whole path or the beginning of
+one. `/data` is replaced in `--in=/data/x`, `"/data"` and `a:/data`, not in `/database`, `/my/data` or
+`s3://bucket/data`.
 """
 
 import re
@@ -12,16 +12,16 @@ from pathlib import Path, PurePosixPath
 
 
 class PathMap:
-    """One container's view: mount path to real path."""
+    """The mount paths of one container and their real paths."""
 
     def __init__(self, mounts: Mapping[str, Path]) -> None:
         self._mounts = {str(PurePosixPath(inside)): outside for inside, outside in mounts.items()}
-        # The longest first, so that a mount inside another wins.
+        # The longest first, so that a mount inside another is matched first.
         alternatives = "|".join(re.escape(inside) for inside in sorted(self._mounts, key=len, reverse=True))
         self._pattern = re.compile(rf"(?<![\w./-])(?:{alternatives})(?![\w.-])") if self._mounts else None
 
     def rewrite(self, text: str) -> str:
-        """The text with every mount path replaced."""
+        """Return the text with every mount path replaced."""
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda match: str(self._mounts[match[0]]), text)

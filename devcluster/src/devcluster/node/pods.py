@@ -1,8 +1,8 @@
 """The life of one pod on the node.
 
-A `PodWorker` runs from the moment the pod is bound here until its phase is final and written. Its containers'
-processes are ended by themselves, by the pod's deletion or by its deadline, whichever comes first. Every step
-reports to the status writer, which never holds up the step.
+A `PodWorker` runs from the time when the pod is bound to this node until its final phase is written. Its containers'
+processes run until they end, or until the pod's deletion or its deadline ends them. Every step reports to the status
+writer; no step waits for the writes.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 HOST_ADDRESS = "127.0.0.1"
 _RETRY_S = 1.0
-"""How soon something missing is looked for again; a kubelet takes longer, and tests would wait for it."""
+"""Time until a missing object is looked up again; a kubelet waits longer, which would make tests slow."""
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeContext:
-    """What the pods of a node share."""
+    """The objects that all pods of a node share."""
 
     api: KubeApi
     images: ImageStore
@@ -45,11 +45,11 @@ class NodeContext:
     events: EventRecorder
     pods_directory: Path
     base_environment: Mapping[str, str]
-    """What every container gets."""
+    """The environment variables of every container."""
 
 
 class _NotRunnableError(RuntimeError):
-    """The container cannot be started now; `reason` is the kubelet's for its waiting state."""
+    """The container cannot be started now; `reason` is the kubelet's reason in its waiting state."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -83,25 +83,25 @@ class PodWorker:
         self._vanished = asyncio.Event()
 
     def update(self, pod: JsonObject) -> None:
-        """The pod as the API server has it now."""
+        """Receive the pod's current object from the API server."""
         self.pod = pod
-        if self._conditions.differ(pod):  # a node that was silent for long had its pods marked meanwhile
+        if self._conditions.differ(pod):  # the control plane marks the pods of a node that was silent for too long
             self._writer.changed()
         if "deletionTimestamp" in pod["metadata"]:
             self._deletion.set()
 
     def vanish(self) -> None:
-        """The pod was removed from the API server without waiting for us."""
+        """Handle that the pod was removed from the API server before this node finished it."""
         self._vanished.set()
         self._deletion.set()
 
     def logs_of(self, container: str) -> Path:
-        """The file that holds what a container wrote."""
+        """Return the log file of a container."""
         return self._directory / f"{container}.log"
 
     async def run(self) -> None:
-        """From bound to final."""
-        # A log without a worker: it ran here before the node went away.
+        """Run the pod until its phase is final."""
+        # There is a log already: the container ran under an earlier agent of this node.
         lost = any(container.log.exists() for container in self._containers)
         self._address = self.pod.get("status", {}).get("podIP") or self._node.addresses.take()
         writing = asyncio.create_task(self._writer.run())
@@ -167,7 +167,7 @@ class PodWorker:
             await asyncio.sleep(_RETRY_S)
 
     async def _run(self, container: Container, volumes: Mapping[str, Path]) -> int:
-        """Run a container as often as the restart policy wants; its last exit code."""
+        """Run a container, restarted by the restart policy; return its last exit code."""
         backoff = _FIRST_BACKOFF_S
         while True:
             await self._start(container, volumes)
@@ -175,7 +175,7 @@ class PodWorker:
             self._writer.changed()
             if not self._restarts(container, code):
                 return code
-            await self._writer.flush()  # that it ended is to be seen before it is called CrashLoopBackOff
+            await self._writer.flush()  # its end is written before the state CrashLoopBackOff
             container.wait_because(
                 "CrashLoopBackOff", f"back-off {backoff:.0f}s restarting failed container={container.name}"
             )
@@ -261,7 +261,7 @@ class PodWorker:
         return outside
 
     def pod_with_addresses(self) -> JsonObject:
-        """The pod with the status fields that its containers may ask for."""
+        """Return the pod with the status fields that its containers can refer to."""
         status = {**self.pod.get("status", {}), **self._addresses()}
         return {**self.pod, "status": status}
 
@@ -274,13 +274,13 @@ class PodWorker:
         }
 
     async def _end_processes(self, grace_s: float) -> None:
-        """SIGTERM, the grace period, SIGKILL."""
+        """Send SIGTERM, wait for the grace period, send SIGKILL."""
         alive = [container for container in self._inits + self._containers if container.running]
         if not alive:
             return
         ends = [asyncio.create_task(container.ended()) for container in alive]
         for container in alive:
-            # To the first process alone, as a container runtime does; what it forked dies after it.
+            # Only to the first process, as a container runtime does; its child processes end after it.
             if container.child is not None and container.child.running and grace_s > 0:
                 os.kill(container.child.pid, signal.SIGTERM)
         vanished = asyncio.create_task(self._vanished.wait())
@@ -317,7 +317,7 @@ class PodWorker:
         return status
 
     def _sweep(self) -> None:
-        """Delete all but the logs: whoever looks for the cause of a failure comes after the pod's end."""
+        """Delete everything except the logs, which people read after a failure."""
         if not self._directory.exists():
             return
         for entry in self._directory.iterdir():
@@ -326,7 +326,7 @@ class PodWorker:
 
 
 async def delete_for_good(api: KubeApi, pod: JsonObject) -> None:
-    """The last step of a deletion: the node has nothing of the pod any more."""
+    """Delete the pod's object: the last step, when nothing of the pod is left on the node."""
     meta = pod["metadata"]
     path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
     options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}

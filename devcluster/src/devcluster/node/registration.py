@@ -1,8 +1,7 @@
-"""The Node object and its Lease: what makes the control plane believe in this node.
+"""Registers the node: creates the Node object and its Lease, and renews them.
 
-A node whose Lease is not renewed for the grace period is called NotReady, and later its pods are evicted;
-both come back only when the node writes its own status again, so the heartbeat looks whether somebody has
-changed it.
+If the Lease is not renewed for the grace period, the control plane marks the node NotReady and later evicts its pods.
+The node is Ready again only when it writes its own status. So each heartbeat checks whether the status was changed.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class Registration:
         self._address = address
         self._kubelet_port = kubelet_port
         self._grace_s = grace_s
-        # More than this machine has: what a pod asks for is for the scheduler to count, nobody enforces it.
+        # More than this machine has: the scheduler counts the requests of pods, but nothing enforces them.
         self._capacity = {
             "cpu": "64",
             "memory": "256Gi",
@@ -41,7 +40,7 @@ class Registration:
         }
 
     async def register(self) -> None:
-        """Create the Node and its Lease, or take over those of an earlier agent."""
+        """Create the Node and its Lease, or use those of an earlier agent."""
         while True:
             try:
                 await self._ensure_node()
@@ -53,9 +52,9 @@ class Registration:
                 return
 
     async def keep_alive(self) -> None:
-        """Renew the Lease, for ever, and put right what somebody has made of the Node meanwhile."""
+        """Renew the Lease until cancelled, and correct the Node's status where it was changed meanwhile."""
         while True:
-            await asyncio.sleep(self._grace_s / 4)  # a kubelet's proportion: 10 s of 40
+            await asyncio.sleep(self._grace_s / 4)  # the same proportion as a kubelet: 10 s of 40
             try:
                 await self._renew()
                 if not await self._is_as_registered():
@@ -67,10 +66,10 @@ class Registration:
         try:
             await self._api.create(_NODES, {"metadata": {"name": self._name, "labels": self._labels()}})
         except ApiError as error:
-            if error.status != 409:  # else it is there already
+            if error.status != 409:  # 409: it exists already
                 raise
         await self._api.patch(f"{_NODES}/{self._name}/status", {"status": self._status()})
-        # Admission taints each new node as not ready; the controller would lift that on its next round.
+        # Admission taints each new node as not ready; the controller would remove the taint in its next round.
         await self._api.patch(
             f"{_NODES}/{self._name}", {"spec": {"taints": None}}, content_type="application/merge-patch+json"
         )

@@ -1,6 +1,6 @@
-"""What a pod may read from the API: ConfigMaps, Secrets, its own fields, a service-account token.
+"""Reads what a pod refers to in the API: ConfigMaps, Secrets, its own fields, a service-account token.
 
-Errors carry the kubelet's words, because that is what users and operators look for in a pod's status.
+Errors have the kubelet's texts, because users and operators look for these in a pod's status.
 """
 
 import base64
@@ -21,7 +21,7 @@ _FIELD_WITH_KEY = re.compile(r"^metadata\.(labels|annotations)\['(.+)'\]$")
 
 
 class MissingError(RuntimeError):
-    """Something the pod refers to is not there (yet); the message is the kubelet's."""
+    """An object that the pod refers to does not exist (yet); the message is the kubelet's."""
 
 
 class Sources:
@@ -42,7 +42,7 @@ class Sources:
         return _decoded((await self._read("secrets", name, optional=optional)).get("data"))
 
     async def key_of(self, kind: str, selector: JsonObject) -> bytes | None:
-        """What a `configMapKeyRef` or `secretKeyRef` points at; None when it is optional and missing."""
+        """Return the value that a `configMapKeyRef` or `secretKeyRef` names; None if it is optional and missing."""
         name, key, optional = selector.get("name", ""), selector["key"], selector.get("optional", False)
         read = self.secret if kind == "Secret" else self.config_map
         content = await read(name, optional=optional)
@@ -51,7 +51,7 @@ class Sources:
         return content.get(key)
 
     async def token(self, service_account: str, projection: JsonObject, pod: JsonObject) -> str:
-        """A service-account token bound to the pod."""
+        """Return a service-account token bound to the pod."""
         bound_to = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -69,7 +69,7 @@ class Sources:
         return str(review["status"]["token"])
 
     async def claimed(self, claim: str) -> Path:
-        """The directory of a bound PersistentVolumeClaim; volumes are `hostPath` ones."""
+        """Return the directory of a bound PersistentVolumeClaim; its volume is a `hostPath`."""
         found = await self._read("persistentvolumeclaims", claim, optional=False)
         volume = found["spec"].get("volumeName")
         if not volume or found.get("status", {}).get("phase") != "Bound":
@@ -91,7 +91,7 @@ class Sources:
 
 
 def field_of(pod: JsonObject, path: str) -> str:
-    """What a `fieldRef` points at."""
+    """Return the value that a `fieldRef` names."""
     if match := _FIELD_WITH_KEY.match(path):
         return str((pod["metadata"].get(match[1]) or {}).get(match[2], ""))
     section, name = path.split(".", 1)
@@ -104,7 +104,7 @@ def field_of(pod: JsonObject, path: str) -> str:
 
 
 def resource_of(container: JsonObject, selector: JsonObject) -> str:
-    """What a `resourceFieldRef` points at, in units of its divisor."""
+    """Return the value that a `resourceFieldRef` names, in units of its divisor."""
     section, name = selector["resource"].split(".", 1)
     resources = container.get("resources", {})
     amount = resources.get(section, {}).get(name) or resources.get("limits", {}).get(name) or "0"
@@ -113,7 +113,7 @@ def resource_of(container: JsonObject, selector: JsonObject) -> str:
 
 
 def quantity(text: str) -> Fraction:
-    """What a quantity such as 500m or 2Gi stands for."""
+    """Return the number of a quantity such as 500m or 2Gi."""
     match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)", text)
     if match is None:
         raise MissingError(f"cannot read the quantity {text!r}")

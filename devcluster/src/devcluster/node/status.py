@@ -1,5 +1,4 @@
-"""A pod's status, put together from the states of its containers; and the writer that brings it to the API
-server."""
+"""Computes a pod's status from the states of its containers, and writes it to the API server."""
 
 import asyncio
 import logging
@@ -16,7 +15,7 @@ _RETRY_S = 0.5
 
 @dataclass
 class Verdict:
-    """What is said of the pod as a whole, when its containers' states do not say it."""
+    """The phase, reason and message of a pod where they do not follow from its containers' states."""
 
     phase: str
     reason: str = ""
@@ -30,7 +29,7 @@ class Conditions:
         self._known: dict[str, JsonObject] = {}
 
     def update(self, **holds: bool) -> list[JsonObject]:
-        """The conditions as they are now."""
+        """Update the conditions and return them."""
         for name, value in holds.items():
             status = "True" if value else "False"
             if self._known.get(name, {}).get("status") != status:
@@ -38,13 +37,13 @@ class Conditions:
         return list(self._known.values())
 
     def differ(self, pod: JsonObject) -> bool:
-        """Whether somebody else has said otherwise of the pod than was written last."""
+        """Return whether another client has changed the conditions since the last write."""
         there = {entry["type"]: entry["status"] for entry in pod.get("status", {}).get("conditions") or ()}
         return any(there.get(name, entry["status"]) != entry["status"] for name, entry in self._known.items())
 
 
 def phase_of(containers: Sequence[Container], *, ending: bool) -> str:
-    """Pending, Running, then what the exit codes say; `ending`: no more containers will be started."""
+    """Return Pending, Running, or the phase by the exit codes; `ending`: no more containers will be started."""
     if all(container.exit_code is not None for container in containers):
         return "Failed" if any(container.exit_code for container in containers) else "Succeeded"
     if ending:
@@ -53,7 +52,7 @@ def phase_of(containers: Sequence[Container], *, ending: bool) -> str:
 
 
 class StatusWriter:
-    """Writes a pod's status whenever it has changed; what changes during a write goes out in the next."""
+    """Writes a pod's status when it has changed; changes during a write go into the next write."""
 
     def __init__(self, api: KubeApi, pod: JsonObject, current: Callable[[], JsonObject]) -> None:
         meta = pod["metadata"]
@@ -67,16 +66,16 @@ class StatusWriter:
         self.pod_is_gone = False
 
     def changed(self) -> None:
-        """There is news."""
+        """Note that the status has changed."""
         self._wanted.set()
         self._idle.clear()
 
     async def flush(self) -> None:
-        """Wait until the API server knows it all, or the pod is gone."""
+        """Wait until all changes are written, or the pod is deleted."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Write, until cancelled."""
+        """Write changes until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -86,7 +85,7 @@ class StatusWriter:
 
     async def _write(self) -> None:
         while not self.pod_is_gone:
-            # The uid is a precondition: a new pod of the same name is none of our business.
+            # The uid is a precondition: a new pod of the same name must not get this status.
             body = {"metadata": {"uid": self._uid}, "status": self._current()}
             try:
                 await self._api.patch(self._path, body)

@@ -1,4 +1,4 @@
-"""A pod's volumes as directories."""
+"""Makes a pod's volumes as directories."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ _DEFAULT_MODE = 0o644
 
 
 async def make_volumes(pod: JsonObject, directory: Path, sources: Sources) -> dict[str, Path]:
-    """Volume name to directory. Raises `MissingError` when one refers to what is not there."""
+    """Return each volume's directory by name. Raises `MissingError` if a volume refers to a missing object."""
     volumes = {}
     for volume in pod["spec"].get("volumes") or []:
         target = directory / volume["name"]
@@ -23,7 +23,7 @@ async def make_volumes(pod: JsonObject, directory: Path, sources: Sources) -> di
 
 
 def mounts_of(container: JsonObject, volumes: Mapping[str, Path]) -> dict[str, Path]:
-    """Mount path to the directory or file that plays it."""
+    """Return the directory or file for each mount path."""
     mounts = {}
     for mount in container.get("volumeMounts") or []:
         path = volumes[mount["name"]]
@@ -47,7 +47,7 @@ async def _fill(volume: JsonObject, target: Path, pod: JsonObject, sources: Sour
         for source in volume["projected"].get("sources") or []:
             await _write(source, target, pod, sources, mode)
         return target
-    if "secret" in volume:  # the one kind whose name is elsewhere as a volume than as a projection
+    if "secret" in volume:  # only for a Secret the name's field differs between a volume and a projection
         secret = {**volume["secret"], "name": volume["secret"].get("secretName", "")}
         await _write({"secret": secret}, target, pod, sources, secret.get("defaultMode", _DEFAULT_MODE))
         return target

@@ -1,4 +1,4 @@
-"""Where images are and datasets go, as `diffugen label` is told: a folder, or `s3://BUCKET/PREFIX`."""
+"""The locations of images and of the dataset for `diffugen label`: a folder, or `s3://BUCKET/PREFIX`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from diffugen_generator.store.protocol import Store
 
 _S3 = "s3://"
 NAMESPACE = "default"
-"""Where datasets are that come from no cluster."""
+"""The namespace of datasets that were not made in a cluster."""
 
 
 def source_at(place: str, endpoint: str) -> Store:
-    """Return what is at `place`, its keys relative to it; raise `SpecError` where there can be nothing."""
+    """Return a store whose keys are relative to `place`; raise `SpecError` if `place` is not a valid location."""
     if place.startswith(_S3):
         return open_bucket(_bucket(place, endpoint), "", "")
     if not Path(place).is_dir():

@@ -32,7 +32,7 @@ _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
 class InvalidManifest(Failure):
-    """A manifest that is no dataset: all that is wrong with it."""
+    """An invalid manifest, with all of its faults."""
 
     reason = "InvalidSpec"
     exit_code = ExitCode.BAD_SPEC
@@ -66,7 +66,7 @@ def order_of(dataset: LabeledDataset) -> WorkOrder:
 
 
 def check(document: Mapping[str, Any], written: Written = lambda _: None) -> tuple[LabeledDataset | None, list[Fault]]:
-    """Return the dataset of one document, or what is wrong with it; `written` gives a scalar as the file spells it."""
+    """Return the dataset of one document, or its faults; `written` returns a scalar as the file spells it."""
     faults = list(_metadata_faults(document.get("metadata")))
     try:
         dataset = LabeledDataset.model_validate(document)
@@ -125,7 +125,7 @@ def _metadata_faults(metadata: object) -> Iterator[Fault]:
 
 
 def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
-    """Yield what is wrong although every field by itself is right."""
+    """Yield the faults of fields that are valid each by itself, but not together."""
     try:
         expansion = Expansion(dataset.spec)
         expansion.check_weights()
@@ -158,7 +158,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
 
 
 def _is_everywhere(model: str) -> bool:
-    """Return whether a model is where this runs: a folder is one in the pod, and a place elsewhere the plan asks."""
+    """Return whether a model can be found here. A folder is in the pod; the plan checks remote addresses."""
     return not model.startswith(("/", HUB, BUCKET))
 
 

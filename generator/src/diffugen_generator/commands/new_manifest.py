@@ -1,4 +1,4 @@
-"""A first manifest to edit: every field that people usually change, with a comment that says what it does.
+"""Writes a first manifest to edit: every field that people usually change, with a comment that explains it.
 
 The text is written by hand and not dumped from the models, since comments and order are what a reader needs. It is
 checked as any other manifest is before it is written, so what `new` writes is always valid.
@@ -18,7 +18,7 @@ from diffugen_generator.commands.manifests import InvalidManifest, check
 
 BUILTIN = "builtin://shapes"
 BUILTIN_CLASSES = frozenset({"ball", "square", "triangle", "star"})
-"""What the model of the package can draw, as its card says."""
+"""The classes that the built-in model can draw, from its card."""
 USUAL = "hf://stable-diffusion-v1-5/stable-diffusion-v1-5@main"
 """The model for other classes, where none is named."""
 
@@ -77,7 +77,7 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What differs between the model of the package and a usual one."""
+    """The text that differs between the built-in model and other models."""
 
     size: int
     template: str

@@ -40,8 +40,7 @@ _ROUNDS = 4
 def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event) -> RunResult:
     """Draw, label and publish a dataset; raise `SpecError` or a `Failure`.
 
-    Where objects in the store turn out to be damaged or gone, the run plans again, because the plan then finds what is
-    missing.
+    If objects in the store are found to be damaged or missing, the run plans again, because the new plan includes them.
     """
     began = time.monotonic()
     check_formats(order.spec.output.formats)

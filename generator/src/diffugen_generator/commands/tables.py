@@ -22,7 +22,7 @@ _SHOWN = 12
 def show_plan(
     console: Console, expansion: Expansion, name: str, revision: str, plans: Sequence[StagePlan], *, store_checked: bool
 ) -> None:
-    """Print a plan; `store_checked` is whether it counted what a store holds."""
+    """Print a plan; `store_checked` is whether it counted the objects of a store."""
     console.print(f"[bold]{name}[/]  revision {revision}", highlight=False)
     table = Table(box=None, header_style="dim", pad_edge=False)
     graph = any(stage.source is not None for stage in expansion.spec.stages)

@@ -1,4 +1,4 @@
-"""`diffugen train-token`: a word is taught from a folder of images, with a bar that shows the loss."""
+"""`diffugen train-token`: trains a word on a folder of images, with a bar that shows the loss."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def train_token(
 
 
 def show_trained(console: Console, card: Mapping[str, Any], output: Path, preview: str) -> None:
-    """Print what a training gave, and where it is."""
+    """Print the result of a training and where it is stored."""
     loss, token = card["loss"], card["settings"]["token"]
     ended = "no more progress" if card["plateaued"] else "all steps done"
     console.print(

@@ -30,7 +30,7 @@ def documents(text: str) -> Iterator[Document]:
     """Yield the documents of a YAML text that are not empty.
 
     Raises `yaml.MarkedYAMLError` for what is not YAML, and for a key that is written twice: most readers keep the last
-    one and say nothing.
+    one without an error.
     """
     loader = yaml.SafeLoader(text)
     try:

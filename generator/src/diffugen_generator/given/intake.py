@@ -1,8 +1,8 @@
-"""Images that somebody has already, taken into a dataset's store: each file checked, hashed and copied.
+"""Copies the user's own images into a dataset's store: each file is checked, hashed and copied.
 
-An image's id is a hash of its file's bytes and of the text that it is read with, so a second run finds it there, and
-its labels too. What is not an upright RGB image is kept as one (`uprights`). A file that cannot be labeled is told
-with its reason, and ends nothing.
+An image's id is a hash of its file's bytes and of the text that it is read with. So a second run finds the image and
+its labels in the store. A file that is not an upright RGB image is converted to one (`uprights`). A file that cannot be
+labeled is reported with its reason; the run continues.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ STAGE: Final = "given"
 _NOT_READ: Final = frozenset({".heic", ".heif"})
 """Images that Pillow cannot read."""
 ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}) | _NOT_READ
-"""What is taken for an image, by its name; other files are passed over."""
+"""File names with these endings are images; other files are skipped."""
 REPEATED: Final = "RepeatedFile"
 
 _READERS = 16
 _DECODERS = 4
-"""Files read as images at once: one of 64 megapixels takes up to a GB meanwhile."""
+"""Image files that are decoded at the same time: one of 64 megapixels takes up to a GB of memory."""
 _WINDOW = 64
 
 
@@ -50,19 +50,19 @@ class Given:
     reason: str = ""
     """Why the file is skipped, in CamelCase."""
     sha256: str = ""
-    """Of the file, in hex."""
+    """SHA-256 of the file, in hex."""
     caption: str = ""
-    """The text beside it; empty where there is none."""
+    """The text of the caption file; empty where there is none."""
     converted: Mapping[str, Any] = field(default_factory=dict)
-    """What the file was, where the image is kept as another (`Upright.converted`)."""
+    """The original format, if the image is stored in another one (`Upright.converted`)."""
 
     @property
     def file(self) -> str:
-        """The file's path below what was asked for."""
+        """The file's path, relative to the folder or bucket of the command."""
         return self.sample.variables["file"]
 
     def row(self) -> dict[str, Any]:
-        """Return what a line of the manifest says of the file; nothing of one that is skipped."""
+        """Return the file's fields for its line of the manifest; empty for a skipped file."""
         if self.reason:
             return {}
         return {
@@ -75,7 +75,7 @@ class Given:
 
 @dataclass
 class Intake:
-    """Takes the images of `source` into `store`, to be read with `prompt`, or each with its own caption."""
+    """Copies the images of `source` into `store`, to be read with `prompt`, or each with its own caption."""
 
     source: Store
     store: Store
@@ -88,7 +88,7 @@ class Intake:
         return [key for key in self.source.list("") if PurePosixPath(key).suffix.lower() in ENDINGS]
 
     def take(self, names: list[str]) -> Iterator[Given]:
-        """Yield what was found of each name, in their order, once it is in the store."""
+        """Yield the result for each name, in order, when the image is in the store."""
         for given in in_order(self._take, names, workers=_READERS, window=_WINDOW):
             if given.format and given.sample.id in self.ids:
                 yield Given(given.sample, reason=REPEATED)
@@ -138,7 +138,7 @@ class Intake:
         )
 
     def _caption(self, name: str) -> str:
-        """Return the text beside an image: `cat.txt` beside `cat.png`; empty where there is none."""
+        """Return an image's caption: the text of `cat.txt` for `cat.png`; empty where there is no such file."""
         try:
             text = self.source.read(str(PurePosixPath(name).with_suffix(".txt")))
         except Missing:

@@ -1,10 +1,10 @@
-"""`diffugen label`: labels for images that somebody has already, published as a dataset.
+"""`diffugen label`: labels the user's own images and publishes them as a dataset.
 
-    folder or bucket ──> intake ──> looked at and decided, as a stage does it ──> published, as every dataset is
+    folder or bucket ──> intake ──> labeled by the models of a stage ──> published like every dataset
 
-Nothing is drawn: a shard here is the images of one size and format, each of which has to be seen. What the store
-holds already is not looked at again, so a run that was stopped goes on, and images that are added later are all that
-a second run looks at.
+No image is drawn. A shard here has the images of one size and format that are not labeled yet. Labels that the store
+has already are not computed again. So a stopped run can be continued, and a second run labels only the images that
+were added since.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from diffugen_generator.store.protocol import Store
 from diffugen_generator.telemetry.reporter import Reporter
 
 NO_MODEL = "none"
-"""The model of the one stage where a detector alone labels: a stage names one, and this is never looked for."""
+"""The model's name where a detector alone labels: a stage must name a model, and this one is never resolved."""
 
 
 def prompt_of(spec: LabeledDatasetSpec) -> str:
@@ -62,16 +62,16 @@ def spec_of(
 
     Args:
         classes: `NAME` or `NAME=WORD,WORD`, with further words for the class.
-        model: the diffusion model that looks at the images, for labels from its attention.
-        detector: an instance segmenter of transformers that labels them instead, or beside it where both are named.
+        model: the diffusion model that runs on the images, for labels from its attention.
+        detector: an instance segmenter of transformers that labels them. If `model` is set too, both label.
         formats: names as in `spec.output.formats`; its default where there are none.
-        like: a dataset whose classes, labeling, quality, formats and splits are taken where nothing else is said.
+        like: a dataset that gives the classes, labeling, quality, formats and splits that are not set here.
 
     Raises:
-        SpecError: there are no classes, neither model nor detector, a value is not valid, or `inline` is asked for.
+        SpecError: no classes, neither model nor detector, an invalid value, or attention with `capture: inline`.
     """
     data: dict[str, Any] = {"output": {}}
-    asked = bool(model)  # what a manifest draws with is no wish for labels from it
+    asked = bool(model)  # the model of a manifest draws; it does not mean that attention labels are wanted
     if like is not None:
         content = like.model_dump(mode="json", by_alias=True)
         data = {field: content[field] for field in ("classes", "labeling", "quality", "seed")}
@@ -194,7 +194,7 @@ def _look(
     device: str | None,
     stop: Event,
 ) -> ShardCounts:
-    """Look at the images, those of one size and format together."""
+    """Run the models on the images, those of one size and format together."""
     alike: dict[tuple[int, int, str], list[ShardRow]] = {}
     for each in given:
         alike.setdefault((each.width, each.height, each.format), []).append(ShardRow(each.sample, Need.SEE))
@@ -216,7 +216,7 @@ def _look(
 def _publish(
     order: WorkOrder, given: Sequence[Given], store: Store, display: Reporter, nameless: int, *, stop: Event
 ) -> Published:
-    """Publish what is labeled; where nothing passes, captions that name no class may be why, and are told."""
+    """Publish the labeled images; if none is accepted, the error mentions captions that name no class."""
     try:
         with display.task("publishing", "images") as advance:
             published = publish(
@@ -241,7 +241,7 @@ def _publish(
 def _labeled_samples(
     spec: LabeledDatasetSpec, recipe: StageRecipe, given: Sequence[Given], store: Store
 ) -> Iterator[LabeledSample]:
-    """Yield a sample for each file, in their order; skipped ones are rejected with their reason."""
+    """Yield a sample for each file, in order; skipped files are rejected with their reason."""
     return judged_together(lambda: (_labeled(spec, recipe, each, store) for each in given), spec)
 
 

@@ -1,8 +1,8 @@
-"""Files as every reader shows them: upright, RGB, 8 bits.
+"""Converts images to the form that all readers show in the same way: upright, RGB, 8 bits.
 
-Readers differ on the rest. Ultralytics and OpenCV turn an image as its EXIF tag says, PIL under torchvision's
-datasets does not; what lies under a transparent pixel is shown by some. So a file of which all show the same is kept
-byte for byte, and any other is kept as the PNG of what people see: turned, over white.
+Readers differ on other forms. Ultralytics and OpenCV turn an image by its EXIF tag; PIL in torchvision's datasets does
+not. Some readers show the color under a transparent pixel. So a file that all readers show in the same way is stored
+byte for byte. Any other file is stored as a PNG of what people see: turned upright, on a white background.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ CONVERSION_VERSION: Final = 1
 LEAST: Final = 16
 """Pixels of the shorter side."""
 MOST: Final = 64_000_000
-"""Pixels of an image: 64 megapixels, 200 MB while it is looked at."""
+"""Pixels of an image: 64 megapixels, which take 200 MB in memory."""
 
 UNREADABLE, UNSUPPORTED, BAD_SIZE = "Unreadable", "UnsupportedFormat", "UnsupportedSize"
 
 # Named one by one: Pillow starts other programs for some of the formats that it knows.
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 _CAMERA: Final = "MPO"
-"""What Pillow calls a JPEG behind which there is a second image: readers show the first."""
+"""Pillow's name for a JPEG file with more than one image in it: readers show the first."""
 _ORIENTATION: Final = 0x0112
-"""EXIF's tag; 2 to 8 are turned or mirrored, all else is upright."""
+"""EXIF's tag; with values 2 to 8 the image is turned or mirrored, with any other value it is upright."""
 _TURNED: Final = range(2, 9)
 _NO_RANGE: Final = frozenset({"I", "F"})
-"""Modes of which nobody says what is black and what is white."""
+"""Modes that do not define which values are black and white."""
 
 
 class UnusableError(Exception):
     """A file that cannot be labeled; `reason` is in CamelCase."""
 
     def __init__(self, reason: str) -> None:
-        """Say why."""
+        """Keep the reason."""
         super().__init__(reason)
         self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Upright:
-    """A file as it is kept."""
+    """A file as it is stored."""
 
     format: str
     """png, jpeg or webp."""
     width: int
     height: int
     converted: Mapping[str, Any] = field(default_factory=dict)
-    """What the file was: `format`, `mode` (Pillow's), `orientation`; empty where it is kept byte for byte."""
+    """The original file's `format`, `mode` (Pillow's) and `orientation`; empty if it is stored byte for byte."""
     _data: bytes = b""
     _pixels: NDArray[np.uint8] | None = None
 
     def file(self) -> bytes:
-        """Return the file to keep."""
+        """Return the file to store."""
         return self._data if self._pixels is None else encode(self._pixels, self.format)
 
 

@@ -1,4 +1,4 @@
-"""The files that a DiffuGen configuration names: looked for in DiffuGen's own folder, and digested."""
+"""Finds and hashes the files that a DiffuGen configuration names, in DiffuGen's own folder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Where relative paths of a configuration file may start."""
+    """The folders from which relative paths of a configuration file can start."""
 
     folders: Sequence[Path]
 
     @classmethod
     def of(cls, config: Path, root: Path | None) -> Checkout:
-        """Look below `root`; without it below the working folder, the file's own folder and the one above that.
+        """Search in `root`; without it in the working folder, the file's own folder and the parent of that folder.
 
-        DiffuGen reads paths from its working folder, which is its checkout: the files are in `datasets/` of it.
+        DiffuGen reads paths relative to its working folder, which is its checkout. The files are in its folder
+        `datasets/`.
         """
         if root is not None:
             return cls([root.absolute()])
@@ -26,7 +27,7 @@ class Checkout:
         return cls(list(dict.fromkeys((Path.cwd(), here, here.parent))))
 
     def find(self, path: str) -> Path | None:
-        """Return the absolute path of a file or folder that is there; None where there is none."""
+        """Return the absolute path of an existing file or folder; None if there is none."""
         if not path:
             return None
         places = (folder / path for folder in self.folders)  # an absolute path stays as it is

@@ -1,7 +1,7 @@
-"""`dataset_classes`, `dataset_to_model_class_map` and `txt2img.object_names` to `spec.classes`.
+"""Converts `dataset_classes`, `dataset_to_model_class_map` and `txt2img.object_names` to `spec.classes`.
 
-DiffuGen never reads `dataset_classes`. Its labels have the label model's own class ids, or 0 without supervision, so
-two classes that the map gives one name of the model are one class in its labels.
+DiffuGen never reads `dataset_classes`. Its labels have the label model's own class ids, or 0 without supervision. So
+two classes that the map gives the same name of the model are one class in DiffuGen's labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLASSES = ("spec", "classes")
 
 
 def classes_of(config: Config, checkout: Checkout, draft: ManifestDraft) -> list[dict[str, Any]]:
-    """Return `spec.classes`, in the order of `dataset_classes`, objects that it lacks behind them."""
+    """Return `spec.classes`, in the order of `dataset_classes`, followed by objects that are not in that list."""
     draft.comes_from(_CLASSES, "dataset_classes")
     objects = list(dict.fromkeys(config.txt2img.lists.get("object_names", [])))
     if "" in objects:
@@ -80,7 +80,7 @@ def _supervised(config: Config, objects: list[str], draft: ManifestDraft) -> lis
 
 
 def _check_model_classes(config: Config, checkout: Checkout, draft: ManifestDraft) -> None:
-    """Add a problem for each class that the label model does not have, where the list of its classes is at hand."""
+    """Add a problem for each class that the label model does not have, if the list of its classes is found."""
     label = config.label_model
     if label is None or label.type != YOLO or (file := checkout.find(label.classes)) is None:
         return

@@ -1,4 +1,4 @@
-"""YAML with comments: PyYAML writes none, so mappings and lists are laid out here, and scalars by PyYAML."""
+"""Writes YAML with comments. PyYAML cannot: so this module writes mappings and lists, and PyYAML the scalars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 110
 
 
 def dump(document: Mapping[str, Any], comments: Mapping[Path, Sequence[str]], header: Sequence[str] = ()) -> str:
-    """Return a document as YAML, each comment above the value that it is of.
+    """Return a document as YAML, each comment above its value.
 
     `header` comes first: a line that begins with a blank is kept as it is, others are wrapped.
     """

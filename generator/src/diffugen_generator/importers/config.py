@@ -1,4 +1,4 @@
-"""DiffuGen's configuration file, read: which keys there are, what each means there, and which are dead.
+"""Reads DiffuGen's configuration file: its keys, their meaning, and the keys that have no effect.
 
 The keys are those that DiffuGen's three programs read (generate/txt2img.py, img2img.py and inpaint.py of
 https://github.com/mshenoda/diffugen at 504bc72), and those that its sample files have and no program reads:
@@ -42,7 +42,7 @@ class LabelModel:
 
 @dataclass(frozen=True, slots=True)
 class TextualInversion:
-    """`txt2img.textual_inversion`: a word that the text encoder was taught."""
+    """`txt2img.textual_inversion`: a word that was trained for the text encoder."""
 
     weights: str
     keyword: str
@@ -51,12 +51,12 @@ class TextualInversion:
 
 @dataclass(frozen=True, slots=True)
 class TextToImage:
-    """`txt2img`: the set that all others are made from."""
+    """`txt2img`: the set of images that all other sets are made from."""
 
     model: str
     prompts: list[str]
     lists: Mapping[str, list[str]]
-    """The values by the name of their list; a list that the file lacks is absent."""
+    """The values of each list by the list's name; lists that are not in the file are absent."""
     negative: str
     seeds: tuple[int, int]
     seeds_per_prompt: int
@@ -66,7 +66,7 @@ class TextToImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageToImage:
-    """`img2img`: the images of a set, drawn again at another time, under another sky, in other weather."""
+    """`img2img`: the images of a set, drawn again with another time of day, sky or weather."""
 
     model: str
     source: str
@@ -225,5 +225,5 @@ def _inpaint(fields: JsonFields | None) -> Inpainting | None:
 
 
 def model_problem(key: str) -> Problem:
-    """Return what to say of a program without a model."""
+    """Return the problem of a program without a model."""
     return Problem(key, f"it is missing; {_MODEL_FIX}")

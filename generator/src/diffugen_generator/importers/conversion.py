@@ -1,4 +1,4 @@
-"""A DiffuGen configuration converted to a LabeledDataset manifest, with a comment on every value that needs one."""
+"""Converts a DiffuGen configuration to a LabeledDataset manifest, with comments on values that need one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_PER_SHARD: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A manifest, and what is said about it."""
+    """A manifest and its comments."""
 
     config: Config
     document: Mapping[str, Any]
@@ -153,7 +153,7 @@ def _comment_dead_keys(config: Config, draft: ManifestDraft) -> None:
 
 
 def _settle_inpaint_template(spec: dict[str, Any], draft: ManifestDraft) -> None:
-    """Remove DiffuGen's own inpaint prompt where a source shows classes that it would leave without a label."""
+    """Remove DiffuGen's own inpaint prompt if classes of a source would get no label with it."""
     found = [(number, stage["inpaint"]) for number, stage in enumerate(spec["stages"]) if "inpaint" in stage]
     if not found or "template" not in found[0][1]:
         return

@@ -1,4 +1,4 @@
-"""How many images DiffuGen would draw for a configuration file, each program of its own."""
+"""Counts the images that each program of DiffuGen would draw for a configuration file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffugen_generator.importers.config import Config
 
 
 class Drawn(NamedTuple):
-    """What DiffuGen stores beside an image and reads again when the image is a source."""
+    """The data that DiffuGen stores with an image and reads again when the image is a source."""
 
     object_name: str
     time_of_day: str
@@ -33,7 +33,7 @@ def drawn_from_text(config: Config) -> Counter[Drawn]:
 
 
 def drawn_from_images(config: Config, sources: Counter[Drawn]) -> Counter[Drawn]:
-    """Return what img2img draws of `sources`: DiffuGen leaves a new value out where it is part of the source's."""
+    """Return what img2img draws from `sources`: DiffuGen skips a new value that is part of the source's value."""
     drawn: Counter[Drawn] = Counter()
     if config.img2img is None:
         return drawn
@@ -46,7 +46,7 @@ def drawn_from_images(config: Config, sources: Counter[Drawn]) -> Counter[Drawn]
 
 
 def drawn_by_inpainting(config: Config, sources: Counter[Drawn]) -> Counter[Drawn]:
-    """Return what inpaint draws of `sources`: one image for each replacement of the source's object."""
+    """Return what inpaint draws from `sources`: one image for each replacement of the source's object."""
     drawn: Counter[Drawn] = Counter()
     if config.inpaint is None:
         return drawn

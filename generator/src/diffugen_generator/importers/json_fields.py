@@ -1,4 +1,4 @@
-"""Typed access to a JSON object: every fault is collected with its key, and every key that nobody read is known."""
+"""Typed access to a JSON object: collects every fault with its key, and knows the keys that were not read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class InvalidConfigError(Exception):
 class JsonFields:
     """One object of a JSON file.
 
-    A value that is missing or of a wrong type is added to `problems`, which all levels share, and reads as the
+    A value that is missing or has a wrong type is added to `problems`, which all levels share. It is then read as the
     type's empty value, so that one pass finds all problems of a file.
     """
 
@@ -53,12 +53,12 @@ class JsonFields:
         self.problems.append(Problem(self.key(name), message))
 
     def raw(self, name: str) -> Any:
-        """Return a value as it is, and count it as read."""
+        """Return a value unchanged, and mark it as read."""
         self._read.add(name)
         return self._data.get(name)
 
     def text(self, name: str, fix: str = "") -> str:
-        """Return a string. `fix` says what to write where it is missing; without it the field may be absent."""
+        """Return a string. `fix` is the advice if it is missing; without `fix` the field may be absent."""
         return str(self._typed(name, str, "a string", fix) or "")
 
     def flag(self, name: str, fix: str = "") -> bool:
@@ -107,7 +107,7 @@ class JsonFields:
         return list(self._data)
 
     def unread(self) -> Iterator[tuple[str, Any]]:
-        """Yield the key and the value of every field that nobody read, on all levels."""
+        """Yield the key and the value of every field that was not read, on all levels."""
         for name, value in self._data.items():
             if name not in self._read:
                 yield self.key(name), value

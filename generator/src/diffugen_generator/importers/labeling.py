@@ -1,4 +1,4 @@
-"""`unsupervised` and `label_model` to `spec.labeling`: attention, or the label model as a detector."""
+"""Converts `unsupervised` and `label_model` to `spec.labeling`: attention, or the label model as a detector."""
 
 from __future__ import annotations
 

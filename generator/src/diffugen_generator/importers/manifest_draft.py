@@ -1,4 +1,4 @@
-"""A manifest while it is made: comments on its values, and which key of the configuration each value comes from."""
+"""Notes about a manifest during the conversion: comments on its values, and the configuration key of each value."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from diffugen_generator.importers.json_fields import Problem
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller chose."""
+    """The caller's options."""
 
     syntax: Literal["none", "auto"] = "auto"
-    """`none` draws what DiffuGen drew: weights are read as text. `auto` applies them."""
+    """With `none`, weights are read as text, as in DiffuGen. With `auto`, they are applied."""
     model: str = ""
-    """A model in place of all of the file's; empty to keep them."""
+    """A model that replaces all models of the file; empty to keep them."""
     detector: str = ""
     """An instance segmenter of transformers in place of `label_model`; empty to keep it."""
 
 
 @dataclass(slots=True)
 class ManifestDraft:
-    """What is said about a manifest's values."""
+    """The notes about a manifest's values."""
 
     comments: dict[Path, list[str]] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
-    """Keys of the configuration that have no place in the manifest, and why."""
+    """Keys of the configuration that are not in the manifest, and why."""
     origins: dict[str, str] = field(default_factory=dict)
-    """The key of the configuration for a field of the manifest, and for all below it."""
+    """The key of the configuration for each field of the manifest, and for all fields in it."""
     problems: list[Problem] = field(default_factory=list)
     differences: dict[str, list[str]] = field(default_factory=dict)
-    """Why a stage may have another number of samples than DiffuGen's program has, by the stage."""
+    """Reasons why a stage's number of samples can differ from that of DiffuGen's program, by stage."""
 
     def comment(self, path: Path, text: str) -> None:
         """Put a comment above a value."""
         self.comments.setdefault(path, []).append(text)
 
     def leave_out(self, key: str, why: str) -> None:
-        """Name a key that has no place in the manifest."""
+        """Record a key that is not in the manifest."""
         self.left_out.append((key, why))
 
     def comes_from(self, path: Path, key: str) -> None:
-        """Remember which key a value comes from."""
+        """Record the key that a value comes from."""
         self.origins[dotted(path)] = key
 
     def problem(self, key: str, message: str) -> None:
@@ -51,7 +51,7 @@ class ManifestDraft:
         self.problems.append(Problem(key, message))
 
     def differs(self, stage: str, why: str) -> None:
-        """Say why a stage may have another number of samples."""
+        """Record why a stage can have another number of samples."""
         self.differences.setdefault(stage, []).append(why)
 
     def key_of(self, path: str) -> str:

@@ -1,7 +1,7 @@
-"""`txt2img` of DiffuGen's file to `spec.prompts`: templates, variables, negative prompt, images for each prompt.
+"""Converts `txt2img` of DiffuGen's file to `spec.prompts`: templates, variables, negative prompt, images per prompt.
 
-DiffuGen fills a prompt with `str.format`, every combination of its five lists, also of those that the prompt does not
-name. Here a variable that no prompt names has no effect, so its number of values goes into `samplesPerPrompt`.
+DiffuGen fills a prompt with `str.format`, once for every combination of its five lists, also of lists that the prompt
+does not name. Here a variable that no prompt names has no effect. So its number of values goes into `samplesPerPrompt`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIELDS: Final[Mapping[str, str]] = {"object_name": OBJECT}
 LIST_OF: Final[Mapping[str, str]] = {FIELDS.get(field, field): name for name, field in VARIABLES.items()}
 """DiffuGen's list for each variable."""
 _WINDOW: Final = 75
-"""Tokens that CLIP reads at once, beside the marks of start and end."""
+"""Tokens that CLIP reads at once, without the start and end tokens."""
 _PROMPTS = ("spec", "prompts")
 
 
@@ -36,7 +36,7 @@ class Templates:
 
     @property
     def variables(self) -> list[str]:
-        """All variables that any of them names, in DiffuGen's order."""
+        """All variables that the templates name, in DiffuGen's order."""
         return [name for name in LIST_OF if any(name in names for names in self.named)]
 
     def all_name(self, variable: str) -> bool:
@@ -99,7 +99,7 @@ def _template(prompt: str, key: str, draft: ManifestDraft) -> tuple[str, list[st
 
 
 def _values(config: Config, variable: str, draft: ManifestDraft) -> list[str]:
-    """Return the values of a variable that prompts name."""
+    """Return the values of a variable that a prompt names."""
     name = LIST_OF[variable]
     key, path = f"txt2img.{name}", (*_PROMPTS, "variables", variable)
     given = config.txt2img.lists.get(name)
@@ -161,7 +161,7 @@ def _samples_per_prompt(config: Config, templates: Templates, draft: ManifestDra
 
 
 def _unnamed(config: Config, names: frozenset[str]) -> int:
-    """Return how often DiffuGen draws a prompt for the variables that it does not name."""
+    """Return how often DiffuGen draws the same prompt because of variables that the prompt does not name."""
     lists = config.txt2img.lists
     return math.prod(len(lists.get(name, [""])) for variable, name in LIST_OF.items() if variable not in names)
 
@@ -194,5 +194,5 @@ def _comment_weights(
 
 
 def _tokens(text: str) -> int:
-    """Return about how many tokens CLIP makes of a text: one for each word and each mark."""
+    """Return about how many tokens CLIP makes of a text: one for each word and each punctuation mark."""
     return len(re.findall(r"\w+|[^\w\s]", text))

@@ -1,7 +1,7 @@
-"""`txt2img`, `img2img` and `inpaint` of DiffuGen's file to `spec.stages`.
+"""Converts `txt2img`, `img2img` and `inpaint` of DiffuGen's file to `spec.stages`.
 
-DiffuGen runs one program after the other, each reads the folder that an earlier one wrote (`source_dataset`), and none
-but txt2img loads the textual inversion. Here all of it is one manifest.
+DiffuGen runs one program after the other. Each reads the folder that an earlier one wrote (`source_dataset`). Only
+txt2img loads the textual inversion. Here one manifest has all of these stages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INPAINT: Final = "inpaint"
 PROGRAMS: Final[Mapping[str, str]] = {"txt2img": BASE, "img2img": IMG2IMG, "inpaint": INPAINT}
 """The stage of each of DiffuGen's programs."""
 _IMG2IMG_STRENGTH: Final = 0.8
-"""The default of diffusers 0.16.1, which DiffuGen pins and never changes."""
+"""The default of diffusers 0.16.1, which DiffuGen pins; DiffuGen does not set this value."""
 _SOLVER: Final = "dpmsolver++"
 """DPMSolverMultistepScheduler, which DiffuGen sets for img2img and inpaint, in its default configuration."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+\Z")
@@ -42,7 +42,7 @@ class StageWriter:
     draft: ManifestDraft
 
     def stages(self) -> list[dict[str, Any]]:
-        """Return `spec.stages`: the base, and what is drawn from it."""
+        """Return `spec.stages`: the base, and the stages that draw from it."""
         stages = [{"name": BASE, "txt2img": self._base()}]
         if self.config.img2img is not None and (task := self._redrawn(self.config.img2img, len(stages))):
             stages.append({"name": IMG2IMG, "img2img": task})
@@ -139,7 +139,7 @@ class StageWriter:
         return (self.config.img2img if program == "img2img" else self.config.inpaint) is not None
 
     def _own_model(self, given: str, program: str, path: Path) -> dict[str, Any]:
-        """Return model and embeddings of a stage that draws from another; nothing where they are the base's."""
+        """Return model and embeddings of a stage that draws from another; empty if they are those of the base."""
         if self.options.model or given == self.config.txt2img.model:
             return {}
         if not given:

@@ -1,4 +1,4 @@
-"""What remains of a training: the embedding's files, a card, sample images and the loss curve."""
+"""The results of a training: the embedding's files, a card, sample images and the loss curve."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def artifacts(
 ) -> dict[str, bytes]:
     """Return the files of a finished training by name, the card last.
 
-    `digests` are the SHA-256s of the images' files, `address` is that of the training.
+    `digests` are the SHA-256s of the images' files, `address` is the training's content address.
     """
     files = embedding_files(settings.token, state.best)
     files[SAMPLES] = sample_grid(model, images, settings)
@@ -45,7 +45,7 @@ def artifacts(
 
 
 def sample_grid(model: TokenModel, images: Sequence[TrainingImage], settings: TrainingSettings) -> bytes:
-    """Return a PNG: some of the images, and below what the model draws with the word as it is now."""
+    """Return a PNG: some of the images, and below them images that the model draws with the current vectors."""
     drawing = DrawingSettings(width=settings.width, height=settings.height, steps=_STEPS, guidance=_GUIDANCE)
     sentences = settings.sentences()
     prompts = [sentences[number % len(sentences)] for number in range(_ROWS * COLUMNS)]

@@ -1,4 +1,4 @@
-"""A training's state as a file: safetensors, with the step and the losses in its metadata."""
+"""Writes and reads a training's state as a safetensors file, with the step and the losses in its metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffugen_generator.inversion.training import TrainingState
 
 
 def dumps(state: TrainingState, address: str) -> bytes:
-    """Return a state as a file; `address` is that of the training which it belongs to."""
+    """Return a state as a file; `address` is the content address of its training."""
     tensors: dict[str, torch.Tensor] = {}
     for number, (vectors, best, moments) in enumerate(zip(state.vectors, state.best, state.moments, strict=True)):
         tensors |= {
@@ -34,9 +34,9 @@ def dumps(state: TrainingState, address: str) -> bytes:
 
 
 def loads(data: bytes, address: str, like: Sequence[torch.Tensor]) -> TrainingState | None:
-    """Return the state of a file; None where the file is broken, or of another training.
+    """Return the state of a file; None if the file is broken or belongs to another training.
 
-    `like` are the vectors that are trained, on the device on which the state is wanted.
+    `like` are the trained vectors: the state is loaded to their device.
     """
     try:
         metadata = _metadata(data)
@@ -61,7 +61,7 @@ def loads(data: bytes, address: str, like: Sequence[torch.Tensor]) -> TrainingSt
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file: its header is JSON behind eight bytes with its length."""
+    """Return the metadata of a safetensors file: its first eight bytes are the length of the JSON header after them."""
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     metadata: dict[str, str] = header["__metadata__"]

@@ -1,4 +1,4 @@
-"""The images that a word is learned from: read from a store or a folder, brought to one size, with optional masks.
+"""Reads the training images of a word from a store or a folder: scaled to one size, with optional masks.
 
 A mask is an image of the same name in another folder, bright where the object is. It limits the loss to the object.
 No torch.
@@ -37,10 +37,10 @@ class TrainingImage:
 def training_images(
     files: Mapping[str, bytes], masks: Mapping[str, bytes], size: tuple[int, int], *, field: str
 ) -> list[TrainingImage]:
-    """Return images of `size` (width, height): the middle of each, as large as fits, in the order of their names.
+    """Return images of `size` (width, height): the largest centered part of each, in the order of their names.
 
-    `files` and `masks` have the content by the name; a mask has its image's name, but for the suffix. Raises
-    `SpecError` naming `field`, which is what names the images.
+    `files` and `masks` have the content by name; a mask has its image's name, with any suffix. Raises `SpecError`
+    naming `field`, the field that names the images.
     """
     wanted = {name: data for name, data in sorted(files.items()) if name.lower().endswith(SUFFIXES)}
     if not wanted:

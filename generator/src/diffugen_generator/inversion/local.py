@@ -1,4 +1,4 @@
-"""A training here, without a cluster: images from a folder, results into a folder."""
+"""Runs a training on this machine, without a cluster: images from a folder, results into a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diffugen_generator.models.resolve import resolve
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a word is trained from."""
+    """The model and the images of a training."""
 
     model: str
     """builtin://CHECKPOINT, hf://…, s3://… or the absolute path of a folder."""
@@ -44,7 +44,7 @@ def train_here(
 ) -> dict[str, Any]:
     """Train a word into the folder `output` and return its card; a finished training is not repeated.
 
-    Raises `SpecError` for what cannot work, `Interrupted` where `stop` is set: the next call goes on from there.
+    Raises `SpecError` for invalid input, and `Interrupted` if `stop` is set: the next call continues from there.
     """
     files = _files(sources.images, "IMAGES")
     masks = _files(sources.masks, "--masks") if sources.masks is not None else {}
@@ -92,7 +92,7 @@ class _FolderCheckpoints:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there."""
+    """Write a file so that it is either complete or missing."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)
     part.replace(path)

@@ -1,4 +1,4 @@
-"""The loss curve as an image: the loss of each step, its moving mean, and the evaluations. No torch."""
+"""Draws the loss curve: the loss of each step, its moving mean, and the evaluations. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEAN: Final = (38, 98, 178)
 _EVALUATION: Final = (200, 82, 30)
 _TICKS: Final = 5
 _WINDOW: Final = 25
-"""Steps over which the moving mean goes."""
+"""Number of steps in the moving mean."""
 
 
 def loss_curve(losses: Sequence[float], evaluations: Sequence[tuple[int, float]], title: str) -> bytes:
@@ -56,7 +56,7 @@ def loss_curve(losses: Sequence[float], evaluations: Sequence[tuple[int, float]]
 
 
 def moving_mean(values: Sequence[float], window: int) -> list[float]:
-    """Return for each value the mean of the last `window` values, of fewer at the beginning."""
+    """Return for each value the mean of the last `window` values; at the beginning there are fewer."""
     means, total = [], 0.0
     for number, value in enumerate(values):
         total += value

@@ -1,4 +1,4 @@
-"""Masks of images on the grid of their latents, where they weight the loss."""
+"""Scales masks of images to the grid of their latents, where they weight the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is asked for: its settings, its images, and the content address that follows. No torch."""
+"""The input of a training: its settings, its images, and the content address of both. No torch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _BUCKET: Final = "s3://"
 def address_of(
     settings: TrainingSettings, model_digest: str, images: Mapping[str, str], masks: Mapping[str, str]
 ) -> str:
-    """Return the content address of a training: over all that decides its result.
+    """Return the content address of a training: a hash over everything that decides its result.
 
-    `images` and `masks` have the SHA-256s of the files by their names.
+    `images` and `masks` have the SHA-256s of the files by name.
     """
     chosen = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
     content = {
@@ -41,7 +41,7 @@ def address_of(
 
 
 def settings_of(task: TextualInversion, image: Image) -> TrainingSettings:
-    """Return the settings of a stage's training; images are brought to the dataset's size."""
+    """Return the settings of a stage's training; images are scaled to the dataset's size."""
     return TrainingSettings(
         token=task.token,
         initializer=task.initializer,
@@ -63,8 +63,7 @@ def settings_of(task: TextualInversion, image: Image) -> TrainingSettings:
 def read_images(place: str, s3: S3 | None, *, field: str) -> dict[str, bytes]:
     """Return the image files of a folder by their names: `s3://BUCKET/PREFIX` or an absolute path.
 
-    `s3` is the store whose endpoint and credentials `s3://` means. Raises `SpecError` naming `field`, or a
-    `StoreFailure`.
+    `s3` has the endpoint and credentials for `s3://`. Raises `SpecError` naming `field`, or a `StoreFailure`.
     """
     store = _opened(place, s3, field)
     names = [name for name in store.list("") if name.lower().endswith(SUFFIXES)]

@@ -1,4 +1,4 @@
-"""Sample images of a trained word: what it was learned from in the first row, what is drawn with it below."""
+"""Sample images of a trained word: the training images in the first row, images drawn with the word below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides the result of a training. No torch."""
+"""The settings that decide the result of a training. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 MOST_VECTORS: Final = 32
-"""Vectors that one word may take."""
+"""The most vectors of one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,11 @@ class TrainingSettings:
     initializer: str
     """Words of the model that the vectors start from."""
     vectors: int = 1
-    """Vectors, and so tokens of a prompt, that the word takes: 1 to 32."""
+    """Number of vectors of the word, which is also its number of tokens in a prompt: 1 to 32."""
     learn: Literal["object", "style"] = "object"
-    """Which sentences the images are trained with: those about an object, or those about a style."""
+    """The kind of the training sentences: about an object, or about a style."""
     templates: tuple[str, ...] = ()
-    """Sentences with `{}` for the word, in place of those of `learn`."""
+    """Sentences with `{}` for the word, which replace those of `learn`."""
     steps: int = 2000
     """Updates of the vectors, at most."""
     learning_rate: float = 5e-3
@@ -31,17 +31,17 @@ class TrainingSettings:
     accumulate: int = 1
     """Passes of one update."""
     seed: int = 0
-    """Noise, timesteps, images and sentences of every step derive from it."""
+    """Noise, timesteps, images and sentences of every step are derived from it."""
     flip: bool = False
     """Whether images are mirrored at random."""
     width: int = 512
-    """Pixels to which images are brought."""
+    """Size in pixels to which images are scaled."""
     height: int = 512
     patience: int = 8
     """Evaluations without improvement after which training stops; 0 never stops early."""
 
     def sentences(self) -> tuple[str, ...]:
-        """Return the sentences that the images are trained with, the word in them."""
+        """Return the training sentences with the word in them."""
         given = self.templates or (OBJECT if self.learn == "object" else STYLE)
         return tuple(template.replace("{}", self.token) for template in given)
 

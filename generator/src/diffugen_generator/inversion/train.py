@@ -1,4 +1,4 @@
-"""A whole training: load the model, resume or begin, train, and return the files. Checkpoints go to the caller."""
+"""A whole training: load the model, resume or begin, train, and return the files. The caller stores checkpoints."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PREVIEW_EVERY: Final = 300.0
 
 
 class Checkpoints(Protocol):
-    """Where the state of a training is kept until it is finished."""
+    """Stores the state of a training until it is finished."""
 
     def load(self) -> bytes | None:
         """Return the last checkpoint; None where there is none."""
         ...
 
     def save(self, data: bytes) -> None:
-        """Keep a checkpoint in place of the last one."""
+        """Store a checkpoint; it replaces the last one."""
         ...
 
 
@@ -49,8 +49,8 @@ def train(
 ) -> dict[str, bytes]:
     """Train a word and return its files by name, the card last.
 
-    A checkpoint of the same training is resumed. `on_preview` gets a PNG with samples every few minutes. Raises
-    `Interrupted` where `stop` is set, with a checkpoint saved, and `SpecError` naming `field` or below.
+    A checkpoint of the same training is resumed. `on_preview` gets a PNG with samples every few minutes. If `stop` is
+    set, a checkpoint is saved and `Interrupted` is raised. Raises `SpecError` naming `field` or a field in it.
     """
     began = time.monotonic()
     family = family_of(loaded.model.pipeline)

@@ -1,9 +1,9 @@
 """The training loop: a few images, cached latents, and the new vectors alone in the optimizer.
 
-Everything that is random in a step derives from the seed and the step's number, so a training that is resumed takes
-the same steps as one that was never stopped. The loss of a step is noise for the most part (its timesteps are random),
-so progress is judged by a fixed set of noise, timesteps and images that is evaluated now and then; the vectors of the
-best evaluation are the result.
+All random values of a step are derived from the seed and the step's number. So a resumed training takes the same steps
+as one that was never stopped. The loss of a step is mostly noise, because its timesteps are random. So progress is
+measured with a fixed set of noise, timesteps and images at regular intervals. The vectors of the best evaluation are
+the result.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ EVALUATIONS: Final = 40
 _LEAST_EVERY: Final = 10
 """Steps between two evaluations, at least."""
 _EVALUATED_AT: Final = (0.15, 0.35, 0.55, 0.75)
-"""Shares of the noise schedule at which an evaluation looks."""
+"""Fractions of the noise schedule that an evaluation uses."""
 _EVALUATED_ROWS: Final = 32
 """Rows of an evaluation, at most."""
 _IMPROVEMENT: Final = 1e-3
-"""Part of the best loss by which a better one must be lower."""
+"""A better loss must be lower than the best one by at least this fraction of it."""
 _SALT: Final = 0x2545F4914F6CDD1D
-"""Keeps the evaluation's noise apart from the steps'."""
+"""Makes the evaluation's noise different from that of the steps."""
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """How far a training is: all that a resumed one needs."""
+    """The state of a training: everything that is needed to resume it."""
 
     step: int
     """Updates that were done."""
     vectors: list[torch.Tensor]
     """[n, width] for each text encoder."""
     best: list[torch.Tensor]
-    """Those of the best evaluation."""
+    """The vectors of the best evaluation."""
     moments: list[tuple[torch.Tensor, torch.Tensor]]
     """Adam's two averages for each of `vectors`."""
     losses: list[float] = field(default_factory=list)
-    """Of each step."""
+    """The loss of each step."""
     evaluations: list[tuple[int, float]] = field(default_factory=list)
     """Step and loss of each evaluation; the first is before any step."""
     plateaued: bool = False
@@ -58,7 +58,7 @@ class TrainingState:
 
 
 OnStep = Callable[[TrainingState], None]
-"""Is told the state after each step."""
+"""Called with the state after each step."""
 
 
 class Training:
@@ -86,9 +86,9 @@ class Training:
         return state
 
     def run(self, state: TrainingState, on_step: OnStep = lambda _: None) -> TrainingState:
-        """Train from `state` to the end or to the plateau, and return the last state.
+        """Train from `state` until the last step or a plateau, and return the last state.
 
-        An exception that `on_step` raises ends the training there; the state that it was told can be resumed.
+        An exception that `on_step` raises ends the training; the state that `on_step` received can be resumed.
         """
         self._set(state.vectors)
         optimizer = torch.optim.Adam(self._model.vectors, lr=self._settings.learning_rate)
@@ -154,7 +154,7 @@ class Training:
         return total / len(places)
 
     def _judge(self, state: TrainingState) -> None:
-        """Evaluate; keep the vectors where they are the best, and see whether there is still progress."""
+        """Evaluate, keep the vectors if they are the best, and check whether there is still progress."""
         loss = self._evaluate()
         if loss < state.best_loss:
             state.best = [each.clone() for each in state.vectors]
@@ -175,7 +175,7 @@ def plateaued(losses: Sequence[float], patience: int) -> bool:
 
 
 def _seed_of(seed: int, number: int) -> int:
-    """Return the seed of one step: different steps of one training and of another share none."""
+    """Return the seed of one step: different for all steps and for trainings with different seeds."""
     mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
     mixed = ((mixed ^ (mixed >> 31)) * 0xD6E8FEB86659FD93) % 2**64
     return mixed >> 1

@@ -1,8 +1,8 @@
-"""What a store already holds of one stage: images, evidence and labels, each found by one listing.
+"""Finds what a store already has of one stage: images, evidence and labels, each by one listing.
 
 A million samples need 500 MB: each id is a 128-bit integer with one bit for each kind of object. Evidence is listed
 only if some image has no label. A listing of more than two thousand keys is split into the 256 folders of the ids, 32
-in parallel, because a bucket lists a thousand keys by a request.
+in parallel, because a bucket lists a thousand keys per request.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _DIGITS = 32
 
 
 class Holdings:
-    """The images, evidence and labels that a store holds at a stage's addresses."""
+    """The images, evidence and labels that a store has at a stage's addresses."""
 
     def __init__(self, store: Store | None, recipe: StageRecipe) -> None:
-        """List images and labels; without a store nothing is held."""
+        """List images and labels; without a store there are none."""
         self._store = store
         self._recipe = recipe
         self._held: dict[int, int] = {}

@@ -89,7 +89,7 @@ class StageInPlan:
     model: ModelFolder
     recipe: StageRecipe
     side_models: Mapping[str, SideModel]
-    """The models beside it that look, by kind."""
+    """The further models that label, by kind."""
     embeddings: tuple[TaughtWord, ...] = ()
 
 
@@ -100,9 +100,9 @@ def plan(
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Write the shards of what is missing, then `plan.json`; raise `SpecError` or a `Failure`.
+    """Write the shards of the incomplete samples, then `plan.json`; raise `SpecError` or a `Failure`.
 
-    Labels of sources that turn out to be damaged are deleted, and the plan is made once more.
+    If labels of sources are found to be damaged, they are deleted and the plan is made once more.
     """
     expansion = Expansion(order.spec)
     store.check()
@@ -186,7 +186,7 @@ def _words(
     trainings: Mapping[str, Training],
     store: Store | None,
 ) -> tuple[TaughtWord, ...]:
-    """Return the words of a stage's model: those of files, then those that stages train."""
+    """Return the trained words of a stage's model: those from files, then those from stages."""
     words = list(find_embeddings(named, model, s3))
     for field, each in named.items():
         if each.source is not None:
@@ -322,7 +322,7 @@ def _decided(
 
 
 def _shard_size(expansion: Expansion) -> int:
-    # by all samples: the number of incomplete ones is known only after the first shards are written
+    # from the number of all samples: that of incomplete ones is known only after the first shards are written
     return samples_per_shard(expansion.spec, max(expansion.most.values()))
 
 

@@ -1,4 +1,4 @@
-"""`plan.json`: what a plan found, as later steps read it, so that they compute addresses without models."""
+"""`plan.json`: the results of a plan. Later steps read it and so compute addresses without models."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
-    """Return each stage's digests of the models that label beside the diffusion model, by kind."""
+    """Return each stage's digests of the models that label in addition to the diffusion model, by kind."""
     return {stage["name"]: stage.get(DIGESTS_KEY, {}) for stage in summary["stages"]}

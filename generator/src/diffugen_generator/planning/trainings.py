@@ -1,7 +1,7 @@
-"""Stages that train a word: found, checked and addressed, without torch.
+"""Stages that train a word: finds and checks them and computes their addresses, without torch.
 
-A training has one sample, the word, and one shard. Its result is kept in the store under its content address, so what
-was trained once, by any revision of the dataset, is not trained again.
+A training has one sample, the word, and one shard. Its result is kept in the store under its content address. So a
+word that any revision of the dataset has trained is not trained again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Training:
 
     @property
     def task(self) -> TextualInversion:
-        """What the stage is asked for."""
+        """The stage's settings."""
         if self.stage.textual_inversion is None:
             raise AssertionError("a training is of a stage that trains")
         return self.stage.textual_inversion
@@ -89,7 +89,7 @@ def trainings_of(spec: LabeledDatasetSpec) -> dict[str, Training]:
 def training_of(spec: LabeledDatasetSpec, stage: Stage, number: int, *, weights: bool = False) -> Training:
     """Return the training of a stage, which is number `number` of the spec.
 
-    `weights` fetches those of a model from elsewhere.
+    `weights` also downloads the weights of a remote model.
     """
     task, field, s3 = stage.textual_inversion, f"spec.stages[{number}].{stage.kind}", spec.output.s3
     if task is None:

@@ -1,4 +1,4 @@
-"""`README.md` beside the data: what is in it, where it comes from, how to load it."""
+"""Writes `README.md` with the data: its content, its origin, and how to load it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def card(
         order: the dataset.
         tally: the counts.
         models: each stage's model and its digest, in the order of the stages.
-        side_models: the digests of the models beside them, by kind.
-        loading: a section for each format that says how to load it.
-        drawn: whether a model drew the images; false where the user brought them.
+        side_models: the digests of the further models that label, by kind.
+        loading: a section for each format that explains how to load it.
+        drawn: whether a model drew the images; false for the user's own images.
     """
     spec, counts = order.spec, tally.row()
     splits = tally.release.splits

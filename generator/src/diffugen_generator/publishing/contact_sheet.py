@@ -186,7 +186,7 @@ def _draw_name(
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Color]], across: int) -> None:
-    """Draw the classes in the upper right corner, as many as there is room for."""
+    """Draw the classes in the upper right corner, as many as fit."""
     font = _font(20)
     x = across - _MARGIN
     for label, color in reversed(legend):

@@ -95,8 +95,8 @@ class DatasetFormat(ABC):
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Take an accepted sample; rejected ones are not given to formats.
 
-        `image.read()` returns the bytes of the image file. It raises `Missing` where the image is gone from the store:
-        let it pass, publishing reports the sample.
+        `image.read()` returns the bytes of the image file. It raises `Missing` if the image is not in the store any
+        more. Do not catch it: publishing reports the sample.
         """
 
     @abstractmethod

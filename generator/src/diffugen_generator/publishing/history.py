@@ -26,7 +26,7 @@ _TIME_LENGTH = 32
 """The longest `publishedAt` that the resource's status can hold."""
 
 RevisionRow = dict[str, Any]
-"""What the pointer says of one revision: the fields of `_REMEMBERED`."""
+"""The pointer's entry for one revision: the fields of `_REMEMBERED`."""
 
 
 def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: int) -> list[RevisionRow]:
@@ -44,9 +44,9 @@ def history_after(pointer: Mapping[str, Any], former: Mapping[str, Any], limit: 
 
 
 def pointer_before(store: Store) -> tuple[dict[str, Any], str]:
-    """Return the present pointer and its tag; empty where there is none.
+    """Return the current pointer and its tag; empty where there is none.
 
-    Raises `SpecError` where it is damaged, or something else lies there. It is not overwritten: without its history,
+    Raises `SpecError` if it is damaged, or if another file has its name. It is not overwritten: without its history,
     the revisions that it names would be deleted.
     """
     data, tag = store.read_tagged(layout.CURRENT)
@@ -98,7 +98,7 @@ def prune(store: Store, kept: Callable[[], list[str]], *, stop: Callable[[], boo
 
 
 def _is_readable(row: Any) -> bool:
-    """Whether a row of a pointer, which anybody who may write to the bucket could have edited, is one of ours."""
+    """Whether a row of a pointer has the form that publish writes; anyone with write access could have edited it."""
     try:
         former = FormerRevision(folder=_folder_of(row), published_at=row["publishedAt"], samples=row.get("samples", 0))
     except (KeyError, TypeError, AttributeError, ValueError):

@@ -1,7 +1,7 @@
 """Label maps: an image whose pixels are class ids or instance numbers.
 
-A map has room for one object a pixel. Where objects overlap, the smaller one is on top, so that it is not lost behind
-a larger one. Regions to ignore (see `ignoreBand`) have the value 255, and only where there is no object.
+A map can hold one object a pixel. Where objects overlap, the smaller one is on top, so that it is not hidden behind a
+larger one. Regions to ignore (see `ignoreBand`) have the value 255, and only where there is no object.
 """
 
 from __future__ import annotations

@@ -57,16 +57,16 @@ class LabeledSample:
     verdict: Verdict
     label: Label
     given: Mapping[str, Any] = field(default_factory=dict)
-    """Of an image that the user brought: `file`, `sha256`, `caption`, and `converted` if another format is stored."""
+    """For an image of the user: `file`, `sha256`, `caption`, and `converted` if another format is stored."""
     drawing: Mapping[str, Any] = field(default_factory=dict)
-    """What all images of the stage were drawn with: the model's digest, the settings, the negative prompt; empty for an
-    image that the user brought."""
+    """What all images of the stage were drawn with: the model's digest, the settings, the negative prompt; empty for
+    the user's own images."""
     damaged: Damaged | None = None
     """A damaged label, of the sample or of what it is drawn from; such a sample is not accepted."""
 
     @property
     def title(self) -> str:
-        """The text below the image: its prompt, or the file that the user brought."""
+        """The text below the image: its prompt, or the file name of the user's image."""
         if not self.given:
             return self.sample.prompt
         return ": ".join(filter(None, (self.given["file"], self.given.get("caption", ""))))
@@ -133,10 +133,10 @@ def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) 
 
 
 def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: LabeledDatasetSpec) -> Iterator[LabeledSample]:
-    """Yield the samples of `judged` with what depends on all of them: near duplicates are rejected, splits are set.
+    """Yield the samples of `judged` after the steps that need all of them: reject near duplicates, set splits.
 
-    `judged` starts a new pass over the samples. The first of two passes reads hashes of images and counts families; it
-    is left out where there is one split only, and duplicates are not looked for.
+    `judged` starts a new pass over the samples. The first of two passes reads hashes of images and counts families. It
+    is left out if there is only one split and duplicates are accepted.
     """
     ids, places = bytearray(), array("Q")
     damaged: list[LabeledSample] = []

@@ -1,14 +1,15 @@
 """Masks as polygons that give the mask back: one closed line for each object, holes and scattered parts included.
 
-YOLO's format has room for one polygon an object. Three things usually go wrong with that, and are seen to here:
+YOLO's format can hold one polygon an object. Converters usually make three errors with it, which this module avoids:
 
 - *Half a pixel.* OpenCV's contours run through the centres of the border pixels, so an object loses half a pixel
   on every side: a sixth of a 12-pixel one. Here the line runs along the pixels' outer edges, a fiftieth of a pixel
-  inside: the area is right at any scale, and readers that truncate coordinates to whole pixels and fill the border
-  (Ultralytics does) get the very mask.
-- *Holes and parts.* Each is joined to the rest by a bridge, gone there and back on the same points, so that it
-  has no area. The bridges are the shortest that join all rings (a minimum spanning tree over their points).
-- *Size.* Staircases become slopes wherever the polygon, filled again, still covers the mask by `KEEP`.
+  inside. The area is right at any scale, and readers that truncate coordinates to whole pixels and fill the border
+  (Ultralytics does) get exactly the same mask.
+- *Holes and parts.* A bridge joins each one to the rest. The line runs along a bridge in both directions on the same
+  points, so that the bridge has no area. The bridges are the shortest that join all rings (a minimum spanning tree
+  over their points).
+- *Size.* Stair-shaped lines become sloped lines where the filled polygon still has an IoU of `KEEP` with the mask.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ KEEP = 0.98
 """Least IoU of a simplified polygon with its mask."""
 
 _TOLERANCES = (0.75, 0.4)
-"""How far a simplified line may stray, in pixels; the first that keeps `KEEP` is taken, else the exact line."""
+"""Largest error of a simplified line, in pixels; the first that reaches `KEEP` is used, else the exact line."""
 _FINER = 3
-"""Simplified lines are judged on a grid this much finer: on that of the pixels, half a pixel would go unseen."""
+"""Simplified lines are compared on a grid this many times finer than the pixels, so that half a pixel counts."""
 _INSET = 0.02
-"""Of a pixel; well above what six digits of a fraction of 2048 pixels can lose (0.001)."""
+"""In pixels; well above the rounding error of six digits of a fraction of 2048 pixels (0.001)."""
 
 Points = NDArray[np.float64]
 """Points [n, 2] (x, y) of a closed line, in pixels."""
@@ -67,7 +68,7 @@ def has_holes(mask: NDArray[np.bool_]) -> bool:
 
 
 def filled(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """Return the mask [height, width] that a reader makes of `polygon`, in the way of Ultralytics."""
+    """Return the mask [height, width] that Ultralytics makes of `polygon`."""
     return _filled([polygon], height, width)
 
 

@@ -74,8 +74,8 @@ def publish(
 ) -> Outcome:
     """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted.
 
-    `samples` replaces the samples that the spec asks for, and `total` is their number; `drawn` is false where the user
-    brought the images.
+    `samples` replaces the samples that the spec asks for, and `total` is their number; `drawn` is false for the user's
+    own images.
     """
     plan = _plan(store, order.revision)
     recipes = recipes_of(order.spec, plan)
@@ -196,7 +196,7 @@ def _published(store: Store, folder: str, dataset: Mapping[str, Any]) -> Publish
 def _point(
     store: Store, folder: str, published: Published, limit: int, clock: Callable[[], datetime]
 ) -> dict[str, Any]:
-    """Move the pointer and return it; where it points there already, it keeps its time.
+    """Move the pointer and return it; if it already names this revision, it keeps its time.
 
     The write is conditional: if another publisher moved the pointer in between, its revision goes into the history.
     """
@@ -238,7 +238,7 @@ def _pruned(store: Store, stop: Callable[[], bool]) -> str:
 
 
 def _folder(store: Store, revision: str, fingerprint: str) -> str:
-    """Return the folder for content with a fingerprint: the revision's own, or one beside it if that is taken."""
+    """Return the folder for content with a fingerprint: the revision's own, or another one if that is in use."""
     folder = layout.revision_folder(revision)
     key = layout.addresses(folder)
     try:
@@ -277,7 +277,7 @@ def _dataset_in(store: Store, folder: str) -> dict[str, Any] | None:
 
 
 def _fingerprint(recipes: list[StageRecipe]) -> str:
-    """Return a hash over all that decides a published folder's content except the spec."""
+    """Return a hash over everything that decides a published folder's content except the spec."""
     return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes]])
 
 

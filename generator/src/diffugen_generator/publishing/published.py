@@ -12,7 +12,7 @@ from diffugen_generator.store.protocol import Store
 
 
 class _Row(Schema):
-    """What the pointer says of one revision."""
+    """The pointer's entry for one revision."""
 
     revision: str
     uri: str

@@ -34,7 +34,7 @@ class Release:
     open_files: ExitStack
     """Closes the local files when publishing ends, also after an error."""
     lost: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    """Samples whose image or label is gone or damaged, by their id: stage, object, and what became of it."""
+    """Samples whose image or label is missing or damaged, by their id: stage, object, and what happened to it."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each index file, by its path in the folder."""
 

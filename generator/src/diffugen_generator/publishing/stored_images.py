@@ -16,7 +16,7 @@ from diffugen_generator.store.protocol import Store
 _READERS = 16
 """Images that are read at the same time."""
 _WINDOW = 32
-"""Images that are read ahead of the formats; they lie in memory as files, about 0.5 MB each at 512 px."""
+"""Images that are read ahead of the formats; they are in memory as files, about 0.5 MB each at 512 px."""
 
 
 class StoredImage:
@@ -55,7 +55,7 @@ def with_images(
 ) -> Iterator[tuple[LabeledSample, StoredImage]]:
     """Yield each sample with its image, in order; those of accepted samples are checked, ahead of the caller.
 
-    With `keep`, because a format reads images, their bytes stay in memory until the formats have seen them.
+    With `keep`, for formats that read images, their bytes stay in memory until the formats have processed them.
     """
 
     def opened(sample: LabeledSample) -> tuple[LabeledSample, StoredImage]:

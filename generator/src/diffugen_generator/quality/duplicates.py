@@ -1,11 +1,11 @@
-"""Near duplicates: of images whose perceptual hashes lie close, the first by sample id is kept.
+"""Near duplicates: of images with similar perceptual hashes, the first by sample id is kept.
 
-Greedy, in the order of the ids: an image is a duplicate if a kept image lies within the distance. So the result
+Greedy, in the order of the ids: an image is a duplicate if a kept image is within the distance. So the result
 depends on the images alone, not on the order of the spec or of the work.
 
 Hashes of distance d or less agree in at least one of d + 1 disjoint parts of their 64 bits (the pigeonhole
-principle), so only those that share a part are compared: a table for each part, from its bits to the images that
-stand. Memory is 24 bytes an image and 8 for each part.
+principle). So only hashes that share a part are compared: a table for each part maps its bits to the kept images.
+Memory is 24 bytes an image and 8 for each part.
 """
 
 from __future__ import annotations

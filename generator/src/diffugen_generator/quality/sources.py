@@ -1,8 +1,8 @@
-"""Whether anything is drawn from a sample: its source has to stand, and to have what is to be replaced.
+"""Decides whether a stage draws from a source: the source must be accepted and must have the object to replace.
 
-A source stands by its own labels and `spec.quality`, and if its own source does. That is asked of the store whenever it
-matters (by the plan, by the worker, by publish) and kept nowhere, so a change of `quality` decides anew without a
-trace of what was decided before.
+A source is accepted by its own labels and `spec.quality`, if its own source is accepted too. The plan, the worker and
+publish each read this from the labels in the store. The decision is stored nowhere, so a change of `quality` applies to
+all samples at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNLABELED = "SourceWithoutLabel"
 """Reason of a sample whose source has no object of the class that is to be replaced."""
 
 _KEPT = 4096
-"""Verdicts that are remembered: samples of one source come one after the other."""
+"""Verdicts that are kept in memory: samples of one source come one after the other."""
 
 
 class Sources:
@@ -42,20 +42,20 @@ class Sources:
         self._lock = Lock()
 
     def refusal(self, source: Source) -> str:
-        """Return why nothing is drawn from `source`, in CamelCase; empty where it stands.
+        """Return why nothing is drawn from `source`, in CamelCase; empty where it is accepted.
 
-        Raises `Incomplete` where a label of it, or of what it comes from, is not in the store, `Damaged` where it is
-        damaged.
+        Raises `Incomplete` if its label, or the label of one of its own sources, is not in the store. Raises `Damaged`
+        if such a label is damaged.
         """
         line = list(source.line())
-        for number in reversed(range(len(line))):  # from the root, so that labels which nobody made are not asked for
+        for number in reversed(range(len(line))):  # from the root: below a rejected source there are no labels to read
             why = self._fault(number, line[number])
             if why:
                 return why if number == 0 else REJECTED
         return ""
 
     def label(self, source: Source) -> labels.Label:
-        """Return all that is labeled in `source`, good enough or not."""
+        """Return all labels of `source`, accepted or not."""
         return self._read(0, source)
 
     def _fault(self, number: int, source: Source) -> str:

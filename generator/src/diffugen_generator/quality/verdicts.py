@@ -1,7 +1,7 @@
-"""Which objects and which images are good enough: `spec.quality`, applied to labels alone.
+"""Decides which objects and which images are accepted: applies `spec.quality` to labels alone.
 
-Pure: the same labels and settings give the same verdict, so a stricter setting costs a publish and nothing else.
-Duplicates need all images together: see `duplicates`.
+Pure: the same labels and settings give the same verdict. So after a change of the settings, only the publish step runs
+again. Duplicates need all images together: see `duplicates`.
 """
 
 from __future__ import annotations

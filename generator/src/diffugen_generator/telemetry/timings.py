@@ -1,7 +1,7 @@
-"""Where a stage's time goes: seconds by part, and the length of the queue behind the model.
+"""Measures a stage's time: seconds by part, and the length of the queue after the model.
 
-The parts overlap: the model draws and looks in one thread, several others do the rest. So the seconds can add up to
-more than the elapsed time. The bottleneck is the part whose seconds grow as fast as the clock.
+The parts overlap: the model draws and reads images in one thread, several other threads do the rest. So the seconds
+can add up to more than the elapsed time. The bottleneck is the part whose seconds grow as fast as the elapsed time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Part(StrEnum):
     LOOK = "look"
     """Running the model on an image for evidence."""
     DECIDE = "decide"
-    """From evidence to instances."""
+    """Computing instances from evidence."""
     ENCODE = "encode"
-    """From pixels to a file."""
+    """Encoding pixels as a file."""
     UPLOAD = "upload"
     """Writing to the store."""
 
@@ -61,5 +61,5 @@ class Measures:
         return self._queued()
 
     def watch_queue(self, length: Callable[[], int]) -> None:
-        """Read the queue's length from `length` from now on."""
+        """Set the function that returns the queue's length."""
         self._queued = length

@@ -23,7 +23,7 @@ FILE_BYTES = 400 << 20
 """A file is closed after the row group with which it reaches this size."""
 _GROUP_ROWS = 100
 _GROUP_BYTES = 32 << 20
-"""A row group ends at whichever comes first; it is all that is kept in memory."""
+"""A row group ends at the first of these two limits; only one row group is kept in memory."""
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 _LOADING = """\

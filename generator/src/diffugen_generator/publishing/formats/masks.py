@@ -1,4 +1,4 @@
-"""Masks as PNG: `classes/<split>/`, `instances/<split>/`, and `overlays/<split>/` to look at.
+"""Masks as PNG: `classes/<split>/`, `instances/<split>/`, and `overlays/<split>/` for people.
 
 In `classes`, a pixel is 0 for background, the class id plus one, or 255 for what is to be ignored (8 bits). In
 `instances`, it is 0 or the number of the object, from 1 in the order of the manifest (16 bits). A PNG has one object a
@@ -58,7 +58,7 @@ class Masks(DatasetFormat):
         folder.put(f"overlays/{name}.jpg", overlay, "image/jpeg")
 
     def finish(self) -> None:
-        """Write what the values of the class masks mean."""
+        """Write the meaning of the values in the class masks."""
         names = {name: number + 1 for name, number in self.folder.class_ids.items()}
         data = {"background": 0, "ignore": IGNORE, "classes": names}
         self.folder.write("classes.json", (json.dumps(data, indent=2) + "\n").encode(), JSON)
