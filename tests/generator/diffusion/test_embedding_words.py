@@ -1,4 +1,4 @@
-"""Stages of every kind know the words of embeddings."""
+"""Stages of every kind know the tokens of embeddings."""
 
 from __future__ import annotations
 

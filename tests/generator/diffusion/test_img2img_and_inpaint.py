@@ -1,4 +1,4 @@
-"""Image to image and inpainting keep the size, the settings and what is outside the mask."""
+"""Image to image and inpainting keep the size, the settings and the pixels outside the mask."""
 
 from __future__ import annotations
 

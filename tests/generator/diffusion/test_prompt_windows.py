@@ -1,4 +1,4 @@
-"""Weights of words are applied, and a negative prompt is read to its end."""
+"""Prompt weights are applied, and a negative prompt is encoded to its end."""
 
 from __future__ import annotations
 
