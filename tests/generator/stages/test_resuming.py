@@ -1,4 +1,4 @@
-"""A run goes on past images without labels, resumes, and draws the same bytes again."""
+"""A run continues after images without labels, can be resumed, and draws the same bytes again."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_width_and_height_were_swapped_in_images_that_are_not_square(
 
 
 def drawn_again(order: WorkOrder, store: FolderStore, *, batch: int) -> tuple[Files, Files, set[str]]:
-    """Draw a graph, lose every other recipe, and go on: what lay in the store before, and after, and what stayed."""
+    """Draw a graph, delete every other recipe, and resume; return the files before and after, and unaffected keys."""
 
     def go_on() -> None:
         draw_base(order, store, {"ball": BALL, "star": BALL}, batch=batch)
@@ -121,7 +121,7 @@ def test_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFolder, s
     assert after.keys() == whole.keys()
     assert {key: after[key] for key in stayed} == {key: whole[key] for key in stayed}, "what there was is as it was"
     assert stayed
-    for key in whole.keys() - stayed:  # drawn beside others than before, which changes the rounding
+    for key in whole.keys() - stayed:  # drawn in other batches than before, which changes the rounding
         assert_alike(key, after[key], whole[key])
     recipe = json.loads(after[next(key for key in after if key.startswith("samples/new") and key.endswith("json"))])
     assert {"prompt", "seed", "source", "drawing", "model", "modelDigest"} <= set(recipe), "enough to draw it again"
@@ -129,7 +129,7 @@ def test_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFolder, s
 
 
 def assert_alike(key: str, one: bytes, other: bytes) -> None:
-    """Two images, or two looks at them, are the same but for a level of 255; recipes and outlines are the same."""
+    """Assert that images or maps differ by at most one level of 255, and that recipes and outlines are equal."""
     if key.endswith(".npz"):
         first, second = AttentionMaps.loads(one), AttentionMaps.loads(other)
         assert (first.classes, first.background) == (second.classes, second.background)
