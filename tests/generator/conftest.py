@@ -78,7 +78,7 @@ def _tokenizer() -> Any:
 
     characters = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
     vocabulary = dict.fromkeys([*characters, *(f"{c}</w>" for c in characters)])
-    merges: Any = []  # pairs, whatever its types say
+    merges: Any = []  # pairs; the type annotations of CLIPTokenizer differ
     for word in WORDS:
         built, *rest = [*word[:-1], f"{word[-1]}</w>"]
         for piece in rest:
@@ -138,7 +138,7 @@ def shapes_model() -> ModelFolder:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    """Use one thread: small networks are fastest so, as on a busy machine the first thread waits for the second."""
+    """Use one thread: small networks are fastest with it; on a busy machine, a first thread would wait for a second."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Datasets whose stages draw from one another, for tests: really planned and drawn, with a small model."""
+"""Datasets for tests with stages that draw from one another: planned and drawn with a small model."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_validate_names_every_fault(tmp_path: Path) -> None:
     ]
 
 
-def test_validate_refuses_more_than_a_plan_would_take(tmp_path: Path) -> None:
+def test_validate_refuses_more_samples_than_a_plan_accepts(tmp_path: Path) -> None:
     variables = {"n": [str(number) for number in range(60)]}
     prompts = {"templates": ["a ball {n}"], "variables": variables, "samplesPerPrompt": 100_000}
 
@@ -195,7 +195,7 @@ def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
     assert "no store" not in ended.stdout
 
 
-def test_a_table_in_a_pipe_is_not_squeezed(tmp_path: Path) -> None:
+def test_a_table_in_a_pipe_is_not_narrowed(tmp_path: Path) -> None:
     folder = a_model(tmp_path / ("a-model-of-a-very-long-name" * 4))
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     command = [sys.executable, "-m", "diffugen_generator", "plan", str(a_manifest(tmp_path, folder))]
@@ -299,7 +299,7 @@ def test_a_worker_exits_right_after_its_termination_message(tmp_path: Path) -> N
 # --- failures ---
 
 
-def test_a_missing_store_option_is_an_error(tmp_path: Path) -> None:
+def test_without_a_store_there_is_an_error(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--json")
 
     assert ended.returncode == 64
@@ -310,7 +310,7 @@ def test_a_missing_store_option_is_an_error(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_an_absent_store_is_an_error(tmp_path: Path) -> None:
+def test_an_unreachable_store_is_a_temporary_failure(tmp_path: Path) -> None:
     output = {"s3": {"endpoint": "http://127.0.0.1:9", "bucket": "data"}}
     file = a_manifest(tmp_path, a_model(tmp_path / "model"), output=output)
 

@@ -114,14 +114,14 @@ def test_a_shorter_text_is_padded_with_the_states_of_the_empty_text(tiny_model: 
     assert torch.equal(states[0], torch.cat([texts.of(["a ball"])[0], texts.of([""])[0]]))
 
 
-def test_guidance_of_one_reads_no_negative_text(drawer: ImageDrawer) -> None:
+def test_guidance_of_one_does_not_use_the_negative_prompt(drawer: ImageDrawer) -> None:
     plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
     ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
 
     assert apart(drawer.draw(REQUESTS[:1], plain), drawer.draw(REQUESTS[:1], ignored)) == 0
 
 
-def test_sizes_need_not_be_square(drawer: ImageDrawer) -> None:
+def test_sizes_do_not_have_to_be_square(drawer: ImageDrawer) -> None:
     (image,) = drawer.draw(REQUESTS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
 
     assert image.shape == (72, 96, 3)
@@ -221,7 +221,7 @@ def test_weights_with_older_names_are_loaded(own_model: Path, drawn: list[NDArra
     assert apart(drawer_of(resolve(str(own_model))).draw(REQUESTS, SETTINGS), drawn) == 0
 
 
-def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_text_is_encoded_only_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     components: Components = load(tiny_model, torch.device("cpu"))
     texts = TextStates(components)
     encoded: list[str] = []
@@ -248,7 +248,7 @@ def test_the_built_in_model_draws_the_same_image_in_any_batch(shapes_model: Mode
     assert apart(together, drawer.draw(orders[::-1], settings)[::-1]) <= 2
 
 
-def test_parallel_drawers_draw_what_one_drawer_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+def test_parallel_drawers_draw_the_same_as_one_drawer(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
     from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 
     components = load(tiny_model, torch.device("cpu"))

@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 24, 32
 
 
 def an_image() -> np.ndarray:
-    """Return [h, w, 3] with a red upper left corner and a blue lower right one, no two corners alike."""
+    """Return [h, w, 3] with a red upper left corner and a blue lower right one; all four corners differ."""
     raster = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     raster[:8, :8], raster[-8:, -8:], raster[:8, -8:] = (250, 0, 0), (0, 0, 250), (0, 250, 0)
     return raster
@@ -55,7 +55,7 @@ def test_an_upright_rgb_file_is_kept_byte_for_byte(kind: str, options: dict[str,
     assert kept.converted == {}
 
 
-def test_rgb_of_16_bits_is_kept_byte_for_byte_as_readers_agree_on_its_upper_8() -> None:
+def test_rgb_of_16_bits_is_kept_byte_for_byte_as_all_readers_use_its_upper_8() -> None:
     data = cv2.imencode(".png", an_image()[..., ::-1].astype(np.uint16) * 256 + 77)[1].tobytes()
 
     assert upright(data).file() == data

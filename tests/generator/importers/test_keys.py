@@ -106,7 +106,7 @@ def test_an_unused_broken_or_ambiguous_value_has_a_comment(tmp_path: Path, key: 
 
 def test_every_key_of_the_samples_has_a_test_here() -> None:
     named = {key for key, *_ in (*TAKEN, *SAID)} | {
-        # each has a test of its own below
+        # each of these has its own test below
         "dataset_name", "dataset_to_model_class_map", "label_model.type", "label_model.weights", "unsupervised",
         "txt2img.prompts", "txt2img.textual_inversion.weights", "txt2img.textual_inversion.keyword",
         "inpaint.ferry", "inpaint.canoe", "inpaint.kayak",  # like inpaint.boat
@@ -250,7 +250,7 @@ def test_a_stage_with_its_own_model_also_has_the_embedding(tmp_path: Path) -> No
     assert "DiffuGen loads none for inpaint" in comments_of(manifest)
 
 
-def test_inpaint_keeps_diffugens_prompt_where_the_sources_have_its_variable(tmp_path: Path) -> None:
+def test_inpaint_keeps_diffugens_prompt_if_the_sources_have_its_variable(tmp_path: Path) -> None:
     task = spec_of(imported(tmp_path, SUPERVISED))["stages"][2]["inpaint"]
     assert (task["template"], task["instances"]) == ("a {view_point} view of {object}", "largest")
 

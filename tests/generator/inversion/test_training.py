@@ -1,4 +1,4 @@
-"""Only the new vectors are trained, their norm stays near the vocabulary's, and a resumed training is the same one."""
+"""Only the new vectors are trained, their norm stays near the vocabulary's, and resuming gives the same result."""
 
 from pathlib import Path
 
@@ -146,7 +146,7 @@ def test_pixels_outside_the_mask_do_not_count(tmp_path: Path) -> None:
     assert abs(float(left - right)) > 1e-4
 
 
-def test_masks_reach_the_loss(tmp_path: Path) -> None:
+def test_masks_change_the_loss(tmp_path: Path) -> None:
     components = components_of(tmp_path)
 
     def first_loss(mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]] | None) -> float:

@@ -70,5 +70,5 @@ def test_context_and_kubeconfig_reach_kubectl(call: Call) -> None:
 @pytest.mark.parametrize(
     ("life", "code"), [(lambda: a_life().until_published(), 0), (lambda: a_life(output={}).settle(), 1)]
 )
-def test_watching_ends_with_the_dataset(call: Call, life: Callable[[], Life], code: int) -> None:
+def test_watching_ends_with_an_exit_code_for_the_final_state(call: Call, life: Callable[[], Life], code: int) -> None:
     assert call("status", "shapes", "--watch", life=life())[0].exit_code == code

@@ -14,7 +14,7 @@ def found(life: Life, **more: Any) -> list[Finding]:
     return explain(Surroundings(dataset=life.raw, jobs=list(life.jobs.values()), pods=list(life.pods.values()), **more))
 
 
-def test_a_spec_that_no_operator_has_seen() -> None:
+def test_a_spec_that_no_operator_has_observed() -> None:
     (finding,) = found(a_life())
 
     assert finding.what.startswith("No operator has seen this spec yet")
@@ -50,7 +50,7 @@ def test_no_node_is_free() -> None:
     assert pod.todo.startswith("kubectl describe pod shapes-base-")
 
 
-def test_the_scheduler_and_the_pod_are_both_named_once_the_operator_has_seen_it() -> None:
+def test_the_scheduler_and_the_pod_are_both_named_after_the_operator_observed_it() -> None:
     findings = found(a_life().until_drawing().pod_unschedulable("base", "no GPU").settle())
 
     assert findings[0].what.startswith("It waits in line, Unschedulable: ")
@@ -72,7 +72,7 @@ def test_a_container_that_is_being_created_gives_no_finding() -> None:
     assert finding.what.startswith("It is running: ")
 
 
-def test_a_pod_that_failed_leads_to_its_log() -> None:
+def test_the_finding_for_a_failed_pod_names_its_log() -> None:
     findings = found(a_life().until_drawing().pod_ends("base", 137, index="0", word="OOMKilled"))
 
     assert any("ended with exit code 137 (OOMKilled)" in finding.what for finding in findings)

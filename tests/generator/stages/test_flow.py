@@ -81,7 +81,7 @@ def test_the_next_batch_is_drawn_while_the_last_is_stored(tiny_model: ModelFolde
     assert (counts.drawn, sketcher.draws) == (6, 2)
 
 
-def test_memory_does_not_grow_with_the_shard_however_slow_the_store(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_shard_even_if_the_store_is_slow(tiny_model: ModelFolder, tmp_path: Path) -> None:
     side, count = 512, 600  # 470 MB of pixels
     image = {"width": side, "height": side}
     prompts = {"templates": ["a ball"], "samplesPerPrompt": count}

@@ -92,7 +92,7 @@ def test_images_of_any_kind_of_stage_are_the_same(tiny_model: ModelFolder, tmp_p
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven images of a size that no model was trained at, and a caption for each but one."""
+    """Seven images of a size that no model was trained at, and a caption for each except one."""
     drawn = scenes.draw(7, np.random.default_rng(4))
     (folder := tmp_path / "mine").mkdir()
     for number, (image, kinds, masks) in enumerate(zip(drawn.images, drawn.classes, drawn.masks, strict=True)):

@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def test_what_was_written_is_read(store: FolderStore) -> None:
+def test_written_content_is_read_back(store: FolderStore) -> None:
     store.write("a/b/c.json", b"one")
     store.write("a/b/c.json", b"two")
 
@@ -35,7 +35,7 @@ def test_a_file_of_any_size_is_uploaded(store: FolderStore, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("key", ["nothing", "a/b", "a/b/c.json/d"])
-def test_what_is_missing_is_named(store: FolderStore, key: str) -> None:
+def test_a_missing_key_is_named(store: FolderStore, key: str) -> None:
     store.write("a/b/c.json", b"one")
 
     with pytest.raises(Missing, match=f"has no {key}") as failure:

@@ -1,4 +1,4 @@
-"""The joint family as the plan sees it: a transformer with a vocabulary of its own. No torch."""
+"""The part of the joint family that the plan uses: a transformer with its own vocabulary. No torch."""
 
 from __future__ import annotations
 

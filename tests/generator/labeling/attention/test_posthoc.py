@@ -69,7 +69,7 @@ def test_a_large_unet_is_read_below_its_first_level(large_model: ModelFolder) ->
     assert evidence.maps.shape == (1, 8, 12)
 
 
-def test_a_unet_without_cross_attention_where_it_is_read_is_refused(
+def test_a_unet_without_cross_attention_at_the_read_levels_is_refused(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posthoc = posthoc_of(tiny_model)

@@ -173,7 +173,7 @@ def test_an_image_of_512_pixels_takes_a_fraction_of_a_second() -> None:
 
 
 @pytest.mark.parametrize("fade", [0.4, 0.55, 0.7])
-def test_an_automatic_threshold_finds_the_border_wherever_the_map_has_it(fade: float) -> None:
+def test_an_automatic_threshold_finds_the_border_at_any_level_of_the_map(fade: float) -> None:
     ball = disc(30, 30, 13)
     rows, columns = np.mgrid[:64, :64]
     slope = fade - (np.hypot(columns - 30, rows - 30) - 13) / 20  # `fade` is the map's value on the border
@@ -208,7 +208,7 @@ def test_pixels_near_the_threshold_are_ignored_if_the_settings_ask_for_it() -> N
     assert loads(dumps_label(label)).ignored == label.ignored
 
 
-def test_evidence_keeps_its_bytes() -> None:
+def test_the_same_evidence_is_always_written_as_the_same_bytes() -> None:
     evidence = seen(ball=disc(30, 30, 14), _snow=disc(10, 10, 14))
     first = evidence.dumps()
     time.sleep(2.1)  # times of zip entries have a resolution of two seconds

@@ -86,7 +86,7 @@ def test_the_best_come_first_and_those_with_too_low_scores_are_dropped() -> None
     assert [each.native for each in detections.found] == ["b", "a"]
 
 
-def test_an_empty_mask_is_no_detection() -> None:
+def test_an_empty_mask_gives_no_detection() -> None:
     assert seen((box(0, 0, 0, 0), "a", 0.9)).found == ()
 
 
@@ -110,7 +110,7 @@ def test_objects_of_different_classes_may_overlap() -> None:
     assert chosen(detections, "car", "person") == [("car", 0.6), ("person", 0.9)]
 
 
-def test_classes_that_are_not_asked_for_are_left_out() -> None:
+def test_classes_that_are_not_requested_are_left_out() -> None:
     assert chosen(seen((box(0, 0, 9, 9), "dog", 0.9)), "car") == []
 
 

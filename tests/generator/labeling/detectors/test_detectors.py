@@ -87,7 +87,7 @@ def test_masks_of_a_padded_image_are_in_the_coordinates_of_the_image(folder: Pat
     detector._processor = lambda **_: inputs
     masks = torch.full((1, 2, 64, 96), -9.0)
     masks[0, 0, :24, 43:86] = 9.0  # upper right quarter
-    masks[0, 1, 48:, :] = 9.0  # nothing but padding
+    masks[0, 1, 48:, :] = 9.0  # padding only
     logits = torch.tensor([[[0.0, 9.0, 0.0, 0.0], [9.0, 0.0, 0.0, 0.0]]])  # three classes, and the class for no object
     detector._model = lambda **_: SimpleNamespace(masks_queries_logits=masks, class_queries_logits=logits)
 

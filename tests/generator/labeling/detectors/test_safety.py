@@ -142,7 +142,7 @@ def test_weights_in_half_precision_are_used_if_there_are_no_others(tmp_path: Pat
     assert margins == pytest.approx([each.value for each in now], abs=0.003)
 
 
-def test_scores_are_kept_apart_and_read_back() -> None:
+def test_scores_of_different_kinds_cannot_be_confused_and_are_read_back() -> None:
     assert Margin.loads(Margin(0.012).dumps()) == Margin(0.012)
     assert Fit.loads(Fit(0.25).dumps()) == Fit(0.25)
     with pytest.raises(ValueError, match="not a score of an image's margin"):

@@ -103,7 +103,7 @@ def test_masks_have_the_images_own_size_and_place(
     assert max((iou(mask, exact) for mask in masks), default=0.0) > 0.75
 
 
-def test_holes_and_parts_survive(detector: Any) -> None:
+def test_masks_keep_holes_and_parts(detector: Any) -> None:
     ring = np.zeros((64, 64), np.float32)
     ring[10:40, 10:40] = 1
     ring[20:30, 20:30] = 0

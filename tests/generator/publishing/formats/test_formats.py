@@ -118,7 +118,7 @@ def test_pycocotools_reads_the_labels(order: WorkOrder, store: FolderStore, fold
             assert annotation["iscrowd"] == 0
 
 
-def test_yolo_gives_the_masks_back(order: WorkOrder, store: FolderStore, folder: Path) -> None:
+def test_masks_are_read_back_from_yolo_polygons(order: WorkOrder, store: FolderStore, folder: Path) -> None:
     index = yaml.safe_load((folder / "yolo" / "data.yaml").read_text())
     coco = {split: COCO(folder / "coco" / "annotations" / f"instances_{split}.json") for split in SPLITS}
 
