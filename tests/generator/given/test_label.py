@@ -346,7 +346,7 @@ def test_the_manifest_sets_the_labelers_and_options_add_to_them(
         ({"classes": ["car"], "model": "m", "formats": ["voc?"]}, "output.formats"),
     ],
 )
-def test_missing_settings_are_named(options: dict[str, Any], words: str) -> None:
+def test_missing_or_invalid_settings_are_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         spec_of(**options)
 
