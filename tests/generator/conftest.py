@@ -1,4 +1,4 @@
-"""Models for the tests: a tiny pipeline of random weights, made here, and the one that is built in."""
+"""Models for the tests: a tiny pipeline of random weights, written here, and the built-in model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TOKENS = 20
 def write_pipeline(folder: Path, *, sample_size: int = 16, channels: int = 4) -> Path:
     """Write a pipeline of random weights: latents of 1/4, attention at both levels of the UNet, 20 tokens.
 
-    With 9 channels its UNet is one made for inpainting.
+    With 9 input channels its UNet is an inpainting UNet.
     """
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -73,12 +73,12 @@ def write_pipeline(folder: Path, *, sample_size: int = 16, channels: int = 4) ->
 
 
 def _tokenizer() -> Any:
-    """Make a CLIP tokenizer of single characters and `WORDS`; other words fall into characters."""
+    """Make a CLIP tokenizer of single characters and `WORDS`; it splits other words into characters."""
     from transformers import CLIPTokenizer
 
     characters = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
     vocabulary = dict.fromkeys([*characters, *(f"{c}</w>" for c in characters)])
-    merges: Any = []  # pairs, whatever its types say
+    merges: Any = []  # pairs; the type annotations of CLIPTokenizer differ
     for word in WORDS:
         built, *rest = [*word[:-1], f"{word[-1]}</w>"]
         for piece in rest:
@@ -112,19 +112,19 @@ def tiny_model(tiny_folder: Path) -> ModelFolder:
 
 @pytest.fixture(scope="session")
 def large_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A pipeline whose UNet says that it was trained at 64 latent cells, as Stable Diffusion's are."""
+    """A pipeline whose UNet configuration has a sample size of 64 latent cells, like Stable Diffusion's."""
     return resolve(str(write_pipeline(tmp_path_factory.mktemp("models") / "large", sample_size=64)))
 
 
 @pytest.fixture(scope="session")
 def inpainting_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A pipeline whose UNet is given a mask and what is around it."""
+    """A pipeline whose UNet takes a mask and the surroundings of the mask as inputs."""
     return resolve(str(write_pipeline(tmp_path_factory.mktemp("models") / "inpainting", channels=9)))
 
 
 @pytest.fixture
 def own_model(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny pipeline's folder that a test may spoil."""
+    """A copy of the tiny pipeline's folder that a test may change."""
     return Path(shutil.copytree(tiny_folder, tmp_path / "own-model"))
 
 
@@ -138,7 +138,7 @@ def shapes_model() -> ModelFolder:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    """Small networks are fastest on one thread: on a busy machine a second one is waited for."""
+    """Use one thread: small networks are fastest with it; on a busy machine, a first thread would wait for a second."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A drawer for tests that want images at once, where the product keeps the latents, too."""
+"""A drawer for tests that returns images at once; the product's drawer also keeps the latents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ImageDrawer(Drawer):
     def draw(
         self, requests: Sequence[DrawRequest], settings: DrawingSettings, *, batch: int | None = None
     ) -> list[NDArray[np.uint8]]:
-        """Return the images [height, width, 3] of `requests`, what is kept of their sources put back."""
+        """Return the images [height, width, 3] of `requests`, with the kept pixels of their sources put back."""
         drawn = self.decode(self.sample(requests, settings, batch=batch))
         return [
             image if request.source is None else request.source.put_back(image)

@@ -1,4 +1,4 @@
-"""Datasets whose stages draw from one another, for tests: planned and worked off for real, with a small model."""
+"""Datasets for tests with stages that draw from one another: planned and drawn with a small model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def repainted(name: str, source: str, **task: Any) -> dict[str, Any]:
 
 
 def an_order(stages: Sequence[dict[str, Any]], *, size: tuple[int, int] = SIZE, **changes: Any) -> WorkOrder:
-    """Images of a ball and of a star, (width, height) pixels in size; every image is good enough."""
+    """Images of a ball and of a star of `size` (width, height) in pixels; the quality rules accept every image."""
     data = {
         "classes": [{"name": "ball"}, {"name": "star"}],
         "image": {"width": size[0], "height": size[1], "format": changes.pop("format", "png")},
@@ -71,7 +71,7 @@ def samples_of_stage(order: WorkOrder, store: Store, stage: str) -> list[Sample]
 
 
 def draw(order: WorkOrder, store: Store, stage: str, *, batch: int = 4) -> ShardCounts:
-    """Work off the planned shards of one stage; return the counts of all of them."""
+    """Draw the planned shards of one stage; return the sum of their counts."""
     total = ShardCounts()
     sessions = SessionCache(device="cpu", batch_size=batch)
     for header, rows in shards_of(order, store, stage):
@@ -80,13 +80,13 @@ def draw(order: WorkOrder, store: Store, stage: str, *, batch: int = 4) -> Shard
 
 
 def draw_all(order: WorkOrder, store: Store, *, batch: int = 4) -> dict[str, ShardCounts]:
-    """Plan, and work off every stage in the order of the graph."""
+    """Plan, and draw every stage in the order of the graph."""
     plan(order, store)
     return {stage.name: draw(order, store, stage.name, batch=batch) for stage in in_graph_order(order.spec.stages)}
 
 
 def draw_base(order: WorkOrder, store: Store, masks: dict[str, NDArray[np.bool_] | None], *, batch: int = 4) -> None:
-    """Plan, draw `base`, and label its samples by hand: by the object of their prompt, nothing where that has None."""
+    """Plan, draw `base`, and write the labels of its samples: their prompt's object, or none where that is None."""
     plan(order, store)
     draw(order, store, "base", batch=batch)
     ((header, rows),) = shards_of(order, store, "base")
@@ -95,7 +95,7 @@ def draw_base(order: WorkOrder, store: Store, masks: dict[str, NDArray[np.bool_]
 
 
 def label(store: Store, header: ShardHeader, sample: Sample, *masks: NDArray[np.bool_] | None) -> None:
-    """Label a sample by hand, each mask as an object of its prompt's class."""
+    """Write the label of a sample: each mask is an object of its prompt's class."""
     found: list[Instance] = [an_instance(sample.variables["object"], mask) for mask in masks if mask is not None]
     store.write(
         layout.label(header.stage, header.label_id, sample.id), labels.dumps_label(Label(sample.id, tuple(found)))

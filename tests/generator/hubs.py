@@ -1,7 +1,7 @@
-"""A hub of one's own: the part of the Hugging Face hub's HTTP API that its client speaks, over local folders.
+"""A local hub: the part of the Hugging Face hub's HTTP API that its client uses, over local folders.
 
-As the hub does: revisions resolve to commits, the tree states size, git blob id and, for large files, SHA-256; files
-are served at a commit with ETag, in ranges; missing things, gated and private repositories have the hub's error codes.
+As on the hub: revisions resolve to commits; the tree has size, git blob id and, for large files, SHA-256; files
+are served at a commit with ETag, in ranges; missing, gated and private repositories and files have its error codes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name
 
 @dataclass
 class Hub:
-    """What the hub holds, how it behaves, and what it was asked."""
+    """The hub's content, its behavior, and the requests that it got."""
 
     url: str = ""
     repositories: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Hub:
     """Contents that arrive in place of files' own, by name."""
 
     def publish(self, repository: str, folder: Path, *, branch: str = "main") -> str:
-        """Make a folder a repository's newest commit; return its name."""
+        """Publish a folder as a repository's newest commit; return the commit's name."""
         digest = hashlib.sha1(usedforsecurity=False)
         for file in sorted(folder.rglob("*")):
             if file.is_file():
@@ -55,7 +55,7 @@ class Hub:
         return commit
 
     def fetched(self) -> list[str]:
-        """Return the names of the files whose bytes were asked for."""
+        """Return the names of the files whose bytes were requested."""
         return [match["name"] for method, path, _ in self.asked if method == "GET" and (match := _FILE.fullmatch(path))]
 
 

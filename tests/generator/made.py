@@ -1,7 +1,7 @@
-"""Datasets made by hand: real files in a real folder, without a model.
+"""Datasets that tests write directly: real files in a real folder, without a model.
 
-Images and masks come from the scenes that the built-in model was trained on, so labels are exact and publishing
-has something worth showing. Nothing here knows how a worker draws.
+Images and masks come from the scenes that the built-in model was trained on, so labels are exact and the published
+datasets have real objects. Nothing here depends on how a worker draws.
 """
 
 import gzip
@@ -43,17 +43,17 @@ SETTINGS = {
 
 
 def weights_of(text: str) -> bytes:
-    """Return a file of safetensors that holds a text."""
+    """Return a safetensors file that holds a text."""
     return save({"text": np.frombuffer(text.encode(), np.uint8)})
 
 
 def objects_in(maps: AttentionMaps, image: NDArray[np.uint8], settings: AttentionLabeling) -> list[Instance]:
-    """What is labeled in an image by its attention maps, class by class, the largest first."""
+    """Return the objects that attention maps give for an image, class by class, the largest first."""
     return decision_of(maps, image, settings).instances
 
 
 def a_model(folder: Path, weights: str = "weights") -> str:
-    """A folder that passes for a model until somebody loads it; return its path."""
+    """Write a folder that is accepted as a model until it is loaded; return its path."""
     for component in COMPONENTS:
         (folder / component).mkdir(parents=True, exist_ok=True)
         (folder / component / "model.safetensors").write_bytes(weights_of(weights))
@@ -90,7 +90,7 @@ def planned_shards(order: WorkOrder, store: Store) -> Iterator[tuple[ShardHeader
 
 
 def run_shards(order: WorkOrder, store: Store) -> int:
-    """Do what the plan asks for, by hand; return how many images were drawn."""
+    """Execute the plan without a model; return how many images were drawn."""
     drawn = 0
     for header, rows in planned_shards(order, store):
         for row in rows:
@@ -135,7 +135,7 @@ def png(raster: np.ndarray[Any, Any]) -> bytes:
 
 
 def a_finished_store(order: WorkOrder, folder: Path) -> FolderStore:
-    """A store in which every sample of the order is drawn and labeled, and nothing is published."""
+    """Return a store in which every sample of the order is drawn and labeled, and nothing is published."""
     store = FolderStore(folder)
     plan(order, store)
     run_shards(order, store)
@@ -153,7 +153,7 @@ def manifest_lines(store: Store, revision: str) -> list[dict[str, Any]]:
 
 
 class DyingStore(FolderStore):
-    """A store whose writer dies at its n-th write."""
+    """A store whose writer is killed at the n-th write."""
 
     def __init__(self, root: Path, writes: int) -> None:
         super().__init__(root)

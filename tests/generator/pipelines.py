@@ -1,4 +1,4 @@
-"""Tiny pipelines of random weights in the shapes of real ones: what differs between them is here, their size is not."""
+"""Tiny pipelines of random weights with the layouts of real ones: they differ as those do, but are small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHAPES = ("sd1", "sd2", "xl", "turbo", "lcm")
 
 
 def write_shape(folder: Path, shape: str) -> Path:
-    """Write a pipeline in the shape of Stable Diffusion 1, 2 (768-v), XL, SD-Turbo or LCM Dreamshaper."""
+    """Write a pipeline with the layout of Stable Diffusion 1, 2 (768-v), XL, SD-Turbo or LCM Dreamshaper."""
     import torch
     from diffusers import (
         AutoencoderKL,

@@ -1,4 +1,4 @@
-"""The figures that are committed beside the benchmarks, against the bounds that these state."""
+"""The committed results of the benchmarks, compared with the bounds in the benchmarks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def committed(file: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("figure", labels.BOUNDS)
-def test_labels_are_worth_what_their_benchmark_asks_for(figure: str) -> None:
+def test_the_quality_of_labels_is_within_the_bounds_of_the_benchmark(figure: str) -> None:
     assert labels.holds(committed(labels.RESULTS), figure)
 
 
 @pytest.mark.parametrize("figure", inversion.BOUNDS)
-def test_a_taught_word_is_worth_what_its_benchmark_asks_for(figure: str) -> None:
+def test_the_quality_of_a_trained_token_is_within_the_bounds_of_the_benchmark(figure: str) -> None:
     found = committed(inversion.RESULTS)
 
     assert inversion.holds(found, figure)
@@ -36,15 +36,15 @@ def test_a_taught_word_is_worth_what_its_benchmark_asks_for(figure: str) -> None
 
 
 @pytest.mark.parametrize("figure", reporting.BOUNDS)
-def test_the_operator_costs_what_its_benchmark_allows(figure: str) -> None:
+def test_the_cost_of_the_operator_is_within_the_bounds_of_the_benchmark(figure: str) -> None:
     found = committed(reporting.RESULTS)
 
     assert found[figure] <= reporting.BOUNDS[figure]
     assert not [size["fault"] for size in found["sizes"] if size["fault"]]
 
 
-def test_labels_cost_little_of_the_stages_time_and_the_stage_little_beside_the_model() -> None:
-    # the speed beside DAAM-style labels is left out: what it has to be is missed on these two cores
+def test_the_costs_of_labels_and_of_the_stage_are_within_the_bounds_of_the_benchmark() -> None:
+    # the speedup over DAAM-style labels is left out: its bound is not reached on these two cores
     found = committed(throughput.RESULTS)
 
     for case in found["cases"]:
@@ -55,7 +55,7 @@ def test_labels_cost_little_of_the_stages_time_and_the_stage_little_beside_the_m
     assert {figure: found[figure] for figure in summary} == summary, "the summary is that of the cases"
 
 
-def test_a_million_samples_are_planned_within_the_bounds_in_time_and_memory() -> None:
+def test_planning_a_million_samples_is_within_the_bounds_of_time_and_memory() -> None:
     cases = committed(plan.RESULTS)["cases"]
 
     assert [each["samples"] for each in cases] == [1_000_000] * 3

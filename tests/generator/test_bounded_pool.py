@@ -1,4 +1,4 @@
-"""The pool for work beside the caller: bounded, complete when left, and failures are raised."""
+"""The thread pool for background work: bounded, all work is done at exit, and failures are raised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Interrupted
 
 
-def test_leaving_waits_for_everything() -> None:
+def test_leaving_waits_for_all_work() -> None:
     done: list[int] = []
 
     with BoundedPool(1, bound=10, complete_on_error=True) as uploads:
@@ -21,7 +21,7 @@ def test_leaving_waits_for_everything() -> None:
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_an_interruption_leaves_nothing_of_what_was_drawn_behind() -> None:
+def test_an_interruption_still_completes_submitted_work() -> None:
     done: list[int] = []
 
     def work_until_interrupted() -> None:
@@ -36,7 +36,7 @@ def test_an_interruption_leaves_nothing_of_what_was_drawn_behind() -> None:
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_a_failure_is_raised_by_the_next_submission_and_what_waits_is_dropped() -> None:
+def test_the_next_submission_raises_a_failure_and_waiting_work_is_dropped() -> None:
     done: list[int] = []
     failed = Event()
 
@@ -58,12 +58,12 @@ def test_a_failure_is_raised_by_the_next_submission_and_what_waits_is_dropped() 
     assert len(done) < 1000
 
 
-def test_a_failure_of_the_last_task_is_raised_when_leaving() -> None:
+def test_a_failure_of_the_last_task_is_raised_at_exit() -> None:
     with pytest.raises(ZeroDivisionError), BoundedPool(8, bound=1, complete_on_error=True) as uploads:
         uploads.submit(lambda: 1 / 0)
 
 
-def test_no_more_wait_than_may() -> None:
+def test_the_number_of_waiting_tasks_is_bounded() -> None:
     go = Event()
     with BoundedPool(2, bound=2, complete_on_error=True) as uploads:
         uploads.submit(go.wait)
@@ -77,7 +77,7 @@ def test_no_more_wait_than_may() -> None:
         assert not third.is_alive()
 
 
-def test_another_error_drops_what_has_not_begun() -> None:
+def test_another_error_drops_work_that_has_not_begun() -> None:
     done: list[int] = []
     go = Event()
 

@@ -1,4 +1,4 @@
-"""`diffugen` as people meet it: in a process of its own, by what it prints and how it ends."""
+"""`diffugen` as users run it: in a separate process, tested by its output and its exit code."""
 
 import json
 import os
@@ -29,10 +29,10 @@ def diffugen(*arguments: str | Path, **environ: str) -> subprocess.CompletedProc
 
 
 def imported_by(*arguments: str | Path) -> set[str]:
-    """The heavy modules that a command has imported when it ends."""
+    """Return the heavy modules that a command has imported when it ends."""
     script = (
         "import os, sys\n"
-        "os._exit = sys.exit\n"  # workers leave without a goodbye
+        "os._exit = sys.exit\n"  # workers exit without the interpreter's cleanup
         "from diffugen_generator.cli import app\n"
         "try: app()\n"
         "finally: print('IMPORTED', *sorted(set(sys.modules) & set(sys.argv[0].split(','))), file=sys.stderr)\n"
@@ -56,7 +56,7 @@ def a_manifest(folder: Path, model: str, **changes: Any) -> Path:
     return file
 
 
-# --- what starts fast, and never loads a model ---
+# --- commands that start fast and never load a model ---
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def a_manifest(folder: Path, model: str, **changes: Any) -> Path:
         (["run", "--help"], set()),
     ],
 )
-def test_what_only_looks_loads_nothing_heavy(arguments: list[str], allowed: set[str]) -> None:
+def test_read_only_commands_import_no_heavy_module(arguments: list[str], allowed: set[str]) -> None:
     assert imported_by(*arguments) <= allowed
 
 
@@ -86,7 +86,7 @@ def test_plan_and_publish_steps_never_import_torch(tmp_path: Path) -> None:
 # --- validate ---
 
 
-def test_validate_a_good_manifest() -> None:
+def test_validate_accepts_a_valid_manifest() -> None:
     ended = diffugen("validate", EXAMPLE)
 
     assert (ended.returncode, ended.stdout) == (0, "✔ shapes: valid, 96 samples\n")
@@ -107,7 +107,7 @@ def test_validate_names_every_fault(tmp_path: Path) -> None:
     ]
 
 
-def test_validate_refuses_more_than_a_plan_would_take(tmp_path: Path) -> None:
+def test_validate_refuses_more_samples_than_a_plan_accepts(tmp_path: Path) -> None:
     variables = {"n": [str(number) for number in range(60)]}
     prompts = {"templates": ["a ball {n}"], "variables": variables, "samplesPerPrompt": 100_000}
 
@@ -129,7 +129,7 @@ def test_validate_counts_equal_prompts_once(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_background_words_that_do_nothing_are_told(tmp_path: Path) -> None:
+def test_validate_warns_about_background_words_without_effect(tmp_path: Path) -> None:
     labeling = {"attention": {"background": ["sky", "snow", "road"]}}
     file = a_manifest(tmp_path, "builtin://shapes", labeling=labeling)
     warning = (
@@ -143,7 +143,7 @@ def test_background_words_that_do_nothing_are_told(tmp_path: Path) -> None:
         assert json.loads(diffugen(command, file, "--json").stdout)["warnings"] == [warning]
 
 
-def test_faults_for_machines(tmp_path: Path) -> None:
+def test_faults_are_printed_as_json(tmp_path: Path) -> None:
     ended = diffugen("validate", a_manifest(tmp_path, "builtin://shapes", seed=-1), "--json")
 
     assert ended.returncode == 64
@@ -195,7 +195,7 @@ def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
     assert "no store" not in ended.stdout
 
 
-def test_a_table_in_a_pipe_is_not_squeezed(tmp_path: Path) -> None:
+def test_a_table_in_a_pipe_is_not_narrowed(tmp_path: Path) -> None:
     folder = a_model(tmp_path / ("a-model-of-a-very-long-name" * 4))
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     command = [sys.executable, "-m", "diffugen_generator", "plan", str(a_manifest(tmp_path, folder))]
@@ -205,7 +205,7 @@ def test_a_table_in_a_pipe_is_not_squeezed(tmp_path: Path) -> None:
     assert f" {folder} " in ended.stdout
 
 
-def test_usage_says_file() -> None:
+def test_the_usage_has_file_in_capitals() -> None:
     usage, *_ = diffugen("validate", "--help").stdout.splitlines()
 
     assert "FILE" in usage
@@ -217,7 +217,7 @@ def test_usage_says_file() -> None:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
-    """A small dataset, drawn by the built-in model: the manifest, the store, and what the run said."""
+    """A small dataset, drawn by the built-in model: the manifest, the store and the output of the run."""
     folder = tmp_path_factory.mktemp("run")
     file = a_manifest(
         folder,
@@ -231,7 +231,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subproces
     return file, folder / "datasets", diffugen("run", file, "--store", folder / "datasets")
 
 
-def test_run_ends_with_what_was_done_and_where_it_is(ran: Any) -> None:
+def test_run_prints_the_results_and_their_location(ran: Any) -> None:
     _, datasets, ended = ran
 
     assert ended.returncode == 0, ended.stderr
@@ -277,7 +277,7 @@ def test_a_new_threshold_draws_nothing(ran: Any, tmp_path: Path) -> None:
 # --- worker ---
 
 
-def test_a_worker_leaves_as_soon_as_its_last_word_is_said(tmp_path: Path) -> None:
+def test_a_worker_exits_right_after_its_termination_message(tmp_path: Path) -> None:
     (tmp_path / "order.json").write_text(an_order(a_model(tmp_path / "model")).dumps())
     script = "import atexit, sys, time; atexit.register(time.sleep, 60); from diffugen_generator.cli import app; app()"
     arguments = ("worker", "plan", "--order", tmp_path / "order.json", "--store", tmp_path / "datasets")
@@ -296,10 +296,10 @@ def test_a_worker_leaves_as_soon_as_its_last_word_is_said(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "word").read_text())["ok"]
 
 
-# --- how it fails ---
+# --- failures ---
 
 
-def test_no_store_is_told(tmp_path: Path) -> None:
+def test_without_a_store_there_is_an_error(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--json")
 
     assert ended.returncode == 64
@@ -310,7 +310,7 @@ def test_no_store_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_store_is_a_temporary_failure(tmp_path: Path) -> None:
     output = {"s3": {"endpoint": "http://127.0.0.1:9", "bucket": "data"}}
     file = a_manifest(tmp_path, a_model(tmp_path / "model"), output=output)
 
@@ -321,14 +321,14 @@ def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_folder_that_can_be_none_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--store", "/proc/diffugen")
 
     assert ended.returncode in {75, 77}
     assert ended.stderr.splitlines()[-1].startswith("✘ the store /proc/diffugen/vision/shapes")
 
 
-def test_debug_shows_where_it_failed(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--debug")
 
     assert "Traceback" in ended.stderr

@@ -1,4 +1,4 @@
-"""The delete step: everything of this dataset goes, nothing of anybody else's, whoever dies on the way."""
+"""The delete step: it deletes everything of this dataset and nothing of others, even if it is killed on the way."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def a_published_store(order: WorkOrder, folder: Path) -> FolderStore:
     return store
 
 
-def test_everything_goes(order: WorkOrder, tmp_path: Path) -> None:
+def test_everything_of_the_dataset_is_deleted(order: WorkOrder, tmp_path: Path) -> None:
     store = a_published_store(order, tmp_path / "store")
     count = len(everything_in(store.root))
     seen: list[int] = []
@@ -41,13 +41,13 @@ def test_everything_goes(order: WorkOrder, tmp_path: Path) -> None:
     assert seen[-1] == count
 
 
-def test_nothing_there_is_nothing_to_do(order: WorkOrder, tmp_path: Path) -> None:
+def test_an_empty_store_needs_no_deletion(order: WorkOrder, tmp_path: Path) -> None:
     outcome = delete(order, FolderStore(tmp_path / "store"))
 
     assert (outcome.ok, outcome.message) == (True, "0 objects are deleted")
 
 
-def test_a_bucket_that_is_gone_is_nothing_to_do(order: WorkOrder, tmp_path: Path) -> None:
+def test_a_deleted_bucket_needs_no_deletion(order: WorkOrder, tmp_path: Path) -> None:
     class Gone(FolderStore):
         def check(self) -> None:
             raise BucketMissing("no bucket")
@@ -62,14 +62,14 @@ def test_a_bucket_that_is_gone_is_nothing_to_do(order: WorkOrder, tmp_path: Path
         "samples/mine.png",
         "another/samples/base/ab/abcdef0123/image.png",
         "revisions/latest/report.pdf",
-        # datasets whose prefix and namespace are this one's: `samples` and `plans` are names like any other
+        # datasets under this dataset's prefix and namespace: `samples` and `plans` are also valid names of datasets
         "samples/current.json",
         "plans/current.json",
         "plans/samples/base/ab/abcdef0123/recipe.json",
         "revisions/plans/0123456789/plan.json",
     ],
 )
-def test_what_others_put_there_stays(order: WorkOrder, tmp_path: Path, key: str) -> None:
+def test_objects_of_others_stay(order: WorkOrder, tmp_path: Path, key: str) -> None:
     store = a_published_store(order, tmp_path / "store")
     store.write(key, b"{}")
 
@@ -79,7 +79,7 @@ def test_what_others_put_there_stays(order: WorkOrder, tmp_path: Path, key: str)
     assert outcome.message.endswith("; not DiffuGen's, so kept: 1 object")
 
 
-def test_another_datasets_objects_are_refused(order: WorkOrder, tmp_path: Path) -> None:
+def test_objects_of_another_dataset_are_not_deleted(order: WorkOrder, tmp_path: Path) -> None:
     store = a_published_store(order, tmp_path / "store")
     before = everything_in(store.root)
     namesake = order.model_copy(update={"name": "other"})
@@ -90,7 +90,7 @@ def test_another_datasets_objects_are_refused(order: WorkOrder, tmp_path: Path) 
     assert everything_in(store.root) == before
 
 
-def test_a_plan_of_another_among_ours_is_refused(order: WorkOrder, tmp_path: Path) -> None:
+def test_a_plan_of_another_dataset_among_ours_is_refused(order: WorkOrder, tmp_path: Path) -> None:
     store = a_published_store(order, tmp_path / "store")
     store.write("plans/0123456789/plan.json", json.dumps({"namespace": "vision", "name": "copied"}).encode())
 
@@ -98,7 +98,7 @@ def test_a_plan_of_another_among_ours_is_refused(order: WorkOrder, tmp_path: Pat
         delete(order, store)
 
 
-def test_objects_that_nothing_says_the_owner_of_are_refused(order: WorkOrder, tmp_path: Path) -> None:
+def test_objects_without_a_known_owner_are_refused(order: WorkOrder, tmp_path: Path) -> None:
     store = a_finished_store(order, tmp_path / "store")
     for key in list(store.list("plans/")):
         (store.root / key).unlink()
@@ -107,7 +107,7 @@ def test_objects_that_nothing_says_the_owner_of_are_refused(order: WorkOrder, tm
         delete(order, store)
 
 
-def test_a_plan_that_was_never_finished_is_no_hindrance(order: WorkOrder, tmp_path: Path) -> None:
+def test_an_unfinished_plan_does_not_prevent_deletion(order: WorkOrder, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     plan(order, store)
     (store.root / f"plans/{order.revision}/plan.json").unlink()
@@ -117,11 +117,11 @@ def test_a_plan_that_was_never_finished_is_no_hindrance(order: WorkOrder, tmp_pa
 
 
 class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
+    """Simulates SIGKILL inside one process."""
 
 
 class DyingStore(FolderStore):
-    """A store whose user dies at the n-th object that it deletes, in the store's order or against it."""
+    """A store whose user is killed at the n-th deletion of an object, in the store's order or in reverse."""
 
     def __init__(self, root: Path, deletions: int, *, backwards: bool) -> None:
         super().__init__(root)
@@ -136,7 +136,9 @@ class DyingStore(FolderStore):
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_killed_anywhere_it_can_be_finished_or_made_anew(order: WorkOrder, tmp_path: Path, *, backwards: bool) -> None:
+def test_after_a_kill_anywhere_it_can_be_finished_or_the_dataset_made_again(
+    order: WorkOrder, tmp_path: Path, *, backwards: bool
+) -> None:
     whole = a_published_store(order, tmp_path / "whole")
     for deletions in range(0, len(everything_in(whole.root)), 4):
         store = FolderStore(tmp_path / f"killed-{deletions}")
@@ -150,7 +152,7 @@ def test_killed_anywhere_it_can_be_finished_or_made_anew(order: WorkOrder, tmp_p
         assert delete(order, store).ok
         assert everything_in(store.root) == {}
 
-        # The same dataset applied anew takes nothing for complete that is not.
+        # If the same dataset is applied again, it takes no incomplete part as complete.
         plan(order, again)
         run_shards(order, again)
         publish(order, again)

@@ -1,4 +1,4 @@
-"""The worker: order in, exit code and last word out, whatever happens in between."""
+"""The worker: it reads an order and ends with an exit code and a termination message in every case."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def pod(order: WorkOrder, tmp_path: Path) -> "Pod":
 
 
 class Pod:
-    """What a pod's process sees: files and variables."""
+    """The environment of a pod's process: files and variables."""
 
     def __init__(self, order: WorkOrder, folder: Path) -> None:
         self.order_file = folder / "order.json"
@@ -71,7 +71,7 @@ class Pod:
 
 
 def by_hand(header: Any, rows: Any, store: FolderStore, *, on_progress: Any, stop: Any, **_: Any) -> ShardCounts:
-    """A stage's work without a model."""
+    """Do a stage's work without a model."""
     for number, row in enumerate(rows, start=1):
         do_by_hand(header, row, store)
         on_progress(ShardCounts(total=len(rows), drawn=number, seen=number, labelled=number))
@@ -167,7 +167,7 @@ def test_a_crash_leaves_its_traceback_in_the_log(
         ({"DIFFUGEN_DATASET": "mine"}, "but DIFFUGEN_DATASET is mine"),
     ],
 )
-def test_an_order_that_the_pods_job_does_not_name_is_refused_and_deletes_nothing(
+def test_an_order_that_differs_from_the_pods_job_is_refused_and_deletes_nothing(
     environ: dict[str, str], words: str, pod: Pod
 ) -> None:
     pod.run(Step.PLAN)
@@ -181,7 +181,7 @@ def test_an_order_that_the_pods_job_does_not_name_is_refused_and_deletes_nothing
     assert sorted(pod.store.list("")) == before
 
 
-def test_the_order_that_the_pods_job_names_is_done(pod: Pod, order: WorkOrder) -> None:
+def test_the_order_that_the_pods_job_names_is_executed(pod: Pod, order: WorkOrder) -> None:
     digest = hashlib.sha256(pod.order_file.read_bytes()).hexdigest()
     named = {"DIFFUGEN_POD_NAMESPACE": order.namespace, "DIFFUGEN_DATASET": order.name}
 
@@ -197,14 +197,14 @@ def test_the_order_that_the_pods_job_names_is_done(pod: Pod, order: WorkOrder) -
     assert (code, outcome.reason) == (64, "InvalidOrder")
 
 
-def test_a_bad_spec_names_field_and_reason(tmp_path: Path) -> None:
+def test_a_bad_spec_gives_field_and_reason(tmp_path: Path) -> None:
     code, outcome = Pod(an_order("/models/none"), tmp_path).run(Step.PLAN)
 
     assert (code, outcome.reason) == (64, "UnknownModel")
     assert "spec.stages[0].txt2img.model" in outcome.message
 
 
-def test_publishing_before_the_stages_are_done_is_told(pod: Pod) -> None:
+def test_publishing_before_the_stages_are_done_is_an_error(pod: Pod) -> None:
     pod.run(Step.PLAN)
 
     code, outcome = pod.run(Step.PUBLISH)
@@ -213,7 +213,7 @@ def test_publishing_before_the_stages_are_done_is_told(pod: Pod) -> None:
     assert "plan again" in outcome.message
 
 
-def test_a_shard_that_the_plan_lacks_fails_alone(pod: Pod) -> None:
+def test_a_shard_that_is_not_in_the_plan_fails_alone(pod: Pod) -> None:
     pod.run(Step.PLAN)
 
     code, outcome = pod.run_shard(7)
@@ -230,7 +230,7 @@ def test_a_shard_that_the_plan_lacks_fails_alone(pod: Pod) -> None:
         ({"stage": "base", "environ": {"JOB_COMPLETION_INDEX": "one"}}, "NoShard"),
     ],
 )
-def test_a_stage_has_to_be_named_and_numbered(pod: Pod, more: dict[str, Any], reason: str) -> None:
+def test_a_stage_needs_a_name_and_a_shard_number(pod: Pod, more: dict[str, Any], reason: str) -> None:
     code, outcome = pod.run(Step.STAGE, **more)
 
     assert (code, outcome.reason) == (64, reason)
@@ -244,7 +244,7 @@ def test_a_stage_has_to_be_named_and_numbered(pod: Pod, more: dict[str, Any], re
         (lambda path: path.write_text('{"namespace": "a", "name": "b"}'), "InvalidOrder", "revision"),
     ],
 )
-def test_a_broken_order_is_told(pod: Pod, write: Callable[[Path], object], reason: str, words: str) -> None:
+def test_a_broken_order_is_an_error(pod: Pod, write: Callable[[Path], object], reason: str, words: str) -> None:
     write(pod.order_file)
 
     code, outcome = pod.run(Step.PLAN)
@@ -253,14 +253,14 @@ def test_a_broken_order_is_told(pod: Pod, write: Callable[[Path], object], reaso
     assert words in outcome.message
 
 
-def test_without_a_termination_log_the_log_is_enough(pod: Pod, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_termination_log_the_result_is_in_the_log(pod: Pod, capfd: pytest.CaptureFixture[str]) -> None:
     code = worker.work(Step.PLAN, folder=pod.folder, environ={"DIFFUGEN_ORDER": str(pod.order_file)})
 
     assert code == 0
     assert "Planned: 16 samples" in capfd.readouterr().err
 
 
-def test_the_last_word_fits(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_termination_message_fits(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> ShardCounts:
         raise StoreUnreachable("away " * 5000)
 
@@ -273,9 +273,7 @@ def test_the_last_word_fits(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_metrics_are_served_while_a_shard_is_worked_on(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = (
-        f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(256)}.77"  # another run may hold the port on a fixed one
-    )
+    address = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(256)}.77"  # another test run may use a fixed port
     page = ""
 
     def look(header: Any, rows: Any, store: FolderStore, *, on_progress: Any, **_: Any) -> ShardCounts:
@@ -297,7 +295,7 @@ def test_metrics_are_served_while_a_shard_is_worked_on(pod: Pod, monkeypatch: py
     assert 'diffugen_shard_samples_by_state{state="labelled"} 3.0' in lines
 
 
-def test_a_shard_is_done_though_its_metrics_cannot_be_served(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_is_done_even_if_its_metrics_cannot_be_served(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     pod.run(Step.PLAN)
     monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", by_hand)
 
@@ -307,7 +305,7 @@ def test_a_shard_is_done_though_its_metrics_cannot_be_served(pod: Pod, monkeypat
         assert pod.run_shard(0, environ={"DIFFUGEN_POD_IP": "127.0.0.78"})[0] == 0
 
 
-def test_sigterm_ends_the_work_with_try_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_ends_the_work_with_the_exit_code_to_try_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(*_: Any, stop: threading.Event, **__: Any) -> ShardCounts:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(5)
@@ -350,7 +348,7 @@ def test_a_publish_step_is_stopped_by_sigterm(order: WorkOrder, tmp_path: Path) 
     assert not pod.store.exists("current.json")
 
 
-def test_progress_is_said_every_few_seconds_only() -> None:
+def test_progress_is_logged_only_every_few_seconds() -> None:
     from diffugen_generator.telemetry.progress import ProgressLines
 
     now = 0.0
@@ -366,7 +364,7 @@ def test_progress_is_said_every_few_seconds_only() -> None:
     ]
 
 
-def test_what_was_there_is_no_speed() -> None:
+def test_existing_samples_do_not_count_for_the_speed() -> None:
     from diffugen_generator.telemetry.progress import Meter, duration
 
     now = 0.0

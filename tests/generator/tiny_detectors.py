@@ -1,4 +1,4 @@
-"""Detectors of random weights, a few hundred kB each: they run, and see nothing that means anything."""
+"""Detectors of random weights, a few hundred kB each: they run, and their detections have no meaning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def swin(features: list[str]) -> Any:
         depths=[1, 1, 1, 1],
         num_heads=[1, 1, 2, 2],
         window_size=2,
-        out_features=features,  # type: ignore[call-arg]  # what it is called outside
+        out_features=features,  # type: ignore[call-arg]  # the public name of the setting
     )
 
 
@@ -216,7 +216,7 @@ def clip(folder: Path) -> Path:
 
 
 def safety_checker(folder: Path, seed: int = 0) -> Path:
-    """With random concepts, each of a threshold that no image reaches."""
+    """A checker with random concepts, each with a threshold that no image reaches."""
     import torch
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessor

@@ -1,4 +1,4 @@
-"""A YOLO segmentation model for the shapes, trained from nothing for the tests: a minute or two, once.
+"""A YOLO segmentation model for the shapes, trained from scratch for the tests: a minute or two, once.
 
 Kept in a cache folder under a key over this file and the library's version. Its licence is AGPL-3.0: it is never
 shipped. Nothing is downloaded: the network is built from a description, and a font that training would fetch is put
@@ -37,7 +37,7 @@ head:
 
 
 def weights() -> Path:
-    """Return the model's file; train it where it is not in the cache."""
+    """Return the model's file; train it if it is not in the cache."""
     root = Path(os.environ.get("DIFFUGEN_TEST_CACHE", Path.home() / ".cache" / "diffugen-tests"))
     key = hashlib.sha256(Path(__file__).read_bytes() + version("ultralytics").encode()).hexdigest()[:16]
     file = root / f"yolo-{key}.pt"
@@ -45,9 +45,9 @@ def weights() -> Path:
         root.mkdir(parents=True, exist_ok=True)
         work = root / f"work-{key}-{os.getpid()}"
         try:
-            # in a process of its own: the library sets threads, seeds and deterministic algorithms for all of torch
+            # in a separate process: the library sets threads, seeds and deterministic algorithms for all of torch
             command = [sys.executable, "-m", "tests.generator.yolo_weights", str(work)]
-            top = Path(__file__).parents[2]  # where `tests` and `generator` are found
+            top = Path(__file__).parents[2]  # the parent folder of `tests` and `generator`
             subprocess.run(command, check=True, cwd=top, env={**os.environ, **quiet(work)})
             (work / "runs" / "train" / "weights" / "last.pt").replace(file)
         finally:
@@ -56,7 +56,7 @@ def weights() -> Path:
 
 
 def quiet(work: Path) -> dict[str, str]:
-    """The environment of a training that reaches for nothing outside of `work`."""
+    """The environment of a training that uses nothing outside of `work`."""
     return {
         "YOLO_OFFLINE": "true",
         "YOLO_AUTOINSTALL": "false",
@@ -92,7 +92,7 @@ def write_data(folder: Path) -> Path:
 
 def train(work: Path) -> None:
     import matplotlib
-    from ultralytics import YOLO, settings  # type: ignore[attr-defined]  # it loads them lazily
+    from ultralytics import YOLO, settings  # type: ignore[attr-defined]  # the library loads its classes lazily
     from ultralytics.utils import USER_CONFIG_DIR
 
     settings.update({"sync": False})

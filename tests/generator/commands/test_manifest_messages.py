@@ -1,4 +1,4 @@
-"""Messages about bad manifests: each names field, value, what is allowed, and the fix; a table has exact sentences."""
+"""Messages about bad manifests: each names field, value, allowed values and the fix; a table has the exact messages."""
 
 import re
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ def messages(folder: Path, text: str) -> list[str]:
     return [str(fault) for fault in failure.value.faults]
 
 
-def test_the_table_is_of_at_least_46_manifests() -> None:
+def test_the_table_has_at_least_46_manifests() -> None:
     assert len(CASES) >= 46
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.get("spec") or f"without {case['without']}" for case in CASES])
-def test_the_message_is_the_sentence_in_the_table(tmp_path: Path, case: dict[str, str]) -> None:
+def test_the_message_is_the_one_in_the_table(tmp_path: Path, case: dict[str, str]) -> None:
     assert messages(tmp_path, manifest(case)) == [case["says"]]
     assert not RAW.search(case["says"])
 
@@ -57,7 +57,7 @@ def test_a_key_that_is_written_twice_is_an_error_with_both_lines(tmp_path: Path)
     assert "written twice, in line 1: " in messages(tmp_path, "{a: 1, a: 2}")[0]
 
 
-def test_keys_of_different_maps_and_merged_ones_are_no_duplicates(tmp_path: Path) -> None:
+def test_equal_keys_of_different_maps_and_merged_keys_are_not_duplicates(tmp_path: Path) -> None:
     text = HEAD + "spec:\n" + "".join(f"  {line}\n" for line in LINES.values())
     text += "  image: &image {width: 64}\n  run: {podTemplate: {a: {<<: *image, width: 128}, b: {<<: *image}}}\n"
     (tmp_path / "manifest.yaml").write_text(text)
@@ -96,7 +96,7 @@ def nested(path: tuple[str, ...], value: Any) -> Any:
     return {path[0]: nested(path[1:], value)} if path else value
 
 
-def test_every_pattern_of_the_models_has_words() -> None:
+def test_every_pattern_of_the_models_has_a_description() -> None:
     assert set(patterns(LabeledDataset.model_json_schema())) <= set(PATTERNS)
 
 

@@ -1,4 +1,4 @@
-"""Manifests: every fault at once, by the field's path in the manifest, with the mend."""
+"""Manifests: all faults are reported at once, each with the field's path in the manifest and the fix."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def faults_of(folder: Path, *documents: Any) -> list[str]:
     return [str(fault) for fault in failure.value.faults]
 
 
-def test_a_good_manifest_is_a_dataset(tmp_path: Path) -> None:
+def test_a_valid_manifest_gives_a_dataset(tmp_path: Path) -> None:
     [dataset] = read_datasets(written(tmp_path, manifest()))
 
     order = order_of(dataset)
@@ -46,7 +46,7 @@ def test_a_good_manifest_is_a_dataset(tmp_path: Path) -> None:
     assert len(order.revision) == 10
 
 
-def test_the_example_is_good() -> None:
+def test_the_example_is_valid() -> None:
     [dataset] = read_datasets(ROOT / "examples" / "shapes.yaml")
 
     assert [c.name for c in dataset.spec.classes] == ["ball", "square", "triangle", "star"]
@@ -173,13 +173,13 @@ def test_the_example_is_good() -> None:
         ),
     ],
 )
-def test_a_fault_names_field_and_mend(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+def test_a_fault_names_the_field_and_the_fix(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
     [found] = faults_of(tmp_path, manifest(**changes))
 
     assert found.startswith(fault)
 
 
-def test_all_faults_come_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     document = manifest(image={"width": 8, "format": "gif"}, seeed=1)
     del document["metadata"]["name"]
 
@@ -188,13 +188,13 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
     assert paths == ["metadata.name", "spec.image.width", "spec.image.format", "spec.seeed"]
 
 
-def test_a_pods_model_folder_need_not_be_here(tmp_path: Path) -> None:
+def test_a_models_folder_in_a_pod_need_not_exist_here(tmp_path: Path) -> None:
     stages = [{"name": "base", "txt2img": {"model": "/models/sd15"}}]
 
     assert read_datasets(written(tmp_path, manifest(stages=stages)))
 
 
-def test_a_pods_folders_of_models_that_look_need_not_be_here_either(tmp_path: Path) -> None:
+def test_folders_of_side_models_in_a_pod_need_not_exist_here(tmp_path: Path) -> None:
     labeling = {"detector": {"type": "transformers", "model": "builtin://shapes-segmenter"}}
     there = {"clipScore": {"model": "/models/clip"}, "safety": {"model": "/models/checker"}}
 
@@ -204,14 +204,14 @@ def test_a_pods_folders_of_models_that_look_need_not_be_here_either(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["Shapes", "my dataset", "-a", 5])
-def test_names_are_those_of_kubernetes(tmp_path: Path, name: object) -> None:
+def test_names_follow_the_rules_of_kubernetes(tmp_path: Path, name: object) -> None:
     document = manifest()
     document["metadata"]["name"] = name
 
     assert faults_of(tmp_path, document)[0].startswith(f"metadata.name: {name!r} is not a valid name: use")
 
 
-def test_other_documents_are_passed_over(tmp_path: Path) -> None:
+def test_other_documents_are_skipped(tmp_path: Path) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
     other = manifest()
     other["metadata"] = {"name": "more", "namespace": "vision"}
@@ -221,7 +221,7 @@ def test_other_documents_are_passed_over(tmp_path: Path) -> None:
     assert [(d.namespace, d.name) for d in found] == [("default", "shapes"), ("vision", "more")]
 
 
-def test_faults_of_several_datasets_are_told_apart(tmp_path: Path) -> None:
+def test_faults_of_several_datasets_name_their_dataset(tmp_path: Path) -> None:
     wrong = manifest(seed=-1)
     wrong["metadata"]["name"] = "wrong"
 
@@ -230,7 +230,7 @@ def test_faults_of_several_datasets_are_told_apart(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_without_a_dataset_is_told(tmp_path: Path) -> None:
+def test_a_file_without_a_dataset_is_an_error(tmp_path: Path) -> None:
     assert faults_of(tmp_path, {"kind": "Secret"}) == ["kind: the file has no LabeledDataset: it has the kind 'Secret'"]
 
 
@@ -242,7 +242,7 @@ def test_a_file_without_a_dataset_is_told(tmp_path: Path) -> None:
         ("- a\n- b\n", "the file has no LabeledDataset: it has a document that is not a map"),
     ],
 )
-def test_what_is_no_manifest_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_an_error(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "manifest.yaml").write_text(text)
 
     with pytest.raises(InvalidManifest) as failure:
@@ -251,6 +251,6 @@ def test_what_is_no_manifest_is_told(tmp_path: Path, text: str, words: str) -> N
     assert words in str(failure.value)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidManifest, match="it cannot be read: No such file or directory"):
         read_datasets(tmp_path / "nothing.yaml")

@@ -1,4 +1,4 @@
-"""`diffugen new`: what it writes is valid, says what it means, and can be planned at once."""
+"""`diffugen new`: the manifest that it writes is valid, explains its fields, and can be planned unchanged."""
 
 from pathlib import Path
 
@@ -19,17 +19,17 @@ def written(folder: Path, name: str, *classes: str, model: str = "") -> Path:
     return file
 
 
-def test_a_manifest_of_shapes_is_drawn_by_the_model_of_the_package(tmp_path: Path) -> None:
+def test_a_manifest_of_shapes_uses_the_built_in_model(tmp_path: Path) -> None:
     [dataset] = read_datasets(written(tmp_path, "shapes", "ball", "star"))
 
     assert [each.name for each in dataset.spec.classes] == ["ball", "star"]
     assert dataset.spec.stages[0].task.model == "builtin://shapes"
     assert (
         Expansion(dataset.spec).count_distinct_samples() == 2 * 3 * 2 * 4
-    )  # objects, colors, places, samples of each prompt
+    )  # objects, colors, places, samples per prompt
 
 
-def test_the_model_of_the_package_has_a_word_for_each_class_and_each_value() -> None:
+def test_the_built_in_model_knows_each_class_and_each_value() -> None:
     vocabulary = (resolve("builtin://shapes").path / "tokenizer" / "vocab.json").read_text()
     for word in (*BUILTIN_CLASSES, "red", "green", "blue", "snow", "stone"):
         assert f'"{word}</w>"' in vocabulary
@@ -43,14 +43,14 @@ def test_other_classes_need_another_model(tmp_path: Path) -> None:
     assert dataset.spec.image.width == 512
 
 
-def test_a_model_that_is_named_is_taken(tmp_path: Path) -> None:
+def test_a_model_that_is_given_is_used(tmp_path: Path) -> None:
     [dataset] = read_datasets(written(tmp_path, "cars", "ball", model="/models/mine"))
 
     assert dataset.spec.stages[0].task.model == "/models/mine"
 
 
 @pytest.mark.parametrize("name", ["yes", "12", "no thing", "a-b", "None"])
-def test_class_names_that_yaml_reads_as_something_else_stay_names(tmp_path: Path, name: str) -> None:
+def test_class_names_that_yaml_reads_as_other_types_stay_strings(tmp_path: Path, name: str) -> None:
     [dataset] = read_datasets(written(tmp_path, "odd", name))
 
     assert [each.name for each in dataset.spec.classes] == [name]
@@ -64,7 +64,7 @@ def test_every_field_has_a_comment_above_it_or_a_plain_name(tmp_path: Path) -> N
         assert any("#" in line for line in above[-3:]), field
 
 
-def test_the_store_in_the_comment_is_valid_when_it_is_uncommented(tmp_path: Path) -> None:
+def test_the_store_in_the_comment_is_valid_after_uncommenting(tmp_path: Path) -> None:
     file = written(tmp_path, "shapes", "ball")
     file.write_text(file.read_text().replace("# s3: ", "s3: "))
 
@@ -83,7 +83,7 @@ def test_the_store_in_the_comment_is_valid_when_it_is_uncommented(tmp_path: Path
         ("shapes", ["ball: star\n- x"], "spec.classes[0].name"),
     ],
 )
-def test_names_that_are_not_valid_are_refused_and_nothing_is_written(
+def test_invalid_names_are_refused_and_nothing_is_written(
     tmp_path: Path, name: str, classes: list[str], path: str
 ) -> None:
     with pytest.raises(InvalidManifest) as refused:
@@ -104,7 +104,7 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-def test_the_command_writes_a_file_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_a_file_named_after_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     ended = CliRunner().invoke(app, ["new", "shapes", "--class", "ball", "--class", "star"])

@@ -1,4 +1,4 @@
-"""`diffugen run` in this process: what it says when it is stopped."""
+"""`diffugen run` in this process: what it prints when it is stopped."""
 
 import io
 from pathlib import Path
@@ -17,7 +17,7 @@ from diffugen_generator.store.opening import open_folder
 from tests.generator.made import a_model, an_order, do_by_hand
 
 
-def test_a_run_that_is_stopped_says_how_far_all_of_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_prints_the_progress_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = an_order(a_model(tmp_path / "model"), run={"samplesPerShard": 10})
     store, stop = open_folder(tmp_path, order.namespace, order.name), Event()
 
@@ -43,7 +43,7 @@ def test_a_run_that_is_stopped_says_how_far_all_of_it_is(tmp_path: Path, monkeyp
     assert (result.stages[0].plan.reused, result.stages[0].counts.drawn) == (13, 3)
 
 
-def test_a_bar_says_what_takes_its_time() -> None:
+def test_a_progress_bar_shows_the_current_activity() -> None:
     console = a_terminal()
 
     with BarDisplay(console).task("stage base", "pictures") as advance:

@@ -1,4 +1,4 @@
-"""Devices: what is there, what is asked for, and whose fault it is where one fails."""
+"""Devices: which exist, which is requested, and which error a failing device gives."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from diffugen_generator.families.unet.components import load
 
 
 @pytest.mark.parametrize("name", ["bogus", "cuda:99", "meta", ""])
-def test_a_device_that_is_not_there_is_told_in_one_sentence(name: str) -> None:
+def test_a_missing_device_is_an_error_of_one_sentence(name: str) -> None:
     with pytest.raises(UnknownDevice, match=rf"^--device: there is no (device )?'{name}'.* leave it out\.$") as caught:
         open_device(name)
 
     assert caught.value.exit_code == ExitCode.BAD_SPEC
 
 
-def test_a_device_that_fails_is_not_the_models_fault(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_device_is_not_reported_as_a_fault_of_the_model(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(
             "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be reported later"
@@ -39,7 +41,7 @@ def test_a_device_that_fails_is_not_the_models_fault(tiny_model: ModelFolder, mo
 
 
 @pytest.mark.parametrize(("given", "warned"), [("GPU-5f1c", True), ("all", True), ("void", False), ("none", False)])
-def test_a_gpu_that_was_given_and_is_not_seen_is_told(
+def test_a_gpu_that_the_pod_has_and_torch_does_not_see_is_reported(
     given: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -51,7 +53,7 @@ def test_a_gpu_that_was_given_and_is_not_seen_is_told(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc: other C libraries are left as they are")
-def test_memory_that_was_freed_is_there_for_the_next_operation() -> None:
+def test_freed_memory_is_reused_by_the_next_operation() -> None:
     program = """
 import resource, sys, torch
 from diffugen_generator.families.unet.components import load

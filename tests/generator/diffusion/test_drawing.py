@@ -1,4 +1,4 @@
-"""Drawing: the same recipe gives the same image, whatever is drawn beside it."""
+"""Drawing: the same recipe gives the same image, in any batch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def drawer_of(model: ModelFolder, scheduler: str | None = None) -> ImageDrawer:
 
 
 def apart(some: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]]) -> int:
-    """Greatest difference of any channel of any pixel, in 1/255."""
+    """Return the greatest difference of any channel of any pixel, in 1/255."""
     return max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(some, others, strict=True))
 
 
@@ -68,7 +68,7 @@ def test_an_image_does_not_depend_on_its_batch(drawer: ImageDrawer, drawn: list[
     assert apart(drawn[:3], padded) <= 2
 
 
-def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+def test_images_equal_those_of_the_diffusers_pipeline(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_model.path)
     pipeline.set_progress_bar_config(disable=True)
 
@@ -87,7 +87,7 @@ def test_it_is_what_the_pipeline_of_diffusers_draws(tiny_model: ModelFolder, dra
 LONG = "a red ball and a blue star on snow " * 4
 
 
-def test_texts_of_different_lengths_in_one_batch_leave_each_other_alone(drawer: ImageDrawer) -> None:
+def test_texts_of_different_lengths_in_one_batch_do_not_change_each_other(drawer: ImageDrawer) -> None:
     orders = [DrawRequest("a ball", 1), DrawRequest(LONG, 2), DrawRequest("a star", 3), DrawRequest(LONG * 2, 4)]
 
     together = drawer.draw(orders, SETTINGS, batch=3)
@@ -105,7 +105,7 @@ def test_words_beyond_the_first_window_are_read(drawer: ImageDrawer) -> None:
     assert apart(drawer.draw(REQUESTS, negative), drawer.draw(REQUESTS, replace(negative, negative=f"{LONG} ball"))) > 2
 
 
-def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder) -> None:
+def test_a_shorter_text_is_padded_with_the_states_of_the_empty_text(tiny_model: ModelFolder) -> None:
     texts = TextStates(load(tiny_model, torch.device("cpu")))
 
     states = texts.of(["a ball", LONG])  # 20 tokens, and 36 words: 2 windows
@@ -114,14 +114,14 @@ def test_a_shorter_text_is_filled_up_with_the_empty_one(tiny_model: ModelFolder)
     assert torch.equal(states[0], torch.cat([texts.of(["a ball"])[0], texts.of([""])[0]]))
 
 
-def test_guidance_of_one_reads_no_negative_text(drawer: ImageDrawer) -> None:
+def test_guidance_of_one_does_not_use_the_negative_prompt(drawer: ImageDrawer) -> None:
     plain = DrawingSettings(width=64, height=64, steps=2, guidance=1.0)
     ignored = DrawingSettings(width=64, height=64, steps=2, guidance=1.0, negative="a star")
 
     assert apart(drawer.draw(REQUESTS[:1], plain), drawer.draw(REQUESTS[:1], ignored)) == 0
 
 
-def test_sizes_need_not_be_square(drawer: ImageDrawer) -> None:
+def test_sizes_do_not_have_to_be_square(drawer: ImageDrawer) -> None:
     (image,) = drawer.draw(REQUESTS[:1], DrawingSettings(width=96, height=72, steps=2, guidance=3.0))
 
     assert image.shape == (72, 96, 3)
@@ -130,9 +130,9 @@ def test_sizes_need_not_be_square(drawer: ImageDrawer) -> None:
 @pytest.mark.parametrize(
     "scheduler", ["EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler", "DDPMScheduler"]
 )
-def test_every_scheduler_keeps_images_apart(own_model: Path, scheduler: str) -> None:
+def test_images_of_a_batch_are_independent_with_every_scheduler(own_model: Path, scheduler: str) -> None:
     config = own_model / "scheduler" / "scheduler_config.json"
-    changes = {"_class_name": scheduler, "skip_prk_steps": True}  # as in Stable Diffusion's own
+    changes = {"_class_name": scheduler, "skip_prk_steps": True}  # as in the scheduler of Stable Diffusion
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     drawer = drawer_of(resolve(str(own_model)))
 
@@ -142,7 +142,7 @@ def test_every_scheduler_keeps_images_apart(own_model: Path, scheduler: str) -> 
 
 
 @pytest.mark.parametrize("name", get_args(Scheduler))
-def test_every_scheduler_by_name_keeps_images_apart(
+def test_images_of_a_batch_are_independent_with_every_named_scheduler(
     tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]], name: str
 ) -> None:
     drawer = drawer_of(tiny_model, name)
@@ -154,7 +154,7 @@ def test_every_scheduler_by_name_keeps_images_apart(
     assert apart(together, drawer.draw(REQUESTS[2::-1], settings)[::-1]) <= 2
 
 
-def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> None:
+def test_a_named_scheduler_keeps_the_models_noise_schedule(own_model: Path) -> None:
     config = own_model / "scheduler" / "scheduler_config.json"
     changes = {"prediction_type": "v_prediction", "beta_end": 0.015, "use_karras_sigmas": True}
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
@@ -176,9 +176,7 @@ def test_a_schedulers_name_keeps_the_models_noise_schedule(own_model: Path) -> N
         ("unet/config.json", {"addition_embed_type": "image"}, "more conditions than a text"),
     ],
 )
-def test_what_cannot_be_drawn_with_is_refused(
-    own_model: Path, part: str, change: dict[str, object], words: str
-) -> None:
+def test_a_model_that_cannot_draw_is_refused(own_model: Path, part: str, change: dict[str, object], words: str) -> None:
     config = own_model / part
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
 
@@ -188,7 +186,7 @@ def test_what_cannot_be_drawn_with_is_refused(
     assert caught.value.reason == "UnsupportedModel"
 
 
-def test_steps_that_a_scheduler_cannot_take_are_refused(own_model: Path) -> None:
+def test_a_number_of_steps_that_a_scheduler_does_not_support_is_refused(own_model: Path) -> None:
     config = own_model / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "PNDMScheduler"}))
 
@@ -205,7 +203,7 @@ def test_weights_of_another_shape_are_refused(own_model: Path) -> None:
         load(resolve(str(own_model)), torch.device("cpu"))
 
 
-def test_weights_go_by_older_names_too(own_model: Path, drawn: list[NDArray[np.uint8]]) -> None:
+def test_weights_with_older_names_are_loaded(own_model: Path, drawn: list[NDArray[np.uint8]]) -> None:
     vae = own_model / "vae" / "diffusion_pytorch_model.safetensors"
     older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # before diffusers 0.15
     renamed = {}
@@ -223,7 +221,7 @@ def test_weights_go_by_older_names_too(own_model: Path, drawn: list[NDArray[np.u
     assert apart(drawer_of(resolve(str(own_model))).draw(REQUESTS, SETTINGS), drawn) == 0
 
 
-def test_texts_are_encoded_together_and_each_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_text_is_encoded_only_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     components: Components = load(tiny_model, torch.device("cpu"))
     texts = TextStates(components)
     encoded: list[str] = []
@@ -250,7 +248,7 @@ def test_the_built_in_model_draws_the_same_image_in_any_batch(shapes_model: Mode
     assert apart(together, drawer.draw(orders[::-1], settings)[::-1]) <= 2
 
 
-def test_parallel_drawers_draw_what_one_drawer_draws(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
+def test_parallel_drawers_draw_the_same_as_one_drawer(tiny_model: ModelFolder, drawn: list[NDArray[np.uint8]]) -> None:
     from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 
     components = load(tiny_model, torch.device("cpu"))
@@ -261,7 +259,7 @@ def test_parallel_drawers_draw_what_one_drawer_draws(tiny_model: ModelFolder, dr
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("3", 3), ("64", 4)])
-def test_the_number_of_threads_is_that_of_batches_up_to_four(asked: str, threads: int) -> None:
+def test_the_number_of_threads_is_the_number_of_batches_up_to_four(asked: str, threads: int) -> None:
     from diffugen_generator.stages.model_session import threads_of
 
     assert threads_of({"OMP_NUM_THREADS": asked}) == threads

@@ -1,4 +1,4 @@
-"""Every shape of pipeline is drawn with as diffusers' own pipelines do, to rounding."""
+"""Every layout of pipeline draws what the pipelines of diffusers draw, up to rounding."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def drawer_of(model: ModelFolder) -> ImageDrawer:
 
 
 def our_latents(folder: Path, orders: list[DrawRequest], settings: DrawingSettings) -> torch.Tensor:
-    """Draw, but for the decoding."""
+    """Draw, without the decoding."""
     drawer: Any = drawer_of(resolve(str(folder)))
     drawer.decode = list
     return torch.stack(drawer.draw(orders, settings))
@@ -73,7 +73,7 @@ def their_latents(folder: Path, orders: list[DrawRequest], settings: DrawingSett
 @pytest.mark.parametrize("negative", ["a star", ""])
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_latents_are_those_of_diffusers(folders: dict[str, Path], shape: str, guidance: float, negative: str) -> None:
+def test_latents_equal_those_of_diffusers(folders: dict[str, Path], shape: str, guidance: float, negative: str) -> None:
     settings = replace(SETTINGS, guidance=guidance, negative=negative, steps=1 if shape == "turbo" else 3)
 
     ours = our_latents(folders[shape], REQUESTS, settings)
@@ -84,7 +84,7 @@ def test_latents_are_those_of_diffusers(folders: dict[str, Path], shape: str, gu
 
 
 @pytest.mark.parametrize("shape", ["sd2", "xl"])
-def test_images_are_those_of_diffusers_in_any_batch(folders: dict[str, Path], shape: str) -> None:
+def test_images_equal_those_of_diffusers_in_any_batch(folders: dict[str, Path], shape: str) -> None:
     pipeline = DiffusionPipeline.from_pretrained(folders[shape])
     pipeline.set_progress_bar_config(disable=True)
     drawer = drawer_of(resolve(str(folders[shape])))
@@ -106,7 +106,7 @@ def test_images_are_those_of_diffusers_in_any_batch(folders: dict[str, Path], sh
     assert np.abs(np.stack(together) / 255 - theirs).max() <= 2.5 / 255
 
 
-def test_weights_and_long_prompts_reach_both_encoders_as_compel_has_them(folders: dict[str, Path]) -> None:
+def test_weights_and_long_prompts_reach_both_encoders_as_with_compel(folders: dict[str, Path]) -> None:
     compel = pytest.importorskip("compel")
     pipeline = DiffusionPipeline.from_pretrained(folders["xl"])
     theirs = compel.Compel(
@@ -129,7 +129,7 @@ def test_weights_and_long_prompts_reach_both_encoders_as_compel_has_them(folders
         assert texts.pooled([pieces]).shape == pooled.shape
 
 
-def test_a_model_that_reads_the_guidance_scale_is_given_it(folders: dict[str, Path]) -> None:
+def test_a_model_that_takes_the_guidance_scale_as_input_gets_it(folders: dict[str, Path]) -> None:
     weak, strong = (
         our_latents(folders["lcm"], REQUESTS[:1], replace(SETTINGS, guidance=guidance)) for guidance in (1.0, 8.0)
     )
@@ -138,7 +138,7 @@ def test_a_model_that_reads_the_guidance_scale_is_given_it(folders: dict[str, Pa
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "float16", "bfloat16"])
-def test_numbers_are_of_the_type_that_was_asked_for(folders: dict[str, Path], dtype: str) -> None:
+def test_numbers_have_the_requested_type(folders: dict[str, Path], dtype: str) -> None:
     model = resolve(str(folders["xl"]))
     wanted = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
 
@@ -151,7 +151,7 @@ def test_numbers_are_of_the_type_that_was_asked_for(folders: dict[str, Path], dt
     assert np.abs(image.astype(int) - exact).mean() < 4
 
 
-def test_the_environment_says_what_a_pod_is_told() -> None:
+def test_the_environment_sets_type_and_batch_size_in_a_pod() -> None:
     spec = an_order("builtin://shapes", run={"dtype": "float16", "batchSize": 3}).spec
 
     told = SessionCache.of(spec, device=None, environ={"DIFFUGEN_DTYPE": "bfloat16", "DIFFUGEN_BATCH_SIZE": "7"})

@@ -1,4 +1,4 @@
-"""Stages of every kind know the words of embeddings."""
+"""Stages of every kind know the tokens of embeddings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 # fault 17 of DiffuGen's catalog
-def test_only_txt2img_knew_the_words_that_were_taught(
+def test_img2img_also_uses_the_embeddings_of_its_source(
     tiny_model: ModelFolder, store: FolderStore, tmp_path: Path
 ) -> None:
     word = tmp_path / "word.safetensors"
@@ -53,7 +53,7 @@ def test_only_txt2img_knew_the_words_that_were_taught(
 
 
 # fault 17 of DiffuGen's catalog
-def test_substrings_passed_for_equal(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_a_substring_does_not_count_as_equal_to_a_value(tiny_model: ModelFolder, store: FolderStore) -> None:
     variables = {"object": ["ball"], "hour": ["midday", "day"]}
     stages = [base(tiny_model.uri), redrawn("day", "base", variables={"hour": ["day"]})]
     prompts = {"templates": ["a {object} at {hour}"], "variables": variables}

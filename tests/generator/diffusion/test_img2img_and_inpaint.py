@@ -1,4 +1,4 @@
-"""Image to image and inpainting keep the size, the settings and what is outside the mask."""
+"""Image to image and inpainting keep the size, the settings and the pixels outside the mask."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 # fault 10 of DiffuGen's catalog
-def test_img2img_dropped_the_size_and_fixed_strength_and_guidance(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_img2img_keeps_the_size_and_uses_strength_and_guidance(tiny_model: ModelFolder, store: FolderStore) -> None:
     size = (96, 64)
     weak, strong = redrawn("weak", "base", strength=0.2, steps=10), redrawn("strong", "base", strength=0.9, steps=10)
     free = redrawn("free", "base", strength=0.9, steps=10, guidanceScale=1)
@@ -57,9 +57,7 @@ def test_img2img_dropped_the_size_and_fixed_strength_and_guidance(tiny_model: Mo
 
 
 # fault 16 of DiffuGen's catalog
-def test_inpaint_took_the_largest_box_of_any_class_and_changed_the_whole_frame(
-    tiny_model: ModelFolder, store: FolderStore
-) -> None:
+def test_inpaint_replaces_only_the_mask_of_the_requested_class(tiny_model: ModelFolder, store: FolderStore) -> None:
     small, large = a_box(4, 4, 20, 20), a_box(28, 28, 60, 60)
     prompts = {"templates": ["a {object} and a star"], "variables": {"object": ["ball"]}}
     order = an_order([base(tiny_model.uri), repainted("new", "base", dilation=0)], prompts=prompts)

@@ -29,7 +29,7 @@ def networks(components: Components) -> list[Any]:
 
 
 # fault 14 of DiffuGen's catalog
-def test_the_model_stays_where_it_was_put_whole_and_unsliced(
+def test_the_model_stays_on_its_device_without_offloading_or_slicing(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     components = load(tiny_model, CPU)
@@ -47,7 +47,7 @@ def test_the_model_stays_where_it_was_put_whole_and_unsliced(
 
 
 # fault 14 of DiffuGen's catalog
-def test_noise_comes_from_the_cpu_wherever_the_model_is(
+def test_noise_comes_from_the_cpu_for_a_model_on_any_device(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -63,7 +63,7 @@ def test_noise_comes_from_the_cpu_wherever_the_model_is(
 
 
 # fault 14 of DiffuGen's catalog
-def test_the_device_is_the_one_that_was_asked_for(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_the_requested_device_is_used(tiny_model: ModelFolder, tmp_path: Path) -> None:
     order = an_order(tiny_model.uri)
     plan(order, store := FolderStore(tmp_path))
     header, _ = next(planned_shards(order, store))

@@ -1,4 +1,4 @@
-"""Weights as the UNet gets them: what compel makes of the same prompts is the oracle."""
+"""Prompt weights as the UNet gets them: the reference is the output of compel for the same prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = DrawingSettings(width=64, height=64, steps=3, guidance=3.0)
 
 @pytest.fixture(scope="module")
 def components(tiny_model: ModelFolder) -> Components:
-    """The tiny model with a text encoder of the shape of Stable Diffusion 1's (but for its depth), random weights."""
+    """The tiny model with a text encoder of Stable Diffusion 1's size (except for its depth), with random weights."""
     torch.manual_seed(5)
     parts = load(tiny_model, torch.device("cpu"))
     (first,) = parts.encoders
@@ -68,7 +68,7 @@ def oracle(tiny_model: ModelFolder, components: Components) -> Compel:
         "a red ball and a blue star on snow " * 12 + "and (traffic light)1.4 on snow- " + "a star " * 30,
     ],
 )
-def test_states_are_those_of_compel(components: Components, oracle: Compel, prompt: str) -> None:
+def test_states_equal_those_of_compel(components: Components, oracle: Compel, prompt: str) -> None:
     ours = TextStates(components).of([read(prompt)])
 
     theirs = oracle(prompt)
@@ -77,13 +77,13 @@ def test_states_are_those_of_compel(components: Components, oracle: Compel, prom
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
-def test_both_syntaxes_say_the_same(components: Components) -> None:
+def test_both_syntaxes_give_the_same_states(components: Components) -> None:
     texts = TextStates(components)
 
     assert torch.equal(*texts.of([read("a (red ball:1.3) on snow"), read("a (red ball)1.3 on snow")]))
 
 
-def test_texts_of_unequal_length_are_filled_up_as_compel_does(components: Components, oracle: Compel) -> None:
+def test_texts_of_unequal_length_are_padded_as_compel_does(components: Components, oracle: Compel) -> None:
     prompt, negative = "a red ball++ " * 40, "a (star)1.2"
 
     ours = TextStates(components).of([read(prompt), read(negative)])
@@ -92,7 +92,7 @@ def test_texts_of_unequal_length_are_filled_up_as_compel_does(components: Compon
     torch.testing.assert_close(ours, torch.cat(theirs), atol=2e-5, rtol=0)
 
 
-def test_a_model_that_masks_its_padding_keeps_doing_so(components: Components) -> None:
+def test_a_model_that_masks_its_padding_still_masks_it(components: Components) -> None:
     (own,) = components.encoders
     config = type(own.network.config).from_dict(own.network.config.to_dict())
     config.use_attention_mask = True
@@ -103,7 +103,7 @@ def test_a_model_that_masks_its_padding_keeps_doing_so(components: Components) -
     assert texts.of([read("a (red)0.5 ball")]).isfinite().all()
 
 
-def test_weights_change_the_image_and_not_their_neighbours(tiny_model: ModelFolder) -> None:
+def test_weights_change_their_own_image_and_no_other_image_of_the_batch(tiny_model: ModelFolder) -> None:
     parts = load(tiny_model, torch.device("cpu"))
     drawer = ImageDrawer(parts, TextStates(parts))
     orders = [DrawRequest(read(text), 7) for text in ("a red ball", "a (red)3 ball", "a red ball", "a (red)0.2 ball")]

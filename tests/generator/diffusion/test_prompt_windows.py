@@ -1,4 +1,4 @@
-"""Weights of words are applied, and a negative prompt is read to its end."""
+"""Prompt weights are applied, and a negative prompt is encoded to its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_weights_are_applied_and_never_read_as_text(components: Components, weig
 
 
 # fault 1 of DiffuGen's catalog
-def test_both_syntaxes_weigh_alike(components: Components) -> None:
+def test_both_syntaxes_give_the_same_weights(components: Components) -> None:
     compel, a1111 = TextStates(components).of([read("a red ball++ on snow"), read("a red (ball:1.21) on snow")])
 
     torch.testing.assert_close(compel, a1111)

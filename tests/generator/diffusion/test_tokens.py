@@ -1,4 +1,4 @@
-"""Prompts as the tokenizer reads them: windows and the place of each token."""
+"""Prompts as the tokenizer reads them: windows and the position of each token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tokenizer(tiny_model: ModelFolder) -> PromptTokenizer:
     return PromptTokenizer(tiny_model)
 
 
-def test_a_prompt_is_padded_to_the_limit_with_the_place_of_each_token(tokenizer: PromptTokenizer) -> None:
+def test_a_prompt_is_padded_to_the_limit_and_each_token_has_a_position(tokenizer: PromptTokenizer) -> None:
     prompt = "a Red ball"
     read = tokenizer.read(prompt)
 
@@ -30,12 +30,12 @@ def test_a_prompt_is_padded_to_the_limit_with_the_place_of_each_token(tokenizer:
     assert [prompt[begin:end] for begin, end in read.spans if begin < end] == ["a", "Red", "ball"]
 
 
-def test_a_prompt_of_just_the_limit_takes_one_window(tokenizer: PromptTokenizer) -> None:
+def test_a_prompt_of_exactly_the_limit_takes_one_window(tokenizer: PromptTokenizer) -> None:
     assert tokenizer.read(" ".join(["ball"] * 18)).windows == 1
     assert tokenizer.read("").windows == 1
 
 
-def test_a_longer_prompt_takes_several_windows_and_is_never_cut(tokenizer: PromptTokenizer) -> None:
+def test_a_longer_prompt_takes_several_windows_and_is_not_truncated(tokenizer: PromptTokenizer) -> None:
     prompt = "a red ball and a blue star on snow " * 5  # 45 tokens
     read = tokenizer.read(prompt)
 
@@ -54,11 +54,11 @@ def test_a_window_ends_with_a_word(tokenizer: PromptTokenizer) -> None:
     assert [prompt[begin:end] for begin, end in read.spans[20:] if begin < end] == ["c", "a", "t"]
 
 
-def test_a_word_longer_than_a_window_goes_on_in_the_next(tokenizer: PromptTokenizer) -> None:
+def test_a_word_longer_than_a_window_continues_in_the_next_window(tokenizer: PromptTokenizer) -> None:
     assert tokenizer.read("x" * 40).windows == 3
 
 
-def test_pieces_are_tokenized_each_by_itself_and_keep_their_places(tokenizer: PromptTokenizer) -> None:
+def test_each_piece_is_tokenized_by_itself_and_keeps_its_positions(tokenizer: PromptTokenizer) -> None:
     prompt = (Piece("a ", 1.0), Piece("red", 1.3), Piece(" ball", 1.0))
     read = tokenizer.read(prompt)
 
@@ -77,7 +77,7 @@ def test_reading_prompts_does_not_import_torch(tiny_model: ModelFolder) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_model_that_reads_no_word_is_refused(own_model: Path) -> None:
+def test_a_model_whose_limit_leaves_no_token_for_text_is_refused(own_model: Path) -> None:
     config = own_model / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 2}))
 

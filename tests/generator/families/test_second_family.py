@@ -1,4 +1,4 @@
-"""A family that is not a UNet draws and labels through `diffugen run`, by its folder and the registry alone."""
+"""A family that is not a UNet draws and labels through `diffugen run`; it needs only its folder and the registry."""
 
 import json
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_a_second_family_draws_and_labels(tmp_path: Path, joint_model: Path, att
     assert len(list(store.root.glob("labels/*/*/*/*.json"))) == 8
 
 
-def test_a_family_that_is_not_registered_is_named_with_those_that_are(tmp_path: Path, joint_model: Path) -> None:
+def test_the_error_names_an_unregistered_family_and_the_registered_ones(tmp_path: Path, joint_model: Path) -> None:
     manifest = manifest_of(tmp_path, joint_model)
 
     ended = CliRunner().invoke(app, ["run", str(manifest), "--store", str(tmp_path / "out"), "--device", "cpu"])

@@ -1,4 +1,4 @@
-"""`diffugen label`: labels for images that somebody has already."""
+"""`diffugen label`: labels for existing images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write(path: Path, raster: NDArray[Any], **options: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four upright RGB images of three sizes and two formats, two others, and files that cannot be labeled."""
+    """Four upright RGB images of three sizes and two formats, two other images, and files that cannot be labeled."""
     drawn = scenes.draw(4, np.random.default_rng(5)).images
     folder = tmp_path / "mine"
     write(folder / "a.png", drawn[0])
@@ -82,7 +82,7 @@ def manifest(store: FolderStore) -> dict[str, Any]:
     return {row["variables"]["file"]: row for row in map(json.loads, lines)}
 
 
-def test_a_folder_with_odd_files_is_labeled_and_each_of_them_told(
+def test_a_folder_with_unusable_files_is_labeled_and_each_of_them_is_named(
     tiny_model: ModelFolder, folder: Path, tmp_path: Path
 ) -> None:
     store = FolderStore(tmp_path / "out")
@@ -118,7 +118,7 @@ def test_a_folder_with_odd_files_is_labeled_and_each_of_them_told(
         assert row["given"]["file"] == name
         assert row["given"]["sha256"] == hashlib.sha256(before[name]).hexdigest()
         if "converted" not in row["given"]:
-            assert store.read(row["image"]) == before[name]  # the very file
+            assert store.read(row["image"]) == before[name]  # the same bytes
     assert everything_in(folder) == before
     revision = json.loads(store.read("current.json"))["revision"]
     annotations = json.loads(store.read(f"revisions/{revision}/coco/annotations/instances_train.json"))
@@ -127,7 +127,7 @@ def test_a_folder_with_odd_files_is_labeled_and_each_of_them_told(
     assert "These images existed before" in store.read(f"revisions/{revision}/README.md").decode()
 
 
-def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+def test_images_with_evidence_are_not_measured_again(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "out")
     first = labelled(tiny_model, folder, store)
     current = store.read("current.json")
@@ -143,7 +143,7 @@ def test_what_was_seen_is_not_looked_at_again(tiny_model: ModelFolder, folder: P
     assert json.loads(store.read("current.json"))["manifestSHA256"] == json.loads(current)["manifestSHA256"]
 
 
-def test_a_run_that_is_stopped_goes_on(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_is_continued(tiny_model: ModelFolder, folder: Path, tmp_path: Path) -> None:
     stop = Event()
     stop.set()
     with pytest.raises(Interrupted):
@@ -176,7 +176,9 @@ def test_captions_that_name_no_class_are_counted(
     assert any(line.startswith(hint) for line in said.output.splitlines()) is bool(nameless)
 
 
-def test_where_nothing_passes_captions_that_name_no_class_are_told(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_captions_that_name_no_class_are_reported_if_no_image_is_accepted(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
     write(tmp_path / "mine" / "a.png", scenes.draw(1, np.random.default_rng(5)).images[0])
     (tmp_path / "mine" / "a.txt").write_text("holiday 2021")
 
@@ -192,7 +194,7 @@ def test_a_caption_beside_an_image_is_its_prompt(tiny_model: ModelFolder, folder
 
     done = labelled(tiny_model, folder, store)
 
-    assert done.uncaptioned == 6  # the second copy of a.png among them
+    assert done.uncaptioned == 6  # including the second copy of a.png
     rows = manifest(store)
     assert rows["a.png"]["prompt"] == rows["a.png"]["given"]["caption"] == "a red star on snow"
     assert "caption" not in rows["b.png"]["given"]
@@ -235,7 +237,7 @@ def test_drawn_scenes_are_labeled(
     assert np.mean(overlaps) > least
 
 
-def test_a_detector_alone_needs_no_model_that_draws(
+def test_a_detector_alone_needs_no_diffusion_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -259,7 +261,7 @@ def test_a_detector_alone_needs_no_model_that_draws(
     assert "txt2img" not in card
 
 
-def test_attention_is_shown_an_image_of_the_size_that_the_model_was_trained_at(
+def test_attention_gets_an_image_of_the_size_that_the_model_was_trained_at(
     tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[int, ...]] = []
@@ -297,11 +299,11 @@ def test_the_contact_sheet_names_files_and_their_captions(given: dict[str, str],
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (64, 64)), ((90, 150), (48, 80)), ((3000, 1000), (112, 40))])
-def test_images_are_seen_at_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_images_are_resized_to_a_size_that_suits_the_model(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fitted(np.zeros((*size, 3), np.uint8), 64).shape == (*expected, 3)
 
 
-def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
+def test_options_override_the_manifest() -> None:
     like = an_order("builtin://shapes", labeling={"attention": {"threshold": 0.6}}, quality={"minInstances": 0}).spec
 
     spec = spec_of(classes=["pickup=truck, ute"], formats=["coco"], like=like)
@@ -325,7 +327,7 @@ def test_what_is_taken_from_a_manifest_gives_way_to_options() -> None:
         ({"attention": {}}, {}, (True, False)),
     ],
 )
-def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
+def test_the_manifest_sets_the_labelers_and_options_add_to_them(
     labeling: dict[str, Any], options: dict[str, Any], labelers: tuple[bool, bool]
 ) -> None:
     like = an_order("builtin://shapes", labeling=labeling).spec
@@ -344,12 +346,12 @@ def test_who_labels_is_said_by_the_manifest_and_added_to_by_options(
         ({"classes": ["car"], "model": "m", "formats": ["voc?"]}, "output.formats"),
     ],
 )
-def test_what_is_missing_is_told(options: dict[str, Any], words: str) -> None:
+def test_missing_or_invalid_settings_are_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         spec_of(**options)
 
 
-def test_the_command_says_what_it_did(tiny_folder: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_command_prints_its_results(tiny_folder: Path, folder: Path, tmp_path: Path) -> None:
     options = ["--store", str(tmp_path / "out"), "--model", str(tiny_folder), "--device", "cpu"]
     given = ["--class", "ball", "--class", "star=sun"]
 

@@ -1,4 +1,4 @@
-"""Files of given images as they are kept: those that every reader shows alike byte for byte, others as PNG."""
+"""Stored files of given images: byte for byte if every reader shows them alike, otherwise as PNG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 24, 32
 
 
 def an_image() -> np.ndarray:
-    """Return [h, w, 3] with a red upper left corner and a blue lower right one, no two corners alike."""
+    """Return [h, w, 3] with a red upper left corner and a blue lower right one; all four corners differ."""
     raster = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     raster[:8, :8], raster[-8:, -8:], raster[:8, -8:] = (250, 0, 0), (0, 0, 250), (0, 250, 0)
     return raster
@@ -55,7 +55,7 @@ def test_an_upright_rgb_file_is_kept_byte_for_byte(kind: str, options: dict[str,
     assert kept.converted == {}
 
 
-def test_rgb_of_16_bits_is_kept_byte_for_byte_as_readers_agree_on_its_upper_8() -> None:
+def test_rgb_of_16_bits_is_kept_byte_for_byte_as_all_readers_use_its_upper_8() -> None:
     data = cv2.imencode(".png", an_image()[..., ::-1].astype(np.uint16) * 256 + 77)[1].tobytes()
 
     assert upright(data).file() == data
@@ -65,7 +65,7 @@ def test_rgb_of_16_bits_is_kept_byte_for_byte_as_readers_agree_on_its_upper_8() 
     assert np.array_equal(read, an_image())
 
 
-def test_a_camera_s_jpeg_with_a_second_image_behind_it_is_kept_byte_for_byte() -> None:
+def test_a_cameras_jpeg_with_a_second_image_after_it_is_kept_byte_for_byte() -> None:
     data = file_of(an_image(), "mpo", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
 
     kept = upright(data)
@@ -85,7 +85,7 @@ def test_a_turned_image_is_kept_as_opencv_shows_it(orientation: int, kind: str) 
     if shown is not None:
         assert np.array_equal(pixels, shown)
     assert pixels.shape[:2] == (kept.height, kept.width) == ((WIDTH, HEIGHT) if orientation > 4 else (HEIGHT, WIDTH))
-    assert not Image.open(io.BytesIO(kept.file())).getexif()  # no reader turns it once more
+    assert not Image.open(io.BytesIO(kept.file())).getexif()  # no reader turns it a second time
     assert kept.converted == {"format": kind, "mode": "RGB", "orientation": orientation}
 
 
@@ -136,7 +136,7 @@ def test_an_image_in_another_mode_is_kept_as_rgb(
     assert upright(kept.file()).converted == {}
 
 
-def test_a_turned_grey_image_of_16_bits_is_both_turned_and_grey() -> None:
+def test_a_turned_gray_image_of_16_bits_is_turned_and_stays_gray() -> None:
     kept = upright(file_of(SIXTEEN, "png", exif=turned(6)))
 
     pixels = image_files.decode(kept.file())
@@ -163,7 +163,7 @@ FRAMES = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "blue")]
         (file_of(an_image()[:8], "png"), "UnsupportedSize"),
     ],
 )
-def test_what_cannot_be_labeled_is_told(data: bytes, reason: str) -> None:
+def test_files_that_cannot_be_labeled_are_named(data: bytes, reason: str) -> None:
     with pytest.raises(UnusableError) as told:
         upright(data)
 

@@ -108,7 +108,7 @@ UNSUPERVISED: dict[str, Any] = {
 
 
 def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy in which keys (`txt2img.prompts`) have other values, or are gone where the value is `...`."""
+    """Return a copy with other values for keys (`txt2img.prompts`); the value `...` removes a key."""
     made = copy.deepcopy(config)
     for key, value in changes.items():
         *parents, last = key.split(".")
@@ -123,7 +123,7 @@ def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def a_checkout(folder: Path) -> Path:
-    """A folder with the files that the configurations name; they are no models, and only read for their digest."""
+    """Return a folder with the files that the configurations name; they are not models: only their digest is read."""
     (folder / "seg").mkdir(parents=True, exist_ok=True)
     (folder / "words").mkdir(exist_ok=True)
     (folder / "seg/boats-seg.pt").write_bytes(b"weights")
@@ -133,19 +133,19 @@ def a_checkout(folder: Path) -> Path:
 
 
 def imported(folder: Path, config: dict[str, Any], **options: Any) -> str:
-    """The manifest of a configuration, as text."""
+    """Return the manifest of a configuration, as text."""
     file = a_checkout(folder) / "config.json"
     file.write_text(json.dumps(config))
     return import_config(file, Options(**options), folder)
 
 
 def spec_of(manifest: str) -> dict[str, Any]:
-    """The spec of a manifest."""
+    """Return the spec of a manifest."""
     spec: dict[str, Any] = yaml.safe_load(manifest)["spec"]
     return spec
 
 
 def comments_of(manifest: str) -> str:
-    """All comments of a manifest in one line."""
+    """Return all comments of a manifest in one line."""
     lines = (line.strip() for line in manifest.splitlines())
     return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))

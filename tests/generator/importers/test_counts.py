@@ -1,4 +1,4 @@
-"""As many samples as DiffuGen draws; where not, the manifest says why."""
+"""An import has as many samples as DiffuGen draws; if not, a comment in the manifest gives the reason."""
 
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,20 @@ def samples(manifest: str) -> dict[str, int]:
         pytest.param(UNSUPERVISED, {"base": 12}, id="seeds for each prompt"),
     ],
 )
-def test_the_stages_have_the_samples_that_diffugen_draws(
+def test_the_stages_have_as_many_samples_as_diffugen_draws(
     tmp_path: Path, config: dict[str, Any], expected: dict[str, int]
 ) -> None:
     assert samples(imported(tmp_path, config)) == expected
 
 
-def test_the_substring_test_of_img2img_is_named_with_both_counts(tmp_path: Path) -> None:
+def test_a_comment_names_the_substring_test_of_img2img_and_both_counts(tmp_path: Path) -> None:
     said = comments_of(imported(tmp_path, SUPERVISED))
 
     assert "img2img 1,920 1,440 DiffuGen leaves out" in " ".join(said.split())
 
 
 def test_values_that_are_part_of_the_sources_are_counted_as_diffugen_does(tmp_path: Path) -> None:
-    """`sun` is part of `sunny`, so that a third of the sources has no image in DiffuGen."""
+    """`sun` is part of `sunny`, so DiffuGen draws no image for a third of the sources."""
     config = changed(TAUGHT, {"img2img": {**SUPERVISED["img2img"], "source_dataset": "drawn/collisions/txt2img"}})
     config = changed(config, {"img2img.weather_conditions": ["sun"], "img2img.times_of_day": ["late"]})
 
@@ -53,13 +53,13 @@ def test_values_that_are_part_of_the_sources_are_counted_as_diffugen_does(tmp_pa
     assert "base 288 288 img2img 288 192 DiffuGen leaves out" in said
 
 
-def test_images_that_diffugen_draws_twice_alike_are_drawn_once(tmp_path: Path) -> None:
+def test_images_that_diffugen_draws_twice_are_drawn_once(tmp_path: Path) -> None:
     config = changed(TAUGHT, {"img2img": {**SUPERVISED["img2img"], "source_dataset": "drawn/collisions/txt2img"}})
     config = changed(config, {"img2img.sky_conditions": ["white", "black"], "img2img.times_of_day": ["late"]})
 
     said = " ".join(comments_of(imported(tmp_path, config)).split())
 
-    # `misty` is left out for the sources that are misty, and each of the others is drawn twice for the two skies
+    # DiffuGen leaves `misty` out for the misty sources, and draws each other value twice, once per sky
     assert "img2img 1,152 2,112 no prompt names {sky_condition}: DiffuGen draws the same image 2 times" in said
 
 
@@ -67,7 +67,7 @@ def test_prompts_that_leave_out_different_variables_are_drawn_as_often_as_the_fi
     prompts = ["a {object_name} by {time_of_day}", "a {object_name} in {weather_condition}"]
     manifest = imported(tmp_path, changed(SUPERVISED, {"txt2img.prompts": prompts, "img2img": ..., "inpaint": ...}))
 
-    # 5 objects at 4 times, or in 2 weathers; 2 views and 2 skies, and 2 weathers or 4 times, are named by neither
+    # 5 objects at 4 times, or in 2 weathers; no prompt names the 2 views, the 2 skies, and the 2 weathers or 4 times
     assert samples(manifest) == {"base": (5 * 4 + 5 * 2) * 2 * 2 * 4}
     assert "in the order of the templates: 8, 16 times" in comments_of(manifest)
 

@@ -1,4 +1,4 @@
-"""A broken configuration file: the key, and how to fix it; all faults at once."""
+"""A broken configuration file: errors name the key and the fix; all faults are reported at once."""
 
 import json
 import re
@@ -85,7 +85,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         (b"\xff", "it is not text in UTF-8"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_a_file_that_is_not_a_configuration_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(content)
 
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: byt
         import_config(file, Options())
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidManifest, match="it cannot be read: No such file"):
         import_config(tmp_path / "gone.json", Options())
 
@@ -105,7 +105,7 @@ def test_a_second_inpaint_without_replacements_is_a_fault(tmp_path: Path) -> Non
         imported(tmp_path, changed(SUPERVISED, {"inpaint": empty}))
 
 
-def test_paths_are_looked_for_beside_the_file_and_above_it(tmp_path: Path) -> None:
+def test_paths_are_searched_in_the_files_folder_and_its_parents(tmp_path: Path) -> None:
     imported(tmp_path, SUPERVISED)
     (tmp_path / "datasets").mkdir()
     file = tmp_path / "datasets/boats.json"

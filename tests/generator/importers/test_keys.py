@@ -1,4 +1,4 @@
-"""What becomes of each of DiffuGen's keys: a value of the manifest, or a comment that says why not."""
+"""Each of DiffuGen's keys becomes a value of the manifest, or a comment with the reason why not."""
 
 import hashlib
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Spec = dict[str, Any]
 
 
 def at(*path: str | int) -> Callable[[Spec], Any]:
-    """What stands at a path of a spec."""
+    """Return the value at a path of a spec."""
 
     def value(spec: Any) -> Any:
         for part in path:
@@ -92,9 +92,7 @@ SAID: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), SAID, ids=[f"{k}={v}"[:50] for k, v, _ in SAID])
-def test_a_value_that_is_dead_broken_or_ambiguous_has_a_comment(
-    tmp_path: Path, key: str, value: Any, expected: str
-) -> None:
+def test_an_unused_broken_or_ambiguous_value_has_a_comment(tmp_path: Path, key: str, value: Any, expected: str) -> None:
     changes = {key: value, **({"dataset_to_model_class_map.Boat": "boat"} if "Boat" in str(value) else {})}
     if key == "txt2img.object_names":
         changes["inpaint"] = ...
@@ -108,10 +106,10 @@ def test_a_value_that_is_dead_broken_or_ambiguous_has_a_comment(
 
 def test_every_key_of_the_samples_has_a_test_here() -> None:
     named = {key for key, *_ in (*TAKEN, *SAID)} | {
-        # each has a test of its own below
+        # each of these has its own test below
         "dataset_name", "dataset_to_model_class_map", "label_model.type", "label_model.weights", "unsupervised",
         "txt2img.prompts", "txt2img.textual_inversion.weights", "txt2img.textual_inversion.keyword",
-        "inpaint.ferry", "inpaint.canoe", "inpaint.kayak",  # as inpaint.boat
+        "inpaint.ferry", "inpaint.canoe", "inpaint.kayak",  # like inpaint.boat
     }  # fmt: skip
 
     def keys(config: dict[str, Any], path: str = "") -> set[str]:
@@ -125,14 +123,14 @@ def test_every_key_of_the_samples_has_a_test_here() -> None:
     assert keys(SUPERVISED) | keys(TAUGHT) | keys(UNSUPERVISED) <= named
 
 
-def test_dataset_name_becomes_a_name_that_kubernetes_takes(tmp_path: Path) -> None:
+def test_dataset_name_becomes_a_valid_kubernetes_name(tmp_path: Path) -> None:
     manifest = imported(tmp_path, changed(UNSUPERVISED, {"dataset_name": "My Lamps_2"}))
 
     assert yaml.safe_load(manifest)["metadata"] == {"name": "my-lamps-2"}
     assert "dataset_name: 'My Lamps_2'" in comments_of(manifest)
 
 
-def test_the_class_map_gives_each_class_what_the_label_model_calls_it(tmp_path: Path) -> None:
+def test_the_class_map_gives_each_class_its_detector_class(tmp_path: Path) -> None:
     assert spec_of(imported(tmp_path, SUPERVISED))["classes"] == [
         {"name": "boat"},
         {"name": "ferry", "detectorClass": "boat"},
@@ -149,7 +147,7 @@ def test_a_name_with_signs_becomes_a_synonym(tmp_path: Path) -> None:
     assert {"name": "bou-e", "synonyms": ["bouée"], "detectorClass": "boat"} in spec["classes"]
 
 
-def test_without_supervision_attention_labels_and_the_objects_are_the_classes(tmp_path: Path) -> None:
+def test_without_supervision_attention_labels_and_each_object_is_a_class(tmp_path: Path) -> None:
     manifest = imported(tmp_path, UNSUPERVISED)
 
     assert spec_of(manifest)["labeling"] == {"attention": {"capture": "posthoc"}}
@@ -166,7 +164,7 @@ def test_without_supervision_classes_that_the_prompts_name_keep_their_order(tmp_
     assert [each["name"] for each in spec_of(imported(tmp_path, config))["classes"]] == ["ship", "lamp", "buoy"]
 
 
-def test_the_label_model_is_pinned_by_its_digest(tmp_path: Path) -> None:
+def test_the_label_model_is_pinned_to_its_digest(tmp_path: Path) -> None:
     assert spec_of(imported(tmp_path, SUPERVISED))["labeling"] == {
         "detector": {
             "type": "yolo",
@@ -191,7 +189,7 @@ def test_models_can_be_replaced(tmp_path: Path) -> None:
     assert "txt2img.stable_diffusion_model: 'harbor/photo-model'" in comments_of(manifest)
 
 
-def test_a_model_that_is_a_folder_keeps_its_place(tmp_path: Path) -> None:
+def test_a_model_in_a_folder_keeps_its_path(tmp_path: Path) -> None:
     (tmp_path / "harbor/photo-model").mkdir(parents=True)
 
     assert spec_of(imported(tmp_path, SUPERVISED))["stages"][0]["txt2img"]["model"] == str(
@@ -199,7 +197,7 @@ def test_a_model_that_is_a_folder_keeps_its_place(tmp_path: Path) -> None:
     )
 
 
-def test_prompts_keep_their_braces_and_name_the_object_as_a_class(tmp_path: Path) -> None:
+def test_prompts_keep_their_braces_and_use_the_object_as_the_class(tmp_path: Path) -> None:
     config = changed(UNSUPERVISED, {"txt2img.prompts": ["a {{set}} of one {object_name} in the {time_of_day}"]})
 
     assert spec_of(imported(tmp_path, config))["prompts"]["templates"] == [
@@ -208,7 +206,7 @@ def test_prompts_keep_their_braces_and_name_the_object_as_a_class(tmp_path: Path
 
 
 @pytest.mark.parametrize("syntax", ["auto", "none"])
-def test_the_syntax_is_as_chosen_and_what_the_other_would_do_is_said(tmp_path: Path, syntax: str) -> None:
+def test_the_chosen_syntax_is_set_and_a_comment_describes_the_other(tmp_path: Path, syntax: str) -> None:
     manifest = imported(tmp_path, SUPERVISED, syntax=syntax)
 
     assert spec_of(manifest)["prompts"]["syntax"] == syntax
@@ -216,7 +214,7 @@ def test_the_syntax_is_as_chosen_and_what_the_other_would_do_is_said(tmp_path: P
     assert ("--syntax none" if syntax == "auto" else "auto applies them") in comments_of(manifest)
 
 
-def test_a_weight_behind_a_value_of_two_words_is_named(tmp_path: Path) -> None:
+def test_a_comment_names_a_weight_after_a_value_of_two_words(tmp_path: Path) -> None:
     config = changed(UNSUPERVISED, {"txt2img.prompts": ["a {object_name}++"], "txt2img.object_names": ["floor lamp"]})
 
     assert "of 'floor lamp' they weight the last word alone" in comments_of(imported(tmp_path, config))
@@ -232,7 +230,7 @@ def test_textual_inversion_becomes_an_embedding(tmp_path: Path) -> None:
     assert "keyword, which DiffuGen never reads" in comments_of(manifest)
 
 
-def test_a_keyword_that_is_missing_is_the_only_word_in_angle_brackets(tmp_path: Path) -> None:
+def test_a_missing_keyword_is_the_only_word_in_angle_brackets_of_the_prompt(tmp_path: Path) -> None:
     config = changed(TAUGHT, {"txt2img.textual_inversion.keyword": ..., "txt2img.textual_inversion.weights": "gone.pt"})
     manifest = imported(tmp_path, config)
 
@@ -240,7 +238,7 @@ def test_a_keyword_that_is_missing_is_the_only_word_in_angle_brackets(tmp_path: 
     assert "'gone.pt' is not below" in comments_of(manifest)
 
 
-def test_a_stage_with_a_model_of_its_own_has_the_embedding_too(tmp_path: Path) -> None:
+def test_a_stage_with_its_own_model_also_has_the_embedding(tmp_path: Path) -> None:
     inpaint = {
         "stable_diffusion_model": "harbor/fill-model",
         "source_dataset": "drawn/collisions/txt2img",
@@ -252,7 +250,7 @@ def test_a_stage_with_a_model_of_its_own_has_the_embedding_too(tmp_path: Path) -
     assert "DiffuGen loads none for inpaint" in comments_of(manifest)
 
 
-def test_inpaint_keeps_diffugens_prompt_where_the_sources_have_its_variable(tmp_path: Path) -> None:
+def test_inpaint_keeps_diffugens_prompt_if_the_sources_have_its_variable(tmp_path: Path) -> None:
     task = spec_of(imported(tmp_path, SUPERVISED))["stages"][2]["inpaint"]
     assert (task["template"], task["instances"]) == ("a {view_point} view of {object}", "largest")
 

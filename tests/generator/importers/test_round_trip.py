@@ -54,7 +54,7 @@ def test_a_manifest_runs_with_the_builtin_model(tmp_path: Path) -> None:
     assert json.loads(ran.stdout)["drawn"] == 5
 
 
-def test_a_broken_file_ends_with_the_code_of_a_bad_spec(tmp_path: Path) -> None:
+def test_a_broken_file_gives_the_exit_code_of_a_bad_spec(tmp_path: Path) -> None:
     (tmp_path / "shapes.json").write_text(json.dumps(changed(SHAPES, {"steps": ...})))
 
     ended = diffugen("import", tmp_path / "shapes.json", "--model", "builtin://shapes")

@@ -1,4 +1,4 @@
-"""A trained word is read by diffusers, and by us, to the bit."""
+"""diffusers and the generator read the same vectors from the file of a trained token, bit for bit."""
 
 from pathlib import Path
 from typing import Any

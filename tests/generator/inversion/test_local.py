@@ -1,4 +1,4 @@
-"""`diffugen train-token`: what is in the folder, and what a second call does."""
+"""`diffugen train-token`: the files in the output folder, and what a second call does."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def names_in(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
-def test_a_training_leaves_the_embedding_a_card_samples_and_the_loss(tmp_path: Path, sources: Sources) -> None:
+def test_a_training_writes_the_embedding_a_card_samples_and_the_loss(tmp_path: Path, sources: Sources) -> None:
     card = train_here(sources, SETTINGS, tmp_path / "out", CPU)
 
     assert names_in(tmp_path / "out") == FILES
@@ -49,7 +49,7 @@ def test_a_training_leaves_the_embedding_a_card_samples_and_the_loss(tmp_path: P
         assert samples.size == (4 * 68 + 4, 3 * 68 + 12)
 
 
-def test_a_finished_training_is_not_repeated_and_a_changed_one_is(
+def test_a_finished_training_is_not_repeated_and_a_changed_one_runs(
     tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train_here(sources, SETTINGS, tmp_path / "out", CPU)
@@ -68,7 +68,7 @@ def test_a_finished_training_is_not_repeated_and_a_changed_one_is(
             train_here(sources, SETTINGS, tmp_path / "out", CPU)
 
 
-def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path: Path, sources: Sources) -> None:
+def test_a_stopped_training_continues_from_its_checkpoint(tmp_path: Path, sources: Sources) -> None:
     whole = train_here(sources, SETTINGS, tmp_path / "whole", CPU)
     stop, steps = Event(), list[int]()
 
@@ -90,7 +90,7 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path: Path, sources:
     assert vectors[0] == vectors[1]
 
 
-def test_masks_are_of_the_training(tmp_path: Path, sources: Sources) -> None:
+def test_masks_are_part_of_a_trainings_address(tmp_path: Path, sources: Sources) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     for number in range(3):
@@ -107,7 +107,7 @@ def test_masks_are_of_the_training(tmp_path: Path, sources: Sources) -> None:
         train_here(masked, SETTINGS, tmp_path / "out", CPU)
 
 
-def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
+def test_images_are_resized_to_one_size(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     wide = Image.new("RGB", (300, 100), "red")
@@ -144,14 +144,14 @@ def test_bad_images_are_named(tmp_path: Path, sources: Sources) -> None:
         ),
     ],
 )
-def test_what_cannot_be_trained_is_named(
+def test_the_error_names_what_cannot_be_trained(
     tmp_path: Path, sources: Sources, changes: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(SpecError, match=expected):
         train_here(sources, settings(**changes), tmp_path / "out", CPU)
 
 
-def test_the_model_is_as_it_was_after_a_fault(tmp_path: Path, sources: Sources) -> None:
+def test_a_fault_leaves_the_model_unchanged(tmp_path: Path, sources: Sources) -> None:
     with pytest.raises(SpecError):
         train_here(sources, settings(templates=("a {}" * 20,)), tmp_path / "out", CPU)
 
@@ -161,7 +161,7 @@ def test_the_model_is_as_it_was_after_a_fault(tmp_path: Path, sources: Sources) 
 OPTIONS = ("--token", TOKEN, "--initializer", "ball", "--size", "64", "--steps", "2", "--batch", "1")
 
 
-def test_the_command_trains_and_says_what_came_of_it(tmp_path: Path, sources: Sources) -> None:
+def test_the_command_trains_and_prints_the_result(tmp_path: Path, sources: Sources) -> None:
     arguments = (sources.images, *OPTIONS, "--model", sources.model, "--output", tmp_path / "out", "--template", "a {}")
     ended = diffugen("train-token", *arguments)
 
@@ -193,7 +193,7 @@ def test_a_bad_option_is_named(tmp_path: Path, option: str, value: str, expected
     assert expected in ended.stderr
 
 
-def test_a_preview_is_drawn_while_the_training_goes_on(
+def test_a_preview_is_drawn_during_the_training(
     tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diffugen_generator.inversion.train._PREVIEW_EVERY", 0.0)

@@ -1,4 +1,4 @@
-"""Only the new vectors are trained, their norm stays near the vocabulary's, and a resumed training is the same one."""
+"""Only the new vectors are trained, their norm stays near the vocabulary's, and resuming gives the same result."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_only_the_new_vectors_change_and_the_loss_falls(tmp_path: Path, shape: s
     assert state.best_loss < first
 
 
-def test_the_optimizer_keeps_two_numbers_for_each_of_the_new_ones(tmp_path: Path) -> None:
+def test_the_optimizer_keeps_two_numbers_per_trained_number(tmp_path: Path) -> None:
     components = components_of(tmp_path)
     model = a_model(components, settings(vectors=2))
     kept: list[TrainingState] = []
@@ -127,7 +127,7 @@ def test_the_range_is_two_deviations_around_the_mean() -> None:
     assert (norms.low, norms.high) == pytest.approx((0.0, 2 + 2 * 2**0.5))
 
 
-def test_what_a_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
+def test_pixels_outside_the_mask_do_not_count(tmp_path: Path) -> None:
     model = a_model(components_of(tmp_path))
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
@@ -146,7 +146,7 @@ def test_what_a_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
     assert abs(float(left - right)) > 1e-4
 
 
-def test_masks_reach_the_loss(tmp_path: Path) -> None:
+def test_masks_change_the_loss(tmp_path: Path) -> None:
     components = components_of(tmp_path)
 
     def first_loss(mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]] | None) -> float:
@@ -172,7 +172,7 @@ def test_masks_reach_the_loss(tmp_path: Path) -> None:
         ([1.0] * 9, 0, False),
     ],
 )
-def test_training_stops_where_evaluations_get_no_better(losses: list[float], patience: int, expected: bool) -> None:
+def test_training_stops_when_evaluations_stop_improving(losses: list[float], patience: int, expected: bool) -> None:
     assert plateaued(losses, patience) is expected
 
 

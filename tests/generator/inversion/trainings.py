@@ -51,7 +51,7 @@ def a_model(components: Components, settings: TrainingSettings = SETTINGS) -> UN
 
 
 def numbers_of(components: Components) -> dict[str, torch.Tensor]:
-    """Copies of all numbers of a model."""
+    """Return copies of all parameters of a model."""
     networks = {f"encoder{n}": each.network for n, each in enumerate(components.encoders)}
     networks |= {"unet": components.unet, "vae": components.vae}
     return {

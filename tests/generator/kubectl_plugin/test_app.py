@@ -1,4 +1,4 @@
-"""How the verbs call kubectl; that kubectl takes these calls, tests/cluster/test_kubectl_plugin.py shows."""
+"""How the verbs call kubectl. tests/cluster/test_kubectl_plugin.py shows that kubectl accepts these calls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     return run
 
 
-def test_logs_select_pods_by_stage_step_and_shard_and_end_as_kubectl_does(call: Call) -> None:
+def test_logs_select_pods_by_stage_step_and_shard_and_exit_as_kubectl_does(call: Call) -> None:
     arguments = ["logs", "shapes", "--stage", "base", "--step", "stage", "--index", "4", "--follow", "--tail", "9"]
     result, calls = call(*arguments, "-n", "vision")
 
@@ -70,5 +70,5 @@ def test_context_and_kubeconfig_reach_kubectl(call: Call) -> None:
 @pytest.mark.parametrize(
     ("life", "code"), [(lambda: a_life().until_published(), 0), (lambda: a_life(output={}).settle(), 1)]
 )
-def test_watching_ends_with_the_dataset(call: Call, life: Callable[[], Life], code: int) -> None:
+def test_watching_ends_with_an_exit_code_for_the_final_state(call: Call, life: Callable[[], Life], code: int) -> None:
     assert call("status", "shapes", "--watch", life=life())[0].exit_code == code

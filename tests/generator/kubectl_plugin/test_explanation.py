@@ -1,4 +1,4 @@
-"""Why a dataset is not ready: what is found in each phase of its life, and the next thing to do."""
+"""`explain`: why a dataset is not ready in each phase of its life, and what the user can do next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def found(life: Life, **more: Any) -> list[Finding]:
     return explain(Surroundings(dataset=life.raw, jobs=list(life.jobs.values()), pods=list(life.pods.values()), **more))
 
 
-def test_a_spec_that_no_operator_has_seen() -> None:
+def test_a_spec_that_no_operator_has_observed() -> None:
     (finding,) = found(a_life())
 
     assert finding.what.startswith("No operator has seen this spec yet")
@@ -29,7 +29,7 @@ def test_a_published_dataset() -> None:
     assert finding.todo == "kubectl labeleddataset open shapes"
 
 
-def test_a_stalled_run_says_its_reason_and_how_to_go_on() -> None:
+def test_a_stalled_run_shows_its_reason_and_how_to_continue() -> None:
     first, *_ = found(a_life(output={}).settle())
 
     assert first.what.startswith("It is stalled, StoreNotSet: spec.output.s3 is not set")
@@ -42,7 +42,7 @@ def test_a_suspended_run() -> None:
     assert first == Finding("It is suspended: spec.suspend is true.", "kubectl labeleddataset resume shapes")
 
 
-def test_no_node_free() -> None:
+def test_no_node_is_free() -> None:
     (pod,) = found(a_life().until_drawing().pod_unschedulable("base", "0/3 nodes: 3 Insufficient nvidia.com/gpu."))
 
     assert pod.what.startswith("No node takes pod ")
@@ -50,7 +50,7 @@ def test_no_node_free() -> None:
     assert pod.todo.startswith("kubectl describe pod shapes-base-")
 
 
-def test_the_scheduler_and_the_pod_are_both_named_once_the_operator_has_seen_it() -> None:
+def test_the_scheduler_and_the_pod_are_both_named_after_the_operator_observed_it() -> None:
     findings = found(a_life().until_drawing().pod_unschedulable("base", "no GPU").settle())
 
     assert findings[0].what.startswith("It waits in line, Unschedulable: ")
@@ -66,20 +66,20 @@ def test_an_image_that_cannot_be_pulled() -> None:
     assert pod.todo.startswith("kubectl describe pod ")
 
 
-def test_a_container_that_is_only_being_created_is_no_finding() -> None:
+def test_a_container_that_is_being_created_gives_no_finding() -> None:
     (finding,) = found(a_life().until_planning().pod_starts("plan"))
 
     assert finding.what.startswith("It is running: ")
 
 
-def test_a_pod_that_failed_leads_to_its_log() -> None:
+def test_the_finding_for_a_failed_pod_names_its_log() -> None:
     findings = found(a_life().until_drawing().pod_ends("base", 137, index="0", word="OOMKilled"))
 
     assert any("ended with exit code 137 (OOMKilled)" in finding.what for finding in findings)
     assert any(finding.todo.startswith("kubectl logs shapes-base-") for finding in findings)
 
 
-def test_kueues_workload_speaks_for_its_job() -> None:
+def test_a_jobs_finding_comes_from_its_kueue_workload() -> None:
     life = a_life(run={"queueName": "gpus"}).settle()
     (job,) = life.jobs.values()
     quota = {"type": "QuotaReserved", "status": "False", "message": "insufficient quota for nvidia.com/gpu"}
@@ -119,7 +119,7 @@ def test_a_job_without_pods_and_its_warning() -> None:
     ]
 
 
-def test_a_run_that_is_well_says_how_far_it_is() -> None:
+def test_a_run_without_problems_shows_its_progress() -> None:
     life = a_life().until_drawing().pod_runs("base", "0", total=8, done=3).settle()
 
     (finding,) = found(life)
@@ -127,7 +127,7 @@ def test_a_run_that_is_well_says_how_far_it_is() -> None:
     assert finding.todo == "kubectl labeleddataset status shapes --watch"
 
 
-def test_a_dataset_that_goes() -> None:
+def test_a_dataset_that_is_being_deleted() -> None:
     (finding,) = found(a_life(deletionPolicy="Delete").until_drawing().delete().settle())
 
     assert finding.what.startswith("shapes is being deleted: ")

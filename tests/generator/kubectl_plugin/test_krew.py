@@ -64,7 +64,7 @@ def test_the_launcher_runs_this_version_of_the_package(built: Path, runner: str,
     assert done.stdout == f"{flags} diffugen=={VERSION} kubectl-labeleddataset status a b\n"
 
 
-def test_without_uv_and_pipx_the_launcher_says_what_to_install(built: Path) -> None:
+def test_without_uv_and_pipx_the_launcher_prints_what_to_install(built: Path) -> None:
     done = subprocess.run(
         ["/bin/sh", unpacked(built), "status"],
         env={**os.environ, "PATH": ""},

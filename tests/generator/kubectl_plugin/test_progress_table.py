@@ -1,4 +1,4 @@
-"""What `kubectl labeleddataset status` shows."""
+"""The output of `kubectl labeleddataset status`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shown(what: RenderableType) -> str:
     return console.file.getvalue()
 
 
-def test_a_dataset_shows_each_stage_and_what_its_conditions_say() -> None:
+def test_a_dataset_shows_each_stage_and_its_conditions() -> None:
     life = a_life("base", "more").until_drawing(a_plan("base", total=24), a_plan("more", total=8, reused=8, shards=0))
     life.pod_runs("base", "0", total=8, done=6).settle()
 
@@ -48,13 +48,13 @@ def test_the_list_has_a_line_for_each_dataset() -> None:
     assert "StoreNotSet" in lines
 
 
-def test_a_published_dataset_says_where_it_is() -> None:
+def test_a_published_dataset_shows_its_location() -> None:
     assert "24 samples, 30 objects at s3://pictures/vision/shapes" in shown(
         dataset_view(a_life().until_published().raw)
     )
 
 
-def test_the_state_of_an_edit_that_nobody_has_seen_is_pending() -> None:
+def test_the_state_of_an_edit_that_the_operator_has_not_observed_is_pending() -> None:
     assert state_of(a_life().until_published().edit(seed=7).raw) == "Pending"
 
 

@@ -36,7 +36,7 @@ def test_nothing_published_yet() -> None:
         Address.of(a_life().until_drawing().raw, "report.html")
 
 
-def test_a_dataset_in_the_operators_own_store_says_where_it_is() -> None:
+def test_a_dataset_in_the_operators_own_store_shows_its_location() -> None:
     life = a_life().until_published()
     life.raw["spec"]["output"] = {}
 
@@ -47,7 +47,7 @@ def test_a_dataset_in_the_operators_own_store_says_where_it_is() -> None:
         pass
 
 
-def test_the_flags_of_the_user_are_kubectls() -> None:
+def test_flags_of_the_user_are_passed_to_kubectl() -> None:
     kubectl = Kubectl(namespace="vision", context="kind", kubeconfig="/k")
 
     assert kubectl.command("get", "pods") == [
@@ -60,7 +60,7 @@ def test_the_flags_of_the_user_are_kubectls() -> None:
     ]
 
 
-def test_without_kubectl_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kubectl_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(KubectlError, match="kubectl is not on the PATH"):

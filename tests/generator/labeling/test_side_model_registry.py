@@ -1,4 +1,4 @@
-"""A score that only this test knows: added with its settings, its `ScoreKind`, its model and its registry entry."""
+"""A score that exists only in this test: added with its settings, its `ScoreKind`, its model and its registry entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes in prompts: which are named, where, and by which tokens."""
+"""Classes in prompts: which classes a prompt names, where, and by which tokens."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def named(prompt: str) -> list[tuple[str, str]]:
         ("", []),
     ],
 )
-def test_whole_words_in_any_case_and_the_longer_term_first(prompt: str, expected: list[tuple[str, str]]) -> None:
+def test_whole_words_match_in_any_case_and_the_longer_term_first(prompt: str, expected: list[tuple[str, str]]) -> None:
     assert named(prompt) == expected
 
 
-def test_a_term_of_two_classes_is_the_first_ones() -> None:
+def test_a_term_of_two_classes_belongs_to_the_first_class() -> None:
     vocabulary = Vocabulary({"car": ["car", "vehicle"], "truck": ["truck", "vehicle"]}, ["vehicle"])
 
     assert [(m.name, m.background) for m in mentions("a vehicle", vocabulary)] == [("car", False)]

@@ -1,4 +1,4 @@
-"""Bad models and words: `diffugen run` ends with 64 and one sentence that names field and mend, and draws nothing."""
+"""Bad models and embeddings: `diffugen run` draws nothing and exits with 64; one sentence names field and fix."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], dict[str, Any]
 
 
 def tensors(file: str, name_of: Callable[[str], str]) -> Callable[[Path], dict[str, Any]]:
-    """Let the tensors of a file go by other names; those without one are left out."""
+    """Rename the tensors of a file; those without a new name are left out."""
 
     def spoil(model: Path) -> dict[str, Any]:
         kept = {name_of(name): tensor for name, tensor in load_file(model / file).items() if name_of(name)}
@@ -136,7 +136,7 @@ def word(
         (tensors(TEXTS, lambda name: f"{name}.other"), "the model", "text_encoder/ lacks .*embeddings.*; save it anew"),
     ],
 )  # fmt: skip
-def test_bad_models_and_words_end_with_one_sentence_and_64(
+def test_bad_models_and_embeddings_give_one_sentence_and_exit_code_64(
     own_model: Path, tmp_path: Path, spoil: Callable[[Path], dict[str, Any]], field: str, words: str
 ) -> None:
     settings = spoil(own_model)
@@ -163,7 +163,7 @@ BAD: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "field"), BAD)
-def test_what_a_later_stage_cannot_do_is_told_before_the_first_draws(
+def test_a_fault_of_a_later_stage_is_reported_before_the_first_stage_draws(
     own_model: Path, tiny_folder: Path, tmp_path: Path, spoil: Callable[[Path], dict[str, Any]], field: str
 ) -> None:
     base = {"name": "base", "txt2img": {"model": str(tiny_folder), "steps": 1}}
@@ -178,7 +178,7 @@ def test_what_a_later_stage_cannot_do_is_told_before_the_first_draws(
     assert not list((tmp_path / "out").rglob("image.*"))
 
 
-def test_a_named_scheduler_mends_a_model_whose_own_is_none_to_draw_with(own_model: Path, tmp_path: Path) -> None:
+def test_a_named_scheduler_replaces_a_models_own_that_cannot_draw(own_model: Path, tmp_path: Path) -> None:
     changed(SCHEDULER, _class_name="FooScheduler")(own_model)
     stage = {"name": "base", "txt2img": {"model": str(own_model), "steps": 1, "scheduler": "ddim"}}
 

@@ -1,4 +1,4 @@
-"""The model cache: fetched once by however many processes, and never half a model."""
+"""The model cache: any number of processes fetch a model once, and no process uses half a model."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def test_many_processes_at_once_fetch_a_model_once(tiny_folder: Path, tmp_path: 
         assert sorted(weights_in(hub)) == sorted(set(weights_in(hub)))
 
 
-def test_killed_while_fetching_the_next_one_goes_on_and_uses_nothing_half_written(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_after_a_kill_while_fetching_the_next_process_uses_no_partial_file(tiny_folder: Path, tmp_path: Path) -> None:
     with a_hub() as hub:
         hub.publish("org/tiny", tiny_folder)
         hub.delay = 0.3
@@ -78,7 +76,7 @@ def a_fill(calls: list[Path]) -> Callable[[Path], dict[str, FileDigest]]:
     return fill
 
 
-def test_an_entry_is_filled_once_and_holds_what_counts(tmp_path: Path) -> None:
+def test_an_entry_is_filled_once_and_has_only_the_counted_files(tmp_path: Path) -> None:
     calls: list[Path] = []
 
     first, files = cache.entry(["x"], a_fill(calls), tmp_path)
@@ -100,7 +98,7 @@ def test_an_entry_is_filled_once_and_holds_what_counts(tmp_path: Path) -> None:
     ],
     ids=["no mark", "half a mark", "a shorter file", "no file"],
 )
-def test_an_entry_that_is_not_whole_is_filled_anew(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+def test_an_incomplete_entry_is_filled_again(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     calls: list[Path] = []
     folder, _ = cache.entry(["x"], a_fill(calls), tmp_path)
     spoil(folder)
@@ -111,7 +109,9 @@ def test_an_entry_that_is_not_whole_is_filled_anew(tmp_path: Path, spoil: Callab
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK])
-def test_without_locks_each_process_fills_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_without_locks_each_process_fills_its_own_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -131,13 +131,13 @@ def test_without_locks_each_process_fills_its_own(tmp_path: Path, monkeypatch: p
     assert not list((tmp_path / "models").glob(".*.part"))
 
 
-def test_a_cache_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder, to root neither")
 
     with pytest.raises(CacheUnusable, match=r"spec\.run\.modelCache"):
         cache.entry(["x"], a_fill([]), tmp_path / "file" / "cache")
 
 
-def test_by_default_it_lies_below_the_home_folder() -> None:
+def test_by_default_it_is_below_the_home_folder() -> None:
     assert cache.cache_folder({}) == Path.home() / ".cache" / "diffugen"
     assert cache.cache_folder({"DIFFUGEN_MODEL_CACHE": "/models"}) == Path("/models")

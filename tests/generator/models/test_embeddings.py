@@ -1,4 +1,4 @@
-"""Words of textual inversion: the files that there are, what is refused, and that images are diffusers' own."""
+"""Textual inversion: all formats of files, which files are refused, and images equal to those of diffusers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class _Evil:
         return os.system, ("touch /tmp/never",)
 
 
-def test_a_pickle_that_wants_more_than_tensors_is_refused(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_a_pickle_with_more_than_tensors_is_refused(tiny_model: ModelFolder, tmp_path: Path) -> None:
     path = tmp_path / "evil.pt"
     torch.save({"<x>": VECTORS, "more": _Evil()}, path)
     bare = tmp_path / "bare.bin"
@@ -136,7 +136,7 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(tiny_model: ModelFolde
         ({"<x>": VECTORS}, "*", "TokenTaken", "knows already"),
     ],
 )
-def test_what_is_no_embedding_for_this_model_is_refused(
+def test_an_embedding_that_does_not_fit_the_model_is_refused(
     tiny_model: ModelFolder, tmp_path: Path, content: Any, token: str, reason: str, words: str
 ) -> None:
     path = saved(content, tmp_path / "x.pt")
@@ -159,7 +159,7 @@ def test_an_unreadable_file_is_refused(tiny_model: ModelFolder, tmp_path: Path, 
         open_embedding(path, "<x>", tiny_model, field=FIELD)
 
 
-def test_a_word_takes_as_many_places_as_it_has_vectors_and_all_are_its_own(tiny_model: ModelFolder) -> None:
+def test_a_token_takes_one_position_per_vector_and_all_belong_to_its_word(tiny_model: ModelFolder) -> None:
     word = Embedding("<piano>", (VECTORS.numpy(),))
     tokenizer = PromptTokenizer(tiny_model, embeddings=[word])
     prompt = "a red <Piano> on snow, <piano>"
@@ -174,7 +174,7 @@ def test_a_word_takes_as_many_places_as_it_has_vectors_and_all_are_its_own(tiny_
     assert max(plain.ids) < tokenizer.first_learnt
 
 
-def test_a_word_is_never_torn_between_two_windows(tiny_model: ModelFolder) -> None:
+def test_a_word_is_never_split_between_two_windows(tiny_model: ModelFolder) -> None:
     tokenizer = PromptTokenizer(tiny_model, embeddings=[Embedding("<piano>", (VECTORS.numpy(),))])
 
     read = tokenizer.read("ball " * 17 + "<piano>")
@@ -188,7 +188,7 @@ def test_a_word_is_never_torn_between_two_windows(tiny_model: ModelFolder) -> No
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_images_with_a_word_are_those_of_diffusers(tiny_model: ModelFolder, tmp_path: Path, count: int) -> None:
+def test_images_with_an_embedding_equal_those_of_diffusers(tiny_model: ModelFolder, tmp_path: Path, count: int) -> None:
     path = saved({"<piano>": VECTORS[0] if count == 1 else VECTORS}, tmp_path / "learned_embeds.safetensors")
     components = load(tiny_model, CPU, embeddings=[open_embedding(path, "<piano>", tiny_model, field=FIELD)])
     pipeline = DiffusionPipeline.from_pretrained(tiny_model.path)
@@ -212,7 +212,7 @@ def test_images_with_a_word_are_those_of_diffusers(tiny_model: ModelFolder, tmp_
     assert np.abs(ours.astype(int) - unlearnt).max() > 5
 
 
-def test_both_encoders_of_xl_are_taught(tmp_path: Path) -> None:
+def test_both_encoders_of_xl_get_the_embedding(tmp_path: Path) -> None:
     model = resolve(str(write_shape(tmp_path / "xl", "xl")))
     wide = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
     path = saved({"clip_l": VECTORS, "clip_g": wide}, tmp_path / "x.safetensors")
@@ -232,10 +232,10 @@ def test_both_encoders_of_xl_are_taught(tmp_path: Path) -> None:
         open_embedding(saved({"<x>": VECTORS}, tmp_path / "one.pt"), "<x>", model, field=FIELD)
 
 
-def test_the_pooled_text_of_xl_is_read_at_its_end_whatever_words_were_taught(tmp_path: Path) -> None:
+def test_the_pooled_text_of_xl_is_read_at_its_end_with_any_embeddings(tmp_path: Path) -> None:
     folder = write_shape(tmp_path / "xl", "xl")
     config = folder / "text_encoder_2" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 2}))  # as the real one says
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 2}))  # as in the real configuration
     model = resolve(str(folder))
     known = load(model, CPU)
     same = (
@@ -251,7 +251,7 @@ def test_the_pooled_text_of_xl_is_read_at_its_end_whatever_words_were_taught(tmp
     torch.testing.assert_close(taught.of(["a <x>"]), TextStates(known).of(["a ball"]))
 
 
-def test_a_word_may_be_weighted(tiny_model: ModelFolder) -> None:
+def test_an_embeddings_word_can_have_a_weight(tiny_model: ModelFolder) -> None:
     texts = TextStates(load(tiny_model, CPU, embeddings=[Embedding("<x>", (VECTORS.numpy(),))]))
 
     plain, heavy = texts.of(["a <x>", (Piece("a ", 1.0), Piece("<x>", 1.5))])
@@ -260,7 +260,7 @@ def test_a_word_may_be_weighted(tiny_model: ModelFolder) -> None:
     assert not torch.allclose(plain[2:5], heavy[2:5], atol=1e-3)
 
 
-def test_the_files_content_is_part_of_an_images_address(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_content_of_the_file_is_part_of_an_images_address(tiny_folder: Path, tmp_path: Path) -> None:
     path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
     order = an_order(
         str(tiny_folder),
@@ -281,7 +281,7 @@ def test_the_files_content_is_part_of_an_images_address(tiny_folder: Path, tmp_p
     assert not set(ids()) & set(before)
 
 
-def test_a_dataset_with_words_is_drawn_labeled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_dataset_with_embeddings_is_drawn_labeled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
     path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
     model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
     order = an_order(
@@ -303,7 +303,7 @@ def test_a_dataset_with_words_is_drawn_labeled_and_published(tiny_folder: Path, 
     assert dataset["stages"][0]["embeddings"][0]["token"] == "<x>"
     for line in manifest_lines(store, published.revision):
         evidence = store.read(layout.evidence("base", dataset["stages"][0]["evidenceId"], line["id"]))
-        assert AttentionMaps.loads(evidence).classes == ("ball",)  # by its name, and by the word
+        assert AttentionMaps.loads(evidence).classes == ("ball",)  # by the class's name, and by the embedding's word
 
 
 def test_a_file_that_changed_since_the_plan_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_file_that_changed_since_the_plan_is_refused(tiny_folder: Path, tmp_pa
     assert caught.value.reason == "ModelChanged"
 
 
-def test_bytes_that_are_no_archive_do_not_crash_the_reader(tmp_path: Path) -> None:
+def test_bytes_that_are_not_an_archive_do_not_crash_the_reader(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     buffer = io.BytesIO()
     torch.save({"<x>": VECTORS}, buffer)
@@ -337,7 +337,9 @@ def test_bytes_that_are_no_archive_do_not_crash_the_reader(tmp_path: Path) -> No
     assert refused > 0  # any other exception fails the test
 
 
-def test_a_file_with_several_words_has_the_one_of_the_token(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_from_a_file_with_several_embeddings_the_one_of_the_token_is_read(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
     path = saved({"<piano>": VECTORS, "<harp>": VECTORS[:1] + 1}, tmp_path / "words.safetensors")
 
     harp = open_embedding(path, "<Harp>", tiny_model, field=FIELD)

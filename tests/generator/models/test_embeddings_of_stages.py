@@ -1,4 +1,4 @@
-"""A stage draws with the embeddings of its own and of its source."""
+"""A stage draws with its own embeddings and with those of its source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from tests.generator.made import an_order, planned_shards, spec_data
     ],
     ids=["img2img", "inpaint"],
 )
-def test_a_taught_word_is_one_in_stages_of_every_kind(tiny_folder: Path, tmp_path: Path, later: dict[str, Any]) -> None:
+def test_an_embeddings_word_is_one_word_in_stages_of_every_kind(
+    tiny_folder: Path, tmp_path: Path, later: dict[str, Any]
+) -> None:
     for name, scale in (("piano", 1), ("other", 2)):
         save_file({"<x>": scale * torch.ones(1, 32)}, tmp_path / f"{name}.safetensors")
     piano = {"uri": str(tmp_path / "piano.safetensors"), "token": "<piano>"}
@@ -63,7 +65,7 @@ def test_a_taught_word_is_one_in_stages_of_every_kind(tiny_folder: Path, tmp_pat
     ],
     ids=["txt2img", "img2img", "inpaint"],
 )
-def test_stages_of_every_kind_draw_with_the_word_that_their_source_was_taught(
+def test_stages_of_every_kind_draw_with_the_embedding_of_their_source(
     tiny_folder: Path, tmp_path: Path, place: str, later: dict[str, Any]
 ) -> None:
     def drawn(seed: int) -> dict[str, bytes]:
@@ -89,7 +91,7 @@ def test_stages_of_every_kind_draw_with_the_word_that_their_source_was_taught(
 
 
 # fault 17 of DiffuGen's catalog
-def test_a_word_that_cannot_be_taught_is_told_before_anything_is_drawn(tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_embedding_that_does_not_fit_is_an_error_before_anything_is_drawn(tiny_folder: Path, tmp_path: Path) -> None:
     save_file({"<x>": torch.ones(1, 768)}, tmp_path / "wide.safetensors")
     model = {"model": str(tiny_folder), "embeddings": [{"uri": str(tmp_path / "wide.safetensors"), "token": "<x>"}]}
     spec = an_order(str(tiny_folder), stages=[{"name": "base", "txt2img": model}]).spec

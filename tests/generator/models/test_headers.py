@@ -1,4 +1,4 @@
-"""Weights that are not whole are found by their header, wherever they are, before anything is fetched or drawn."""
+"""Incomplete weights are found by their header, in any place, before anything is fetched or drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 class Bucket:
-    """A folder, as a bucket shows it."""
+    """A folder with the interface of a bucket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Bucket:
 
 @pytest.fixture
 def bucket(own_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a model that `s3://data/model` names."""
+    """The folder of the model at `s3://data/model`."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     begin = BucketFolder.__init__
 
@@ -47,7 +47,7 @@ def bucket(own_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("weights", [False, True])
-def test_in_a_bucket(bucket: Path, *, weights: bool) -> None:
+def test_incomplete_weights_in_a_bucket_are_refused(bucket: Path, *, weights: bool) -> None:
     whole = (bucket / UNET).read_bytes()
     (bucket / UNET).write_bytes(whole[:-7])
 
@@ -59,7 +59,7 @@ def test_in_a_bucket(bucket: Path, *, weights: bool) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096])
-def test_a_file_that_passes_by(own_model: Path, step: int) -> None:
+def test_the_header_is_checked_in_a_file_read_in_pieces(own_model: Path, step: int) -> None:
     whole = (own_model / UNET).read_bytes()[: 1 << 16]
     head = Head(UNET)
     for start in range(0, len(whole), step):

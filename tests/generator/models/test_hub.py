@@ -1,4 +1,4 @@
-"""Models of a hub: planned with without their weights, fetched once, checked, and the same as the folder they are."""
+"""Models of a hub: planned without their weights, fetched once, checked, and equal to the same model in a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield hub
 
 
-def test_a_model_of_the_hub_is_the_folder_that_it_is(hub: Hub, own_model: Path) -> None:
+def test_a_model_of_the_hub_equals_the_same_folder(hub: Hub, own_model: Path) -> None:
     (own_model / "README.md").write_text("a model")
     (own_model / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
     commit = hub.publish("org/tiny", own_model)
@@ -55,7 +55,7 @@ def test_a_plan_fetches_no_weights_and_knows_the_same_digest(hub: Hub, tiny_fold
     assert not hub.fetched()
 
 
-def test_what_was_planned_is_drawn_with_though_the_branch_moved(hub: Hub, own_model: Path, tiny_folder: Path) -> None:
+def test_the_planned_commit_draws_even_if_the_branch_has_moved(hub: Hub, own_model: Path, tiny_folder: Path) -> None:
     hub.publish("org/tiny", tiny_folder)
     planned = resolve("hf://org/tiny", field=FIELD, weights=False)
     (own_model / "scheduler" / "more.json").write_text("{}")
@@ -65,7 +65,7 @@ def test_what_was_planned_is_drawn_with_though_the_branch_moved(hub: Hub, own_mo
     assert resolve("hf://org/tiny").digest != planned.digest
 
 
-def test_once_fetched_a_commit_needs_no_hub(hub: Hub, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetched_commit_needs_no_hub(hub: Hub, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.publish("org/tiny", tiny_folder)
     first = resolve("hf://org/tiny")
     hub.asked.clear()
@@ -116,7 +116,7 @@ def test_the_token_opens_private_and_gated_repositories(
         ("hf://org/empty", "is no diffusers folder: it has no model_index.json"),
     ],
 )
-def test_what_the_hub_does_not_have_is_refused(
+def test_models_that_the_hub_does_not_have_are_refused(
     hub: Hub, tiny_folder: Path, tmp_path: Path, uri: str, words: str
 ) -> None:
     hub.publish("org/tiny", tiny_folder)
@@ -128,7 +128,7 @@ def test_what_the_hub_does_not_have_is_refused(
         resolve(uri, field=FIELD, weights=False)
 
 
-def test_a_hub_that_does_not_answer_is_worth_another_try(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_a_temporary_failure(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
     with pytest.raises(ModelUnreachable, match="127.0.0.1:9 does not answer .*HF_ENDPOINT to a mirror"):
@@ -154,7 +154,7 @@ def test_pickled_weights_need_their_digest(hub: Hub, own_model: Path) -> None:
         resolve("hf://org/old", field=FIELD, pin="0" * 64)
 
 
-def test_a_single_file_is_fetched_too(hub: Hub, tmp_path: Path) -> None:
+def test_a_single_file_is_also_fetched(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "concept").mkdir()
     (tmp_path / "concept" / "learned_embeds.safetensors").write_bytes(b"vectors")
     commit = hub.publish("concepts/piano", tmp_path / "concept")

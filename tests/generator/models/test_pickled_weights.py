@@ -28,7 +28,7 @@ def test_no_pickled_weights_are_shipped() -> None:
 
 
 # fault 20 of DiffuGen's catalog
-def test_pickled_weights_are_loaded_only_by_their_digest_and_run_nothing(
+def test_pickled_weights_are_loaded_only_with_their_digest_and_run_no_code(
     own_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unet = UNet2DConditionModel.from_pretrained(own_model / "unet")

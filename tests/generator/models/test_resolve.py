@@ -1,4 +1,4 @@
-"""Models by name: what is found, what is refused and in which words, and what the digest covers."""
+"""Models by name: which are found, which are refused and with which message, and what the digest covers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_folder_is_found_by_its_absolute_path(tiny_folder: Path) -> None:
 @pytest.mark.parametrize(
     "uri", ["builtin://unicorns", "shapes", "https://example.com/model", "./folder", "/nowhere/at-all"]
 )
-def test_an_unknown_model_is_refused_with_the_field_and_the_mend(uri: str) -> None:
+def test_an_unknown_model_is_refused_with_the_field_and_the_fix(uri: str) -> None:
     with pytest.raises(SpecError, match=r"^spec\.stages\[2\]\.txt2img\.model: ") as caught:
         resolve(uri, field="spec.stages[2].txt2img.model")
 
@@ -32,7 +32,7 @@ def test_an_unknown_model_is_refused_with_the_field_and_the_mend(uri: str) -> No
     assert "builtin are" in str(caught.value) or "mount" in str(caught.value)
 
 
-def test_the_digest_covers_what_is_read_and_nothing_else(own_model: Path) -> None:
+def test_the_digest_covers_the_files_that_are_read_and_no_others(own_model: Path) -> None:
     before = resolve(str(own_model)).digest
 
     (own_model / "README.md").write_text("a model")
@@ -84,12 +84,12 @@ def test_a_broken_folder_is_refused(own_model: Path, spoil: Callable[[Path], obj
         resolve(str(own_model))
 
 
-def test_what_is_built_in_resolves() -> None:
+def test_a_built_in_model_resolves() -> None:
     for name in builtin_names():
         assert resolve(f"builtin://{name}").path.name == name
 
 
-def test_the_digest_covers_the_weights_that_are_taken_and_no_other_set(own_model: Path) -> None:
+def test_the_digest_covers_the_chosen_set_of_weights_and_no_other(own_model: Path) -> None:
     before = resolve(str(own_model))
     weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
 
@@ -129,7 +129,7 @@ def test_a_side_may_be_written_as_height_and_width(own_model: Path) -> None:
     assert resolve(str(own_model)).path == own_model
 
 
-def test_a_refiner_is_no_model_to_draw_with(tmp_path: Path) -> None:
+def test_a_refiner_is_refused(tmp_path: Path) -> None:
     folder = write_shape(tmp_path / "xl", "xl")
     config = folder / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"projection_class_embeddings_input_dim": 64}))
@@ -138,7 +138,7 @@ def test_a_refiner_is_no_model_to_draw_with(tmp_path: Path) -> None:
         resolve(str(folder))
 
 
-def test_a_model_of_another_digest_than_was_pinned_is_refused(own_model: Path) -> None:
+def test_a_model_with_another_digest_than_the_pinned_one_is_refused(own_model: Path) -> None:
     field = "spec.stages[0].txt2img.model"
 
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Samplers: what the plan says of them, without loading anything, is what they do."""
+"""Samplers: the plan, which loads nothing, accepts exactly the numbers of steps that the samplers accept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def with_sampler(folder: Path, **settings: Any) -> ModelFolder:
 
 
 def planned(model: ModelFolder, name: str | None) -> list[int]:
-    """Return which of `STEPS` the plan lets through."""
+    """Return which of `STEPS` the plan accepts."""
     found = []
     for steps in STEPS:
         try:
@@ -38,7 +38,7 @@ def planned(model: ModelFolder, name: str | None) -> list[int]:
 
 
 def taken(model: ModelFolder, name: str | None) -> list[int]:
-    """Return which of `STEPS` diffusers takes."""
+    """Return which of `STEPS` diffusers accepts."""
     found = []
     for steps in STEPS:
         try:
@@ -54,12 +54,12 @@ def test_every_name_of_the_manifest_is_a_sampler() -> None:
 
 
 @pytest.mark.parametrize("name", get_args(Scheduler))
-def test_a_named_sampler_is_planned_with_the_steps_that_it_takes(tiny_model: ModelFolder, name: str) -> None:
+def test_the_plan_accepts_the_steps_that_a_named_sampler_accepts(tiny_model: ModelFolder, name: str) -> None:
     assert planned(tiny_model, name) == taken(tiny_model, name)
 
 
 @pytest.mark.parametrize("kind", sorted(OWN))
-def test_a_models_own_is_planned_with_the_steps_that_it_takes(own_model: Path, kind: str) -> None:
+def test_the_plan_accepts_the_steps_that_a_models_own_sampler_accepts(own_model: Path, kind: str) -> None:
     model = with_sampler(own_model, _class_name=kind)
 
     assert issubclass(type(open_scheduler(model.path / "scheduler")), SchedulerMixin)
@@ -76,7 +76,7 @@ def test_a_models_own_is_planned_with_the_steps_that_it_takes(own_model: Path, k
         ({"_class_name": "DDIMScheduler", "num_train_timesteps": 50}, [1, 2, 3, 4, 25, 50]),
     ],
 )
-def test_a_models_settings_say_how_many_steps_it_can(
+def test_a_models_settings_limit_the_number_of_steps(
     own_model: Path, settings: dict[str, Any], steps: list[int]
 ) -> None:
     model = with_sampler(own_model, **settings)
@@ -84,14 +84,14 @@ def test_a_models_settings_say_how_many_steps_it_can(
     assert planned(model, None) == taken(model, None) == steps
 
 
-def test_the_stages_own_field_is_named_whatever_names_its_model(tiny_model: ModelFolder) -> None:
+def test_the_error_names_the_field_of_the_stage(tiny_model: ModelFolder) -> None:
     with pytest.raises(SpecError, match=r"^spec\.stages\[2\]\.img2img\.steps: 60 is .* at most 50; give it") as caught:
         check_sampler(tiny_model, "lcm", 60, field="spec.stages[0].txt2img.model", stage="spec.stages[2].img2img")
 
     assert caught.value.reason == "UnsupportedSteps"
 
 
-def test_a_setting_that_is_no_number_is_told_with_its_file(own_model: Path) -> None:
+def test_a_setting_that_is_not_a_number_is_named_with_its_file(own_model: Path) -> None:
     model = with_sampler(own_model, _class_name="LCMScheduler", original_inference_steps="fifty")
 
     with pytest.raises(SpecError, match=r"^m: .* original_inference_steps 'fifty' in scheduler/scheduler_config.json"):

@@ -1,4 +1,4 @@
-"""Detectors in manifests: what is found, and what is refused, before anything is drawn."""
+"""Detectors in manifests: which are found and which are refused, before anything is drawn."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refusal(spec: LabeledDatasetSpec) -> SpecError:
     return refused.value
 
 
-def test_a_class_that_the_detector_does_not_know_is_told_with_some_that_it_does(tmp_path: Path) -> None:
+def test_an_unknown_class_of_a_detector_is_named_with_some_known_ones(tmp_path: Path) -> None:
     classes = [{"name": "ball"}, {"name": "box", "detectorClass": "squares"}]
     prompts = {"templates": ["a ball"]}
     spec = spec_of({"type": "transformers", "model": a_folder(tmp_path / "m")}, classes=classes, prompts=prompts)
@@ -55,7 +55,7 @@ def test_a_class_that_the_detector_does_not_know_is_told_with_some_that_it_does(
     )
 
 
-def test_detector_class_is_the_name_where_it_is_absent(tmp_path: Path) -> None:
+def test_detector_class_defaults_to_the_name(tmp_path: Path) -> None:
     assert set(side_models_of(spec_of({"type": "transformers", "model": a_folder(tmp_path / "m")}))) == {"detector"}
 
 
@@ -73,7 +73,7 @@ def test_the_built_in_segmenter_is_found() -> None:
         ("relative", "UnknownModel", "is neither builtin://NAME"),
     ],
 )
-def test_models_that_are_not_there(model: str, reason: str, message: str) -> None:
+def test_missing_models_are_refused(model: str, reason: str, message: str) -> None:
     error = refusal(spec_of({"type": "transformers", "model": model}))
 
     assert error.reason == reason
@@ -89,7 +89,7 @@ def test_models_that_are_not_there(model: str, reason: str, message: str) -> Non
         ({"weights": "notes.md"}, "has no weights"),
     ],
 )
-def test_models_that_cannot_be_used(tmp_path: Path, made: dict[str, str], message: str) -> None:
+def test_unusable_models_are_refused(tmp_path: Path, made: dict[str, str], message: str) -> None:
     error = refusal(spec_of({"type": "transformers", "model": a_folder(tmp_path / "m", **made)}))
 
     assert error.reason == "UnsupportedModel"
@@ -106,9 +106,7 @@ def test_models_that_cannot_be_used(tmp_path: Path, made: dict[str, str], messag
         (b"weights", "has a file model.safetensors whose header cannot be read: it is broken; copy it anew."),
     ],
 )
-def test_weights_that_are_not_whole_are_found_without_loading_them(
-    tmp_path: Path, weights: bytes, message: str
-) -> None:
+def test_incomplete_weights_are_found_without_loading_them(tmp_path: Path, weights: bytes, message: str) -> None:
     model = a_folder(tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").write_bytes(weights)
 
@@ -117,7 +115,7 @@ def test_weights_that_are_not_whole_are_found_without_loading_them(
     assert re.fullmatch(f"spec.labeling.detector.model: '{model}' {message}", str(error))
 
 
-def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
+def test_the_digest_covers_the_files_that_are_read(tmp_path: Path) -> None:
     def digest() -> str:
         return side_models_of(spec_of({"type": "transformers", "model": str(tmp_path / "m")}))["detector"].digest
 
@@ -139,7 +137,7 @@ def test_open_vocabulary_knows_every_class_and_needs_both_models(tmp_path: Path)
 
 
 class SegmentationModel:
-    """Has classes, as a model of ultralytics has."""
+    """Has classes, like a model of ultralytics."""
 
     def __init__(self) -> None:
         self.names = {1: "star", 0: "ball"}
@@ -150,7 +148,7 @@ class DetectionModel(SegmentationModel):
 
 
 class Bomb:
-    """Runs code when it is unpickled by whoever lets it."""
+    """Runs code if it is unpickled without restrictions."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path(__file__).parent / "exploded",))
@@ -170,7 +168,7 @@ def yolo(file: Path, sha256: str) -> LabeledDatasetSpec:
     return spec_of(detector, classes=classes, prompts=prompts)
 
 
-def test_a_yolo_file_tells_its_classes_and_nothing_in_it_runs(tmp_path: Path) -> None:
+def test_the_classes_of_a_yolo_file_are_read_and_no_code_in_it_runs(tmp_path: Path) -> None:
     digest = a_pickle(tmp_path / "m.pt", {"model": SegmentationModel(), "extra": Bomb()})
 
     side_model = side_models_of(yolo(tmp_path / "m.pt", digest))["detector"]
@@ -189,13 +187,13 @@ def test_a_yolo_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> No
     assert digest in str(error)
 
 
-def test_a_yolo_file_that_finds_no_masks_is_refused(tmp_path: Path) -> None:
+def test_a_yolo_file_without_masks_is_refused(tmp_path: Path) -> None:
     digest = a_pickle(tmp_path / "m.pt", {"model": DetectionModel()})
 
     assert "it finds no masks" in str(refusal(yolo(tmp_path / "m.pt", digest)))
 
 
-def test_other_files_are_no_yolo_models(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     import hashlib
 
     (tmp_path / "m.pt").write_bytes(b"weights")
@@ -205,11 +203,11 @@ def test_other_files_are_no_yolo_models(tmp_path: Path) -> None:
     assert error.reason == "UnsupportedModel"
 
 
-def test_a_spec_without_judges_has_none() -> None:
+def test_a_spec_without_side_models_gives_none() -> None:
     assert side_models_of(LabeledDatasetSpec.model_validate(spec_data("builtin://shapes"))) == {}
 
 
-def test_a_detector_is_found_without_the_spec_around_it(tmp_path: Path) -> None:
+def test_a_detector_is_found_without_a_whole_spec(tmp_path: Path) -> None:
     spec = spec_of({"type": "transformers", "model": a_folder(tmp_path / "m")})
 
     assert spec.labeling.detector is not None
@@ -226,9 +224,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield hub
 
 
-def test_a_plan_fetches_configurations_of_a_hub_and_who_looks_the_weights_of_the_same_digest(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_a_plan_fetches_configurations_of_a_hub_and_a_worker_fetches_the_weights(hub: Hub, tmp_path: Path) -> None:
     a_folder(tmp_path / "there")
     (tmp_path / "there" / "pytorch_model.bin").write_text("pickle")
     (tmp_path / "there" / "model.fp16.safetensors").write_text("a second copy")
@@ -253,7 +249,7 @@ def test_a_plan_fetches_configurations_of_a_hub_and_who_looks_the_weights_of_the
 
 
 def a_checker(folder: Path, processor: Path | None = None, weights: str = "model.safetensors") -> Path:
-    """A folder that passes for a safety checker until somebody loads it."""
+    """Write a folder that is accepted as a safety checker until it is loaded."""
     a_folder(folder, "clip", weights, architectures=["StableDiffusionSafetyChecker"])
     (processor or folder).mkdir(exist_ok=True)
     ((processor or folder) / "preprocessor_config.json").write_text("{}")
@@ -265,9 +261,7 @@ def safety(model: str | Path) -> LabeledDatasetSpec:
     return LabeledDatasetSpec.model_validate(spec_data("builtin://shapes", quality=quality))
 
 
-def test_a_safety_checker_is_the_same_in_a_folder_of_its_own_in_a_pipelines_and_on_a_hub(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_a_safety_checker_is_the_same_in_its_own_folder_in_a_pipeline_and_on_a_hub(hub: Hub, tmp_path: Path) -> None:
     alone = a_checker(tmp_path / "alone")
     (alone / "README.md").write_text("words")
     within = a_checker(tmp_path / "pipeline" / "safety_checker", tmp_path / "pipeline" / "feature_extractor")
@@ -285,7 +279,7 @@ def test_a_safety_checker_is_the_same_in_a_folder_of_its_own_in_a_pipelines_and_
     assert sorted(hub.fetched()) == ["feature_extractor/preprocessor_config.json", "safety_checker/config.json"]
 
 
-def test_what_was_planned_looks_though_the_branch_moved(hub: Hub, tmp_path: Path) -> None:
+def test_the_planned_commit_is_used_even_if_the_branch_has_moved(hub: Hub, tmp_path: Path) -> None:
     commit = hub.publish("org/name", Path(a_folder(tmp_path / "there")))
     detector = {"type": "transformers", "model": "hf://org/name"}
     order = an_order(a_model(tmp_path / "model"), labeling={"detector": detector})
@@ -319,14 +313,16 @@ def lacking(name: str) -> Callable[[Path], Path]:
         (lambda f: a_checker(f, weights="pytorch_model.bin"), "has only pickled weights, which may run code"),
     ],
 )
-def test_what_is_no_safety_checker_is_refused(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+def test_a_model_that_is_not_a_safety_checker_is_refused(
+    tmp_path: Path, make: Callable[[Path], object], message: str
+) -> None:
     error = refusal(safety(str(make(tmp_path / "m"))))
 
     assert str(error).startswith("spec.quality.safety.model: ")
     assert message in str(error)
 
 
-def test_a_safety_checker_is_no_clip_model(tmp_path: Path) -> None:
+def test_a_safety_checker_is_refused_as_a_clip_model(tmp_path: Path) -> None:
     quality = {"clipScore": {"model": str(a_checker(tmp_path / "m"))}}
 
     error = refusal(LabeledDatasetSpec.model_validate(spec_data("builtin://shapes", quality=quality)))
@@ -334,7 +330,9 @@ def test_a_safety_checker_is_no_clip_model(tmp_path: Path) -> None:
     assert "is a stable-diffusion-safety-checker; what can be used here is: clip." in str(error)
 
 
-def test_a_yolo_file_of_a_hub_is_fetched_and_held_to_its_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_yolo_file_of_a_hub_is_fetched_and_compared_with_its_pin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "m.pt"
     digest = a_pickle(file, {"model": SegmentationModel()})
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""The plan step: what is missing is written down, what is there is left alone."""
+"""The plan step: missing results are planned, existing results are kept."""
 
 import json
 from collections import Counter
@@ -101,7 +101,7 @@ def test_an_image_without_its_recipe_is_drawn_again(model: str, store: FolderSto
     ]
 
 
-def test_what_needs_drawing_comes_first_in_a_mixed_shard(model: str, store: FolderStore) -> None:
+def test_samples_to_draw_come_first_in_a_mixed_shard(model: str, store: FolderStore) -> None:
     order = an_order(model)
     plan(order, store)
     run_shards(order, store)
@@ -119,7 +119,7 @@ def test_what_needs_drawing_comes_first_in_a_mixed_shard(model: str, store: Fold
     assert needs(order, store) == [[Need.DRAW, Need.SEE, Need.LABEL]]
 
 
-def test_full_shards_are_of_one_kind(model: str, store: FolderStore) -> None:
+def test_full_shards_have_work_of_one_kind(model: str, store: FolderStore) -> None:
     plan(an_order(model), store)
     run_shards(an_order(model), store)
     prompts = spec_data(model)["prompts"]
@@ -146,7 +146,7 @@ def test_a_large_listing_is_split_over_the_folders(
     assert outcome.plan[0].reused == 16
 
 
-def test_evidence_is_not_listed_unless_it_is_asked_for(model: str, tmp_path: Path) -> None:
+def test_evidence_is_not_listed_unless_it_is_needed(model: str, tmp_path: Path) -> None:
     listed: list[str] = []
 
     class Listening(FolderStore):
@@ -164,7 +164,7 @@ def test_evidence_is_not_listed_unless_it_is_asked_for(model: str, tmp_path: Pat
     assert listed.count("evidence") == 1
 
 
-def test_foreign_objects_are_passed_over(model: str, store: FolderStore) -> None:
+def test_foreign_objects_are_skipped(model: str, store: FolderStore) -> None:
     store.write("samples/base/zz/not-an-id/recipe.json", b"{}")
     store.write("samples/base/README.md", b"hello")
 
@@ -260,7 +260,7 @@ def test_a_plan_can_be_stopped(model: str, store: FolderStore) -> None:
     assert not store.exists(layout.plan_summary(order.revision))
 
 
-def test_progress_ends_at_the_true_count(model: str, store: FolderStore) -> None:
+def test_progress_ends_at_the_exact_count(model: str, store: FolderStore) -> None:
     prompts = {**spec_data(model)["prompts"], "templates": ["a {object}"] * 2, "samplesPerPrompt": 2000}
     seen: list[tuple[int, int]] = []
 
@@ -286,7 +286,7 @@ def test_too_many_samples_are_refused_at_once(model: str, store: FolderStore) ->
     assert failure.value.reason == "TooManySamples"
 
 
-def test_a_template_that_leaves_out_what_some_images_show_is_refused_before_anything_is_written(
+def test_a_template_that_omits_classes_of_some_images_is_refused_before_any_write(
     model: str, store: FolderStore
 ) -> None:
     alone = {"name": "alone", "inpaint": {"from": "base", "replacements": {"ball": ["moon"]}, "template": "a {object}"}}

@@ -1,4 +1,4 @@
-"""A small dataset made by hand, that every format is read back from: what is hard to write down is in it.
+"""A small dataset of cases that are hard to encode. The tests publish it in every format and read it back.
 
 Objects with holes, of several parts, several of one class, one behind another, at the border, of one pixel; images
 without objects, taller or wider than square, with regions to ignore; names of several words; prompts in other
@@ -36,7 +36,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is in one image: its split, its height and width, and masks by class."""
+    """The content of one image: its split, its height and width, and masks by class."""
 
     split: str
     size: tuple[int, int]
@@ -83,7 +83,7 @@ DRAWN = tuple(_drawn())
 
 @dataclass(frozen=True)
 class HandMade:
-    """The dataset after it is published."""
+    """The published dataset."""
 
     order: WorkOrder
     store: FolderStore
@@ -100,7 +100,7 @@ class HandMade:
 
 
 def hand_made(folder: Path, *formats: str, **output: Any) -> HandMade:
-    """Publish the dataset in `formats`; `output` has the options of the formats."""
+    """Publish the dataset in `formats`; `output` holds the options of the formats."""
     changes = {
         "classes": [{"name": name} for name in CLASSES],
         "prompts": {"templates": ["a {object}"], "variables": {"object": [CLASSES[0]]}},
@@ -146,12 +146,12 @@ def _pixels(drawn: Drawn, number: int) -> NDArray[np.uint8]:
 
 
 def iou(one: Mask, other: Mask) -> float:
-    """The overlap of two masks of one shape."""
+    """The intersection over union of two masks of the same shape."""
     union = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / union if union else 1.0
 
 
 def assert_box(found: Sequence[float], instance: Instance, *, corners: bool = False) -> None:
-    """Assert that a box [x, y, width, height], or [x, y, x, y] for `corners`, is the instance's within a pixel."""
+    """Assert that a box [x, y, width, height], or [x, y, x, y] with `corners`, is the instance's box to one pixel."""
     x, y, width, height = instance.bbox
     assert np.abs(np.array(found) - ([x, y, x + width, y + height] if corners else instance.bbox)).max() <= 1

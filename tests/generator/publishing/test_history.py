@@ -1,4 +1,4 @@
-"""Former revisions: so many stay, what is shared stays, and whoever dies on the way leaves readers whole datasets."""
+"""Former revisions: a limited number stays, shared files stay, and a killed process leaves readers whole datasets."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> str:
 
 
 def the_order(model: str, number: int, limit: int = 2) -> WorkOrder:
-    """One of many revisions over the same images."""
+    """The order of one of several revisions over the same images."""
     prompts = {"templates": ["a ball", "a star"]}
     return an_order(model, prompts=prompts, quality={"minAreaFraction": number / 10_000}, revisionHistoryLimit=limit)
 
@@ -40,7 +40,7 @@ def published(store: FolderStore, order: WorkOrder, day: int) -> Published:
 
 
 def after(model: str, folder: Path, numbers: list[int], limit: int = 2) -> tuple[FolderStore, list[WorkOrder]]:
-    """A store in which these revisions were published one after the other."""
+    """Return a store in which these revisions were published one after the other."""
     orders = [the_order(model, number, limit) for number in numbers]
     store = a_finished_store(orders[0], folder)
     for day, order in enumerate(orders, start=1):
@@ -48,7 +48,7 @@ def after(model: str, folder: Path, numbers: list[int], limit: int = 2) -> tuple
     return store, orders
 
 
-def test_the_present_revision_and_so_many_before_it_stay(model: str, tmp_path: Path) -> None:
+def test_the_current_revision_and_the_configured_number_before_it_stay(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1, 2, 3, 4, 5])
     drawn = len(list(store.list("samples/")))
 
@@ -66,7 +66,7 @@ def test_the_present_revision_and_so_many_before_it_stay(model: str, tmp_path: P
     assert drawn == len(list(store.list("samples/"))) == 4
 
 
-def test_shard_reports_of_revisions_that_are_gone_go_too(model: str, tmp_path: Path) -> None:
+def test_shard_reports_of_deleted_revisions_are_deleted(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1, 2, 3])
     for order in orders:
         store.write(f"shards/{order.revision}/base/00000.json", b"{}")
@@ -76,7 +76,7 @@ def test_shard_reports_of_revisions_that_are_gone_go_too(model: str, tmp_path: P
     assert sorted(store.folders("shards/")) == sorted(order.revision for order in orders[1:])
 
 
-def test_a_revision_that_is_published_again_stands_once(model: str, tmp_path: Path) -> None:
+def test_a_revision_that_is_published_again_is_in_the_history_once(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1, 2])
 
     back = published(store, orders[0], 5)
@@ -85,7 +85,7 @@ def test_a_revision_that_is_published_again_stands_once(model: str, tmp_path: Pa
     assert dataset_of(store)["revision"] == orders[0].revision
 
 
-def test_a_smaller_limit_holds_from_the_next_publication_on(model: str, tmp_path: Path) -> None:
+def test_a_smaller_limit_applies_from_the_next_publication(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1, 2, 3, 4], limit=10)
     assert len(list(store.folders("revisions/"))) == 4
 
@@ -95,7 +95,7 @@ def test_a_smaller_limit_holds_from_the_next_publication_on(model: str, tmp_path
     assert sorted(store.folders("revisions/")) == sorted(order.revision for order in orders[2:])
 
 
-def test_another_models_images_of_the_same_revision_have_a_place_of_their_own(tmp_path: Path) -> None:
+def test_images_of_another_model_in_the_same_revision_have_their_own_folder(tmp_path: Path) -> None:
     store, (order,) = after(a_model(tmp_path / "model"), tmp_path / "store", [1])
     a_model(tmp_path / "model", weights="other weights")
     plan(order, store)
@@ -110,11 +110,11 @@ def test_another_models_images_of_the_same_revision_have_a_place_of_their_own(tm
 
 
 class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
+    """Simulates SIGKILL inside one process."""
 
 
 class DyingStore(FolderStore):
-    """A store whose user dies at the n-th request to delete."""
+    """A store whose user is killed at the n-th request to delete."""
 
     def __init__(self, root: Path, deletions: int) -> None:
         super().__init__(root)
@@ -124,10 +124,12 @@ class DyingStore(FolderStore):
         if self.deletions <= 0:
             raise Killed
         self.deletions -= 1
-        super().delete(keys)  # type: ignore[arg-type]  # as it came
+        super().delete(keys)  # type: ignore[arg-type]  # passed on unchanged
 
 
-def test_killed_at_any_deletion_readers_are_whole_and_the_next_try_prunes_the_rest(model: str, tmp_path: Path) -> None:
+def test_after_a_kill_at_any_deletion_readers_have_a_whole_dataset_and_a_retry_prunes(
+    model: str, tmp_path: Path
+) -> None:
     order = the_order(model, 4)
     whole, _ = after(model, tmp_path / "whole", [1, 2, 3, 4])
     expected = set(everything_in(whole.root))
@@ -152,7 +154,7 @@ def test_killed_at_any_deletion_readers_are_whole_and_the_next_try_prunes_the_re
     raise AssertionError("it never came to its end")
 
 
-def test_a_store_that_does_not_delete_is_told_and_the_dataset_is_published(model: str, tmp_path: Path) -> None:
+def test_a_store_that_does_not_delete_is_reported_and_the_dataset_is_published(model: str, tmp_path: Path) -> None:
     class Keeping(FolderStore):
         def delete(self, keys: object) -> None:
             raise StoreRefused("spec.output.s3: may not delete; allow it")
@@ -168,7 +170,7 @@ def test_a_store_that_does_not_delete_is_told_and_the_dataset_is_published(model
     assert current_of(store)["revision"] == order.revision
 
 
-def test_pruning_can_be_stopped_and_goes_on(model: str, tmp_path: Path) -> None:
+def test_pruning_can_be_stopped_and_continued(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1, 2])
     kept = [orders[1].revision]
 
@@ -179,7 +181,7 @@ def test_pruning_can_be_stopped_and_goes_on(model: str, tmp_path: Path) -> None:
     assert list(store.folders("revisions/")) == kept
 
 
-def test_what_others_put_there_stays(model: str, tmp_path: Path) -> None:
+def test_objects_of_others_stay(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1])
     for key in ("revisions/mine/x", "plans/notes/y"):
         store.write(key, b"mine")
@@ -190,13 +192,13 @@ def test_what_others_put_there_stays(model: str, tmp_path: Path) -> None:
     assert store.exists("plans/notes/y")
 
 
-def test_a_publisher_whose_folder_was_pruned_meanwhile_publishes_nothing(
+def test_a_publisher_whose_folder_another_one_pruned_publishes_nothing(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, (former,) = after(model, tmp_path / "store", [1])
     order = the_order(model, 2)
     plan(order, store)
-    found = module.card  # type: ignore[attr-defined]  # what it imports is its own
+    found = module.card  # type: ignore[attr-defined]  # the module does not export its imports
 
     def pruned_meanwhile(*arguments: Any, **named: Any) -> str:
         prune(store, lambda: [former.revision])
@@ -210,9 +212,7 @@ def test_a_publisher_whose_folder_was_pruned_meanwhile_publishes_nothing(
 
 
 @pytest.mark.parametrize("text", ["[" * 4000, "null", "[]", "{}", '{"dataset": 7, "publishedAt": 8}', "<html>"])
-def test_what_is_no_pointer_is_reported_and_neither_overwritten_nor_a_reason_to_delete(
-    text: str, model: str, tmp_path: Path
-) -> None:
+def test_an_invalid_pointer_is_reported_and_kept_and_nothing_is_deleted(text: str, model: str, tmp_path: Path) -> None:
     store, (order,) = after(model, tmp_path / "store", [1])
     store.write("current.json", text.encode(), "application/json")
     kept = set(store.list("revisions/"))
@@ -224,7 +224,7 @@ def test_what_is_no_pointer_is_reported_and_neither_overwritten_nor_a_reason_to_
     assert kept <= set(store.list("revisions/"))
 
 
-def test_rows_of_a_history_that_cannot_be_read_are_left_out(model: str, tmp_path: Path) -> None:
+def test_unreadable_rows_of_a_history_are_left_out(model: str, tmp_path: Path) -> None:
     store, orders = after(model, tmp_path / "store", [1, 2])
     pointer = current_of(store)
     wrong: list[Any] = [

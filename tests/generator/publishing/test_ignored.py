@@ -1,4 +1,4 @@
-"""What is to be ignored, as it is published: in the manifest, and in COCO so that evaluators and trainers heed it."""
+"""Published regions to ignore: in the manifest, and in COCO in the form that evaluators and trainers use."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from diffugen_generator.samples.labels import Label, Region, Rle
 from tests.generator.made import a_finished_store, a_model, an_instance, an_order, manifest_lines, planned_shards
 
 
-def test_what_is_to_be_ignored_is_in_the_manifest_and_a_crowd_in_coco(tmp_path: Path) -> None:
+def test_ignored_regions_are_in_the_manifest_and_are_crowds_in_coco(tmp_path: Path) -> None:
     order = an_order(
         a_model(tmp_path / "model"),
         labeling={"attention": {"ignoreBand": 0.2}},
@@ -40,7 +40,7 @@ def test_what_is_to_be_ignored_is_in_the_manifest_and_a_crowd_in_coco(tmp_path: 
     assert all(np.array_equal(coco.annToMask(each), band) for each in crowds)
     assert {each["area"] for each in crowds} == {200}
 
-    # A detector that also finds something in the band loses nothing by it.
+    # A detector's score does not fall if it also finds an object in the ignored band.
     found = [
         {key: each[key] for key in ("image_id", "category_id")}
         | {"score": 0.9 if each["iscrowd"] else 0.8, "segmentation": coco.annToRLE(each)}

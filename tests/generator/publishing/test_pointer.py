@@ -1,4 +1,4 @@
-"""The pointer: moved last, to something complete, whoever dies on the way and however often it is tried."""
+"""The pointer: moved last and to a complete revision, even if a process is killed or publishing is repeated."""
 
 import json
 import re
@@ -22,11 +22,11 @@ from tests.generator.made import a_finished_store, a_model, an_order, everything
 
 
 class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
+    """Simulates SIGKILL inside one process."""
 
 
 class DyingStore(FolderStore):
-    """A store whose user dies at the n-th write, after which nothing is written any more."""
+    """A store whose user is killed at the n-th write; after that, nothing is written."""
 
     def __init__(self, root: Path, writes: int) -> None:
         super().__init__(root)
@@ -64,7 +64,7 @@ def the_clock() -> datetime:
 
 
 def readable(store: FolderStore) -> str | None:
-    """The revision that readers find, all of whose files they can read; None where they find none."""
+    """Return the revision that readers find, after reading all of its files; None if they find none."""
     try:
         current = current_of(store)
     except Missing:
@@ -80,7 +80,7 @@ def readable(store: FolderStore) -> str | None:
 
 
 def without_place(data: bytes, folder: Path) -> bytes:
-    """A file's bytes without what depends on the store's folder: its path, and the checksum of a pointer with it."""
+    """Return a file's bytes without the parts that depend on the store's folder: its path, and a pointer's checksum."""
     if str(folder).encode() not in data:
         return data
     return re.sub(rb'"checksum": "[0-9a-f]{64}"', b"", data.replace(str(folder).encode(), b"STORE"))
@@ -94,7 +94,7 @@ def how_many_writes(model: str, folder: Path) -> int:
     return 1_000_000 - counting.writes
 
 
-def test_killed_at_any_write_readers_keep_what_they_had(model: str, tmp_path: Path) -> None:
+def test_after_a_kill_at_any_write_readers_keep_the_former_dataset(model: str, tmp_path: Path) -> None:
     former = a_small_order(model)
     order = a_small_order(model, quality={"maxAreaFraction": 0.9})
     whole = a_finished_store(former, tmp_path / "whole")
@@ -130,7 +130,7 @@ def test_publishing_twice_changes_nothing(model: str, tmp_path: Path) -> None:
     assert everything_in(store.root) == before
 
 
-def test_the_pointer_says_where_everything_is(model: str, tmp_path: Path) -> None:
+def test_the_pointer_has_the_paths_of_all_files(model: str, tmp_path: Path) -> None:
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
 
@@ -151,7 +151,7 @@ def test_the_pointer_says_where_everything_is(model: str, tmp_path: Path) -> Non
     assert outcome.published.accepted_by_stage == {"base": 4}
 
 
-def test_going_back_to_a_published_revision_only_moves_the_pointer(model: str, tmp_path: Path) -> None:
+def test_returning_to_a_published_revision_only_moves_the_pointer(model: str, tmp_path: Path) -> None:
     order, other = a_small_order(model), a_small_order(model, quality={"maxAreaFraction": 0.9})
     store = a_finished_store(order, tmp_path / "store")
     publish(order, store)
@@ -164,7 +164,7 @@ def test_going_back_to_a_published_revision_only_moves_the_pointer(model: str, t
     assert readable(store) == order.revision
 
 
-def test_an_exchanged_model_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_replaced_model_gets_its_own_folder(tmp_path: Path) -> None:
     model = a_model(tmp_path / "model")
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
@@ -183,7 +183,7 @@ def test_an_exchanged_model_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     assert store.exists(f"revisions/{order.revision}/dataset.json"), "readers of the former keep it"
 
 
-def test_a_sample_without_labels_is_told(model: str, tmp_path: Path) -> None:
+def test_a_sample_without_labels_is_an_error(model: str, tmp_path: Path) -> None:
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
     [label, *_] = store.list("labels/")
@@ -195,7 +195,7 @@ def test_a_sample_without_labels_is_told(model: str, tmp_path: Path) -> None:
     assert readable(store) is None
 
 
-def test_a_missing_image_is_told(model: str, tmp_path: Path) -> None:
+def test_a_missing_image_is_an_error(model: str, tmp_path: Path) -> None:
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
     [image, *_] = [key for key in store.list("samples/") if key.endswith(".png")]
@@ -207,7 +207,7 @@ def test_a_missing_image_is_told(model: str, tmp_path: Path) -> None:
     assert readable(store) is None
 
 
-def test_images_that_vanished_are_drawn_again_by_the_next_plan(model: str, tmp_path: Path) -> None:
+def test_missing_images_are_drawn_again_after_the_next_plan(model: str, tmp_path: Path) -> None:
     order = a_small_order(model)
     store = a_finished_store(order, tmp_path / "store")
     rasters = [key for key in store.list("samples/") if key.endswith(".png")][:2]
@@ -254,7 +254,7 @@ def test_publishing_can_be_stopped(model: str, tmp_path: Path) -> None:
     assert readable(store) is None
 
 
-def test_labels_are_read_ahead_but_not_all_at_once(model: str, tmp_path: Path) -> None:
+def test_labels_are_read_ahead_in_limited_numbers(model: str, tmp_path: Path) -> None:
     read: list[str] = []
 
     class Listening(FolderStore):
@@ -267,16 +267,16 @@ def test_labels_are_read_ahead_but_not_all_at_once(model: str, tmp_path: Path) -
     most_ahead: list[int] = []
 
     def on_progress(done: int, total: int) -> None:
-        # the first of two passes counts the families of the splits, and has read every label by now
+        # the first of two passes counts the families of the splits, and has already read every label
         most_ahead.append(sum(key.startswith("labels/") for key in read) - 600 - done)
 
     publish(order, Listening(tmp_path / "store"), on_progress=on_progress)
 
-    assert max(most_ahead) <= 257 + 32  # labels, and samples whose images are read ahead
+    assert max(most_ahead) <= 257 + 32  # labels, and samples with images that are read ahead
     assert sum(key.startswith("labels/") for key in read) == 1200
 
 
-def test_dataset_json_is_the_same_however_the_run_is_tuned(model: str, tmp_path: Path) -> None:
+def test_dataset_json_is_the_same_with_any_run_settings(model: str, tmp_path: Path) -> None:
     orders: Iterator[WorkOrder] = (a_small_order(model, run={"samplesPerShard": size}) for size in (1, 100))
     stores = [a_finished_store(order, tmp_path / str(n)) for n, order in enumerate(orders)]
 
@@ -289,7 +289,7 @@ def test_dataset_json_is_the_same_however_the_run_is_tuned(model: str, tmp_path:
 
 
 class Overtaken(FolderStore):
-    """A store in which somebody else publishes between the reading of the pointer and its writing."""
+    """A store in which another process publishes between the reading and the writing of the pointer."""
 
     def __init__(self, root: Path, meanwhile: Callable[[], object]) -> None:
         super().__init__(root)
@@ -302,7 +302,7 @@ class Overtaken(FolderStore):
         return super().replace(key, data, tag, content_type)
 
 
-def test_a_revision_that_is_published_meanwhile_is_kept(
+def test_a_revision_that_another_publishes_at_the_same_time_is_kept(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order, other = a_small_order(model), a_small_order(model, quality={"maxAreaFraction": 0.9})
@@ -311,7 +311,7 @@ def test_a_revision_that_is_published_meanwhile_is_kept(
 
     def publish_other() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(module, "prune", lambda *_, **__: 0)  # killed before it prunes
+            patch.setattr(module, "prune", lambda *_, **__: 0)  # as if killed before it prunes
             publish(other, store)
 
     publish(order, Overtaken(store.root, publish_other))
@@ -321,7 +321,7 @@ def test_a_revision_that_is_published_meanwhile_is_kept(
     assert store.exists(f"revisions/{other.revision}/dataset.json")
 
 
-def test_the_pointer_never_moves_to_what_another_publisher_deleted(model: str, tmp_path: Path) -> None:
+def test_the_pointer_never_moves_to_a_revision_that_another_publisher_deleted(model: str, tmp_path: Path) -> None:
     order, other = a_small_order(model), a_small_order(model, quality={"maxAreaFraction": 0.9})
     store = a_finished_store(order, tmp_path / "store")
     plan(other, store)
@@ -335,8 +335,8 @@ def test_the_pointer_never_moves_to_what_another_publisher_deleted(model: str, t
     assert readable(store) == order.revision
 
 
-def test_pruning_goes_by_the_pointer_of_the_moment(model: str, tmp_path: Path) -> None:
-    """A points, B publishes, A prunes."""
+def test_pruning_uses_the_current_pointer(model: str, tmp_path: Path) -> None:
+    """A moves the pointer, B publishes, A prunes."""
 
     class Slow(FolderStore):
         def folders(self, prefix: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Polygons give the mask back, at any scale, with holes and with scattered parts."""
+"""A filled polygon gives its mask back, at any scale, with holes and with scattered parts."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 
 
 def as_written(polygon: np.ndarray, side: int) -> np.ndarray:
-    """What is left of a polygon after six digits in a label file."""
+    """Return a polygon after rounding to the six digits of a label file."""
     return np.round(polygon / side, 6) * side
 
 
@@ -37,7 +37,7 @@ def largest_part(mask: Mask) -> Mask:
 
 @pytest.mark.parametrize("side", [64, 256])
 @pytest.mark.parametrize("seed", range(10))
-def test_random_objects_survive(side: int, seed: int) -> None:
+def test_random_objects_give_nearly_the_same_mask(side: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = largest_part(blob(side, rng=rng, smooth=side / 24, share=0.3))
 
@@ -45,12 +45,12 @@ def test_random_objects_survive(side: int, seed: int) -> None:
 
     assert overlap(filled(polygon, side, side), mask) >= 0.95
     assert overlap(as_coco_fills(polygon, side), mask) >= 0.95
-    # Ultralytics enlarges small images to its training size before it fills
+    # Ultralytics enlarges small images to its training size before it fills polygons
     assert overlap(filled(polygon * 10, side * 10, side * 10), enlarged(mask, 10)) >= 0.95
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_scattered_parts_with_holes_survive(seed: int) -> None:
+def test_scattered_parts_with_holes_give_nearly_the_same_mask(seed: int) -> None:
     mask = blob(64, rng=np.random.default_rng(seed), smooth=2, share=0.4)
 
     polygon = as_written(polygon_of(mask), 64)
@@ -59,7 +59,7 @@ def test_scattered_parts_with_holes_survive(seed: int) -> None:
     assert overlap(filled(polygon * 10, 640, 640), enlarged(mask, 10)) >= 0.95
 
 
-def test_every_shape_of_the_built_in_model_survives() -> None:
+def test_every_shape_of_the_built_in_model_gives_nearly_the_same_mask() -> None:
     drawn = scenes.draw(100, np.random.default_rng(1))
     for mask in drawn.masks[drawn.masks.any(axis=(2, 3))]:
         polygon = as_written(polygon_of(mask), scenes.SIZE)
@@ -98,7 +98,7 @@ def test_one_pixel_is_a_square_of_its_size() -> None:
     assert overlap(filled(polygon, 8, 8), mask) == 1
 
 
-def test_a_full_image_stays_inside_it() -> None:
+def test_a_mask_of_the_full_image_stays_inside_the_image() -> None:
     polygon = polygon_of(np.ones((32, 48), np.bool_))
 
     assert polygon.min() > 0
@@ -107,11 +107,11 @@ def test_a_full_image_stays_inside_it() -> None:
     assert filled(polygon, 32, 48).all()
 
 
-def test_an_empty_mask_is_no_polygon() -> None:
+def test_an_empty_mask_gives_no_polygon() -> None:
     assert polygon_of(np.zeros((8, 8), np.bool_)).shape == (0, 2)
 
 
-def test_a_smooth_outline_is_short() -> None:
+def test_a_smooth_outline_has_few_points() -> None:
     y, x = np.mgrid[:512, :512]
     mask = np.hypot(x - 250, y - 260) < 120
 

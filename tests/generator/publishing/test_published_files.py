@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 
 
 # fault 15 of DiffuGen's catalog
-def test_files_are_written_with_classes_splits_and_boxes_the_right_way_round(tmp_path: Path) -> None:
+def test_files_have_the_right_classes_splits_and_boxes(tmp_path: Path) -> None:
     wide = np.zeros((64, 64), np.bool_)
     wide[30:38, 4:60] = True
     prompts = {"templates": ["a {object}"], "variables": {"object": ["ball", "star"]}, "samplesPerPrompt": 20}
@@ -62,7 +62,7 @@ def test_files_are_written_with_classes_splits_and_boxes_the_right_way_round(tmp
 def label_all(
     order: Any, store: FolderStore, raster: NDArray[np.uint8], mask: NDArray[np.bool_], *, blank: bool
 ) -> None:
-    """Do a plan by hand: one image and one label for all samples; the first one's image black, if asked for."""
+    """Execute a plan without a model: one image and one label for all samples; the first image is black if asked."""
     for header, rows in planned_shards(order, store):
         for number, row in enumerate(rows):
             shown = np.zeros_like(raster) if blank and number == 0 else raster
@@ -75,7 +75,7 @@ def label_all(
 
 
 # fault 19 of DiffuGen's catalog
-def test_a_blackened_image_is_not_published_whatever_is_labeled_in_it(tmp_path: Path) -> None:
+def test_a_blackened_image_is_not_published_with_any_labels(tmp_path: Path) -> None:
     order = an_order(a_model(tmp_path / "model"))
     store = FolderStore(tmp_path / "store")
     plan(order, store)
@@ -94,7 +94,7 @@ def test_a_blackened_image_is_not_published_whatever_is_labeled_in_it(tmp_path: 
 
 
 # fault 19 of DiffuGen's catalog
-def test_a_drawn_mask_lets_the_image_through() -> None:
+def test_the_image_is_visible_under_a_drawn_mask() -> None:
     raster = np.zeros((64, 64, 3), np.uint8)
     raster[:, 32:] = 200
     mask = np.zeros((64, 64), np.bool_)
@@ -109,7 +109,7 @@ def test_a_drawn_mask_lets_the_image_through() -> None:
 
 # fault 19 of DiffuGen's catalog
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
-def test_every_word_of_an_example_is_one_that_its_model_knows(file: Path) -> None:
+def test_the_model_of_each_example_knows_every_word_in_it(file: Path) -> None:
     known = json.loads((BUILTIN_FOLDER / "shapes" / "tokenizer" / "vocab.json").read_text())
     for document in yaml.safe_load_all(file.read_text()):
         if not document or document["kind"] != "LabeledDataset":

@@ -1,4 +1,4 @@
-"""Splits: exact over whole families, none of them empty, and stable when a dataset grows."""
+"""Splits: exact counts over whole families, no empty split, and stable if a dataset grows."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_counts_are_exact_to_one_family_and_none_is_empty(families: int, fractio
 
 
 @pytest.mark.parametrize("families", [3, 8, 100, 1000])
-def test_families_are_in_the_splits_as_they_are_counted(families: int) -> None:
+def test_the_splits_of_families_agree_with_the_counts(families: int) -> None:
     found = list(splits_of(roots(families)).values())
 
     assert [found.count(name) for name in FRACTIONS] == counts_of(list(FRACTIONS.values()), families)
@@ -54,7 +54,7 @@ def test_few_families_move_when_others_are_added() -> None:
     assert sum(after[name] != split for name, split in before.items()) <= 100
 
 
-def test_a_small_dataset_has_all_its_splits(tmp_path: Path) -> None:
+def test_a_small_dataset_has_all_splits(tmp_path: Path) -> None:
     order = an_order(
         a_model(tmp_path / "model"),
         prompts={"templates": ["a {object}"], "variables": {"object": ["ball", "star"]}, "samplesPerPrompt": 4},
@@ -70,7 +70,7 @@ def test_a_small_dataset_has_all_its_splits(tmp_path: Path) -> None:
     assert [found.count(name) for name in FRACTIONS] == [6, 1, 1]
 
 
-def test_a_split_without_images_is_not_named(tmp_path: Path) -> None:
+def test_a_split_without_images_is_not_listed(tmp_path: Path) -> None:
     order = an_order(
         a_model(tmp_path / "model"),
         prompts={"templates": ["a {object}"], "variables": {"object": ["ball"]}, "samplesPerPrompt": 2},

@@ -1,4 +1,4 @@
-"""Near duplicates: told from perceptual hashes alone, the first by id stands."""
+"""Near duplicates: found from perceptual hashes alone; the image with the first id is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def hashed(number: int, value: int) -> Hashed:
 
 
 def brute(rasters: list[Hashed], most: int) -> dict[str, str]:
-    """Each image against all that stand, in the order of the ids."""
+    """Compare each image with all kept ones, in the order of the ids."""
     standing: list[Hashed] = []
     found = {}
     for each in sorted(rasters, key=lambda each: each.id):
@@ -30,13 +30,13 @@ def brute(rasters: list[Hashed], most: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (120, 200), (33, 17)])
-def test_the_hash_is_that_of_imagehash(shape: tuple[int, int]) -> None:
+def test_the_hash_equals_that_of_imagehash(shape: tuple[int, int]) -> None:
     for image in scenes.draw(20, np.random.default_rng(1)).images:
         sized = Image.fromarray(image).resize(shape)
         assert statistics_of(np.asarray(sized)).hash == str(imagehash.phash(sized))
 
 
-def test_an_image_that_is_little_changed_has_nearly_the_same_hash() -> None:
+def test_a_slightly_changed_image_has_nearly_the_same_hash() -> None:
     image = scenes.draw(1, np.random.default_rng(2)).images[0]
     blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1)))
 
@@ -46,7 +46,7 @@ def test_an_image_that_is_little_changed_has_nearly_the_same_hash() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1, 4, 10])
-def test_they_are_those_that_comparing_all_with_all_finds(most: int) -> None:
+def test_they_are_the_same_as_with_comparing_all_pairs(most: int) -> None:
     rng = np.random.default_rng(most)
     rasters = []
     for number in rng.permutation(300):
@@ -62,7 +62,7 @@ def test_they_are_those_that_comparing_all_with_all_finds(most: int) -> None:
     assert len(duplicates) == len(expected) > 0
 
 
-def test_the_first_by_id_stands_whatever_came_first() -> None:
+def test_the_first_by_id_is_kept_in_any_order() -> None:
     duplicates = Duplicates([hashed(7, 1), hashed(3, 1), hashed(5, 1)], 0)
 
     assert [duplicates.original_of(hashed(number, 1).id) for number in (3, 5, 7)] == [
@@ -72,7 +72,7 @@ def test_the_first_by_id_stands_whatever_came_first() -> None:
     ]
 
 
-def test_no_images_no_duplicates() -> None:
+def test_no_images_give_no_duplicates() -> None:
     assert len(Duplicates([], 4)) == 0
     assert Duplicates([], 4).original_of("0" * 32) == ""
 

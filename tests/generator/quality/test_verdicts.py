@@ -1,4 +1,4 @@
-"""Quality: which objects stand, and which images are accepted."""
+"""Quality: which objects are kept, and which images are accepted."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_objects_of_the_wrong_size_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(("fewest", "accepted"), [(0, True), (1, False)])
-def test_an_empty_image_is_accepted_only_when_asked_for(fewest: int, accepted: bool) -> None:
+def test_an_empty_image_is_accepted_only_if_the_settings_allow_it(fewest: int, accepted: bool) -> None:
     verdict = judged([], Quality(min_instances=fewest))
 
     assert verdict.accepted is accepted
@@ -51,7 +51,7 @@ def test_dropped_objects_do_not_count() -> None:
     assert verdict.instances == (square(50),)
 
 
-def test_the_bounds_themselves_are_allowed() -> None:
+def test_the_bounds_are_inclusive() -> None:
     quality = Quality(min_area_fraction=0.01, max_area_fraction=0.01)
 
     assert judged([square(10)], quality).accepted
@@ -76,7 +76,7 @@ def test_objects_near_the_border_are_dropped(distance: int, standing: list[int])
 
 
 @pytest.mark.parametrize(("deviation", "reason"), [(0.0, "BlankPicture"), (0.9, "BlankPicture"), (1.0, "")])
-def test_a_blank_image_is_rejected_whatever_is_labeled_in_it(deviation: float, reason: str) -> None:
+def test_a_blank_image_is_rejected_with_any_labels(deviation: float, reason: str) -> None:
     label = Label("0" * 32, (square(30),), statistics={"deviation": deviation, "hash": "0" * 16})
 
     assert verdict_on(label, (100, 100), Quality()).reason == reason

@@ -1,4 +1,4 @@
-"""Damage in a store: whatever is truncated, swapped or changed counts as missing, is named, and is made again."""
+"""Damage in a store: a truncated, swapped or changed file counts as missing, is named, and is made again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def the_order(model: str, **changes: Any) -> WorkOrder:
-    """One image at once, so that an image that is drawn again is equal to the bit."""
+    """Batches of one image, so that an image that is drawn again is identical."""
     stages = [base(model), redrawn("sand", "base")]
     return an_order(stages, run={"batchSize": 1}, output={"formats": ["coco"]}, **changes)
 
@@ -68,7 +68,7 @@ def undisturbed(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(model: str, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """What each change publishes from the undamaged store."""
+    """The dataset that each change publishes from the undamaged store."""
     found = {}
     for name, change in CHANGES.items():
         store = a_copy(undisturbed, tmp_path_factory.mktemp(name) / "store")
@@ -78,7 +78,7 @@ def expected(model: str, undisturbed: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def assert_equal(found: dict[str, bytes], expected: dict[str, bytes], *, seen_again: bool) -> None:
-    """Compare all that is published; where evidence was made again, by another path, images and samples alone."""
+    """Compare all published files; if evidence was made again, in another way, compare only images and samples."""
     if not seen_again:
         assert found == expected
         return
@@ -96,7 +96,7 @@ def image_digests(files: dict[str, bytes]) -> dict[str, str]:
 
 
 def a_copy(folder: Path, target: Path) -> FolderStore:
-    shutil.copytree(folder, target)  # hard links become files of their own
+    shutil.copytree(folder, target)  # hard links become separate files
     return FolderStore(target)
 
 
@@ -156,7 +156,7 @@ def rewritten(store: FolderStore, keys: list[str], change: Callable[[dict[str, A
 
 
 def lie(store: FolderStore, keys: list[str]) -> list[str]:
-    """Change one digit: it is a valid label still."""
+    """Change one digit: the label is still valid."""
     label = json.loads(store.read(keys[0]))
     label["looks"]["deviation"] += 1
     store.write(keys[0], json.dumps(label).encode())
@@ -221,7 +221,7 @@ def test_damage_is_named_and_made_again(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 100_000, b'{"revision": 1}', b"\xff"])
 def test_a_damaged_pointer_is_named_and_kept(content: bytes, model: str, undisturbed: Path, tmp_path: Path) -> None:
-    """Without it, the revisions that it names would be deleted."""
+    """Without the pointer, the revisions that it names would be deleted."""
     store = a_copy(undisturbed, tmp_path / "store")
     store.write(layout.CURRENT, content)
 
@@ -260,12 +260,12 @@ def test_random_damage_is_repaired_or_named_and_never_published(
     assert_equal(published(store), expected[change], seen_again=key.startswith(layout.EVIDENCE))
     read_by = {"quality": (layout.SAMPLES, layout.LABELS), "threshold": (layout.SAMPLES, layout.EVIDENCE)}
     if key.startswith(read_by[change]):
-        # nobody reads the time of a zip's entry; a label that lost only the name of its checksum is whole
+        # the time of a zip's entry is never read; a label that lost only the name of its checksum is undamaged
         whole = store.read(key) == before or key.endswith(".npz") or b"checksum" not in store.read(key)
         assert f"{key} is damaged" in caplog.text or whole
 
 
-def test_what_earlier_versions_wrote_is_accepted(
+def test_files_of_earlier_versions_are_accepted(
     model: str, undisturbed: Path, expected: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
     """Labels and recipes without a checksum, recipes without the image's SHA-256, evidence without a sample."""

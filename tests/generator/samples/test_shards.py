@@ -1,4 +1,4 @@
-"""Shards: complete in themselves, and the same bytes for the same content."""
+"""Shards: complete without other files, and the same bytes for the same content."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def model(tmp_path: Path) -> str:
     return a_model(tmp_path / "model")
 
 
-def test_a_shard_has_all_that_its_samples_need(model: str, tmp_path: Path) -> None:
+def test_a_shard_has_everything_that_its_samples_need(model: str, tmp_path: Path) -> None:
     order = an_order(model, labeling={"attention": {"threshold": 0.3, "background": ["sky"]}})
     store = FolderStore(tmp_path / "store")
 
@@ -34,7 +34,7 @@ def test_a_shard_has_all_that_its_samples_need(model: str, tmp_path: Path) -> No
     assert {row.do for row in rows} == {Need.DRAW}
 
 
-def test_a_shard_survives_its_file(model: str, tmp_path: Path) -> None:
+def test_a_shard_is_read_as_it_was_written(model: str, tmp_path: Path) -> None:
     order, store = an_order(model), FolderStore(tmp_path / "store")
     plan(order, store)
     [(header, rows)] = planned_shards(order, store)
@@ -65,6 +65,6 @@ def test_a_broken_shard_is_named(tmp_path: Path, data: bytes) -> None:
         read_shard(store, "plans/r/base/00000.jsonl.gz")
 
 
-def test_a_missing_shard_is_missing(tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="has no plans/r/base/00007.jsonl.gz"):
         read_shard(FolderStore(tmp_path), "plans/r/base/00007.jsonl.gz")

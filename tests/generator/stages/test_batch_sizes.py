@@ -1,4 +1,4 @@
-"""How many images a model works on at once, where memory is short."""
+"""The number of images per batch if memory is short."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.generator.stages.test_run_shard import shard_of, spec_of
 
 
 class Card:
-    """Works on `most` images at once, padding included."""
+    """A device with memory for `most` images at once, padding included."""
 
     def __init__(self, most: int, adaptive: AdaptiveBatch) -> None:
         self.most, self.adaptive = most, adaptive
@@ -34,7 +34,7 @@ class Card:
         return [each * each for each in some]
 
 
-def test_what_fits_is_done_at_once() -> None:
+def test_a_batch_that_fits_is_done_at_once() -> None:
     adaptive = AdaptiveBatch("draw", padded_to=8)
     card = Card(8, adaptive)
 
@@ -51,7 +51,7 @@ def test_what_fits_is_done_at_once() -> None:
         (16, [16, 8, 4, *[2] * 10]),
     ],
 )
-def test_what_memory_holds_is_learnt_once(
+def test_the_batch_size_that_fits_is_found_once(
     padded_to: int | None, tried: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     adaptive = AdaptiveBatch("draw", padded_to=padded_to)
@@ -66,7 +66,7 @@ def test_what_memory_holds_is_learnt_once(
     assert adaptive.padded_to == (padded_to and 2)
 
 
-def test_memory_that_does_not_hold_one_is_an_error() -> None:
+def test_memory_for_less_than_one_image_is_an_error() -> None:
     adaptive = AdaptiveBatch("draw", padded_to=4)
     card = Card(0, adaptive)
 
@@ -104,7 +104,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_for_the_rest_of_the_shard(
 
     counts = run_shard(*shard_of(spec_of(tiny_model), tiny_model), FolderStore(tmp_path), batch_size=4, device="cpu")
 
-    assert drawing == [4, 2, 2, 2]  # a batch of four, and one of two
+    assert drawing == [4, 2, 2, 2]  # for a batch of four and a batch of two
     assert looking == [4, 2, 2, 2]
     assert caplog.messages == [
         "memory does not reach to draw 4 images at once; 2 from now on",

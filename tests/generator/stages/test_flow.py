@@ -1,4 +1,4 @@
-"""How a shard flows: the model draws while the batch before is stored, memory is bounded, the model is kept."""
+"""How a shard is processed: the model draws while the last batch is stored, memory is bounded, the model is kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Sketcher:
-    """A session whose images cost nothing but their memory."""
+    """A session whose images need memory and no computation."""
 
     batch = 4
 
@@ -81,7 +81,7 @@ def test_the_next_batch_is_drawn_while_the_last_is_stored(tiny_model: ModelFolde
     assert (counts.drawn, sketcher.draws) == (6, 2)
 
 
-def test_memory_does_not_grow_with_the_shard_however_slow_the_store(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_shard_even_if_the_store_is_slow(tiny_model: ModelFolder, tmp_path: Path) -> None:
     side, count = 512, 600  # 470 MB of pixels
     image = {"width": side, "height": side}
     prompts = {"templates": ["a ball"], "samplesPerPrompt": count}
@@ -100,11 +100,11 @@ def test_memory_does_not_grow_with_the_shard_however_slow_the_store(tiny_model: 
 
     assert counts.drawn == count
     assert max(queued) <= WAITING
-    assert max(queued) > WAITING // 2  # the store was what was waited for
+    assert max(queued) > WAITING // 2  # the time was spent waiting for the store
     assert max(resident) - resident[0] < 150e6
 
 
-def test_one_model_serves_all_shards_that_ask_for_the_same(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_one_model_serves_all_shards_with_the_same_settings(tiny_model: ModelFolder, tmp_path: Path) -> None:
     header, rows = shard_of(spec_of(tiny_model), tiny_model)
     other, _ = shard_of(
         spec_of(tiny_model, classes=[{"name": "ball"}, {"name": "star", "synonyms": ["sun"]}]), tiny_model
@@ -116,13 +116,11 @@ def test_one_model_serves_all_shards_that_ask_for_the_same(tiny_model: ModelFold
         some = rows[:3] if shard.index == 0 else rows[3:]
         run_shard(shard, some, FolderStore(tmp_path), sessions=sessions, on_loading=lambda: loaded.append("model"))
 
-    assert len(loaded) == 2  # of the third shard, whose words are others
+    assert len(loaded) == 2  # the second load is for the third shard, whose words differ
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_an_image_is_the_same_in_another_batch_shard_and_order(
-    tiny_model: ModelFolder, tmp_path: Path, batch: int
-) -> None:
+def test_an_image_is_the_same_in_any_batch_shard_and_order(tiny_model: ModelFolder, tmp_path: Path, batch: int) -> None:
     header, rows = shard_of(spec_of(tiny_model), tiny_model)
     whole, apart = FolderStore(tmp_path / "whole"), FolderStore(tmp_path / "apart")
     run_shard(header, rows, whole, device="cpu", batch_size=6)
@@ -161,9 +159,9 @@ def test_sigterm_finishes_the_batch_and_exits_75_within_the_grace_period(
         _, said = pod.communicate(timeout=60)
 
     assert pod.returncode == 75, said
-    assert time.monotonic() - asked < 30  # Kubernetes' default
+    assert time.monotonic() - asked < 30  # the default of Kubernetes
     assert "loading models" in said
     assert json.loads(last_word.read_text())["reason"] == "Interrupted"
     kinds = [len(list(store.list(f"{kind}/"))) for kind in ("samples", "evidence", "labels")]
-    assert kinds == [2 * kinds[2], kinds[2], kinds[2]]  # what was begun is whole
+    assert kinds == [2 * kinds[2], kinds[2], kinds[2]]  # the batch that had begun is complete
     assert 0 < kinds[2] < 4000

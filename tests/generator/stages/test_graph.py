@@ -1,4 +1,4 @@
-"""Stages that draw from others, from the plan to the images: what changes, what stays, what is skipped and why."""
+"""Stages that draw from others, from plan to images: which pixels change, which stay, which samples are skipped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def counted(counts: ShardCounts) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 72), (72, 104)])
-def test_every_kind_of_stage_draws_images_of_the_asked_size(
+def test_every_kind_of_stage_draws_images_of_the_requested_size(
     tiny_model: ModelFolder, store: FolderStore, size: tuple[int, int]
 ) -> None:
     order = an_order([base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base", dilation=0.1)], size=size)
@@ -72,7 +72,7 @@ def test_every_kind_of_stage_draws_images_of_the_asked_size(
 
 @pytest.mark.parametrize("inpainting", [False, True], ids=["ordinary UNet", "UNet made for inpainting"])
 @pytest.mark.parametrize("dilation", [0, 0.1])
-def test_what_is_outside_of_the_mask_stays_bit_equal(
+def test_pixels_outside_the_mask_do_not_change(
     tiny_model: ModelFolder, inpainting_model: ModelFolder, store: FolderStore, *, inpainting: bool, dilation: float
 ) -> None:
     own = {"model": inpainting_model.uri} if inpainting else {}
@@ -92,7 +92,7 @@ def test_what_is_outside_of_the_mask_stays_bit_equal(
 
 
 @pytest.mark.parametrize("file_format", ["jpeg", "webp"])
-def test_lossy_files_change_the_surroundings_by_no_more_than_their_compression(
+def test_with_lossy_files_the_surroundings_change_only_by_compression(
     tiny_model: ModelFolder, store: FolderStore, file_format: str
 ) -> None:
     order = an_order([base(tiny_model.uri), repainted("new", "base", dilation=0)], format=file_format)
@@ -131,7 +131,7 @@ def test_every_instance_or_the_largest_is_replaced(
     assert (bool(changed[large].any()), bool(changed[small].any())) == moved
 
 
-def test_strength_decides_how_many_steps_are_drawn_and_how_near_they_begin(tiny_model: ModelFolder) -> None:
+def test_strength_sets_the_number_of_steps_and_how_close_to_the_source_they_start(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"), "euler")
     rng = np.random.default_rng(0)
     source = SourceImage(rng.integers(0, 256, (64, 64, 3), np.uint8))
@@ -194,7 +194,7 @@ def test_a_graph_of_any_shape_is_drawn_and_published(tiny_model: ModelFolder, st
     assert all(found.shards == 0 for found in plan(order, store).plan or [])
 
 
-def test_what_replaces_an_object_is_labeled_as_its_class(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_a_replacement_is_labeled_as_its_class(tiny_model: ModelFolder, store: FolderStore) -> None:
     order = an_order([base(tiny_model.uri), repainted("new", "base"), redrawn("mud", "new")])
     draw_base(order, store, {"ball": BALL, "star": None})
 
@@ -214,7 +214,7 @@ def test_what_replaces_an_object_is_labeled_as_its_class(tiny_model: ModelFolder
     assert [each.classes for each in (*seen, *after)] == [("ball",)] * 4
 
 
-def test_a_source_without_a_label_is_skipped_with_the_reason_and_the_others_go_on(
+def test_a_source_without_a_label_is_skipped_with_a_reason_and_the_others_are_drawn(
     tiny_model: ModelFolder, store: FolderStore
 ) -> None:
     order = an_order([base(tiny_model.uri), repainted("new", "base"), redrawn("mud", "new")])
@@ -240,7 +240,9 @@ def test_a_source_without_a_label_is_skipped_with_the_reason_and_the_others_go_o
     assert (reasons["new"]["id"], reasons["new"]["source"], reasons["new"]["image"]) == (skipped.id, bare.id, "")
 
 
-def test_a_rejected_source_is_skipped_and_quality_decides_anew(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_a_rejected_source_is_skipped_and_new_quality_rules_are_applied(
+    tiny_model: ModelFolder, store: FolderStore
+) -> None:
     stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
     strict = an_order(stages, quality={"minInstances": 1, "minAreaFraction": 0.05})
     lenient = an_order(stages)
@@ -266,7 +268,7 @@ def test_a_rejected_source_is_skipped_and_quality_decides_anew(tiny_model: Model
     assert {line["reason"] for line in lines if line["stage"] == "new"} == {"SourceRejected"}
 
 
-def test_a_source_that_is_gone_is_a_clear_failure(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_a_missing_source_is_an_error(tiny_model: ModelFolder, store: FolderStore) -> None:
     order = an_order([base(tiny_model.uri), redrawn("mud", "base")])
     draw_base(order, store, {"ball": BALL, "star": BALL})
     source = samples_of_stage(order, store, "base")[0]
@@ -291,7 +293,7 @@ def test_a_source_that_is_gone_is_a_clear_failure(tiny_model: ModelFolder, store
         draw(order, store, "mud")
 
 
-def test_a_shard_that_was_killed_goes_on_to_the_same_bytes(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_a_shard_that_was_killed_resumes_and_gives_the_same_bytes(tiny_model: ModelFolder, store: FolderStore) -> None:
     order = an_order([base(tiny_model.uri), repainted("new", "base")])
     draw_base(order, store, {"ball": BALL, "star": None})
     draw(order, store, "new")
@@ -323,6 +325,6 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not store.root.exists()
 
 
-def test_a_model_made_for_inpainting_draws_nothing_else(inpainting_model: ModelFolder, store: FolderStore) -> None:
+def test_an_inpainting_model_is_refused_for_other_stages(inpainting_model: ModelFolder, store: FolderStore) -> None:
     with pytest.raises(SpecError, match=r"spec.stages\[0\].txt2img.model: .* is made for inpainting and cannot do"):
         plan(an_order([base(inpainting_model.uri)]), store)

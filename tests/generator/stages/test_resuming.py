@@ -1,4 +1,4 @@
-"""A run goes on past images without labels, resumes, and draws the same bytes again."""
+"""A run continues after images without labels, can be resumed, and draws the same bytes again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 # fault 3 of DiffuGen's catalog
-def test_an_image_without_a_label_ended_the_whole_run(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_an_image_without_a_label_does_not_end_the_run(tiny_model: ModelFolder, store: FolderStore) -> None:
     stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
     order = an_order(stages, quality={"minInstances": 1, "minAreaFraction": 0})
     draw_base(order, store, {"ball": BALL, "star": None})
@@ -66,9 +66,7 @@ def test_an_image_without_a_label_ended_the_whole_run(tiny_model: ModelFolder, s
 
 
 # fault 9 of DiffuGen's catalog
-def test_width_and_height_were_swapped_in_images_that_are_not_square(
-    tiny_model: ModelFolder, store: FolderStore
-) -> None:
+def test_width_and_height_of_nonsquare_images_are_not_swapped(tiny_model: ModelFolder, store: FolderStore) -> None:
     size = (104, 72)
     left = a_box(8, 20, 32, 52, size)
     order = an_order([base(tiny_model.uri), repainted("new", "base", dilation=0)], size=size)
@@ -89,7 +87,7 @@ def test_width_and_height_were_swapped_in_images_that_are_not_square(
 
 
 def drawn_again(order: WorkOrder, store: FolderStore, *, batch: int) -> tuple[Files, Files, set[str]]:
-    """Draw a graph, lose every other recipe, and go on: what lay in the store before, and after, and what stayed."""
+    """Draw a graph, delete every other recipe, and resume; return the files before and after, and unaffected keys."""
 
     def go_on() -> None:
         draw_base(order, store, {"ball": BALL, "star": BALL}, batch=batch)
@@ -113,7 +111,7 @@ def made(store: FolderStore) -> Files:
 
 
 # fault 18 of DiffuGen's catalog
-def test_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_runs_can_be_resumed_and_names_do_not_collide(tiny_model: ModelFolder, store: FolderStore) -> None:
     order = an_order([base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")])
 
     whole, after, stayed = drawn_again(order, store, batch=4)
@@ -121,7 +119,7 @@ def test_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFolder, s
     assert after.keys() == whole.keys()
     assert {key: after[key] for key in stayed} == {key: whole[key] for key in stayed}, "what there was is as it was"
     assert stayed
-    for key in whole.keys() - stayed:  # drawn beside others than before, which changes the rounding
+    for key in whole.keys() - stayed:  # drawn in other batches than before, which changes the rounding
         assert_alike(key, after[key], whole[key])
     recipe = json.loads(after[next(key for key in after if key.startswith("samples/new") and key.endswith("json"))])
     assert {"prompt", "seed", "source", "drawing", "model", "modelDigest"} <= set(recipe), "enough to draw it again"
@@ -129,7 +127,7 @@ def test_runs_could_not_be_resumed_and_names_collided(tiny_model: ModelFolder, s
 
 
 def assert_alike(key: str, one: bytes, other: bytes) -> None:
-    """Two images, or two looks at them, are the same but for a level of 255; recipes and outlines are the same."""
+    """Assert that images or maps differ by at most one level of 255, and that recipes and outlines are equal."""
     if key.endswith(".npz"):
         first, second = AttentionMaps.loads(one), AttentionMaps.loads(other)
         assert (first.classes, first.background) == (second.classes, second.background)
@@ -159,7 +157,7 @@ def test_one_by_one_the_same_recipe_gives_the_same_bytes(
 
 
 # fault 10 and 16 of DiffuGen's catalog
-def test_bad_settings_were_found_in_the_middle_of_a_run(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_bad_settings_are_found_before_a_run_starts(tiny_model: ModelFolder, store: FolderStore) -> None:
     order = an_order(
         [base(tiny_model.uri), repainted("new", "base", replacements={"star": ["sun"]})],
         prompts={"templates": ["a {object}"], "variables": {"object": ["ball"]}},

@@ -1,4 +1,4 @@
-"""One shard, from its rows to its report: drawn, looked at, labeled, resumed, stopped, relabeled without torch."""
+"""One shard, from its rows to its report: drawn, measured, labeled, resumed, stopped, relabeled without torch."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture(scope="module")
 def drawn(tiny_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> FolderStore:
-    """A store with one whole shard; don't write to it."""
+    """A store with one complete shard; don't write to it."""
     store = FolderStore(tmp_path_factory.mktemp("drawn"))
     run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=4, device="cpu")
     return store
@@ -82,7 +82,7 @@ def copied(drawn: FolderStore, store: FolderStore) -> FolderStore:
     return store
 
 
-def test_a_shard_leaves_images_recipes_evidence_labels_and_a_report(
+def test_a_shard_writes_images_recipes_evidence_labels_and_a_report(
     tiny_model: ModelFolder, drawn: FolderStore
 ) -> None:
     header, rows = shard_of(spec_of(tiny_model), tiny_model)
@@ -108,7 +108,7 @@ def test_a_shard_leaves_images_recipes_evidence_labels_and_a_report(
         assert {i.class_name for i in label.instances} <= {sample.variables["object"]}
 
 
-def test_the_same_shard_leaves_the_same_bytes(tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore) -> None:
+def test_the_same_shard_writes_the_same_bytes(tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore) -> None:
     run_shard(*shard_of(spec_of(tiny_model), tiny_model), store, batch_size=4, device="cpu")
 
     assert contents(store) == contents(drawn)
@@ -124,7 +124,7 @@ def test_the_order_of_the_classes_does_not_matter(
     assert contents(store) == contents(drawn)
 
 
-def test_progress_is_told_as_it_comes(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_progress_is_reported_after_each_sample(tiny_model: ModelFolder, store: FolderStore) -> None:
     told: list[ShardCounts] = []
 
     counts = run_shard(
@@ -149,7 +149,7 @@ def test_a_complete_shard_loads_no_model(tiny_model: ModelFolder, copied: Folder
 
 
 @pytest.mark.parametrize("writes", [0, 1, 3, 9, 24])
-def test_whoever_dies_at_any_write_leaves_a_store_that_the_next_try_completes(
+def test_after_a_kill_at_any_write_the_next_try_completes_the_store(
     tiny_model: ModelFolder, drawn: FolderStore, tmp_path: Path, writes: int
 ) -> None:
     shard = shard_of(spec_of(tiny_model), tiny_model)
@@ -167,12 +167,12 @@ def test_whoever_dies_at_any_write_leaves_a_store_that_the_next_try_completes(
     for row in shard[1]:
         file = left.read(layout.image("base", row.sample.id, "png"))
         assert report["images"][row.sample.id] == hashlib.sha256(file).hexdigest()
-        # Other batches than in one go, so the images may differ by rounding, and by no more.
+        # The batches differ from those of an uninterrupted run, so the images may differ by rounding only.
         whole = image_files.decode(drawn.read(layout.image("base", row.sample.id, "png")))
         assert np.abs(image_files.decode(file).astype(int) - whole).max() <= 2
 
 
-def test_an_image_and_what_was_seen_are_complete_before_the_recipe_and_the_label_is_last(
+def test_image_and_evidence_are_written_before_the_recipe_and_the_label_is_last(
     tiny_model: ModelFolder, tmp_path: Path
 ) -> None:
     recording = DyingStore(tmp_path / "store", 1000)
@@ -185,7 +185,7 @@ def test_an_image_and_what_was_seen_are_complete_before_the_recipe_and_the_label
         assert [Path(key).suffix for key in mine] == [".png", ".npz", ".json", ".json"]
 
 
-def test_stopping_finishes_the_batch_and_the_next_try_goes_on(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_stopping_finishes_the_batch_and_the_next_try_continues(tiny_model: ModelFolder, store: FolderStore) -> None:
     stop = Event()
     shard = shard_of(spec_of(tiny_model), tiny_model)
 
@@ -199,7 +199,7 @@ def test_stopping_finishes_the_batch_and_the_next_try_goes_on(tiny_model: ModelF
     assert (counts.reused, counts.drawn) == (len(labels), 6 - len(labels))
 
 
-def test_a_new_threshold_decides_anew_without_drawing_or_looking(tiny_model: ModelFolder, copied: FolderStore) -> None:
+def test_a_new_threshold_changes_labels_without_running_a_model(tiny_model: ModelFolder, copied: FolderStore) -> None:
     spec = spec_of(tiny_model, labeling={"attention": {"threshold": 0.6}})
 
     counts = run_shard(*shard_of(spec, tiny_model, Need.LABEL), copied)
@@ -222,7 +222,7 @@ def test_labeling_stored_evidence_never_imports_torch(tiny_model: ModelFolder, c
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_new_word_looks_anew_without_drawing(tiny_model: ModelFolder, copied: FolderStore) -> None:
+def test_a_new_synonym_makes_new_evidence_without_drawing(tiny_model: ModelFolder, copied: FolderStore) -> None:
     spec = spec_of(tiny_model, classes=[{"name": "ball"}, {"name": "star", "synonyms": ["snow"]}])
 
     counts = run_shard(*shard_of(spec, tiny_model, Need.SEE), copied, batch_size=4, device="cpu")
@@ -231,7 +231,7 @@ def test_a_new_word_looks_anew_without_drawing(tiny_model: ModelFolder, copied: 
 
 
 def only_words(spec: LabeledDatasetSpec, store: FolderStore, model: ModelFolder) -> dict[str, bytes]:
-    """Throw away what was seen and decided, have it done again from the stored images, and return the store."""
+    """Delete evidence and labels, make them again from the stored images, and return the store."""
     for key in [*store.list("evidence/"), *store.list("labels/")]:
         (store.root / key).unlink()
     run_shard(*shard_of(spec, model, Need.SEE), store, batch_size=4, device="cpu")
@@ -239,7 +239,9 @@ def only_words(spec: LabeledDatasetSpec, store: FolderStore, model: ModelFolder)
 
 
 @pytest.mark.parametrize("file_format", ["png", "jpeg", "webp"])
-def test_a_stored_image_is_seen_alike_each_time(tiny_model: ModelFolder, store: FolderStore, file_format: str) -> None:
+def test_a_stored_image_gives_the_same_evidence_each_time(
+    tiny_model: ModelFolder, store: FolderStore, file_format: str
+) -> None:
     spec = spec_of(tiny_model, image={"width": 64, "height": 64, "format": file_format})
     run_shard(*shard_of(spec, tiny_model), store, batch_size=4, device="cpu")
 
@@ -274,7 +276,7 @@ def inline(model: ModelFolder, **changes: object) -> LabeledDatasetSpec:
     return spec_of(model, labeling={"attention": {"capture": "inline", **changes}})
 
 
-def test_images_are_the_same_whether_or_not_they_are_watched(
+def test_images_are_the_same_with_and_without_inline_attention(
     tiny_model: ModelFolder, drawn: FolderStore, store: FolderStore
 ) -> None:
     header, rows = shard_of(inline(tiny_model), tiny_model)
@@ -287,12 +289,12 @@ def test_images_are_the_same_whether_or_not_they_are_watched(
     for row in rows:
         key = layout.image("base", row.sample.id, "png")
         watched, unwatched = (image_files.decode(each.read(key)).astype(int) for each in (store, drawn))
-        assert abs(watched - unwatched).max() <= 2  # rounding: who is watched draws in batches of another size
+        assert abs(watched - unwatched).max() <= 2  # rounding: with inline attention, batches have another size
         evidence = AttentionMaps.loads(store.read(layout.evidence("base", header.evidence_id, row.sample.id)))
         assert evidence.classes == (row.sample.variables["object"],)
 
 
-def test_inline_evidence_of_an_image_that_is_there_comes_from_drawing_it_again(
+def test_inline_evidence_of_a_stored_image_comes_from_drawing_it_again(
     tiny_model: ModelFolder, copied: FolderStore, store: FolderStore, tmp_path: Path
 ) -> None:
     header, rows = shard_of(inline(tiny_model), tiny_model, Need.SEE)
@@ -311,7 +313,7 @@ def test_inline_evidence_of_an_image_that_is_there_comes_from_drawing_it_again(
         assert copied.read(key) == fresh.read(key)
 
 
-def test_another_model_than_the_plans_is_refused(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_a_model_that_differs_from_the_plans_is_refused(tiny_model: ModelFolder, store: FolderStore) -> None:
     other = ModelFolder(tiny_model.uri, tiny_model.path, "0" * 64)
 
     with pytest.raises(SpecError, match=r"has the digest .* here, and had 000000000000 in the plan") as caught:
@@ -330,7 +332,7 @@ def test_prompts_longer_than_a_window_are_drawn_and_labeled(tiny_model: ModelFol
     assert (counts.drawn, counts.labelled) == (2, 2)
 
 
-def test_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStore) -> None:
+def test_prompt_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStore) -> None:
     prompts = {"templates": ["a red ball", "a red (ball:1.4)"], "negative": "[snow]"}
     header, rows = shard_of(spec_of(tiny_model, prompts=prompts), tiny_model)
 
@@ -344,7 +346,7 @@ def test_weights_are_not_literal_text(tiny_model: ModelFolder, store: FolderStor
 
 
 @pytest.mark.parametrize("file", [b"no image", image_files.encode(np.zeros((8, 8, 3), np.uint8), "png")])
-def test_an_image_that_is_damaged_is_named_and_drawn_again(
+def test_a_damaged_image_is_named_and_drawn_again(
     file: bytes, tiny_model: ModelFolder, copied: FolderStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = spec_of(tiny_model, labeling={"attention": {"threshold": 0.6}})
@@ -359,11 +361,11 @@ def test_an_image_that_is_damaged_is_named_and_drawn_again(
     assert f"{image} is damaged (its SHA-256 is" in caplog.text
     assert (counts.drawn, counts.labelled) == (1, len(rows))
     pixels = image_files.decode(before).astype(int)
-    assert np.abs(image_files.decode(copied.read(image)) - pixels).max() <= 2  # drawn alone, not in its batch
+    assert np.abs(image_files.decode(copied.read(image)) - pixels).max() <= 2  # drawn alone and not in its former batch
     assert json.loads(copied.read(recipe))["imageSha256"] == hashlib.sha256(copied.read(image)).hexdigest()
 
 
-def test_an_image_of_an_earlier_version_that_cannot_be_read_is_drawn_again(
+def test_an_unreadable_image_of_an_earlier_version_is_drawn_again(
     tiny_model: ModelFolder, copied: FolderStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its recipe has no SHA-256."""

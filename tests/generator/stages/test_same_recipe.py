@@ -1,4 +1,4 @@
-"""Same recipe, same image and same labels, to rounding: in any batch, shard and order, in fp32 on a CPU."""
+"""The same recipe gives the same image and labels up to rounding: in any batch, shard and order, in fp32 on a CPU."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw_backwards(order: WorkOrder, store: FolderStore, stage: str) -> None:
         run_shard(replace(header, index=index), rows[start : start + 3], store, sessions=sessions)
 
 
-def test_an_image_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_images_of_any_kind_of_stage_are_the_same(tiny_model: ModelFolder, tmp_path: Path) -> None:
     stages = [base(tiny_model.uri), redrawn("mud", "base"), repainted("new", "base")]
     prompts = {
         "templates": ["a {object} on {place}"],
@@ -75,7 +75,9 @@ def test_an_image_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) 
     for stage in ("base", "mud", "new"):
         draw(order, whole, stage, batch=4)
         draw_backwards(order, parts, stage)
-        if stage == "base":  # both the same, as what is drawn next must not differ by another mask
+        if (
+            stage == "base"
+        ):  # both stores get the same mask: the next stage's images must not differ because of the mask
             for store in (whole, parts):
                 ((header, rows),) = shards_of(order, store, stage)
                 for row in rows:
@@ -90,7 +92,7 @@ def test_an_image_of_any_kind_of_stage(tiny_model: ModelFolder, tmp_path: Path) 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven images of a size that no model was trained at, and a caption for each but one."""
+    """Seven images of a size that no model was trained at, and a caption for each except one."""
     drawn = scenes.draw(7, np.random.default_rng(4))
     (folder := tmp_path / "mine").mkdir()
     for number, (image, kinds, masks) in enumerate(zip(drawn.images, drawn.classes, drawn.masks, strict=True)):
@@ -110,7 +112,7 @@ def looked_at(folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch,
     return {key: store.read(key) for part in ("evidence/", "labels/") for key in store.list(part)}
 
 
-def test_the_labels_of_a_given_image(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_given_images_are_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = looked_at(folder, FolderStore(tmp_path / "together"), monkeypatch, batch=7)
     (folder / "0.png").rename(folder / "9.png")  # last, not first
     alone = looked_at(folder, FolderStore(tmp_path / "alone"), monkeypatch, batch=1)
@@ -122,7 +124,7 @@ def test_the_labels_of_a_given_image(folder: Path, tmp_path: Path, monkeypatch: 
 
 
 def assert_alike(one: bytes, other: bytes) -> str:
-    """Compare two of a kind; return which kind it is."""
+    """Compare two files of the same kind; return the kind."""
     if one.startswith(b"{"):
         assert_same_objects(objects_of(one), objects_of(other))
         return "label"
@@ -141,7 +143,7 @@ def assert_alike(one: bytes, other: bytes) -> str:
 
 
 def objects_of(data: bytes) -> list[tuple[str, float, Rle]]:
-    """Return the objects of a label, those that stand and those that are marked."""
+    """Return the objects of a label, both the kept and the marked ones."""
     found = labels.loads(data)
     instances = [*found.instances, *(each.instance for each in found.marked)]
     return [(each.class_name, each.score, each.segmentation) for each in instances]

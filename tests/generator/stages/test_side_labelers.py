@@ -1,4 +1,4 @@
-"""A stage with a detector, from plan to publication: what runs a model, and what is decided from what is kept."""
+"""A stage with a detector, from plan to publication: which edits run a model, and which only use stored evidence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def order_of(model: str | None, labeling: dict[str, Any], **quality: Any) -> Wor
 
 
 def done(order: WorkOrder, store: FolderStore) -> StagePlan:
-    """Plan, and do what is planned; return the plan."""
+    """Plan, and execute the plan; return it."""
     (found,) = plan(order, store).plan or []
     for index in range(found.shards):
         run_shard(*read_shard(store, layout.shard(order.revision, "base", index)), store, device="cpu")
@@ -57,7 +57,7 @@ def model(shapes_model: ModelFolder) -> str:
 
 @pytest.fixture(scope="module")
 def both(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkOrder, FolderStore]:
-    """Four images, labeled by attention and by the detector; don't spoil it."""
+    """Four images, labeled by attention and by the detector; don't change the store."""
     order = order_of(model, {"attention": {}, "detector": DETECTOR})
     store = FolderStore(tmp_path_factory.mktemp("both"))
     done(order, store)
@@ -72,7 +72,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SideLabelers, "__init__", refuse)
 
 
-def test_with_both_labelers_what_they_agree_on_stands_with_all_scores(both: tuple[WorkOrder, FolderStore]) -> None:
+def test_with_both_labelers_common_objects_are_kept_with_all_scores(both: tuple[WorkOrder, FolderStore]) -> None:
     order, store = both
 
     found = stored_labels(store, order)
@@ -96,7 +96,9 @@ def test_with_both_labelers_what_they_agree_on_stands_with_all_scores(both: tupl
         {"attention": {"threshold": 0.6}},
     ],
 )
-def test_thresholds_and_who_decides_run_no_model(both: tuple[WorkOrder, FolderStore], labeling: dict[str, Any]) -> None:
+def test_thresholds_and_the_choice_of_labelers_run_no_model(
+    both: tuple[WorkOrder, FolderStore], labeling: dict[str, Any]
+) -> None:
     order = order_of(both[0].spec.stages[0].task.model, labeling)
 
     found = done(order, both[1])
@@ -105,7 +107,7 @@ def test_thresholds_and_who_decides_run_no_model(both: tuple[WorkOrder, FolderSt
     assert len(stored_labels(both[1], order)) == 4
 
 
-def test_what_they_do_not_agree_on_is_marked_and_not_published(both: tuple[WorkOrder, FolderStore]) -> None:
+def test_objects_of_only_one_labeler_are_marked_and_not_published(both: tuple[WorkOrder, FolderStore]) -> None:
     strict = order_of(both[0].spec.stages[0].task.model, {"attention": {}, "detector": DETECTOR, "agreement": 1})
     done(strict, both[1])
 
@@ -121,7 +123,7 @@ def test_what_they_do_not_agree_on_is_marked_and_not_published(both: tuple[WorkO
     assert all(line["instances"] == [] for line in lines)
 
 
-def test_a_detector_that_is_added_looks_at_stored_images_and_the_model_that_drew_them_is_not_loaded(
+def test_an_added_detector_uses_stored_images_and_loads_no_diffusion_model(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FolderStore(tmp_path)
@@ -140,7 +142,7 @@ def test_a_detector_that_is_added_looks_at_stored_images_and_the_model_that_drew
     "quality",
     [{"duplicates": {"maxDistance": 6}}, {"minBorderDistance": 3}, {"minAreaFraction": 0.1}, {"minInstances": 2}],
 )
-def test_quality_is_decided_from_labels_without_a_stage(
+def test_quality_rules_are_applied_to_labels_without_running_a_stage(
     both: tuple[WorkOrder, FolderStore], quality: dict[str, Any]
 ) -> None:
     order = order_of(both[0].spec.stages[0].task.model, {"attention": {}, "detector": DETECTOR}, **quality)
@@ -150,7 +152,7 @@ def test_quality_is_decided_from_labels_without_a_stage(
     assert (found.total, found.reused, found.shards, found.gpu) == (4, 4, 0, False)
 
 
-def test_duplicates_are_rejected_but_for_the_first_and_say_of_which(
+def test_all_duplicates_but_the_first_are_rejected_and_name_the_original(
     both: tuple[WorkOrder, FolderStore], tmp_path: Path
 ) -> None:
     quality = {"duplicates": {"maxDistance": 10}}
@@ -185,7 +187,7 @@ def test_a_detector_alone_labels_without_attention(model: str, tmp_path: Path) -
     assert sum(len(label.instances) for label in stored_labels(store, order)) >= 3
 
 
-def test_a_clip_score_is_evidence_and_its_least_value_is_not(model: str, tmp_path: Path) -> None:
+def test_a_clip_score_is_evidence_and_its_threshold_is_not(model: str, tmp_path: Path) -> None:
     clip = str(tiny_detectors.clip(tmp_path / "clip"))
     store = FolderStore(tmp_path / "store")
     done(order_of(model, {"attention": {}}, clipScore={"model": clip, "min": -1}), store)
@@ -200,7 +202,7 @@ def test_a_clip_score_is_evidence_and_its_least_value_is_not(model: str, tmp_pat
         publish(order, store)
 
 
-def test_a_safety_checker_that_is_added_takes_a_gpu_for_itself_alone_and_another_limit_none(
+def test_an_added_safety_checker_runs_alone_on_a_gpu_and_another_limit_runs_no_model(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     safety = {"model": str(tiny_detectors.safety_checker(tmp_path / "checker"))}
@@ -217,9 +219,7 @@ def test_a_safety_checker_that_is_added_takes_a_gpu_for_itself_alone_and_another
     assert (edited.reused, edited.shards, edited.gpu) == (4, 0, False)
 
 
-def test_broken_evidence_is_told_and_looked_for_again(
-    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_broken_evidence_is_named_and_made_again(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = FolderStore(tmp_path)
     done(order_of(model, {"detector": DETECTOR}), store)
     before = {key: store.read(key) for key in store.list("evidence/")}

@@ -1,4 +1,4 @@
-"""A stage that trains a word: planned, run, resumed, and used by the stages that draw."""
+"""A stage that trains a token: planned, run, resumed, and used by the stages that draw."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def a_store(folder: Path, order: WorkOrder) -> Store:
 
 
 def surveyed(folder: Path, order: WorkOrder) -> list[StagePlan]:
-    """The plans of the stages, with what the store has."""
+    """Return the plans of the stages, with the counts of the store."""
     return survey(Expansion(order.spec), a_store(folder, order))
 
 
@@ -81,7 +81,7 @@ def samples_in(folder: Path, order: WorkOrder) -> set[str]:
     return {key for key in a_store(folder, order).list(layout.SAMPLES) if key.endswith("recipe.json")}
 
 
-def test_the_plan_has_one_sample_for_the_word(folder: Path) -> None:
+def test_the_plan_has_one_sample_for_the_token(folder: Path) -> None:
     order = an_order_with_a_word(folder)
 
     base, concept = survey(Expansion(order.spec))
@@ -90,7 +90,7 @@ def test_the_plan_has_one_sample_for_the_word(folder: Path) -> None:
     assert (concept.name, concept.total, concept.draw, concept.shards, concept.gpu) == ("concept", 1, 1, 1, True)
 
 
-def test_a_run_trains_the_word_draws_with_it_and_does_neither_again(folder: Path) -> None:
+def test_a_run_trains_the_token_and_draws_with_it_and_repeats_neither(folder: Path) -> None:
     order = an_order_with_a_word(folder)
 
     first = run_here(folder, order)
@@ -108,7 +108,7 @@ def test_a_run_trains_the_word_draws_with_it_and_does_neither_again(folder: Path
     assert recipe["drawing"]["embeddings"] == {TOKEN: address}
 
 
-def test_another_training_draws_anew_and_other_prompts_train_nothing(folder: Path) -> None:
+def test_a_changed_training_draws_again_and_other_prompts_train_nothing(folder: Path) -> None:
     run_here(folder, an_order_with_a_word(folder))
 
     other_seed = surveyed(folder, an_order_with_a_word(folder, seed=5))
@@ -122,7 +122,7 @@ def test_another_training_draws_anew_and_other_prompts_train_nothing(folder: Pat
     assert [(each.draw, each.reused) for each in same] == [(0, 2), (0, 1)]
 
 
-def test_a_killed_training_goes_on_from_the_checkpoint_in_the_store(folder: Path) -> None:
+def test_a_killed_training_continues_from_the_checkpoint_in_the_store(folder: Path) -> None:
     order, whole = an_order_with_a_word(folder), an_order_with_a_word(folder)
     store, stop, steps = a_store(folder, order), Event(), list[int]()
     plan(order, store)
@@ -160,19 +160,19 @@ def test_a_killed_training_goes_on_from_the_checkpoint_in_the_store(folder: Path
         ({"model": "/gone"}, r"spec\.stages\[1\]\.textualInversion\.model: there is no folder '/gone'"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_by_the_plan(folder: Path, changes: dict[str, Any], expected: str) -> None:
+def test_the_plan_refuses_trainings_that_cannot_run(folder: Path, changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(SpecError, match=expected):
         survey(Expansion(an_order_with_a_word(folder, **changes).spec))
 
 
-def test_a_word_for_other_text_encoders_is_refused(folder: Path) -> None:
+def test_a_token_for_other_text_encoders_is_refused(folder: Path) -> None:
     write_shape(folder / "other", "sd2")
 
     with pytest.raises(SpecError, match=r"embeddings\[0\]\.from: stage 'concept' trains with .*/other, whose text enc"):
         survey(Expansion(an_order_with_a_word(folder, model=str(folder / "other")).spec))
 
 
-def test_the_steps_of_pods_train_draw_and_publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_steps_in_pods_train_draw_and_publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = an_order_with_a_word(folder)
     (folder / "order.json").write_text(order.dumps())
     log = folder / "termination-log"

@@ -1,4 +1,4 @@
-"""The folder store: what the protocol promises, and that nothing half-written is ever seen."""
+"""The folder store: the guarantees of the protocol, and readers never see a partly written file."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def test_what_was_written_is_read(store: FolderStore) -> None:
+def test_written_content_is_read_back(store: FolderStore) -> None:
     store.write("a/b/c.json", b"one")
     store.write("a/b/c.json", b"two")
 
@@ -35,7 +35,7 @@ def test_a_file_of_any_size_is_uploaded(store: FolderStore, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("key", ["nothing", "a/b", "a/b/c.json/d"])
-def test_what_is_missing_is_named(store: FolderStore, key: str) -> None:
+def test_a_missing_key_is_named(store: FolderStore, key: str) -> None:
     store.write("a/b/c.json", b"one")
 
     with pytest.raises(Missing, match=f"has no {key}") as failure:
@@ -56,7 +56,7 @@ def test_keys_are_listed_as_s3_lists_them(store: FolderStore) -> None:
     assert list(store.list("nothing/")) == []
 
 
-def test_files_under_way_are_not_listed(store: FolderStore) -> None:
+def test_files_that_are_being_written_are_not_listed(store: FolderStore) -> None:
     store.write("a/b", b"")
     (store.root / "a" / ".0123.part").write_bytes(b"half")
 
@@ -74,14 +74,14 @@ def test_a_copy_is_a_link_that_outlives_its_source(store: FolderStore) -> None:
     assert [path.name for path in (store.root / "there").iterdir()] == ["b"]
 
 
-def test_copying_what_is_missing_names_it(store: FolderStore) -> None:
+def test_copying_a_missing_key_names_it(store: FolderStore) -> None:
     with pytest.raises(Missing, match="has no a/b"):
         store.copy("a/b", "c")
 
     assert list(store.list("")) == []
 
 
-def test_folders_are_named_without_what_lies_in_them(store: FolderStore) -> None:
+def test_folders_are_listed_without_their_content(store: FolderStore) -> None:
     for key in ("plans/b/x/y", "plans/a/z", "plans/file", "other/c/z"):
         store.write(key, b"")
 
@@ -90,7 +90,7 @@ def test_folders_are_named_without_what_lies_in_them(store: FolderStore) -> None
     assert list(store.folders("nothing/")) == []
 
 
-def test_what_is_deleted_is_gone_with_the_folders_that_it_leaves_empty(store: FolderStore) -> None:
+def test_deleting_also_removes_folders_that_become_empty(store: FolderStore) -> None:
     for key in ("a/b/c", "a/d", "e/f/g"):
         store.write(key, b"")
 
@@ -103,7 +103,7 @@ def test_what_is_deleted_is_gone_with_the_folders_that_it_leaves_empty(store: Fo
     assert not store.root.exists()
 
 
-def test_a_failed_write_leaves_what_was_there(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_former_content(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("a", b"old")
 
     def fail(self: Path, target: Path) -> Path:
@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_what_was_there(store: FolderStore, monkeypatch: p
     ("number", "failure"),
     [(errno.EROFS, StoreRefused), (errno.EACCES, StoreRefused), (errno.EIO, StoreFailure)],
 )
-def test_what_the_file_system_refuses_names_the_folder(
+def test_an_error_of_the_file_system_names_the_folder(
     number: int, failure: type[StoreFailure], store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "local").write_bytes(b"x")
@@ -149,30 +149,30 @@ def test_keys_stay_inside_the_folder(store: FolderStore, key: str) -> None:
         store.write(key, b"")
 
 
-def test_a_file_is_no_store(tmp_path: Path) -> None:
+def test_a_file_as_the_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StoreRefused, match="is a file; name another"):
         FolderStore(tmp_path / "file" / "store").check()
 
 
-def test_a_folder_that_is_not_there_yet_is_a_store(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_yet_can_be_a_store(tmp_path: Path) -> None:
     FolderStore(tmp_path / "not" / "there" / "yet").check()
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_holds_many_datasets(tmp_path: Path) -> None:
+def test_a_folder_can_hold_many_datasets(tmp_path: Path) -> None:
     assert open_folder(tmp_path, "vision", "cars").uri == str(tmp_path / "vision" / "cars")
 
 
-def test_a_bucket_holds_many_datasets() -> None:
+def test_a_bucket_can_hold_many_datasets() -> None:
     s3 = S3(endpoint="http://minio:9000", bucket="data", prefix="sets/")
 
     assert open_bucket(s3, "vision", "cars").uri == "s3://data/sets/vision/cars"
 
 
-def test_no_store_names_the_field() -> None:
+def test_if_there_is_no_store_the_error_names_the_field() -> None:
     with pytest.raises(SpecError, match="spec.output.s3: no store is given"):
         open_bucket(None, "vision", "cars")
 
@@ -190,7 +190,7 @@ def test_of_two_writers_that_read_the_same_content_one_succeeds(tmp_path: Path) 
     assert store.read("current.json") == b"three"
 
 
-def test_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_synced_to_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: order.append("fsync") or fsync(number))

@@ -1,4 +1,4 @@
-"""What an S3 store answers, and whether it is worth asking again. `tests/cluster` asks a real one."""
+"""Responses of an S3 store, and which of them cause a retry. `tests/cluster` uses a real store."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Answering = Callable[[int, str], S3Store]
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    """Starts a store that answers everything with one status and one body."""
+    """Starts a store that answers every request with one status and one body."""
     servers = []
 
     def start(status: int, body: str) -> S3Store:
@@ -63,7 +63,7 @@ def an_error(code: str, message: str) -> str:
         (429, "TooManyRequests", StoreUnreachable),
     ],
 )
-def test_only_what_passes_is_asked_for_again(
+def test_only_temporary_errors_are_retried(
     status: int, code: str, failure: type[StoreFailure], answering: Answering
 ) -> None:
     store = answering(status, an_error(code, "Its own words."))
@@ -74,12 +74,12 @@ def test_only_what_passes_is_asked_for_again(
     assert (caught.value.exit_code == ExitCode.TRY_AGAIN) == (failure is StoreUnreachable)
 
 
-def test_a_proxy_that_is_busy_passes(answering: Answering) -> None:
+def test_a_busy_proxy_is_a_temporary_error(answering: Answering) -> None:
     with pytest.raises(StoreUnreachable, match="HTTP 429"):
         answering(429, "too many requests").read("a")
 
 
 @pytest.mark.parametrize("endpoint", ["http://minio:99999", "http://[:::::]"])
-def test_an_endpoint_that_is_none_names_the_field(endpoint: str) -> None:
+def test_an_invalid_endpoint_is_an_error_that_names_the_field(endpoint: str) -> None:
     with pytest.raises(StoreMisconfigured, match=r"^spec\.output\.s3\.endpoint: .* is not the address of a store"):
         a_store(endpoint)

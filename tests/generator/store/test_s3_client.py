@@ -1,4 +1,4 @@
-"""The private parts of MinIO's client that the store uses: a release that changes them fails here, not in a bucket."""
+"""The private parts of MinIO's client that the store uses: this test fails if a release changes them."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def test_the_client_sends_a_signed_request_by_its_private_method() -> None:
     assert signature.parameters["preload_content"].default is True, "the answer's body is read"
 
 
-def test_an_answer_that_is_not_xml_says_its_status() -> None:
+def test_the_error_for_a_response_that_is_not_xml_has_its_status() -> None:
     assert status_of(InvalidResponseError(503, "text/html", "<html>")) == 503

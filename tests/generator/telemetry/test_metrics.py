@@ -1,4 +1,4 @@
-"""The metrics of a stage's pod, scraped as Prometheus would."""
+"""The metrics of a stage's pod, scraped as Prometheus scrapes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scraped() -> Page:
         return {(s.name, "".join(s.labels.values())): s.value for family in families for s in family.samples}
 
 
-def test_a_scrape_tells_samples_speed_seconds_and_queue(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_a_scrape_has_samples_speed_seconds_and_queue(tiny_model: ModelFolder, tmp_path: Path) -> None:
     measures = Measures()
     served = ShardMetrics(measures)
     served.serve(ADDRESS, PORT)
@@ -58,7 +58,7 @@ def test_a_scrape_tells_samples_speed_seconds_and_queue(tiny_model: ModelFolder,
     assert not any(name == "diffugen_gpu_memory_bytes" for name, _ in last)
 
 
-def test_the_memory_of_a_gpu_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_a_gpu_in_use_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = types.SimpleNamespace(
         is_available=lambda: True,
         is_initialized=lambda: True,
@@ -75,7 +75,7 @@ def test_the_memory_of_a_gpu_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     assert {sample.labels["kind"]: sample.value for sample in held.samples}["total"] == 11
 
 
-def test_seconds_are_added_up_by_part_also_where_a_part_fails() -> None:
+def test_seconds_are_summed_by_part_even_if_a_part_fails() -> None:
     now = iter([0.0, 2.0, 5.0, 6.5])
     measures = Measures(clock=lambda: next(now))
 

@@ -1,4 +1,4 @@
-"""The color oracle: right about true renders, silent about blank images."""
+"""The color oracle: correct for true renders, and it finds nothing in blank images."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def colors(drawn: scenes.Scenes, index: int) -> list[str]:
     return [color for color, _ in scenes.words_of(drawn, index).objects]
 
 
-def test_true_renders_show_what_they_were_drawn_from(drawn: scenes.Scenes) -> None:
+def test_true_renders_show_their_objects(drawn: scenes.Scenes) -> None:
     right = [oracle.shows(drawn.images[index], colors(drawn, index)) for index in range(400)]
     assert np.mean(right) >= 0.995
 
@@ -30,7 +30,7 @@ def test_masks_agree_with_the_exact_ones(drawn: scenes.Scenes) -> None:
     assert np.min(overlaps) > 0.80
 
 
-def test_objects_come_from_left_to_right(drawn: scenes.Scenes) -> None:
+def test_objects_are_in_order_from_left_to_right(drawn: scenes.Scenes) -> None:
     for index in range(50):
         assert [each.color for each in oracle.objects_of(drawn.images[index])] == colors(drawn, index)
 
@@ -59,12 +59,12 @@ def blank_with(*boxes: tuple[slice, slice]) -> np.ndarray:
     return image
 
 
-def test_specks_and_floods_are_no_objects() -> None:
+def test_too_small_and_too_large_regions_are_not_objects() -> None:
     assert oracle.objects_of(blank_with((slice(10, 15), slice(10, 15)))) == []
     assert oracle.objects_of(blank_with((slice(0, 64), slice(0, 40)))) == []
 
 
-def test_an_object_in_pieces_is_none() -> None:
+def test_an_object_in_pieces_is_not_an_object() -> None:
     halves = (slice(20, 40), slice(4, 20)), (slice(20, 40), slice(40, 56))
     assert oracle.objects_of(blank_with(*halves)) == []
     assert len(oracle.objects_of(blank_with(halves[0]))) == 1

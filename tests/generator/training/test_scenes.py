@@ -1,4 +1,4 @@
-"""Drawn scenes: exact masks, objects side by side, captions that say what is there."""
+"""Drawn scenes: exact masks, objects side by side, captions that name the objects."""
 
 import numpy as np
 import pytest
@@ -23,12 +23,12 @@ def test_arrays_have_the_documented_shapes(drawn: scenes.Scenes) -> None:
     assert drawn.classes.shape == drawn.colors.shape == (300, 2)
 
 
-def test_a_mask_is_there_exactly_where_an_object_is(drawn: scenes.Scenes) -> None:
+def test_there_is_a_mask_for_each_object_and_no_other(drawn: scenes.Scenes) -> None:
     assert np.array_equal(drawn.masks.any(axis=(2, 3)), drawn.classes != scenes.NOTHING)
     assert np.array_equal(drawn.colors != scenes.NOTHING, drawn.classes != scenes.NOTHING)
 
 
-def test_two_objects_differ_and_stand_apart_from_left_to_right(drawn: scenes.Scenes) -> None:
+def test_two_objects_differ_and_are_separate_from_left_to_right(drawn: scenes.Scenes) -> None:
     pair = drawn.classes[:, 1] != scenes.NOTHING
     assert (drawn.classes[pair, 0] != drawn.classes[pair, 1]).all()
     assert (drawn.colors[pair, 0] != drawn.colors[pair, 1]).all()
@@ -39,13 +39,13 @@ def test_two_objects_differ_and_stand_apart_from_left_to_right(drawn: scenes.Sce
 
 
 @pytest.mark.parametrize("kind", range(len(scenes.CLASSES)))
-def test_areas_are_as_stated(kind: int) -> None:
+def test_areas_are_as_documented(kind: int) -> None:
     middle = np.full(1, 31.4)
     mask = scenes.outlines(kind, radius=20.0, x=middle, y=middle, turn=np.full(1, 0.1))
     assert mask.sum() / 400 == pytest.approx(scenes.AREAS[kind], rel=0.03)
 
 
-def test_the_share_of_pairs_is_respected() -> None:
+def test_the_share_of_pairs_is_as_requested() -> None:
     one = scenes.draw(50, np.random.default_rng(1), two=0.0)
     two = scenes.draw(50, np.random.default_rng(1), two=1.0)
     assert (one.classes[:, 1] == scenes.NOTHING).all()
@@ -57,7 +57,7 @@ def test_full_captions_name_objects_from_left_to_right() -> None:
     assert scenes.full_caption(words) == "a red ball and a blue star on snow"
 
 
-def test_drawn_captions_leave_words_out_but_never_invent_any() -> None:
+def test_random_captions_leave_words_out_and_never_add_any() -> None:
     words = scenes.Words((("red", "ball"), ("blue", "star")), "snow")
     rng = np.random.default_rng(2)
     captions = [scenes.drawn_caption(words, rng) for _ in range(500)]

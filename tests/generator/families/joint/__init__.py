@@ -1,1 +1,1 @@
-"""A second family: a joint-attention transformer on patches of pixels, with flow matching. Tiny, of random weights."""
+"""A second family: a joint-attention transformer on patches of pixels, with flow matching. Tiny, random weights."""

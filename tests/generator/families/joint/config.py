@@ -1,4 +1,4 @@
-"""The joint family as the plan sees it: a transformer with a vocabulary of its own. No torch."""
+"""The part of the joint family that the plan uses: a transformer with its own vocabulary. No torch."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class JointConfig:
     marks = 1
 
     def check(self, folder: Path, pipeline: str) -> None:
-        """Raise `ValueError` where the settings do not fit."""
+        """Raise `ValueError` if the settings do not fit."""
         assert pipeline == PIPELINE
         whole_number(settings_of(folder / "transformer" / "config.json"), "width", "transformer/config.json")
         settings_of(folder / "words" / "words.json")
 
     def takes_a_mask(self, folder: Path) -> bool:
-        """Return False: there is none for inpainting."""
+        """Return False: the family has no inpainting model."""
         return False
 
     def check_sampler(self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
-        """Raise `SpecError` for the name of a scheduler: there is one, flow matching."""
+        """Raise `SpecError` for the name of a scheduler: flow matching is the only one."""
         if name is not None:
             raise SpecError("UnsupportedModel", f"{stage}.scheduler: {field} has one of its own; leave it out.")
 

@@ -1,6 +1,6 @@
-"""The joint family at work: text and patches attend to all of one another, and the model predicts a velocity.
+"""The model of the joint family: text and patches attend to each other, and the model predicts a velocity.
 
-Latents are the pixels themselves, 4 x 4 of them a cell. At time s in 0..1 they are (1 - s) x + s noise (flow matching,
+Latents are the pixels themselves, 4 x 4 pixels per cell. At time s in 0..1 they are (1 - s) x + s noise (flow matching,
 Lipman et al. 2023), and the network predicts noise - x.
 """
 
@@ -109,7 +109,7 @@ class FlowSampler:
     def step(
         self, predicted: torch.Tensor, t: torch.Tensor, latents: torch.Tensor, generators: Sequence[torch.Generator]
     ) -> torch.Tensor:
-        """Go along the velocity."""
+        """Take one step along the velocity."""
         return latents + (self._next[float(t)] - float(t)) / TRAINING_STEPS * predicted
 
 
@@ -122,7 +122,7 @@ class JointReading:
         self._own: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def observe(self, layer: JointLayer, query: torch.Tensor, key: torch.Tensor) -> None:
-        """Add what the last b rows show."""
+        """Add the attention of the last b rows."""
         rows, texts = len(self._columns), self._columns.shape[1]
         query, key = query[-rows:, :, texts:], key[-rows:]
         values = functional.pad(self._columns, (0, 0, 0, key.shape[2] - texts))  # [b, text + cells, columns]
@@ -187,7 +187,7 @@ class JointModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers there are."""
+        """The number of parameters."""
         return sum(each.numel() for each in self.network.parameters())
 
     @property
@@ -196,11 +196,11 @@ class JointModel:
         return JointAttention(self.network)
 
     def with_own_sampler(self) -> JointModel:
-        """Return the same with another sampler."""
+        """Return a copy with a new sampler."""
         return replace(self, sampler=FlowSampler(self.device))
 
     def read(self, prompt: Prompt) -> TokenizedPrompt:
-        """Split at blanks; a mark first."""
+        """Split at blanks; the first token is the start token."""
         found = list(re.finditer(r"\w+", plain(prompt)))[: LIMIT - 1]
         ids = [0, *(self.words.get(each.group().lower(), 1) for each in found)]
         spans = [(0, 0), *(each.span() for each in found)]
@@ -247,11 +247,11 @@ class JointModel:
         return lambda latents, t: self.network(latents, conditioning.states, t / TRAINING_STEPS)
 
     def training_step(self, share: float) -> int:
-        """Return a share of 1000."""
+        """Return a fraction of 1000."""
         return round(share * TRAINING_STEPS)
 
     def forward_noised(self, latents: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
-        """Return the mix."""
+        """Return the mix of image and noise."""
         return self.sampler.noised(latents, noise.to(latents), torch.tensor(step))
 
     def prediction_error(

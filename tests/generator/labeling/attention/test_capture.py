@@ -1,4 +1,4 @@
-"""Capture: exact against attention written plainly, at any shape, and without a trace afterwards."""
+"""Capture: equal to plainly written attention, at any shape; afterwards the network is as before."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unet() -> Any:
 
 
 class Plain(AttnProcessor):
-    """The textbook: the whole matrix softmax(q kT) is made and kept, and also gives the output."""
+    """Attention as in a textbook: makes and keeps the whole matrix softmax(q kT), and computes the output with it."""
 
     def __init__(self, kept: dict[bool, list[torch.Tensor]]) -> None:
         self.kept = kept
@@ -69,7 +69,7 @@ def plainly(unet: Any, latents: torch.Tensor, texts: torch.Tensor) -> dict[bool,
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 24), (12, 20), (10, 14)])
 @torch.no_grad()
-def test_cross_attention_is_what_the_textbook_gives(unet: Any, height: int, width: int) -> None:
+def test_captured_cross_attention_equals_the_textbooks(unet: Any, height: int, width: int) -> None:
     latents, texts, columns = inputs(height, width)
     sizes = sizes_of(height, width)
 
@@ -86,7 +86,7 @@ def test_cross_attention_is_what_the_textbook_gives(unet: Any, height: int, widt
 
 
 @torch.no_grad()
-def test_what_the_network_computes_does_not_change(unet: Any) -> None:
+def test_capture_does_not_change_the_networks_output(unet: Any) -> None:
     latents, texts, columns = inputs(16, 24)
     before = unet(latents, 100, texts).sample
 
@@ -97,7 +97,7 @@ def test_what_the_network_computes_does_not_change(unet: Any) -> None:
 
 
 @torch.no_grad()
-def test_only_the_wanted_levels_are_captured(unet: Any) -> None:
+def test_only_the_requested_levels_are_captured(unet: Any) -> None:
     latents, texts, columns = inputs(16, 16)
 
     with capturing(unet, columns=columns, sizes=sizes_of(16, 16), cross_levels=(1,), own_levels=()) as captured:
@@ -137,8 +137,8 @@ def test_refinement_is_the_self_attention_matrix_applied_to_the_maps(unet: Any) 
 
 
 def test_the_matrix_of_all_cells_is_never_made() -> None:
-    # 4096 x 4096 cells of 8 heads would be half a gigabyte in fp32, and of one head, with its softmax, 128 MB
-    # VmHWM, and not getrusage: what that says begins at the memory of the process that started this one
+    # 4096 x 4096 cells of 8 heads would take half a gigabyte in fp32; one head with its softmax would take 128 MB
+    # VmHWM instead of getrusage: the value of getrusage starts at the memory of the parent process
     code = (
         "import re, torch; torch.set_num_threads(1);"
         "from diffugen_generator.labeling.attention.refinement import refined;"
@@ -163,7 +163,7 @@ def test_any_number_of_columns_is_read(columns: int) -> None:
     torch.testing.assert_close(attended_by_head(query, key, values), expected, atol=1e-5, rtol=0)
 
 
-def test_a_flat_map_ranges_to_nothing() -> None:
+def test_a_flat_map_is_scaled_to_zero() -> None:
     assert ranged(torch.full((1, 1, 4, 4), 0.3)).abs().max() == 0
 
 

@@ -1,4 +1,4 @@
-"""Inline capture against DAAM's definition, written plainly: every step, layer and head by itself."""
+"""Inline capture compared with DAAM's definition, written plainly: every step, layer and head by itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 SD1 = COMMON | {
     "block_out_channels": (8, 16, 16, 16),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 4,  # the last at an eighth, where DAAM does not read
+    "down_block_types": ("CrossAttnDownBlock2D",) * 4,  # the last layer at 1/8 of the size: DAAM does not read there
     "up_block_types": ("CrossAttnUpBlock2D",) * 4,
     "attention_head_dim": 2,
 }
@@ -59,7 +59,7 @@ def pipeline_of(shape: str) -> Any:
     torch.manual_seed(4)
     unet: Any = UNet2DConditionModel(**SHAPES[shape])
     unet.eval()
-    with torch.no_grad():  # sharp attention: of random weights alone it is nearly uniform
+    with torch.no_grad():  # sharp attention: with unchanged random weights it is nearly uniform
         for name, weights in unet.named_parameters():
             if ".attn2.to_q." in name or ".attn2.to_k." in name:
                 weights.mul_(4)
@@ -76,7 +76,7 @@ def pipeline_of(shape: str) -> Any:
 
 
 def draw(pipeline: Any, *, batch: int, size: tuple[int, int], guidance: float) -> torch.Tensor:
-    """Draw with the pipeline of diffusers itself, to latents."""
+    """Draw latents with the pipeline of diffusers itself."""
     generator = torch.Generator().manual_seed(6)
     texts = torch.randn(2, batch, TOKENS, WIDTH, generator=generator) * 3
     more: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def draw(pipeline: Any, *, batch: int, size: tuple[int, int], guidance: float) -
 
 
 class Kept:
-    """Attention probabilities as DAAM reads them, with nothing left out to be faster."""
+    """Attention probabilities as DAAM reads them, without any shortcut for speed."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, torch.Tensor]] = []
@@ -128,7 +128,7 @@ class Kept:
 
 @contextmanager
 def keeping(unet: Any) -> Iterator[Kept]:
-    """Keep the cross-attention inside the `with`, whatever the processors: what is read is the layers' input."""
+    """Keep the cross-attention inside the `with`, with any processors: it is computed from the layers' inputs."""
     kept = Kept()
     with ExitStack() as undo:
         for name, layer in unet.named_modules():
@@ -154,7 +154,7 @@ def watched(pipeline: Any, *, batch: int, size: tuple[int, int], guidance: float
 @pytest.mark.parametrize("guidance", [1.0, 5.0], ids=["unguided", "guided"])
 @pytest.mark.parametrize(("batch", "size"), [(1, (16, 16)), (3, (16, 24)), (2, (20, 12))])
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_inline_maps_are_those_of_daam(shape: str, batch: int, size: tuple[int, int], guidance: float) -> None:
+def test_inline_maps_equal_those_of_daam(shape: str, batch: int, size: tuple[int, int], guidance: float) -> None:
     pipeline = pipeline_of(shape)
     with keeping(pipeline.unet) as kept:
         draw(pipeline, batch=batch, size=size, guidance=guidance)
@@ -195,15 +195,15 @@ def compiled_in_place(pipeline: Any) -> None:
         (compiled_in_place, "sd1"),
     ],
 )
-def test_capture_survives_and_puts_everything_back(change: Callable[[Any], None], shape: str) -> None:
+def test_capture_works_with_any_processors_and_restores_them(change: Callable[[Any], None], shape: str) -> None:
     how: dict[str, Any] = {"batch": 2, "size": (16, 16), "guidance": 5.0}
     pipeline = pipeline_of(shape)
     change(pipeline)
     before = draw(pipeline, **how)
     processors = [id(layer) for layer in pipeline.unet.attn_processors.values()]
 
-    # In one and the same drawing: other ways to compute attention round otherwise, and as it is sharp here, that grows
-    # from step to step until the drawings, and not only their maps, are apart.
+    # Both maps come from the same drawing: other ways to compute attention round differently. As attention is sharp,
+    # the difference grows from step to step until the drawings differ, and not only their maps.
     with keeping(pipeline.unet) as kept:
         summed, during = watched(pipeline, **how)
 
@@ -213,7 +213,7 @@ def test_capture_survives_and_puts_everything_back(change: Callable[[Any], None]
     torch.testing.assert_close(draw(pipeline, **how), before, atol=1e-5, rtol=0)
 
 
-def test_a_compiled_unet_is_compiled_once_and_runs_plainly_while_it_is_read() -> None:
+def test_a_compiled_unet_is_compiled_once_and_runs_uncompiled_during_capture() -> None:
     pipeline, graphs = pipeline_of("sd1"), []
 
     def backend(module: Any, _: Any) -> Any:
@@ -234,7 +234,7 @@ def test_a_compiled_unet_is_compiled_once_and_runs_plainly_while_it_is_read() ->
     assert compiled_graphs == len(graphs) > 0
 
 
-def test_a_failure_on_the_way_puts_every_processor_back() -> None:
+def test_a_failure_while_drawing_restores_every_processor() -> None:
     pipeline = pipeline_of("sd1")
     processors = dict(pipeline.unet.attn_processors)
 
@@ -258,7 +258,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_each_image_is_watched_at_its_own_words_in_any_batch(tiny_model: ModelFolder, refine: bool) -> None:
+def test_each_image_is_read_at_its_own_tokens_in_any_batch(tiny_model: ModelFolder, refine: bool) -> None:
     components = load(tiny_model, torch.device("cpu"))
     drawer = Drawer(components, TextStates(components))
     together = InlineAttention(components, VOCABULARY, refine=refine)

@@ -1,4 +1,4 @@
-"""Labels by attention with every shape of model: what the UNet needs besides a text is given to it here, too."""
+"""Labels by attention with every layout of model: the UNet also gets its inputs other than the text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_image_of_any_model_is_looked_at_by_its_own(tmp_path: Path, shape: str) -> None:
+def test_an_image_of_any_model_gets_maps_from_that_model(tmp_path: Path, shape: str) -> None:
     components = load(resolve(str(write_shape(tmp_path / shape, shape))), CPU)
     texts = TextStates(components)
     prompts = ["a red ball and a star", "a blue star on snow, a ball " * 4]

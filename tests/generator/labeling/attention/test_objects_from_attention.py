@@ -32,7 +32,7 @@ def disc(x: float, y: float, radius: float, *, height: int, width: int) -> NDArr
 
 
 def evidence_of(mask: NDArray[np.bool_], *, cells: tuple[int, int], name: str = "ball") -> AttentionMaps:
-    """Evidence as a coarse look at `mask`; `cells` are height and width."""
+    """Evidence that is a coarse version of `mask`; `cells` are height and width."""
     coarse = cv2.resize(mask.astype(np.float32), cells[::-1], interpolation=cv2.INTER_AREA)
     return AttentionMaps((name,), (), np.round(255 * coarse / coarse.max()).astype(np.uint8)[None])
 
@@ -60,7 +60,7 @@ def test_an_image_without_any_contour_gives_no_label_and_no_error(maps: NDArray[
 
 
 # fault 4 of DiffuGen's catalog
-def test_a_contour_without_an_inside_has_a_mask_a_box_and_no_error() -> None:
+def test_a_contour_without_an_inside_gives_a_mask_and_a_box_and_no_error() -> None:
     maps = np.zeros((1, 64, 64), np.uint8)
     maps[0, 20, 30:38] = 255
 
@@ -70,7 +70,7 @@ def test_a_contour_without_an_inside_has_a_mask_a_box_and_no_error() -> None:
 
 
 # fault 5 of DiffuGen's catalog
-def test_the_threshold_that_is_asked_for_is_the_one_that_is_used() -> None:
+def test_the_requested_threshold_is_used() -> None:
     rows, columns = np.mgrid[:64, :64]
     cone = np.clip(255 - 8 * np.hypot(columns - 32, rows - 32), 0, 255).astype(np.uint8)[None]
 
@@ -86,7 +86,7 @@ def test_the_threshold_that_is_asked_for_is_the_one_that_is_used() -> None:
 
 
 # fault 5 of DiffuGen's catalog
-def test_an_object_that_is_not_there_can_be_told_from_one_that_is(shapes_model: ModelFolder) -> None:
+def test_an_absent_object_can_be_distinguished_from_a_present_one(shapes_model: ModelFolder) -> None:
     components = load(shapes_model, torch.device("cpu"))
     vocabulary = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
     check = PresenceCheck(components, TextStates(components), vocabulary)
@@ -121,7 +121,7 @@ def test_a_small_object_survives_and_a_large_one_keeps_its_area_at_every_size(si
 
 
 # fault 7 of DiffuGen's catalog
-def test_scores_tell_a_clear_object_from_a_vague_one() -> None:
+def test_scores_separate_a_clear_object_from_a_vague_one() -> None:
     ball = disc(32, 32, 14, height=64, width=64)
     clear = np.where(ball, 255, 0).astype(np.uint8)[None]
     rows, columns = np.mgrid[:64, :64]
@@ -148,7 +148,7 @@ def test_every_object_has_the_class_of_its_own_word(tiny_model: ModelFolder) -> 
 
 # fault 9 of DiffuGen's catalog
 @pytest.mark.parametrize(("height", "width"), [(64, 128), (128, 64), (96, 160)])
-def test_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: int, width: int) -> None:
+def test_masks_of_nonsquare_images_are_at_the_objects(height: int, width: int) -> None:
     ball = disc(width * 0.7, height * 0.3, min(height, width) * 0.2, height=height, width=width)
 
     (found,) = objects_in(
@@ -161,7 +161,7 @@ def test_masks_of_images_that_are_not_square_lie_where_the_objects_are(height: i
 
 # fault 9 of DiffuGen's catalog
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (104, 64)])
-def test_an_image_that_is_not_square_is_seen_in_its_own_shape(tiny_model: ModelFolder, height: int, width: int) -> None:
+def test_a_nonsquare_image_gets_maps_of_its_own_shape(tiny_model: ModelFolder, height: int, width: int) -> None:
     posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"]}))
     (image,) = noise(1, height=height, width=width)
 
@@ -171,7 +171,7 @@ def test_an_image_that_is_not_square_is_seen_in_its_own_shape(tiny_model: ModelF
 
 
 # fault 11 of DiffuGen's catalog
-def test_many_words_of_a_prompt_are_labeled_and_none_has_to_occur(tiny_model: ModelFolder) -> None:
+def test_many_words_of_a_prompt_are_labeled_and_no_word_is_required(tiny_model: ModelFolder) -> None:
     vocabulary = Vocabulary({"ball": ["ball"], "star": ["star"], "traffic light": ["traffic light"]})
     posthoc = posthoc_of(tiny_model, vocabulary)
     prompts = ["a ball, a star and a traffic light", "and on", "a red light and " * 6 + "a ball"]
@@ -183,7 +183,7 @@ def test_many_words_of_a_prompt_are_labeled_and_none_has_to_occur(tiny_model: Mo
 
 
 # fault 11 of DiffuGen's catalog
-def test_a_word_is_read_at_its_own_tokens_and_not_at_the_whole_prompt_s(tiny_model: ModelFolder) -> None:
+def test_a_word_is_read_at_its_own_tokens_and_not_at_those_of_the_whole_prompt(tiny_model: ModelFolder) -> None:
     posthoc = posthoc_of(tiny_model, Vocabulary({"ball": ["ball"], "star": ["star"]}))
     (image,) = noise(1)
 
@@ -193,7 +193,7 @@ def test_a_word_is_read_at_its_own_tokens_and_not_at_the_whole_prompt_s(tiny_mod
 
 
 # fault 12 of DiffuGen's catalog
-def test_images_of_different_prompts_are_watched_in_one_batch(tiny_model: ModelFolder) -> None:
+def test_images_of_different_prompts_are_read_in_one_batch(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"))
     inline = InlineAttention(components, Vocabulary({"ball": ["ball"], "star": ["star"]}), refine=False)
     settings = DrawingSettings(width=64, height=64, steps=2, guidance=3.0)
@@ -211,9 +211,9 @@ def test_images_of_different_prompts_are_watched_in_one_batch(tiny_model: ModelF
 
 
 # fault 13 of DiffuGen's catalog
-def test_looking_and_watching_leave_the_pipeline_as_it_was(tiny_model: ModelFolder) -> None:
+def test_posthoc_and_inline_attention_leave_the_pipeline_unchanged(tiny_model: ModelFolder) -> None:
     components = load(tiny_model, torch.device("cpu"))
-    components.unet.set_attn_processor(AttnProcessor())  # somebody's own choice
+    components.unet.set_attn_processor(AttnProcessor())  # a processor that a user chose
     before = dict(components.unet.attn_processors)
     vocabulary = Vocabulary({"ball": ["ball"]})
     texts = TextStates(components)

@@ -1,4 +1,4 @@
-"""Looking at images: deterministic, batched, at the right levels of small and large UNets."""
+"""Attention from stored images: deterministic, batched, at the right levels of small and large UNets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def label_input(prompts: list[str], *, height: int = 64, width: int = 96) -> lis
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_each_image_is_read_at_its_own_words_in_any_batch(tiny_model: ModelFolder, refine: bool) -> None:
+def test_each_image_is_read_at_its_own_tokens_in_any_batch(tiny_model: ModelFolder, refine: bool) -> None:
     posthoc = posthoc_of(tiny_model, refine=refine)
     seen = label_input(PROMPTS)
 
@@ -53,7 +53,7 @@ def test_each_image_is_read_at_its_own_words_in_any_batch(tiny_model: ModelFolde
         assert np.abs(padded.maps.astype(int) - together.maps).max(initial=0) <= 2
 
 
-def test_a_class_named_twice_has_both_places(tiny_model: ModelFolder) -> None:
+def test_a_class_named_twice_has_both_token_positions(tiny_model: ModelFolder) -> None:
     posthoc = posthoc_of(tiny_model)
     (image,) = label_input(["a ball"])
 
@@ -69,7 +69,7 @@ def test_a_large_unet_is_read_below_its_first_level(large_model: ModelFolder) ->
     assert evidence.maps.shape == (1, 8, 12)
 
 
-def test_a_unet_without_cross_attention_where_it_is_read_is_refused(
+def test_a_unet_without_cross_attention_at_the_read_levels_is_refused(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posthoc = posthoc_of(tiny_model)
@@ -94,7 +94,7 @@ def test_words_in_later_windows_are_read_in_any_batch(tiny_model: ModelFolder) -
         assert np.abs(alone.maps.astype(int) - together.maps).max(initial=0) <= 2
 
 
-def test_a_weight_changes_where_nothing_stands(tiny_model: ModelFolder) -> None:
+def test_a_prompt_weight_does_not_change_the_maps(tiny_model: ModelFolder) -> None:
     posthoc = posthoc_of(tiny_model)
     (image,) = label_input(["a red ball on snow"])
     weighted = LabelInput(image.image, (Piece("a red ", 1.0), Piece("ball", 1.4), Piece(" on snow", 1.0)), image.seed)

@@ -1,4 +1,4 @@
-"""The presence check: the prediction must get better with a class's words, or the class gets no label."""
+"""The presence check: a class's words must improve the prediction, or the class gets no label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.generator.stages.test_run_shard import shard_of, spec_of
 VOCABULARY = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
 
 
-def test_words_lessen_the_error_where_their_object_is_and_not_where_it_is_not(shapes_model: ModelFolder) -> None:
+def test_words_reduce_the_error_if_their_object_is_in_the_image_and_not_otherwise(shapes_model: ModelFolder) -> None:
     components = load(shapes_model, torch.device("cpu"))
     check = PresenceCheck(components, TextStates(components), VOCABULARY)
     drawn = scenes.draw(12, np.random.default_rng(8), two=0.0)
@@ -74,7 +74,7 @@ def test_the_text_without_a_class_has_none_of_its_words(tiny_model: ModelFolder)
 def test_a_class_that_is_not_present_enough_gets_no_label_and_does_not_compete() -> None:
     maps = np.zeros((2, 16, 16), np.uint8)
     maps[:, 4:12, 4:12] = 220
-    maps[1, 4:12, 4:12] = 255  # the absent one stands higher
+    maps[1, 4:12, 4:12] = 255  # the absent class has the higher map
     maps[0, 4, 4] = 255
     evidence = AttentionMaps(("ball", "star"), (), maps, (0.2, -0.1))
     image = np.zeros((64, 64, 3), np.uint8)
@@ -88,7 +88,7 @@ def test_a_class_that_is_not_present_enough_gets_no_label_and_does_not_compete()
 
 
 @pytest.mark.parametrize("capture", ["posthoc", "inline"])
-def test_presence_is_evidence_and_how_much_of_it_is_asked_for_is_a_decision(
+def test_presence_is_evidence_and_its_threshold_is_applied_when_deciding(
     tiny_model: ModelFolder, tmp_path: Path, capture: str
 ) -> None:
     store = FolderStore(tmp_path / "store")

@@ -1,4 +1,4 @@
-"""What labels are worth: the built-in model's attention against the color oracle and against drawn scenes."""
+"""Quality of labels: the built-in model's attention compared with the color oracle and with drawn scenes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VOCABULARY = Vocabulary({kind: [kind] for kind in scenes.CLASSES})
 
 @dataclass(frozen=True)
 class Judged:
-    """An image that shows what its prompt asks for, with the true mask of each class in it."""
+    """An image that shows the objects of its prompt, with the true mask of each class in it."""
 
     image: NDArray[np.uint8]
     prompt: str
@@ -39,7 +39,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Bench:
-    """The model's drawer and posthoc."""
+    """The model's drawer and its attention labeler for stored images."""
 
     drawer: ImageDrawer
     posthoc: PosthocAttention
@@ -55,7 +55,7 @@ def bench(shapes_model: ModelFolder) -> Bench:
 
 @pytest.fixture(scope="module")
 def judged(bench: Bench) -> list[Judged]:
-    """Images that the model drew right, by the oracle."""
+    """Images that the model drew correctly, as the oracle judges."""
     drawn = scenes.draw(200, np.random.default_rng(5), two=0.5)
     right: list[Judged] = []
     for start in range(0, 200, 8):
@@ -79,7 +79,7 @@ def evidence(bench: Bench, judged: list[Judged]) -> list[AttentionMaps]:
 
 
 def quality(judged: list[Judged], evidence: list[AttentionMaps], settings: AttentionLabeling) -> float:
-    """Mean intersection over union of all objects, a missing label counting as 0."""
+    """Mean intersection over union of all objects; a missing label counts as 0."""
     values = []
     for each, seen in zip(judged, evidence, strict=True):
         labels: dict[str, NDArray[np.bool_]] = {}
@@ -93,7 +93,9 @@ def quality(judged: list[Judged], evidence: list[AttentionMaps], settings: Atten
     return float(np.mean(values))
 
 
-def test_raw_attention_labels_reach_four_fifths(judged: list[Judged], evidence: list[AttentionMaps]) -> None:
+def test_raw_attention_labels_reach_an_overlap_of_four_fifths(
+    judged: list[Judged], evidence: list[AttentionMaps]
+) -> None:
     assert quality(judged, evidence, AttentionLabeling(snap=False)) >= 0.80
 
 
@@ -101,7 +103,9 @@ def test_the_default_settings_do_better(judged: list[Judged], evidence: list[Att
     assert quality(judged, evidence, AttentionLabeling()) >= 0.88
 
 
-def test_an_image_is_seen_alike_in_any_batch(bench: Bench, judged: list[Judged], evidence: list[AttentionMaps]) -> None:
+def test_an_image_gives_the_same_maps_in_any_batch(
+    bench: Bench, judged: list[Judged], evidence: list[AttentionMaps]
+) -> None:
     for each, seen in zip(judged[:3], evidence[:3], strict=True):
         (alone,) = bench.posthoc.look([LabelInput(each.image, each.prompt, each.seed)])
         assert (alone.classes, alone.background) == (seen.classes, seen.background)

@@ -1,4 +1,4 @@
-"""Decisions: evidence and image to instances, pure and without a model."""
+"""Decisions: from evidence and image to instances, by pure functions and without a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def disc(x: float, y: float, radius: float, size: int = 64) -> NDArray[np.bool_]
 
 
 def seen(**masks: NDArray[np.bool_]) -> AttentionMaps:
-    """Evidence as a coarse, blurred look at `masks`; names that begin with an underscore are background words."""
+    """Evidence that is a coarse, blurred version of `masks`; names with a leading underscore are background words."""
     names = [*(n for n in masks if not n.startswith("_")), *(n for n in masks if n.startswith("_"))]
     maps = []
     for name in names:
@@ -81,10 +81,10 @@ def test_a_map_that_is_the_same_everywhere_gives_no_label() -> None:
     assert objects_in(AttentionMaps(("ball",), (), np.full((1, 16, 16), 90, np.uint8)), GREY, SNAP) == []
 
 
-def test_words_compete_where_one_lights_up_the_others_object() -> None:
+def test_words_compete_where_one_has_attention_on_the_others_object() -> None:
     ball, star = disc(16, 32, 10), disc(47, 32, 10)
     both = seen(ball=ball, star=star)
-    leaking = np.maximum(both.maps[1], (both.maps[0] * 0.8).astype(np.uint8))  # "star" sees the ball, too
+    leaking = np.maximum(both.maps[1], (both.maps[0] * 0.8).astype(np.uint8))  # "star" also has attention on the ball
     evidence = AttentionMaps(both.classes, (), np.stack([both.maps[0], leaking]))
 
     found = {i.class_name: i.segmentation.mask() for i in objects_in(evidence, GREY, RAW)}
@@ -123,7 +123,7 @@ def test_specks_are_dropped_and_holes_stay() -> None:
     assert not found.segmentation.mask()[3, 60]
 
 
-def test_snapping_finds_the_image_s_borders() -> None:
+def test_snapping_finds_the_borders_in_the_image() -> None:
     ball, star = disc(17, 30, 11), disc(47, 34, 10)
     image = painted((ball, (200, 40, 40)), (star, (40, 60, 210)))
     evidence = seen(ball=ball, star=star)
@@ -145,7 +145,7 @@ def test_snapping_without_a_border_in_the_image_stays_near_the_maps() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 80), (64, 64), (600, 400)])
-def test_masks_have_the_image_s_size(height: int, width: int) -> None:
+def test_masks_have_the_size_of_the_image(height: int, width: int) -> None:
     found = objects_in(seen(ball=disc(32, 32, 14)), np.zeros((height, width, 3), np.uint8), SNAP)
 
     assert [i.segmentation.size for i in found] == [(height, width)]
@@ -173,7 +173,7 @@ def test_an_image_of_512_pixels_takes_a_fraction_of_a_second() -> None:
 
 
 @pytest.mark.parametrize("fade", [0.4, 0.55, 0.7])
-def test_an_automatic_threshold_finds_the_border_wherever_the_map_has_it(fade: float) -> None:
+def test_an_automatic_threshold_finds_the_border_at_any_level_of_the_map(fade: float) -> None:
     ball = disc(30, 30, 13)
     rows, columns = np.mgrid[:64, :64]
     slope = fade - (np.hypot(columns - 30, rows - 30) - 13) / 20  # `fade` is the map's value on the border
@@ -189,7 +189,7 @@ def test_an_automatic_threshold_finds_the_border_wherever_the_map_has_it(fade: f
     assert quality("auto") >= quality(0.4) - 0.02
 
 
-def test_what_is_near_the_threshold_is_ignored_where_that_is_asked_for() -> None:
+def test_pixels_near_the_threshold_are_ignored_if_the_settings_ask_for_it() -> None:
     ball, star = disc(16, 32, 10), disc(47, 32, 10)
     evidence = seen(ball=ball, star=star)
 
@@ -208,10 +208,10 @@ def test_what_is_near_the_threshold_is_ignored_where_that_is_asked_for() -> None
     assert loads(dumps_label(label)).ignored == label.ignored
 
 
-def test_evidence_keeps_its_bytes() -> None:
+def test_the_same_evidence_is_always_written_as_the_same_bytes() -> None:
     evidence = seen(ball=disc(30, 30, 14), _snow=disc(10, 10, 14))
     first = evidence.dumps()
-    time.sleep(2.1)  # zip entries carry times of two seconds
+    time.sleep(2.1)  # times of zip entries have a resolution of two seconds
 
     again = AttentionMaps.loads(first)
 
@@ -221,7 +221,7 @@ def test_evidence_keeps_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"not a zip"])
-def test_what_is_no_evidence_is_refused(data: bytes) -> None:
+def test_data_that_is_not_evidence_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not an evidence file"):
         AttentionMaps.loads(data)
 
@@ -236,7 +236,7 @@ def test_a_label_file_reads_as_it_was_written() -> None:
     assert np.array_equal(label.instances[0].segmentation.mask(), mask)
 
 
-def test_what_is_no_label_is_refused() -> None:
+def test_data_that_is_not_a_label_is_refused() -> None:
     with pytest.raises(ValueError, match="not a label file"):
         loads(b'{"id": "x", "instances": [{}]}')
 

@@ -53,7 +53,7 @@ RING = box(10, 10, 20, 20) & ~box(15, 15, 10, 10)
 TWO_PARTS = box(0, 0, 5, 5) | box(50, 30, 5, 5)
 
 
-def test_detections_come_back_from_their_file_with_holes_and_parts() -> None:
+def test_detections_are_read_from_their_file_with_holes_and_parts() -> None:
     detections = seen((RING, "ring", 0.9), (TWO_PARTS, "pair", 0.8))
 
     again = Detections.loads(detections.dumps())
@@ -64,7 +64,7 @@ def test_detections_come_back_from_their_file_with_holes_and_parts() -> None:
     np.testing.assert_array_equal(again.found[1].mask.mask(), TWO_PARTS)
 
 
-def test_holes_and_parts_survive_to_the_instance() -> None:
+def test_an_instance_keeps_holes_and_parts() -> None:
     instances = choose(seen((RING, "ring", 0.9), (TWO_PARTS, "pair", 0.8)), a_detector(), CLASSES, "")
 
     assert [(each.area, each.bbox) for each in instances] == [(300, (10, 10, 20, 20)), (50, (0, 0, 55, 35))]
@@ -75,30 +75,30 @@ CLASSES = [ObjectClass(name="ring"), ObjectClass(name="pair")]
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", Findings().__repr__().encode()])
-def test_other_files_are_no_detections(data: bytes) -> None:
+def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a file of detections"):
         Detections.loads(data)
 
 
-def test_the_best_come_first_and_hopeless_ones_are_not_kept() -> None:
+def test_the_best_come_first_and_those_with_too_low_scores_are_dropped() -> None:
     detections = seen((box(0, 0, 5, 5), "a", 0.3), (box(9, 0, 5, 5), "b", 0.7), (box(20, 0, 5, 5), "c", 0.01))
 
     assert [each.native for each in detections.found] == ["b", "a"]
 
 
-def test_an_empty_mask_is_no_detection() -> None:
+def test_an_empty_mask_gives_no_detection() -> None:
     assert seen((box(0, 0, 0, 0), "a", 0.9)).found == ()
 
 
 @pytest.mark.parametrize(("confidence", "expected"), [(0.25, 2), (0.6, 1), (0.95, 0)])
-def test_confidence_is_decided_from_the_evidence(confidence: float, expected: int) -> None:
+def test_the_confidence_threshold_is_applied_to_the_evidence(confidence: float, expected: int) -> None:
     detections = seen((box(0, 0, 9, 9), "car", 0.9), (box(30, 0, 9, 9), "car", 0.5))
 
     assert len(chosen(detections, "car", confidence=confidence)) == expected
 
 
 @pytest.mark.parametrize(("iou", "expected"), [(0.7, 1), (0.85, 2)])
-def test_of_two_detections_of_one_object_the_better_stands(iou: float, expected: int) -> None:
+def test_of_two_detections_of_one_object_the_better_is_kept(iou: float, expected: int) -> None:
     detections = seen((box(0, 0, 10, 10), "car", 0.6), (box(0, 0, 10, 8), "car", 0.9))  # they overlap by 0.8
 
     assert [score for _, score in chosen(detections, "car", iou=iou)] == [0.9, 0.6][:expected]
@@ -110,11 +110,11 @@ def test_objects_of_different_classes_may_overlap() -> None:
     assert chosen(detections, "car", "person") == [("car", 0.6), ("person", 0.9)]
 
 
-def test_classes_that_are_not_asked_for_are_left_out() -> None:
+def test_classes_that_are_not_requested_are_left_out() -> None:
     assert chosen(seen((box(0, 0, 9, 9), "dog", 0.9)), "car") == []
 
 
-def test_names_are_compared_in_any_case() -> None:
+def test_names_are_compared_without_regard_to_case() -> None:
     assert chosen(seen((box(0, 0, 9, 9), "Car", 0.9)), "car") == [("car", 0.9)]
 
 
@@ -128,7 +128,7 @@ def test_names_are_compared_in_any_case() -> None:
         ("a street", []),
     ],
 )
-def test_of_classes_that_share_a_detector_class_the_prompt_tells_which(prompt: str, expected: list[str]) -> None:
+def test_the_prompt_chooses_among_classes_that_share_a_detector_class(prompt: str, expected: list[str]) -> None:
     found = chosen(seen((box(0, 0, 9, 9), "car", 0.9)), *SEDAN_AND_SUV, prompt=prompt)
 
     assert [name for name, _ in found] == expected
@@ -142,7 +142,7 @@ def test_of_classes_that_share_a_detector_class_the_prompt_tells_which(prompt: s
         ("a yellow camaro and an suv", {"sedan": ("yellow camaro",)}, []),
     ],
 )
-def test_a_replacement_tells_which_as_the_class_that_it_replaces_would(
+def test_a_replacement_chooses_like_the_class_that_it_replaces(
     prompt: str, words: dict[str, tuple[str, ...]], expected: list[str]
 ) -> None:
     header = ShardHeader(
@@ -157,7 +157,7 @@ def test_a_replacement_tells_which_as_the_class_that_it_replaces_would(
     assert [each.class_name for each in label.instances] == expected
 
 
-def test_open_vocabulary_answers_are_words_of_classes() -> None:
+def test_open_vocabulary_detections_map_from_words_to_classes() -> None:
     settings = {"type": "open-vocabulary", "maskModel": "/models/sam"}
     piano = ObjectClass.model_validate({"name": "piano", "synonyms": ["grand piano"]})
     detections = seen((box(0, 0, 9, 9), "grand piano", 0.9), (box(30, 0, 9, 9), "piano", 0.8))
@@ -169,7 +169,7 @@ def instances(*answers: tuple[NDArray[np.bool_], str, float]) -> list[Instance]:
     return [an_instance(name, mask, score) for mask, name, score in answers]
 
 
-def test_what_both_see_stands_with_the_detectors_mask_and_all_scores() -> None:
+def test_objects_of_both_labelers_are_kept_with_the_detectors_mask_and_all_scores() -> None:
     attention = instances((box(0, 0, 10, 10), "ball", 0.6))
     detector = instances((box(0, 0, 10, 8), "ball", 0.9))
 
@@ -197,7 +197,7 @@ def test_what_both_see_stands_with_the_detectors_mask_and_all_scores() -> None:
         ),
     ],
 )
-def test_the_rest_is_marked_with_its_reason(
+def test_other_objects_are_marked_with_a_reason(
     attention: list[tuple[NDArray[np.bool_], str, float]],
     detector: list[tuple[NDArray[np.bool_], str, float]],
     expected: list[tuple[str, str, float]],
@@ -209,7 +209,7 @@ def test_the_rest_is_marked_with_its_reason(
     assert [each.overlap for each in marked] == pytest.approx([overlap for *_, overlap in expected])
 
 
-def test_an_object_agrees_with_one_other_alone() -> None:
+def test_an_object_agrees_with_at_most_one_other() -> None:
     attention = instances((box(0, 0, 10, 10), "ball", 0.6))
     detector = instances((box(0, 0, 10, 7), "ball", 0.9), (box(0, 0, 10, 9), "ball", 0.8))
 
@@ -219,13 +219,13 @@ def test_an_object_agrees_with_one_other_alone() -> None:
     assert [(each.instance.score, each.reason) for each in marked] == [(0.9, "OverlapTooSmall")]
 
 
-def test_agreement_of_nothing_needs_an_overlap_still() -> None:
+def test_a_least_agreement_of_zero_still_needs_an_overlap() -> None:
     standing, marked = agree(instances((box(0, 0, 5, 5), "ball", 0.6)), instances((box(30, 0, 5, 5), "ball", 0.9)), 0.0)
 
     assert (standing, len(marked)) == ([], 2)
 
 
-def test_deciding_needs_no_torch() -> None:
+def test_deciding_does_not_import_torch() -> None:
     code = (
         "import sys, diffugen_generator.labeling.findings, diffugen_generator.models.side_models,"
         "diffugen_generator.quality.duplicates;"

@@ -1,4 +1,4 @@
-"""Scores tell sharp maps from vague ones, and objects have the dataset's classes."""
+"""Scores separate sharp maps from vague ones, and objects have the dataset's classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def blob(peak: float, width: float, centre: int) -> NDArray[np.uint8]:
 
 
 # fault 7 of DiffuGen's catalog
-def test_scores_tell_a_sharp_map_from_a_vague_one_and_stay_below_one() -> None:
+def test_scores_separate_a_sharp_map_from_a_vague_one_and_stay_below_one() -> None:
     raster = np.zeros((64, 64, 3), np.uint8)
     plain = AttentionLabeling(snap=False)
     maps = {"sharp": blob(1.0, 10, 32), "vague": blob(0.2, 10, 32)}

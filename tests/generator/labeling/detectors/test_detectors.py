@@ -1,4 +1,4 @@
-"""Detectors at work: wiring and coordinates of each kind, and the one that is built in against what is known."""
+"""Running detectors: wiring and coordinates of each kind, and the built-in detector compared with known masks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 @pytest.mark.parametrize("make", [tiny_detectors.mask2former, tiny_detectors.rf_detr])
-def test_segmenters_of_random_weights_run_and_answer_each_image_by_itself(
+def test_segmenters_of_random_weights_run_and_treat_each_image_independently(
     make: Callable[[Path], Path], folder: Path
 ) -> None:
     detector = segmenter(make(folder / make.__name__))
@@ -79,16 +79,16 @@ def test_segmenters_of_random_weights_run_and_answer_each_image_by_itself(
         assert all(each.native in tiny_detectors.CLASSES.values() for each in one.found)
 
 
-def test_masks_of_a_padded_image_lie_where_the_image_shows_them(folder: Path) -> None:
+def test_masks_of_a_padded_image_are_in_the_coordinates_of_the_image(folder: Path) -> None:
     detector = segmenter(tiny_detectors.mask2former(folder / "padded"))
     shown = torch.zeros(1, 64, 96)
-    shown[:, :48, :86] = 1  # 40 x 72 becomes 48 x 86, padded to 64 x 96: the model's masks are of all of that
+    shown[:, :48, :86] = 1  # 40 x 72 becomes 48 x 86, padded to 64 x 96: the model's masks cover the padded image
     inputs = {"pixel_values": torch.zeros(1, 3, 64, 96), "pixel_mask": shown}
     detector._processor = lambda **_: inputs
     masks = torch.full((1, 2, 64, 96), -9.0)
     masks[0, 0, :24, 43:86] = 9.0  # upper right quarter
-    masks[0, 1, 48:, :] = 9.0  # nothing but padding
-    logits = torch.tensor([[[0.0, 9.0, 0.0, 0.0], [9.0, 0.0, 0.0, 0.0]]])  # three classes, and nothing
+    masks[0, 1, 48:, :] = 9.0  # padding only
+    logits = torch.tensor([[[0.0, 9.0, 0.0, 0.0], [9.0, 0.0, 0.0, 0.0]]])  # three classes, and the class for no object
     detector._model = lambda **_: SimpleNamespace(masks_queries_logits=masks, class_queries_logits=logits)
 
     (found,) = detector.look([noise(40, 72)])
@@ -98,12 +98,12 @@ def test_masks_of_a_padded_image_lie_where_the_image_shows_them(folder: Path) ->
     assert iou(found.found[0].mask.mask(), in_box(40, 72, slice(36, 72), slice(0, 20))) > 0.97
 
 
-def test_rf_detr_scores_are_of_one_class_each(folder: Path) -> None:
+def test_rf_detr_scores_belong_to_one_class_each(folder: Path) -> None:
     detector = segmenter(tiny_detectors.rf_detr(folder / "sigmoid"))
     masks = torch.full((1, 2, 16, 16), -9.0)
     masks[0, 0, 8:, :8] = 9.0
     masks[0, 1, :8, 8:] = 9.0
-    logits = torch.tensor([[[2.0, -9.0, 1.0, 9.0], [-9.0, -9.0, -9.0, -9.0]]])  # the fourth names no class
+    logits = torch.tensor([[[2.0, -9.0, 1.0, 9.0], [-9.0, -9.0, -9.0, -9.0]]])  # the fourth column is no class
     detector._model = lambda **_: SimpleNamespace(logits=logits, pred_masks=masks)
 
     (found,) = detector.look([noise(64, 64)])
@@ -116,7 +116,7 @@ def test_rf_detr_scores_are_of_one_class_each(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [tiny_detectors.grounding_dino, tiny_detectors.owlv2])
-def test_open_vocabulary_of_random_weights_answers_with_the_words_it_was_asked(
+def test_open_vocabulary_of_random_weights_returns_the_words_that_it_gets(
     make: Callable[[Path], Path], folder: Path
 ) -> None:
     detector = open_vocabulary(make(folder / make.__name__), tiny_detectors.sam2(folder / f"sam-{make.__name__}"))
@@ -128,7 +128,7 @@ def test_open_vocabulary_of_random_weights_answers_with_the_words_it_was_asked(
 
 
 class Masker:
-    """Stands for SAM 2: fills each box that it is given, in masks of 16 x 16 for inputs of 64 x 64."""
+    """Replaces SAM 2: fills each box of its input, in masks of 16 x 16 for inputs of 64 x 64."""
 
     def __init__(self) -> None:
         self.boxes: list[list[float]] = []
@@ -142,14 +142,14 @@ class Masker:
         return SimpleNamespace(pred_masks=masks)
 
 
-def test_grounding_dino_boxes_reach_sam_at_the_right_place_of_an_image_that_is_not_square(folder: Path) -> None:
+def test_grounding_dino_boxes_reach_sam_in_the_right_coordinates_of_a_nonsquare_image(folder: Path) -> None:
     detector = open_vocabulary(tiny_detectors.grounding_dino(folder / "gd"), tiny_detectors.sam2(folder / "gd-sam"))
     text = grounding_text(detector._words)
     assert text == "ball. grand piano. piano."
     tokens = detector._finder_processor.tokenizer.tokenize(text)
     assert tokens == ["ball", ".", "grand", "piano", ".", "piano", "."]
     logits = torch.full((1, 2, 32), -9.0)
-    logits[0, 0, 1 + tokens.index("grand")] = 2.0  # behind the mark at the beginning
+    logits[0, 0, 1 + tokens.index("grand")] = 2.0  # after the start token
     boxes = torch.tensor([[[0.75, 0.25, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]])  # the upper right quarter
     detector._finder = lambda **_: SimpleNamespace(logits=logits, pred_boxes=boxes)
     detector._masker = Masker()
@@ -160,7 +160,7 @@ def test_grounding_dino_boxes_reach_sam_at_the_right_place_of_an_image_that_is_n
     assert iou(found.found[0].mask.mask(), in_box(40, 80, slice(40, 80), slice(0, 20))) > 0.95
 
 
-def test_owlv2_boxes_are_of_the_image_padded_to_a_square(folder: Path) -> None:
+def test_owlv2_boxes_are_relative_to_the_image_padded_to_a_square(folder: Path) -> None:
     detector = open_vocabulary(tiny_detectors.owlv2(folder / "owl"), tiny_detectors.sam2(folder / "owl-sam"))
     logits = torch.full((1, 2, 3), -9.0)
     logits[0, 1, 2] = 2.0  # piano
@@ -174,7 +174,7 @@ def test_owlv2_boxes_are_of_the_image_padded_to_a_square(folder: Path) -> None:
     assert iou(found.found[0].mask.mask(), in_box(40, 80, slice(40, 80), slice(0, 20))) > 0.95
 
 
-def test_each_word_has_its_place_in_the_text() -> None:
+def test_each_word_has_its_position_in_the_text() -> None:
     words = ["Ball", "grand piano"]
 
     assert [grounding_text(words)[begin:end] for begin, end in spans_of(words)] == ["ball", "grand piano"]
@@ -220,13 +220,13 @@ def test_the_built_in_segmenter_finds_drawn_shapes(built_in: Any) -> None:
     assert wrong <= 1
 
 
-def test_it_sees_nothing_where_nothing_is(built_in: Any) -> None:
+def test_it_finds_nothing_in_an_empty_image(built_in: Any) -> None:
     empty = [LabelInput(np.full((64, 64, 3), value, np.uint8), "", 0) for value in (0, 40, 130, 230)]
 
     assert [shapes_in(found) for found in built_in.look(empty)] == [{}] * 4
 
 
-def test_weights_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_weights_are_named(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tiny_detectors.mask2former(tmp_path / "half")

@@ -1,4 +1,4 @@
-"""A safety checker: it measures what diffusers' own decides by, and images that it flags are rejected as they are."""
+"""A safety checker: its score is the one that diffusers' checker decides by; flagged images are rejected unchanged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checker_in(folder: Path) -> SafetyChecker:
 
 
 def flagged_by_diffusers(checker: StableDiffusionSafetyChecker, folder: Path, rasters: list[Any]) -> list[bool]:
-    """What diffusers' own forward says, which blackens what it is given."""
+    """Return the flags of diffusers' own forward, which blackens its input images."""
     images = CLIPImageProcessor.from_pretrained(folder)([Image.fromarray(each) for each in rasters])
     given = [np.array(each) for each in rasters]
     _, flagged = checker(images=given, clip_input=torch.tensor(np.stack(images["pixel_values"])))
@@ -58,7 +58,7 @@ def some_images(count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_image_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed: int) -> None:
+def test_an_image_scores_above_0_if_diffusers_blackens_it(tmp_path: Path, seed: int) -> None:
     checker = checker_in(tiny_detectors.safety_checker(tmp_path, seed))
     model = checker._model
     rasters = some_images(6)
@@ -70,7 +70,7 @@ def test_an_image_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed: 
         one, other, near = rng.integers(17), rng.integers(3), rng.integers(len(rasters))
         model.concept_embeds_weights.data.fill_(2)
         model.special_care_embeds_weights.data.fill_(2)
-        # thousandths, halves of them and next to these: where rounding decides
+        # thousandths, half thousandths and their neighbors: rounding decides these cases
         offsets = rng.integers(-24, 24, 2) / 2000 + rng.choice([0, 1e-5, -1e-5], 2)
         model.concept_embeds_weights.data[one] = concept[near, one] + float(offsets[0])
         model.special_care_embeds_weights.data[other] = special[near, other] + float(offsets[1])
@@ -91,7 +91,7 @@ def test_an_image_is_beyond_0_where_diffusers_blackens_it(tmp_path: Path, seed: 
 
 
 def _cosines(checker: SafetyChecker, seen: list[LabelInput]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cosines of images and concepts [n, 17], and special ones [n, 3], in plain words."""
+    """The cosines of images and concepts [n, 17], and of images and special concepts [n, 3], written plainly."""
     pixels = checker._processor(images=[Image.fromarray(each.image) for each in seen], return_tensors="pt")
     model = checker._model
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_weights_as_older_libraries_wrote_them_are_the_same_checker(tmp_path: Pa
     assert checker_in(folder).look(seen) == now
 
 
-def test_weights_in_half_precision_alone_are_taken(tmp_path: Path) -> None:
+def test_weights_in_half_precision_are_used_if_there_are_no_others(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
     seen = [LabelInput(each, "", 0) for each in some_images(3)]
     now = checker_in(folder).look(seen)
@@ -142,7 +142,7 @@ def test_weights_in_half_precision_alone_are_taken(tmp_path: Path) -> None:
     assert margins == pytest.approx([each.value for each in now], abs=0.003)
 
 
-def test_scores_are_kept_apart_and_read_back() -> None:
+def test_scores_of_different_kinds_cannot_be_confused_and_are_read_back() -> None:
     assert Margin.loads(Margin(0.012).dumps()) == Margin(0.012)
     assert Fit.loads(Fit(0.25).dumps()) == Fit(0.25)
     with pytest.raises(ValueError, match="not a score of an image's margin"):
@@ -188,7 +188,7 @@ def with_a_concept_of_half(folder: Path, rasters: list[Any]) -> Path:
 
 
 @pytest.mark.usefixtures("shapes_model")
-def test_flagged_images_are_drawn_kept_and_rejected_and_another_limit_runs_no_model(
+def test_flagged_images_are_kept_and_rejected_and_another_limit_runs_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(tmp_path)[0] == 0
@@ -226,7 +226,7 @@ def test_flagged_images_are_drawn_kept_and_rejected_and_another_limit_runs_no_mo
 
 
 @pytest.mark.usefixtures("shapes_model")
-def test_a_checker_that_cannot_be_loaded_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
+def test_a_checker_that_cannot_be_loaded_is_an_error_before_anything_is_drawn(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path / "checker")
     weights = load_file(folder / "model.safetensors")
     del weights["concept_embeds"]
@@ -241,7 +241,7 @@ def test_a_checker_that_cannot_be_loaded_is_told_before_anything_is_drawn(tmp_pa
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
-def test_a_preprocessor_of_another_size_is_told(tmp_path: Path) -> None:
+def test_a_preprocessor_of_another_size_is_an_error(tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path)
     CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}).save_pretrained(folder)
 
@@ -250,7 +250,7 @@ def test_a_preprocessor_of_another_size_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("shapes_model")
-def test_what_is_no_checker_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
+def test_a_model_that_is_not_a_checker_is_an_error_before_anything_is_drawn(tmp_path: Path) -> None:
     folder = tiny_detectors.clip(tmp_path / "clip")
 
     code, output = run(tmp_path, {"safety": {"model": str(folder)}})
@@ -260,7 +260,7 @@ def test_what_is_no_checker_is_told_before_anything_is_drawn(tmp_path: Path) -> 
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
-def test_images_that_one_has_are_checked_as_a_manifest_says(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_given_images_are_checked_as_the_manifest_requests(tiny_model: ModelFolder, tmp_path: Path) -> None:
     folder = tiny_detectors.safety_checker(tmp_path / "checker")
     (tmp_path / "mine").mkdir()
     for number, raster in enumerate(some_images(4)):

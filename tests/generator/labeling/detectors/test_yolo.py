@@ -1,4 +1,4 @@
-"""Ultralytics models, with weights that are trained here: masks, colors, silence."""
+"""Ultralytics models, with weights that are trained here: masks, colors, no network access."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_it_finds_drawn_shapes_in_their_own_colors(detector: Any, settings: Dete
     assert right > swapped, "red and blue are not exchanged on the way"
 
 
-def test_what_it_is_shown_is_what_the_library_makes_of_the_image(detector: Any) -> None:
+def test_it_gets_the_same_input_as_the_library_makes_from_the_image(detector: Any) -> None:
     image = scenes.draw(1, np.random.default_rng(3)).images[0]
     (result,) = detector._model.predict(
         Image.fromarray(image), conf=0.05, iou=0.95, retina_masks=True, device="cpu", verbose=False
@@ -103,7 +103,7 @@ def test_masks_have_the_images_own_size_and_place(
     assert max((iou(mask, exact) for mask in masks), default=0.0) > 0.75
 
 
-def test_holes_and_parts_survive(detector: Any) -> None:
+def test_masks_keep_holes_and_parts(detector: Any) -> None:
     ring = np.zeros((64, 64), np.float32)
     ring[10:40, 10:40] = 1
     ring[20:30, 20:30] = 0
@@ -131,17 +131,17 @@ def test_holes_and_parts_survive(detector: Any) -> None:
     np.testing.assert_array_equal(asked["rasters"][0], image[..., ::-1], "arrays are taken for BGR")
 
 
-def test_an_empty_image_has_no_detections_that_stand(detector: Any, settings: DetectorLabeling) -> None:
+def test_an_empty_image_has_no_detections_above_the_threshold(detector: Any, settings: DetectorLabeling) -> None:
     (found,) = detector.look([LabelInput(np.full((64, 64, 3), 128, np.uint8), "", 0)])
 
     assert choose(found, settings, SHAPES, "") == []
 
 
-def test_its_classes_are_read_without_loading_it(file: Path) -> None:
+def test_its_classes_are_read_without_loading_the_model(file: Path) -> None:
     assert yolo_classes(file) == scenes.CLASSES
 
 
-def test_nothing_is_sent_fetched_or_unpickled_freely(settings: DetectorLabeling, tmp_path: Path) -> None:
+def test_nothing_is_sent_or_fetched_and_unpickling_is_restricted(settings: DetectorLabeling, tmp_path: Path) -> None:
     code = f"""
 import socket, sys
 def refuse(*_, **__): sys.exit("reached for the network")
@@ -174,7 +174,7 @@ assert (Image.open, torch.save) == before, "the library replaces functions of ot
     assert ended.returncode == 0, ended.stderr
 
 
-def test_where_the_library_is_missing_the_extra_is_named(
+def test_if_the_library_is_missing_the_error_names_the_extra(
     settings: DetectorLabeling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ultralytics", None)
@@ -186,7 +186,7 @@ def test_where_the_library_is_missing_the_extra_is_named(
     assert "install the extra: diffugen[yolo] (AGPL-3.0)" in str(refused.value)
 
 
-def test_the_same_image_is_the_same_evidence_in_any_batch(detector: Any) -> None:
+def test_the_same_image_gives_the_same_evidence_in_any_batch(detector: Any) -> None:
     rasters = [LabelInput(image, "", 0) for image in scenes.draw(3, np.random.default_rng(4)).images]
 
     together: list[Detections] = detector.look(rasters)

@@ -1,4 +1,4 @@
-"""COCO as its readers read it: pycocotools, torchvision, transformers, supervision."""
+"""COCO, read by pycocotools, torchvision, transformers and supervision."""
 
 import json
 from pathlib import Path
@@ -25,13 +25,13 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def paths(made: HandMade, split: str) -> tuple[str, str]:
-    """The images' folder and the annotation file of a split."""
+    """Return the images' folder and the annotation file of a split."""
     coco = made.folder / "coco"
     return str(coco / split), str(coco / "annotations" / f"instances_{split}.json")
 
 
 def least(made: HandMade, *, exact: bool = False) -> float:
-    """The overlap that a mask must keep."""
+    """The least overlap of a mask that is read back with the original."""
     assert made.order.spec.output.coco
     polygons = made.order.spec.output.coco.segmentation == "polygon"
     return 0.95 if polygons else 1 if exact else 0.98
@@ -80,7 +80,7 @@ def test_transformers_reads_it_for_detr_with_masks(made: HandMade, split: str) -
     processor = DetrImageProcessor(do_resize=False, do_pad=False, do_convert_annotations=False)
 
     for number, sample in enumerate(made.of(split), start=1):
-        # without crowds: it drops their boxes and keeps their masks, so the two do not match
+        # without crowds: transformers drops their boxes and keeps their masks, so the two do not match
         target = {"image_id": number, "annotations": coco.loadAnns(coco.getAnnIds(imgIds=number, iscrowd=False))}
         with Image.open(Path(images) / sample.file_name) as image:
             read = processor.preprocess(image, annotations=target, return_segmentation_masks=True, return_tensors="pt")
@@ -109,7 +109,8 @@ def test_supervision(made: HandMade, split: str) -> None:
             assert dataset.classes[int(detections.class_id[number])] == instance.class_name
             assert_box(detections.xyxy[number].tolist(), instance, corners=True)
             overlap = iou(detections.mask[number], instance.segmentation.mask())
-            # it takes polygons for the centers of pixels: what is always polygons is up to a pixel too large there
+            # supervision reads polygon points as pixel centers: objects that are always polygons become up to a pixel
+            # too large
             assert overlap >= (0.2 if least(made) < 0.98 else 0.98)
 
 
@@ -117,7 +118,7 @@ def kinds(mask: Mask, choice: str) -> type:
     return type(segmentation_of(Rle.of(mask), choice))  # type: ignore[arg-type]
 
 
-def test_auto_writes_polygons_only_where_every_reader_gets_the_mask_back() -> None:
+def test_auto_writes_polygons_only_if_every_reader_gets_the_mask_back() -> None:
     size = (400, 400)
     large, small = disk(size, 200, 200, 150), disk(size, 200, 200, 5)
 
@@ -141,7 +142,7 @@ def test_each_part_is_a_polygon_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("mask", [box((5, 4), 0, 0, 2, 3), box((5, 4), 1, 2, 3, 3), box((3, 3), 0, 0, 3, 3)])
-def test_run_lengths_are_those_of_coco(mask: Mask) -> None:
+def test_run_lengths_equal_those_of_coco(mask: Mask) -> None:
     from pycocotools import mask as coco_mask
 
     encoded = coco_mask.frPyObjects(json.loads(json.dumps(run_lengths(mask))), *mask.shape)
@@ -149,6 +150,6 @@ def test_run_lengths_are_those_of_coco(mask: Mask) -> None:
     assert np.array_equal(coco_mask.decode(encoded), mask)
 
 
-def test_options_of_a_format_that_is_not_asked_for_are_refused() -> None:
+def test_options_of_a_format_that_is_not_requested_are_refused() -> None:
     with pytest.raises(ValueError, match="coco has options, but formats does not name coco: add coco to formats"):
         Output.model_validate({"formats": ["yolo"], "coco": {"segmentation": "rle"}})

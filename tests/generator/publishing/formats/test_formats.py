@@ -1,4 +1,4 @@
-"""What is published, as others read it: pycocotools, a YOLO reader, a JSON reader, eyes."""
+"""The published files, read by pycocotools, a YOLO reader and a JSON reader; and the contact sheet."""
 
 import gzip
 import hashlib
@@ -32,7 +32,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> WorkOrder:
             "variables": {"object": list(scenes.CLASSES), "color": ["red", "blue"], "place": ["snow", "sand"]},
             "samplesPerPrompt": 3,
         },
-        # some images have one object only, and are rejected
+        # some images have only one object and are rejected
         quality={"minInstances": 2},
         output={"splits": {"train": 0.6, "val": 0.2, "test": 0.2}},
     )
@@ -99,7 +99,7 @@ def test_the_counts_agree(order: WorkOrder, store: FolderStore, folder: Path) ->
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_pycocotools_reads_what_was_labeled(order: WorkOrder, store: FolderStore, folder: Path, split: str) -> None:
+def test_pycocotools_reads_the_labels(order: WorkOrder, store: FolderStore, folder: Path, split: str) -> None:
     coco = COCO(folder / "coco" / "annotations" / f"instances_{split}.json")
     lines = [line for line in manifest_lines(store, order.revision) if line["accepted"] and line["split"] == split]
 
@@ -118,7 +118,7 @@ def test_pycocotools_reads_what_was_labeled(order: WorkOrder, store: FolderStore
             assert annotation["iscrowd"] == 0
 
 
-def test_yolo_gives_the_masks_back(order: WorkOrder, store: FolderStore, folder: Path) -> None:
+def test_masks_are_read_back_from_yolo_polygons(order: WorkOrder, store: FolderStore, folder: Path) -> None:
     index = yaml.safe_load((folder / "yolo" / "data.yaml").read_text())
     coco = {split: COCO(folder / "coco" / "annotations" / f"instances_{split}.json") for split in SPLITS}
 
@@ -156,7 +156,7 @@ def test_the_contact_sheet_is_an_image(folder: Path) -> None:
         assert len(sheet.getcolors(1 << 24) or []) > 1000
 
 
-def test_the_card_says_what_is_inside(order: WorkOrder, folder: Path) -> None:
+def test_the_card_describes_the_dataset(order: WorkOrder, folder: Path) -> None:
     card = (folder / "README.md").read_text()
 
     for words in ("# shapes", order.revision, "| ball | 0 |", "`a {color} {object} on {place}`", "TooFewInstances"):
@@ -182,7 +182,7 @@ def test_negatives_have_empty_label_files(tmp_path: Path) -> None:
         assert coco["annotations"] == []
 
 
-def test_only_the_formats_that_were_asked_for(tmp_path: Path) -> None:
+def test_only_the_requested_formats_are_written(tmp_path: Path) -> None:
     order = an_order(a_model(tmp_path / "model"), output={"formats": ["yolo"], "splits": {"train": 1}})
     store = a_finished_store(order, tmp_path / "store")
 
@@ -203,7 +203,7 @@ def test_only_the_formats_that_were_asked_for(tmp_path: Path) -> None:
     assert "test" not in index
 
 
-def test_other_image_formats_keep_their_names(tmp_path: Path) -> None:
+def test_other_image_formats_keep_their_file_names(tmp_path: Path) -> None:
     order = an_order(a_model(tmp_path / "model"), image={"width": 64, "height": 64, "format": "jpeg"})
     store = a_finished_store(order, tmp_path / "store")
 

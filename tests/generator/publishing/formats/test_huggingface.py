@@ -1,4 +1,4 @@
-"""Parquet as `datasets` loads it, whole and in a stream."""
+"""Parquet, loaded with `datasets`, whole and as a stream."""
 
 import io
 import json

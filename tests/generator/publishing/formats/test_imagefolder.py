@@ -1,4 +1,4 @@
-"""An image folder as torchvision and `datasets` read it."""
+"""An image folder, read with torchvision and `datasets`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
 
 
 def of_one_class(made: HandMade, split: str) -> dict[str, str]:
-    """The class of each image of a split that has one, by the name of the file."""
+    """Map the file name of each image of a split to its class; images without one are left out."""
     classes = {each.file_name: {i.class_name for i in each.verdict.instances} for each in made.of(split)}
     return {name: found.pop() for name, found in classes.items() if len(found) == 1}
 
@@ -38,7 +38,7 @@ def test_datasets(made: HandMade, tmp_path: Path) -> None:
     assert len(expected) == 4
 
 
-def test_the_card_counts_what_is_left_out(made: HandMade) -> None:
+def test_the_card_counts_images_that_are_left_out(made: HandMade) -> None:
     card = (made.folder / "README.md").read_text()
 
     assert "whose objects are all of that class: 6 images." in card

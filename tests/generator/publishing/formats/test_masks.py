@@ -1,4 +1,4 @@
-"""Mask PNGs as OpenCV, torchvision and Pillow read them."""
+"""Mask PNGs, read with OpenCV, torchvision and Pillow."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
 
 
 def read(path: Path) -> np.ndarray:
-    """The values of a PNG, as both OpenCV and Pillow read them."""
+    """Return the values of a PNG; OpenCV and Pillow must read the same."""
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert values is not None
     with Image.open(path) as image:
@@ -59,7 +59,7 @@ def test_classes_and_instances(made: HandMade, split: str) -> None:
         assert not instances[~hidden].any()
 
 
-def test_an_overlay_differs_from_its_image_where_the_objects_are(made: HandMade) -> None:
+def test_an_overlay_differs_from_its_image_at_the_objects(made: HandMade) -> None:
     for sample in made.of("train"):
         (image_path,) = (made.folder / "masks" / "images").rglob(f"{sample.sample.id}.*")
         (overlay_path,) = (made.folder / "masks" / "overlays").rglob(f"{sample.sample.id}.*")

@@ -1,4 +1,4 @@
-"""Formats are found by their name, and share one pass over the samples."""
+"""Formats are found by their names, and share one pass over the samples."""
 
 import json
 import pkgutil
@@ -61,7 +61,7 @@ FORMAT = Tars
 
 @pytest.fixture
 def tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more file among the formats, as somebody who adds a format writes it."""
+    """A file of one more format, written as a contributor would write it."""
     (tmp_path / "formats").mkdir()
     (tmp_path / "formats" / "tars.py").write_text(TARS)
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path / "formats")])
@@ -123,7 +123,7 @@ def test_formats_that_read_images_share_each_download(tmp_path: Path, monkeypatc
     order = ordered(tmp_path, "tars", "more_tars")
     a_finished_store(order, tmp_path / "store")
     store = CountingStore(tmp_path / "store")
-    # the contact sheet reads the images that it shows once more
+    # the contact sheet reads its images a second time
     monkeypatch.setattr("diffugen_generator.publishing.contact_sheet.IMAGES", 0)
 
     publish(order, store)
@@ -134,7 +134,7 @@ def test_formats_that_read_images_share_each_download(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.usefixtures("tars")
-def test_images_that_are_gone_are_all_found_in_one_pass(tmp_path: Path) -> None:
+def test_all_missing_images_are_found_in_one_pass(tmp_path: Path) -> None:
     order = ordered(tmp_path, "tars")
     store = a_finished_store(order, tmp_path / "store")
     gone = sorted(store.root.rglob("*.png"))[:3]
@@ -145,7 +145,7 @@ def test_images_that_are_gone_are_all_found_in_one_pass(tmp_path: Path) -> None:
         publish(order, store)
 
 
-def test_a_library_that_is_missing_is_named_by_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_names_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "diffugen_generator.publishing.formats.huggingface", raising=False)
     order = an_order(a_model(tmp_path / "model"), output={"formats": ["coco", "huggingface"]})

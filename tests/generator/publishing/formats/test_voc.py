@@ -1,4 +1,4 @@
-"""Pascal VOC as supervision and Pillow read it, and as torchvision does with JPEG images."""
+"""Pascal VOC, read with supervision and Pillow, and with torchvision if the images are JPEG."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_supervision_reads_the_boxes(made: HandMade) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_masks_have_classes_objects_and_what_is_to_be_ignored(made: HandMade, split: str) -> None:
+def test_masks_have_classes_objects_and_ignored_regions(made: HandMade, split: str) -> None:
     voc = made.folder / "voc"
     names = (voc / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
     assert names == (voc / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
@@ -69,16 +69,16 @@ def test_masks_have_classes_objects_and_what_is_to_be_ignored(made: HandMade, sp
         assert not (classes[~hidden & ~ignored]).any()
 
 
-def test_the_palette_is_that_of_voc() -> None:
+def test_the_palette_is_the_one_of_voc() -> None:
     colors = palette().reshape(-1, 3).tolist()
 
-    # aeroplane, bicycle, person, tvmonitor, and the border of VOC 2012
+    # aeroplane, bicycle, person, tvmonitor and the border color of VOC 2012
     assert [colors[value] for value in (0, 1, 2, 15, 20, 255)] == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192],
     ]  # fmt: skip
 
 
-def test_torchvision_reads_it_where_images_are_jpeg(tmp_path: Path) -> None:
+def test_torchvision_reads_it_if_the_images_are_jpeg(tmp_path: Path) -> None:
     order = an_order(
         a_model(tmp_path / "model"),
         image={"width": 64, "height": 64, "format": "jpeg"},

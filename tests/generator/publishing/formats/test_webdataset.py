@@ -1,4 +1,4 @@
-"""Tar files as webdataset reads them."""
+"""Tar files, read with webdataset."""
 
 import hashlib
 import io

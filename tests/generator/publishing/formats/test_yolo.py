@@ -1,4 +1,4 @@
-"""YOLO boxes as supervision and Ultralytics read them."""
+"""YOLO boxes, read with supervision and Ultralytics."""
 
 import os
 from pathlib import Path
