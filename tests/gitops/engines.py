@@ -67,7 +67,7 @@ def flux_checks() -> Iterator[tuple[str, Json]]:
 
 
 def argo_condition(obj: Mapping[str, Any], success: str, failure: str = "") -> str:
-    """Return how a resource template ends that looks at this object: Succeeded, Failed, or Waiting.
+    """Return the result of a resource template that reads this object: Succeeded, Failed, or Waiting.
 
     Any requirement of the failure condition fails it; all of the success condition must hold.
     """
