@@ -1,4 +1,4 @@
-"""A user's view of a cluster: a namespace with a bucket, an operator process, kubectl, and the store to look into."""
+"""A user's view of a cluster: a namespace with a bucket, an operator process, kubectl, and access to the store."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def ends(template: str, obj: Json, **parameters: str) -> str:
         ("published", "Succeeded"),
         ("published, edited in how it runs", "Succeeded"),
         ("stalled", "Failed"),
-        ("nothing has moved for long", "Waiting"),  # it may go on by itself
+        ("nothing has moved for long", "Waiting"),  # it may continue by itself
     ],
 )
 def test_a_workflow_waits_until_the_dataset_is_published_or_stalled(phase: str, end: str) -> None:

@@ -1,4 +1,4 @@
-"""A reconciler on a pretended cluster, with a clock that the test sets."""
+"""A reconciler on a simulated cluster, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PretendPods(PodProgress):
 
 
 class World:
-    """A reconciler on a pretended cluster, with a clock that the test sets."""
+    """A reconciler on a simulated cluster, with a clock that the test sets."""
 
     def __init__(self, *, scraper: PodProgress | None = None, **changes: Any) -> None:
         self.seconds = 0.0

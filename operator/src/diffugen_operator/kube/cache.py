@@ -1,4 +1,4 @@
-"""What is known of the cluster, updated by watch events, by our own writes, and by relisting.
+"""The cache of the cluster's objects, updated by watch events, by our own writes, and by lists.
 
 For events and our own writes, the higher resourceVersion wins, with any uid, and also against a deletion: an answer
 that was requested before an object was deleted and arrives later does not restore it. Our own writes are stored at
@@ -9,7 +9,7 @@ after etcd was restored from a snapshot the versions of the same objects are low
 request are compared by version, as above.
 
 Only the parts of an object that decisions need are kept: no managed fields, no pod specs, no counts of running
-pods. A change of another part does not count as a change.
+pods. If only other parts change, the object does not count as changed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Gone(NamedTuple):
 
 
 _QUIET = frozenset({"startTime"})
-"""Fields of a status that are kept, but whose change does not count as a change."""
+"""Fields of a status that are kept; if only they change, the object does not count as changed."""
 
 
 class Cache:

@@ -29,7 +29,7 @@ from diffugen_operator.settings import Settings
 logger = logging.getLogger(__name__)
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
-"""What a request raises that gets no answer."""
+"""The exceptions of a request that gets no answer."""
 
 
 class WatchEndedError(Exception):

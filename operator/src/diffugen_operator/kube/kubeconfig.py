@@ -142,7 +142,7 @@ def read_kubeconfig(files: Sequence[str], context: str = "") -> Access:
 def _with_user(access: Access, user: Mapping[str, Any], folder: Path) -> Access:
     return replace(
         access,
-        # As client-go: a token file outweighs a token, and data outweighs a file.
+        # As in client-go: a token file precedes a token, and data precedes a file.
         token="" if user.get("tokenFile") else str(user.get("token") or ""),
         token_file=_path(user.get("tokenFile"), folder),
         username=str(user.get("username") or ""),

@@ -43,7 +43,7 @@ class RunPlan:
 def setup_of(spec: LabeledDatasetSpec) -> str:
     """Return a hash of the fields of a spec that are fixed in a run's Jobs and order, except revision and store.
 
-    Neither defaults nor the operator's settings are in it: a newer operator comes to the same hash.
+    Neither defaults nor the operator's settings are in it: a newer operator computes the same hash.
     """
     run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if spec.run.queue_name is None:  # Such a Job can be resized; only Kueue may resize a queued one.

@@ -49,8 +49,8 @@ def pod_template(
 ) -> dict[str, Any]:
     """Return the pod template of a step, with the user's overlay on it.
 
-    Steps that read `models` share the cache of them, if there is one. A pod that runs no model requests no GPU
-    under any overlay, and our labels are always kept, because the pods are found by them.
+    Steps that read `models` share the cache of them, if there is one. A pod that runs no model requests no GPU under
+    any overlay, and our labels are always kept, because the pods are found by them.
     """
     run = spec.run
     generated = _generated(spec, settings, command=command, order=order, gpu=gpu)

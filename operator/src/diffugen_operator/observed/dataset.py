@@ -20,7 +20,7 @@ RETRY_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a spec asks for."""
+    """The content of a valid spec."""
 
     spec: LabeledDatasetSpec
     revision: str

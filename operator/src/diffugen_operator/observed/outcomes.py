@@ -1,7 +1,7 @@
 """A worker's termination message, checked with the bounds of the status fields that store its values.
 
-A pod runs an image that the operator does not know, so the message can contain anything. A message that
-the status could not hold is ignored.
+A pod runs an image that the operator does not know, so the message can contain anything. A message that the status
+could not hold is ignored.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 
 def shares(whole: int, needs: Sequence[int]) -> list[int]:
-    """Return each share of the total: at least 1, at most the number needed; a remainder goes to the first."""
+    """Return each share of the total: at least 1, at most the number needed; the first ones get the remainder."""
     parts = [0] * len(needs)
     left, waiting = whole, len(needs)
     # The stages that need the least come first: the others get the rest.
