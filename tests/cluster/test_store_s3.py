@@ -128,7 +128,7 @@ def test_a_file_of_many_parts_is_uploaded(store: S3Store, tmp_path: Path) -> Non
     assert store.read("large") == (tmp_path / "large").read_bytes()
 
 
-def test_more_keys_than_a_listing_holds_come_sorted(store: S3Store) -> None:
+def test_more_keys_than_one_page_of_a_listing_are_sorted(store: S3Store) -> None:
     ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:016x}" for number in range(2300)]
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda i: store.write(f"labels/base/x/{i[:2]}/{i}.json", b""), ids))

@@ -1,4 +1,4 @@
-"""kopf is used only as the transport of events."""
+"""kopf is used only to transport events."""
 
 from __future__ import annotations
 

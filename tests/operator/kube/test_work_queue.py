@@ -171,7 +171,7 @@ def a_queue() -> WorkQueue:
     return WorkQueue(clock=time.monotonic, backoff_base=0.01, backoff_limit=1)
 
 
-async def test_a_worker_waits_for_what_is_added_and_for_what_becomes_due() -> None:
+async def test_a_worker_waits_for_added_keys_and_for_keys_that_become_due() -> None:
     queue = a_queue()
     waiting = asyncio.create_task(queue.take())
     await asyncio.sleep(0)

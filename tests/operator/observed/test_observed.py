@@ -170,7 +170,7 @@ def test_without_any_store_the_message_names_the_field() -> None:
     assert unfit.message.startswith("spec.output.s3 is not set, and the operator has no default store")
 
 
-def test_an_overlong_retry_annotation_is_compared_by_what_the_status_holds() -> None:
+def test_an_overlong_retry_annotation_is_compared_in_its_shortened_form() -> None:
     raw = a_raw_dataset()
     raw["metadata"]["annotations"] = {"diffugen.dev/retry-requested-at": "t" * 300}
 

@@ -89,7 +89,7 @@ def test_at_rest_nothing_is_done_and_the_status_stays_unchanged() -> None:
     assert life.raw["status"] == before
 
 
-def test_what_is_recorded_is_not_done_again_when_its_job_was_collected() -> None:
+def test_recorded_work_is_not_repeated_when_its_job_was_collected() -> None:
     life = a_life("base", "more").until_drawing(a_plan("base"), a_plan("more"))
     life.job_completes("base").settle()
 

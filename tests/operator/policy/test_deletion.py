@@ -286,7 +286,7 @@ WRITES = 13
 """Finalizer; ledger, order, Job, status; ledger, Job deleted, status, order, Job, status; status, finalizer."""
 
 
-async def test_an_undisturbed_life_and_death_take_so_many_writes() -> None:
+async def test_the_number_of_writes_of_an_undisturbed_life_with_deletion() -> None:
     world = await deleted(None)
 
     assert world.cluster.writes == WRITES

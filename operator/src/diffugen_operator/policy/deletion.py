@@ -48,7 +48,7 @@ _OVER = (reasons.CLEANED_UP, reasons.CLEAN_UP_ABANDONED)
 
 def change_of_finalizer(dataset: Dataset) -> SetFinalizer | None:
     """Return how our finalizer has to change for spec.deletionPolicy; None if it is right."""
-    if isinstance(dataset.wanted, InvalidSpec):  # Without a valid spec there is no policy: the finalizer stays unchanged.
+    if isinstance(dataset.wanted, InvalidSpec):  # Without a valid spec there is no policy: no change.
         return None
     wanted = dataset.wanted.spec.deletion_policy == "Delete"
     return None if wanted == dataset.has_our_finalizer else SetFinalizer(present=wanted)
