@@ -102,7 +102,7 @@ def test_each_step_and_attempt_has_one_job_without_orphans_and_with_the_same_con
 def test_the_operator_died_before_and_after_every_write(survivors: dict[str, World]) -> None:
     deaths = deaths_of(survivors["straight"])
 
-    assert len(deaths) == len(set(deaths)) >= 2 * 9  # tests/operator/test_crashes.py names the nine
+    assert len(deaths) == len(set(deaths)) >= 2 * 9  # tests/operator/reconcile/test_crashes.py lists the nine
     for moment in ("before", "after"):
         kinds = {kind(death) for death in deaths if death.startswith(moment)}
         assert {"PATCH status", "POST configmaps", "POST jobs plan", "POST jobs base", "POST jobs publish"} <= kinds
