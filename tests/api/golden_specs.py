@@ -1,7 +1,7 @@
 """Specs whose content addresses are stored in tests/api/golden: the examples, and 200 generated ones.
 
-The generator is frozen: it uses nothing of `random` but `Random(seed).random()`, whose sequence Python guarantees. Do
-not change what it yields. A new field of the spec goes into `LATER` of test_golden_addresses, with a test of its own.
+The generator must not change. It uses only `Random(seed).random()`, whose sequence Python guarantees. Do not change
+what it yields. A new field of the spec goes into `LATER` of test_golden_addresses, with a test of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ import yaml
 COUNT = 200
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PINNED = ("shapes", "shapes-both", "shapes-graph")
-"""The examples whose addresses are stored; one that is added later needs no entry."""
+"""The examples whose addresses are stored; an example that is added later needs no entry."""
 
 T = TypeVar("T")
 

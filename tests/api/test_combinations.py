@@ -1,4 +1,4 @@
-"""Which combinations of values a template is drawn for."""
+"""Which combinations of values a template gets."""
 
 import pytest
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ def numbered(values: int, sample: int | None, **changes: object) -> LabeledDatas
     return with_prompts(templates=["{a} {b}"], variables=variables, sample=sample, samplesPerPrompt=1, **changes)
 
 
-def test_zip_takes_a_templates_own_values_in_step() -> None:
+def test_zip_pairs_the_values_of_a_templates_own_variables() -> None:
     variables = {"object": ["ball", "star"], "color": ["red", "blue"], "place": ["snow", "sand", "ice"]}
     spec = with_prompts(templates=["a {color} {object}", "on {place}"], variables=variables, combine="zip")
 
@@ -29,12 +29,12 @@ def test_zip_takes_a_templates_own_values_in_step() -> None:
     assert Expansion(spec).count_prompts_and_seeds() == 10
 
 
-def test_a_template_without_variables_is_drawn_once_however_they_combine() -> None:
+def test_a_template_without_variables_is_drawn_once_in_every_mode() -> None:
     assert prompts_of(with_prompts(templates=["a ball"], combine="zip")) == ["a ball"]
     assert prompts_of(with_prompts(templates=["a ball"], sample=9)) == ["a ball"]
 
 
-def test_a_sample_is_of_the_product_and_without_repetition() -> None:
+def test_a_sample_comes_from_the_product_without_repetition() -> None:
     everything = set(prompts_of(numbered(20, None)))
     sample = prompts_of(numbered(20, 300))
 
@@ -42,7 +42,7 @@ def test_a_sample_is_of_the_product_and_without_repetition() -> None:
     assert set(sample) < everything
 
 
-def test_a_sample_of_zipped_values_is_of_their_rows() -> None:
+def test_a_sample_of_zipped_values_comes_from_their_rows() -> None:
     variables = {"object": ["ball", "star"] * 10, "n": [str(n) for n in range(20)]}
     spec = with_prompts(templates=["{object} {n}"], variables=variables, combine="zip", sample=5)
 
@@ -50,7 +50,7 @@ def test_a_sample_of_zipped_values_is_of_their_rows() -> None:
     assert all((int(prompt[-2:]) % 2 == 0) == prompt.startswith("ball") for prompt in prompts_of(spec))
 
 
-def test_a_sample_as_large_as_all_is_all() -> None:
+def test_a_sample_of_full_size_contains_every_combination() -> None:
     assert prompts_of(numbered(3, 10_000)) == prompts_of(numbered(3, None))
 
 
@@ -58,7 +58,7 @@ def test_a_larger_sample_begins_with_the_smaller_one() -> None:
     assert prompts_of(numbered(20, 300))[:100] == prompts_of(numbered(20, 100))
 
 
-def test_an_appended_value_leaves_nearly_all_of_a_sample() -> None:
+def test_an_appended_value_keeps_nearly_all_of_a_sample() -> None:
     before, after = set(prompts_of(numbered(20, 200))), set(prompts_of(numbered(21, 200)))
 
     assert len(before & after) > 180
@@ -73,7 +73,7 @@ def test_values_are_chosen_evenly() -> None:
     assert max(counts) < 45
 
 
-def test_the_seed_and_the_templates_own_text_decide() -> None:
+def test_the_seed_and_the_templates_text_choose_the_sample() -> None:
     changed = with_prompts(templates=["{a} {b}"], variables=numbered(20, 9).prompts.variables, sample=9)
 
     assert prompts_of(numbered(20, 9)) == prompts_of(changed)
@@ -86,7 +86,7 @@ def test_a_few_of_four_quadrillion_take_no_time() -> None:
     assert len(prompts_of(spec)) == Expansion(spec).count_prompts_and_seeds() == 50
 
 
-def test_the_defaults_written_out_are_the_revision_without_them() -> None:
+def test_explicit_defaults_give_the_same_revision() -> None:
     assert revision_of(with_prompts(combine="product", sample=None)) == revision_of(a_spec())
     assert len({revision_of(a_spec()), revision_of(with_prompts(sample=3)), revision_of(with_prompts(sample=4))}) == 3
     assert revision_of(with_prompts(templates=["{color}"], combine="zip")) != revision_of(

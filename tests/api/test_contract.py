@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from diffugen_api.contract import TERMINATION_MESSAGE_BYTES, FormerRevision, Outcome, Published, ShardCounts, StagePlan
 
 
-def test_an_outcome_survives_the_way_through_a_pod() -> None:
+def test_an_outcome_is_read_back_from_a_termination_message() -> None:
     outcome = Outcome(
         reason="Published",
         published=Published(
@@ -63,7 +63,7 @@ def test_the_longest_publication_fits_into_a_termination_message() -> None:
 
 
 @given(st.text(max_size=6000))
-def test_an_overlong_message_is_shortened_never_broken(message: str) -> None:
+def test_an_overlong_message_is_shortened_and_stays_readable(message: str) -> None:
     text = Outcome(reason="Crashed", message=message).dumps()
 
     assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
@@ -89,7 +89,7 @@ A_STAGE = {"name": "base", "total": 8, "reused": 0, "draw": 8, "relabel": 0, "sh
         ),
     ],
 )
-def test_somebody_elses_words_are_no_outcome(text: str | None) -> None:
+def test_a_foreign_message_is_not_an_outcome(text: str | None) -> None:
     assert Outcome.loads(text) is None
 
 

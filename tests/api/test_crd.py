@@ -1,4 +1,4 @@
-"""The rendered CRD, read as a document. tests/cluster asks a real API server."""
+"""The rendered CRD as a document. tests/cluster tests it on a real API server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_no_default_is_written_into_users_objects() -> None:
     assert SCHEMA["status"]["default"] == {"observedGeneration": -1}
 
 
-def test_columns_read_fields_of_their_own() -> None:
+def test_each_printer_column_reads_an_existing_field() -> None:
     paths = {column["name"]: column["jsonPath"] for column in VERSION["additionalPrinterColumns"]}
 
     always = ["Stage", "Progress", "Samples", "Ready", "Reason", "Age"]

@@ -1,7 +1,7 @@
 """Content addresses never change: those of the examples and of 200 generated specs equal the stored ones.
 
-What a store holds is found by these addresses. Where one changes on purpose, its version constant changes with it, and
-`python -m tests.api.test_golden_addresses` writes the file anew.
+The files of a store are found by these addresses. To change an address on purpose, change its version constant too and
+run `python -m tests.api.test_golden_addresses` to write the file again.
 """
 
 import hashlib
@@ -36,16 +36,16 @@ LATER: frozenset[str] = frozenset(
         *(f"spec.stages.{kind}.embeddings.from" for kind in ("txt2img", "img2img", "inpaint")),
     }
 )
-"""Fields of the spec that came after the stored addresses; a test of its own holds what each adds to an address."""
+"""Fields that the spec got after the addresses were stored; each has its own test of what it adds to an address."""
 
 
 def digest(text: str) -> str:
-    """Return a digest that stands for the files of a model."""
+    """Return a made-up digest of a model's files."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def addresses(data: dict[str, Any]) -> dict[str, str]:
-    """Return all addresses of a spec by what they are of; the sample ids of a stage as a count and one hash."""
+    """Return all addresses of a spec by their subject; the sample ids of a stage as a count and one hash."""
     spec = LabeledDatasetSpec.model_validate(data)
     found = {"revision": revision_of(spec), "store": store_of(spec)}
     recipes: dict[str, StageRecipe] = {}
@@ -71,7 +71,7 @@ def test_every_stored_spec_is_compared() -> None:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_addresses_are_the_stored_ones(name: str) -> None:
+def test_addresses_equal_the_stored_ones(name: str) -> None:
     stored, now = json.loads(STORED.read_text())[name], addresses(SPECS[name])
 
     changed = {what: (stored.get(what), now.get(what)) for what in stored | now if stored.get(what) != now.get(what)}
@@ -109,7 +109,7 @@ def test_the_specs_set_every_field() -> None:
     assert set(fields(LabeledDatasetSpec)) - covered == LATER, "a new field: name it in LATER, and test its address"
 
 
-def test_options_of_formats_are_in_the_revision_unless_they_are_the_default() -> None:
+def test_format_options_are_in_the_revision_unless_they_are_the_default() -> None:
     def revision(**output: Any) -> str:
         return addresses({**SPECS["shapes"], "output": {"formats": ["coco", "yolo"], **output}})["revision"]
 

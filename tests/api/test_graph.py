@@ -1,4 +1,4 @@
-"""What stages make of other stages' samples: prompts, words, ids, seeds, and how many there are."""
+"""Samples that a stage derives from another stage's samples: prompts, words, ids, seeds and counts."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def ids(spec: LabeledDatasetSpec, stage: str) -> set[str]:
     return {sample.id for sample in samples(spec, stage)}
 
 
-def test_changed_variables_fill_the_sources_template_and_its_own_combination_is_skipped() -> None:
+def test_changed_variables_fill_the_sources_template_and_skip_its_own_combination() -> None:
     spec = a_graph(redrawn("other", "base", variables={"place": ["sand", "mud"], "color": ["red"]}))
 
     made = samples(spec, "other")
@@ -68,7 +68,7 @@ def test_changed_variables_fill_the_sources_template_and_its_own_combination_is_
     assert sum(1 for s in made if s.template == 1) == 2 * (1 + 2), "sand is skipped where it was sand"
 
 
-def test_replacements_stand_where_the_prompt_names_the_class() -> None:
+def test_a_replacement_replaces_the_class_in_the_prompt() -> None:
     spec = a_graph(repainted("new", "base", replacements={"ball": ["golden orb", "moon"]}))
 
     assert prompts(spec, "new") == [
@@ -84,14 +84,14 @@ def test_replacements_stand_where_the_prompt_names_the_class() -> None:
     assert first.variables == {"color": "red", "object": "golden orb", "place": "snow"}
 
 
-def test_a_template_of_its_own_has_the_replacement_and_the_sources_variables() -> None:
+def test_the_stages_own_template_gets_the_replacement_and_the_sources_variables() -> None:
     alone = {**PROMPTS, "templates": PROMPTS["templates"][:1]}
     green = repainted("new", "base", replacements={"ball": ["green ball"]}, template="one {object} on {place}")
 
     assert prompts(a_graph(green, prompts=alone), "new") == ["one green ball on snow", "one green ball on sand"]
 
 
-def test_a_template_of_its_own_that_leaves_out_what_else_is_there_is_refused() -> None:
+def test_an_own_template_that_omits_another_class_is_refused() -> None:
     def new(template: str, text: str = "green ball") -> list[str]:
         return prompts(a_graph(repainted("new", "base", replacements={"ball": [text]}, template=template)), "new")
 
@@ -135,7 +135,7 @@ ONE_BALL = repainted("new", "base", replacements={"ball": ["moon"]}, template="o
         ([ONE_BALL], {"templates": ["a ball {a} {b}"], "sample": 3}),
     ],
 )
-def test_what_a_template_leaves_out_of_some_prompts_is_told_before_they_are_all_written(
+def test_an_omission_in_some_prompts_is_reported_before_all_are_rendered(
     stages: list[dict[str, Any]], asked: dict[str, Any]
 ) -> None:
     variables = {**PROMPTS["variables"], "a": ["alone", "here"], "b": ["there", "with a star"]}
@@ -147,7 +147,7 @@ def test_what_a_template_leaves_out_of_some_prompts_is_told_before_they_are_all_
 
 
 @pytest.mark.parametrize("asked", [{"combine": "zip"}, {"sample": 1}])
-def test_what_no_prompt_shows_is_not_left_out(asked: dict[str, Any]) -> None:
+def test_a_class_that_no_prompt_shows_is_not_an_omission(asked: dict[str, Any]) -> None:
     variables = {"a": ["a ball alone", "a cube"], "b": ["here", "with a star"]}
     spec = a_graph(ONE_BALL, prompts={"templates": ["{a} {b}"], "variables": variables, **asked})
 
@@ -181,13 +181,13 @@ def test_the_class_is_found_in_the_templates_own_text(template: str, prompt: str
     assert prompts(spec, "new") == [prompt]
 
 
-def test_a_text_that_names_another_class_is_that_classs() -> None:
+def test_a_text_that_names_another_class_belongs_to_that_class() -> None:
     spec = a_graph(repainted("new", "base", replacements={"ball": ["small star"]}))
 
     assert samples(spec, "new")[0].words == {}
 
 
-def test_words_go_on_to_whoever_draws_from_the_image() -> None:
+def test_words_are_passed_to_the_stages_that_draw_from_the_image() -> None:
     spec = a_graph(
         repainted("new", "base", replacements={"ball": ["moon"]}),
         redrawn("mud", "new"),
@@ -202,7 +202,7 @@ def test_words_go_on_to_whoever_draws_from_the_image() -> None:
     assert (last.prompt, last.words) == ("a red red (orb:1.2) on mud", {"ball": ("moon", "red orb")})
 
 
-def test_every_sample_has_an_id_and_a_seed_of_its_own_and_is_read_as_it_was_written() -> None:
+def test_every_sample_has_its_own_id_and_seed_and_is_read_back_unchanged() -> None:
     spec = a_graph(
         redrawn("mud", "base"),
         repainted(
@@ -219,7 +219,7 @@ def test_every_sample_has_an_id_and_a_seed_of_its_own_and_is_read_as_it_was_writ
     assert [Sample.from_row(sample.row()) for sample in everything] == everything
 
 
-def test_a_threshold_changes_what_masks_are_taken_from_and_no_other_image() -> None:
+def test_a_threshold_changes_only_images_drawn_from_masks() -> None:
     stages = [repainted("new", "base"), redrawn("mud", "base"), redrawn("on", "new")]
     before, after = a_graph(*stages), a_graph(*stages, labeling={"attention": {"threshold": 0.5}})
 
@@ -240,14 +240,14 @@ def test_quality_changes_no_image() -> None:
     ("changed", "kept"),
     [({"replacements": {"ball": ["big ball", "cube"]}}, True), ({"dilation": 0.1}, False), ({"strength": 0.5}, False)],
 )
-def test_a_new_replacement_draws_only_what_is_new(changed: dict[str, Any], *, kept: bool) -> None:
+def test_a_new_replacement_keeps_existing_samples(changed: dict[str, Any], *, kept: bool) -> None:
     before, after = (ids(a_graph(repainted("new", "base", **change)), "new") for change in ({}, changed))
 
     assert (before <= after) is kept
     assert kept or not before & after
 
 
-def test_what_a_stage_asks_for_is_known_before_anything_is_drawn() -> None:
+def test_the_number_of_samples_is_known_before_drawing() -> None:
     spec = a_graph(
         redrawn("mud", "base", variables={"place": ["mud", "snow"]}),
         repainted("new", "mud", replacements={"ball": ["cube"], "star": ["sun", "moon"]}),
@@ -317,7 +317,7 @@ def test_derived_samples_come_one_by_one() -> None:
         ),
     ],
 )
-def test_a_stage_that_cannot_work_is_refused_at_once(stages: list[Any], reason: str, message: str) -> None:
+def test_an_impossible_stage_is_refused_at_once(stages: list[Any], reason: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as refused:
         Expansion(a_graph(*stages)).check_stages()
 

@@ -1,4 +1,4 @@
-"""Labelers in a spec: at least one, each with what it needs; and which addresses their fields are part of."""
+"""Labelers in a spec: at least one, each with its required fields; and which addresses their fields are part of."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ FINDER = {"type": "open-vocabulary", "model": "/models/owl", "maskModel": "/mode
         ({"detector": {**SEGMENTER, "confidence": 0.01}}, "greater than or equal to 0.05"),
     ],
 )
-def test_what_a_labeler_lacks_is_told(labeling: dict[str, Any], message: str) -> None:
+def test_a_missing_field_of_a_labeler_is_reported(labeling: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Labeling.model_validate(labeling)
 
 
-def test_attention_labels_where_nothing_is_said_and_not_where_a_detector_does_alone() -> None:
+def test_attention_labels_by_default_and_not_beside_a_lone_detector() -> None:
     assert a_spec().labeling.attention is not None
     assert a_spec(labeling={"detector": SEGMENTER}).labeling.attention is None
 
@@ -50,7 +50,7 @@ def ids(
 BOTH = {"attention": {}, "detector": SEGMENTER}
 
 
-def test_fields_at_their_defaults_are_in_no_address() -> None:
+def test_default_values_are_in_no_address() -> None:
     said = {"attention": {}, "agreement": 0.5}
     quality = {"minBorderDistance": 0}
 
@@ -58,7 +58,7 @@ def test_fields_at_their_defaults_are_in_no_address() -> None:
     assert revision_of(a_spec(labeling=said, quality=quality)) == revision_of(a_spec())
 
 
-def test_a_detector_leaves_the_evidence_of_attention_where_it_is() -> None:
+def test_a_detector_does_not_change_the_address_of_attention_evidence() -> None:
     both = ids(BOTH)
 
     assert both["evidence"] == ids()["evidence"]
@@ -71,7 +71,7 @@ def test_a_detector_leaves_the_evidence_of_attention_where_it_is() -> None:
     "changed",
     [{"detector": {**SEGMENTER, "confidence": 0.5}}, {"detector": {**SEGMENTER, "iou": 0.5}}, {"agreement": 0.9}],
 )
-def test_thresholds_change_labels_alone(changed: dict[str, Any]) -> None:
+def test_thresholds_change_only_labels(changed: dict[str, Any]) -> None:
     one, other = ids(BOTH), ids({**BOTH, **changed})
 
     assert (one["evidence"], one["side"]) == (other["evidence"], other["side"])
@@ -91,7 +91,7 @@ SHARING = [{"name": "ball"}, {"name": "star", "detectorClass": "ball"}]
         ([{"name": "ball"}, {"name": "star", "detectorClass": "sun"}], BOTH, False),
     ],
 )
-def test_labels_after_a_replacement_are_apart_where_classes_share_a_name_in_the_detector(
+def test_a_replacement_changes_labels_where_classes_share_a_detector_name(
     classes: list[dict[str, Any]], labeling: dict[str, Any], *, apart: bool
 ) -> None:
     stages = [BASE, repainted("new", "base"), redrawn("mud", "base"), redrawn("on", "new")]
@@ -107,11 +107,11 @@ def test_labels_after_a_replacement_are_apart_where_classes_share_a_name_in_the_
 
 
 @pytest.mark.parametrize("kind", [DETECTOR, MASKS])
-def test_other_weights_see_anew(kind: str) -> None:
+def test_other_weights_change_the_evidence(kind: str) -> None:
     assert ids({"detector": FINDER})["side"] != ids({"detector": FINDER}, {kind: "0" * 64})["side"]
 
 
-def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_is_there() -> None:
+def test_only_an_open_vocabulary_detectors_evidence_depends_on_the_classes() -> None:
     more: list[dict[str, Any]] = [{"name": "ball", "synonyms": ["sphere"]}, {"name": "star"}]
     fewer: list[dict[str, Any]] = [{"name": "ball"}, {"name": "star"}]
     prompts = {"templates": ["a ball"]}
@@ -123,7 +123,7 @@ def test_an_open_vocabulary_detector_sees_what_it_is_asked_for_and_another_what_
     assert side_evidence_ids(SEGMENTER, more) == side_evidence_ids(SEGMENTER, fewer)
 
 
-def test_a_clip_score_is_evidence_and_its_least_value_is_in_no_address() -> None:
+def test_a_clip_score_is_evidence_and_its_minimum_is_in_no_address() -> None:
     one, other = (ids(quality={"clipScore": {"model": "/models/clip", "min": least}}) for least in (0.1, 0.3))
 
     assert one == other
@@ -141,7 +141,7 @@ def test_a_safety_checker_is_evidence_and_its_limit_is_in_no_address() -> None:
     assert ids(quality={"safety": {"model": "/models/checker"}}, side_models={SAFETY: "0" * 64}) != one
 
 
-def test_without_a_safety_checker_all_is_as_it_was() -> None:
+def test_without_a_safety_checker_no_address_changes() -> None:
     clip = {"clipScore": {"model": "/models/clip"}}
 
     assert ids(quality={**clip, "safety": None}) == ids(quality=clip)

@@ -1,4 +1,4 @@
-"""Which keys are ours: every one that the layout gives, and no other dataset's."""
+"""Which keys belong to a dataset: every key that the layout gives, and no key of another dataset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_KEYS = {"dataset_root", "is_ours"}
 
 
 def keys() -> list[str]:
-    """Every key that a function of the layout gives; of a folder, one in it."""
+    """Every key that a function of the layout gives; for a folder, one key in it."""
     found = [layout.CURRENT]
     for name, function in inspect.getmembers(layout, inspect.isfunction):
         if name not in NOT_KEYS and not name.startswith("_"):
@@ -34,7 +34,7 @@ def keys() -> list[str]:
 
 
 @pytest.mark.parametrize("key", keys())
-def test_what_the_layout_gives_is_ours(key: str) -> None:
+def test_keys_of_the_layout_belong_to_the_dataset(key: str) -> None:
     whole = [other for other in keys() if other.startswith(key) and not other.endswith("/")]
 
     assert whole, f"no key is known that lies in {key}"
@@ -44,5 +44,5 @@ def test_what_the_layout_gives_is_ours(key: str) -> None:
 @pytest.mark.parametrize(
     "key", ["", "current.json.bak", "samples/x.png", "a/current.json", "revisions/v1/dataset.json"]
 )
-def test_what_it_does_not_give_is_not(key: str) -> None:
+def test_other_keys_do_not_belong_to_the_dataset(key: str) -> None:
     assert not layout.is_ours(key)

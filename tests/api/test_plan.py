@@ -1,4 +1,4 @@
-"""What a spec means: samples, and the content addresses that reuse rests on."""
+"""What a spec means: its samples, and the content addresses by which work is reused."""
 
 import pickle
 from typing import Any
@@ -48,7 +48,7 @@ def test_equal_prompts_are_counted_once_where_that_takes_seconds() -> None:
 
 
 def test_addresses_never_change() -> None:
-    """Stores in the field hold samples under these ids: a change here draws everything anew."""
+    """Existing stores hold samples under these ids: after a change here, every image is drawn again."""
     first = samples(a_spec())[0]
 
     assert (first.id, first.seed) == ("db3f863a4e4ffbe4d942dab5116519d0", 4922761118735762131)
@@ -62,25 +62,25 @@ def test_addresses_never_change() -> None:
         {"stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "scheduler": None}}]},
     ],
 )
-def test_a_younger_field_at_its_default_changes_no_address(change: dict[str, Any]) -> None:
+def test_a_newer_field_at_its_default_changes_no_address(change: dict[str, Any]) -> None:
     assert ids(a_spec(**change)) == ids(a_spec())
     assert revision_of(a_spec(**change)) == revision_of(a_spec())
 
 
-def test_every_sample_has_an_id_and_a_seed_of_its_own() -> None:
+def test_every_sample_has_its_own_id_and_seed() -> None:
     drawn = samples(a_spec())
 
     assert len({s.id for s in drawn}) == len({s.seed for s in drawn}) == 20
     assert all(0 <= s.seed < 2**63 for s in drawn)
 
 
-def test_templates_that_render_alike_are_drawn_once() -> None:
+def test_templates_that_render_the_same_prompt_are_drawn_once() -> None:
     spec = with_prompts(templates=["a {color} {object}", "a red {object}"])
 
     assert len(samples(spec)) == 12
 
 
-def test_more_samples_per_prompt_keep_those_that_there_are() -> None:
+def test_more_samples_per_prompt_keep_the_existing_ones() -> None:
     assert ids(a_spec()) < ids(with_prompts(samplesPerPrompt=3))
 
 
@@ -104,11 +104,11 @@ def test_an_edited_template_changes_only_its_own_samples() -> None:
         {"prompts": {**spec_data()["prompts"], "negative": "blur"}},
     ],
 )
-def test_what_decides_an_image_changes_its_id(change: dict[str, Any]) -> None:
+def test_fields_that_change_an_image_change_its_id(change: dict[str, Any]) -> None:
     assert not ids(a_spec()) & ids(a_spec(**change))
 
 
-def test_other_weights_are_other_images() -> None:
+def test_other_weights_change_every_image() -> None:
     assert not ids(a_spec()) & ids(a_spec(), digest="e" * 64)
 
 
@@ -122,7 +122,7 @@ def test_other_weights_are_other_images() -> None:
         {"run": {"samplesPerShard": 3}},
     ],
 )
-def test_what_does_not_decide_an_image_leaves_its_id(change: dict[str, Any]) -> None:
+def test_fields_that_do_not_change_an_image_keep_its_id(change: dict[str, Any]) -> None:
     assert ids(a_spec()) == ids(a_spec(**change))
 
 
@@ -132,13 +132,13 @@ def addresses(spec: LabeledDatasetSpec) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("younger", [{"ignoreBand": 0}, {"minPresence": None}, {"capture": "posthoc"}])
-def test_younger_settings_of_attention_at_their_defaults_change_no_address(younger: dict[str, Any]) -> None:
+def test_newer_attention_settings_at_their_defaults_change_no_address(younger: dict[str, Any]) -> None:
     assert addresses(with_attention(**younger)) == addresses(a_spec())
     assert revision_of(with_attention(**younger)) == revision_of(a_spec())
 
 
 @pytest.mark.parametrize("decision", [{"threshold": "auto"}, {"ignoreBand": 0.1}])
-def test_how_the_band_and_the_threshold_are_set_changes_labels_alone(decision: dict[str, Any]) -> None:
+def test_band_and_threshold_modes_change_only_labels(decision: dict[str, Any]) -> None:
     before, after = addresses(a_spec()), addresses(with_attention(**decision))
     assert before[:-1] == after[:-1]
     assert before[-1] != after[-1]
@@ -162,7 +162,7 @@ def test_a_threshold_changes_the_labels_and_not_the_evidence() -> None:
         a_spec(classes=[{"name": "ball", "synonyms": ["sphere"]}, {"name": "star", "synonyms": ["pentagram"]}]),
     ],
 )
-def test_what_a_model_looks_for_changes_the_evidence(spec: LabeledDatasetSpec) -> None:
+def test_what_a_model_detects_changes_the_evidence(spec: LabeledDatasetSpec) -> None:
     assert addresses(spec)[0] != addresses(a_spec())[0]
     assert addresses(spec)[1] != addresses(a_spec())[1]
 
@@ -185,7 +185,7 @@ def test_the_order_of_classes_and_of_background_words_is_not_evidence() -> None:
         {"output": {"s3": {"endpoint": "http://elsewhere:9000", "bucket": "other"}}},
     ],
 )
-def test_how_and_where_are_not_in_the_revision(change: dict[str, Any]) -> None:
+def test_run_and_store_are_not_in_the_revision(change: dict[str, Any]) -> None:
     assert revision_of(a_spec(**change)) == revision_of(a_spec())
 
 
@@ -200,7 +200,7 @@ def test_how_and_where_are_not_in_the_revision(change: dict[str, Any]) -> None:
         {"seed": 1},
     ],
 )
-def test_what_decides_the_content_is_in_the_revision(change: dict[str, Any]) -> None:
+def test_fields_that_change_the_content_change_the_revision(change: dict[str, Any]) -> None:
     assert revision_of(a_spec(**change)) != revision_of(a_spec())
 
 
@@ -243,22 +243,20 @@ def test_the_stores_address_does_not_change_when_a_field_with_a_default_is_added
         ),
     ],
 )
-def test_a_spec_that_cannot_work_names_the_field_and_the_mend(
-    change: dict[str, Any], reason: str, message: str
-) -> None:
+def test_a_spec_that_cannot_work_names_the_field_and_the_fix(change: dict[str, Any], reason: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as raised:
         samples(with_prompts(**change))
 
     assert raised.value.reason == reason
 
 
-def test_the_error_survives_the_way_out_of_a_worker_process() -> None:
+def test_the_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(SpecError("UnknownModel", "spec.stages[0]: no such model")))
 
     assert (error.reason, str(error)) == ("UnknownModel", "spec.stages[0]: no such model")
 
 
-def test_a_synonym_is_as_good_as_its_class() -> None:
+def test_a_synonym_counts_as_its_class() -> None:
     spec = with_prompts(variables={"object": ["Pentagram"]}, templates=["a {object}"])
 
     assert [s.prompt for s in samples(spec)] == ["a Pentagram"] * 2
@@ -271,7 +269,7 @@ def test_a_job_never_has_more_than_ten_thousand_shards() -> None:
     assert samples_per_shard(spec, 1_000_000) == 100
 
 
-def test_canonical_json_is_one_text_for_one_value() -> None:
+def test_canonical_json_gives_one_text_for_one_value() -> None:
     assert canonical({"b": 1, "a": "ü"}) == '{"a":"ü","b":1}'.encode()
     with pytest.raises(ValueError, match="Out of range|not JSON compliant"):
         canonical(float("nan"))

@@ -59,33 +59,33 @@ def test_a1111(text: str, expected: list[tuple[str, float]]) -> None:
         'he said "no"',
     ],
 )
-def test_what_has_no_mark_is_itself(text: str) -> None:
+def test_text_without_marks_is_unchanged(text: str) -> None:
     assert read(text) is text
 
 
-def test_none_reads_nothing() -> None:
+def test_the_syntax_none_parses_nothing() -> None:
     assert read(r"(a ball:1.3)++ \(", "none") == r"(a ball:1.3)++ \("
 
 
-def test_an_explicit_syntax_settles_what_auto_takes_for_the_other() -> None:
+def test_an_explicit_syntax_overrides_what_auto_would_choose() -> None:
     assert pieces("(a ball)++ [x]", "compel") == [("a ball", 1.21), (" [x]", 1.0)]
     assert pieces("(ball) c++", "a1111") == [("ball", 1.1), (" c++", 1.0)]
 
 
-def test_the_language_can_be_written() -> None:
+def test_escaped_plus_signs_are_plain_text() -> None:
     assert pieces(r"a c\+\+ book") == [("a c++ book", 1.0)]
     assert pieces("a c++ book") == [("a ", 1.0), ("c", 1.21), (" book", 1.0)]
 
 
 @given(st.text())
-def test_escaped_text_is_itself(text: str) -> None:
+def test_escaped_text_is_unchanged(text: str) -> None:
     escaped = "".join(f"\\{c}" if c in '\\()[]+-:"' else c for c in text)
 
     assert plain(read(escaped)) == text
 
 
 @given(st.text(alphabet='ab ()[]:+-1.\\"|,'))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     for syntax in ("auto", "compel", "a1111"):
         try:
             found = read(text, syntax)
@@ -109,7 +109,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ('("a", "b").blend(1, 1)++', r"\.blend\(\) is not supported"),
     ],
 )
-def test_what_cannot_be_read_says_what_would_mend_it(text: str, message: str) -> None:
+def test_a_syntax_error_names_the_fix(text: str, message: str) -> None:
     with pytest.raises(WeightError, match=message):
         read(text)
 
@@ -123,7 +123,7 @@ def test_prompts_without_weights_keep_their_ids_in_every_syntax() -> None:
     assert revision_of(with_prompts(syntax="auto")) == revision_of(a_spec()) != revision_of(with_prompts(syntax="none"))
 
 
-def test_a_weighted_prompt_is_another_recipe_than_the_same_letters() -> None:
+def test_a_weighted_prompt_and_the_same_plain_text_have_different_recipes() -> None:
     templates = ["a {object}", "a {object}++"]
     weighted, literal = (recipes(with_prompts(templates=templates, syntax=each)) for each in ("auto", "none"))
 
@@ -132,7 +132,7 @@ def test_a_weighted_prompt_is_another_recipe_than_the_same_letters() -> None:
     assert recipes(with_prompts(templates=templates, syntax="compel")) == weighted
 
 
-def test_a_sample_carries_its_pieces_through_a_shard() -> None:
+def test_the_weighted_pieces_of_a_sample_are_kept_in_a_shard() -> None:
     spec = with_prompts(templates=["a {object}++"], negative="(blur:1.3)")
     recipe = stage_recipe(spec, spec.stages[0], "d" * 64)
     sample = next(Expansion(spec).samples_of(recipe))

@@ -1,4 +1,4 @@
-"""Stages and their graph: what may stand in a manifest, and in which order it is drawn."""
+"""Stages and their graph: which are valid in a manifest, and in which order they are drawn."""
 
 from typing import Any
 
@@ -42,13 +42,13 @@ def test_a_stage_knows_its_kind_its_source_and_its_task() -> None:
     assert (mud.img2img.strength, big.inpaint.strength, big.inpaint.instances) == (0.6, 1, "all")
 
 
-def test_stages_are_drawn_in_the_order_of_the_graph_and_otherwise_as_they_stand() -> None:
+def test_stages_are_drawn_in_graph_order_and_else_in_manifest_order() -> None:
     stages = [repainted("c", "b"), BASE, redrawn("b", "a"), redrawn("a", "base"), {**BASE, "name": "other"}]
 
     assert [s.name for s in in_graph_order(a_spec(stages=stages).stages)] == ["base", "a", "b", "c", "other"]
 
 
-def test_a_stage_without_a_model_draws_with_that_of_its_source() -> None:
+def test_a_stage_without_a_model_draws_with_its_sources_model() -> None:
     stages = [BASE, redrawn("a", "base"), repainted("b", "a", model="/models/inpainting"), redrawn("c", "b")]
     spec = a_spec(stages=stages)
 
@@ -86,7 +86,7 @@ def test_a_stage_without_a_model_draws_with_that_of_its_source() -> None:
         ([BASE, repainted("new", "base", dilation=0.6)], "less than or equal to 0.5"),
     ],
 )
-def test_a_bad_graph_is_refused_with_the_field_and_the_mend(stages: list[Any], message: str) -> None:
+def test_a_bad_graph_is_refused_with_the_field_and_the_fix(stages: list[Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         a_spec(stages=stages)
 

@@ -7,7 +7,7 @@ from diffugen_api.templates import Template, TemplateError
 names = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,8}\Z")
 
 
-def test_fields_are_filled_in_wherever_they_stand() -> None:
+def test_fields_are_filled_in_at_every_position() -> None:
     template = Template.parse("{a} ball and {b}{a}")
 
     assert template.fields == ("a", "b", "a")
@@ -19,7 +19,7 @@ def test_doubled_braces_are_braces() -> None:
 
 
 @given(st.lists(st.tuples(st.text(), names)), st.text())
-def test_any_text_survives_when_its_braces_are_doubled(pieces: list[tuple[str, str]], tail: str) -> None:
+def test_any_text_with_doubled_braces_renders_as_itself(pieces: list[tuple[str, str]], tail: str) -> None:
     def literal(text: str) -> str:
         return text.replace("{", "{{").replace("}", "}}")
 
@@ -34,6 +34,6 @@ def test_any_text_survives_when_its_braces_are_doubled(pieces: list[tuple[str, s
     "text",
     ["{x.__class__}", "{x[0]}", "{x!r}", "{x:>10}", "{}", "{0}", "{x y}", "a { b", "a } b", "{x", "{{x}"],
 )
-def test_what_is_not_a_plain_name_is_refused(text: str) -> None:
+def test_a_field_that_is_not_a_plain_name_is_refused(text: str) -> None:
     with pytest.raises(TemplateError, match="plain name|lone"):
         Template.parse(text)

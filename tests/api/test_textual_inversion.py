@@ -1,4 +1,4 @@
-"""Stages of kind textualInversion: their place in the graph, and what of a spec an address covers."""
+"""Stages of kind textualInversion: their position in the graph, and which fields of a spec an address covers."""
 
 import re
 from typing import Any
@@ -60,7 +60,7 @@ def test_the_revision_covers_the_training() -> None:
     assert revision_of(spec(base(), CONCEPT)) != revision_of(spec(base(), changed))
 
 
-def test_an_embedding_of_a_file_has_the_data_that_it_always_had() -> None:
+def test_an_embedding_of_a_file_is_serialized_as_before() -> None:
     data = {"uri": "/words/gem.pt", "token": "<gem>"}
 
     assert Embedding.model_validate(data).model_dump(mode="json", by_alias=True) == data
@@ -80,7 +80,7 @@ def test_an_embedding_of_a_file_has_the_data_that_it_always_had() -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_refused(stages: list[dict[str, Any]], expected: str) -> None:
+def test_an_impossible_spec_is_refused(stages: list[dict[str, Any]], expected: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(expected)):
         spec(*stages)
 

@@ -7,7 +7,7 @@ from diffugen_api.v1alpha1 import S3, LabeledDataset, LabeledDatasetSpec, Run, n
 from tests.api.specs import a_spec, spec_data
 
 
-def test_the_least_manifest_is_short() -> None:
+def test_a_minimal_manifest_is_short() -> None:
     spec = LabeledDatasetSpec.model_validate(
         {
             "classes": [{"name": "car"}],
@@ -51,7 +51,7 @@ def test_a_bad_manifest_is_refused(change: dict[str, Any], message: str) -> None
         a_spec(**change)
 
 
-def test_a_class_may_say_its_word_twice() -> None:
+def test_a_class_may_repeat_its_own_word() -> None:
     classes = [{"name": "ball", "synonyms": ["Ball", "orb", "orb"]}, {"name": "star"}]
 
     assert a_spec(classes=classes).classes[0].words == ("ball", "Ball", "orb", "orb")
@@ -61,7 +61,7 @@ def test_a_class_may_say_its_word_twice() -> None:
     "endpoint",
     ["http://minio:9000", "https://s3.eu-west-1.amazonaws.com/", "http://127.0.0.1:9000", "http://[fd00::1]:9000"],
 )
-def test_an_endpoint_is_scheme_host_and_port(endpoint: str) -> None:
+def test_an_endpoint_with_scheme_host_and_port_is_accepted(endpoint: str) -> None:
     assert S3(endpoint=endpoint, bucket="data").endpoint == endpoint
 
 
@@ -69,18 +69,18 @@ def test_an_endpoint_is_scheme_host_and_port(endpoint: str) -> None:
     "endpoint",
     ["http://me:secret@minio:9000", "http://minio:9000?x=1", "http://minio:9000/data", "http://minio:port", "http://"],
 )
-def test_an_endpoint_is_nothing_else(endpoint: str) -> None:
+def test_any_other_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
         S3(endpoint=endpoint, bucket="data")
 
 
 @pytest.mark.parametrize("prefix", ["..", ".", "../other", "a/../b", "a/.", "./a"])
-def test_a_prefix_leads_nowhere_else(prefix: str) -> None:
+def test_a_prefix_with_a_relative_path_is_refused(prefix: str) -> None:
     with pytest.raises(ValidationError, match=r"a folder cannot be named \. or \.\.: write the prefix without it"):
         S3(endpoint="http://minio:9000", bucket="data", prefix=prefix)
 
 
-def test_dots_may_stand_in_a_prefix() -> None:
+def test_dots_are_allowed_in_a_prefix() -> None:
     assert S3(endpoint="http://minio:9000", bucket="data", prefix="v1.2/..a/.b/").prefix == "v1.2/..a/.b/"
 
 

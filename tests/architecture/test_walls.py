@@ -1,4 +1,4 @@
-"""Each wall of `.importlinter` stops what it is there for: one forbidden import at a time, in a copy of the sources."""
+"""Each contract of `.importlinter` finds what it forbids: one forbidden import at a time, in a copy of the sources."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def broken_contracts(root: Path) -> set[str]:
     return broken
 
 
-def test_the_sources_as_they_are_keep_every_contract(copy: Path) -> None:
+def test_the_unchanged_sources_keep_every_contract(copy: Path) -> None:
     assert broken_contracts(copy) == set()
 
 

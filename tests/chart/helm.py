@@ -118,15 +118,15 @@ VARIANTS: dict[str, Json] = {
         "fullnameOverride": "drawers",
     },
 }
-"""Values by what they are for: between them they render every branch of every template."""
+"""Values by their purpose; together they render every branch of every template."""
 
 
 class HelmError(Exception):
-    """Helm refused; the message is its own."""
+    """Helm refused; the message is Helm's."""
 
 
 def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None, kubeconfig: Path | None = None) -> str:
-    """Run Helm and return its output; `values` come as a file of values."""
+    """Run Helm and return its output; it reads `values` from a file."""
     command = [str(_helm()), *map(str, arguments)]
     if values is not None:
         command += ["--values", "-"]
@@ -146,7 +146,7 @@ def _helm() -> Path:
 
 
 def render(values: Mapping[str, Any] | None = None, *flags: str) -> list[Json]:
-    """Return what the chart makes of these values, its tests included."""
+    """Return the manifests that the chart renders from these values, its tests included."""
     text = _rendered(json.dumps(values or {}), *flags)
     return [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
 

@@ -17,7 +17,7 @@ def kustomized() -> list[Json]:
     return [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
 
 
-def test_what_is_rendered_is_up_to_date() -> None:
+def test_the_rendered_files_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "charts" / "render.py", "--check"], capture_output=True, text=True, check=False
     )
@@ -25,7 +25,7 @@ def test_what_is_rendered_is_up_to_date() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_it_is_the_chart_cluster_wide_without_helm() -> None:
+def test_it_equals_the_cluster_wide_chart_without_helms_labels() -> None:
     chart = {(m["kind"], m["metadata"]["name"]): m for m in render({"clusterWide": True}, "--skip-tests")}
     plain = {(m["kind"], m["metadata"]["name"]): m for m in kustomized()}
 
@@ -52,6 +52,6 @@ def test_it_runs_as_a_service_account_in_a_restricted_namespace() -> None:
         ]
 
 
-def test_the_chart_and_its_readme_are_where_they_are_said_to_be() -> None:
+def test_the_documented_paths_of_chart_and_readme_exist() -> None:
     assert (CHART / "README.md").exists()
     assert f"helm install diffugen-operator {CHART.relative_to(ROOT)}" in (CHART / "README.md").read_text()

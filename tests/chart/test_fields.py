@@ -19,7 +19,7 @@ from tests.operator.lives import spec_data
 
 TYPES: Types = json.loads(FIELDS.read_text())
 OTHERS = {"apiextensions.k8s.io/v1", "monitoring.coreos.com/v1"}
-"""APIs of which client-go has no schema: CustomResourceDefinition is older, the Prometheus operator not Kubernetes'."""
+"""APIs without a schema in client-go: CustomResourceDefinition is older, the Prometheus operator is another project."""
 
 
 def type_of(manifest: Json) -> str:
@@ -44,7 +44,7 @@ def newer(value: Any, kind: str, path: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_chart_uses_what_1_32_has(variant: str) -> None:
+def test_the_chart_uses_only_fields_of_1_32(variant: str) -> None:
     for manifest in render(VARIANTS[variant]):
         if manifest["apiVersion"] in OTHERS:
             continue
@@ -52,7 +52,7 @@ def test_the_chart_uses_what_1_32_has(variant: str) -> None:
         assert list(newer(manifest, type_of(manifest), manifest["kind"])) == []
 
 
-def test_the_operators_jobs_use_what_1_32_has() -> None:
+def test_the_operators_jobs_use_only_fields_of_1_32() -> None:
     key = RunKey(uid="u", namespace="vision", name="shapes", revision="3f9a1c07de", store="0011223344", attempt=1)
     run_spec = {"modelCache": {"persistentVolumeClaim": "models"}, "queueName": "gpus", "activeDeadlineSeconds": 60}
     spec = LabeledDatasetSpec.model_validate(spec_data(run=run_spec))
@@ -66,8 +66,8 @@ def test_the_operators_jobs_use_what_1_32_has() -> None:
 def test_a_newer_field_would_be_found() -> None:
     (deployment,) = (m for m in render() if m["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
-    pod["hostnameOverride"] = "x"  # of 1.34
-    pod["containers"][0]["env"] = [{"name": "A", "valueFrom": {"fileKeyRef": {"path": "f"}}}]  # of 1.34
+    pod["hostnameOverride"] = "x"  # from 1.34
+    pod["containers"][0]["env"] = [{"name": "A", "valueFrom": {"fileKeyRef": {"path": "f"}}}]  # from 1.34
 
     assert list(newer(deployment, type_of(deployment), "Deployment")) == [
         "Deployment.spec.template.spec.containers[].env[].valueFrom.fileKeyRef",

@@ -1,4 +1,4 @@
-"""What kube-linter and the Pod Security Standards ask of workloads, of every pod in every variant."""
+"""Every pod in every variant meets the rules of kube-linter and of the Pod Security Standards."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def manifests(request: pytest.FixtureRequest) -> list[Json]:
     return render(VARIANTS[request.param])
 
 
-def test_pods_keep_to_the_restricted_standard(manifests: list[Json]) -> None:
+def test_pods_meet_the_restricted_standard(manifests: list[Json]) -> None:
     for name, pod in pods(manifests):
         context = pod["securityContext"]
         assert context["runAsNonRoot"] is True, name
@@ -66,7 +66,7 @@ def test_images_are_pinned(manifests: list[Json]) -> None:
         assert ":" in container["image"].rpartition("/")[2], name
 
 
-def test_resources_are_asked_for_and_memory_is_bounded(manifests: list[Json]) -> None:
+def test_resources_are_requested_and_memory_is_limited(manifests: list[Json]) -> None:
     for name, container in containers(manifests):
         resources = container["resources"]
         assert {"cpu", "memory"} <= resources["requests"].keys(), name
@@ -74,7 +74,7 @@ def test_resources_are_asked_for_and_memory_is_bounded(manifests: list[Json]) ->
         assert "cpu" not in resources["limits"], f"{name}: a CPU limit throttles a leader that must renew its Lease"
 
 
-def test_what_runs_for_long_is_probed(manifests: list[Json]) -> None:
+def test_long_running_containers_have_probes(manifests: list[Json]) -> None:
     for deployment in of_kind(manifests, *LONG_RUNNING):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             ports = {port["name"] for port in container["ports"]}
@@ -93,7 +93,7 @@ def test_only_the_operator_has_a_token(manifests: list[Json]) -> None:
         assert account["automountServiceAccountToken"] is False
 
 
-def test_keys_come_by_reference_and_service_links_are_off(manifests: list[Json]) -> None:
+def test_keys_are_references_to_secrets_and_service_links_are_off(manifests: list[Json]) -> None:
     for name, pod in pods(manifests):
         assert pod["enableServiceLinks"] is False, name
     for name, container in containers(manifests):
@@ -101,7 +101,7 @@ def test_keys_come_by_reference_and_service_links_are_off(manifests: list[Json])
         assert not [key for key in plain if any(word in key.upper() for word in ("SECRET", "PASSWORD", "TOKEN"))], name
 
 
-def test_two_replicas_are_spread_and_neither_surge_nor_drain_takes_both(manifests: list[Json]) -> None:
+def test_two_replicas_are_spread_and_a_rollout_or_drain_keeps_one(manifests: list[Json]) -> None:
     for deployment in of_kind(manifests, "Deployment"):
         spec = deployment["spec"]
         if spec["replicas"] < 2:

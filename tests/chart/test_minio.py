@@ -1,4 +1,4 @@
-"""The trial MinIO, with its own command: its bucket is there."""
+"""The trial MinIO with its own command: it creates its bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts and dashboard ask for metrics that there are, with labels that they have."""
+"""Alerts and dashboard query only metrics and labels that exist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def exported() -> dict[str, set[str]]:
         for family in text_string_to_metric_families(page.decode()):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)
-    # Measured while a shard runs, and on a GPU; their names are in the module that serves them.
+    # These exist while a shard runs and on a GPU; their names are in the module that serves them.
     return {**found, "diffugen_part_seconds_total": {"part"}, "diffugen_gpu_memory_bytes": {"kind"}}
 
 
@@ -50,7 +50,7 @@ def labels_of(selector: str) -> set[str]:
     return {re.split(r"[=!~]", part, maxsplit=1)[0].strip() for part in selector.split(",") if part.strip()}
 
 
-def test_every_series_is_exported_with_the_labels_that_are_asked_of_it() -> None:
+def test_every_queried_series_is_exported_with_its_labels() -> None:
     known: Mapping[str, set[str]] = exported()
 
     asked = list(expressions())
@@ -68,7 +68,7 @@ def test_every_series_is_exported_with_the_labels_that_are_asked_of_it() -> None
         assert expression.count("{") == expression.count("}")
 
 
-def test_alerts_are_about_this_installation_and_say_what_to_do() -> None:
+def test_alerts_select_this_installation_and_name_an_action() -> None:
     manifests = render(VARIANTS["everything for Prometheus and Grafana"])
     rules = [rule for group in one(manifests, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
 
@@ -98,7 +98,7 @@ def test_the_service_monitor_reaches_the_probes_port() -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
 
 
-def test_panels_fit_on_the_dashboard_and_have_ids_of_their_own() -> None:
+def test_panels_fit_on_the_dashboard_and_have_unique_ids() -> None:
     manifests = render(VARIANTS["everything for Prometheus and Grafana"])
     panels = json.loads(one(manifests, "ConfigMap")["data"]["diffugen.json"])["panels"]
 

@@ -1,4 +1,4 @@
-"""NetworkPolicies: what may talk to what."""
+"""NetworkPolicies: which connections are allowed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ports(rules: list[Any]) -> list[list[Any]]:
     return [[port["port"] for port in rule["ports"]] for rule in rules]
 
 
-def test_selectors_fit_the_pods_that_the_operator_makes() -> None:
+def test_selectors_match_the_pods_that_the_operator_makes() -> None:
     labels = a_generator_pod()["metadata"]["labels"]
     (container,) = a_generator_pod()["spec"]["containers"]
     manifests = render({"networkPolicy": {"enabled": True}, "metrics": {"podMonitor": {"enabled": True}}})
@@ -44,7 +44,7 @@ def test_selectors_fit_the_pods_that_the_operator_makes() -> None:
     assert not policy["spec"]["podSelector"]["matchLabels"].items() <= operator.items()
 
 
-def test_the_operator_reaches_names_the_api_server_and_its_pods_metrics() -> None:
+def test_the_operator_reaches_dns_the_api_server_and_its_pods_metrics() -> None:
     spec = one(render({"networkPolicy": {"enabled": True}, "namespaces": ["vision"]}), "NetworkPolicy", RELEASE)["spec"]
 
     assert ports(spec["egress"]) == [[53, 53], [443, 6443], [METRICS_PORT]]
@@ -54,7 +54,7 @@ def test_the_operator_reaches_names_the_api_server_and_its_pods_metrics() -> Non
     assert expression == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["vision"]}
 
 
-def test_generator_pods_reach_names_the_store_and_the_model_hub() -> None:
+def test_generator_pods_reach_dns_the_store_and_the_model_hub() -> None:
     policy = one(render({"networkPolicy": {"enabled": True}}), "NetworkPolicy", GENERATOR)
 
     assert policy["metadata"]["namespace"] == NAMESPACE

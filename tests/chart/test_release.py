@@ -27,7 +27,7 @@ def test_a_released_chart_names_its_own_images(tmp_path: Path) -> None:
     assert {entry["image"] for entry in annotated} == wanted
 
 
-def test_a_chart_that_has_changed_its_form_is_not_released_by_halves(tmp_path: Path) -> None:
+def test_a_chart_in_an_unexpected_form_is_not_partly_released(tmp_path: Path) -> None:
     chart = Path(shutil.copytree(CHART, tmp_path / "chart"))
     (chart / "values.yaml").write_text("image: {}\n")
     flags = ["--version", "1.2.3", "--images", "ghcr.io/team", "--chart", str(chart)]

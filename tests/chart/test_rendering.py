@@ -1,4 +1,4 @@
-"""What the chart makes of its values."""
+"""What the chart renders from its values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings_of(manifests: list[Json], name: str = RELEASE) -> Settings:
     return Settings.read(flags)
 
 
-def test_it_serves_its_own_namespace_and_leads_there_by_a_lease() -> None:
+def test_it_serves_its_own_namespace_with_a_lease_there() -> None:
     settings = settings_of(render())
 
     assert settings.namespaces == (NAMESPACE,)
@@ -40,11 +40,11 @@ def test_it_serves_its_own_namespace_and_leads_there_by_a_lease() -> None:
     assert settings.default_store is None
 
 
-def test_cluster_wide_it_serves_all() -> None:
+def test_cluster_wide_it_serves_all_namespaces() -> None:
     assert settings_of(render({"clusterWide": True, "namespaces": ["vision"]})).namespaces == ()
 
 
-def test_the_default_store_is_the_one_that_is_named_even_beside_minio() -> None:
+def test_a_named_default_store_precedes_minio() -> None:
     values = {**VARIANTS["MinIO for trials"], **VARIANTS["a default store"]}
 
     store = settings_of(render(values)).default_store
@@ -74,7 +74,7 @@ def test_minio_becomes_the_default_store_with_its_keys_in_every_served_namespace
     assert references == {store.secret_ref.name}
 
 
-def test_minios_keys_are_made_up_and_long() -> None:
+def test_minios_keys_are_random_and_long() -> None:
     secrets = [
         one(render({"minio": {"enabled": True, "bucket": bucket}}), "Secret")["stringData"] for bucket in ("one", "two")
     ]
@@ -83,13 +83,13 @@ def test_minios_keys_are_made_up_and_long() -> None:
     assert all(len(secret["AWS_SECRET_ACCESS_KEY"]) == 40 for secret in secrets)
 
 
-def test_nothing_but_the_trial_minio_makes_a_secret() -> None:
+def test_only_the_trial_minio_makes_a_secret() -> None:
     with_secrets = {variant for variant, values in VARIANTS.items() if of_kind(render(values), "Secret")}
 
     assert with_secrets == {"MinIO for trials", "MinIO with a volume"}
 
 
-def test_settings_become_flags_and_whole_numbers_stay_whole() -> None:
+def test_settings_become_flags_and_integers_stay_integers() -> None:
     settings = settings_of(render(VARIANTS["pods placed and labeled"]), "drawers")
 
     assert (settings.job_ttl, settings.no_progress_after, settings.workers) == (1_000_000, 0.0, 4)
@@ -114,7 +114,7 @@ def test_the_crd_is_the_rendered_one_and_is_kept() -> None:
     assert not of_kind(render({"crds": {"enabled": False}}), "CustomResourceDefinition")
 
 
-def test_one_replica_has_no_disruption_budget_that_would_stop_drains() -> None:
+def test_one_replica_has_no_disruption_budget_that_would_block_drains() -> None:
     assert of_kind(render(), "PodDisruptionBudget")
     assert not of_kind(render(VARIANTS["one replica"]), "PodDisruptionBudget")
 
@@ -134,7 +134,7 @@ def test_everything_is_named_placed_and_labeled(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_selects_pods_selects_the_operators(variant: str) -> None:
+def test_every_pod_selector_matches_the_operators_pods(variant: str) -> None:
     manifests = render(VARIANTS[variant])
     name = one(manifests, "ServiceAccount")["metadata"]["name"] if of_kind(manifests, "ServiceAccount") else "given"
     (deployment,) = (m for m in of_kind(manifests, "Deployment") if not m["metadata"]["name"].endswith("-minio"))
@@ -149,7 +149,7 @@ def test_what_selects_pods_selects_the_operators(variant: str) -> None:
     assert not any(selectors[1].items() <= m["spec"]["template"]["metadata"]["labels"].items() for m in minio)
 
 
-def test_artifact_hubs_annotations_say_what_the_chart_installs() -> None:
+def test_artifact_hubs_annotations_name_what_the_chart_installs() -> None:
     annotations = {key.removeprefix("artifacthub.io/"): value for key, value in META["annotations"].items()}
     settings, (operator,) = (
         settings_of(render()),

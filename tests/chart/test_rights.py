@@ -1,4 +1,4 @@
-"""Rights: exactly those of the files in operator/, which a test on a real API server finds enough and none spare."""
+"""Rights: exactly those of the files in operator/. tests/cluster checks that they suffice and that none is unused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_kueues_rule_is_the_shipped_one() -> None:
     assert extra == shipped("rbac-kueue.yaml", "ClusterRole", "diffugen-operator-kueue")
 
 
-def test_a_namespaced_installation_gives_the_operator_no_right_over_the_cluster() -> None:
+def test_a_namespaced_installation_gives_the_operator_no_cluster_wide_right() -> None:
     manifests = render()
     bound = {
         (b["roleRef"]["kind"], b["roleRef"]["name"]) for b in of_kind(manifests, "RoleBinding", "ClusterRoleBinding")
@@ -66,7 +66,7 @@ def test_no_role_reads_secrets_or_has_wildcards(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_binding_binds_the_operators_account_to_a_role_that_is_there(variant: str) -> None:
+def test_every_binding_binds_the_operators_account_to_an_existing_role(variant: str) -> None:
     manifests = render(VARIANTS[variant])
     accounts = of_kind(manifests, "ServiceAccount")
     roles = {(r["kind"], r["metadata"].get("namespace"), r["metadata"]["name"]) for r in of_kind(manifests, *ROLES)}
@@ -79,7 +79,7 @@ def test_every_binding_binds_the_operators_account_to_a_role_that_is_there(varia
         assert [subject["name"]] == [account["metadata"]["name"] for account in accounts]
 
 
-def test_people_get_datasets_with_the_built_in_roles() -> None:
+def test_users_with_the_built_in_roles_can_use_datasets() -> None:
     viewer, editor = (one(render(), "ClusterRole", f"{RELEASE}-{who}") for who in ("viewer", "editor"))
 
     def joins(role: Json) -> set[str]:

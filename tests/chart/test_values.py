@@ -1,4 +1,4 @@
-"""No value without effect, and none that Helm does not check."""
+"""Every value has an effect, and Helm checks every value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERYTHING: Json = {
 A_STORE: Json = {"store": {"endpoint": "https://s3.example", "bucket": "data"}}
 TRIAL_KEYS: Json = {"minio": {"enabled": True, "accessKey": "access", "secretKey": "secret-of-it"}}
 CONTEXTS: list[Json] = [{}, EVERYTHING, A_STORE, TRIAL_KEYS]
-"""Values beside the one that is changed: it must show in one of them."""
+"""Values that are set beside the changed one: in one of these contexts the change must have an effect."""
 
 OTHERS: dict[str, Any] = {
     "admissionPolicy.actions": ["Warn"],
@@ -54,11 +54,11 @@ OTHERS: dict[str, Any] = {
     "tolerations": [{"operator": "Exists"}],
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"}],
 }
-"""Another value of those where neither the opposite, one more, nor a word will do."""
+"""Another value, for fields where negation, one more, or any text is not valid."""
 
 
 def leaves(values: Json, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value's path and default; maps that users fill are values of their own."""
+    """Yield each value's path and default; a map that users fill is one value."""
     for key, value in values.items():
         if isinstance(value, dict) and value and not key.endswith(("labels", "resources")):
             yield from leaves(value, f"{path}{key}.")
@@ -103,7 +103,7 @@ def shows(change: Json, context: Json) -> bool:
         return False
 
 
-def test_the_schema_knows_every_value_and_no_other() -> None:
+def test_the_schema_has_every_value_and_no_other() -> None:
     def known(schema: Json, values: Json, path: str) -> Iterator[str]:
         properties = schema.get("properties")
         if properties is None:
@@ -137,7 +137,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         ({"admissionPolicy": {"actions": ["Refuse"]}}, "actions"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_installed(values: Json, words: str) -> None:
+def test_invalid_values_are_refused_before_anything_is_installed(values: Json, words: str) -> None:
     with pytest.raises(HelmError, match=words):
         render(values)
 
@@ -150,7 +150,7 @@ def test_what_cannot_work_is_refused_before_anything_is_installed(values: Json, 
         ({"serviceAccount": {"create": False}}, "serviceAccount.name: name the service account"),
     ],
 )
-def test_values_that_need_others_say_which(values: Json, words: str) -> None:
+def test_values_that_need_others_name_them(values: Json, words: str) -> None:
     with pytest.raises(HelmError, match=words):
         render(values)
 

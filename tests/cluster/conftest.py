@@ -16,7 +16,7 @@ RUNNING = pytest.StashKey[Cluster | None]()
 
 @contextmanager
 def reported(config: pytest.Config, **arguments: Any) -> Iterator[Cluster]:
-    """Start a cluster, as `Cluster.start`; while it runs, its state is in the reports of failures."""
+    """Start a cluster like `Cluster.start`; while it runs, reports of failures contain its state."""
     former = config.stash.get(RUNNING, None)
     with Cluster.start(**arguments) as running:
         config.stash[RUNNING] = running
@@ -28,19 +28,19 @@ def reported(config: pytest.Config, **arguments: Any) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A control plane, MinIO and a node with two pretended GPUs."""
+    """A control plane, MinIO and a node with two simulated GPUs."""
     with reported(request.config, gpus=2) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
-    """Make a namespace with a bucket and an operator (not yet started) that looks after it alone."""
+    """Make a namespace with a bucket and an operator (not yet started) that watches only this namespace."""
     return worlds_of(cluster, tmp_path_factory)
 
 
 def worlds_of(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
-    """Return what makes such namespaces on this cluster."""
+    """Return the function that makes such namespaces on this cluster."""
     cluster.apply_file(CRD)
     eventually(lambda: cluster.get("lds", "-A"))  # accepted is not yet served
     if RBAC.exists():
@@ -64,7 +64,7 @@ def world(new_world: Callable[[str], World]) -> World:
 
 @pytest.fixture
 def running(new_world: Callable[[str], World]) -> Iterator[World]:
-    """A namespace with its operator running; the dataset is deleted in the end, so that its pods make room."""
+    """A namespace with its operator running; the dataset is deleted in the end, so that its pods free the node."""
     world = new_world("test")
     world.operator.start()
     yield world
@@ -76,7 +76,7 @@ def running(new_world: Callable[[str], World]) -> Iterator[World]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the cluster's state to the report of a failure, while there is a cluster to look at."""
+    """Add the cluster's state to the report of a failure while a cluster runs."""
     report = yield
     running = item.config.stash.get(RUNNING, None)
     if call.when != "teardown" and report.failed and running is not None:

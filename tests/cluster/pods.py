@@ -1,4 +1,4 @@
-"""Pods for tests of the throwaway cluster, and waiting for what becomes of them."""
+"""Pods for tests of the throwaway cluster, and functions that wait for their state."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def named(namespace: str, kind: str, name: str, **content: object) -> Json:
 
 
 def eventually(look: Callable[[], T], *, within_s: float = 240) -> T:
-    """What `look` finds, once it finds something."""
+    """Poll `look` until it returns something, and return that."""
     end = time.monotonic() + within_s
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What `kubectl apply` refuses, and whether it says which field and what to do."""
+"""What `kubectl apply` refuses, and whether the message names the field and what to do."""
 
 from typing import Any
 
@@ -111,20 +111,20 @@ def refusals() -> list[Any]:
 
 
 @pytest.mark.parametrize(("changes", "said"), refusals())
-def test_a_bad_manifest_is_refused_with_the_field_and_the_mend(world: World, changes: Json, said: list[str]) -> None:
+def test_a_bad_manifest_is_refused_with_the_field_and_the_fix(world: World, changes: Json, said: list[str]) -> None:
     message = world.refusal(world.manifest(**changes))
 
     for words in said:
         assert words in message
 
 
-def test_a_chain_of_sixteen_stages_is_taken_in_any_order(world: World) -> None:
+def test_a_chain_of_sixteen_stages_is_accepted_in_any_order(world: World) -> None:
     chain = [{"name": f"s{n}", **drawn_from(f"s{n + 1}" if n < 14 else "base")} for n in range(15)]
 
     world.apply(stages=[*chain, STAGE], suspend=True)
 
 
-def test_splits_may_be_whole_numbers(world: World) -> None:
+def test_splits_may_be_integers(world: World) -> None:
     world.apply(output={"splits": {"train": 1, "val": 0, "test": 0}}, suspend=True)
 
 

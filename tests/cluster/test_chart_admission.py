@@ -1,4 +1,4 @@
-"""The chart's admission policy, on a real API server: what podTemplate may not do, and what it may."""
+"""The chart's admission policy, on a real API server: which podTemplates it refuses, and which it allows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ ALLOWED: dict[str, Json] = {
 
 
 def refusal(world: World, template: Json, *flags: str) -> str:
-    """Return what the API server says against a dataset with this template; nothing where it would take it."""
+    """Return why the API server refuses a dataset with this template; empty if it would accept it."""
     manifest = a_manifest(world.namespace, "http://minio:9000", "data", run={"podTemplate": template})
     try:
         world.cluster.kubectl("apply", "--dry-run=server", *flags, "-f", "-", stdin=json.dumps(manifest))
@@ -80,7 +80,7 @@ def refusal(world: World, template: Json, *flags: str) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(new_world: Any) -> Iterator[World]:
-    """A namespace in which the policy holds; the only one, as other tests' datasets are none of its business."""
+    """A namespace in which the policy applies; the only one, as it must not affect other tests' datasets."""
     world: World = new_world("guarded")
     policies = of_kind(render(VALUES), "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     only_here = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}

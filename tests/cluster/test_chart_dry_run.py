@@ -1,4 +1,4 @@
-"""Every variant of the chart, and deploy/, before a real API server: strict, and without a warning."""
+"""Every variant of the chart, and deploy/, in a strict dry run on a real API server, without a warning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from tests.chart.helm import CHART, NAMESPACE, ROOT, VARIANTS, Json, helm, merged, render
 
 OTHERS_KINDS = "monitoring.coreos.com/v1"
-"""Of the Prometheus operator, whose CRDs are not here; tests/chart/test_monitoring.py looks into these."""
+"""Kinds of the Prometheus operator, whose CRDs are not installed here; tests/chart/test_monitoring.py checks these."""
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
 
@@ -27,7 +27,7 @@ def server(cluster: Cluster) -> Cluster:
 
 
 def dry_run(cluster: Cluster, manifests: list[Json]) -> tuple[int, str]:
-    """Return how many objects the API server would take, and all that kubectl says besides."""
+    """Return how many objects the API server would accept, and all other output of kubectl."""
     command = ["kubectl", f"--kubeconfig={cluster.kubeconfig}", "apply", "--server-side", "--dry-run=server"]
     done = subprocess.run(
         [*command, "--validate=strict", "--field-manager=chart-test", "--force-conflicts", "-f", "-"],
@@ -41,13 +41,13 @@ def dry_run(cluster: Cluster, manifests: list[Json]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_api_server_would_take_every_object(server: Cluster, variant: str) -> None:
+def test_the_api_server_would_accept_every_object(server: Cluster, variant: str) -> None:
     manifests = [m for m in render(VARIANTS[variant]) if m["apiVersion"] != OTHERS_KINDS]
 
     assert dry_run(server, manifests) == (len(manifests), "")
 
 
-def test_an_unknown_field_and_a_pod_that_is_not_restricted_would_be_told(server: Cluster) -> None:
+def test_an_unknown_field_and_an_unrestricted_pod_would_be_reported(server: Cluster) -> None:
     (deployment,) = (m for m in render() if m["kind"] == "Deployment")
     deployment["spec"]["template"]["spec"]["securityContext"] = {}
     deployment["spec"]["unknownField"] = True
@@ -58,7 +58,7 @@ def test_an_unknown_field_and_a_pod_that_is_not_restricted_would_be_told(server:
     assert "would violate PodSecurity" in dry_run(server, [deployment])[1]
 
 
-def test_kubectl_apply_k_would_be_taken(server: Cluster) -> None:
+def test_kubectl_apply_k_would_be_accepted(server: Cluster) -> None:
     flags = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
     said = server.kubectl("apply", *flags, "-k", str(ROOT / "deploy"))
 

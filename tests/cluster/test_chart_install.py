@@ -1,7 +1,7 @@
-"""The chart installed by Helm, with a dataset: upgraded in the midst of a run, rolled back, removed, installed again.
+"""The chart installed by Helm, with a dataset: upgraded during a run, rolled back, removed, installed again.
 
-The operator's pods are processes of this machine, with the rights of the chart's own service account. They lack the two
-things that such a process cannot have: a token at the usual path, and a network of their own; both come by extraEnv.
+The operator's pods are processes of this machine, with the rights of the chart's own service account. Such a process
+cannot have a token at the usual path or its own network; extraEnv sets replacements for both.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Installation:
         self._world.kubectl("rollout", "status", f"deployment/{RELEASE}", "-n", self._world.namespace, "--timeout=240s")
 
     def operators(self) -> list[Json]:
-        """Return the operator's pods that are not on their way out."""
+        """Return the operator's pods that are not being deleted."""
         pods = self._world.cluster.get("pods", "-n", self._world.namespace, "-l", SELECTOR)["items"]
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
@@ -71,7 +71,7 @@ class Installation:
         return str(lease["spec"].get("holderIdentity") or "")
 
     def left(self) -> list[str]:
-        """Return what of the release is in its namespace."""
+        """Return the objects of the release in its namespace."""
         kinds = "deploy,svc,sa,roles,rolebindings,poddisruptionbudgets,configmaps,secrets,networkpolicies"
         items = self._world.cluster.get(kinds, "-n", self._world.namespace, "-l", SELECTOR)["items"]
         return [f"{item['kind']}/{item['metadata']['name']}" for item in items]
@@ -87,7 +87,7 @@ class Installation:
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """A namespace on a cluster of its own: the CRD comes with the chart."""
+    """A namespace on a separate cluster: the chart installs the CRD."""
     with reported(request.config, gpus=2) as cluster:
         nobody = OperatorProcess(kubeconfig=cluster.operator_kubeconfig, namespace="vision", log=tmp_path / "log")
         yield World(cluster, "vision", nobody)
@@ -101,7 +101,7 @@ def installation(world: World) -> Iterator[Installation]:
 
 
 def requests(world: World) -> list[Json]:
-    """Return what the operator has asked of the API server, from the audit log."""
+    """Return the operator's requests to the API server, from the audit log."""
     return world.cluster.audit_events(f"system:serviceaccount:{world.namespace}:{RELEASE}")
 
 
@@ -113,9 +113,7 @@ def refused(events: list[Json]) -> list[str]:
     return [f"{event['verb']} {event['requestURI']}" for event in denied]
 
 
-def test_from_install_to_uninstall_and_back_no_dataset_is_lost_and_none_is_drawn_again(
-    world: World, installation: Installation
-) -> None:
+def test_no_dataset_is_lost_or_drawn_again_from_install_to_reinstall(world: World, installation: Installation) -> None:
     said = installation.install()
     assert f"serves the namespace {world.namespace}" in said
     assert len(installation.operators()) == 2
@@ -144,7 +142,7 @@ def test_from_install_to_uninstall_and_back_no_dataset_is_lost_and_none_is_drawn
     assert installation.left() == []
     eventually(lambda: not installation.operators())
     assert world.get()["status"] == published, "the CRD stays, and the dataset with it"
-    # Its rights may go before its pods, which then cannot give the Lease back.
+    # Its rights may be deleted before its pods, which then cannot release the Lease.
     before = len(requests(world))
 
     installation.install()

@@ -1,4 +1,4 @@
-"""A dataset that names no store goes to the operator's, whatever its name; and is cleaned up there."""
+"""A dataset that names no store is written to the operator's default store, under any name, and is cleaned up there."""
 
 from __future__ import annotations
 

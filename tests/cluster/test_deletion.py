@@ -1,4 +1,4 @@
-"""Deleting the resource: with Retain it goes at once and the store stays; with Delete both go, or it is said."""
+"""Deletion: with Retain it goes at once and the store stays; with Delete both go, or an Event reports it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def events(world: World) -> set[str]:
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
 @pytest.mark.parametrize("phase", [planning, drawing, publishing], ids=lambda p: str(p.__name__))
-def test_deleted_at_work(running: World, phase: Callable[[World], bool], policy: str) -> None:
+def test_deleted_while_a_step_runs(running: World, phase: Callable[[World], bool], policy: str) -> None:
     running.apply(**(SLOWLY if phase is drawing else QUICKLY), deletionPolicy=policy)
     running.wait(phase.__name__, lambda _: phase(running))
     assert running.get()["metadata"].get("finalizers", []) == (["diffugen.dev/clean-up"] if policy == "Delete" else [])
@@ -60,13 +60,13 @@ def gone_orders(world: World) -> bool:
     return not [c for c in world.items("configmaps") if c["metadata"]["name"] != "kube-root-ca.crt"]
 
 
-def test_deleted_at_rest_the_store_is_emptied_and_what_others_put_there_stays(running: World) -> None:
+def test_deleted_at_rest_the_store_is_emptied_except_for_foreign_files(running: World) -> None:
     running.apply(**DELETE, **QUICKLY)
     running.wait_ready()
     assert running.get()["metadata"]["finalizers"] == ["diffugen.dev/clean-up"]
     running.write("notes.txt", b"mine")
 
-    # In the foreground, as Argo CD does it; and kubectl waits for the end.
+    # In the foreground, as Argo CD deletes; and kubectl waits for the end.
     foreground = ("delete", "lds", "shapes", "-n", running.namespace, "--cascade=foreground", "--timeout=230s")
     running.cluster.kubectl(*foreground, timeout_s=240)
 
@@ -106,7 +106,7 @@ def test_deleted_while_suspended_or_stalled_or_without_the_operator(running: Wor
     assert running.keys() == []
 
 
-def test_the_policy_is_a_field_like_any_other(running: World) -> None:
+def test_the_policy_can_be_edited(running: World) -> None:
     def finalizers(wanted: list[str]) -> Callable[[Json], bool]:
         return lambda dataset: dataset["metadata"].get("finalizers", []) == wanted
 
@@ -120,7 +120,7 @@ def test_the_policy_is_a_field_like_any_other(running: World) -> None:
     running.apply(**QUICKLY, **DELETE)
     assert running.wait_ready()["status"]["attempt"] == 1
 
-    # What is not this dataset's is not deleted; and Retain, even then, lets go at once.
+    # Files of other datasets are not deleted; and Retain, even then, removes the finalizer at once.
     running.write("plans/0123456789/plan.json", b'{"namespace": "vision", "name": "other"}')
     before = running.keys()
     delete(running)
@@ -135,7 +135,7 @@ def test_the_policy_is_a_field_like_any_other(running: World) -> None:
 RETAIN = '{"spec": {"deletionPolicy": "Retain"}}'
 
 
-def test_a_clean_up_that_cannot_be_is_given_up_in_time_and_said(world: World) -> None:
+def test_an_impossible_clean_up_ends_in_time_and_is_reported(world: World) -> None:
     world.operator.environment = {"DIFFUGEN_CLEAN_UP_TIMEOUT": "6"}
     world.operator.start()
     try:
@@ -154,7 +154,7 @@ def test_a_clean_up_that_cannot_be_is_given_up_in_time_and_said(world: World) ->
         world.kubectl("delete", "namespace", world.namespace, "--wait=false")
 
 
-def test_a_namespace_goes_with_all_that_is_in_it(world: World) -> None:
+def test_a_namespace_is_deleted_with_all_its_objects(world: World) -> None:
     world.operator.environment = {"DIFFUGEN_TERMINATION_GRACE": "3"}
     world.operator.start()
     try:
@@ -170,7 +170,7 @@ def test_a_namespace_goes_with_all_that_is_in_it(world: World) -> None:
         world.operator.end()
 
 
-def test_a_dataset_made_anew_under_its_name_takes_what_the_store_holds(running: World) -> None:
+def test_a_dataset_created_again_under_its_name_reuses_the_store(running: World) -> None:
     running.apply(**QUICKLY)
     running.wait_ready()
     running.apply(**QUICKLY, quality={"minAreaFraction": 0.003})

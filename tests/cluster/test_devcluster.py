@@ -1,4 +1,4 @@
-"""The throwaway cluster keeps a kubelet's promises, and leaves nothing behind."""
+"""The throwaway cluster behaves like a kubelet, and leaves nothing behind."""
 
 import ipaddress
 import itertools
@@ -28,7 +28,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """One for this test alone, where only restricted pods are admitted."""
+    """A namespace for this test alone, where only restricted pods are admitted."""
     name = f"test-{next(_numbers)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
@@ -99,7 +99,7 @@ def test_kubectl_shows_logs(cluster: Cluster, namespace: str) -> None:
     assert cluster.kubectl("logs", "pod", "-n", namespace, "--tail=1") == "three\n"
 
 
-def test_a_long_message_is_cut_and_a_failure_is_told(cluster: Cluster, namespace: str) -> None:
+def test_a_long_message_is_cut_and_a_failure_is_reported(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod(namespace, shell("head -c 9000 /dev/zero | tr '\\0' x > /dev/termination-log; exit 77")))
 
     end = eventually(lambda: state_of(cluster, namespace, "terminated"))
@@ -108,7 +108,7 @@ def test_a_long_message_is_cut_and_a_failure_is_told(cluster: Cluster, namespace
     assert cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Failed"
 
 
-def test_who_takes_more_memory_than_its_limit_is_killed_for_it(cluster: Cluster, namespace: str) -> None:
+def test_a_container_over_its_memory_limit_is_killed(cluster: Cluster, namespace: str) -> None:
     grow = "python3 -c 'import time; much = b\"x\" * (200 << 20); time.sleep(60)'; true"  # in a process below the first
     cluster.apply(pod(namespace, {**shell(grow), "resources": {"limits": {"memory": "100Mi"}}}))
 
@@ -217,14 +217,14 @@ def test_an_unknown_image_does_not_run(cluster: Cluster, namespace: str, policy:
     eventually(lambda: state_of(cluster, namespace, "waiting")["reason"] == reason)
 
 
-def test_a_program_that_is_not_there_ends_the_pod(cluster: Cluster, namespace: str) -> None:
+def test_a_missing_program_ends_the_pod(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod(namespace, {**shell(""), "command": ["no-such-program"]}))
 
     end = eventually(lambda: state_of(cluster, namespace, "terminated"))
     assert (end["exitCode"], end["reason"]) == (128, "StartError")
 
 
-def test_deletion_asks_first(cluster: Cluster, namespace: str) -> None:
+def test_deletion_sends_sigterm_first(cluster: Cluster, namespace: str) -> None:
     bucket = namespace
     cluster.make_bucket(bucket)
     polite = shell("trap 'echo asked; exit 3' TERM; echo up; while :; do sleep 0.1; done")
@@ -236,7 +236,7 @@ def test_deletion_asks_first(cluster: Cluster, namespace: str) -> None:
     assert cluster.pod_log(namespace, "pod") == "up\nasked\n"
 
 
-def test_deletion_does_not_wait_for_ever(cluster: Cluster, namespace: str) -> None:
+def test_deletion_waits_for_a_limited_time(cluster: Cluster, namespace: str) -> None:
     marker = f"stubborn-{namespace}"
     stubborn = shell("trap '' TERM; echo up; while :; do sleep 0.1; done", env=[{"name": "MARK", "value": marker}])
     cluster.apply(pod(namespace, stubborn, terminationGracePeriodSeconds=1))
@@ -279,7 +279,7 @@ def test_pods_that_are_not_restricted_are_refused(cluster: Cluster, namespace: s
         cluster.apply(pod(namespace, {**shell("true"), "securityContext": {}}))
 
 
-def test_the_operator_user_has_no_rights_but_those_it_is_given_and_is_heard(cluster: Cluster, namespace: str) -> None:
+def test_the_operator_user_has_only_its_given_rights_and_is_in_the_audit_log(cluster: Cluster, namespace: str) -> None:
     as_operator = f"--kubeconfig={cluster.operator_kubeconfig}"
     with pytest.raises(ClusterError, match="forbidden"):
         cluster.kubectl(as_operator, "create", "secret", "generic", "x", "-n", namespace)
@@ -292,7 +292,7 @@ def test_the_operator_user_has_no_rights_but_those_it_is_given_and_is_heard(clus
     )
 
 
-def test_a_request_by_nobody_known_is_in_the_audit_log_under_no_name(cluster: Cluster, namespace: str) -> None:
+def test_an_anonymous_request_is_in_the_audit_log_without_a_name(cluster: Cluster, namespace: str) -> None:
     with pytest.raises(ClusterError, match="Unauthorized"):
         cluster.kubectl("--token=unknown", "get", "pods", "-n", namespace)
 
@@ -303,7 +303,7 @@ def test_a_request_by_nobody_known_is_in_the_audit_log_under_no_name(cluster: Cl
 
 def test_a_lost_node_loses_its_containers(cluster: Cluster, namespace: str) -> None:
     marker = f"lost-{namespace}"
-    # The death of the shell alone would not end what it forked.
+    # Killing only the shell would not end the processes that it forked.
     forks = shell("sleep 60 & echo up; wait; true", env=[{"name": "MARK", "value": marker}])
     cluster.apply(pod(namespace, forks))
     eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
@@ -316,7 +316,7 @@ def test_a_lost_node_loses_its_containers(cluster: Cluster, namespace: str) -> N
     assert (end["exitCode"], end["reason"]) == (137, "ContainerStatusUnknown")
 
 
-def test_pods_survive_an_api_server_that_is_away(cluster: Cluster, namespace: str) -> None:
+def test_pods_continue_without_the_api_server(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod(namespace, shell("echo up; sleep 2; echo down")))
     eventually(lambda: cluster.pod_log(namespace, "pod") == "up\n")
 

@@ -1,4 +1,4 @@
-"""Whoever dies, nothing of a throwaway cluster outlives it."""
+"""Whichever process is killed, nothing of a throwaway cluster is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def owner() -> Iterator[subprocess.Popen[str]]:
-    """Another process, with a cluster of its own."""
+    """Another process with its own cluster."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -37,7 +37,7 @@ def owner() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_nothing_outlives_a_killed_owner(cluster: Cluster, owner: subprocess.Popen[str]) -> None:
+def test_nothing_is_left_after_the_owner_is_killed(cluster: Cluster, owner: subprocess.Popen[str]) -> None:
     assert owner.stdout is not None
     directory = StateDirectory(Path(owner.stdout.readline().strip()))
     mark = directory.path.name
@@ -54,7 +54,7 @@ def test_nothing_outlives_a_killed_owner(cluster: Cluster, owner: subprocess.Pop
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "guard"])
-def test_nothing_outlives_a_killed_supervisor(victim: str) -> None:
+def test_nothing_is_left_after_the_supervisor_is_killed(victim: str) -> None:
     running = Cluster.start(nodes=0)
     directory = running.directory.path
     supervisor = json.loads((directory / "cluster.json").read_text())["supervisor_pid"]

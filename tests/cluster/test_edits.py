@@ -1,4 +1,4 @@
-"""Editing the applied resource: only what the edit touches is done anew, and the old dataset stays until then."""
+"""Edits of the applied resource: only the affected work is done again, and the old dataset stays until then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def manifest_of(world: World) -> list[Json]:
 
 
 class Reader(threading.Thread):
-    """Somebody who downloads the dataset all the while: whatever the pointer names must be whole."""
+    """A reader that downloads the dataset all the time: each revision that the pointer names must be complete."""
 
     def __init__(self, world: World) -> None:
         super().__init__(daemon=True)
@@ -38,7 +38,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         done = False
         while not done:
-            done = self._done.wait(0.3)  # one last look after the end
+            done = self._done.wait(0.3)  # one last download after the end
             pointer = self._world.current()
             if pointer is None:
                 self.faults.append("there was no pointer")
@@ -111,13 +111,13 @@ def test_an_edited_template_redraws_its_quarter_and_a_threshold_redraws_nothing(
 
 
 def worker_counts(world: World, dataset: Json) -> dict[str, int]:
-    """Sum what the workers themselves reported for the dataset's revision."""
+    """Sum the counts that the workers reported for the dataset's revision."""
     revision = dataset["status"]["revision"]
     reports = [json.loads(world.read(key)) for key in world.keys(f"shards/{revision}/")]
     return {name: sum(report["counts"][name] for report in reports) for name in ("drawn", "labelled")}
 
 
-def test_back_to_a_former_spec_publishes_it_again_without_drawing(running: World) -> None:
+def test_a_restored_former_spec_is_published_again_without_drawing(running: World) -> None:
     running.apply()
     first = running.wait_ready()
     drawn = running.drawn_at()
@@ -135,7 +135,7 @@ def test_back_to_a_former_spec_publishes_it_again_without_drawing(running: World
     assert running.drawn_at() == drawn
 
 
-def test_suspend_stops_the_work_and_resume_goes_on(running: World) -> None:
+def test_suspend_stops_the_work_and_resume_continues_it(running: World) -> None:
     one_by_one = {"samplesPerShard": 2, "parallelism": 1}
     running.apply(run=one_by_one)
     running.wait("drawing", lambda d: d["status"].get("summary", {}).get("progress", "").startswith(("2/", "4/")))

@@ -1,4 +1,4 @@
-"""A dataset from Git, on a real cluster: what Argo CD and Flux see from first to last, and whether Git drifts."""
+"""A dataset from Git, on a real cluster: what Argo CD and Flux see during a run, and whether Git drifts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Git:
         self.manifest["spec"] = merged(self.manifest["spec"], changes)
 
     def drift(self) -> str:
-        """Return what differs between the manifest and the cluster, as the manager sees it."""
+        """Return the differences between the manifest and the cluster, as the manager computes them."""
         try:
             self._world.cluster.kubectl("diff", "--server-side", MANAGER, "-f", "-", stdin=json.dumps(self.manifest))
         except ClusterError as error:
@@ -67,7 +67,7 @@ class Git:
 
 @contextmanager
 def watched(world: World, file: Path) -> Iterator[Callable[[], list[Json]]]:
-    """Watch the namespace's datasets from now on; yields what returns every version that came by."""
+    """Watch the namespace's datasets from now on; yields a function that returns every version received."""
     path = f"/apis/diffugen.dev/v1alpha1/namespaces/{world.namespace}/labeleddatasets?watch=true&timeoutSeconds=3600"
     command = ["kubectl", f"--kubeconfig={world.cluster.kubeconfig}", "get", "--raw", path]
     with file.open("wb") as output, subprocess.Popen(command, stdout=output) as watch:
@@ -79,7 +79,7 @@ def watched(world: World, file: Path) -> Iterator[Callable[[], list[Json]]]:
             watch.terminate()
 
 
-def test_every_version_of_a_run_reads_right_and_git_never_drifts(running: World, tmp_path: Path) -> None:
+def test_every_version_of_a_run_is_judged_correctly_and_never_drifts_from_git(running: World, tmp_path: Path) -> None:
     running.operator.end()
     with watched(running, tmp_path / "watch") as seen:
         from_git(running)
@@ -104,7 +104,7 @@ def test_every_version_of_a_run_reads_right_and_git_never_drifts(running: World,
 
 
 def from_git(running: World) -> None:
-    """Take a dataset through every phase, each of them synced twice."""
+    """Take a dataset through every phase, and sync each phase twice."""
     git = Git(running, stages=[slow_stage()], run={"samplesPerShard": 4, "parallelism": 1})
 
     git.sync()
@@ -132,7 +132,7 @@ def from_git(running: World) -> None:
 
 
 def pipeline_step(world: World, which: str, manifest: Json, folder: Path, request: str) -> tuple[int, str, Path]:
-    """Run what Tekton's or Kubeflow's step runs; returns exit code, output and the folder of its results."""
+    """Run the script of Tekton's or Kubeflow's step; returns exit code, output and the folder of its results."""
     results = folder / request
     results.mkdir()
     text = json.dumps(manifest)
@@ -173,7 +173,7 @@ def test_a_pipeline_step_ends_with_its_dataset(running: World, tmp_path: Path, w
     assert (results / "uri").read_text() == published["uri"]
     assert (results / "revision").read_text() == published["revision"]
 
-    # What failed last does not fail this one: the bucket is there by now.
+    # The former failure does not fail this step: the bucket exists now.
     code, _, _ = pipeline_step(running, which, broken, tmp_path, "third")
     assert code == 1
     running.cluster.make_bucket("there-is-none")

@@ -1,4 +1,4 @@
-"""What goes by itself, and what has to be mended: a deadline, and images that vanish from the store."""
+"""A deadline, and images that vanish from the store: what recovers by itself, and what a user must fix."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tests.cluster.test_kills import slow_stage
 from tests.cluster.world import World
 
 
-def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(running: World) -> None:
-    # The plan's Job has the same deadline: long enough for that and the first images, and by far not for all.
+def test_a_job_over_its_deadline_reports_what_to_do_and_continues_after_the_edit(running: World) -> None:
+    # The plan's Job has the same deadline: long enough for the plan and the first images, and much too short for all.
     long = {"prompts": {"samplesPerPrompt": 1000}, "stages": [slow_stage()]}
     run = {"samplesPerShard": 4000, "parallelism": 1}
     running.apply(**long, run={**run, "activeDeadlineSeconds": 40})
@@ -24,7 +24,7 @@ def test_a_job_over_its_deadline_says_what_to_do_and_goes_on_after_the_edit(runn
     assert drawn.items() <= running.drawn_at().items()
 
 
-def test_images_that_vanish_before_they_are_published_are_drawn_again_by_themselves(running: World) -> None:
+def test_images_that_vanish_before_publishing_are_drawn_again_automatically(running: World) -> None:
     running.apply()
     undisturbed = running.wait_ready()["status"]
     drawn = running.drawn_at()
@@ -43,7 +43,7 @@ def test_images_that_vanish_before_they_are_published_are_drawn_again_by_themsel
     assert status["dataset"]["samples"] == undisturbed["dataset"]["samples"] == 8
 
 
-def test_what_vanishes_again_and_again_stalls_in_the_end(running: World) -> None:
+def test_images_that_vanish_repeatedly_stall_the_run(running: World) -> None:
     stop = threading.Event()
 
     def thief() -> None:

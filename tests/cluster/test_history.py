@@ -1,4 +1,4 @@
-"""Former revisions: so many stay in the store and in the status, and readers always find whole ones."""
+"""Former revisions: the set number stays in the store and in the status, and readers always find complete ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.cluster.test_edits import Reader
 from tests.cluster.world import World
 
 
-def test_the_last_revisions_stay_and_older_ones_go(running: World) -> None:
+def test_the_last_revisions_stay_and_older_ones_are_deleted(running: World) -> None:
     limit = {"revisionHistoryLimit": 1}
     running.apply(**limit)
     first = running.wait_ready()["status"]

@@ -16,7 +16,7 @@ SHARDS = {"run": {"samplesPerShard": 2, "parallelism": 2}}
 
 @pytest.fixture(scope="module")
 def undisturbed(new_world: Any) -> Json:
-    """The same dataset, made without any disturbance; its name and namespace are not in its content."""
+    """The same dataset from an undisturbed run; its name and namespace are not in its content."""
     world: World = new_world("calm")
     world.operator.start()
     world.apply(**SHARDS)
@@ -61,7 +61,7 @@ def test_the_operator_is_killed_and_started_again(
     assert_same_outcome(running, undisturbed)
 
 
-def test_a_run_that_ended_while_the_operator_was_down_is_not_run_again(running: World, undisturbed: Json) -> None:
+def test_a_run_that_ended_without_the_operator_is_not_repeated(running: World, undisturbed: Json) -> None:
     running.apply(**SHARDS)
     running.wait("publishing", lambda _: publishing(running))
     running.operator.kill()
@@ -73,7 +73,7 @@ def test_a_run_that_ended_while_the_operator_was_down_is_not_run_again(running: 
     assert_same_outcome(running, undisturbed)
 
 
-def test_a_worker_killed_in_its_shard_draws_only_what_was_missing(running: World, undisturbed: Json) -> None:
+def test_after_a_worker_is_killed_only_the_missing_images_are_drawn(running: World, undisturbed: Json) -> None:
     running.apply(run={"samplesPerShard": 8, "parallelism": 1}, stages=[slow_stage()])
     running.wait("some pictures", lambda _: len(running.drawn_at()) >= 2)
     before = running.drawn_at()
@@ -95,7 +95,7 @@ def slow_stage() -> Json:
 
 
 def kill_worker(world: World, name: str = "") -> int:
-    """SIGKILL the process of the stage's pod (of this name), found by the environment that only it has."""
+    """SIGKILL the process of the stage's pod (of this name), found by its unique environment."""
     (pod,) = [p for p in world.pods("stage") if p["metadata"]["name"] == name or (not name and is_running(p))]
     address = pod["status"]["podIP"]
     for entry in os.listdir("/proc"):

@@ -18,7 +18,7 @@ API_VERSION = "client.authentication.k8s.io/v1"
 
 @pytest.fixture
 def operated(world: World) -> Iterator[World]:
-    """The world, whose operator and namespace go in the end."""
+    """The world; its operator and namespace are deleted in the end."""
     yield world
     world.operator.end()
     world.kubectl("delete", "namespace", world.namespace, "--wait=false")
@@ -39,7 +39,7 @@ def by_plugin(world: World, folder: Path) -> Path:
     return file
 
 
-def test_an_exec_plugin_of_the_named_file_and_no_other_identity_is_used(operated: World, tmp_path: Path) -> None:
+def test_only_the_exec_plugin_of_the_named_file_is_used(operated: World, tmp_path: Path) -> None:
     world = operated
     world.operator = OperatorProcess(
         kubeconfig=by_plugin(world, tmp_path),

@@ -16,7 +16,7 @@ from tests.cluster.world import World
 
 
 def plugin(world: World, *arguments: str) -> tuple[int, str]:
-    """Call the plugin through kubectl; returns exit code and all that was written."""
+    """Call the plugin through kubectl; returns exit code and all output."""
     verb, *rest = arguments
     where = [f"--kubeconfig={world.cluster.kubeconfig}", "--namespace", world.namespace]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -32,7 +32,7 @@ def plugin(world: World, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_dataset_is_looked_at_and_steered_through_its_life(running: World) -> None:
+def test_the_plugin_shows_and_controls_a_dataset_in_each_phase(running: World) -> None:
     assert plugin(running, "status", "shapes")[0] == 1
     assert "not found" in plugin(running, "explain", "shapes")[1]
 
@@ -64,7 +64,7 @@ def test_a_dataset_is_looked_at_and_steered_through_its_life(running: World) -> 
     assert code == 0, said
 
 
-def test_a_stalled_dataset_is_explained_and_begun_again(running: World) -> None:
+def test_the_plugin_explains_and_retries_a_stalled_dataset(running: World) -> None:
     running.apply(prompts={"samplesPerPrompt": 1}, output={"s3": {"bucket": "later-there"}})
     running.wait_stalled("BucketNotFound")
 
@@ -81,7 +81,7 @@ def test_a_stalled_dataset_is_explained_and_begun_again(running: World) -> None:
     running.store.remove_bucket("later-there")
 
 
-def test_whoever_manages_it_by_git_is_told_that_git_sets_it_back(world: World) -> None:
+def test_a_change_of_a_dataset_from_git_gets_a_warning(world: World) -> None:
     world.apply()
     patch = '{"metadata":{"labels":{"from":"git"}}}'
     world.kubectl(

@@ -1,4 +1,4 @@
-"""run.queueName on a real API server; the test plays Kueue: it suspends, admits with fewer pods, evicts, readmits."""
+"""run.queueName on a real API server; the test acts as Kueue: it suspends, admits with fewer pods, evicts, readmits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERATION = {"key": "flavor", "value": "spot", "operator": "Equal", "effect": "
 
 
 def waits(world: World, step: str) -> Json:
-    """Wait until the step's Job is queued, and the status says so; returns the Job."""
+    """Wait until the step's Job and the status are queued; returns the Job."""
 
     def queued(dataset: Json) -> bool:
         jobs = world.jobs(step)
@@ -47,7 +47,7 @@ def test_kueue_decides_when_and_with_how_many_pods(running: World) -> None:
     assert running.pods() == [], "nothing runs before it is admitted"
     patch(running, plan, suspend=False)
 
-    # Kueue grants one pod of two, on nodes of its own choice.
+    # Kueue grants one pod of two, on nodes that it chooses.
     stage = waits(running, "stage")
     flavor = {"spec": {"tolerations": [TOLERATION]}}
     patch(running, stage, suspend=False, parallelism=1, template=flavor)
@@ -60,7 +60,7 @@ def test_kueue_decides_when_and_with_how_many_pods(running: World) -> None:
     running.wait("admitted", admitted)
     assert pods[-1] == 1
 
-    # It takes them away, as it does for somebody more important.
+    # Kueue takes them away, as it does for a job of higher priority.
     running.wait("drawn", lambda _: bool(running.drawn_at()))
     patch(running, stage, suspend=True, parallelism=2)
     waits(running, "stage")
@@ -118,7 +118,7 @@ WORKLOADS = {
 INSUFFICIENT = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100"
 
 
-def test_kueues_own_words_are_shown_where_they_may_be_read(running: World) -> None:
+def test_kueues_message_is_shown_where_it_may_be_read(running: World) -> None:
     cluster = running.cluster
     cluster.apply(WORKLOADS)
     try:

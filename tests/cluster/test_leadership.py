@@ -1,4 +1,4 @@
-"""Two operators on one real control plane: one works, the other takes over, and never do both write."""
+"""Two operators on one real control plane: one works, the other takes over, and they never both write."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEASE = {
 
 
 class Replica(OperatorProcess):
-    """One of two, which says in its log by what name it leads."""
+    """One of two operators; its log contains the name under which it leads."""
 
     def leads_as(self) -> str:
         lines = self.log.read_text().splitlines()
@@ -58,7 +58,7 @@ def replicas(world: World, cluster: Cluster, tmp_path: Path) -> Iterator[list[Re
 
 
 def seen(what: Callable[[], object], seconds: float = 30) -> float:
-    """Wait until it holds; returns how long that took."""
+    """Wait until the condition is true; returns how long that took."""
     began = time.monotonic()
     while not what():
         assert time.monotonic() - began < seconds
@@ -71,7 +71,7 @@ def holder(cluster: Cluster) -> str:
 
 
 def writers(cluster: Cluster, world: World) -> list[str]:
-    """Return who wrote to the namespace, in order, runs of the same one once."""
+    """Return the writers to the namespace, in order, consecutive writes of one writer once."""
     found: list[str] = []
     for event in cluster.audit_events():
         reference = event.get("objectRef", {})
@@ -87,7 +87,7 @@ def writers(cluster: Cluster, world: World) -> list[str]:
 
 
 def refusals(cluster: Cluster, replicas: list[Replica]) -> list[str]:
-    """Return what the API server forbade them: their rights are to be enough."""
+    """Return the requests that the API server forbade: none is expected."""
     names = {replica.leads_as() for replica in replicas} - {""}
     return [
         f"{event['verb']} {event['requestURI']}"

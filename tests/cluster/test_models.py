@@ -37,7 +37,7 @@ def access(cluster: Cluster) -> MinioAccess:
 
 @pytest.fixture
 def s3(access: MinioAccess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
-    """A bucket with the built-in model in the folder `models/shapes`, the credentials and an own cache at hand."""
+    """A bucket with the built-in model in the folder `models/shapes`, with credentials and a separate cache."""
     bucket = f"models-{next(_numbers)}"
     access.client().make_bucket(bucket)
     upload(access, bucket, "models/shapes", SHAPES)
@@ -60,7 +60,7 @@ def safetensors(vectors: np.ndarray[Any, Any]) -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded + vectors.astype("<f4").tobytes()
 
 
-def test_a_model_in_a_bucket_is_the_folder_that_it_is(s3: S3, tmp_path: Path) -> None:
+def test_a_model_in_a_bucket_equals_the_same_folder(s3: S3, tmp_path: Path) -> None:
     uri = f"s3://{s3.bucket}/models/shapes"
 
     planned = resolve(uri, field=FIELD, s3=s3, weights=False)
@@ -72,7 +72,7 @@ def test_a_model_in_a_bucket_is_the_folder_that_it_is(s3: S3, tmp_path: Path) ->
     assert len(list(found.path.rglob("*.safetensors"))) == 3
 
 
-def test_another_file_behind_the_name_is_another_model(s3: S3, access: MinioAccess) -> None:
+def test_another_file_under_the_name_is_another_model(s3: S3, access: MinioAccess) -> None:
     uri = f"s3://{s3.bucket}/models/shapes/"
     before = resolve(uri, s3=s3)
 
@@ -109,7 +109,7 @@ def test_a_detector_in_a_bucket_is_planned_with_without_its_weights(
     assert (found.path / "model.safetensors").is_file()
 
 
-def test_without_a_store_the_environment_says_where(
+def test_without_a_store_the_environment_names_the_endpoint(
     s3: S3, access: MinioAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", access.endpoint)
@@ -117,7 +117,7 @@ def test_without_a_store_the_environment_says_where(
     assert resolve(f"s3://{s3.bucket}/models/shapes").digest == resolve("builtin://shapes").digest
 
 
-def test_one_object_is_fetched_too(s3: S3, access: MinioAccess) -> None:
+def test_a_single_object_is_fetched_too(s3: S3, access: MinioAccess) -> None:
     access.client().put_object(s3.bucket, "words/x.safetensors", io.BytesIO(b"vectors"), 7)
 
     _, path, _ = open_file(f"s3://{s3.bucket}/words/x.safetensors", field="f", s3=s3)
@@ -125,7 +125,7 @@ def test_one_object_is_fetched_too(s3: S3, access: MinioAccess) -> None:
     assert path.read_bytes() == b"vectors"
 
 
-def test_what_the_bucket_does_not_have_is_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_missing_in_the_bucket_is_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         SpecError, match=rf"^spec\.stages\[0\]\.txt2img\.model: there is nothing at s3://{s3.bucket}/nowhere"
     ):

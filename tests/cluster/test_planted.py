@@ -1,4 +1,4 @@
-"""Objects that somebody else writes under the names of the operator's, on a real API server."""
+"""Objects that somebody else writes under names of the operator, on a real API server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cluster.world import World
 
 
 def test_a_planted_clean_up_order_deletes_nothing_of_another_dataset(running: World) -> None:
-    """The planted ConfigMap is as ours in everything that can be known before: name, labels, owner, immutability."""
+    """The planted ConfigMap equals ours in everything that can be known before: name, labels, owner, immutability."""
     world = running
     manifest = world.apply(suspend=True, deletionPolicy="Delete")
     dataset = world.wait("suspended", lambda d: world.condition("Suspended", d)["status"] == "True")

@@ -1,4 +1,4 @@
-"""The operator with exactly the rights that it ships with, through a whole life: none is missing, and none is spare."""
+"""The operator with exactly the rights that it ships with, in a whole life: none is missing, and none is unused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMESPACED = ROOT / "operator" / "rbac-namespaced.yaml"
 SMALL = {"prompts": {"samplesPerPrompt": 1}, "deletionPolicy": "Delete"}
 
 UNSEEN = {("diffugen.dev", "labeleddatasets/finalizers", "update")}
-"""Asked by admission, never by a request."""
+"""Checked by admission, never by a request."""
 
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
@@ -90,7 +90,7 @@ class Asked:
         return {_right(event) for event in self.events()}
 
     def refused(self) -> list[str]:
-        """Return what it had no right to. A namespace that is going answers 403, too, and not for want of a right."""
+        """Return the requests without a right. A namespace under deletion also answers 403, though the right exists."""
         forbidden = [event for event in self.events() if event.get("annotations", {}).get(DECISION) == "forbid"]
         return [f"{event['verb']} {event['requestURI']}" for event in forbidden]
 
@@ -126,7 +126,7 @@ def installed(
 
 
 def strangers(world: World, kind: str, name: str) -> Callable[[], str]:
-    """Take a name before the operator does; returns what gives it back."""
+    """Take a name before the operator does; returns a function that frees it."""
     manifest: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
     if kind == "job":
         container = {"name": "c", "image": "x"}
@@ -152,7 +152,7 @@ def next_run(world: World, manifest: Json, attempts: int = 1) -> names.RunKey:
     )
 
 
-def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tuple[World, set[Right]]) -> None:
+def test_the_shipped_rights_are_sufficient_and_all_are_used(installed: tuple[World, set[Right]]) -> None:
     world, granted = installed
     asked = Asked(world)
 
@@ -170,7 +170,7 @@ def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tup
         world.apply(**SMALL)
         world.wait_ready()
 
-    # An edit; somebody has taken the name of its order, and then that of its first Job.
+    # An edit; somebody has taken the name of the order, and then that of the first Job.
     edit: Json = {**SMALL, "seed": 7}
     manifest = world.manifest(**edit)
     free_order = strangers(world, "configmap", names.work_order_name(next_run(world, manifest)))
@@ -194,20 +194,20 @@ def test_the_rights_that_ship_are_enough_and_all_of_them_are_used(installed: tup
 
 
 def lines_without_their_dataset(world: World) -> list[str]:
-    """Return the log's lines that concern the dataset and do not say which, or which revision of it."""
+    """Return the log lines about the dataset that do not contain its name or its revision."""
     lines = [(line, json.loads(line)) for line in world.operator.log.read_text().splitlines()]
     about = [(line, said) for line, said in lines if "shapes" in line or said["logger"].endswith("reconciler")]
     assert {"RunStarted", "Planned", "NameConflict", "Published"} <= {
         said["message"].split(":")[0] for _, said in about
     }
     full = f"{world.namespace}/shapes"
-    # Over all namespaces the datasets of other tests are worked on, too, and said by their own names.
+    # With all namespaces, log lines about the datasets of other tests have their names.
     own = [(line, said) for line, said in about if said.get("dataset", full).startswith(f"{world.namespace}/")]
     return [line for line, said in own if said.get("dataset") != full or len(said.get("revision", "")) < 8]
 
 
 class hammered:  # noqa: N801  (a context manager)
-    """Annotates the dataset as fast as it goes, so that some of the operator's writes come too late."""
+    """Annotates the dataset as fast as possible, so that some of the operator's writes conflict."""
 
     def __init__(self, world: World) -> None:
         self._over = threading.Event()

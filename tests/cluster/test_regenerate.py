@@ -1,4 +1,4 @@
-"""A new `regenerateToken`: everything is drawn anew, though nothing else has changed."""
+"""A new `regenerateToken`: everything is drawn again, though nothing else has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.cluster.world import World
 FEW = {"prompts": {"templates": ["a red {object} on snow"]}}
 
 
-def test_a_new_token_draws_everything_anew_and_other_images(running: World) -> None:
+def test_a_new_token_draws_other_images_for_all_samples(running: World) -> None:
     running.apply(**FEW, regenerateToken="once")
     first = running.wait_ready()["status"]
     drawn, before = running.drawn_at(), manifest_of(running)

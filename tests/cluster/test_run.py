@@ -26,7 +26,7 @@ CLASSES = ["ball", "star"]
 class AtRest(NamedTuple):
     since: float
     writes: int
-    """The operator's writes up to then."""
+    """The operator's writes until this time."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def published(new_world: Any) -> Iterator[World]:
 
 @pytest.fixture(scope="module", autouse=True)
 def at_rest(published: World) -> AtRest:
-    """Five seconds after the dataset was Ready."""
+    """The state five seconds after the dataset was Ready."""
     time.sleep(5)
     return AtRest(time.monotonic(), len(writes(published)))
 
@@ -78,7 +78,7 @@ def test_kubectl_wait_sees_it_ready(published: World) -> None:
     assert "condition met" in said
 
 
-def test_the_status_counts_what_was_done(published: World) -> None:
+def test_the_status_counts_the_finished_work(published: World) -> None:
     status = published.get()["status"]
 
     assert [(s["name"], s["state"], s["samples"]["total"], s["samples"]["done"]) for s in status["stages"]] == [
@@ -90,7 +90,7 @@ def test_the_status_counts_what_was_done(published: World) -> None:
     assert status["dataset"]["revision"] == status["revision"]
 
 
-def test_one_job_for_each_step_and_each_is_this_datasets(published: World) -> None:
+def test_each_step_has_one_job_that_belongs_to_the_dataset(published: World) -> None:
     jobs = published.jobs()
 
     steps = sorted((j["metadata"]["labels"]["diffugen.dev/step"], j["spec"].get("completions")) for j in jobs)
@@ -98,7 +98,7 @@ def test_one_job_for_each_step_and_each_is_this_datasets(published: World) -> No
     assert {j["metadata"]["ownerReferences"][0]["uid"] for j in jobs} == {published.get()["metadata"]["uid"]}
 
 
-def test_only_stages_that_draw_ask_for_a_gpu(published: World) -> None:
+def test_only_stages_that_draw_request_a_gpu(published: World) -> None:
     def gpus(job: Json) -> Any:
         container = job["spec"]["template"]["spec"]["containers"][0]
         return container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu")
@@ -107,7 +107,7 @@ def test_only_stages_that_draw_ask_for_a_gpu(published: World) -> None:
     assert asked == {("plan", None), ("stage", "1"), ("publish", None)}
 
 
-def test_pods_get_no_token_and_are_admitted_where_restricted_is_enforced(published: World) -> None:
+def test_pods_get_no_token_and_are_admitted_under_the_restricted_standard(published: World) -> None:
     for pod in published.pods():
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
@@ -115,7 +115,7 @@ def test_pods_get_no_token_and_are_admitted_where_restricted_is_enforced(publish
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_operator_never_asked_for_a_secret(published: World) -> None:
+def test_the_operator_never_requested_a_secret(published: World) -> None:
     asked = [
         e
         for e in published.cluster.audit_events("operator")
@@ -126,13 +126,13 @@ def test_the_operator_never_asked_for_a_secret(published: World) -> None:
     assert not [e for e in asked if e["objectRef"]["resource"] == "secrets"]
 
 
-def test_nothing_of_kopf_is_on_any_object(published: World) -> None:
+def test_no_object_has_marks_of_kopf(published: World) -> None:
     for item in [published.get(), *published.jobs(), *published.pods(), *published.items("configmaps")]:
         assert not [a for a in item["metadata"].get("annotations", {}) if "kopf" in a]
         assert not [f for f in item["metadata"].get("finalizers", []) if not f.startswith("batch.kubernetes.io/")]
 
 
-def test_the_operator_changed_nothing_of_the_dataset_but_its_status_all_along(published: World) -> None:
+def test_the_operator_changed_only_the_status_of_the_dataset(published: World) -> None:
     changes = [
         f"{e['verb']} {e['objectRef'].get('subresource', 'the object itself')}"
         for e in published.cluster.writes_of("operator")
@@ -151,17 +151,17 @@ def test_the_table_is_readable(published: World) -> None:
     assert int(samples) == published.get()["status"]["dataset"]["samples"]
 
 
-def test_transitions_are_told_as_events(published: World) -> None:
+def test_transitions_are_posted_as_events(published: World) -> None:
     def reasons() -> list[str]:
         return [e["reason"] for e in published.items("events") if e["involvedObject"]["kind"] == "LabeledDataset"]
 
     eventually(lambda: {"Planned", "Published"} <= set(reasons()))
-    # How often it waits for a GPU is up to what else runs, but it is told a few times at most.
+    # How often it waits for a GPU depends on other pods, but it is reported a few times at most.
     assert len([reason for reason in reasons() if reason != "Unschedulable"]) <= 8
     assert reasons().count("Unschedulable") <= 3
 
 
-def test_the_pointer_leads_to_a_complete_revision(published: World, revision: Path) -> None:
+def test_the_pointer_names_a_complete_revision(published: World, revision: Path) -> None:
     pointer = published.current()
     status = published.get()["status"]["dataset"]
     assert pointer is not None
@@ -230,7 +230,7 @@ def iou(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
 
 
 def test_nothing_is_written_at_rest(published: World, at_rest: AtRest) -> None:
-    """Counted at the API server, by its audit log, over sixty seconds; the tests before this one only read."""
+    """Counted in the API server's audit log over sixty seconds; the tests before this one only read."""
     time.sleep(max(0.0, at_rest.since + 60 - time.monotonic()))
 
     assert writes(published)[at_rest.writes :] == []

@@ -1,4 +1,4 @@
-"""The graph of stages on a real cluster: who begins when, and whom a failure stops."""
+"""The graph of stages on a real cluster: when each stage begins, and which stages a failure stops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRAPH = {
 }
 
 
-def test_a_failed_stage_stops_only_what_comes_from_it_and_a_retry_does_the_rest(running: World) -> None:
+def test_a_failed_stage_stops_only_dependent_stages_and_a_retry_does_the_rest(running: World) -> None:
     running.apply(**GRAPH)
     running.wait("planning", lambda _: bool(running.jobs("plan")))
     running.operator.kill()

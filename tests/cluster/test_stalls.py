@@ -1,4 +1,4 @@
-"""What the plan step or the API server refuses: said in status before any GPU pod, and mended without loss."""
+"""Refusals by the plan step or the API server: reported in status before any GPU pod, and fixed without loss."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bad_specs() -> list[Any]:
 
 
 @pytest.mark.parametrize(("changes", "said"), bad_specs())
-def test_a_spec_that_cannot_work_stalls_before_any_gpu_and_goes_on_when_mended(
+def test_an_impossible_spec_stalls_before_any_gpu_pod_and_continues_when_fixed(
     running: World, changes: Json, said: tuple[str, list[str]]
 ) -> None:
     reason, words = said
@@ -69,11 +69,11 @@ def test_a_spec_that_cannot_work_stalls_before_any_gpu_and_goes_on_when_mended(
     assert running.get()["status"]["summary"]["reason"] == reason
     assert running.jobs("stage") == []
 
-    running.apply()  # the mend: a spec edit goes on, with nothing else to do
+    running.apply()  # the fix: after a spec edit the run continues without another action
     running.wait("drawing", drawing)
 
 
-def test_the_retry_annotation_goes_on_after_the_cause_is_mended_elsewhere(running: World) -> None:
+def test_the_retry_annotation_continues_a_run_whose_cause_was_fixed_elsewhere(running: World) -> None:
     running.apply(output={"s3": {"bucket": f"{running.bucket}-late"}})
     running.wait_stalled("BucketNotFound")
 
@@ -87,7 +87,7 @@ def test_the_retry_annotation_goes_on_after_the_cause_is_mended_elsewhere(runnin
     assert ready["status"]["dataset"]["uri"].startswith(f"s3://{running.bucket}-late/")
 
 
-def test_an_endpoint_that_cannot_be_reached_is_said_and_tried_again(running: World) -> None:
+def test_an_unreachable_endpoint_is_reported_and_tried_again(running: World) -> None:
     running.apply(output={"s3": {"endpoint": "http://127.0.0.1:9"}})
 
     def said(dataset: Json) -> bool:
@@ -102,7 +102,7 @@ def test_an_endpoint_that_cannot_be_reached_is_said_and_tried_again(running: Wor
     running.wait("drawing", drawing)
 
 
-def test_what_no_node_takes_is_queued_in_the_schedulers_own_words(running: World) -> None:
+def test_a_pod_that_fits_no_node_is_queued_with_the_schedulers_message(running: World) -> None:
     def said(dataset: Json) -> bool:
         return running.condition("Queued", dataset)["reason"] == "Unschedulable"
 
@@ -123,7 +123,7 @@ def drawing(dataset: Json) -> bool:
     return bool(dataset["status"]["planned"]) and dataset["status"]["summary"]["reason"] in {"Queued", "Drawing"}
 
 
-def test_what_does_not_get_on_is_stalled_and_goes_on_by_itself_when_it_can(world: World) -> None:
+def test_a_run_without_progress_stalls_and_continues_by_itself(world: World) -> None:
     def told(dataset: Json) -> bool:
         stalled = world.condition("Stalled", dataset)
         return stalled["status"] == "True" and stalled["reason"] == "NoProgress" and "late" in stalled["message"]
@@ -135,7 +135,7 @@ def test_what_does_not_get_on_is_stalled_and_goes_on_by_itself_when_it_can(world
         world.wait("stalled, and why", told)
         (job,) = world.jobs()
 
-        # Drawing takes its time on a busy machine; only the plan was to be found idle.
+        # Drawing is slow on a busy machine; only the plan had to be found without progress.
         world.operator.end()
         world.operator.environment = {}
         world.operator.start()

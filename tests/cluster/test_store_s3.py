@@ -1,4 +1,4 @@
-"""The bucket store against a real MinIO: what the protocol promises, and every way of being unreadable."""
+"""The bucket store against a real MinIO: the rules of the store protocol, and every kind of unusable endpoint."""
 
 import http.server
 import io
@@ -63,7 +63,7 @@ def store_in(access: MinioAccess, bucket: str, *, secret: str | None = None, end
     return S3Store(S3(endpoint=endpoint or access.endpoint, bucket=bucket), "sets/vision/cars", credentials=keys)
 
 
-def test_what_was_written_is_read(store: S3Store) -> None:
+def test_an_object_is_read_as_it_was_written(store: S3Store) -> None:
     store.check()
     store.write("a/b.json", b"one")
     store.write("a/b.json", b"two")
@@ -74,7 +74,7 @@ def test_what_was_written_is_read(store: S3Store) -> None:
     assert not store.exists("a/b")
 
 
-def test_an_empty_object_is_one(store: S3Store) -> None:
+def test_an_empty_object_exists(store: S3Store) -> None:
     store.write("empty", b"")
 
     assert store.read("empty") == b""
@@ -89,7 +89,7 @@ def test_objects_lie_below_the_datasets_root(access: MinioAccess, bucket: str, s
     assert store.uri == f"s3://{bucket}/sets/vision/cars"
 
 
-def test_what_is_missing_is_named(store: S3Store) -> None:
+def test_missing_objects_are_named(store: S3Store) -> None:
     with pytest.raises(Missing, match="has no a/b") as failure:
         store.read("a/b")
 
@@ -128,7 +128,7 @@ def test_a_file_of_many_parts_is_uploaded(store: S3Store, tmp_path: Path) -> Non
     assert store.read("large") == (tmp_path / "large").read_bytes()
 
 
-def test_more_keys_than_a_listing_holds_come_sorted(store: S3Store) -> None:
+def test_more_keys_than_one_page_of_a_listing_are_sorted(store: S3Store) -> None:
     ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:016x}" for number in range(2300)]
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda i: store.write(f"labels/base/x/{i[:2]}/{i}.json", b""), ids))
@@ -192,7 +192,7 @@ def test_credentials_come_from_the_environment(
         S3Store(S3(endpoint=access.endpoint, bucket=bucket), "").check()
 
 
-def test_no_credentials_at_all_are_told(
+def test_missing_credentials_are_reported(
     access: MinioAccess, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -227,12 +227,12 @@ def test_credentials_without_the_right_to_write(access: MinioAccess, bucket: str
 
 
 class Anonymous(StaticProvider):
-    """Nobody's credentials: requests go out unsigned."""
+    """No credentials: requests are not signed."""
 
     def __init__(self) -> None:
         pass
 
-    def retrieve(self) -> None:  # type: ignore[override]  # what minio takes for "do not sign"
+    def retrieve(self) -> None:  # type: ignore[override]  # minio treats this as "do not sign"
         return None
 
 
@@ -288,7 +288,7 @@ def failure_at(endpoint: str) -> tuple[StoreFailure, float]:
     return failure.value, time.monotonic() - began
 
 
-def test_nothing_listens_there() -> None:
+def test_a_port_without_a_server() -> None:
     failure, seconds = failure_at("http://127.0.0.1:9")
 
     assert isinstance(failure, StoreUnreachable)
@@ -297,7 +297,7 @@ def test_nothing_listens_there() -> None:
     assert seconds < 15
 
 
-def test_there_is_no_such_host() -> None:
+def test_an_unknown_host() -> None:
     failure, seconds = failure_at("http://nowhere.invalid:9000")
 
     assert isinstance(failure, StoreUnreachable)
@@ -306,7 +306,7 @@ def test_there_is_no_such_host() -> None:
 
 
 @pytest.mark.parametrize("accept", [True, False])
-def test_an_endpoint_that_never_answers_is_found_soon(accept: bool) -> None:
+def test_an_endpoint_that_never_answers_is_reported_soon(accept: bool) -> None:
     with listening(accept=accept) as endpoint:
         failure, seconds = failure_at(endpoint)
 
@@ -317,7 +317,7 @@ def test_an_endpoint_that_never_answers_is_found_soon(accept: bool) -> None:
 
 @pytest.mark.parametrize("page", [b"<html>Console</html>", b"<!doctype html><p>Console"])
 @pytest.mark.parametrize("status", [200, 302, 404])
-def test_a_web_page_is_no_store(status: int, page: bytes) -> None:
+def test_a_web_page_is_not_a_store(status: int, page: bytes) -> None:
     with answering(status, page, "text/html") as endpoint:
         failure, _ = failure_at(endpoint)
 
@@ -326,7 +326,7 @@ def test_a_web_page_is_no_store(status: int, page: bytes) -> None:
     assert "not as an S3 store" in str(failure)
 
 
-def test_a_store_that_is_ill_is_worth_another_try() -> None:
+def test_a_failing_store_is_tried_again() -> None:
     body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
     with answering(503, body, "application/xml") as endpoint:
         failure, seconds = failure_at(endpoint)
@@ -355,7 +355,7 @@ def test_a_dataset_is_planned_and_published_in_a_bucket(store: S3Store, tmp_path
     assert publish(order, store) == outcome
 
 
-def test_a_bucket_and_a_folder_hold_the_same(store: S3Store, tmp_path: Path) -> None:
+def test_a_bucket_and_a_folder_get_the_same_files(store: S3Store, tmp_path: Path) -> None:
     order = an_order(a_model(tmp_path / "model"))
     folder: FolderStore = a_finished_store(order, tmp_path / "folder")
     publish(order, folder)
@@ -367,7 +367,7 @@ def test_a_bucket_and_a_folder_hold_the_same(store: S3Store, tmp_path: Path) -> 
     assert dataset_of(store) == dataset_of(folder)
 
 
-def test_images_in_a_bucket_are_labeled_into_another(
+def test_images_in_one_bucket_are_labeled_into_another(
     access: MinioAccess, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from typer.testing import CliRunner

@@ -1,4 +1,4 @@
-"""Finished Jobs are collected when their time to live is over, in the midst of the run that they are part of."""
+"""Finished Jobs are collected when their time to live is over, during the run that they belong to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from tests.cluster.test_kills import slow_stage
 from tests.cluster.world import World
 
 
-def test_what_is_done_is_not_done_again_when_its_job_is_collected(running: World) -> None:
+def test_finished_work_is_not_repeated_when_its_job_is_collected(running: World) -> None:
     running.operator.end()
     running.operator.environment = {"DIFFUGEN_JOB_TTL": "5"}
     running.operator.start()
-    # Four pods one after another: however fast they draw, the last begins after the plan's Job has gone.
+    # Four pods one after another: at any speed, the last begins after the plan's Job was deleted.
     one_by_one = {"samplesPerShard": 1, "parallelism": 1}
     running.apply(prompts={"templates": ["a red {object}"]}, run=one_by_one, stages=[slow_stage()])
 

@@ -1,4 +1,4 @@
-"""A newer operator takes over: what the former one began is gone on with, and nothing is begun anew."""
+"""A newer operator takes over: it continues the runs of the former one, and begins none again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_newer_operator_keeps_the_jobs_of_the_former_one(running: World) -> No
     spec = publish["spec"]["template"]["spec"]
     assert (spec["containers"][0]["image"], spec["terminationGracePeriodSeconds"]) == (f"{IMAGE}-next", 17)
 
-    # And a published dataset is not begun anew by the next one.
+    # And the next operator does not begin a published dataset again.
     before = running.get()["status"]
     running.operator.end()
     running.operator.environment = {}

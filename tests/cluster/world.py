@@ -1,4 +1,4 @@
-"""A user's view of a cluster: a namespace with a bucket, an operator process, kubectl, and the store to look into."""
+"""A user's view of a cluster: a namespace with a bucket, an operator process, kubectl, and access to the store."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def a_manifest(namespace: str, endpoint: str, bucket: str, **changes: Any) -> Js
                 "secretRef": {"name": "store"},
             },
         },
-        # One by one the same recipe gives the same bytes, however often its worker was killed meanwhile.
+        # In batches of one, a recipe gives the same bytes, even if its worker was killed meanwhile.
         "run": {"samplesPerShard": 4, "parallelism": 2, "batchSize": 1},
     }
     return {
@@ -77,7 +77,7 @@ def a_manifest(namespace: str, endpoint: str, bucket: str, **changes: Any) -> Js
 
 
 class OperatorProcess:
-    """The operator, as a process of its own: it can be killed."""
+    """The operator as a separate process that can be killed."""
 
     def __init__(
         self, *, kubeconfig: Path, namespace: str, log: Path, environment: Mapping[str, str] | None = None
@@ -114,7 +114,7 @@ class OperatorProcess:
         return self._process.pid
 
     def exit_code(self) -> int:
-        """Wait for its end; returns how it ended."""
+        """Wait for its end; returns its exit code."""
         assert self._process is not None
         return self._process.wait(timeout=30)
 
@@ -131,7 +131,7 @@ class OperatorProcess:
 
 @dataclass
 class World:
-    """One namespace and all that a user does in it."""
+    """One namespace and the actions of a user in it."""
 
     cluster: Cluster
     namespace: str
@@ -153,7 +153,7 @@ class World:
     # --- what a user writes ---
 
     def manifest(self, **changes: Any) -> Json:
-        """Return a small dataset of this namespace, which goes to its bucket; `changes` to its spec."""
+        """Return a small dataset of this namespace, which is written to its bucket; `changes` to its spec."""
         return a_manifest(self.namespace, self.cluster.minio.endpoint, self.bucket, **changes)
 
     def secret(self, name: str, access_key: str, secret_key: str) -> None:
@@ -174,7 +174,7 @@ class World:
         return manifest
 
     def refusal(self, manifest: Json) -> str:
-        """`kubectl apply` what must be refused; returns what kubectl says."""
+        """`kubectl apply` a manifest that must be refused; returns kubectl's message."""
         done = self._kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
         assert done.returncode != 0, f"accepted: {done.stdout}"
         return done.stderr
@@ -284,9 +284,9 @@ class World:
         return pointer
 
     def drawn_at(self) -> dict[str, Any]:
-        """Return the time at which each image was written: what was drawn anew has a later one.
+        """Return the time at which each image was written: an image that was drawn again has a later time.
 
-        Only a recipe makes an image count: one whose worker ended before it wrote that is drawn anew.
+        An image counts only with its recipe: if the worker ended before it wrote the recipe, the image is drawn again.
         """
         found = self.store.list_objects(self.bucket, prefix=f"{self.root}samples/", recursive=True)
         written = {str(o.object_name): o.last_modified for o in found}

@@ -1,4 +1,4 @@
-"""What a node of kind kubelet is made from, as far as no root is needed; the node itself is in tests/e2e."""
+"""The parts of a node of kind kubelet that need no root; the node itself is in tests/e2e."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from devcluster.kubelet.configuration import NodeFiles, write_configuration
 from devcluster.kubelet.network import NodeNetwork, choose_network
 
 
-def test_a_network_is_the_same_for_a_name_and_touches_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_always_gets_the_same_network_and_it_overlaps_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "_routed", list)
     chosen = choose_network("a")
     assert choose_network("a") == chosen
@@ -62,7 +62,7 @@ def _read(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def test_what_is_missing_is_named_by_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_program_is_named_by_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert requirements.missing_for_a_node() == "a node of kind kubelet needs root"
 
@@ -83,7 +83,7 @@ def test_one_node_of_this_kind_makes_a_cluster(monkeypatch: pytest.MonkeyPatch) 
         Cluster.start(node_kind="kubelet", nodes=2)
 
 
-def test_the_configuration_names_its_own_files_and_addresses_alone(tmp_path: Path) -> None:
+def test_the_configuration_names_only_its_own_files_and_addresses(tmp_path: Path) -> None:
     files = NodeFiles(tmp_path / "node-0")
     write_configuration(files, name="node-0", network=NodeNetwork("10.200.7"), kubeconfig=tmp_path / "node.kubeconfig")
 

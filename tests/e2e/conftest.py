@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root or a program that is not here, and say which."""
+    """Skip tests that need root or a missing program; the reason names it."""
     reason = ""
     if os.environ.get("E2E") != "1":
         reason = "end to end: `make e2e` runs this, as root"
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def node() -> Iterator[Cluster]:
-    """A cluster with a real node that pretends to have two GPUs, and no images."""
+    """A cluster with a real node that has two simulated GPUs and no images."""
     with Cluster.start(node_kind="kubelet", gpus=2) as cluster:
         yield cluster
 

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 TAG = "e2e"
 LOCAL_BASE = "localhost/diffugen-base:bookworm"
 NAMES = {"operator": "operator", "light": "generator-light", "models": "generator"}
-"""What build.sh calls an image, and the name that it gives it."""
+"""The short name of each image in build.sh, and the full name of the built image."""
 
 
 def environment() -> dict[str, str]:
-    """For every call of buildah and of what calls it."""
+    """The environment for every call of buildah and of programs that call it."""
     return {"STORAGE_DRIVER": "overlay", **os.environ, "BUILDER": "buildah", "IMAGE_TAG": TAG, "BASE": base()}
 
 
@@ -49,7 +49,7 @@ def built(image: str) -> str:
 
 
 def buildah(*arguments: str) -> str:
-    """What buildah prints."""
+    """Run buildah and return its output."""
     return subprocess.run(
         ["buildah", *arguments], env=environment(), check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 class NotReadyError(AssertionError):
-    """A dataset or an installation did not get where it should; the message says what is seen of it."""
+    """A dataset or an installation did not become ready; the message shows its state."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Installation:
         )
 
     def store(self) -> Minio:
-        """The store, at its pod's address, to which this machine has a route."""
+        """A client of the store, at its pod's address, to which this machine has a route."""
         address = self.cluster.get("pod", "minio", "-n", "minio")["status"]["podIP"]
         return Minio(f"{address}:9000", access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=False)
 
     # --- the release ---
 
     def helm(self, *arguments: str, timeout_s: float = 300) -> str:
-        """What helm prints. Raises `NotReadyError` with what it complains about, and the pods' state."""
+        """Run helm and return its output. Raises `NotReadyError` with its error message and the pods' state."""
         program = ensure_tool(Tool.HELM, ConsoleReporter()) / "helm"
         command = [str(program), f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={SYSTEM}", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -90,14 +90,14 @@ class Installation:
         self.helm("install", RELEASE, str(chart), "--wait", f"--timeout={wait}", *_set(values))
 
     def uninstall(self) -> None:
-        """`helm uninstall`, and wait until it is gone."""
+        """`helm uninstall`, and wait until the operator is deleted."""
         self.helm("uninstall", RELEASE, "--wait", "--ignore-not-found")
         # helm waits for what it created; the Deployment's pods end a little later.
         pods = ["wait", "-n", SYSTEM, "--for=delete", "pod", "-l", f"app.kubernetes.io/instance={RELEASE}"]
         self.cluster.kubectl(*pods, "--timeout=60s", timeout_s=90)
 
     def pods(self, namespace: str) -> str:
-        """The pods of a namespace and what happened there, for messages."""
+        """The pods and Events of a namespace, for messages."""
         shown = [
             self.cluster.kubectl("get", "pods", "-n", namespace, "-o", "wide"),
             self.cluster.kubectl("get", "events", "-n", namespace, "--sort-by=.lastTimestamp"),
@@ -112,7 +112,7 @@ class Installation:
     # --- datasets ---
 
     def dataset(self, namespace: str, name: str) -> Json:
-        """A dataset as the API server has it."""
+        """A dataset as the API server returns it."""
         return self.cluster.get("lds", name, "-n", namespace)
 
     def wait_ready(self, namespace: str, name: str, *, within_s: float = 900) -> Json:

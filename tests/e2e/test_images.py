@@ -1,4 +1,4 @@
-"""The images by themselves: small, without what they do not need, rootless, listed, and the same when built again."""
+"""The images alone: small, without unneeded parts, rootless, with a list of components, and equal when built again."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def layers(name: str) -> list[str]:
 
 
 def size_over_base(name: str) -> float:
-    """Megabytes, unpacked."""
+    """The size over the base in megabytes, unpacked."""
     return (_size(name) - _size(base())) / MEGABYTE
 
 
@@ -43,7 +43,7 @@ def run_in(name: str, *command: str) -> str:
 
 
 @pytest.mark.parametrize("image", ["operator", "light"])
-def test_without_torch_and_root(image: str) -> None:
+def test_images_without_models_have_no_torch_and_no_root(image: str) -> None:
     name = built(image)
 
     assert configuration(name)["config"]["User"] == "65532:65532"
@@ -74,7 +74,7 @@ def test_its_program_is_on_the_path_and_its_components_are_listed(image: str, pr
 
 
 def _normal(name: str) -> str:
-    """A distribution's name as indexes compare it."""
+    """A distribution's name, normalized as package indexes do."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

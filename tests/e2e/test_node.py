@@ -1,4 +1,4 @@
-"""The node itself: pods as a kubelet runs them, and nothing left of it."""
+"""The node itself: it runs pods as a kubelet does, and leaves nothing behind."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.e2e.installation import RESTRICTED
 
 
 def traces(subnet: str, folder: Path) -> list[str]:
-    """What of a node is still on this machine."""
+    """The parts of a node that are still on this machine."""
     name = cgroup_of(subnet)
     found = [
         str(path)
@@ -35,7 +35,7 @@ def traces(subnet: str, folder: Path) -> list[str]:
 
 
 def run_a_pod(cluster: Cluster, scratch: Path) -> None:
-    """A pod of an image with one static program, under `restricted`, that asks for a pretended GPU."""
+    """A pod of an image with one static program, under `restricted`, that requests a simulated GPU."""
     archive = scratch / "kubectl.tar"
     program = Path(cluster.directory.read_spec().binaries["pause"])
     write_image(archive, reference="docker.io/tests/pause:1", files={"/pause": program}, entrypoint=["/pause"])

@@ -1,4 +1,4 @@
-"""Three planted faults: what the end-to-end test does must fail with each of them, or it would prove nothing."""
+"""Three planted faults: with each of them the end-to-end test must fail, else it would prove nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.installation import CHART, SYSTEM, Installation, NotReadyError, s
 
 @pytest.fixture
 def empty(operator_only: Installation) -> Iterator[Installation]:
-    """No release."""
+    """The installation without a release."""
     yield operator_only
     operator_only.uninstall()
 

@@ -1,4 +1,4 @@
-"""From nothing to a published dataset, as the README says; then the operator is upgraded, rolled back and removed."""
+"""From nothing to a published dataset, as in the README; then the operator is upgraded, rolled back and removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JOBS = "batch.kubernetes.io/job-name"
 
 @pytest.fixture(scope="module")
 def installed(whole: Installation) -> Iterator[Installation]:
-    """The chart installed for one namespace, and in that namespace nothing but the store's Secret."""
+    """The chart installed for one namespace, and in that namespace only the store's Secret."""
     whole.add_namespace(NAMESPACE)
     whole.install(NAMESPACE)
     yield whole
@@ -34,7 +34,7 @@ def shapes(installed: Installation) -> Json:
 
 
 def test_the_first_example_is_published(installed: Installation, shapes: Json, tmp_path: Path) -> None:
-    """Pulled and checked: the COCO file, its images by size and digest, and what the status says of them."""
+    """Downloads and checks the COCO file, its images by size and digest, and the counts in the status."""
     published = shapes["status"]["dataset"]
     prefix = published["uri"].removeprefix(f"s3://{BUCKET}/").rstrip("/")
     described = installed.read_json(f"{prefix}/dataset.json")
@@ -61,18 +61,18 @@ def test_the_first_example_is_published(installed: Installation, shapes: Json, t
     assert {key.split("/")[-2] for key in images} == {entry["id"] for entry in entries}
 
 
-def test_its_pods_ran_under_the_restricted_standard_with_pretended_gpus(installed: Installation, shapes: Json) -> None:
+def test_its_pods_ran_under_the_restricted_standard_with_simulated_gpus(installed: Installation, shapes: Json) -> None:
     namespace = installed.cluster.get("namespace", NAMESPACE)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
     pods = [pod for pod in installed.cluster.get("pods", "-n", NAMESPACE)["items"] if JOBS in pod["metadata"]["labels"]]
     assert {pod["status"]["phase"] for pod in pods} == {"Succeeded"}
     asked = [pod["spec"]["containers"][0]["resources"].get("limits", {}).get("nvidia.com/gpu") for pod in pods]
-    assert asked.count("1") == 6  # the stage's shards of 16; plan and publish ask for none
+    assert asked.count("1") == 6  # one for each of the stage's shards of 16 images; plan and publish request none
     assert None in asked
 
 
-def test_the_operator_answers_helm_test(installed: Installation) -> None:
+def test_helm_test_succeeds(installed: Installation) -> None:
     installed.helm("test", RELEASE, "--timeout=2m")
 
 
@@ -103,9 +103,7 @@ def test_a_change_of_the_release_leaves_a_running_dataset_alone(
     assert installed.dataset(NAMESPACE, "shapes")["status"]["dataset"] == shapes["status"]["dataset"]
 
 
-def test_after_uninstalling_the_datasets_are_there_and_after_reinstalling_nothing_is_drawn(
-    installed: Installation, shapes: Json
-) -> None:
+def test_uninstalling_keeps_the_datasets_and_reinstalling_draws_nothing(installed: Installation, shapes: Json) -> None:
     cluster = installed.cluster
     stored = installed.objects("")
     held = {each["metadata"]["name"]: each for each in cluster.get("lds", "-n", NAMESPACE)["items"]}

@@ -1,4 +1,4 @@
-"""What Argo CD, Flux and Argo Workflows make of an object, with real interpreters of Lua and CEL.
+"""How Argo CD, Flux and Argo Workflows judge an object, with real interpreters of Lua and CEL.
 
 Each follows the part of its program that judges an object: argo-cd util/lua/lua.go (commit 00101b7), fluxcd/pkg
 runtime/cel/status_evaluator.go (commit 62d235c, RFC 0009), argo-workflows workflow/executor/resource.go (commit
@@ -26,7 +26,7 @@ _BASE = {
     "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawset", "select", "setmetatable",
     "table", "tonumber", "tostring", "type", "unpack",
 }  # fmt: skip
-"""What of Lua a script may use: Argo CD opens the base and the table library, and no string library."""
+"""The libraries of Lua that a script may use: Argo CD opens the base and the table library, and no string library."""
 
 
 def argocd_health(obj: Mapping[str, Any], script: str = "") -> tuple[str, str]:
@@ -67,7 +67,7 @@ def flux_checks() -> Iterator[tuple[str, Json]]:
 
 
 def argo_condition(obj: Mapping[str, Any], success: str, failure: str = "") -> str:
-    """Return how a resource template ends that looks at this object: Succeeded, Failed, or Waiting.
+    """Return the result of a resource template that reads this object: Succeeded, Failed, or Waiting.
 
     Any requirement of the failure condition fails it; all of the success condition must hold.
     """

@@ -1,4 +1,4 @@
-"""Objects in every phase of their lives, as the operator's own policy leaves them, and what GitOps should make of each.
+"""Objects in every phase, made by the operator's own policy, and how GitOps tools should judge each.
 
 `python -m tests.gitops.phases` writes them, with the health that Argo CD finds, as the test data that Argo CD's
 repository takes; a test compares.
@@ -17,14 +17,14 @@ from tests.operator.status.test_kstatus import PHASES
 
 @dataclass(frozen=True)
 class Expected:
-    """What should be made of a phase."""
+    """How each tool should judge a phase."""
 
     file: str
-    """Of the test data; it begins with Argo CD's health."""
+    """The name of the test data's file; it begins with Argo CD's health."""
     flux: str
-    """With the expressions that wait for the published dataset; kstatus says the same."""
+    """Flux with the expressions that wait for the published dataset; kstatus gives the same."""
     flux_planned: str
-    """With the expressions that wait for the plan."""
+    """Flux with the expressions that wait for the plan."""
 
     @property
     def health(self) -> str:
@@ -53,7 +53,7 @@ EXPECTED = {
     "planned anew by itself": Expected("progressing_plannedAgain", "InProgress", "InProgress"),
     "given its finalizer, not seen further yet": Expected("progressing_finalizer", "InProgress", "InProgress"),
 }
-"""All phases but those of an object that is being deleted: Argo CD and Flux decide those without asking."""
+"""All phases but those of an object that is being deleted: Argo CD and Flux judge those without our rules."""
 
 
 def object_in(phase: str) -> Json:

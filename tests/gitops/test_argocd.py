@@ -26,14 +26,14 @@ def test_the_health_of_each_phase(phase: str) -> None:
     assert message
 
 
-def test_every_phase_is_judged_but_that_of_objects_that_go() -> None:
+def test_every_phase_is_judged_except_deletion() -> None:
     assert PHASES.keys() - EXPECTED.keys() == {
         phase for phase, (_, status) in PHASES.items() if status == "Terminating"
     }
 
 
 @pytest.mark.parametrize("case", HEALTH_TEST["tests"], ids=lambda case: case["inputPath"])
-def test_the_test_data_reads_as_argo_cds_own_test_would_have_it(case: Json) -> None:
+def test_the_test_data_passes_the_rules_of_argo_cds_own_test(case: Json) -> None:
     obj = yaml.safe_load((ARGOCD / case["inputPath"]).read_text())
 
     assert argocd_health(obj) == (case["healthStatus"]["status"], case["healthStatus"]["message"])
@@ -53,19 +53,19 @@ def test_all_of_the_test_data_is_used() -> None:
 def test_the_test_data_is_what_the_operator_writes(phase: str) -> None:
     recorded = yaml.safe_load((ARGOCD / "testdata" / f"{EXPECTED[phase].file}.yaml").read_text())
 
-    # Sentences may be worded anew; `python -m tests.gitops.phases` records them.
+    # The text of messages may change; `python -m tests.gitops.phases` records it.
     assert gist(recorded) == gist(object_in(phase)), "run: python -m tests.gitops.phases"
 
 
 def gist(obj: Json) -> Any:
-    """Return what decides about an object's health."""
+    """Return the fields that decide an object's health."""
     status = obj["status"]
     conditions = [(c["type"], c["status"], c["reason"]) for c in status.get("conditions", [])]
     summary = {key: value for key, value in status.get("summary", {}).items() if key in ("state", "progress", "reason")}
     return obj["metadata"]["generation"], status["observedGeneration"], conditions, summary
 
 
-def test_without_any_status_it_waits() -> None:
+def test_an_object_without_status_is_progressing() -> None:
     obj = object_in("just created, not seen by anybody")
     del obj["status"]
 
@@ -79,7 +79,7 @@ def test_a_status_of_an_earlier_spec_is_never_healthy() -> None:
     assert argocd_health(obj)[0] == "Progressing"
 
 
-def test_the_message_says_how_far_it_is_and_what_to_do() -> None:
+def test_the_message_shows_the_progress_and_what_to_do() -> None:
     assert argocd_health(object_in("drawing"))[1].startswith("0/24 samples; Drawing: ")
     assert argocd_health(object_in("stalled"))[1].startswith("StoreNotSet: spec.output.s3 is not set")
 
@@ -93,7 +93,7 @@ def test_the_config_map_holds_the_script() -> None:
     assert argocd_health(object_in("published"), snippet["data"][key])[0] == "Healthy"
 
 
-def test_what_is_rendered_is_up_to_date() -> None:
+def test_the_rendered_files_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "gitops" / "render.py", "--check"], capture_output=True, text=True, check=False
     )
@@ -101,7 +101,7 @@ def test_what_is_rendered_is_up_to_date() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_operator_comes_a_wave_before_the_datasets() -> None:
+def test_the_operator_has_an_earlier_wave_than_the_datasets() -> None:
     operator, datasets = yaml.safe_load_all((ROOT / "gitops" / "argocd" / "application.yaml").read_text())
 
     def wave(application: Json) -> int:

@@ -24,11 +24,11 @@ def test_waiting_for_the_plan(phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", EXPECTED)
-def test_without_expressions_kstatus_says_the_same(phase: str) -> None:
+def test_without_expressions_kstatus_gives_the_same_result(phase: str) -> None:
     assert kstatus(object_in(phase)) == EXPECTED[phase].flux
 
 
-def test_the_expressions_are_of_this_kind_and_the_operator_comes_first() -> None:
+def test_the_expressions_are_for_this_kind_and_the_operator_comes_first() -> None:
     manifests = {m["metadata"]["name"]: m for m in yaml.safe_load_all(FLUX.read_text())}
 
     assert CHECKS.keys() == {"datasets", "datasets-planned"}

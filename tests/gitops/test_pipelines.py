@@ -20,7 +20,7 @@ TEMPLATES: dict[str, Json] = {template["name"]: template for template in WORKFLO
 
 
 def ends(template: str, obj: Json, **parameters: str) -> str:
-    """Return how a template of the workflow ends that looks at this object."""
+    """Return the result of a template of the workflow that reads this object."""
     resource = TEMPLATES[template]["resource"]
 
     def filled(condition: str) -> str:
@@ -36,19 +36,19 @@ def ends(template: str, obj: Json, **parameters: str) -> str:
         ("published", "Succeeded"),
         ("published, edited in how it runs", "Succeeded"),
         ("stalled", "Failed"),
-        ("nothing has moved for long", "Waiting"),  # it may go on by itself
+        ("nothing has moved for long", "Waiting"),  # it may continue by itself
     ],
 )
-def test_a_workflow_waits_until_it_is_published_or_cannot_go_on(phase: str, end: str) -> None:
+def test_a_workflow_waits_until_the_dataset_is_published_or_stalled(phase: str, end: str) -> None:
     assert ends("published", object_in(phase)) == end
 
 
 def run_of_a_workflow(life: Life, uid: str) -> str:
-    """Return what the step `seen` makes of a dataset to which a workflow has just been applied."""
+    """Return the result of the step `seen` for a dataset to which a workflow has just applied its manifest."""
     return ends("seen", life.raw, generation=str(life.raw["metadata"]["generation"]), uid=uid)
 
 
-def test_a_status_of_an_earlier_spec_or_request_is_not_looked_at() -> None:
+def test_a_status_of_an_earlier_spec_or_request_is_ignored() -> None:
     life = a_life().until_published().ask_for_retry("run-2").edit(seed=7)
     assert run_of_a_workflow(life, "run-2") == "Waiting"
 
@@ -68,7 +68,7 @@ def test_a_dataset_that_failed_before_begins_again_with_the_next_workflow() -> N
     assert ends("published", failed.raw) == "Waiting"
 
 
-def test_a_spec_that_nothing_can_be_begun_with_fails_the_workflow() -> None:
+def test_an_invalid_spec_fails_the_workflow() -> None:
     life = a_life(output={}).ask_for_retry("run-1").settle()
 
     assert run_of_a_workflow(life, "run-1") == "Succeeded"

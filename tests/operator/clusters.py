@@ -1,4 +1,4 @@
-"""A cluster that remembers what was asked of it, in place of the API server."""
+"""A cluster in memory that records requests, in place of the API server."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Object = dict[str, Any]
 
 
 class CrashError(BaseException):
-    """The operator's process ends here and now."""
+    """Simulates a crash of the operator's process at this point."""
 
 
 class PretendCluster(Requests):
-    """Holds objects, gives them versions, and refuses what it is told to."""
+    """Holds objects, gives them versions, and refuses requests where a test wants that."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}

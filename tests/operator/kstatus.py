@@ -1,7 +1,7 @@
-"""The rules by which kstatus reads a custom resource, written plainly.
+"""The rules by which kstatus computes the status of a custom resource.
 
 After kubernetes-sigs/cli-utils, pkg/kstatus/status: generic.go (checkGenericProperties, checkGeneration) and
-status.go (Compute), read at commit 3219511. The Ready condition plays no part in it.
+status.go (Compute), read at commit 3219511. The rules do not use the Ready condition.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dataset's life, played turn by turn: `decide` for real, the cluster as a handful of values.
+"""A dataset's life, simulated turn by turn: the real `decide`, and a cluster of a few values.
 
 life = a_life().of_a_dataset(stages=["base"])
 life.turn()
@@ -198,7 +198,7 @@ class Life:
         annotations.update({ANNOTATION_SUSPENDED: "true"} if suspend else {})
 
     def held(self, what: str, *, suspend: bool = True, by: str = "") -> Life:
-        """Somebody else sets the suspend of a Job."""
+        """Somebody else sets `suspend` of a Job."""
         self.job(what)["spec"] |= {"suspend": suspend, "suspendedBy": by}
         return self
 
@@ -284,7 +284,7 @@ class Life:
         }
 
     def collected(self, what: str) -> Life:
-        """A Job's time to live is over."""
+        """A Job's time to live is over: it is deleted."""
         self.gone(self.job(what)["metadata"]["name"])
         return self
 

@@ -1,4 +1,4 @@
-"""What no type checker sees: purity, the size of files, and which parts of kopf are used."""
+"""Rules that no type checker checks: purity, the size of files, and which parts of kopf are used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_all_source_files_are_found() -> None:
 
 
 @pytest.mark.parametrize("file", PURE, ids=_name)
-def test_code_that_decides_and_builds_does_no_io_and_has_no_clock(file: Path) -> None:
+def test_pure_modules_do_no_io_and_read_no_clock(file: Path) -> None:
     nodes = list(ast.walk(ast.parse(file.read_text())))
     imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}

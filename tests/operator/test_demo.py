@@ -1,4 +1,4 @@
-"""The demo does not wait for an operator that is gone."""
+"""The demo does not wait for an operator that has ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_operator_that_ended_fails_the_demo_with_the_end_of_its_log(program: 
     assert "line 0" not in str(failed.value)
 
 
-def test_an_operator_that_runs_is_let_run(tmp_path: Path) -> None:
+def test_a_running_operator_keeps_the_demo_waiting(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         check_runs(process, tmp_path / "operator.log")
         process.kill()

@@ -1,4 +1,4 @@
-"""What the process waits for before it begins."""
+"""The operator's process: what it waits for before it begins, and how it handles failures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_queue_that_hangs_fails_liveness(monkeypatch: pytest.MonkeyPatch
     worker.cancel()
 
 
-async def test_a_line_that_nobody_takes_from_fails_liveness() -> None:
+async def test_a_queue_without_a_working_consumer_fails_liveness() -> None:
     operator = Operator(Settings(stuck_after=0.2))
     operator._queue.add(Key("vision", "waits"))
     assert operator._stuck() is None
@@ -57,7 +57,7 @@ async def test_a_line_that_nobody_takes_from_fails_liveness() -> None:
     assert (operator._stuck() or "").startswith("the first dataset in the queue has waited")
 
 
-async def test_lines_about_a_dataset_have_its_name_and_revision_whoever_writes_them(
+async def test_log_lines_about_a_dataset_have_its_name_and_revision(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     operator = Operator(Settings())
@@ -95,7 +95,7 @@ async def test_lines_about_a_dataset_have_its_name_and_revision_whoever_writes_t
         (aiohttp.ClientConnectionError("refused"), "The API server cannot be reached"),
     ],
 )
-async def test_a_list_that_is_refused_is_waited_for_and_reported_once(
+async def test_a_refused_list_is_waited_for_and_reported_once(
     fault: Exception, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator, faults = Operator(Settings()), [fault, fault]
@@ -121,7 +121,7 @@ async def test_a_list_that_is_refused_is_waited_for_and_reported_once(
     assert [words in record.getMessage() for record in caplog.records] == [True]
 
 
-async def test_an_api_server_that_says_when_to_come_again_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_api_server_with_retry_after_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
     busy, pauses = [ApiError(429, "TooManyRequests", "later", retry_after=7), ApiError(500, "", "")], list[float]()
 
     async def question() -> bool:
@@ -141,7 +141,7 @@ async def test_an_api_server_that_says_when_to_come_again_is_not_asked_before(mo
 async def test_resource_versions_that_go_back_begin_every_watch_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """etcd was restored from a snapshot: the watches' versions do not come for a long time."""
+    """etcd was restored from a snapshot: the watches would wait a long time for their old versions."""
     operator, version, ended = Operator(Settings()), 90, []
 
     async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
@@ -174,7 +174,7 @@ async def test_resource_versions_that_go_back_begin_every_watch_again(
 
 
 class KopfEnds:
-    """kopf.operator, which ends as the test wants; the last one ends as by SIGTERM."""
+    """A replacement for kopf.operator that ends as the test wants; the last call ends as after SIGTERM."""
 
     def __init__(self, *ends: Exception) -> None:
         self.ends, self.starts = list(ends), 0
@@ -186,14 +186,14 @@ class KopfEnds:
 
 
 class KopfError(Exception):
-    """As kopf's own, which have the status of the answer."""
+    """Like kopf's own errors, which have the status of the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"answer {status}")
         self.status = status
 
 
-async def test_kopf_is_started_again_whatever_ends_it(
+async def test_kopf_is_started_again_after_any_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator = Operator(Settings())
@@ -207,7 +207,7 @@ async def test_kopf_is_started_again_whatever_ends_it(
     assert "The watch of datasets ended: answer 410. It begins again in" in caplog.text
 
 
-async def test_a_crd_that_is_gone_is_waited_for_in_one_sentence_and_readyz_fails(
+async def test_a_missing_crd_is_waited_for_in_one_sentence_and_readyz_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator, served, unready = Operator(Settings()), [False, False, True], list[str | None]()

@@ -1,4 +1,4 @@
-"""Configuration: flag before environment before default, each one explained."""
+"""Configuration: a flag overrides the environment, which overrides the default; each setting is explained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 def read(environment: dict[str, str], flags: dict[str, str | None]) -> Settings:
-    """Read the settings with nothing in the environment but this."""
+    """Read the settings with only this environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("DIFFUGEN_")]:
             patch.delenv(name)
@@ -61,7 +61,7 @@ def test_namespaces_are_a_list_and_none_means_all() -> None:
         ("ca_config_map", "a" * 254, "the name of a ConfigMap"),
     ],
 )
-def test_what_cannot_work_is_named_with_its_flag_its_variable_and_the_fix(name: str, text: str, wanted: str) -> None:
+def test_an_invalid_setting_is_named_with_its_flag_its_variable_and_the_fix(name: str, text: str, wanted: str) -> None:
     variable = f"DIFFUGEN_{name.upper()}"
     with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')} \({variable}\) is '.+': set it to {wanted}"):
         read({variable: text}, {})
@@ -78,7 +78,7 @@ def test_what_cannot_work_is_named_with_its_flag_its_variable_and_the_fix(name: 
         ("store_secret", "My_Secret", "a Secret's name"),
     ],
 )
-def test_a_default_store_that_no_dataset_could_name_is_refused(name: str, text: str, wanted: str) -> None:
+def test_a_default_store_that_is_invalid_in_a_dataset_is_refused(name: str, text: str, wanted: str) -> None:
     store = {"DIFFUGEN_STORE_ENDPOINT": "http://minio:9000", "DIFFUGEN_STORE_BUCKET": "data"}
     variable = f"DIFFUGEN_{name.upper()}"
 
@@ -92,7 +92,7 @@ def test_a_part_of_a_default_store_without_an_endpoint_is_refused(name: str) -> 
         read({f"DIFFUGEN_{name.upper()}": "data"}, {})
 
 
-def test_a_default_store_reads_as_a_datasets_own() -> None:
+def test_a_default_store_is_parsed_like_a_datasets_own() -> None:
     settings = Settings(
         store_endpoint="https://s3.example", store_bucket="data", store_prefix="team", store_secret="keys"
     )
@@ -115,7 +115,7 @@ def test_a_namespace_may_be_named_in_the_singular(environment: dict[str, str], s
     assert read(environment, {}).namespaces == served
 
 
-def test_two_variables_that_say_different_things_are_refused() -> None:
+def test_two_variables_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="set one of them"):
         read({"DIFFUGEN_NAMESPACE": "vision", "DIFFUGEN_NAMESPACES": "audio"}, {})
 
@@ -124,7 +124,7 @@ def test_every_setting_is_explained() -> None:
     assert [name for name in Settings.model_fields if not described()[name]] == []
 
 
-def test_the_documentation_has_every_setting_as_it_is() -> None:
+def test_the_documentation_has_every_setting_unchanged() -> None:
     assert table() in OPERATIONS.read_text(), f"docs/operations.md should have this table:\n{table()}"
 
 

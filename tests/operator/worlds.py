@@ -1,4 +1,4 @@
-"""A reconciler on a pretended cluster, with a clock that the test sets."""
+"""A reconciler on a simulated cluster, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = Settings(scrape_interval=5, progress_interval=10)
 
 
 class PretendPods(PodProgress):
-    """Pods that have said, by the time of a look, what the test wants."""
+    """Pods that have reported what the test wants when the reconciler reads them."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -37,7 +37,7 @@ class PretendPods(PodProgress):
 
 
 class World:
-    """A reconciler on a pretended cluster, with a clock that the test sets."""
+    """A reconciler on a simulated cluster, with a clock that the test sets."""
 
     def __init__(self, *, scraper: PodProgress | None = None, **changes: Any) -> None:
         self.seconds = 0.0
@@ -61,7 +61,7 @@ class World:
         return self.reconciler
 
     def crashed(self) -> None:
-        """Start again, with only what the API server lists."""
+        """Start again with only the objects that the API server lists."""
         self.cache = Cache()
         for (kind, _), obj in self.cluster.objects.items():
             if kind in set(Resource):
@@ -78,7 +78,7 @@ class World:
         return reconcile_after
 
     def asked(self) -> list[str]:
-        """Return what was asked of the API server since the last look."""
+        """Return the requests to the API server since the last call."""
         requests, self.cluster.requests = self.cluster.requests, []
         return [f"{verb} {kind}" for verb, kind in requests]
 
@@ -118,12 +118,12 @@ class World:
             self.see(Resource.PODS, stored)
 
     def delete(self) -> None:
-        """`kubectl delete`, of a dataset that a finalizer keeps."""
+        """Simulate `kubectl delete` of a dataset that a finalizer keeps."""
         metadata = {**self.dataset["metadata"], "deletionTimestamp": "2026-11-22T12:00:00Z"}
         self.see(Resource.DATASETS, self.cluster.put("labeleddatasets", self.dataset | {"metadata": metadata}))
 
     def hear_of_deletions(self) -> None:
-        """The watch tells of the Jobs that are gone."""
+        """Let the watch report the deleted Jobs."""
         for job in self.cache.jobs_of(KEY, "uid-of-shapes"):
             if ("jobs", job["metadata"]["name"]) not in self.cluster.objects:
                 self.cache.drop(Resource.JOBS, job)

@@ -1,4 +1,4 @@
-"""What the images install: the versions and hashes of the workspace's lock, and nothing that a target must not have."""
+"""What the images install: the versions and hashes of the workspace's lock, and no forbidden package."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ LOCKS = [IMAGES / "operator" / "requirements.lock", *sorted((IMAGES / "generator
 
 
 def pins(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """Name to version and hashes."""
+    """Return the version and hashes of each name."""
     found = {}
     for block in re.split(r"\n(?=[a-z0-9])", lock.read_text()):
         if match := re.match(r"([a-z0-9][a-z0-9._-]*)==(\S+)", block):
@@ -24,7 +24,7 @@ def pins(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
 def test_an_images_lock_is_part_of_the_workspaces(lock: Path) -> None:
-    """`make lock` writes both; one that was forgotten fails here."""
+    """`make lock` writes both; this fails if it was not run."""
     all_of_them = pins(LOCK)
     for name, (version, hashes) in pins(lock).items():
         if name == "opencv-python":  # pinned for no platform at all
@@ -43,28 +43,28 @@ def test_an_images_lock_is_part_of_the_workspaces(lock: Path) -> None:
         ("generator/models-yolo.lock", {"kopf", "kubernetes"}, {"torch", "ultralytics"}),
     ],
 )
-def test_a_target_has_what_it_is_for(lock: str, absent: set[str], present: set[str]) -> None:
+def test_a_target_has_its_needed_packages(lock: str, absent: set[str], present: set[str]) -> None:
     names = set(pins(IMAGES / lock))
     assert present <= names
     assert not absent & names
 
 
-def test_what_a_distribution_asks_for_is_in_its_images_lock() -> None:
-    """A dependency that was added, and `make lock` forgotten."""
+def test_the_dependencies_of_a_distribution_are_in_its_images_lock() -> None:
+    """This fails if a dependency was added without `make lock`."""
     for folder, lock in (("operator", "operator/requirements.lock"), ("generator", "generator/light.lock")):
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
         names = {re.split(r"[^a-zA-Z0-9._-]", each)[0] for each in project["dependencies"]} - {"diffugen-api"}
         assert names <= set(pins(IMAGES / lock)), lock
 
 
-def test_nothing_of_another_machine_is_in_the_build_files() -> None:
-    """Indexes and certificates come in as secrets."""
+def test_the_build_files_contain_nothing_of_one_machine() -> None:
+    """Indexes and certificates are passed as build secrets."""
     for file in IMAGES.rglob("*"):
         if file.is_file() and file.suffix != ".lock":
             assert not re.search(r"index-url = |extra-index|PIP_INDEX_URL=", file.read_text()), file
 
 
-def test_without_cuda_only_torch_and_what_cuda_needs_is_left_out() -> None:
+def test_without_cuda_only_torch_and_the_cuda_packages_are_left_out() -> None:
     """The filter of images/environment, which TORCH_INDEX turns on."""
     script = (IMAGES / "environment").read_text()
     [program] = re.findall(r"awk '([^']+)' \"\$lock\"", script)
@@ -78,7 +78,7 @@ def test_without_cuda_only_torch_and_what_cuda_needs_is_left_out() -> None:
 
 @pytest.mark.parametrize("file", sorted(IMAGES.glob("*/Dockerfile")), ids=lambda file: file.parent.name)
 def test_a_lock_that_changes_builds_its_layer_again(file: Path) -> None:
-    """Each environment is made from a file of its own stage: buildah's cache does not look into what is mounted."""
+    """Each environment is made from a file of its own stage, because buildah's cache ignores the content of mounts."""
     stages = [stage for stage in file.read_text().split("\nFROM ") if "bin/environment" in stage.partition("RUN")[2]]
     stages = [stage for stage in stages if "/build/usr/local/bin/environment" in stage]
 

@@ -1,4 +1,4 @@
-"""The wheels in empty environments: from them and the package index alone, the commands work."""
+"""The wheels in empty environments: with only the wheels and the package index, the commands work."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def light(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with `diffugen` alone."""
+    """An environment with only `diffugen`."""
     venv = tmp_path_factory.mktemp("light") / "venv"
     install(venv, wheels, "diffugen")
     return venv
@@ -38,7 +38,7 @@ def test_diffugen_alone_writes_validates_and_plans(light: Path, tmp_path: Path) 
         assert ended.returncode == 0, ended.stderr
 
 
-def test_it_has_neither_torch_nor_kubernetes(light: Path, tmp_path: Path) -> None:
+def test_diffugen_alone_has_neither_torch_nor_kubernetes(light: Path, tmp_path: Path) -> None:
     found = run_installed(
         light,
         "python",
@@ -50,14 +50,14 @@ def test_it_has_neither_torch_nor_kubernetes(light: Path, tmp_path: Path) -> Non
     assert found.stdout.strip() == "[]"
 
 
-def test_a_run_without_the_models_names_the_extra(light: Path, tmp_path: Path) -> None:
+def test_a_run_without_the_models_extra_names_it(light: Path, tmp_path: Path) -> None:
     ended = run_installed(light, "diffugen", "run", EXAMPLE, "--store", "out", folder=tmp_path)
 
     assert ended.returncode == 64
     assert "torch is not installed; install the extra: pip install 'diffugen[models]'" in ended.stderr
 
 
-def test_the_operator_needs_nothing_of_the_generator(wheels: Path, tmp_path: Path) -> None:
+def test_the_operator_does_not_need_the_generator(wheels: Path, tmp_path: Path) -> None:
     install(tmp_path / "venv", wheels, "diffugen-operator")
 
     assert run_installed(tmp_path / "venv", "diffugen-operator", "--help", folder=tmp_path).returncode == 0

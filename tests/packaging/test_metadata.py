@@ -1,4 +1,4 @@
-"""What an index shows of the distributions, and what lies in them."""
+"""The metadata of the distributions on an index, and the content of their files."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ def wheel(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(MEMBERS[distribution], "wheel", tmp_path_factory.mktemp("dist"))
 
 
-def test_all_have_one_version_and_ask_for_each_other_at_it() -> None:
+def test_all_have_one_version_and_require_each_other_at_it() -> None:
     projects = [project_of(folder) for folder in (*MEMBERS.values(), "devcluster", ".")]
     versions = {project["version"] for project in projects}
     assert versions == {diffugen_operator.__version__}
@@ -36,7 +36,7 @@ def test_all_have_one_version_and_ask_for_each_other_at_it() -> None:
     assert not [each for each in asked["diffugen-api"] if each.startswith("diffugen")]
 
 
-def test_a_wheel_says_what_it_is(distribution: str, wheel: Path) -> None:
+def test_a_wheel_has_complete_metadata(distribution: str, wheel: Path) -> None:
     metadata = metadata_of(wheel)
 
     assert metadata["Name"] == distribution

@@ -1,4 +1,4 @@
-"""The workflows for GitHub, by actionlint; and that they build what this checkout has."""
+"""The workflows for GitHub: actionlint accepts them, and they build every image and wheel of this checkout."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 
 
 def actionlint(*files: Path) -> list[str]:
-    """What it complains of; with its own rules alone, whatever other linters this machine has."""
+    """The errors that actionlint reports, with only its own rules, whichever other linters are installed."""
     program = ensure_tool(Tool.ACTIONLINT, ConsoleReporter()) / "actionlint"
     done = subprocess.run(
         [program, "-oneline", "-shellcheck=", "-pyflakes=", *files], capture_output=True, text=True, check=False
@@ -24,12 +24,12 @@ def actionlint(*files: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_workflows_are_sound() -> None:
+def test_actionlint_finds_no_error_in_the_workflows() -> None:
     assert WORKFLOWS
     assert actionlint(*WORKFLOWS) == []
 
 
-def test_what_is_wrong_is_found(tmp_path: Path) -> None:
+def test_actionlint_finds_a_planted_error(tmp_path: Path) -> None:
     text = next(file for file in WORKFLOWS if file.stem == "release").read_text()
     wrong = tmp_path / "release.yaml"
     wrong.write_text(text.replace("needs.version.outputs.version", "needs.version.outputs.release"))

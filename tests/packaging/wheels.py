@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = {"diffugen-api": "crds", "diffugen-operator": "operator", "diffugen": "generator"}
-"""What is shipped: the distribution's name, and the folder that it is built from."""
+"""The shipped distributions: the name of each, and the folder that it is built from."""
 LOCK = ROOT / "requirements.lock"
 
 
@@ -37,7 +37,7 @@ def build(folder: str, target: str, into: Path) -> Path:
 
 
 def metadata_of(wheel: Path) -> Message:
-    """What an index shows of a wheel."""
+    """The metadata that an index shows for a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         [name] = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
         return Parser().parsestr(archive.read(name).decode())
@@ -59,7 +59,7 @@ def install(venv: Path, wheels: Path, *requirements: str) -> None:
     subprocess.run([uv(), "venv", "--quiet", "--python", sys.executable, venv], check=True)
     command = [uv(), "pip", "install", "--quiet", "--python", str(venv / "bin" / "python"), "--link-mode", "symlink"]
     command += ["--find-links", str(wheels), "--constraints", str(LOCK)]
-    # At the version that is built here, which an index that has an older one of the name cannot serve.
+    # At the version built here, so that the index cannot replace it with an older release of the same name.
     command += [f"{requirement}=={project_of('generator')['version']}" for requirement in requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

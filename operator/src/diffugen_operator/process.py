@@ -158,7 +158,7 @@ class Operator:
         tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """End the process if a task has ended by mistake: a restart is better than half an operator."""
+        """End the process if a task has ended by mistake: a restart is better than an operator without a task."""
         if not task.cancelled() and (error := task.exception()) is not None:
             if isinstance(error, LeaseLostError):
                 logger.critical("The Lease is lost: %s. Nothing more is written.", error)
@@ -234,7 +234,7 @@ class Operator:
             self._cache.drop(Resource.DATASETS, known)
 
     async def _there(self, question: Callable[[], Awaitable[bool]]) -> None:
-        """Repeat the question until the answer is yes: what is missing may be installed after the operator."""
+        """Repeat the check until it succeeds: the missing part may be installed after the operator."""
         logged = ""
         while True:
             pause = _POLL_SECONDS
@@ -279,7 +279,7 @@ class Operator:
         return self._versions[resource]
 
     def _rewound(self, resource: Resource, namespace: str | None, version: int) -> None:
-        """Begin every watch again: the versions that they have reached do not come for a long time."""
+        """Begin every watch again: the API server will not reach their versions for a long time."""
         logger.warning(
             "The resourceVersions of %s went back to %d, as after etcd was restored from a snapshot: all objects are "
             "listed again, and all watches begin again.",

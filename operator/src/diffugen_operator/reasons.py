@@ -1,6 +1,6 @@
 """Every reason that the operator itself gives in a condition, a summary or an event.
 
-Workers give reasons of their own (their termination messages), which pass through unchanged.
+Workers report their own reasons (in their termination messages), which are copied unchanged.
 """
 
 from __future__ import annotations

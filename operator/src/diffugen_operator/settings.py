@@ -24,7 +24,7 @@ _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a valid value is, for the error message about an invalid one."""
+    """Describes a valid value, for the error message about an invalid one."""
 
     text: str
 
@@ -188,7 +188,7 @@ class Settings(BaseSettings):
         """Return the settings from the flags, then the environment. Raises ValueError that names the invalid one."""
         given = {name: text for name, text in flags.items() if text is not None}
         if "namespaces" not in given and (singular := os.environ.get(_SINGULAR)) is not None:
-            # Whoever serves one namespace writes the singular. If it were ignored, all namespaces would be served.
+            # A user with one namespace may write the singular. If it were ignored, all namespaces would be served.
             plural = os.environ.get(f"{_SINGULAR}S")
             if plural not in (None, singular):
                 raise ValueError(f"{_SINGULAR} ({singular!r}) and {_SINGULAR}S ({plural!r}) differ: set one of them")
@@ -270,7 +270,7 @@ def described() -> dict[str, str]:
 
 
 def defaults() -> dict[str, str]:
-    """Return the default of each setting as one would write it."""
+    """Return the default of each setting as a user would write it."""
     fields = {name: field.default for name, field in Settings.model_fields.items()}
     return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in fields.items()}
 

@@ -1,5 +1,5 @@
-"""Proxies before the API server: one that answers as an API server in trouble does, at random, from a seed, and one
-whose watches freeze.
+"""Proxies before the API server: one answers like a failing API server, at random from a seed; in another, watches
+freeze; a third refuses chosen requests.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FAULTS = {
     "write": ("busy", "broken", "cut before", "cut after", "late", "silent", "conflict"),
     "watch": ("dropped", "frozen", "late", "gone", "busy", "broken"),
 }
-"""What may befall each kind of request."""
+"""The faults that each kind of request can get."""
 
 
 class ApiFront(Proxy):
-    """A proxy that a kubeconfig leads to."""
+    """A proxy with a kubeconfig that points to it."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._config = yaml.safe_load(kubeconfig.read_text())
@@ -38,15 +38,15 @@ class ApiFront(Proxy):
         super().__init__(cluster["server"], ssl.create_default_context(cafile=cluster["certificate-authority"]))
 
     def kubeconfig(self, path: Path) -> Path:
-        """Write one that leads here."""
+        """Write a kubeconfig with this proxy as the server."""
         config = {**self._config, "clusters": [{**self._config["clusters"][0], "cluster": {"server": self.url}}]}
         path.write_text(yaml.safe_dump(config))
         return path
 
 
 class ApiProxy(ApiFront):
-    """Every fault befalls a request as soon as one of its kind comes, in an order drawn from the seed; from then on
-    every request draws its fortune. `met` counts what befell them.
+    """First, every fault is applied once, each to the next request of its kind, in an order drawn from the seed. After
+    that, each request draws at random. `met` counts the applied faults.
     """
 
     def __init__(self, kubeconfig: Path, *, seed: object, odds: float) -> None:
@@ -55,11 +55,11 @@ class ApiProxy(ApiFront):
         self._due = {kind: self._random.sample(faults, len(faults)) for kind, faults in FAULTS.items()}
         self.met: Counter[tuple[str, str]] = Counter()
         self.impatient: list[str] = []
-        """Writes that came again before their Retry-After was over."""
+        """Writes that were sent again before their Retry-After was over."""
         self._not_before: dict[str, float] = {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Pass it on, or meet it with what it has drawn."""
+        """Pass the request on, or apply the fault that was drawn."""
         body = await request.read()
         write = request.method != "GET"
         kind = "watch" if _is_watch(request) else "write" if write else "read"
@@ -67,10 +67,10 @@ class ApiProxy(ApiFront):
         if write and time.monotonic() < self._not_before.get(which, 0) - 0.1:
             self.impatient.append(which)
         fault = self._drawn(kind)
-        if write and which not in self._not_before:  # each write meets this at least once
+        if write and which not in self._not_before:  # each write gets this at least once
             fault = "busy"
         request["fault"] = fault
-        if fault not in {"dropped", "frozen"}:  # which befall what a watch brings
+        if fault not in {"dropped", "frozen"}:  # which apply to the events of a watch
             self._befalls(kind, fault)
         match fault:
             case "busy":
@@ -114,40 +114,40 @@ class ApiProxy(ApiFront):
             await there.read()
 
     async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield what a watch brings, for as long as it lasts."""
+        """Yield the events of a watch until it ends."""
         fault, spared = request["fault"], self._random.randrange(2)
         async for chunk in there.content.iter_any():
             if fault in {"dropped", "frozen"} and spared == 0:
                 self._befalls("watch", fault)
                 if fault == "dropped":
                     raise CutError
-                await asyncio.Event().wait()  # until whoever watches gives up
+                await asyncio.Event().wait()  # until the client closes the watch
             spared -= 1
             yield chunk
 
 
 class FreezingApi(ApiFront):
-    """Passes everything on; but a watch may freeze: it stays open, and what it would have brought does not come."""
+    """Passes everything on, but a watch can freeze: it stays open and sends no further events."""
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(kubeconfig)
         self._to_freeze: set[str] = set()
         self.given_up: list[str] = []
-        """What was watched by watches that froze until whoever watched hung up."""
+        """The resources of frozen watches, each added when the client has closed the watch."""
         self.lists: Counter[str] = Counter()
 
     def freeze(self, resources: Iterable[str]) -> None:
-        """Freeze the watch of each of them that next has something to bring."""
+        """For each of these resources, freeze the watch that has the next event."""
         self._to_freeze = set(resources)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Pass it on."""
+        """Pass the request on."""
         if request.method == "GET" and not _is_watch(request):
             self.lists[_resource(request)] += 1
         return await super().answer(request)
 
     async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield what comes, until this is the watch that freezes."""
+        """Yield the events until this watch freezes."""
         resource = _resource(request)
         async for chunk in there.content.iter_any():
             if _is_watch(request) and resource in self._to_freeze:
@@ -160,14 +160,14 @@ class FreezingApi(ApiFront):
 
 
 class RefusingApi(ApiFront):
-    """Passes everything on; but the next watch or request of a kind may be refused, and an open watch may be cut."""
+    """Passes everything on, but can refuse the next watch or write of a kind, and cut an open watch."""
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(kubeconfig)
         self._refusals: dict[str, list[int]] = {}
         self._cuts: dict[str, asyncio.Event] = {}
         self.watches: Counter[str] = Counter()
-        """The watches that were passed on, by what they watch."""
+        """The watches that were passed on, by resource."""
         self.refused: list[tuple[str, int]] = []
 
     def refuse_watch(self, resource: str, *codes: int) -> None:
@@ -184,7 +184,7 @@ class RefusingApi(ApiFront):
             cut.set()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Pass it on, or refuse it."""
+        """Pass the request on, or refuse it."""
         resource = _resource(request)
         if resource == "status":
             resource = "labeleddatasets/status"
@@ -198,7 +198,7 @@ class RefusingApi(ApiFront):
         return await super().answer(request)
 
     async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield what comes; a watch until it is cut."""
+        """Yield the answer; a watch until it is cut."""
         cut = self._cuts.setdefault(_resource(request), asyncio.Event()) if _is_watch(request) else asyncio.Event()
         chunks = there.content.iter_any()
         while True:

@@ -1,4 +1,4 @@
-"""Faults in a random order that a number decides: `FAULT_SEED=… pytest tests/cluster/faults` meets the same ones."""
+"""Faults in a random order from a seed: `FAULT_SEED=… pytest tests/cluster/faults` repeats the same faults."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.cluster.world import a_manifest
 
 @pytest.fixture(autouse=True)
 def seed() -> int:
-    """What all chance in a test derives from; shown with every failure."""
+    """The seed of all random choices in a test; every failure shows it."""
     print(f"FAULT_SEED={SEED}")
     return SEED
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The manifest's digest that all runs here have to end with: as one makes it that no cluster is needed for."""
+    """The manifest's digest that all runs here must end with, computed by a run without a cluster."""
     folder = tmp_path_factory.mktemp("undisturbed")
     manifest, store = folder / "shapes.yaml", folder / "store"
     manifest.write_text(yaml.safe_dump(a_manifest("calm", "http://127.0.0.1:9", "calm", **TINY)))

@@ -1,17 +1,17 @@
-"""The operator, with a hook that counts its writes and kills it there: a program, started in its place.
+"""The operator with a hook that counts its writes and kills it at one; tests start this program as the operator.
 
-All of it is the real operator; only the room from which it reaches the cluster is one that can crash. Every write
-has two boundaries: before its request is sent, and after its answer has come. At a boundary the process may
-SIGKILL itself, as `CRASHES` says, a file with a boundary on each line at which it has died already:
+Everything is the real operator, except that its connection to the cluster can crash the process. Every write has two
+boundaries: before its request is sent, and after its answer has come. At a boundary the process may SIGKILL itself.
+`CRASHES` names a file; each line is a boundary at which the process has died already:
 
-- without `CRASH_ODDS` it dies at every boundary that the file does not hold: started again and again, it dies once
-  at each boundary of a run, in their order, and then lives;
+- without `CRASH_ODDS` it dies at every boundary that is not in the file: over many starts it dies once at each boundary
+  of a run, in their order, and then continues;
 - with `CRASH_ODDS` (0 to 1) and `CRASH_SEED` it dies at random, at any boundary.
 
-The same write after a restart is the same boundary: times are left out of what tells status writes apart.
+The same write after a restart is the same boundary: the key of a status write contains no times.
 
-Whenever it has died it is started again, as a kubelet would do, though without paying for Python's imports each time:
-every life is a process of its own, forked before anything of the operator has begun.
+After each death it is started again, as a kubelet would do, but without Python's imports each time: each start is a new
+process, forked before anything of the operator has begun.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 class Crashes:
-    """Decides at which boundaries to die, and writes them down first."""
+    """Decides at which boundaries to die, and records them first."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._file = Path(environment["CRASHES"])
@@ -47,7 +47,7 @@ class Crashes:
         self._random = random.Random(f"{environment.get('CRASH_SEED')}/{len(self._died_at)}")
 
     def reach(self, boundary: str) -> None:
-        """Die here, or go on."""
+        """Die here, or continue."""
         due = self._random.random() < self._odds if self._odds else boundary not in self._died_at
         if not due:
             return
@@ -71,7 +71,7 @@ class CrashingCluster(Cluster):
 
 
 def _told(body: Mapping[str, Any]) -> str:
-    """Return what tells this write from others at its path: a name, or what a status says."""
+    """Return what distinguishes this write from others at its path: a name, or the content of a status."""
     if name := body.get("metadata", {}).get("name"):
         return str(name)
     said = {key: value for key, value in body.items() if key != "metadata"}
@@ -81,14 +81,14 @@ def _told(body: Mapping[str, Any]) -> str:
 
 
 def live_again_and_again() -> NoReturn:
-    """Start the operator whenever it has killed itself; end as it does where it ends otherwise."""
+    """Start the operator again after each SIGKILL; if it ends in another way, end with the same result."""
     while True:
         bound = kernel.die_with_parent()
         life = os.fork()
         if life == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             bound()
-            global CRASHES  # noqa: PLW0603 - one for each life
+            global CRASHES  # noqa: PLW0603 - one for each process
             CRASHES = Crashes(os.environ)
             main()
             sys.exit(0)
@@ -99,5 +99,5 @@ def live_again_and_again() -> NoReturn:
 
 
 if __name__ == "__main__":
-    process.Cluster = CrashingCluster  # type: ignore[attr-defined]  # what it imports is its own
+    process.Cluster = CrashingCluster  # type: ignore[attr-defined]  # an import of that module, not an export
     live_again_and_again()

@@ -1,5 +1,5 @@
-"""Servers that stand before others and pass on what they are asked, or do not: one before the API server, one before
-MinIO. Each runs in a thread of its own, so that a test goes on beside it.
+"""Proxies that pass requests on or do not: one before the API server, one before MinIO. Each runs in its own thread, so
+that a test continues beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class CutError(Exception):
 
 
 class Proxy:
-    """One that passes everything on; what it does else is its heirs' business."""
+    """A proxy that passes everything on; subclasses change that."""
 
     def __init__(self, target: str, ssl: SSLContext | None = None) -> None:
         self._target, self._ssl = target, ssl
@@ -47,26 +47,26 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL at which it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def listen(self) -> None:
-        """Take connections, at the same port as before."""
+        """Accept connections, at the same port as before."""
         if self._site is None:
             self._do(self._listen())
 
     def refuse(self) -> None:
-        """Take no connections, as where no program runs."""
+        """Refuse connections, as if no program listened."""
         if self._site is not None:
             self._do(self._site.stop())
         self._site = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request: by passing it on, or else."""
+        """Answer a request; here, pass it on."""
         return await self.passed_on(request, await request.read())
 
     async def passed_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        """Answer as the server behind does."""
+        """Return the answer of the server behind."""
         headers = CIMultiDict({k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP})
         url = self._target + request.raw_path
         skip = ["User-Agent", "Accept-Encoding"]
@@ -127,4 +127,4 @@ class Proxy:
 def _verbatim(url: str) -> Any:
     from yarl import URL
 
-    return URL(url, encoded=True)  # as it was signed
+    return URL(url, encoded=True)  # unchanged, because it is signed

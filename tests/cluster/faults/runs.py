@@ -1,4 +1,4 @@
-"""A run under faults, and what must hold of it when it has ended, whatever came in between."""
+"""A run under faults, and what must be true after it has ended, whichever faults occurred."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.cluster.world import Json, OperatorProcess, World
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6))
-"""What all chance derives from."""
+"""The seed of all random choices."""
 
 TINY: Json = {"prompts": {"samplesPerPrompt": 1}, "run": {"samplesPerShard": 2, "parallelism": 2}}
 """Four images in two shards."""
@@ -22,11 +22,11 @@ QUICK = {
     "DIFFUGEN_REQUEST_TIMEOUT": "3",
     "DIFFUGEN_BACKOFF_LIMIT": "2",
 }
-"""An operator for tests: what it does in minutes, it does in seconds."""
+"""Settings for tests: intervals of minutes are seconds here."""
 
 
 class MortalOperator(OperatorProcess):
-    """One that kills itself, as tests/cluster/faults/crashing.py says."""
+    """An operator that kills itself; tests/cluster/faults/crashing.py describes how."""
 
     def __init__(self, sound: OperatorProcess, crashes: Path, *, odds: float = 0, seed: object = 0) -> None:
         """Take the place of `sound`; it dies at every boundary once, or at random with these odds."""
@@ -34,7 +34,7 @@ class MortalOperator(OperatorProcess):
         self._command = [sys.executable, str(Path(__file__).with_name("crashing.py")), *sound._command[1:]]
         self.crashes = crashes
         chance = {"CRASH_ODDS": str(odds), "CRASH_SEED": str(seed)} if odds else {}
-        # No numbers in between: how many status writes they come to is left to the machine's pace.
+        # No progress numbers: how many status writes they cause depends on the speed of the machine.
         self.environment = {**QUICK, "DIFFUGEN_PROGRESS_INTERVAL": "600", "CRASHES": str(crashes), **chance}
 
     def deaths(self) -> list[str]:
@@ -43,18 +43,18 @@ class MortalOperator(OperatorProcess):
 
 
 def seen(world: World, what: str, holds: Callable[[Json], bool]) -> Json:
-    """Wait until it holds of the dataset; as `World.wait`, but looking seldom, as many wait side by side."""
+    """Wait until `holds` is true; like `World.wait`, but with longer pauses, as many tests wait side by side."""
     return world.wait(what, holds, seconds=480, look_every_s=0.5)
 
 
 def is_ready(dataset: Json) -> bool:
-    """Whether the dataset is as its spec wants it."""
+    """Whether the dataset is Ready for its current spec."""
     ready = [c for c in dataset.get("status", {}).get("conditions", ()) if c["type"] == "Ready"]
     return [(c["status"], c["observedGeneration"]) for c in ready] == [("True", dataset["metadata"]["generation"])]
 
 
 def created_jobs(world: World) -> Counter[str]:
-    """Return how often each Job of the namespace was created, by the API server's own account."""
+    """Return how often each Job of the namespace was created, by the API server's audit log."""
     return Counter(
         event["objectRef"]["name"]
         for event in world.cluster.audit_events()

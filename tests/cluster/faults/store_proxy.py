@@ -1,4 +1,4 @@
-"""Proxies before MinIO: one that is whatever a store in trouble is, and one that lets workers wait."""
+"""Proxies before MinIO: one behaves like a store with a given fault, and one makes workers wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cluster.faults.proxies import CutError, Proxy
 
 
 class Mood(Enum):
-    """How the store is."""
+    """The state of the store."""
 
     WELL = "well"
     SLOW = "slow"
@@ -27,9 +27,9 @@ _ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 class StoreProxy(Proxy):
-    """A store that can be put into a mood.
+    """A store that can be put into a mood, that is, a kind of fault.
 
-    `before_publish`: the mood that it falls into by itself when all of the stage's shards have told what they did, so
+    `before_publish`: the mood that it takes by itself when all of the stage's shards have written their reports, so
     that the publish step meets it from its first request on.
     """
 
@@ -38,11 +38,11 @@ class StoreProxy(Proxy):
         self.mood, self.before_publish = Mood.WELL, Mood.WELL
         self._awaited, self._fallen = shards, False
         self.troubled = 0
-        """How many requests have met with trouble in this mood."""
+        """How many requests have had a fault in this mood."""
         self.spells: list[tuple[str, int]] = []
 
     def fall(self, mood: Mood) -> None:
-        """Be so from now on."""
+        """Take this mood from now on."""
         if mood is not self.mood and self.mood is not Mood.WELL:
             self.spells.append((self.mood.value, self.troubled))
         if mood is not self.mood:
@@ -54,7 +54,7 @@ class StoreProxy(Proxy):
         self._fall_before_publish()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Pass it on, in this mood."""
+        """Answer the request in the current mood."""
         if self.mood is Mood.WELL:
             answer = await self.passed_on(request, await request.read())
         else:
@@ -65,7 +65,7 @@ class StoreProxy(Proxy):
         return answer
 
     def _fall_before_publish(self) -> None:
-        """Fall into that mood once all shards have told and the store is well; some tell while it is slow."""
+        """Take that mood once all shards have reported and the store works again; some report while it is slow."""
         falls = self.mood is Mood.WELL and self.before_publish is not Mood.WELL
         if falls and self._awaited <= 0 and not self._fallen:
             self._fallen = True
@@ -91,23 +91,23 @@ class StoreProxy(Proxy):
 
 
 class HoldingStore(Proxy):
-    """A store that leaves some requests unanswered until they are let go: whoever asks stands still at a known place.
+    """A store that leaves chosen requests unanswered until they are released: the client waits at a known point.
 
-    A request is called by its method and the end of its key: "GET 00000.jsonl.gz".
+    A request is identified by its method and the end of its key: "GET 00000.jsonl.gz".
     """
 
     def __init__(self, target: str, *, held: Iterable[str]) -> None:
         super().__init__(target)
         self._gates = {request: asyncio.Event() for request in held}
         self.asked: set[str] = set()
-        """Those that have come."""
+        """The held requests that have arrived."""
 
     def let_go(self, request: str) -> None:
-        """Answer it, and all like it from now on."""
+        """Answer this request and all equal ones from now on."""
         self._loop.call_soon_threadsafe(self._gates[request].set)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Pass it on when it may go."""
+        """Pass the request on when it is released."""
         name = f"{request.method} {request.path.rsplit('/', 1)[-1]}"
         if name in self._gates:
             self.asked.add(name)

@@ -1,4 +1,4 @@
-"""An API server that is busy, broken, slow or silent, at random: every run ends right, and Retry-After is obeyed."""
+"""A busy, broken, slow or silent API server, at random: every run ends correctly, and Retry-After is obeyed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.cluster.pods import eventually
 from tests.cluster.world import OperatorProcess, World
 
 SELDOM_LISTED = {**QUICK, "DIFFUGEN_RESYNC_INTERVAL": "600", "DIFFUGEN_WATCH_SILENCE": "5"}
-"""An operator whose watches have to get over what befalls them: nothing is listed anew in time."""
+"""Settings under which watches must recover from faults alone: no regular list comes in time."""
 
 WATCHED = ["labeleddatasets", "jobs", "pods"]
 
 
 @pytest.fixture
 def operated(world: World) -> Iterator[World]:
-    """The world, whose operator and namespace go in the end."""
+    """The world; its operator and namespace are deleted in the end."""
     yield world
     world.operator.end()
     world.kubectl("delete", "namespace", world.namespace, "--wait=false")
 
 
 def operator_behind(api: ApiFront, world: World, kubeconfig: Path) -> OperatorProcess:
-    """Return the world's operator, which reaches the API server by this proxy alone."""
+    """Return the world's operator, which reaches the API server only through this proxy."""
     return OperatorProcess(
         kubeconfig=api.kubeconfig(kubeconfig),
         namespace=world.namespace,
@@ -36,7 +36,7 @@ def operator_behind(api: ApiFront, world: World, kubeconfig: Path) -> OperatorPr
     )
 
 
-def test_a_run_ends_right_whatever_the_api_server_answers(
+def test_a_run_ends_correctly_under_all_faults_of_the_api_server(
     operated: World, tmp_path: Path, seed: int, undisturbed: str
 ) -> None:
     world = operated
@@ -54,9 +54,7 @@ def test_a_run_ends_right_whatever_the_api_server_answers(
         assert {(kind, fault) for kind, faults in FAULTS.items() for fault in faults} - set(api.met) == set()
 
 
-def test_a_watch_that_freezes_is_begun_anew_without_a_new_list(
-    operated: World, tmp_path: Path, undisturbed: str
-) -> None:
+def test_a_frozen_watch_is_started_again_without_a_new_list(operated: World, tmp_path: Path, undisturbed: str) -> None:
     world = operated
     with FreezingApi(world.cluster.operator_kubeconfig) as api:
         world.operator = operator_behind(api, world, tmp_path / "kubeconfig")
@@ -73,7 +71,7 @@ def test_a_watch_that_freezes_is_begun_anew_without_a_new_list(
 
 
 @pytest.mark.parametrize("codes", [(401,), (410,), (404,), (500, 403, 410)], ids=str)
-def test_a_refused_watch_of_datasets_ends_neither_the_process_nor_any_hearing(
+def test_a_refused_watch_of_datasets_ends_neither_the_process_nor_the_watching(
     codes: tuple[int, ...], operated: World, tmp_path: Path
 ) -> None:
     world = operated
@@ -98,7 +96,7 @@ def test_a_refused_watch_of_datasets_ends_neither_the_process_nor_any_hearing(
         assert "Traceback" not in world.operator.log.read_text()
 
 
-def test_a_refused_write_is_a_new_login_that_begins_every_watch_again(operated: World, tmp_path: Path) -> None:
+def test_a_refused_write_causes_a_new_login_that_restarts_every_watch(operated: World, tmp_path: Path) -> None:
     world = operated
     with RefusingApi(world.cluster.operator_kubeconfig) as api:
         world.operator = operator_behind(api, world, tmp_path / "kubeconfig")

@@ -1,8 +1,8 @@
 """SIGKILL of the operator at every action boundary of a whole run: before and after each of its writes.
 
-Four datasets side by side, each with an operator of its own that is started again whenever it has died: a run from
-nothing to Ready; one that is suspended, resumed and edited on its way; one whose pods wait for a node meanwhile; and
-one whose operator dies at random.
+Four datasets side by side, each with its own operator that is started again after each death: a run from nothing to
+Ready; one that is suspended, resumed and edited during the run; one whose pods wait for a node meanwhile; and one whose
+operator dies at random.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SLOW = {
     "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes", "steps": 60, "guidanceScale": 3}}],
     "prompts": {"samplesPerPrompt": 16},
 }
-"""A first spec that is not done before it is edited."""
+"""A first spec, large enough that it is edited before it is complete."""
 
 
 NOWHERE = merged(TINY, {"run": {"podTemplate": {"spec": {"nodeSelector": {"room": "none"}}}}})
-"""A spec whose pods no node takes."""
+"""A spec whose pods fit no node."""
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +93,22 @@ def is_drawing(dataset: Json) -> bool:
 
 
 @pytest.mark.parametrize(("name", "attempts"), [("straight", 1), ("eventful", 2), ("waiting", 2), ("random", 1)])
-def test_one_job_for_each_step_and_attempt_no_orphan_and_the_same_content(
+def test_each_step_and_attempt_has_one_job_without_orphans_and_with_the_same_content(
     survivors: dict[str, World], undisturbed: str, name: str, attempts: int
 ) -> None:
     assert_ended_right(survivors[name], undisturbed, attempts=attempts)
 
 
-def test_it_died_before_and_after_every_write(survivors: dict[str, World]) -> None:
+def test_the_operator_died_before_and_after_every_write(survivors: dict[str, World]) -> None:
     deaths = deaths_of(survivors["straight"])
 
-    assert len(deaths) == len(set(deaths)) >= 2 * 9  # tests/operator/test_crashes.py names the nine
+    assert len(deaths) == len(set(deaths)) >= 2 * 9  # tests/operator/reconcile/test_crashes.py lists the nine
     for moment in ("before", "after"):
         kinds = {kind(death) for death in deaths if death.startswith(moment)}
         assert {"PATCH status", "POST configmaps", "POST jobs plan", "POST jobs base", "POST jobs publish"} <= kinds
 
 
-def test_it_died_while_suspending_resuming_and_stopping_a_former_run(survivors: dict[str, World]) -> None:
+def test_the_operator_died_while_suspending_resuming_and_stopping_a_former_run(survivors: dict[str, World]) -> None:
     deaths = deaths_of(survivors["eventful"])
 
     for moment in ("before", "after"):
@@ -116,13 +116,13 @@ def test_it_died_while_suspending_resuming_and_stopping_a_former_run(survivors: 
         assert {"PATCH jobs", "DELETE jobs", "DELETE configmaps"} <= kinds
 
 
-def test_it_died_while_resuming_what_then_waited_for_a_node(survivors: dict[str, World]) -> None:
+def test_the_operator_died_while_resuming_a_run_that_then_waited_for_a_node(survivors: dict[str, World]) -> None:
     deaths = [death for death in deaths_of(survivors["waiting"]) if kind(death) == "PATCH jobs"]
 
     assert [death.split(" ")[0] for death in deaths] == ["before", "after"] * 2, "to suspend, and to resume"
 
 
-def test_it_died_at_random(survivors: dict[str, World]) -> None:
+def test_the_operator_died_at_random(survivors: dict[str, World]) -> None:
     assert deaths_of(survivors["random"])
 
 
@@ -132,7 +132,7 @@ def deaths_of(world: World) -> list[str]:
 
 
 def kind(death: str) -> str:
-    """Return what was written there: "POST jobs plan"."""
+    """Return the kind of write at this boundary, such as "POST jobs plan"."""
     _, method, path, *name = death.split(" ")
     parts = path.split("/")
     if parts[-1] == "status":

@@ -1,5 +1,5 @@
-"""What a user changes while a step stands still in the middle of its work: suspended and resumed, or edited, the run
-ends as if it had been asked for like this from the first.
+"""Changes by a user while a step is held in the middle of its work: after a suspension or an edit, the run ends as if
+the last spec had been applied from the start.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from tests.cluster.pods import eventually
 from tests.cluster.world import Json, World, merged
 
 PLANNING, DRAWING, PUBLISHING = "PUT plan.json", "PUT recipe.json", "PUT dataset.json"
-"""A request of each step, at which it is held."""
+"""For each step, the request at which it is held."""
 
 STEPS = {PLANNING: "plan", DRAWING: "stage", PUBLISHING: "publish"}
 
 OTHERWISE = merged(TINY, {"seed": 7})
-"""What is wanted before the edit: all its images are others."""
+"""The spec before the edit; none of its images is in the later spec."""
 
 
 def in_steps(*places: str) -> pytest.MarkDecorator:
@@ -25,7 +25,7 @@ def in_steps(*places: str) -> pytest.MarkDecorator:
 
 
 def begun(world: World, store: HoldingStore, place: str, spec: Json) -> Json:
-    """Apply this spec with that store and wait until a pod is held at this place; returns what sets the store."""
+    """Apply this spec with that store and wait until a pod is held at this request; returns the store's changes."""
     by_store = {"output": {"s3": {"endpoint": store.url}}}
     world.apply(**merged(spec, by_store))
     seen(world, f"at {place}", lambda _: place in store.asked)
@@ -45,7 +45,7 @@ def suspended_steps(world: World) -> list[str]:
 
 
 def works(world: World) -> bool:
-    """Whether any pod is there that has not ended."""
+    """Whether any pod exists that has not ended."""
     return any(pod["status"]["phase"] in {"Pending", "Running"} for pod in world.pods())
 
 

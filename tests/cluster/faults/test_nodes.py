@@ -1,4 +1,4 @@
-"""A node is lost while it draws: it comes back, or it is gone for good and another node takes over."""
+"""A node is lost while it draws: it comes back, or it stays away and another node continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.cluster.world import World, merged
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Two nodes with a GPU each, which are missed soon, and whose pods are evicted soon then."""
+    """Two nodes with a GPU each; a lost node is marked soon, and its pods are evicted soon after."""
     missed_soon = {"node_monitor_grace_s": 8, "unreachable_toleration_s": 2}
     with reported(request.config, gpus=1, nodes=2, **missed_soon) as cluster:
         yield cluster
@@ -30,7 +30,7 @@ def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 @pytest.mark.parametrize("comes_back", [True, False], ids=["it comes back", "it is gone for good"])
 def test_a_node_is_lost_while_it_draws(running: World, undisturbed: str, comes_back: bool) -> None:
-    first_drawn = "PUT recipe.json"  # where both stand still until one is lost
+    first_drawn = "PUT recipe.json"  # where both pods are held until one is lost
     with HoldingStore(running.cluster.minio.endpoint, held=[first_drawn]) as store:
         running.apply(**merged(TINY, {"output": {"s3": {"endpoint": store.url}}}))
         seen(running, "drawing on both", lambda _: len(nodes_that_draw(running)) == 2 and first_drawn in store.asked)

@@ -1,7 +1,7 @@
-"""What becomes of pods: each trouble is told in a condition that says what to do, and the run ends right all the same.
+"""Troubles of pods: each is reported in a condition that tells what to do, and the run ends correctly.
 
-One dataset goes through all of it, as a life that goes badly: an image that is not there, a Secret that is missing,
-too little memory; then its pods are evicted, deleted and killed while they draw.
+One dataset meets all of them: a missing image, a missing Secret, too little memory; then its pods are evicted, deleted
+and killed while they draw.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.cluster.test_kills import is_running
 from tests.cluster.world import Json, World, merged
 
 
-def test_what_keeps_pods_from_their_work_is_told_with_what_to_do(running: World, undisturbed: str) -> None:
+def test_each_trouble_of_pods_is_reported_with_what_to_do(running: World, undisturbed: str) -> None:
     def limited(memory: str | None, **run: object) -> Json:
         limits = {"nvidia.com/gpu": "1", **({"memory": memory} if memory else {})}
         return merged(TINY, {"run": {"resources": {"limits": limits}, **run}})
@@ -43,8 +43,8 @@ def test_what_keeps_pods_from_their_work_is_told_with_what_to_do(running: World,
     assert_ended_right(running, undisturbed, attempts=seen(running, "Ready", is_ready)["status"]["attempt"])
 
 
-def test_pods_that_are_evicted_deleted_and_killed_cost_no_second_job(running: World, undisturbed: str) -> None:
-    # Where each shard's pod stands still until its blow falls: before its first image, or after its last.
+def test_evicted_deleted_and_killed_pods_cause_no_second_job(running: World, undisturbed: str) -> None:
+    # Where each shard's pod is held until it is stopped: before its first image, or after its last.
     places = ["GET 00000.jsonl.gz", "GET 00001.jsonl.gz", "GET 00002.jsonl.gz", "PUT 00003.json"]
     blows: list[Callable[[World, Json], None]] = [evict, delete, kill, kill]
     with HoldingStore(running.cluster.minio.endpoint, held=places) as store:
@@ -76,7 +76,7 @@ def test_pods_that_are_evicted_deleted_and_killed_cost_no_second_job(running: Wo
 
 
 def told(world: World, reason: str) -> str:
-    """Wait until the dataset is held up for this reason; returns the message."""
+    """Wait until the status shows this reason; returns the message."""
 
     def said(dataset: Json) -> bool:
         return bool(world.condition("Reconciling", dataset)["reason"] == reason)
@@ -92,7 +92,7 @@ def pods_of(world: World, index: int) -> list[Json]:
 
 
 def is_asked_for(store: HoldingStore, place: str, _: Json) -> bool:
-    """Whether a pod stands still at this place."""
+    """Whether a pod is held at this request."""
     return place in store.asked
 
 
@@ -106,13 +106,13 @@ def running_pods_of(world: World, index: int) -> list[Json]:
 
 
 def has_failed(world: World, pod: Json, _: Json) -> bool:
-    """Whether this pod has ended, its shard undone; one that was sent away is gone then."""
+    """Whether this pod has ended without its shard; a deleted or evicted pod may no longer exist."""
     phases = {each["metadata"]["uid"]: each["status"]["phase"] for each in world.pods("stage")}
     return phases.get(pod["metadata"]["uid"], "Failed") == "Failed"
 
 
 def evict(world: World, pod: Json) -> None:
-    """As `kubectl drain` does it: the pod becomes a DisruptionTarget."""
+    """Evict like `kubectl drain`: the pod becomes a DisruptionTarget."""
     name, namespace = pod["metadata"]["name"], world.namespace
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
     path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
@@ -131,7 +131,7 @@ def kill(_: World, pod: Json) -> None:
 
 @contextmanager
 def told_to_end(pod: Json) -> Iterator[None]:
-    """Wait until the pod's process has its SIGTERM; it is stopped meanwhile, as only then the signal can be seen."""
+    """Wait until the pod's process has received SIGTERM; it is stopped meanwhile, so that the signal stays pending."""
     process = process_of(pod)
 
     def is_pending() -> bool:
@@ -145,5 +145,5 @@ def told_to_end(pod: Json) -> Iterator[None]:
 
 
 def process_of(pod: Json) -> int:
-    """Return the process that plays the pod's container."""
+    """Return the process that runs as the pod's container."""
     return int(pod["status"]["containerStatuses"][0]["containerID"].removeprefix("process://"))

@@ -1,7 +1,8 @@
-"""A store that is stopped, slow, ill, forbidding, or cuts uploads short, in each phase of a run: plan, stage, publish.
+"""A store that is stopped, slow, failing, forbidding, or cuts uploads, in each phase of a run: plan, stage, publish.
 
-Five datasets side by side, each with a store of its own temper: it is in its mood when a phase begins, until that has
-been felt. All but one recover by themselves; a store that forbids is a person's to mend, and the status says how.
+Five datasets side by side, each with a store with another fault: the fault begins with a phase and ends when it had an
+effect. All but one recover by themselves; a store that forbids access must be fixed by a person, and the status says
+how.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.cluster.world import Json, World, merged
 pytestmark = pytest.mark.timeout(2400)
 
 FELT = 3
-"""How many requests meet with trouble before a mood passes, where the status does not tell of it."""
+"""How many requests get the fault before it ends, where the status does not show it."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def survivors(new_world: Callable[[str], World]) -> Iterator[dict[Mood, tuple[Wo
 
 
 def recovered(world: World, store: StoreProxy, mood: Mood) -> None:
-    """Live through the mood in each phase; nobody does anything about it."""
+    """Apply the fault in each phase, without any action of a user."""
 
     def felt(step: str, dataset: Json) -> bool:
         if mood in {Mood.STOPPED, Mood.ILL}:
@@ -61,7 +62,7 @@ def recovered(world: World, store: StoreProxy, mood: Mood) -> None:
 
 
 def forbidden(world: World, store: StoreProxy, mood: Mood) -> None:
-    """Mend the store in each phase, and ask for a retry."""
+    """Fix the store in each phase, and ask for a retry."""
     store.before_publish = mood
     for number, begun in enumerate((applied_with(world, store, mood), planned, published_next(store)), start=1):
         seen(world, "in the next phase", begun)
@@ -98,18 +99,18 @@ def is_told(world: World, dataset: Json) -> bool:
 
 
 @pytest.mark.parametrize("mood", [Mood.STOPPED, Mood.SLOW, Mood.ILL, Mood.SHORT], ids=lambda mood: mood.value)
-def test_the_run_recovers_by_itself_and_ends_right(
+def test_the_run_recovers_by_itself_and_ends_correctly(
     survivors: dict[Mood, tuple[World, StoreProxy]], undisturbed: str, mood: Mood
 ) -> None:
     world, store = survivors[mood]
 
     assert [told for told, _ in store.spells] == [mood.value] * 3, "one in each phase"
-    if mood is not Mood.STOPPED:  # a port on which nobody listens counts nothing
+    if mood is not Mood.STOPPED:  # a port without a server counts nothing
         assert all(troubled >= 1 for _, troubled in store.spells)
     assert_ended_right(world, undisturbed)
 
 
-def test_what_is_forbidden_is_told_with_what_to_do_and_goes_on_after_a_retry(
+def test_forbidden_access_is_reported_with_what_to_do_and_the_run_continues_after_a_retry(
     survivors: dict[Mood, tuple[World, StoreProxy]], undisturbed: str
 ) -> None:
     world, store = survivors[Mood.FORBIDDING]

@@ -26,13 +26,13 @@ JOB = {"metadata": {"namespace": "vision", "name": "j"}}
 
 @dataclass
 class ApiServer:
-    """Answers as it is told, and remembers what it was asked."""
+    """An HTTP server that returns prepared answers and records requests."""
 
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     falls_silent: bool = False
-    """Whether a watch stays open, with nothing more to come, after what it was to answer."""
+    """Whether a watch stays open without further events after its prepared answer."""
 
     def will(self, body: Any, status: int = 200, **headers: str) -> ApiServer:
         self.answers.append((status, body, {name.replace("_", "-"): text for name, text in headers.items()}))
@@ -61,7 +61,7 @@ async def api() -> AsyncIterator[ApiServer]:
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"  # type: ignore[attr-defined]  # known only now
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"  # type: ignore[attr-defined]  # the port is known only here
     yield server
     await runner.cleanup()
 
@@ -97,7 +97,7 @@ def a_page(*names: str, version: int, more: str = "") -> dict[str, Any]:
     return {"metadata": metadata, "items": [{"metadata": {"name": name}} for name in names]}
 
 
-async def test_lists_come_in_pages_and_hold_only_what_is_ours(api: ApiServer, cluster: Cluster) -> None:
+async def test_lists_are_paged_and_hold_only_our_objects(api: ApiServer, cluster: Cluster) -> None:
     api.will(a_page("a", "b", version=7, more="token")).will(a_page("c", version=7))
 
     pages = [page async for page in cluster.pages(Resource.JOBS, "vision")]
@@ -112,7 +112,7 @@ async def test_lists_come_in_pages_and_hold_only_what_is_ours(api: ApiServer, cl
     assert api.asked[1][2]["continue"] == "token"
 
 
-async def test_a_job_is_created_with_no_unknown_field_let_pass(api: ApiServer, cluster: Cluster) -> None:
+async def test_a_job_is_created_with_strict_field_validation(api: ApiServer, cluster: Cluster) -> None:
     await cluster.create_job(JOB)
 
     assert api.asked == [("POST", "/apis/batch/v1/namespaces/vision/jobs", {"fieldValidation": "Strict"}, JOB)]
@@ -137,20 +137,20 @@ async def test_a_job_is_deleted_by_its_uid_and_its_pods_with_it(
 
 
 @pytest.mark.parametrize("code", [404, 409])
-async def test_what_is_gone_already_is_deleted(api: ApiServer, cluster: Cluster, code: int) -> None:
+async def test_deleting_a_missing_object_succeeds(api: ApiServer, cluster: Cluster, code: int) -> None:
     api.will({"reason": "NotFound"}, code)
 
     await cluster.delete_job("vision", "j", "u-1", wait=False)
 
 
-async def test_what_is_not_there_is_none(api: ApiServer, cluster: Cluster) -> None:
+async def test_reading_a_missing_object_returns_none(api: ApiServer, cluster: Cluster) -> None:
     api.will({}, 404).will({}, 404)
 
     assert await cluster.get(Resource.JOBS, "vision", "j") is None
     assert await cluster.get_config_map("vision", "o") is None
 
 
-async def test_the_api_servers_message_and_its_wait_are_kept(api: ApiServer, cluster: Cluster) -> None:
+async def test_the_api_servers_message_and_retry_after_are_kept(api: ApiServer, cluster: Cluster) -> None:
     api.will({"reason": "TooManyRequests", "message": "slow down"}, 429, Retry_After="7")
 
     with pytest.raises(ApiError) as caught:
@@ -160,7 +160,7 @@ async def test_the_api_servers_message_and_its_wait_are_kept(api: ApiServer, clu
     assert (error.code, error.reason, error.message, error.retry_after) == (429, "TooManyRequests", "slow down", 7)
 
 
-async def test_an_answer_that_is_no_status_is_shown_as_it_is(api: ApiServer, cluster: Cluster) -> None:
+async def test_an_answer_that_is_not_a_status_is_shown_unchanged(api: ApiServer, cluster: Cluster) -> None:
     api.will("bad gateway", 502)
 
     with pytest.raises(ApiError, match="bad gateway"):
@@ -181,11 +181,11 @@ FOR_GOOD = {
 
 
 @pytest.mark.parametrize(("code", "message"), FOR_GOOD)
-def test_which_refusals_are_for_good(code: int, message: str) -> None:
+def test_which_refusals_are_final(code: int, message: str) -> None:
     assert ApiError(code, "", message).for_good is FOR_GOOD[code, message]
 
 
-async def test_an_answer_that_is_no_json_is_no_answer(api: ApiServer, connection: Connection) -> None:
+async def test_an_answer_that_is_not_json_is_an_error(api: ApiServer, connection: Connection) -> None:
     cluster = Cluster(connection, Settings())
     api.will("a proxy's own page").will(["not", "an object"])
 
@@ -194,7 +194,7 @@ async def test_an_answer_that_is_no_json_is_no_answer(api: ApiServer, connection
             await cluster.get(Resource.JOBS, "vision", "j")
 
 
-async def test_a_watch_that_says_nothing_more_is_given_up(api: ApiServer, connection: Connection) -> None:
+async def test_a_silent_watch_is_ended(api: ApiServer, connection: Connection) -> None:
     api.falls_silent = True
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
     watch = Cluster(connection, Settings(watch_silence=0.2)).watch(Resource.JOBS, "vision", 7)
@@ -221,7 +221,7 @@ async def test_whether_the_crd_is_installed(
     assert await cluster.serves_datasets() is installed
 
 
-async def test_requests_carry_the_token_and_say_who_asks(api: ApiServer, cluster: Cluster) -> None:
+async def test_requests_carry_the_token_and_a_user_agent(api: ApiServer, cluster: Cluster) -> None:
     await cluster.create_job(JOB)
 
     assert api.headers[0]["Authorization"] == "Bearer secret-token"
@@ -238,7 +238,7 @@ async def test_our_requests_outlive_the_session_that_kopf_closes(api: ApiServer,
     assert len(api.asked) == 1
 
 
-async def test_without_the_lease_nothing_is_written_and_everything_is_read(
+async def test_without_the_lease_writes_are_refused_and_reads_are_allowed(
     api: ApiServer, connection: Connection
 ) -> None:
     cluster = Cluster(connection, Settings(), left=lambda: 0.0)
@@ -251,7 +251,7 @@ async def test_without_the_lease_nothing_is_written_and_everything_is_read(
     assert await cluster.get(Resource.JOBS, "vision", "j") == {"kind": "Job"}
 
 
-async def test_a_write_gets_no_more_time_than_is_left_of_the_lease(api: ApiServer, connection: Connection) -> None:
+async def test_the_timeout_of_a_write_is_at_most_the_rest_of_the_lease(api: ApiServer, connection: Connection) -> None:
     cluster = Cluster(connection, Settings(), left=lambda: 1e-9)
 
     with pytest.raises(TimeoutError):

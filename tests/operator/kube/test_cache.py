@@ -1,4 +1,4 @@
-"""What is known of the cluster: the newer version wins, and lists mend what watches lost."""
+"""The cache of cluster objects: the newer version wins, and lists restore what watches missed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def a_pod(name: str = "p", job: str = "j", version: int = 1) -> dict[str, Any]:
     return a_child(name, job, "Job", version)
 
 
-def test_older_news_is_no_news() -> None:
+def test_an_older_or_equal_version_is_not_a_change() -> None:
     cache = Cache()
 
     assert cache.put(DATASETS, a_dataset(5))
@@ -53,7 +53,7 @@ def test_older_news_is_no_news() -> None:
     assert cache.put(DATASETS, a_dataset(6, generation=2))
 
 
-def test_what_decides_nothing_is_no_news() -> None:
+def test_fields_that_the_operator_does_not_use_are_not_a_change() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=1))
     counted = a_job(version=2) | {"status": {"active": 2, "ready": 1, "uncountedTerminatedPods": {"succeeded": ["x"]}}}
@@ -79,7 +79,7 @@ def test_children_are_found_by_their_owners() -> None:
     assert cache.key_of(PODS, a_pod()) == KEY
 
 
-def test_a_pod_whose_job_is_not_known_yet_belongs_to_nobody_yet() -> None:
+def test_a_pod_whose_job_is_not_known_yet_has_no_dataset_yet() -> None:
     assert Cache().key_of(PODS, a_pod()) is None
 
 
@@ -87,7 +87,7 @@ def uids(cache: Cache) -> list[str]:
     return [job["metadata"]["uid"] for job in cache.jobs_of(KEY, "uid-of-shapes")]
 
 
-def test_a_newer_object_of_the_same_name_and_another_uid_takes_the_place() -> None:
+def test_a_newer_object_of_the_same_name_and_another_uid_replaces_the_old_one() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=3))
 
@@ -96,17 +96,17 @@ def test_a_newer_object_of_the_same_name_and_another_uid_takes_the_place() -> No
     assert uids(cache) == ["another"]
 
 
-def test_an_older_object_of_another_uid_does_not_take_the_place_of_a_newer_one() -> None:
+def test_an_older_object_of_another_uid_does_not_replace_a_newer_one() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=9, uid="another"))
 
     assert not cache.put(JOBS, a_job(version=3))
-    cache.put_page(JOBS, [a_job(version=3)], requested=0)  # of a list that was under way
+    cache.put_page(JOBS, [a_job(version=3)], requested=0)  # from a list that had started before
     assert uids(cache) == ["another"]
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_what_was_asked_for_before_a_deletion_does_not_bring_the_object_back(known: bool) -> None:
+def test_an_answer_from_before_a_deletion_does_not_restore_the_object(known: bool) -> None:
     cache = Cache()
     if known:
         cache.put(JOBS, a_job(version=5))
@@ -121,7 +121,7 @@ def test_what_was_asked_for_before_a_deletion_does_not_bring_the_object_back(kno
     assert uids(cache) == ["another"]
 
 
-def test_what_we_deleted_ourselves_is_not_brought_back_either() -> None:
+def test_an_object_that_the_operator_deleted_is_not_restored_either() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=5))
     cache.drop(JOBS, {"metadata": {"namespace": "vision", "name": "j", "uid": "uid-of-j"}})
@@ -129,7 +129,7 @@ def test_what_we_deleted_ourselves_is_not_brought_back_either() -> None:
     assert not cache.put(JOBS, a_job(version=5))
 
 
-def test_not_all_that_ever_went_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_deleted_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffugen_operator.kube.cache.MOST_GONE", 2)
     cache = Cache()
     for name in ("a", "b", "c"):
@@ -138,7 +138,7 @@ def test_not_all_that_ever_went_is_remembered(monkeypatch: pytest.MonkeyPatch) -
     assert [cache.put(JOBS, a_job(name, version=5)) for name in ("a", "b", "c")] == [True, False, False]
 
 
-def test_a_list_repairs_what_a_watch_lost_and_spares_what_is_newer() -> None:
+def test_a_list_adds_what_a_watch_missed_and_keeps_newer_objects() -> None:
     cache = Cache()
     cache.put(JOBS, a_job("gone", 3))
     requested = cache.mark()
@@ -152,7 +152,7 @@ def test_a_list_repairs_what_a_watch_lost_and_spares_what_is_newer() -> None:
     assert sorted(job["metadata"]["name"] for job in cache.jobs_of(KEY, "uid-of-shapes")) == ["listed", "new"]
 
 
-def test_a_list_replaces_what_was_known_before_it_whatever_the_versions_are() -> None:
+def test_a_list_replaces_what_was_known_before_it_at_any_version() -> None:
     """etcd was restored from a snapshot: the versions of all objects are lower than before."""
     cache = Cache()
     cache.put(DATASETS, a_dataset(90, generation=4))
@@ -174,18 +174,18 @@ def test_a_list_replaces_what_was_known_before_it_whatever_the_versions_are() ->
     assert cache.put(DATASETS, a_dataset(41, generation=3)), "an edit after the restore"
 
 
-def test_what_became_known_while_a_list_was_under_way_is_compared_by_version() -> None:
+def test_objects_received_during_a_list_are_compared_by_version() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=5))
     requested = cache.mark()
-    cache.put(JOBS, a_job(version=9) | {"status": {"failed": 1}})  # our own write
+    cache.put(JOBS, a_job(version=9) | {"status": {"failed": 1}})  # written by the operator itself
 
     cache.put_page(JOBS, [a_job(version=6)], requested=requested)
 
     assert cache.jobs_of(KEY, "uid-of-shapes")[0]["status"] == {"failed": 1}
 
 
-def test_only_what_decides_is_kept() -> None:
+def test_only_fields_that_the_operator_uses_are_kept() -> None:
     cache = Cache()
     last_applied = {"kubectl.kubernetes.io/last-applied-configuration": "{…}", "mine": "x"}
     cache.put(DATASETS, a_dataset(managedFields=["many"], annotations=last_applied))
@@ -202,7 +202,7 @@ def test_only_what_decides_is_kept() -> None:
     }
 
 
-async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
+async def test_events_queue_the_dataset_and_repetitions_do_not() -> None:
     seconds = 0.0
     cache = Cache()
     queue = WorkQueue(clock=lambda: seconds, backoff_base=1, backoff_limit=1)
@@ -224,7 +224,7 @@ async def test_events_put_the_dataset_in_line_and_repetitions_do_not() -> None:
     assert await queue.take() == KEY
 
 
-def test_who_suspended_a_job_is_kept_and_not_the_rest_of_its_managers() -> None:
+def test_the_manager_of_suspend_is_kept_and_other_managers_are_not() -> None:
     def entry(manager: str, second: int, **fields: Any) -> dict[str, Any]:
         return {"manager": manager, "time": f"2026-11-22T12:00:{second:02d}Z", "fieldsV1": {"f:spec": fields}}
 
@@ -240,7 +240,7 @@ def test_who_suspended_a_job_is_kept_and_not_the_rest_of_its_managers() -> None:
     assert held_by(ours) == ""
 
 
-def test_when_a_job_started_is_kept_and_is_no_news() -> None:
+def test_the_start_time_of_a_job_is_kept_and_is_not_a_change() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=1))
 

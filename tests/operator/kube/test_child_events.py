@@ -1,4 +1,4 @@
-"""Jobs and pods come in by a watch of our own: where it ends it goes on, where it cannot the objects are listed."""
+"""The operator's own watch of Jobs and pods: it resumes after it ends; where it cannot, the objects are listed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Event = tuple[str, Object]
 
 
 class Scripted(Watchable):
-    """Watches that end as the test wants; the last one stays open."""
+    """Watches that end where the test wants; the last one stays open."""
 
     def __init__(self, *watches: list[Event | Exception]) -> None:
         self.watches = list(watches)
@@ -44,7 +44,7 @@ class Scripted(Watchable):
 
 
 class Watched:
-    """A watch with a cache and a queue to look into."""
+    """A watch with its cache and queue."""
 
     def __init__(self, cluster: Watchable) -> None:
         self.cluster, self.cache = cluster, Cache()
@@ -99,7 +99,7 @@ def too_old() -> Event:
         pytest.param([WatchEndedError()], "login", id="a new login"),
     ],
 )
-async def test_a_watch_that_ends_goes_on_where_it_was(end: list[Event | Exception], reason: str) -> None:
+async def test_a_watch_that_ends_resumes_from_its_last_version(end: list[Event | Exception], reason: str) -> None:
     cluster = Scripted([("ADDED", a_job(version=12)), a_bookmark(30), *end], [("DELETED", a_job(version=31))])
     watched = Watched(cluster)
 
@@ -112,7 +112,7 @@ async def test_a_watch_that_ends_goes_on_where_it_was(end: list[Event | Exceptio
     assert watched.restarts == [reason, "ended"]
 
 
-async def test_watches_that_bring_nothing_twice_are_listed_again() -> None:
+async def test_after_two_watches_without_events_the_objects_are_listed_again() -> None:
     cluster = Scripted([TimeoutError()], [a_bookmark(30), TimeoutError()], [TimeoutError()])
     watched = Watched(cluster)
 
@@ -121,7 +121,7 @@ async def test_watches_that_bring_nothing_twice_are_listed_again() -> None:
     assert cluster.begun_at == [10, 10, 30, 90]
 
 
-async def test_a_watch_goes_on_from_the_version_that_it_is_rewound_to() -> None:
+async def test_a_watch_resumes_from_the_version_it_is_rewound_to() -> None:
     cluster = Scripted([a_bookmark(30), WatchEndedError()])
     watched = Watched(cluster)
     watched.watch.rewind(5)
@@ -149,7 +149,7 @@ async def test_a_version_that_is_gone_is_listed_again_until_that_succeeds(end: E
     assert watched.lists == 2
 
 
-async def test_a_watch_asks_for_ours_and_for_bookmarks_and_reads_objects_of_any_length(
+async def test_a_watch_selects_our_objects_with_bookmarks_and_reads_objects_of_any_length(
     api: ApiServer,  # noqa: F811
     connection: Any,  # noqa: F811
 ) -> None:

@@ -1,4 +1,4 @@
-"""Logins: credentials are renewed before they expire, and a 401 is a new login for everybody."""
+"""Logins: credentials are renewed before they expire, and after a 401 every client uses a new login."""
 
 # ruff: noqa: F811
 
@@ -28,7 +28,7 @@ API_VERSION = "client.authentication.k8s.io/v1"
 
 
 class Login:
-    """A connection by a kubeconfig that the test edits, at a time that it sets."""
+    """A connection by a kubeconfig that the test edits, with a clock that the test sets."""
 
     def __init__(self, folder: Path, server: str) -> None:
         self.file, self.now, self.restarts = Path(a_kubeconfig(folder, server)), NOW, list[tuple[str, str]]()
@@ -53,7 +53,7 @@ class Login:
 
 @pytest.fixture
 async def login(api: ApiServer, tmp_path: Path) -> AsyncIterator[Login]:
-    login = Login(tmp_path, api.url)  # type: ignore[attr-defined]  # known only now
+    login = Login(tmp_path, api.url)  # type: ignore[attr-defined]  # the port is known only here
     yield login
     await login.connection.close()
 
@@ -70,7 +70,7 @@ def printing(count: Path, *, lives: timedelta) -> str:
     return f"echo >> {count}\ncat <<EOF\n{credential}\nEOF"
 
 
-async def test_an_exec_plugin_is_run_once_and_again_before_its_credential_expires(
+async def test_an_exec_plugin_runs_once_and_again_before_its_credential_expires(
     api: ApiServer,
     login: Login,
     tmp_path: Path,
@@ -84,7 +84,7 @@ async def test_an_exec_plugin_is_run_once_and_again_before_its_credential_expire
     assert tokens(api) == ["Bearer me-1", "Bearer me-1", "Bearer me-2"]
 
 
-async def test_a_plugin_that_fails_later_leaves_the_former_credential_in_use(
+async def test_after_a_later_failure_of_the_plugin_the_old_credential_stays_in_use(
     api: ApiServer,
     login: Login,
     tmp_path: Path,
@@ -113,7 +113,7 @@ async def test_a_plugin_that_fails_later_leaves_the_former_credential_in_use(
         ),
     ],
 )
-async def test_a_plugin_that_brings_nothing_at_the_start_is_reported(login: Login, script: str, words: str) -> None:
+async def test_a_plugin_without_a_credential_at_the_start_is_reported(login: Login, script: str, words: str) -> None:
     login.exec_plugin(script)
 
     with pytest.raises(LoginError, match=words):
@@ -140,7 +140,7 @@ async def test_a_token_file_is_read_again_each_minute(api: ApiServer, login: Log
     assert tokens(api) == ["Bearer one", "Bearer one", "Bearer two"]
 
 
-async def test_any_401_is_a_new_login(api: ApiServer, login: Login) -> None:
+async def test_any_401_causes_a_new_login(api: ApiServer, login: Login) -> None:
     api.will({}).will({"reason": "Unauthorized"}, 401)
     await login.cluster.create_job(JOB)
     login.user({"token": "new-token"})
@@ -172,7 +172,7 @@ async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiSer
     assert not (await login.connection.lend()).aiohttp_session.closed
 
 
-async def test_a_kubeconfig_that_leads_elsewhere_by_now_is_not_followed(
+async def test_a_kubeconfig_that_now_names_another_cluster_is_not_followed(
     api: ApiServer,
     login: Login,
     caplog: pytest.LogCaptureFixture,
@@ -214,7 +214,7 @@ async def test_restarts_of_kopfs_watch_are_counted_by_reason(api: ApiServer, log
     assert {resource for resource, _ in login.restarts} == {"labeleddatasets"}
 
 
-async def test_times_are_the_api_servers_own_whatever_this_machines_clock_says(
+async def test_times_come_from_the_api_server_and_not_from_the_local_clock(
     api: ApiServer, login: Login, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert login.connection.server_time() == NOW

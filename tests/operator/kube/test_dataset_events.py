@@ -1,4 +1,4 @@
-"""kopf is the transport and nothing else."""
+"""kopf is used only to transport events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def handlers() -> kopf.OperatorRegistry:
     return registry(Inbox(Cache(), queue), Connection(Settings(), Metrics().count_request))
 
 
-def test_there_are_event_handlers_and_a_login_and_nothing_that_keeps_state(handlers: kopf.OperatorRegistry) -> None:
+def test_only_event_handlers_and_a_login_are_registered(handlers: kopf.OperatorRegistry) -> None:
     selectors = [handler.selector for handler in handlers._watching.get_all_handlers()]
     watching = [selector.any_name for selector in selectors if selector is not None]
     kinds = (handlers._changing, handlers._spawning, handlers._webhooks, handlers._indexing)
@@ -31,18 +31,18 @@ def test_there_are_event_handlers_and_a_login_and_nothing_that_keeps_state(handl
     assert [kind.get_all_handlers() for kind in kinds] == [[], [], [], []]
 
 
-def test_kopf_posts_no_events_and_looks_at_no_other_crds() -> None:
+def test_kopf_posts_no_events_and_scans_no_other_crds() -> None:
     settings = kopf_settings(watch_silence=70)
 
     assert settings.posting.enabled is False
     assert settings.scanning.disabled is True
 
 
-def test_kopfs_watch_has_the_same_bound_on_silence_as_ours() -> None:
+def test_kopfs_watch_has_the_same_inactivity_timeout_as_ours() -> None:
     assert kopf_settings(watch_silence=7).watching.inactivity_timeout == 7
 
 
-def test_what_is_asked_for_comes_before_what_is_under_way() -> None:
+def test_new_generations_come_before_running_work() -> None:
     queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
     inbox = Inbox(Cache(), queue)
     for name, seen in (("under-way", 1), ("new", -1)):

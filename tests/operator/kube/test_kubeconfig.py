@@ -1,4 +1,4 @@
-"""Exactly the named kubeconfig decides which cluster is operated, and as whom."""
+"""Only the named kubeconfig decides which cluster is used, and as which user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def found(file: str, context: str = "", **environ: str) -> Access:
     return find_access(file, context, environ)
 
 
-def test_the_named_file_outweighs_the_variable_the_service_account_and_the_home(
+def test_the_named_file_precedes_the_variable_the_service_account_and_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = written(tmp_path / "named", user={"exec": {"command": "aws", "apiVersion": "v1"}})
@@ -116,7 +116,7 @@ def test_a_user_that_cannot_log_in_is_reported(tmp_path: Path, user: Any, words:
         found(written(tmp_path / "named", user=user))
 
 
-def test_what_is_missing_is_reported_with_what_there_is(tmp_path: Path) -> None:
+def test_a_missing_entry_is_reported_with_the_existing_ones(tmp_path: Path) -> None:
     with pytest.raises(LoginError, match="no kubeconfig /nowhere/kubeconfig"):
         found("/nowhere/kubeconfig", KUBECONFIG=written(tmp_path / "variable"))
     with pytest.raises(LoginError, match="no context 'prod'; it has: c, other"):

@@ -1,4 +1,4 @@
-"""One leader, whatever happens: tables of clocks and of what the API server answers."""
+"""At most one leader in every case: tables of clocks and of answers of the API server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 class World:
-    """A Lease, a clock for all, and a server that can be away."""
+    """A Lease, one clock for all processes, and a server that can be unreachable."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -34,7 +34,7 @@ class World:
         self.seconds += seconds
 
     def process(self, name: str, *, wrong_by: float = 0.0) -> Election:
-        """Return a process whose clock of day and hour is wrong by so many seconds."""
+        """Return a process whose wall clock is wrong by so many seconds."""
         return Election(
             leases=self,
             settings=SETTINGS,
@@ -83,7 +83,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A world in which sleep, whoever sleeps, moves the clock."""
+    """A world in which every sleep advances the clock."""
     world, sleep = World(), asyncio.sleep
 
     async def slept(seconds: float) -> None:
@@ -95,7 +95,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 async def wins_within(world: World, process: Election, seconds: float) -> float | None:
-    """Return after how many seconds the process leads; None where it does not within so many."""
+    """Return after how many seconds the process leads, or None if it does not within the limit."""
     began, task = world.seconds, asyncio.ensure_future(process.win())
     for _ in _until(lambda: task.done() or world.seconds - began > seconds):
         await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def wins_within(world: World, process: Election, seconds: float) -> float 
     return world.seconds - began
 
 
-async def test_the_first_leads_at_once_and_the_second_stands_by(world: World) -> None:
+async def test_the_first_leads_at_once_and_the_second_waits(world: World) -> None:
     first, second = world.process("first"), world.process("second")
 
     assert await wins_within(world, first, 0) == 0
@@ -118,7 +118,7 @@ async def test_the_first_leads_at_once_and_the_second_stands_by(world: World) ->
 
 
 @pytest.mark.parametrize("wrong_by", [-3600, 0, 3600])
-async def test_after_a_crash_another_leads_within_the_lease_duration_whatever_its_clock(
+async def test_after_a_crash_another_leads_within_the_lease_duration_with_any_clock(
     world: World, wrong_by: float
 ) -> None:
     crashed, second = world.process("crashed"), world.process("second", wrong_by=wrong_by)
@@ -133,7 +133,7 @@ async def test_after_a_crash_another_leads_within_the_lease_duration_whatever_it
     assert world.lease["spec"]["leaseTransitions"] == 1
 
 
-async def test_a_released_lease_is_taken_at_the_next_look(world: World) -> None:
+async def test_a_released_lease_is_taken_at_the_next_check(world: World) -> None:
     first, second = world.process("first"), world.process("second")
     await first.win()
     assert await wins_within(world, second, 5) is None
@@ -144,7 +144,7 @@ async def test_a_released_lease_is_taken_at_the_next_look(world: World) -> None:
     assert await wins_within(world, second, 2) == 0
 
 
-async def test_a_leader_that_cannot_renew_ends_before_another_begins(world: World) -> None:
+async def test_a_leader_that_cannot_renew_stops_before_another_begins(world: World) -> None:
     leader, began = world.process("leader"), world.seconds
     await leader.win()
     world.away = True
@@ -156,7 +156,7 @@ async def test_a_leader_that_cannot_renew_ends_before_another_begins(world: Worl
     assert world.seconds - began <= 10 < SETTINGS.lease_duration
 
 
-async def test_who_may_not_even_look_at_the_lease_does_not_stand_by(world: World) -> None:
+async def test_a_process_that_cannot_read_the_lease_is_not_a_standby(world: World) -> None:
     process = world.process("process")
     world.away = True
 
@@ -211,7 +211,7 @@ async def test_a_slow_answer_does_not_lengthen_the_lease(world: World) -> None:
 
 
 @pytest.mark.parametrize("who", ["its own renewal", "a label"])
-async def test_a_lease_that_changed_and_is_still_ours_is_kept(world: World, who: str) -> None:
+async def test_a_changed_lease_that_we_still_hold_is_kept(world: World, who: str) -> None:
     leader = world.process("leader")
     await leader.win()
     assert world.lease is not None
@@ -229,7 +229,7 @@ async def test_a_lease_that_changed_and_is_still_ours_is_kept(world: World, who:
 
 
 @pytest.mark.parametrize("fate", ["taken", "deleted"])
-async def test_a_lease_that_is_no_longer_ours_ends_it_at_once(world: World, fate: str) -> None:
+async def test_a_lease_that_another_holds_ends_the_process_at_once(world: World, fate: str) -> None:
     leader = world.process("leader")
     await leader.win()
     assert world.lease is not None
@@ -258,13 +258,13 @@ async def test_of_two_that_try_at_the_same_time_one_leads(world: World) -> None:
     "wrong",
     [{"lease_duration": 10}, {"lease_retry": 10}, {"lease_retry": 0}],
 )
-def test_times_that_cannot_hold_are_refused(wrong: dict[str, Any]) -> None:
+def test_inconsistent_lease_times_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="lease_retry must be less than lease_renew_deadline"):
         Settings(**wrong)
 
 
 async def passed(world: World, seconds: float) -> None:
-    """Let tasks run until the clock has moved so far."""
+    """Let tasks run until the clock has advanced by this time."""
     end = world.seconds + seconds
     for _ in _until(lambda: world.seconds >= end):
         await asyncio.sleep(0.1)

@@ -22,7 +22,7 @@ def test_a_key_is_queued_once_and_the_first_comes_first() -> None:
     assert [schedule.take(1), schedule.take(1), schedule.take(1)] == [A, B, None]
 
 
-def test_a_key_that_is_worked_on_waits_until_that_is_done() -> None:
+def test_a_key_in_work_is_not_given_out_until_it_is_done() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     schedule.take(0)
@@ -35,7 +35,7 @@ def test_a_key_that_is_worked_on_waits_until_that_is_done() -> None:
     assert schedule.take(3) is None
 
 
-def test_urgent_keys_come_first_and_a_key_that_waits_may_become_one() -> None:
+def test_urgent_keys_come_first_and_a_waiting_key_can_become_urgent() -> None:
     schedule = a_schedule()
     for key in (A, B):
         schedule.add(key, 0)
@@ -47,7 +47,7 @@ def test_urgent_keys_come_first_and_a_key_that_waits_may_become_one() -> None:
     assert [schedule.take(3) for _ in range(4)] == [C, B, A, None]
 
 
-def test_what_became_urgent_while_it_was_worked_on_is_urgent_after() -> None:
+def test_a_key_that_became_urgent_while_in_work_is_urgent_after() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     schedule.take(0)
@@ -59,7 +59,7 @@ def test_what_became_urgent_while_it_was_worked_on_is_urgent_after() -> None:
     assert [schedule.take(2), schedule.take(2)] == [A, B]
 
 
-def test_urgent_keys_leave_others_a_turn() -> None:
+def test_urgent_keys_do_not_starve_others() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     urgent = [Key("new", str(number)) for number in range(URGENT_TURNS + 1)]
@@ -69,7 +69,7 @@ def test_urgent_keys_leave_others_a_turn() -> None:
     assert [schedule.take(0) for _ in range(URGENT_TURNS + 2)] == [*urgent[:-1], A, urgent[-1]]
 
 
-def test_a_pause_that_is_firm_holds_for_urgent_keys_too() -> None:
+def test_a_firm_pause_applies_to_urgent_keys_too() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     schedule.take(0)
@@ -89,7 +89,7 @@ def test_a_key_for_later_comes_when_it_is_due() -> None:
     assert schedule.take(10) == A
 
 
-def test_the_earlier_of_two_times_stands() -> None:
+def test_the_earlier_of_two_times_is_used() -> None:
     schedule = a_schedule()
     schedule.add_later(A, 10)
     schedule.add_later(A, 5)
@@ -101,7 +101,7 @@ def test_the_earlier_of_two_times_stands() -> None:
     assert schedule.take(100) is None, "it comes once"
 
 
-def test_an_event_brings_a_key_forward() -> None:
+def test_an_event_makes_a_delayed_key_due() -> None:
     schedule = a_schedule()
     schedule.add_later(A, 10)
     schedule.add(A, 1)
@@ -111,7 +111,7 @@ def test_an_event_brings_a_key_forward() -> None:
     assert schedule.take(100) is None
 
 
-def test_failures_pause_ever_longer_up_to_a_limit() -> None:
+def test_repeated_failures_lengthen_the_pause_up_to_a_limit() -> None:
     schedule = a_schedule()
     pauses = []
     now = 0.0
@@ -139,7 +139,7 @@ def test_a_success_ends_the_pauses() -> None:
     assert schedule.failed(A, 0) == 1
 
 
-def test_pauses_are_spread_by_jitter_between_half_and_whole() -> None:
+def test_jitter_spreads_pauses_between_half_and_full_length() -> None:
     pauses = []
     for jitter in (0.0, 0.5, 1.0):
         schedule = a_schedule(jitter)
@@ -150,7 +150,7 @@ def test_pauses_are_spread_by_jitter_between_half_and_whole() -> None:
     assert pauses == [0.5, 0.75, 1.0]
 
 
-def test_the_api_servers_answer_how_long_to_wait_counts() -> None:
+def test_the_api_servers_retry_after_is_used() -> None:
     schedule = a_schedule()
     schedule.add(A, 0)
     schedule.take(0)
@@ -171,7 +171,7 @@ def a_queue() -> WorkQueue:
     return WorkQueue(clock=time.monotonic, backoff_base=0.01, backoff_limit=1)
 
 
-async def test_a_worker_waits_for_what_is_added_and_for_what_becomes_due() -> None:
+async def test_a_worker_waits_for_added_keys_and_for_keys_that_become_due() -> None:
     queue = a_queue()
     waiting = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
@@ -210,7 +210,7 @@ async def test_many_workers_never_hold_one_key_at_once() -> None:
     assert {A, B, C} == set(taken)
 
 
-async def test_a_closed_queue_gives_out_nothing_and_lets_its_workers_go() -> None:
+async def test_a_closed_queue_gives_out_nothing_and_its_workers_end() -> None:
     queue = a_queue()
     waiting = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
@@ -237,7 +237,7 @@ def test_an_event_does_not_shorten_a_pause_that_the_api_server_asked_for() -> No
     assert schedule.take(6) == A, "it was of that failure alone"
 
 
-def test_an_event_shortens_a_longer_back_off_to_what_the_api_server_asked_for() -> None:
+def test_an_event_shortens_a_longer_pause_to_what_the_api_server_asked_for() -> None:
     schedule = a_schedule()
     for _ in range(5):
         schedule.add(A, 0)

@@ -1,4 +1,4 @@
-"""The manifests of a run: what the API server and the pods get to see."""
+"""The manifests of a run: what the API server and the pods receive."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_tenth_of_the_shards_may_fail_before_the_others_are_stopped(shards: in
         (jobs.publish_job(a_run()), "FailJob"),
     ],
 )
-def test_how_a_pods_end_counts(job: dict[str, Any], on_bad_shard: str) -> None:
+def test_how_the_end_of_a_pod_counts(job: dict[str, Any], on_bad_shard: str) -> None:
     rules = job["spec"]["podFailurePolicy"]["rules"]
 
     assert [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in rules] == [
@@ -103,7 +103,7 @@ def test_a_drawing_pod_gets_the_gpu_and_the_heavy_image() -> None:
     assert generator["image"] == "heavy:1"
 
 
-def test_a_pod_that_only_decides_labels_asks_for_no_gpu_whatever_the_overlay_says() -> None:
+def test_a_pod_that_only_decides_labels_requests_no_gpu_under_any_overlay() -> None:
     overlay = {"spec": {"containers": [{"name": "generator", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}}
     job = jobs.stage_job(a_run(run={"podTemplate": overlay}), a_stage(gpu=False), 1)
 
@@ -124,7 +124,7 @@ GPUS = {"limits": {"nvidia.com/gpu": 1, "memory": "1Gi"}}
     ],
 )
 @pytest.mark.parametrize("build", [jobs.plan_job, jobs.publish_job])
-def test_a_pod_without_a_model_asks_for_no_gpu_anywhere(build: Any, overlay: dict[str, Any]) -> None:
+def test_a_pod_without_a_model_requests_no_gpu_in_any_field(build: Any, overlay: dict[str, Any]) -> None:
     job = json.dumps(build(a_run(run={"podTemplate": {"spec": overlay}})))
 
     assert "nvidia.com/gpu" not in job
@@ -132,14 +132,14 @@ def test_a_pod_without_a_model_asks_for_no_gpu_anywhere(build: Any, overlay: dic
 
 
 @pytest.mark.parametrize("spec", [{"initContainers": "none"}, {"resources": 1}, {"containers": None}])
-def test_an_overlay_that_makes_no_sense_is_left_to_the_api_server(spec: dict[str, Any]) -> None:
+def test_an_invalid_overlay_is_left_to_the_api_server(spec: dict[str, Any]) -> None:
     jobs.plan_job(a_run(run={"podTemplate": {"spec": spec}}))
 
 
 @pytest.mark.parametrize(
     "build", [jobs.plan_job, lambda run: jobs.stage_job(run, a_stage(), 1), jobs.publish_job, jobs.delete_job]
 )
-def test_a_finished_job_is_kept_as_long_as_the_operator_says(build: Callable[[RunPlan], dict[str, Any]]) -> None:
+def test_a_finished_job_is_kept_for_the_configured_time(build: Callable[[RunPlan], dict[str, Any]]) -> None:
     run = a_run()
 
     assert build(run)["spec"]["ttlSecondsAfterFinished"] == 3600
@@ -152,7 +152,7 @@ def test_an_image_of_the_users_own_is_used_throughout() -> None:
     assert {generator_of(job)["image"] for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1))} == {"mine:3"}
 
 
-def test_pods_are_as_the_restricted_pod_security_standard_wants_them() -> None:
+def test_pods_meet_the_restricted_pod_security_standard() -> None:
     pod = pod_of(jobs.stage_job(a_run(), a_stage(), 1))
     container = pod["containers"][0]
 
@@ -192,7 +192,7 @@ def test_every_pod_trusts_the_authorities_that_the_operator_names() -> None:
     assert "SSL_CERT_FILE" not in json.dumps(jobs.plan_job(a_run()))
 
 
-def test_numbers_and_batch_are_reported_where_they_are_asked_for() -> None:
+def test_dtype_and_batch_size_are_passed_where_they_are_set() -> None:
     def said(run: dict[str, Any]) -> dict[str, str]:
         env = generator_of(jobs.stage_job(a_run(run=run), a_stage(), 1))["env"]
         return {
@@ -240,19 +240,19 @@ def test_jobs_and_pods_are_labeled_alike_and_owned_by_the_dataset() -> None:
     assert owner["controller"] is owner["blockOwnerDeletion"] is True
 
 
-def test_labels_by_which_pods_are_found_stand_against_the_overlay() -> None:
+def test_an_overlay_cannot_change_the_labels_by_which_pods_are_found() -> None:
     overlay = {"metadata": {"labels": {"team": "vision", "diffugen.dev/attempt": "9"}}}
     labels = jobs.plan_job(a_run(run={"podTemplate": overlay}))["spec"]["template"]["metadata"]["labels"]
 
     assert (labels["team"], labels["diffugen.dev/attempt"]) == ("vision", "2")
 
 
-def test_a_deadline_is_each_jobs_own() -> None:
+def test_the_deadline_applies_to_each_job() -> None:
     assert jobs.plan_job(a_run(run={"activeDeadlineSeconds": 60}))["spec"]["activeDeadlineSeconds"] == 60
     assert "activeDeadlineSeconds" not in jobs.plan_job(a_run())["spec"]
 
 
-def test_a_job_says_how_it_was_made_alike_for_whichever_operator_made_it() -> None:
+def test_the_setup_annotation_does_not_depend_on_the_operators_settings() -> None:
     newer = Settings(generator_image="heavy:2", light_image="light:2", termination_grace=9, job_ttl=9)
     run = a_run(run={"image": "mine:1", "parallelism": 3})
 
@@ -261,7 +261,7 @@ def test_a_job_says_how_it_was_made_alike_for_whichever_operator_made_it() -> No
         assert "annotations" not in jobs.plan_job(made)["spec"]["template"]["metadata"]
 
 
-def test_the_order_says_what_and_where_and_nothing_of_how() -> None:
+def test_the_order_holds_content_and_store_and_no_run_settings() -> None:
     run = a_run(run={"samplesPerShard": 7, "parallelism": 9, "podTemplate": {"spec": {"x": 1}}}, suspend=True)
     order = jobs.work_order(run)
 
@@ -272,7 +272,7 @@ def test_the_order_says_what_and_where_and_nothing_of_how() -> None:
     assert revision_of(said.spec) == revision_of(run.spec)
 
 
-def test_a_job_names_the_content_of_its_order_and_whose_it_is_whatever_is_edited_during_a_run() -> None:
+def test_a_job_names_its_orders_digest_and_dataset_after_any_edit() -> None:
     s3 = {"endpoint": "http://minio:9000", "bucket": "pictures"}
     former, later = (
         a_run(run={"samplesPerShard": size}, output={"s3": {**s3, "secretRef": {"name": secret}}})
@@ -298,7 +298,7 @@ def test_pods_mount_the_runs_own_order() -> None:
     assert jobs.work_order(run)["metadata"]["name"] == names.work_order_name(run.key)
 
 
-def test_a_job_has_the_name_that_it_is_looked_for_by() -> None:
+def test_a_job_has_the_name_by_which_it_is_looked_up() -> None:
     run = a_run()
 
     assert jobs.plan_job(run)["metadata"]["name"] == names.job_name(run.key, Step.PLAN)

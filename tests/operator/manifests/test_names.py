@@ -16,14 +16,14 @@ dns = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,100}[a-z0-9])?", fullmatch=True).fil
 stages = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?", fullmatch=True)
 
 
-def test_a_name_says_what_it_is() -> None:
+def test_a_name_tells_dataset_step_and_stage() -> None:
     assert re.fullmatch(r"shapes-plan-[0-9a-f]{10}", job_name(KEY, Step.PLAN))
     assert re.fullmatch(r"shapes-base-[0-9a-f]{10}", job_name(KEY, Step.STAGE, "base"))
     assert re.fullmatch(r"shapes-order-[0-9a-f]{10}", work_order_name(KEY))
 
 
 @given(dns, stages)
-def test_any_name_leaves_room_for_the_index_and_is_a_dns_label(name: str, stage: str) -> None:
+def test_any_name_is_a_dns_label_with_space_for_the_index(name: str, stage: str) -> None:
     made = job_name(replace(KEY, name=name), Step.STAGE, stage)
 
     assert len(f"{made}-9999") <= 63
@@ -31,7 +31,7 @@ def test_any_name_leaves_room_for_the_index_and_is_a_dns_label(name: str, stage:
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", made)
 
 
-def test_whatever_makes_another_run_makes_another_name() -> None:
+def test_another_run_has_other_names() -> None:
     others = [
         replace(KEY, uid="u-2"),
         replace(KEY, namespace="other"),
@@ -44,18 +44,18 @@ def test_whatever_makes_another_run_makes_another_name() -> None:
     assert len({job_name(key, Step.PLAN) for key in [KEY, *others]}) == 7
 
 
-def test_long_names_that_are_cut_alike_stay_apart() -> None:
+def test_long_names_with_the_same_beginning_stay_different() -> None:
     one, two = (replace(KEY, name="a" * 60 + end) for end in ("x", "y"))
 
     assert job_name(one, Step.PLAN) != job_name(two, Step.PLAN)
 
 
-def test_a_stage_may_be_called_like_a_step() -> None:
+def test_a_stage_may_have_the_name_of_a_step() -> None:
     assert job_name(KEY, Step.STAGE, "plan") != job_name(KEY, Step.PLAN)
 
 
 @given(dns)
-def test_a_label_value_is_the_name_or_stands_for_it(name: str) -> None:
+def test_a_label_value_is_the_name_or_a_short_form_of_it(name: str) -> None:
     value = label_value(name)
 
     assert len(value) <= 63

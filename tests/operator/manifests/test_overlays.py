@@ -1,4 +1,4 @@
-"""How run.podTemplate is laid over the generated template: a table of base, overlay, outcome."""
+"""How run.podTemplate is merged into the generated template: a table of base, overlay, outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from API objects, and from specs that should not have got so far."""
+"""What is read from API objects, and from specs that admission should have refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def a_container(name: str = "generator", **state: Any) -> dict[str, Any]:
     return {"name": name, "image": "img", "state": state}
 
 
-def test_an_object_that_was_just_created_reads_as_nothing_yet() -> None:
+def test_a_new_object_has_no_observed_state() -> None:
     pod = a_pod()
 
     assert (pod.job, pod.index, pod.running, pod.ended, pod.waiting) == ("j", "4", False, None, None)
@@ -41,14 +41,14 @@ def test_only_the_generator_container_counts() -> None:
     assert a_pod(phase="Running", containerStatuses=[sidecar, a_container(running={})]).ended is None
 
 
-def test_a_termination_message_that_is_not_ours_is_kept_as_message() -> None:
+def test_a_foreign_termination_message_is_kept_as_text() -> None:
     ended = a_pod(containerStatuses=[a_container(terminated={"exitCode": 128, "message": " no such file\n"})]).ended
 
     assert ended is not None
     assert (ended.outcome, ended.message) == (None, "no such file")
 
 
-def test_an_evicted_pod_says_why() -> None:
+def test_the_reason_of_an_eviction_is_read() -> None:
     assert a_pod(phase="Failed", reason="Evicted", message="low on memory").evicted == "low on memory"
 
 
@@ -64,7 +64,7 @@ def test_an_evicted_pod_says_why() -> None:
         ({"phase": "Running", "message": "said of a pod that runs"}, ""),
     ],
 )
-def test_what_the_kubelet_says_of_a_whole_pod_tells_of_an_eviction(status: dict[str, Any], words: str) -> None:
+def test_the_kubelets_pod_message_tells_of_an_eviction(status: dict[str, Any], words: str) -> None:
     assert a_pod(**status).evicted == words
 
 
@@ -83,7 +83,7 @@ def marked(ready: dict[str, str], containers: str = "True") -> list[dict[str, st
         ([], ""),
     ],
 )
-def test_a_node_is_silent_where_its_pods_are_marked_so(conditions: list[dict[str, str]], node: str) -> None:
+def test_a_node_is_silent_where_its_pods_are_marked_as_not_ready(conditions: list[dict[str, str]], node: str) -> None:
     assert a_pod(phase="Running", conditions=conditions).silent_node == node
 
 
@@ -105,12 +105,12 @@ SINCE = {"phase": "Pending", "startTime": "2026-11-22T12:00:00Z"}
         ({"phase": "Failed", "message": "low on memory", "startTime": "2026-11-22T12:00:00Z"}, False),
     ],
 )
-def test_since_when_a_pod_is_about_to_start(status: dict[str, Any], starting: bool) -> None:
+def test_since_when_a_pod_is_starting(status: dict[str, Any], starting: bool) -> None:
     assert a_pod(**status).starting_since == (datetime(2026, 11, 22, 12, tzinfo=UTC) if starting else None)
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
-def test_the_kubelets_two_reasons_for_a_missing_image_read_alike(reason: str) -> None:
+def test_the_kubelets_two_reasons_for_a_missing_image_are_treated_alike(reason: str) -> None:
     waiting = a_pod(containerStatuses=[a_container(waiting={"reason": reason, "message": reason})]).waiting
 
     assert waiting is not None
@@ -154,7 +154,7 @@ def test_a_dataset_without_a_store_goes_to_the_default_one() -> None:
     assert (left_out.revision, left_out.store) == (named.revision, named.store)
 
 
-def test_a_store_of_its_own_outranks_the_default_one() -> None:
+def test_the_datasets_own_store_precedes_the_default_one() -> None:
     wanted = read_spec(a_raw_dataset(), STORE)
 
     assert isinstance(wanted, Wanted)
@@ -170,7 +170,7 @@ def test_without_any_store_the_message_names_the_field() -> None:
     assert unfit.message.startswith("spec.output.s3 is not set, and the operator has no default store")
 
 
-def test_an_overlong_retry_annotation_is_compared_by_what_the_status_holds() -> None:
+def test_an_overlong_retry_annotation_is_compared_in_its_shortened_form() -> None:
     raw = a_raw_dataset()
     raw["metadata"]["annotations"] = {"diffugen.dev/retry-requested-at": "t" * 300}
 
@@ -214,13 +214,13 @@ def an_outcome(**changes: Any) -> Outcome | None:
     ],
     ids=str,
 )
-def test_a_publication_that_the_status_cannot_hold_is_no_outcome(wrong: dict[str, Any]) -> None:
+def test_a_publication_that_does_not_fit_the_status_is_not_an_outcome(wrong: dict[str, Any]) -> None:
     assert an_outcome() is not None
     assert an_outcome(published=PUBLISHED | wrong) is None
 
 
 @pytest.mark.parametrize("reason", ["", "two words", "R" * 64, "1st", "Ünicode"])
-def test_a_reason_that_no_condition_can_have_is_no_outcome(reason: str) -> None:
+def test_a_reason_that_is_invalid_in_a_condition_is_not_an_outcome(reason: str) -> None:
     assert an_outcome(reason=reason) is None
 
 
@@ -228,12 +228,12 @@ def test_a_reason_that_no_condition_can_have_is_no_outcome(reason: str) -> None:
     "text",
     [None, "", "yesterday", "2026-11-22", "2026-11-22T12:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"],
 )
-def test_what_is_no_time_with_a_zone_is_none(text: str | None) -> None:
+def test_text_that_is_not_a_time_with_a_zone_reads_as_none(text: str | None) -> None:
     assert read_time(text) is None
     assert read_time("2026-11-22T13:00:00.5+01:00") == datetime(2026, 11, 22, 12, 0, 0, 500_000, tzinfo=UTC)
 
 
-def test_indexes_that_no_job_has_are_ignored() -> None:
+def test_impossible_indexes_are_ignored() -> None:
     assert parse_indexes("0,3-5,x,-1,7-,²,5-999999999") == [range(1), range(3, 6), range(5, 10_000)]
 
 

@@ -1,4 +1,4 @@
-"""How far a stage is: whole shards as the floor, what pods say on top, and never back."""
+"""Progress of a stage: complete shards plus the numbers that pods report; it never goes back."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_completed_indexes_are_ranges(text: str, indexes: list[int]) -> None:
     ("completed", "done"),
     [("", 0), ("0", 10), ("0-1", 20), ("2", 5), ("0-2", 25)],
 )
-def test_the_last_shard_holds_what_is_left(completed: str, done: int) -> None:
+def test_the_last_shard_holds_the_remainder(completed: str, done: int) -> None:
     assert samples_done(a_cut(25, 10), completed, []) == done
 
 
-def test_what_pods_say_comes_on_top_and_never_over_the_whole() -> None:
+def test_numbers_of_pods_are_added_up_to_the_total() -> None:
     cut = a_cut(25, 10)
 
     assert samples_done(cut, "0", [Shard(10, 4), Shard(5, 1)]) == 15
     assert samples_done(cut, "0-1", [Shard(10, 99)]) == 25
 
 
-def test_the_number_of_shards_tells_their_size_where_the_spec_was_edited_since() -> None:
+def test_after_an_edit_the_shard_size_follows_from_the_number_of_shards() -> None:
     spec = LabeledDatasetSpec.model_validate(spec_data(run={"samplesPerShard": 3}))
 
     assert Cut.of(spec, 25, 3).size == 9
@@ -69,7 +69,7 @@ def failed(life: Life) -> Life:
     return life
 
 
-def test_nor_does_it_go_back_when_the_revision_is_tried_again() -> None:
+def test_progress_never_goes_back_when_the_revision_is_tried_again() -> None:
     life = failed(a_life(run={"samplesPerShard": 8})).ask_for_retry().settle()
     assert (life.status.attempt, life.shown()) == (2, ("planning", "14/24", "Planning"))
     assert life.status.summary.percent == 58
@@ -82,7 +82,7 @@ def test_nor_does_it_go_back_when_the_revision_is_tried_again() -> None:
     assert life.shown() == ("base", "23/24", "Drawing")
 
 
-def test_nor_when_it_is_planned_again_by_itself() -> None:
+def test_progress_never_goes_back_when_it_is_planned_again_automatically() -> None:
     life = a_life().until_publishing().job_completes("publish").settle().stopped().settle()
 
     assert (life.status.attempt, life.shown()[:2]) == (2, ("planning", "24/24"))
@@ -90,7 +90,7 @@ def test_nor_when_it_is_planned_again_by_itself() -> None:
     assert life.shown()[:2] == ("publishing", "24/24")
 
 
-def test_what_was_deleted_from_the_store_is_done_no_more_once_the_plan_has_looked() -> None:
+def test_after_a_new_plan_deleted_images_do_not_count_as_done() -> None:
     life = failed(a_life()).ask_for_retry().settle()
     assert life.shown()[1] == "14/24"
 
@@ -106,13 +106,13 @@ def test_what_was_deleted_from_the_store_is_done_no_more_once_the_plan_has_looke
         pytest.param({"output": {"s3": {"endpoint": "http://minio:9000", "bucket": "elsewhere"}}}, id="another store"),
     ],
 )
-def test_of_what_was_not_begun_yet_nothing_is_done(edit: dict[str, Any]) -> None:
+def test_a_new_run_has_no_progress_at_first(edit: dict[str, Any]) -> None:
     life = failed(a_life()).edit(**edit).settle()
 
     assert (life.status.attempt, life.shown()[1], life.status.stages) == (2, "", [])
 
 
-def test_an_image_is_counted_as_drawn_once_however_often_its_revision_is_tried() -> None:
+def test_an_image_counts_as_drawn_once_over_all_attempts() -> None:
     life, drawn = failed(a_life()).ask_for_retry(), 14
     for plays in (lambda: None, lambda: life.plan_ends(a_plan("base", total=24, reused=15, shards=2))):
         plays()
@@ -124,7 +124,7 @@ def test_an_image_is_counted_as_drawn_once_however_often_its_revision_is_tried()
     assert drawn == 15, "the last one was drawn, though nobody had looked"
 
 
-def test_a_shard_counts_once_though_its_pod_still_says_something() -> None:
+def test_a_complete_shard_counts_once_while_its_pod_still_reports() -> None:
     life = a_life().until_drawing(a_plan("base", total=600, shards=3))
     life.job_status("base", completedIndexes="0")
     life.pod_runs("base", "0", total=200, done=200).settle()
@@ -132,7 +132,7 @@ def test_a_shard_counts_once_though_its_pod_still_says_something() -> None:
     assert life.shown()[1] == "200/600"
 
 
-def test_percent_rate_and_time_left_are_of_the_whole_run() -> None:
+def test_percent_rate_and_time_left_cover_the_whole_run() -> None:
     life = a_life().until_drawing(a_plan("base", total=600, shards=3))
     life.job_status("base", completedIndexes="0")
     life.pace = 3.14
@@ -142,7 +142,7 @@ def test_percent_rate_and_time_left_are_of_the_whole_run() -> None:
     assert (summary.percent, summary.images_per_second, summary.eta_seconds) == (33, "3.1", 128)
 
 
-def test_each_running_stage_has_a_rate_and_a_time_left_of_its_own() -> None:
+def test_each_running_stage_has_its_own_rate_and_time_left() -> None:
     plans = a_plan("fast", total=40, shards=4), a_plan("slow", total=40, shards=4)
     life = a_life("fast", "slow", run={"samplesPerShard": 10, "parallelism": 4}).until_drawing(*plans)
     life.job_status("fast", completedIndexes="0-1").job_status("slow", completedIndexes="0")
@@ -168,7 +168,7 @@ def test_stages_are_measured_side_by_side() -> None:
     assert pace.stages == {"fast": pytest.approx(2.0), "slow": pytest.approx(1.0)}
 
 
-def test_the_pace_is_measured_over_the_last_minute() -> None:
+def test_the_rate_is_measured_over_the_last_minute() -> None:
     meter = Meter()
     assert meter.pace() is None
     for second in range(0, 300, 5):
@@ -177,7 +177,7 @@ def test_the_pace_is_measured_over_the_last_minute() -> None:
     assert meter.pace() == pytest.approx(2.0)
 
 
-def test_a_pace_of_nothing_is_unknown() -> None:
+def test_a_rate_of_zero_is_unknown() -> None:
     meter = Meter()
     meter.record(0, 10)
     meter.record(5, 10)

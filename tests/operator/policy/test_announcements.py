@@ -1,4 +1,4 @@
-"""What is written at once, and what Events tell."""
+"""Which status changes are written at once, and which Events are posted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_whole_run_is_reported_in_five_events() -> None:
         ([a_plan("base", reused=24, shards=0)], "24 samples: 0 to draw, 0 to label again, 24 complete; 0 shards."),
     ],
 )
-def test_the_plan_is_reported_by_what_there_is_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:
+def test_the_plan_event_counts_images_to_draw_and_to_label(plans: list[StagePlan], words: str) -> None:
     life = a_life(*(plan.name for plan in plans)).until_planning().plan_ends(*plans)
     before = life.status
 
@@ -63,7 +63,7 @@ def test_stages_without_work_are_not_reported() -> None:
     assert told(life) == ["Planned"]
 
 
-def test_a_stall_is_reported_once_in_its_own_message() -> None:
+def test_a_stall_is_reported_once_with_its_message() -> None:
     life = a_life().until_planning().pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such"))
 
     assert told(life.job_fails("plan", "PodFailurePolicy")) == ["UnknownModel"]
@@ -77,7 +77,7 @@ def test_suspending_and_resuming_are_reported() -> None:
     assert told(life.edit(suspend=False)) == ["Resumed"]
 
 
-def test_what_blocks_a_run_is_reported_once() -> None:
+def test_a_blocked_run_is_reported_once() -> None:
     life = a_life().until_planning().pod_ends("plan", 75, Outcome(reason="StoreUnreachable", message="away"))
 
     assert told(life) == ["StoreUnreachable"]
@@ -90,7 +90,7 @@ def moved(life: Life) -> tuple[LabeledDatasetStatus, LabeledDatasetStatus]:
     return before, life.status
 
 
-def test_numbers_alone_may_wait() -> None:
+def test_a_change_of_numbers_may_wait() -> None:
     life = a_life().until_drawing().pod_runs("base", "0", total=8, done=3)
     before, after = moved(life)
 
@@ -107,7 +107,7 @@ def test_another_wording_of_the_same_reason_may_wait() -> None:
     assert not is_transition(before, after)
 
 
-def test_a_change_of_state_may_not() -> None:
+def test_a_change_of_state_may_not_wait() -> None:
     assert is_transition(*moved(a_life()))
     assert is_transition(*moved(a_life().until_planning().plan_ends(a_plan("base"))))
     assert is_transition(*moved(a_life().until_drawing().edit(run={"parallelism": 2})))

@@ -1,4 +1,4 @@
-"""The life of a dataset that goes well: planned, drawn, published, and then left alone."""
+"""The life of a dataset without trouble: it is planned, drawn and published; then nothing changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from diffugen_operator.policy.actions import CreateJob, CreateWorkOrder
 from tests.operator.lives import a_life, a_plan
 
 
-def test_a_new_dataset_enters_the_ledger_before_anything_is_created() -> None:
+def test_a_new_dataset_is_recorded_in_status_before_anything_is_created() -> None:
     life = a_life()
 
     decision = life.turn()
@@ -17,7 +17,7 @@ def test_a_new_dataset_enters_the_ledger_before_anything_is_created() -> None:
     assert life.condition("Reconciling") == ("Accepted", "The dataset was accepted.")
 
 
-def test_then_its_order_and_its_plan_job_are_created_in_this_order() -> None:
+def test_then_the_order_is_created_and_after_it_the_plan_job() -> None:
     life = a_life()
     life.turn()
 
@@ -28,7 +28,7 @@ def test_then_its_order_and_its_plan_job_are_created_in_this_order() -> None:
     assert life.shown() == ("planning", "", "Planning")
 
 
-def test_a_plan_becomes_stages_with_a_job_for_each_that_has_work() -> None:
+def test_a_plan_creates_a_job_for_each_stage_that_has_work() -> None:
     life = a_life("base", "more", "done", run={"parallelism": 2}).until_planning()
     life.plan_ends(
         a_plan("base", total=24, reused=6, shards=3),
@@ -47,7 +47,7 @@ def test_a_plan_becomes_stages_with_a_job_for_each_that_has_work() -> None:
     assert life.shown() == ("base", "14/42", "Drawing")
 
 
-def test_stages_that_end_lead_to_publishing_once_the_last_of_them_has() -> None:
+def test_publishing_begins_when_the_last_stage_has_ended() -> None:
     life = a_life("base", "more").until_drawing(a_plan("base"), a_plan("more"))
 
     life.job_completes("base").settle()
@@ -65,7 +65,7 @@ def test_a_plan_without_missing_work_goes_straight_to_publishing() -> None:
     assert life.job_names() == ["plan", "publish"]
 
 
-def test_a_published_dataset_is_ready_and_says_where_it_is() -> None:
+def test_a_published_dataset_is_ready_and_shows_its_uri() -> None:
     life = a_life().until_published()
 
     status, reason, message = life.ready()
@@ -78,7 +78,7 @@ def test_a_published_dataset_is_ready_and_says_where_it_is() -> None:
     assert life.shown() == ("", "24/24", "Published")
 
 
-def test_at_rest_nothing_is_done_and_the_status_stays_as_it_is() -> None:
+def test_at_rest_nothing_is_done_and_the_status_stays_unchanged() -> None:
     life = a_life().until_published()
     before = life.raw["status"]
 
@@ -89,7 +89,7 @@ def test_at_rest_nothing_is_done_and_the_status_stays_as_it_is() -> None:
     assert life.raw["status"] == before
 
 
-def test_what_is_recorded_is_not_done_again_when_its_job_was_collected() -> None:
+def test_recorded_work_is_not_repeated_when_its_job_was_collected() -> None:
     life = a_life("base", "more").until_drawing(a_plan("base"), a_plan("more"))
     life.job_completes("base").settle()
 
@@ -107,7 +107,7 @@ def test_a_published_dataset_survives_the_loss_of_all_its_jobs() -> None:
     assert life.ready()[0] == "True"
 
 
-def test_labels_alone_are_decided_without_a_gpu() -> None:
+def test_a_stage_that_only_labels_needs_no_gpu() -> None:
     life = a_life().until_drawing(a_plan("base", gpu=False))
 
     (container,) = life.job("base")["spec"]["template"]["spec"]["containers"]
@@ -115,7 +115,7 @@ def test_labels_alone_are_decided_without_a_gpu() -> None:
     assert life.shown() == ("base", "0/24", "Labelling")
 
 
-def test_a_running_stage_is_looked_at_again_for_its_progress() -> None:
+def test_a_running_stage_is_checked_again_for_its_progress() -> None:
     life = a_life().until_drawing()
 
     assert life.turn().reconcile_after == life.settings.scrape_interval

@@ -1,4 +1,4 @@
-"""A deleted dataset: with Retain it goes at once; with Delete its store is cleaned up first, within bounds."""
+"""Deletion of a dataset: with Retain it goes at once; with Delete its store is first cleaned up, within a limit."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_finalizer_follows_the_policy() -> None:
     assert life.status.attempt == 1
 
 
-def test_others_finalizers_are_theirs() -> None:
+def test_other_finalizers_are_kept() -> None:
     life = a_life().until_published()
     life.raw["metadata"]["finalizers"] = ["argocd.argoproj.io/hook"]
 
@@ -102,7 +102,7 @@ def test_a_spec_that_cannot_be_read_leaves_the_finalizer_as_it_is() -> None:
     assert life.raw["metadata"]["finalizers"] == [FINALIZER]
 
 
-def test_the_clean_up_enters_the_ledger_before_anything_is_created() -> None:
+def test_the_clean_up_is_recorded_in_status_before_anything_is_created() -> None:
     life = a_guarded_life().until_published().delete()
 
     assert life.turn().actions == ()
@@ -110,9 +110,7 @@ def test_the_clean_up_enters_the_ledger_before_anything_is_created() -> None:
     assert {type(action) for action in life.turn().actions} == {DeleteJob, CreateWorkOrder, CreateJob}
 
 
-def test_the_clean_up_waits_in_the_queue_and_is_neither_under_the_works_deadline_nor_deleted_in_the_foreground() -> (
-    None
-):
+def test_the_clean_up_job_is_queued_without_the_runs_deadline_and_without_foreground_deletion() -> None:
     life = a_guarded_life(run={"queueName": "gpus", "activeDeadlineSeconds": 5}).until_planning()
 
     life.delete().settle().stopped().settle()
@@ -133,7 +131,7 @@ def a_failed_clean_up(settings: Settings | None = None) -> Life:
     return life.settle()
 
 
-def test_a_clean_up_that_fails_says_how_it_can_go_on_or_end() -> None:
+def test_a_failed_clean_up_names_the_ways_to_continue_or_end() -> None:
     life = a_failed_clean_up()
 
     reason, message = life.condition("Stalled") or ("", "")
@@ -149,7 +147,7 @@ def test_a_clean_up_that_fails_says_how_it_can_go_on_or_end() -> None:
 @pytest.mark.parametrize(
     "mend", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"image": "mine:2"})], ids=["retry", "edit"]
 )
-def test_after_a_retry_or_an_edit_it_is_tried_again_with_all_its_time(mend: Any) -> None:
+def test_after_a_retry_or_an_edit_it_is_tried_again_with_the_full_time(mend: Any) -> None:
     life = a_failed_clean_up().later(1000)
 
     mend(life)
@@ -168,11 +166,11 @@ def test_after_a_retry_or_an_edit_it_is_tried_again_with_all_its_time(mend: Any)
         (
             {"run": {"activeDeadlineSeconds": 60, "parallelism": 4}},
             2,
-        ),  # none of it is a clean-up's
+        ),  # none of them belongs to a clean-up
         ({"output": {}}, 2),
     ],
 )
-def test_one_whose_pod_waits_for_a_node_begins_again_with_an_edit_that_its_job_cannot_apply(
+def test_a_clean_up_that_waits_for_a_node_begins_again_after_an_edit_that_its_job_cannot_apply(
     edit: dict[str, Any], attempt: int
 ) -> None:
     life = a_guarded_life().until_published().delete().settle().pod_unschedulable("delete", "0/3 nodes").settle()
@@ -180,7 +178,7 @@ def test_one_whose_pod_waits_for_a_node_begins_again_with_an_edit_that_its_job_c
     assert life.edit(**edit).settle().status.attempt == attempt
 
 
-def test_retain_lets_it_go_at_once() -> None:
+def test_a_change_to_retain_removes_the_finalizer_at_once() -> None:
     life = a_failed_clean_up()
 
     assert life.edit(deletionPolicy="Retain").turn().actions == [SetFinalizer(present=False)]
@@ -195,7 +193,7 @@ def test_retain_lets_it_go_at_once() -> None:
         pytest.param(a_guarded_life().until_drawing().delete().edit(output={}).settle(), "spec.output.s3", id="unfit"),
     ],
 )
-def test_after_its_time_it_is_reported_and_the_resource_is_deleted(life: Life, last: str) -> None:
+def test_after_the_time_limit_it_is_reported_and_the_resource_is_deleted(life: Life, last: str) -> None:
     life.later(1799).turn()
     assert life.status.summary.reason != "CleanUpAbandoned"
     before = life.later(1).status
@@ -214,7 +212,7 @@ def test_after_its_time_it_is_reported_and_the_resource_is_deleted(life: Life, l
     assert life.turn().actions == [SetFinalizer(present=False)]
 
 
-def test_its_time_begins_with_the_clean_up_not_with_the_deletion() -> None:
+def test_the_time_limit_begins_with_the_clean_up_not_with_the_deletion() -> None:
     life = a_guarded_life().until_published().delete()
 
     life.later(10_000).settle()
@@ -223,7 +221,7 @@ def test_its_time_begins_with_the_clean_up_not_with_the_deletion() -> None:
     assert life.shown()[2] == "CleaningUp"
 
 
-def test_a_clean_up_whose_result_is_lost_is_done_all_the_same() -> None:
+def test_a_clean_up_whose_result_is_lost_counts_as_done() -> None:
     life = a_guarded_life().until_published().delete().settle().job_completes("delete")
 
     life.turn()
@@ -231,7 +229,7 @@ def test_a_clean_up_whose_result_is_lost_is_done_all_the_same() -> None:
     assert life.ready()[1] == "CleanedUp"
 
 
-def test_in_a_namespace_that_goes_too_it_is_reported_and_the_resource_is_deleted() -> None:
+def test_in_a_namespace_under_deletion_it_is_reported_and_the_resource_is_deleted() -> None:
     life = a_guarded_life().until_published().delete()
     life.turn()
 
@@ -242,7 +240,7 @@ def test_in_a_namespace_that_goes_too_it_is_reported_and_the_resource_is_deleted
     assert life.turn().actions == [SetFinalizer(present=False)]
 
 
-def test_a_clean_up_that_is_refused_for_good_waits_for_its_fix() -> None:
+def test_a_clean_up_with_a_final_refusal_waits_for_its_fix() -> None:
     life = a_guarded_life(run={"podTemplate": {"spec": {"x": 1}}}).until_published().delete()
     life.turn()
 
@@ -265,7 +263,7 @@ def test_it_is_reported_in_two_events() -> None:
     assert told == [("CleaningUp", False), ("CleanedUp", False)]
 
 
-# --- with the reconciler, on a pretended cluster ---
+# --- with the reconciler, on a simulated cluster ---
 
 
 async def deleted(crash_at: tuple[int, str] | None) -> World:
@@ -288,7 +286,7 @@ WRITES = 13
 """Finalizer; ledger, order, Job, status; ledger, Job deleted, status, order, Job, status; status, finalizer."""
 
 
-async def test_an_undisturbed_life_and_death_take_so_many_writes() -> None:
+async def test_the_number_of_writes_of_an_undisturbed_life_with_deletion() -> None:
     world = await deleted(None)
 
     assert world.cluster.writes == WRITES
@@ -310,7 +308,7 @@ async def test_a_crash_at_any_write_changes_nothing(write: int, when: str) -> No
     assert steps == ["delete"]
 
 
-async def test_a_namespace_that_goes_is_known_by_what_the_api_server_says() -> None:
+async def test_a_namespace_under_deletion_is_known_by_the_api_servers_answer() -> None:
     world = World(deletionPolicy="Delete")
     await world.turn(3)
     world.delete()

@@ -1,4 +1,4 @@
-"""run.parallelism over stages side by side: never more pods than it says, none idle while there is work."""
+"""run.parallelism over stages side by side: never more pods than the limit, none unused while there is work."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def drawing(parallelism: int, **shards: int) -> Life:
 
 
 def sizes(life: Life) -> dict[str, int]:
-    """Return the parallelism of the stages' Jobs that are under way."""
+    """Return the parallelism of the stages' running Jobs."""
     running = [stage.name for stage in life.status.stages if stage.state == "Running"]
     return {name: life.job(name)["spec"]["parallelism"] for name in running}
 
 
-def test_stages_side_by_side_share_it() -> None:
+def test_stages_side_by_side_share_the_parallelism() -> None:
     assert sizes(drawing(5, base=6, more=6, few=1)) == {"base": 2, "more": 2, "few": 1}
 
 
-def test_a_stage_waits_while_there_is_no_pod_for_it() -> None:
+def test_a_stage_waits_while_no_pod_is_free_for_it() -> None:
     life = drawing(1, base=3, more=3)
     assert sizes(life) == {"base": 1}
     assert [stage.state for stage in life.status.stages] == ["Running", "Pending"]
@@ -55,7 +55,7 @@ def test_a_stage_waits_while_there_is_no_pod_for_it() -> None:
     assert sizes(life) == {"more": 1}
 
 
-def test_what_one_no_longer_needs_is_the_others() -> None:
+def test_pods_that_one_stage_no_longer_needs_go_to_the_others() -> None:
     life = drawing(4, base=4, more=9)
     assert sizes(life) == {"base": 2, "more": 2}
 
@@ -68,7 +68,7 @@ def test_what_one_no_longer_needs_is_the_others() -> None:
     assert sizes(life) == {"more": 4}
 
 
-def test_a_stage_alone_is_never_resized_on_its_way() -> None:
+def test_a_lone_stage_is_never_resized() -> None:
     life = drawing(4, base=6)
     for completed in ("0", "0-2", "0-4"):
         assert list(life.job_status("base", completedIndexes=completed).turn().actions) == []
@@ -85,7 +85,7 @@ def test_an_edit_reaches_the_running_job(edited: int, size: int) -> None:
     assert list(life.turn().actions) == []
 
 
-def test_a_stage_under_way_keeps_a_pod_though_there_are_fewer_than_stages() -> None:
+def test_a_running_stage_keeps_one_pod_even_if_there_are_fewer_pods_than_stages() -> None:
     life = drawing(4, base=9, more=9).edit(run={"parallelism": 1}).settle()
 
     assert sizes(life) == {"base": 1, "more": 1}
@@ -102,7 +102,7 @@ def a_from(source: str, name: str) -> dict[str, Any]:
         pytest.param({"queueName": "gpus"}, {"b": 3, "c": 1}, {"b": 1, "c": 1, "d": 2}, id="a queue"),
     ],
 )
-def test_stages_that_begin_later_get_what_those_under_way_do_not_keep(
+def test_later_stages_get_the_pods_that_running_stages_do_not_keep(
     queue: dict[str, str], then: dict[str, int], in_the_end: dict[str, int]
 ) -> None:
     life = a_life("a", "b", run={"parallelism": 4, **queue})
@@ -119,14 +119,14 @@ def test_stages_that_begin_later_get_what_those_under_way_do_not_keep(
 
 
 def at_work(life: Life) -> dict[str, int]:
-    """Return the pods of each stage once Kueue, where it is asked, has let all Jobs start."""
+    """Return the pods of each stage after Kueue, where a queue is set, has admitted all Jobs."""
     for job in life.jobs.values():
         job["spec"]["suspend"] = False
     asked, left = sizes(life.settle()), {s.name: s.shards.total - s.shards.succeeded for s in life.status.stages}
     return {name: min(size, left[name]) for name, size in asked.items()}
 
 
-def test_an_edit_while_suspended_is_caught_up_with() -> None:
+def test_an_edit_while_suspended_is_applied_at_resume() -> None:
     life = drawing(3, base=9).edit(suspend=True).settle()
 
     life.edit(run={"parallelism": 5}).settle()

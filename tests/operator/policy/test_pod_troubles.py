@@ -1,4 +1,4 @@
-"""What goes wrong, and what is said of it: table of causes, the step shown, the reason, words of the message."""
+"""Troubles of pods and how they are reported: a table of causes, the step shown, the reason, parts of the message."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def stalls() -> list[object]:
 
 
 @pytest.mark.parametrize(("cause", "said"), stalls())
-def test_it_stalls_and_says_why(cause: Cause, said: tuple[str, str, str]) -> None:
+def test_a_final_cause_stalls_the_run_with_its_reason(cause: Cause, said: tuple[str, str, str]) -> None:
     life = cause()
 
     life.settle()
@@ -122,7 +122,7 @@ def test_it_stalls_and_says_why(cause: Cause, said: tuple[str, str, str]) -> Non
 
 
 @pytest.mark.parametrize(("cause", "said"), stalls())
-def test_it_stays_stalled_and_does_nothing_until_somebody_acts(cause: Cause, said: object) -> None:
+def test_a_stalled_run_does_nothing_until_a_user_acts(cause: Cause, said: object) -> None:
     life = cause().settle()
     before = life.raw["status"]
 
@@ -208,7 +208,7 @@ def hold_ups() -> list[object]:
 
 
 @pytest.mark.parametrize(("cause", "said"), hold_ups())
-def test_it_goes_on_trying_and_says_the_cause(cause: Cause, said: tuple[str, str]) -> None:
+def test_a_temporary_cause_is_reported_and_tried_again(cause: Cause, said: tuple[str, str]) -> None:
     life = cause()
 
     life.settle()
@@ -221,14 +221,14 @@ def test_it_goes_on_trying_and_says_the_cause(cause: Cause, said: tuple[str, str
     assert life.condition("Stalled") is None
 
 
-def test_pods_that_do_not_come_are_looked_for_when_they_are_due() -> None:
+def test_missing_pods_are_checked_when_they_are_due() -> None:
     life = a_life()
     life.turn()
 
     assert life.turn().reconcile_after == 61
 
 
-def test_pods_that_do_not_start_are_looked_at_when_they_are_due_and_then_left_alone() -> None:
+def test_pods_that_do_not_start_are_checked_when_they_are_due_and_then_left_alone() -> None:
     life = a_life().until_planning().pod_starts("plan")
 
     assert life.turn().reconcile_after == 120
@@ -238,7 +238,7 @@ def test_pods_that_do_not_start_are_looked_at_when_they_are_due_and_then_left_al
     assert life.turn().reconcile_after == life.settings.no_progress_after - 181
 
 
-def test_a_pod_that_is_slow_to_start_is_no_hold_up_while_others_run() -> None:
+def test_a_pod_that_starts_slowly_is_not_reported_while_others_run() -> None:
     life = a_life().until_drawing().pod_starts("base").pod_runs("base", "1").later(121)
 
     assert life.settle().shown()[2] == "Drawing"
@@ -252,9 +252,7 @@ def test_a_pod_that_is_slow_to_start_is_no_hold_up_while_others_run() -> None:
     ],
 )
 @pytest.mark.parametrize("step", ["plan", "base"])
-def test_a_worker_that_is_killed_after_its_success_was_reported_is_reported_by_its_exit_code(
-    step: str, word: Outcome
-) -> None:
+def test_a_worker_killed_after_it_reported_success_is_reported_by_its_exit_code(step: str, word: Outcome) -> None:
     life = a_life().until_planning() if step == "plan" else a_life().until_drawing()
 
     _, reason, message = life.pod_ends(step, 137, word).settle().ready()
@@ -264,32 +262,32 @@ def test_a_worker_that_is_killed_after_its_success_was_reported_is_reported_by_i
 
 
 @pytest.mark.parametrize("code", [64, 65, 77])
-def test_a_failure_that_is_final_is_not_reported_to_be_tried_again(code: int) -> None:
+def test_a_final_failure_is_not_reported_as_tried_again(code: int) -> None:
     life = a_life().until_drawing().pod_ends("base", code, BROKEN, index="0").settle()
 
     assert life.shown()[2] == "Drawing"
 
 
-def test_a_job_that_is_about_to_fail_is_not_reported_to_try_again() -> None:
+def test_a_job_that_is_about_to_fail_is_not_reported_as_tried_again() -> None:
     life = a_life().until_drawing().pod_ends("base", 75, AWAY, index="0")
     life.job_status("base", conditions=[{"type": "FailureTarget", "status": "True"}])
 
     assert life.settle().shown()[2] == "Drawing"
 
 
-def test_a_hold_up_of_one_shard_is_none_while_others_get_on() -> None:
+def test_trouble_of_one_shard_is_not_reported_while_others_progress() -> None:
     life = a_life().until_drawing().pod_ends("base", 1, index="0").pod_runs("base", "1", total=8, done=3)
 
     assert life.settle().shown()[2] == "Drawing"
 
 
-def test_a_shard_that_was_tried_again_and_gets_on_is_no_hold_up() -> None:
+def test_a_shard_that_progresses_after_a_retry_is_not_reported() -> None:
     life = a_life().until_drawing().pod_ends("base", 1, index="0").pod_runs("base", "0", total=8, done=1)
 
     assert life.settle().shown()[2] == "Drawing"
 
 
-def test_pods_without_a_node_are_queued_in_the_schedulers_message() -> None:
+def test_pods_without_a_node_are_queued_with_the_schedulers_message() -> None:
     life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
 
     assert life.condition("Queued") == ("Unschedulable", "0/3 nodes are available.")
@@ -299,7 +297,7 @@ def test_pods_without_a_node_are_queued_in_the_schedulers_message() -> None:
     assert [stage.state for stage in life.status.stages] == ["Running"]
 
 
-def test_a_failed_stage_lets_the_others_finish_and_starts_none() -> None:
+def test_after_a_failed_stage_the_others_finish_and_none_starts() -> None:
     life = a_life("base", "more", run={"parallelism": 2}).until_drawing(a_plan("base"), a_plan("more"))
 
     life.job_fails("base", "FailedIndexes", failedIndexes="1").settle()
@@ -312,7 +310,7 @@ def test_a_failed_stage_lets_the_others_finish_and_starts_none() -> None:
     assert "publish" not in life.job_names()
 
 
-def test_a_request_that_is_refused_for_good_stalls_in_the_api_servers_message() -> None:
+def test_a_final_refusal_stalls_the_run_with_the_api_servers_message() -> None:
     life = a_life()
     life.turn()
 
@@ -333,7 +331,7 @@ def test_a_request_over_quota_is_queued() -> None:
     assert life.condition("Stalled") is None
 
 
-def test_pods_are_due_a_while_after_a_job_was_resumed_and_not_after_it_was_created() -> None:
+def test_the_time_for_pods_begins_when_a_job_is_resumed_not_when_it_is_created() -> None:
     """By the Job controller's time of the start, which changes at each resumption."""
     life = a_life(run={"queueName": "gpus"}).until_planning().later(3600)
     job = life.job("plan")
@@ -346,7 +344,7 @@ def test_pods_are_due_a_while_after_a_job_was_resumed_and_not_after_it_was_creat
     assert life.later(2).settle().shown()[2] == "PodsNotCreated"
 
 
-def test_a_pod_starts_by_the_time_of_its_binding_and_not_by_its_nodes_clock() -> None:
+def test_the_start_of_a_pod_is_the_time_of_its_binding_and_not_its_nodes_clock() -> None:
     life = a_life().until_planning().pod_starts("plan")
     (pod,) = life.pods.values()
     pod["status"]["startTime"] = "2026-11-22T11:00:00Z"

@@ -1,4 +1,4 @@
-"""When a run begins, and what becomes of the one before it."""
+"""When a run begins, and what happens to the run before it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_edit_of_the_store_begins_a_run() -> None:
     assert life.status.attempt == 2
 
 
-def test_an_edit_of_how_it_runs_begins_none() -> None:
+def test_an_edit_of_run_settings_begins_no_run() -> None:
     life = a_life().until_published()
 
     life.edit(run={"parallelism": 7}).settle()
@@ -47,7 +47,7 @@ def test_an_edit_of_how_it_runs_begins_none() -> None:
     assert life.status.observed_generation == 2
 
 
-def test_the_former_runs_workers_are_stopped_before_the_new_plan_looks_at_the_store() -> None:
+def test_the_former_runs_workers_are_stopped_before_the_new_plan_reads_the_store() -> None:
     life = a_life().until_drawing()
 
     life.edit(**OTHER_PROMPTS).settle()
@@ -58,7 +58,7 @@ def test_the_former_runs_workers_are_stopped_before_the_new_plan_looks_at_the_st
     assert life.job_names() == ["plan"]
 
 
-def test_a_lost_node_holds_up_the_new_run_only_so_long() -> None:
+def test_a_lost_node_delays_the_new_run_for_a_limited_time() -> None:
     life = a_life().until_drawing()
     life.edit(**OTHER_PROMPTS).settle()
 
@@ -69,7 +69,7 @@ def test_a_lost_node_holds_up_the_new_run_only_so_long() -> None:
     assert life.job_names() == ["base", "plan"]
 
 
-def test_the_former_runs_order_goes_when_the_next_begins() -> None:
+def test_the_former_runs_order_is_deleted_when_the_next_begins() -> None:
     life = a_life().until_planning()
     (former,) = life.orders
 
@@ -80,7 +80,7 @@ def test_the_former_runs_order_goes_when_the_next_begins() -> None:
     assert former not in life.orders
 
 
-def test_a_spec_edited_there_and_back_again_never_meets_its_own_former_jobs() -> None:
+def test_a_spec_edited_and_restored_never_reuses_its_former_jobs() -> None:
     life = a_life().until_drawing()
     names = set(life.jobs)
 
@@ -95,7 +95,7 @@ def test_a_regenerate_token_begins_a_run() -> None:
     assert a_life().until_published().edit(regenerateToken="again").settle().status.attempt == 2
 
 
-def test_a_stalled_run_begins_again_with_any_edit() -> None:
+def test_a_stalled_run_begins_again_after_any_edit() -> None:
     life = a_life().until_planning()
     life.pod_ends("plan", 64, Outcome(reason="UnknownModel", message="no such model")).job_fails(
         "plan", "PodFailurePolicy"
@@ -110,7 +110,7 @@ def test_a_stalled_run_begins_again_with_any_edit() -> None:
     assert life.job_names() == ["plan"]
 
 
-def test_a_stalled_run_begins_again_with_a_retry_and_only_once() -> None:
+def test_a_stalled_run_begins_again_once_after_a_retry() -> None:
     life = a_life().until_planning().job_fails("plan", "BackoffLimitExceeded").settle()
     assert life.condition("Stalled") is not None
 
@@ -122,7 +122,7 @@ def test_a_stalled_run_begins_again_with_a_retry_and_only_once() -> None:
     assert life.status.attempt == 2, "the same annotation asks once"
 
 
-def test_a_run_that_only_tries_again_begins_again_with_a_retry() -> None:
+def test_a_run_that_is_trying_again_begins_again_after_a_retry() -> None:
     life = a_life().until_planning().pod_ends("plan", 75, UNREACHABLE).settle()
 
     life.ask_for_retry().settle()
@@ -130,7 +130,7 @@ def test_a_run_that_only_tries_again_begins_again_with_a_retry() -> None:
     assert life.status.attempt == 2
 
 
-def test_a_run_whose_pod_does_not_start_begins_again_with_a_retry() -> None:
+def test_a_run_whose_pod_does_not_start_begins_again_after_a_retry() -> None:
     life = a_life().until_planning().pod_starts("plan").settle().later(121)
 
     assert life.ask_for_retry().settle().status.attempt == 2
@@ -146,7 +146,7 @@ def test_a_run_whose_pod_does_not_start_begins_again_with_a_retry() -> None:
         pytest.param(a_life().until_drawing().pod_unschedulable("base", "no such node"), id="a node selector"),
     ],
 )
-def test_an_edit_of_what_blocks_a_run_begins_it_again(life: Life) -> None:
+def test_an_edit_of_the_blocking_field_begins_the_run_again(life: Life) -> None:
     life.settle()
 
     life.edit(run={"podTemplate": {"spec": {"priorityClassName": "high"}}}).settle()
@@ -178,13 +178,13 @@ def waiting_for_a_node(**changes: Any) -> Life:
         pytest.param({"suspend": False}, 1, id="nothing"),
     ],
 )
-def test_a_run_that_is_stuck_begins_again_with_an_edit_that_its_jobs_cannot_apply(
+def test_a_blocked_run_begins_again_after_an_edit_that_its_jobs_cannot_apply(
     edit: dict[str, Any], attempts: int
 ) -> None:
     assert waiting_for_a_node().edit(**edit).settle().status.attempt == attempts
 
 
-def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_again_though_the_status_was_not_written() -> None:
+def test_a_resumed_run_that_waits_for_a_node_is_not_begun_again_before_the_status_is_written() -> None:
     life = a_life().until_drawing().edit(suspend=True).settle().edit(suspend=False)
     lost = life.raw["status"]
     assert life.turn().actions == [SuspendJob(life.job("base")["metadata"]["name"], suspend=False)]
@@ -197,7 +197,7 @@ def test_a_run_that_was_resumed_and_waits_for_a_node_is_not_begun_again_though_t
     assert life.status.observed_generation == 3
 
 
-def test_an_edit_that_came_before_the_trouble_was_seen_is_applied_when_it_is() -> None:
+def test_an_edit_before_the_trouble_was_seen_is_applied_when_it_is_seen() -> None:
     life = a_life(run={"image": "mine:1"}).until_planning().edit(run={"image": "mine:2"}).settle()
     assert life.status.attempt == 1, "its pod may be about to start"
 
@@ -218,7 +218,7 @@ def test_an_edit_while_suspended_is_applied_when_the_run_is_resumed() -> None:
     assert life.job("plan")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
 
 
-def test_a_queued_job_whose_size_was_edited_is_queued_again_as_only_kueue_may_resize_it() -> None:
+def test_a_queued_job_whose_size_was_edited_is_queued_again() -> None:
     life = a_life(run={"queueName": "gpus", "parallelism": 8}).until_planning()
 
     life.edit(run={"queueName": "gpus", "parallelism": 2}).settle()
@@ -227,13 +227,13 @@ def test_a_queued_job_whose_size_was_edited_is_queued_again_as_only_kueue_may_re
 
 
 def of_a_former_operator(life: Life) -> Life:
-    """Its Jobs do not say how they were made."""
+    """Remove the setup annotation from the Jobs, as a former operator did not write it."""
     for job in life.jobs.values():
         del job["metadata"]["annotations"]
     return life
 
 
-def test_an_upgrade_begins_nothing_again_whatever_blocks_a_run() -> None:
+def test_an_upgrade_does_not_begin_a_blocked_run_again() -> None:
     newer = Settings(generator_image="generator:2", light_image="light:2", termination_grace=9)
     for life in (waiting_for_a_node(), of_a_former_operator(waiting_for_a_node())):
         life.settings = newer
@@ -241,13 +241,13 @@ def test_an_upgrade_begins_nothing_again_whatever_blocks_a_run() -> None:
         assert life.settle().status.attempt == 1
 
 
-def test_a_former_operators_run_begins_again_with_any_edit_where_it_is_stuck() -> None:
+def test_a_blocked_run_of_a_former_operator_begins_again_after_any_edit() -> None:
     assert of_a_former_operator(waiting_for_a_node()).edit(revisionHistoryLimit=1).settle().status.attempt == 2
     suspended = of_a_former_operator(a_life().until_drawing()).edit(suspend=True).settle()
     assert suspended.edit(suspend=False).settle().status.attempt == 1, "it is not"
 
 
-def test_an_edit_of_how_a_run_runs_that_gets_on_is_for_its_later_jobs() -> None:
+def test_an_edit_of_run_settings_applies_to_the_later_jobs_of_a_healthy_run() -> None:
     life = a_life().until_drawing().pod_runs("base", "0").settle()
 
     life.edit(run={"image": "mine:2"}).settle()
@@ -257,13 +257,13 @@ def test_an_edit_of_how_a_run_runs_that_gets_on_is_for_its_later_jobs() -> None:
     assert life.job("publish")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
 
 
-def test_pods_in_line_for_a_node_keep_their_place_when_a_retry_is_asked_for() -> None:
+def test_pods_that_wait_for_a_node_are_kept_when_a_retry_is_requested() -> None:
     life = a_life().until_drawing().pod_unschedulable("base", "0/3 nodes").settle()
 
     assert life.ask_for_retry().settle().status.attempt == 1
 
 
-def test_a_retry_of_a_run_that_is_well_is_only_taken_note_of() -> None:
+def test_a_retry_of_a_healthy_run_is_only_recorded() -> None:
     life = a_life().until_drawing().pod_runs("base", "0").settle()
 
     life.ask_for_retry("t1").settle()
@@ -272,7 +272,7 @@ def test_a_retry_of_a_run_that_is_well_is_only_taken_note_of() -> None:
     assert life.status.last_handled_retry_at == "t1"
 
 
-def test_a_plan_whose_result_is_lost_is_made_again() -> None:
+def test_a_plan_whose_result_is_lost_runs_again() -> None:
     life = a_life().until_planning().job_completes("plan")
 
     life.settle()
@@ -281,7 +281,7 @@ def test_a_plan_whose_result_is_lost_is_made_again() -> None:
     assert life.job_names() == ["plan"]
 
 
-def test_a_publication_whose_result_is_lost_is_made_again_from_the_plan_on() -> None:
+def test_after_a_lost_publish_result_the_run_begins_again_with_the_plan() -> None:
     life = a_life().until_publishing().job_completes("publish").settle()
     life.stopped().settle()
 
@@ -292,19 +292,19 @@ def test_a_publication_whose_result_is_lost_is_made_again_from_the_plan_on() -> 
 
 
 def lost(life: Life) -> Life:
-    """What was drawn is not there when it is to be published."""
+    """The publish step does not find the drawn images."""
     incomplete = Outcome(reason="Incomplete", message="sample 12 has no labels; plan again")
     life.pod_ends("publish", 65, incomplete).job_fails("publish", "PodFailurePolicy")
     return life.settle().stopped().settle()
 
 
 def again(life: Life) -> Life:
-    """The run gets to publishing once more."""
+    """Bring the run to publishing once more."""
     life.plan_ends(a_plan("base", reused=23, shards=1)).settle()
     return life.job_completes("base").settle()
 
 
-def test_what_vanished_before_it_was_published_is_planned_again_by_itself() -> None:
+def test_images_that_vanish_before_publishing_are_planned_again_automatically() -> None:
     life = lost(a_life().until_publishing())
 
     assert (life.status.attempt, life.status.replans) == (2, 1)
@@ -314,7 +314,7 @@ def test_what_vanished_before_it_was_published_is_planned_again_by_itself() -> N
     assert life.status.replans == 0, "the next run has all its tries"
 
 
-def test_what_vanishes_again_and_again_stalls() -> None:
+def test_images_that_vanish_repeatedly_stall_the_run() -> None:
     life = lost(a_life().until_publishing())
     for _ in range(3):
         lost(again(life))
@@ -330,13 +330,13 @@ def test_what_vanishes_again_and_again_stalls() -> None:
     assert life.ask_for_retry().settle().status.replans == 0
 
 
-def test_a_result_that_is_lost_takes_none_of_these_tries() -> None:
+def test_a_lost_result_does_not_count_as_one_of_these_tries() -> None:
     life = again(lost(a_life().until_publishing())).job_completes("publish").settle().stopped().settle()
 
     assert (life.status.attempt, life.status.replans) == (3, 1)
 
 
-def test_a_retry_of_a_spec_that_nothing_can_be_begun_with_is_recorded() -> None:
+def test_a_retry_of_an_invalid_spec_is_recorded() -> None:
     life = a_life(output={}).ask_for_retry("t1").settle()
 
     assert life.status.last_handled_retry_at == "t1"

@@ -1,4 +1,4 @@
-"""The graph of stages: who begins when, and whom a failure stops."""
+"""The graph of stages: when each stage begins, and which stages a failure stops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def stages(**states: Any) -> list[StageStatus]:
         (dict.fromkeys(GRAPH, "Succeeded"), [], {}),
     ],
 )
-def test_who_begins_and_who_is_stopped(states: dict[str, str], begin: list[str], stopped: dict[str, str]) -> None:
+def test_which_stages_begin_and_which_are_stopped(
+    states: dict[str, str], begin: list[str], stopped: dict[str, str]
+) -> None:
     assert ready(stages(**states), GRAPH) == begin
     assert blocked(stages(**states), GRAPH) == stopped
 
@@ -43,7 +45,7 @@ def img2img(name: str, source: str) -> dict[str, Any]:
     return {"name": name, "img2img": {"from": source, "variables": {"object": ["star"]}}}
 
 
-def test_sources_are_what_the_spec_says_whatever_the_kind() -> None:
+def test_sources_are_read_from_the_spec_for_every_kind() -> None:
     assert sources(Stage.model_validate(spec_data("base")["stages"][0])) == ()
     assert sources(Stage.model_validate(img2img("rain", "base"))) == ("base",)
     inpaint = {"name": "red", "inpaint": {"from": "rain", "replacements": {"ball": ["red ball"]}}}
@@ -51,7 +53,7 @@ def test_sources_are_what_the_spec_says_whatever_the_kind() -> None:
 
 
 def drawing(parallelism: int = 4) -> Life:
-    """Two stages draw from text; from the first comes one, and from that another."""
+    """Two stages draw from text; a third has the first as its source, and a fourth has the third."""
     base, other = spec_data("base", "other")["stages"]
     graph = [base, other, img2img("rain", "base"), img2img("storm", "rain")]
     life = a_life(stages=graph, run={"parallelism": parallelism})
@@ -81,7 +83,7 @@ def test_a_stage_begins_as_soon_as_its_source_is_done_and_shares_the_pods() -> N
     assert "publish" in life.job_names()
 
 
-def test_one_pod_goes_through_the_graph_in_the_specs_order() -> None:
+def test_with_one_pod_the_stages_run_in_the_order_of_the_spec() -> None:
     life, order = drawing(1), []
     while "publish" not in life.job_names():
         (name,) = sizes(life)
@@ -91,7 +93,7 @@ def test_one_pod_goes_through_the_graph_in_the_specs_order() -> None:
     assert order == ["base", "other", "rain", "storm"]
 
 
-def test_a_failure_stops_only_what_comes_from_it_and_the_run_stalls_when_the_rest_is_done() -> None:
+def test_a_failure_stops_only_dependent_stages_and_the_run_stalls_when_the_rest_is_done() -> None:
     life = drawing(1).job_fails("base", "FailedIndexes", failedIndexes="1").settle()
 
     assert states(life) == {"base": "Failed", "other": "Running", "rain": "Pending", "storm": "Pending"}
@@ -105,7 +107,7 @@ def test_a_failure_stops_only_what_comes_from_it_and_the_run_stalls_when_the_res
     assert life.shown()[0] == "base"
 
 
-def test_after_a_retry_what_is_there_is_not_done_again() -> None:
+def test_after_a_retry_complete_stages_do_not_run_again() -> None:
     life = drawing(1).job_fails("base", "FailedIndexes", failedIndexes="1").settle().job_completes("other").settle()
 
     life.ask_for_retry().settle().stopped().settle()
@@ -115,7 +117,7 @@ def test_after_a_retry_what_is_there_is_not_done_again() -> None:
     assert states(life) == {"base": "Running", "other": "Succeeded", "rain": "Pending", "storm": "Pending"}
 
 
-def test_a_source_that_needs_nothing_blocks_nothing() -> None:
+def test_a_source_without_missing_work_does_not_block() -> None:
     base, _ = spec_data("base", "other")["stages"]
     life = a_life(stages=[base, img2img("rain", "base")])
 

@@ -1,4 +1,4 @@
-"""Stalled=NoProgress: a run in which nothing moves is called so, and goes on when something does."""
+"""Stalled=NoProgress: a run without any progress gets this condition and loses it with the next progress."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def hanging() -> Life:
         ),
     ],
 )
-def test_it_stalls_after_half_an_hour_and_says_what_was_at_work(life: Callable[[], Life], words: str) -> None:
+def test_a_run_stalls_after_half_an_hour_and_the_message_names_the_running_work(
+    life: Callable[[], Life], words: str
+) -> None:
     played = life()
     since = played.status.last_progress_time
     assert since is not None
@@ -61,7 +63,7 @@ def test_it_stalls_after_half_an_hour_and_says_what_was_at_work(life: Callable[[
     assert played.ready()[:2] == ("False", "NoProgress")
 
 
-def test_its_jobs_are_left_to_go_on() -> None:
+def test_the_jobs_of_a_stalled_run_are_kept() -> None:
     life = drawing().later(HALF_AN_HOUR)
 
     assert list(life.turn().actions) == []
@@ -85,7 +87,7 @@ def test_at_rest_nothing_is_written() -> None:
         pytest.param(lambda life: life.job_completes("base"), id="a stage"),
     ],
 )
-def test_it_goes_on_when_anything_moves(move: Callable[[Life], Life]) -> None:
+def test_any_progress_ends_the_stall(move: Callable[[Life], Life]) -> None:
     life = hanging()
 
     move(life).settle()
@@ -97,19 +99,19 @@ def test_it_goes_on_when_anything_moves(move: Callable[[Life], Life]) -> None:
     assert life.condition("Stalled") is None, "the time starts again"
 
 
-def test_a_run_that_went_on_is_published() -> None:
+def test_a_run_that_continued_is_published() -> None:
     life = hanging().job_completes("base").settle().publish_ends().settle()
 
     assert life.ready()[0] == "True"
 
 
-def test_a_stage_that_fails_after_all_stalls_for_its_own_reason() -> None:
+def test_a_stage_that_fails_later_stalls_with_its_own_reason() -> None:
     life = hanging().pod_ends("base", 1, index="0").job_fails("base", "FailedIndexes", failedIndexes="0").settle()
 
     assert life.shown()[2] == "ShardsFailed"
 
 
-def test_a_worker_that_crashes_and_comes_again_moves_nothing() -> None:
+def test_a_worker_that_crashes_and_restarts_is_no_progress() -> None:
     life = drawing()
     for _ in range(3):
         life.pods.clear()
@@ -120,7 +122,7 @@ def test_a_worker_that_crashes_and_comes_again_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize("act", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"parallelism": 2})])
-def test_an_edit_or_a_retry_begins_it_again(act: Callable[[Life], Life]) -> None:
+def test_an_edit_or_a_retry_begins_the_run_again(act: Callable[[Life], Life]) -> None:
     life = hanging()
 
     act(life).settle()
@@ -145,7 +147,7 @@ def test_an_edit_or_a_retry_begins_it_again(act: Callable[[Life], Life]) -> None
         pytest.param(lambda: drawing().edit(suspend=True), lambda life: life.edit(suspend=False), id="suspended"),
     ],
 )
-def test_to_wait_is_no_stall_and_the_time_begins_when_it_ends(
+def test_waiting_is_no_stall_and_the_time_begins_when_the_wait_ends(
     wait: Callable[[], Life], on: Callable[[Life], object]
 ) -> None:
     life = wait().settle()
@@ -159,13 +161,13 @@ def test_to_wait_is_no_stall_and_the_time_begins_when_it_ends(
 
 
 def beside_a_queued_one(*names: str) -> Life:
-    """Stage "stuck" waits for a node, stage "busy" has a pod."""
+    """Two stages: "stuck" waits for a node, "busy" has a pod."""
     life = a_life(*names, run={"parallelism": 2}).until_drawing(*(a_plan(name) for name in names))
     return life.pod_unschedulable("stuck", "0/3 nodes.").pod_runs("busy", "0", total=8, done=3).settle()
 
 
 @pytest.mark.parametrize("names", [("stuck", "busy"), ("busy", "stuck")])
-def test_a_stage_that_hangs_beside_one_queued_stalls_the_run_and_both_are_reported(names: tuple[str, str]) -> None:
+def test_a_hanging_stage_beside_a_queued_one_stalls_the_run_and_both_are_reported(names: tuple[str, str]) -> None:
     life = beside_a_queued_one(*names)
     assert life.shown() == ("busy", "3/48", "Drawing")
     assert life.condition("Queued") == ("Unschedulable", "0/3 nodes.")
@@ -178,7 +180,7 @@ def test_a_stage_that_hangs_beside_one_queued_stalls_the_run_and_both_are_report
     assert list(life.later(HALF_AN_HOUR).turn().actions) == []
 
 
-def test_a_stage_that_gets_on_beside_one_queued_stalls_nothing_and_then_the_line_is_all_there_is() -> None:
+def test_a_stage_that_progresses_beside_a_queued_one_prevents_a_stall_and_then_the_run_is_queued() -> None:
     life = beside_a_queued_one("stuck", "busy").later(HALF_AN_HOUR - 60)
     life.job_status("busy", completedIndexes="0").settle().later(HALF_AN_HOUR - 60).settle()
     assert life.shown() == ("busy", "8/48", "Drawing")
@@ -188,7 +190,7 @@ def test_a_stage_that_gets_on_beside_one_queued_stalls_nothing_and_then_the_line
     assert life.condition("Stalled") is None
 
 
-def test_a_publication_is_believed_while_its_pod_runs_and_gets_its_time_after_that() -> None:
+def test_a_publish_step_does_not_stall_while_its_pod_runs_and_gets_the_full_time_after() -> None:
     life = a_life().until_publishing().pod_runs("publish").settle()
     life.later(10 * HALF_AN_HOUR).settle()
     assert life.condition("Stalled") is None
@@ -202,7 +204,7 @@ def test_a_publication_is_believed_while_its_pod_runs_and_gets_its_time_after_th
     assert life.later(HALF_AN_HOUR).settle().shown()[2] == "NoProgress"
 
 
-def test_a_plan_is_believed_alike_where_a_stage_has_its_name() -> None:
+def test_a_plan_does_not_stall_while_its_pod_runs_even_if_a_stage_has_its_name() -> None:
     life = a_life("planning").until_drawing(a_plan("planning")).job_fails("planning", "BackoffLimitExceeded")
 
     life.settle().ask_for_retry().settle().pod_runs("plan").settle().later(10 * HALF_AN_HOUR).settle()
@@ -210,13 +212,13 @@ def test_a_plan_is_believed_alike_where_a_stage_has_its_name() -> None:
     assert life.shown() == ("planning", "0/24", "Planning")
 
 
-def test_it_is_looked_at_when_it_is_due() -> None:
+def test_the_run_is_checked_when_the_stall_is_due() -> None:
     life = a_life().until_planning().pod("plan", phase="Pending").settle()
 
     assert life.later(600).turn().reconcile_after == HALF_AN_HOUR - 600
 
 
-def test_it_can_be_switched_off() -> None:
+def test_the_check_can_be_switched_off() -> None:
     life = a_life(settings=Settings(no_progress_after=0)).until_drawing().later(10 * HALF_AN_HOUR).settle()
 
     assert life.condition("Stalled") is None

@@ -1,4 +1,4 @@
-"""spec.suspend: the children stop, nothing is lost, and it goes on where it was."""
+"""spec.suspend: the Jobs stop, nothing is lost, and the run continues from the same point."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_in_each_phase_the_running_jobs_are_suspended_and_resumed(life: Life, ru
 
 
 @pytest.mark.parametrize("life", [a_life().until_planning(), a_life().until_drawing(), a_life().until_publishing()])
-def test_a_spec_that_became_invalid_holds_no_pods_until_it_is_fixed(life: Life) -> None:
+def test_a_spec_that_became_invalid_has_no_pods_until_it_is_fixed(life: Life) -> None:
     good = life.raw["spec"]
 
     life.edit(classes=[]).settle()
@@ -72,7 +72,7 @@ def two_stages() -> Life:
         pytest.param(a_life().until_publishing(), lambda life: life.publish_ends(), "publish", [], id="publish"),
     ],
 )
-def test_a_step_that_ends_while_suspended_is_not_run_again_though_its_job_was_collected(
+def test_a_step_that_ended_while_suspended_does_not_run_again_after_its_job_was_collected(
     life: Life, ends: Callable[[Life], Life], step: str, goes_on: list[str]
 ) -> None:
     life.edit(suspend=True).settle()
@@ -87,7 +87,7 @@ def test_a_step_that_ends_while_suspended_is_not_run_again_though_its_job_was_co
     assert life.status.attempt == 1
 
 
-def test_what_ends_while_suspended_is_reported_as_ever() -> None:
+def test_the_end_of_a_step_while_suspended_is_reported_as_usual() -> None:
     life = two_stages().edit(suspend=True).settle()
 
     life.job_completes("base").settle()
@@ -124,7 +124,7 @@ def test_a_plan_without_a_result_waits_with_the_suspended_run() -> None:
     assert life.status.attempt == 2
 
 
-def test_what_ends_while_the_spec_is_invalid_is_in_the_status() -> None:
+def test_the_end_of_a_step_while_the_spec_is_invalid_is_in_the_status() -> None:
     life = two_stages().edit(classes=[]).settle()
     life.job_completes("base").settle().collected("base").settle()
     assert [stage.state for stage in life.status.stages] == ["Succeeded", "Pending"]
@@ -136,7 +136,7 @@ def test_what_ends_while_the_spec_is_invalid_is_in_the_status() -> None:
     assert list(life.later(600).turn().actions) == []
 
 
-def test_a_request_that_is_refused_for_good_leaves_no_job_running() -> None:
+def test_a_final_refusal_leaves_no_job_running() -> None:
     life = a_life("base", "more", run={"parallelism": 1}).until_drawing(a_plan("base"), a_plan("more"))
     life.edit(run={"parallelism": 2, "podTemplate": {"spec": {"nodeSelectr": {}}}})
 
@@ -181,7 +181,7 @@ def test_an_edit_while_suspended_begins_a_run_that_waits() -> None:
         pytest.param(a_life().until_planning().pod_starts("plan").later(121), id="a volume"),
     ],
 )
-def test_what_is_stuck_is_held_without_a_new_attempt(life: Life) -> None:
+def test_a_blocked_run_is_suspended_without_a_new_attempt(life: Life) -> None:
     life.settle().edit(suspend=True).settle().stopped().settle()
 
     assert life.status.attempt == 1
@@ -201,7 +201,7 @@ def test_a_stalled_run_that_is_suspended_begins_again_when_it_is_resumed() -> No
     assert life.job_names() == ["plan"]
 
 
-def test_a_spec_that_was_invalid_and_is_fixed_is_not_called_so_while_suspended() -> None:
+def test_a_fixed_spec_is_not_reported_as_invalid_while_suspended() -> None:
     life = a_life().until_planning()
     good = life.raw["spec"]
 
@@ -219,7 +219,7 @@ def test_a_published_dataset_stays_ready_when_suspended() -> None:
     assert life.condition("Reconciling") is None
 
 
-def test_no_numbers_of_pace_are_shown_while_suspended() -> None:
+def test_no_rate_is_shown_while_suspended() -> None:
     life = a_life().until_drawing()
     life.pace = 3.0
     life.edit(suspend=True).settle()
@@ -244,7 +244,7 @@ def test_a_job_that_somebody_else_suspended_is_queued_and_never_resumed_against_
     assert life.shown()[2] == "Planning"
 
 
-def test_kueue_that_holds_jobs_without_a_queue_says_why() -> None:
+def test_a_job_without_a_queue_that_kueue_holds_is_explained() -> None:
     life = a_life().until_planning().held("plan")
     name = life.job("plan")["metadata"]["name"]
     life.queue_reasons = {name: Trouble(reason="Pending", message="no quota is left")}
@@ -255,7 +255,7 @@ def test_kueue_that_holds_jobs_without_a_queue_says_why() -> None:
     assert message.endswith("which has no queue: no quota is left.")
 
 
-def test_a_held_job_stays_as_it_is_through_a_suspension_of_the_dataset() -> None:
+def test_a_held_job_is_unchanged_by_a_suspension_of_the_dataset() -> None:
     life = a_life().until_planning().held("plan")
 
     assert life.edit(suspend=True).settle().job("plan")["spec"]["suspend"] is True
@@ -265,7 +265,7 @@ def test_a_held_job_stays_as_it_is_through_a_suspension_of_the_dataset() -> None
     assert life.shown()[2] == "Queued"
 
 
-def test_a_job_that_somebody_resumes_while_the_dataset_is_suspended_is_deleted_and_not_fought_over() -> None:
+def test_a_job_that_somebody_resumes_while_the_dataset_is_suspended_is_deleted() -> None:
     life = a_life().until_planning().edit(suspend=True).settle().held("plan", suspend=False)
 
     decision = life.turn()

@@ -1,6 +1,6 @@
-"""The operator is killed at every write of a whole run, before and after the write took effect, and started anew.
+"""The operator is killed at every write of a whole run, before and after the write took effect, and started again.
 
-Whatever the moment: one Job for each step, one attempt, and the same end.
+In every case: one Job for each step, one attempt, and the same final state.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 from tests.operator.clusters import CrashError
 from tests.operator.worlds import World
 
-WRITES = 9  # the ledger; order, Job and status of the plan; Job and status of stage and publish; the last status
+WRITES = 9  # first status; order, Job and status of the plan; Job and status of stage and publish; last status
 
 
 async def lived_through(crash_at: tuple[int, str] | None) -> World:
@@ -35,7 +35,7 @@ def outcome(world: World) -> tuple[object, ...]:
     return jobs, orders, status
 
 
-async def test_an_undisturbed_run_takes_so_many_writes() -> None:
+async def test_the_number_of_writes_of_an_undisturbed_run() -> None:
     assert (await lived_through(None)).cluster.writes == WRITES
 
 

@@ -1,4 +1,4 @@
-"""Events: what they say, and that trouble with them troubles nobody."""
+"""Events: their content, and that a failure to post one has no other effect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def a_dataset(name: str = "shapes") -> Dataset:
     return Dataset.read(raw, read_spec(raw))
 
 
-def test_an_event_says_what_about_whom_and_by_whom() -> None:
+def test_an_event_has_its_reason_its_object_and_its_reporter() -> None:
     said = event(a_dataset(), Announcement("Stalled", "why", warning=True), NOW, "pod-1")
 
     assert (said["reason"], said["note"], said["type"]) == ("Stalled", "why", "Warning")

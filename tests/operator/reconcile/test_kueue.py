@@ -1,4 +1,4 @@
-"""run.queueName: Kueue decides when a queued Job runs and with how many pods; nothing of ours fights it."""
+"""run.queueName: Kueue decides when a queued Job runs and with how many pods; the operator does not change that."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_job_waits_in_the_queue(life: Life, what: str) -> None:
     assert list(life.later(3600).turn().actions) == []
 
 
-def test_kueues_own_message_are_reported_where_they_can_be_read() -> None:
+def test_kueues_messages_are_reported_where_they_can_be_read() -> None:
     life = planning()
     job = life.job("plan")["metadata"]["name"]
     life.queue_reasons[job] = Trouble(reason="Preempted", message="Preempted for a workload of higher priority")
@@ -97,14 +97,14 @@ ADMITTED = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved"
         ([ADMITTED], None),
     ],
 )
-def test_a_workload_says_what_took_its_quota_and_what_it_waits_for(
+def test_a_workload_tells_why_it_was_evicted_and_what_it_waits_for(
     conditions: list[dict[str, str]], said: Trouble | None
 ) -> None:
     assert why_not_admitted({"status": {"conditions": conditions}}) == said
 
 
 class Workloads(PretendCluster):
-    """A Kueue that answers, is closed to us, is in trouble, or is not there."""
+    """A Kueue that answers, forbids access, fails, or is not installed."""
 
     def __init__(self, refusal: Exception | None) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Workloads(PretendCluster):
         return [{"status": {"conditions": [PENDING]}}] if job_uid == "known" else []
 
 
-async def test_message_are_read_by_the_jobs_uid() -> None:
+async def test_messages_are_read_by_the_jobs_uid() -> None:
     kueue = Kueue(Workloads(None), lambda: 0.0)
 
     assert await kueue.why_waiting("vision", "known") == Trouble(reason="Pending", message=PENDING["message"])
@@ -128,7 +128,7 @@ async def test_message_are_read_by_the_jobs_uid() -> None:
 
 
 @pytest.mark.parametrize("code", [403, 404])
-async def test_without_kueue_or_the_right_to_read_it_nothing_is_reported_and_it_is_left_alone(code: int) -> None:
+async def test_without_kueue_or_the_right_to_read_it_nothing_is_reported_and_it_is_asked_again_later(code: int) -> None:
     seconds = 0.0
     workloads = Workloads(ApiError(code, "", "no"))
     kueue = Kueue(workloads, lambda: seconds)
@@ -151,7 +151,7 @@ async def test_without_kueue_or_the_right_to_read_it_nothing_is_reported_and_it_
     ],
     ids=["500", "429", "reset", "timeout"],
 )
-async def test_a_kueue_in_trouble_says_nothing_and_is_asked_again_soon(trouble: Exception) -> None:
+async def test_a_failing_kueue_gives_no_message_and_is_asked_again_soon(trouble: Exception) -> None:
     seconds = 0.0
     workloads = Workloads(trouble)
     kueue = Kueue(workloads, lambda: seconds)
@@ -177,7 +177,7 @@ async def test_a_kueue_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
         assert await Kueue(workloads, lambda: 0.0).why_waiting("vision", "known") is None
 
 
-def test_it_is_queued_from_the_first_status_on() -> None:
+def test_the_dataset_is_queued_from_the_first_status() -> None:
     life = a_life(run=QUEUE)
     life.turn()
     decision = life.turn()
@@ -201,7 +201,7 @@ def test_an_admitted_job_is_neither_resized_nor_touched() -> None:
     assert list(life.edit(run={**QUEUE, "parallelism": 7}).turn().actions) == []
 
 
-def test_what_was_done_before_an_eviction_stays_counted() -> None:
+def test_work_done_before_an_eviction_stays_counted() -> None:
     life = drawing().job_status("base", completedIndexes="0-3").settle()
     assert life.shown() == ("base", "12/24", "Drawing")
 
@@ -216,7 +216,7 @@ def test_what_was_done_before_an_eviction_stays_counted() -> None:
 @pytest.mark.parametrize(
     ("life", "what"), [(planning(), "plan"), (drawing(), "base"), (publishing(), "publish")], ids=lambda v: str(v)[:8]
 )
-def test_suspended_by_its_user_it_holds_no_quota_and_comes_back_to_the_queue(life: Life, what: str) -> None:
+def test_a_run_suspended_by_its_user_holds_no_quota_and_returns_to_the_queue(life: Life, what: str) -> None:
     kueue_admits(life, what)
     name, attempt = life.job(what)["metadata"]["name"], life.status.attempt
 
@@ -233,7 +233,7 @@ def test_suspended_by_its_user_it_holds_no_quota_and_comes_back_to_the_queue(lif
     assert life.status.attempt == attempt
 
 
-def test_resumed_before_its_pods_have_ended_it_waits_for_them() -> None:
+def test_a_run_resumed_before_its_pods_have_ended_waits_for_them() -> None:
     life = drawing().edit(suspend=True).settle()
 
     life.edit(suspend=False).settle()
@@ -250,7 +250,7 @@ def test_without_a_queue_a_job_starts_at_once() -> None:
     assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
 
 
-def test_a_job_that_kueue_itself_put_into_a_queue_is_left_to_it() -> None:
+def test_a_job_that_kueue_itself_queued_is_left_to_kueue() -> None:
     life = a_life().settle()
     job = life.job("plan")
     job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "default"

@@ -69,7 +69,7 @@ KEY, ANOTHER = Key("vision", "shapes"), Key("vision", "another")
 
 
 async def heard(scraper: Scraper, pods: list[Pod], key: Key = KEY) -> dict[str, Shard]:
-    """Look again and again until a pod was heard of."""
+    """Poll until a pod has answered."""
     async with asyncio.timeout(10):
         while True:
             if shards := scraper.follow(key, pods):
@@ -79,14 +79,14 @@ async def heard(scraper: Scraper, pods: list[Pod], key: Key = KEY) -> dict[str, 
 
 @pytest.fixture
 async def seen() -> AsyncIterator[list[web.Request]]:
-    """A pod at 127.0.77.1 that answers; the requests that it got."""
+    """A pod at 127.0.77.1 that answers; yields the requests that it received."""
     requests: list[web.Request] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
         requests.append(request)
         response = web.StreamResponse()
         await response.prepare(request)
-        for part in PAGE.splitlines(keepends=True):  # as a slow network has it
+        for part in PAGE.splitlines(keepends=True):  # as a slow network sends it
             await response.write(part.encode())
             await asyncio.sleep(0.02)
         return response
@@ -115,7 +115,7 @@ async def test_pods_are_asked_without_credentials(scraper: Scraper, seen: list[w
 
 @pytest.fixture
 async def silent() -> AsyncIterator[list[float]]:
-    """A pod at 127.0.77.3 that takes connections and says nothing; when it was asked."""
+    """A pod at 127.0.77.3 that accepts connections and does not answer; yields the times of the requests."""
     asked: list[float] = []
     over = asyncio.Event()
 
@@ -131,7 +131,7 @@ async def silent() -> AsyncIterator[list[float]]:
     await server.wait_closed()
 
 
-async def test_nobody_waits_for_a_silent_pod(seen: list[web.Request], silent: list[float]) -> None:
+async def test_no_reconcile_waits_for_a_silent_pod(seen: list[web.Request], silent: list[float]) -> None:
     scraper = Scraper(Settings(scrape_timeout=60))
     pods = [a_pod("silent", "127.0.77.3"), a_pod("well", "127.0.77.1")]
 
@@ -143,7 +143,7 @@ async def test_nobody_waits_for_a_silent_pod(seen: list[web.Request], silent: li
     assert len(silent) == 1
 
 
-async def test_a_pod_is_asked_once_an_interval_however_often_it_is_looked_at(seen: list[web.Request]) -> None:
+async def test_a_pod_is_asked_once_an_interval(seen: list[web.Request]) -> None:
     scraper = Scraper(Settings(scrape_interval=0.5))
     begin = asyncio.get_running_loop().time()
     while len(seen) < 3:
@@ -154,7 +154,7 @@ async def test_a_pod_is_asked_once_an_interval_however_often_it_is_looked_at(see
     await scraper.close()
 
 
-async def test_the_next_look_has_what_pods_say_shortly_before_it() -> None:
+async def test_pods_are_asked_shortly_before_the_next_reconcile() -> None:
     scraper, said, pods = Scraper(Settings(scrape_interval=0.5)), [1], [a_pod("well", "10.0.0.1")]
 
     async def ask(address: str) -> Shard:
@@ -171,7 +171,7 @@ async def test_the_next_look_has_what_pods_say_shortly_before_it() -> None:
     await scraper.close()
 
 
-async def test_a_silent_pod_is_asked_less_and_less_often(silent: list[float]) -> None:
+async def test_a_silent_pod_is_asked_at_longer_and_longer_intervals(silent: list[float]) -> None:
     scraper = Scraper(Settings(scrape_interval=0.1, scrape_timeout=0.05))
     async with asyncio.timeout(20):
         while len(silent) < 4:
@@ -183,7 +183,7 @@ async def test_a_silent_pod_is_asked_less_and_less_often(silent: list[float]) ->
     await scraper.close()
 
 
-async def test_a_pod_that_refuses_until_it_listens_is_asked_at_each_look() -> None:
+async def test_a_pod_that_refuses_connections_is_asked_at_each_interval() -> None:
     scraper = Scraper(Settings(scrape_interval=0.02))
     refused = 0
 
@@ -201,7 +201,7 @@ async def test_a_pod_that_refuses_until_it_listens_is_asked_at_each_look() -> No
 
 
 class Crowd(Scraper):
-    """Pods at 10.0.0.x that say nothing, beside others that answer at once; how many are asked at a time."""
+    """Pods at 10.0.0.x that do not answer, and others that answer at once; counts how many are asked at a time."""
 
     def __init__(self) -> None:
         super().__init__(Settings(scrape_interval=0.02, scrape_timeout=60, scrape_concurrency=8))
@@ -221,7 +221,7 @@ class Crowd(Scraper):
 async def test_many_silent_pods_leave_slots_for_those_that_answer() -> None:
     crowd, silent = Crowd(), [a_pod(f"silent-{n}", f"10.0.0.{n}") for n in range(40)]
     async with asyncio.timeout(10):
-        while crowd.timeouts < 40:  # Nobody knew it of them; but never more than the slots at a time.
+        while crowd.timeouts < 40:  # No pod was known to be silent; but never more than the slots are asked at a time.
             crowd.follow(KEY, silent)
             await asyncio.sleep(0.01)
     assert crowd.most == 8
@@ -236,7 +236,7 @@ async def test_many_silent_pods_leave_slots_for_those_that_answer() -> None:
     await crowd.close()
 
 
-async def test_who_is_forgotten_is_asked_no_more(seen: list[web.Request]) -> None:
+async def test_a_forgotten_pod_is_not_asked_again(seen: list[web.Request]) -> None:
     quick = Scraper(Settings(scrape_interval=0.05))
     await heard(quick, [a_pod("well", "127.0.77.1")])
     quick.follow(KEY, [a_pod("well", "127.0.77.1")])

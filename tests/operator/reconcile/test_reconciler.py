@@ -1,4 +1,4 @@
-"""The shell around `decide`: one status write, nothing twice, and what the API server's answers lead to."""
+"""The reconciler around `decide`: one status write, no action twice, and the effects of the API server's answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def drawing(scraper: Scraper | None = None) -> World:
     return world
 
 
-async def test_the_ledger_comes_first_then_order_and_job() -> None:
+async def test_the_status_is_written_first_then_order_and_job() -> None:
     world = World()
 
     assert await world.turn() == 0
@@ -39,7 +39,7 @@ async def test_the_ledger_comes_first_then_order_and_job() -> None:
     assert world.asked() == ["create configmaps", "create jobs", "patch status"]
 
 
-async def test_at_rest_nothing_is_asked() -> None:
+async def test_at_rest_no_request_is_made() -> None:
     world = World()
     await world.turn(3)
     world.asked()
@@ -61,13 +61,13 @@ async def test_a_plan_and_the_stage_that_follows_are_one_write() -> None:
     assert world.dataset["status"]["planned"] is True
 
 
-async def test_what_was_created_before_a_crash_is_taken_as_it_is() -> None:
+async def test_objects_created_before_a_crash_are_used_as_they_are() -> None:
     world = World()
     await world.turn()
     world.cluster.refusals["patch status"] = ApiError(500, "InternalError", "and then it crashed")
     with pytest.raises(ApiError):
         await world.turn()
-    world.cache = Cache()  # the new process has not heard of the Job
+    world.cache = Cache()  # the new process does not know the Job yet
     world.see(Resource.DATASETS, world.dataset)
     world.restarted()
     world.asked()
@@ -121,7 +121,7 @@ async def test_a_planted_job_that_reads_another_order_is_a_name_conflict() -> No
     assert conditions["Stalled"] == "NameConflict"
 
 
-async def test_the_pods_of_a_namesake_of_a_job_say_nothing_about_it() -> None:
+async def test_pods_of_another_job_with_the_same_name_are_ignored() -> None:
     world = World()
     await world.turn(2)
     message = Outcome(reason="Planned", plan=[a_plan("base")]).dumps()
@@ -149,7 +149,7 @@ async def test_a_job_of_the_wanted_name_that_is_not_ours_stalls() -> None:
     assert conditions["Stalled"] == "NameConflict"
 
 
-async def test_a_job_of_the_wanted_name_that_is_dying_is_waited_for() -> None:
+async def test_a_job_of_the_wanted_name_under_deletion_is_waited_for() -> None:
     world = World()
     await world.turn(2)
     job = world.job("plan")
@@ -169,7 +169,7 @@ async def test_a_job_of_the_wanted_name_that_is_dying_is_waited_for() -> None:
         (ApiError(403, "Forbidden", "a policy denies it"), {}, "JobRejected"),
     ],
 )
-async def test_a_job_that_is_refused_stalls_in_the_api_servers_message(
+async def test_a_refused_job_stalls_the_run_with_the_api_servers_message(
     error: ApiError, changes: dict[str, Any], reason: str
 ) -> None:
     world = World(run=changes)
@@ -183,7 +183,7 @@ async def test_a_job_that_is_refused_stalls_in_the_api_servers_message(
 
 
 @pytest.mark.parametrize("changes", [{}, {"podTemplate": {"spec": {}}}])
-async def test_a_refused_order_is_no_fault_of_the_pod_template(changes: dict[str, Any]) -> None:
+async def test_a_refused_order_does_not_blame_the_pod_template(changes: dict[str, Any]) -> None:
     world = World(run=changes)
     await world.turn()
     world.cluster.refusals["create configmaps"] = ApiError(413, "RequestEntityTooLarge", "the object is too large")
@@ -194,7 +194,7 @@ async def test_a_refused_order_is_no_fault_of_the_pod_template(changes: dict[str
     assert (stalled["reason"], stalled["message"]) == ("ConfigMapRejected", "the object is too large")
 
 
-async def test_over_quota_it_is_queued_and_comes_back() -> None:
+async def test_over_quota_the_dataset_is_queued_and_tried_again() -> None:
     world = World()
     await world.turn()
     world.cluster.refusals["create jobs"] = ApiError(403, "Forbidden", "jobs is forbidden: exceeded quota: few")
@@ -206,7 +206,7 @@ async def test_over_quota_it_is_queued_and_comes_back() -> None:
     assert world.job("plan")
 
 
-async def test_a_permission_that_is_missing_is_no_fault_of_the_dataset() -> None:
+async def test_a_missing_permission_does_not_stall_the_dataset() -> None:
     world = World()
     await world.turn()
     denied = 'jobs.batch is forbidden: User "x" cannot create resource "jobs"'
@@ -229,7 +229,7 @@ async def test_a_failing_api_server_fails_the_turn_and_writes_nothing() -> None:
     assert world.asked() == ["create configmaps", "create jobs"]
 
 
-async def test_the_termination_message_of_a_pod_that_was_not_heard_of_yet_is_asked_for() -> None:
+async def test_the_termination_message_of_an_unknown_pod_is_requested() -> None:
     world = World()
     await world.turn(2)
     world.plan_ends(seen=False)
@@ -241,7 +241,7 @@ async def test_the_termination_message_of_a_pod_that_was_not_heard_of_yet_is_ask
     assert world.dataset["status"]["attempt"] == 1
 
 
-async def test_a_failure_that_was_heard_of_does_not_stand_for_the_success_that_was_not() -> None:
+async def test_a_known_failed_pod_does_not_hide_the_unknown_successful_one() -> None:
     world = World()
     await world.turn(2)
     world.pod_is("plan", "Failed", {"terminated": {"exitCode": 75}}, number=1)
@@ -254,7 +254,7 @@ async def test_a_failure_that_was_heard_of_does_not_stand_for_the_success_that_w
     assert (world.dataset["status"]["attempt"], world.dataset["status"]["planned"]) == (1, True)
 
 
-async def test_pods_are_not_asked_for_again_once_their_result_is_recorded() -> None:
+async def test_pods_are_not_listed_again_after_their_result_is_recorded() -> None:
     world = World()
     await world.turn(2)
     world.plan_ends()
@@ -268,7 +268,7 @@ async def test_pods_are_not_asked_for_again_once_their_result_is_recorded() -> N
     assert world.asked() == []
 
 
-async def test_progress_is_written_at_most_so_often() -> None:
+async def test_progress_is_written_at_a_limited_rate() -> None:
     world = await drawing()
     writes = []
     for second in range(31):
@@ -282,7 +282,7 @@ async def test_progress_is_written_at_most_so_often() -> None:
     assert 2 <= len(writes) <= 4
 
 
-async def test_what_must_wait_is_looked_at_again_when_its_time_has_come() -> None:
+async def test_a_delayed_status_is_written_when_it_is_due() -> None:
     world = await drawing()
     world.seconds = 100.0
     world.pods.done = 1
@@ -320,7 +320,7 @@ async def test_pods_are_asked_at_their_interval() -> None:
 
 
 class OnePod(Scraper):
-    """A pod that says what the test wants; it never answers where `done` is negative."""
+    """A pod that reports what the test wants; it never answers if `done` is negative."""
 
     def __init__(self, done: int) -> None:
         super().__init__(Settings(scrape_interval=0.02, scrape_timeout=60))
@@ -365,7 +365,7 @@ async def test_no_reconcile_waits_for_a_pod() -> None:
     await pods.close()
 
 
-async def test_pods_of_a_dataset_that_is_gone_are_asked_no_more() -> None:
+async def test_pods_of_a_deleted_dataset_are_not_asked_again() -> None:
     world = await drawing(pods := OnePod(done=1))
     await world.turn()
     await asyncio.sleep(0.01)
@@ -388,7 +388,7 @@ async def test_a_status_that_somebody_else_wrote_fails_the_turn() -> None:
         await world.turn()
 
 
-async def test_a_dataset_that_is_gone_is_forgotten() -> None:
+async def test_a_deleted_dataset_is_forgotten() -> None:
     world = World()
     await world.turn()
     world.cache.drop(Resource.DATASETS, world.dataset)
@@ -408,7 +408,7 @@ async def test_events_follow_the_write() -> None:
     assert world.recorder.waiting() == 1
 
 
-async def test_a_job_in_kueues_queue_is_looked_at_again_while_kueue_can_be_asked() -> None:
+async def test_a_job_in_kueues_queue_is_checked_again_while_kueue_can_be_asked() -> None:
     world = World(run={"queueName": "gpus"})
     pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "no quota"}
     workloads: list[dict[str, Any]] = []
@@ -445,7 +445,7 @@ async def test_without_kueue_a_queued_job_is_waited_for_by_events_alone() -> Non
     assert await world.turn() is None
 
 
-async def test_an_action_that_fails_again_and_again_is_reported_in_the_api_servers_words_and_stalls() -> None:
+async def test_an_action_that_fails_repeatedly_stalls_with_the_api_servers_message() -> None:
     words = 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused'
     world = World()
     await world.turn()
@@ -484,7 +484,7 @@ async def test_an_action_that_fails_again_and_again_is_reported_in_the_api_serve
     assert world.cluster.events.count("JobNotCreated") == 1
 
 
-async def test_a_failure_now_and_then_is_not_reported() -> None:
+async def test_an_occasional_failure_is_not_reported() -> None:
     world = World()
     await world.turn(2)
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""Each phase, and what kstatus (kubectl wait, Flux, Argo CD's generic rules, Helm) makes of it."""
+"""Each phase, and the status that kstatus (kubectl wait, Flux, Argo CD's generic rules, Helm) computes for it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ STATES = {
     "nothing has moved for long": "Running",
     "in Kueue's queue": "Pending",
 }
-"""The one word that pipelines wait for. Failed ends a pipeline: a stall that may end by itself is none."""
+"""The state that pipelines wait for. Failed ends a pipeline, so a stall that may end by itself is not Failed."""
 
 
 @pytest.mark.parametrize("phase", STATES)
@@ -90,7 +90,7 @@ def test_the_state_in_one_word(phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_the_state_speaks_of_the_generation_that_was_observed(phase: str) -> None:
+def test_the_state_is_of_the_observed_generation(phase: str) -> None:
     raw = PHASES[phase][0]().raw
     observed = raw["status"]["observedGeneration"]
 
@@ -98,14 +98,14 @@ def test_the_state_speaks_of_the_generation_that_was_observed(phase: str) -> Non
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if "not seen" not in phase])
-def test_every_condition_speaks_of_the_generation_that_was_observed(phase: str) -> None:
+def test_every_condition_is_of_the_observed_generation(phase: str) -> None:
     status = PHASES[phase][0]().status
 
     assert {condition.observed_generation for condition in status.conditions} == {status.observed_generation}
     assert all(condition.reason for condition in status.conditions)
 
 
-def test_a_transition_time_changes_with_the_conditions_status_alone() -> None:
+def test_a_transition_time_changes_only_with_the_conditions_status() -> None:
     life = a_life().until_planning()
     since = {c.type: c.last_transition_time for c in life.status.conditions}
 

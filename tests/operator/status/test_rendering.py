@@ -1,4 +1,4 @@
-"""What is written: within 8 kB, and only what changed."""
+"""The written status: at most 8 kB, and only the changed fields."""
 
 from __future__ import annotations
 
@@ -97,25 +97,25 @@ def test_sixteen_stages_of_the_longest_names_and_messages_fit(message: str) -> N
     assert size_of(fitted(the_largest_status(message))) <= STATUS_BYTES
 
 
-def test_of_the_history_the_places_go_and_the_revisions_stay() -> None:
+def test_a_shortened_history_drops_uris_and_keeps_revisions() -> None:
     history = fitted(the_largest_status()).history
 
     assert [(entry.revision, entry.uri, entry.samples) for entry in history] == [("r" * 10, "", 10**8)] * 10
 
 
-def test_what_fits_is_left_as_it_is() -> None:
+def test_a_status_that_fits_is_unchanged() -> None:
     life = a_life().until_published()
 
     assert fitted(life.status) == life.status
 
 
-def test_messages_go_before_numbers() -> None:
+def test_messages_are_shortened_before_numbers() -> None:
     stages = fitted(the_largest_status()).stages
 
     assert [stage.samples.total for stage in stages] == [10**7] * 16
 
 
-def test_a_status_reads_back_as_it_was_written() -> None:
+def test_a_status_is_read_back_as_it_was_written() -> None:
     status = a_life("base", "more").until_drawing(a_plan("base"), a_plan("more", reused=4)).status
 
     assert LabeledDatasetStatus.model_validate(dumped(status)) == status

@@ -1,4 +1,4 @@
-"""What Prometheus is told: everything that an operator is asked for, and no dataset by its name."""
+"""The metrics for Prometheus: everything that is documented, and no dataset name in a label."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_no_label_names_an_object() -> None:
     assert not labels & OBJECT_LABELS
 
 
-def test_the_queue_the_leader_and_what_is_known_are_read_when_they_are_asked_for() -> None:
+def test_queue_leader_and_cache_are_read_at_each_scrape() -> None:
     operator = an_operator()
     stalled = {"type": "Stalled", "status": "True"}
     for number in range(3):
@@ -87,7 +87,7 @@ def test_a_standby_does_not_lead() -> None:
 
 
 @pytest.mark.parametrize(("gpu", "images"), [(True, [0, 0, 6, 10, 0]), (False, [0, 0, 0, 0, 0])])
-def test_images_are_counted_once_and_labels_decided_again_are_none(gpu: bool, images: list[int]) -> None:
+def test_images_are_counted_once_and_relabeled_ones_are_not(gpu: bool, images: list[int]) -> None:
     life = a_life().settle()
     seen: list[LabeledDatasetStatus] = [life.status]
     life.plan_ends(a_plan("base", total=24, reused=8, shards=2, gpu=gpu)).settle()

@@ -41,7 +41,7 @@ async def get(url: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def test_readiness_comes_with_the_first_list(url: str, health: Health) -> None:
+async def test_the_process_is_ready_after_the_first_list(url: str, health: Health) -> None:
     assert await get(f"{url}/readyz") == (503, "not everything is listed yet\n")
     health.not_ready = None
     assert await get(f"{url}/readyz") == (200, "ok\n")
@@ -53,7 +53,7 @@ async def test_a_reconcile_that_hangs_fails_liveness(url: str, health: Health) -
     assert (await get(f"{url}/livez"))[0] == 503
 
 
-def test_a_loop_that_hangs_answers_nobody() -> None:
+def test_a_hanging_event_loop_answers_no_probe() -> None:
     loop, server = asyncio.new_event_loop(), Server(live=lambda: None, ready=lambda: None, page=lambda: b"")
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -43,7 +43,7 @@ class ApiError(Exception):
 
     @property
     def version_ahead(self) -> bool:
-        """Whether a watch was begun at a version that the API server has not reached: its versions went back."""
+        """Whether a watch began at a version that the API server has not reached, because its versions went back."""
         return "Too large resource version" in self.message
 
     @property
@@ -296,7 +296,7 @@ async def _within(
 
 
 def _read(text: bytes) -> Object:
-    """Return a JSON object. Raises ClientPayloadError if it is none, as when a proxy answers in place of the server."""
+    """Return a JSON object. Raises ClientPayloadError for any other answer, such as a proxy's error page."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:

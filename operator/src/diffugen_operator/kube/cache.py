@@ -1,15 +1,15 @@
-"""What is known of the cluster, updated by watch events, by our own writes, and by relisting.
+"""The cache of the cluster's objects, updated by watch events, by our own writes, and by lists.
 
-Of events and of our own writes the higher resourceVersion wins, whatever the uid, and also over a deletion: an answer
-that was requested before an object was deleted and arrives later does not bring it back. Our own writes are stored at
+For events and our own writes, the higher resourceVersion wins, with any uid, and also against a deletion: an answer
+that was requested before an object was deleted and arrives later does not restore it. Our own writes are stored at
 once, so that the next reconcile never acts on a state older than them.
 
-A list replaces all that was known before it was requested, whatever the versions: it repairs what a watch lost, and
-after etcd was restored from a snapshot the versions of the same objects are lower. What became known after the request
-is compared by version, as above.
+A list replaces everything that was known before it was requested, at any version: it adds what a watch missed, and
+after etcd was restored from a snapshot the versions of the same objects are lower. Objects that became known after the
+request are compared by version, as above.
 
-Only what decisions need is kept of an object: no managed fields, no pod specs, no counts of running pods. A change of
-anything else does not count as new.
+Only the parts of an object that decisions need are kept: no managed fields, no pod specs, no counts of running
+pods. If only other parts change, the object does not count as changed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Gone(NamedTuple):
 
 
 _QUIET = frozenset({"startTime"})
-"""Fields of a status that are kept, and whose change is no news."""
+"""Fields of a status that are kept; if only they change, the object does not count as changed."""
 
 
 class Cache:
@@ -93,7 +93,7 @@ class Cache:
         return list(self._children[Resource.PODS].get((namespace, job), {}).values())
 
     def key_of(self, resource: Resource, obj: Mapping[str, Any]) -> Key | None:
-        """Return the dataset that an object belongs to; None for a stranger's, or one not known yet."""
+        """Return the dataset that an object belongs to; None if it is not ours, or its owner is not known yet."""
         namespace = obj["metadata"]["namespace"]
         if resource is Resource.DATASETS:
             return Key(namespace, obj["metadata"]["name"])
@@ -112,7 +112,7 @@ class Cache:
     def put(self, resource: Resource, obj: Mapping[str, Any], *, requested: int | None = None) -> bool:
         """Store an object; returns whether anything changed.
 
-        `requested`: the mark of the request that it answers. It replaces what was known then, whatever its version.
+        `requested`: the mark of the request that it answers. It replaces what was known then, at any version.
         """
         name = _name(obj)
         known = self._objects[resource].get(name)
@@ -131,7 +131,7 @@ class Cache:
         return news
 
     def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
-        """Remove a deleted object, and let nothing older bring it back; an object with another uid stays."""
+        """Remove a deleted object; nothing older can restore it; an object with another uid stays."""
         name = _name(obj)
         known = self._objects[resource].get(name)
         if known is None:
@@ -159,7 +159,7 @@ class Cache:
     def keep_listed(
         self, resource: Resource, namespace: str | None, listed: set[Name], version: int, *, requested: int
     ) -> None:
-        """Remove what a list of a namespace (None: of all) at `version` lacks, unless it became known later."""
+        """Remove objects that a list of a namespace (None: of all) at `version` lacks, except those known later."""
         for name, obj in list(self._objects[resource].items()):
             if namespace in (None, name[0]) and name not in listed:
                 known_before = self._changed_at[resource].get(name, 0) <= requested
@@ -179,7 +179,7 @@ class Cache:
         else:
             latest, change = self._gone[resource].get(name, _Gone(-1, 0))
         if requested is not None and change <= requested:
-            return known is not None and version == latest  # Nothing is new.
+            return known is not None and version == latest  # Nothing has changed.
         return version <= latest
 
     def _remember_gone(self, resource: Resource, name: Name, version: int) -> None:
@@ -187,7 +187,7 @@ class Cache:
         self._changes += 1
         gone[name] = _Gone(max(version, gone.pop(name, _Gone(-1, 0)).version), self._changes)
         if len(gone) > MOST_GONE:
-            del gone[next(iter(gone))]  # The one that was deleted first.
+            del gone[next(iter(gone))]  # The object that was deleted first.
 
 
 def owner_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -218,7 +218,7 @@ def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
 def _content(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return an object's content without its version."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    # When a Job started is kept, but it is no reason to look: nothing is due at that moment.
+    # When a Job started is kept, but it causes no reconcile: nothing is due at that moment.
     return metadata, obj.get("spec") or {}, _without(obj["status"], _QUIET)
 
 
@@ -234,7 +234,7 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
         if kept["spec"]["suspend"]:
             kept["spec"]["suspendedBy"] = _suspender(obj)
     else:
-        # The Job controller's finalizer changes, and no annotation of a pod is ours.
+        # The Job controller changes its finalizer, and the operator uses no annotation of a pod.
         kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
         kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     shared: Object = _shared(kept)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 GONE = 410
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _MOST_SILENCES = 2
-"""So many watches in a row without any event are listed again: their version may be one that never comes."""
+"""After so many watches in a row without any event, the objects are listed: their version may never come."""
 
 
 class Watchable(Protocol):
@@ -58,7 +58,7 @@ class Watch:
         self._rewound_to: int | None = None
 
     def rewind(self, version: int) -> None:
-        """Go on from this version, once the present watch has ended: the API server's versions went back."""
+        """Continue from this version after the present watch has ended: the API server's versions went back."""
         self._rewound_to = version
 
     async def run(self, version: int) -> None:

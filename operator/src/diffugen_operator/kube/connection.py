@@ -1,6 +1,6 @@
 """The connection to the API server: one pool for kopf's watches and our own requests.
 
-A request carries the present credential, which is renewed before it expires. A 401, whoever gets it, is a new login:
+A request carries the present credential, which is renewed before it expires. A 401 to any request causes a new login:
 the credentials are read again, the pool is opened again, and every watch is ended, so that it begins again with the new
 login. Requests that are running at that moment finish on the former pool. Every request is counted by verb and code.
 
@@ -29,7 +29,7 @@ from diffugen_operator.settings import Settings
 logger = logging.getLogger(__name__)
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
-"""What a request raises that gets no answer."""
+"""The exceptions of a request that gets no answer."""
 
 
 class WatchEndedError(Exception):
@@ -39,9 +39,9 @@ class WatchEndedError(Exception):
 UNAUTHORIZED = 401
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _CLOCK_SECONDS = 2.0
-"""How exactly clocks are compared: answers have whole seconds, and take a while."""
+"""The precision with which clocks are compared: answers have whole seconds, and need some time to arrive."""
 _QUIET_SECONDS = 300.0
-"""Logins that are so far apart are no series of failures."""
+"""Logins with this much time between them do not count as a series of failures."""
 
 
 class Connection:
@@ -106,7 +106,7 @@ class Connection:
         return self._now() + self._ahead
 
     def end_watches(self) -> None:
-        """End every watch: whoever watches begins again."""
+        """End every watch; its caller begins it again."""
         for watch in self._watches:
             if not watch.closed:
                 self._ended.add(watch)
@@ -154,7 +154,7 @@ class Connection:
     async def _authorized(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Give the request the present credential; a 401 is a new login."""
+        """Give the request the present credential; a 401 causes a new login."""
         due = self._credential.renew_at
         if due is not None and self._now() >= due:
             await self._renew(self._credential)
@@ -169,7 +169,7 @@ class Connection:
         return response
 
     async def _renew(self, former: Credential, *, refused: bool = False) -> None:
-        """Get another credential in place of `former`; where none can be had, the former one stays in use."""
+        """Get another credential in place of `former`; if that fails, the former one stays in use."""
         async with self._lock:
             if self._credential is not former or self._access is None:  # Another request was faster.
                 return
@@ -193,7 +193,7 @@ class Connection:
                 self._credential, self._failures = credential, 0
 
     def _same(self, access: Access) -> Access:
-        """Return the access if it leads where the present one does."""
+        """Return the access if it is for the same API server as the present one."""
         if self._access is not None and access.server != self._access.server:
             raise LoginError(
                 f"{access.source} now leads to {access.server} instead of {self._access.server}: restart the operator "
@@ -253,7 +253,7 @@ class Connection:
     async def _observed(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Count the restarts of kopf's watches, by how the watch before ended."""
+        """Count the restarts of kopf's watches, by the way in which the former watch ended."""
         if not _is_watch(request):
             return await handler(request)
         path = request.url.path

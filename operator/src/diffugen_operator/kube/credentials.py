@@ -26,7 +26,7 @@ EXEC_SECONDS = 60.0
 """How long an exec plugin may take."""
 
 LONGEST_MARGIN = timedelta(seconds=120)
-"""A credential is renewed this long before it expires; one that lives shortly, after four fifths of its life."""
+"""A credential is renewed this long before it expires; a short-lived one, after four fifths of its life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Credential:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What belongs to a TLS connection, so that another one needs other connections."""
+        """The parts that belong to a TLS connection: if they change, new connections are needed."""
         return self.certificate, self.key
 
 

@@ -1,4 +1,4 @@
-"""How changes of datasets arrive: kopf watches them, and its events go to our cache and queue.
+"""Watch events of datasets: kopf watches them, and its events go to our cache and queue.
 
 kopf only transports events; it keeps no state. Only `on.event` is used, which writes nothing to any object. A change
 handler, a timer or a daemon would write annotations and finalizers to users' objects.
@@ -114,7 +114,7 @@ def kopf_settings(*, watch_silence: float) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
-    # kopf has a task for each object that just changed: few at once when everything is listed, and each only shortly.
+    # kopf has a task for each object that just changed: few at once when everything is listed, each for a short time.
     settings.queueing.worker_limit = 50
     settings.queueing.idle_timeout = 0.05
     settings.watching.chunk_size = 500
@@ -126,8 +126,8 @@ class DatasetTransport:
     """Runs kopf until the process is stopped.
 
     kopf ends at any answer to its watch that it does not expect: a plain 410, a 404, an error in the stream, an API
-    server that is away for a minute. Then it is started again, and lists the datasets. If the CRD is missing, that
-    waits until the CRD is back.
+    server that is unreachable for a minute. Then it is started again, and lists the datasets. If the CRD is missing,
+    that waits until the CRD is back.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class DatasetTransport:
                 if not self._again:
                     raise
                 self._again = False
-            except Exception as error:  # noqa: BLE001 - whatever it is, kopf is started again
+            except Exception as error:  # noqa: BLE001 - after any error, kopf is started again
                 failures = 1 if time.monotonic() - began > _LONGEST_PAUSE else failures + 1
                 if not await self._unless_stopped(self._recovered(error, failures)):
                     return

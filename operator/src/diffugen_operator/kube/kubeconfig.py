@@ -1,9 +1,9 @@
-"""Which API server to talk to, and as whom: from a kubeconfig, or from the pod's service account.
+"""Which API server to connect to, and as which user: from a kubeconfig, or from the pod's service account.
 
-The sources, in this order; the first that is there is used, and no other is looked at:
+The sources, in this order; only the first that exists is used:
 
 1. exactly the file that `--kubeconfig` names;
-2. the files of $KUBECONFIG, merged as kubectl does it: the first value of a name wins;
+2. the files of $KUBECONFIG, merged as kubectl does: the first value of a name wins;
 3. the service account that Kubernetes mounts into a pod;
 4. ~/.kube/config.
 
@@ -41,17 +41,17 @@ class ExecPlugin:
     """Additional environment variables."""
     api_version: str
     cluster: Mapping[str, Any] | None = None
-    """What the program is told of the cluster, if it asks for that (`provideClusterInfo`)."""
+    """The description of the cluster for the program, if it requires one (`provideClusterInfo`)."""
     hint: str = ""
     """How to install it, from the kubeconfig."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """An API server, and how to log in there. Texts are empty where they are not set."""
+    """An API server, and the login for it. Texts are empty if they are not set."""
 
     source: str
-    """Where it was read, for messages."""
+    """Where it was read from, for messages."""
     context: str = ""
     """The kubeconfig's context."""
     server: str
@@ -72,7 +72,7 @@ class Access:
 
 
 def find_access(kubeconfig: str, context: str, environ: Mapping[str, str] = os.environ) -> Access:
-    """Return the API server to talk to. Raises LoginError.
+    """Return the API server to connect to. Raises LoginError.
 
     Args:
         kubeconfig: the file of `--kubeconfig`; empty if it is not set.
@@ -142,7 +142,7 @@ def read_kubeconfig(files: Sequence[str], context: str = "") -> Access:
 def _with_user(access: Access, user: Mapping[str, Any], folder: Path) -> Access:
     return replace(
         access,
-        # As client-go: a token file outweighs a token, and data outweighs a file.
+        # As in client-go: a token file precedes a token, and data precedes a file.
         token="" if user.get("tokenFile") else str(user.get("token") or ""),
         token_file=_path(user.get("tokenFile"), folder),
         username=str(user.get("username") or ""),

@@ -24,7 +24,7 @@ from diffugen_operator.settings import Settings
 logger = logging.getLogger(__name__)
 
 Lease = dict[str, Any]
-"""A coordination.k8s.io/v1 Lease, as the API server has it."""
+"""A coordination.k8s.io/v1 Lease, as the API server returns it."""
 
 
 class LeaseLostError(Exception):
@@ -45,7 +45,7 @@ class Leases(Protocol):
 
 
 class Election:
-    """The election, as one process takes part in it."""
+    """The part of one process in the election."""
 
     def __init__(
         self, *, leases: Leases, settings: Settings, identity: str, clock: Clock, now: Callable[[], datetime]

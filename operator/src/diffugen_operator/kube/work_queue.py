@@ -111,7 +111,7 @@ class Schedule:
         return pause
 
     def next_due(self) -> float | None:
-        """Return when the next delayed key comes up, or None if none waits."""
+        """Return when the next delayed key is due, or None if none waits."""
         while self._heap and self._later.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

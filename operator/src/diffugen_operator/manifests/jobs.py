@@ -41,12 +41,12 @@ class RunPlan:
 
 
 def setup_of(spec: LabeledDatasetSpec) -> str:
-    """Return a hash over what a run's Jobs and order have of a spec for good, besides its revision and its store.
+    """Return a hash of the fields of a spec that are fixed in a run's Jobs and order, except revision and store.
 
-    Neither defaults nor the operator's settings are in it: a newer operator comes to the same hash.
+    Neither defaults nor the operator's settings are in it: a newer operator computes the same hash.
     """
     run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    if spec.run.queue_name is None:  # Then a Job can be resized; a queued one is Kueue's.
+    if spec.run.queue_name is None:  # Such a Job can be resized; only Kueue may resize a queued one.
         run.pop("parallelism", None)
     s3 = spec.output.s3
     secret = s3.secret_ref.name if s3 is not None and s3.secret_ref is not None else ""
@@ -67,7 +67,7 @@ def work_order(run: RunPlan) -> Manifest:
 def _order_text(run: RunPlan) -> str:
     """Return the work order, the same text for each Job of a run.
 
-    So it has nothing that may be edited during a run: neither `run` nor the Secret's name.
+    So it has no field that may be edited during a run: neither `run` nor the Secret's name.
     """
     s3 = run.spec.output.s3
     output = run.spec.output.model_copy(update={"s3": s3 and s3.model_copy(update={"secret_ref": None})})
@@ -117,7 +117,7 @@ def _single(run: RunPlan, step: Step) -> Manifest:
     spec = {
         "backoffLimit": CRASHES,
         "podReplacementPolicy": "Failed",
-        # Work that is missing from the store is not found by a second look: only another attempt plans it.
+        # A retry of the pod does not find work that is missing from the store: only another attempt plans it.
         "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailJob", ExitCode.BAD_SHARD)]},
     }
     return _job(run, step, spec, command=["diffugen", "worker", step.value], stage="", gpu=False)
@@ -197,8 +197,8 @@ def _metadata(run: RunPlan, name: str, labels: Mapping[str, str]) -> Manifest:
 def _not_blocking(manifest: Manifest) -> Manifest:
     """Return the manifest of an object that survives a foreground deletion of its owner.
 
-    In a foreground deletion, Kubernetes deletes at once what blocks the owner's deletion; but the owner is kept until
-    this object has done its work.
+    In a foreground deletion, Kubernetes deletes at once the objects that block the owner's deletion; but the owner is
+    kept until this object has done its work.
     """
     owners = [{**owner, "blockOwnerDeletion": False} for owner in manifest["metadata"]["ownerReferences"]]
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": owners}}

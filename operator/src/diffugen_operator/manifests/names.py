@@ -25,7 +25,7 @@ _HASH_DIGITS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKey:
-    """One attempt of one revision of one dataset, going to one store."""
+    """One attempt of one revision of one dataset for one store."""
 
     uid: str
     namespace: str

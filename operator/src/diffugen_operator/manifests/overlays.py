@@ -7,7 +7,7 @@ Like kubectl's strategic merge, without its directives:
   ports by `containerPort`, host aliases by `ip`) are merged item by item: an item of the same key is
   merged, other items are appended. The generated container is the one named `generator`.
 - Tolerations and spread constraints are appended to the existing ones.
-- Anything else replaces the former value, whatever its type. Templates are not checked here: the API server refuses
+- Any other value replaces the former one, of any type. Templates are not checked here: the API server refuses
   an invalid one, and its message is reported.
 """
 
@@ -33,7 +33,7 @@ _ADDED = frozenset({"tolerations", "topologySpreadConstraints", "envFrom"})
 
 
 def overlaid(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `overlay` laid over it; neither is changed."""
+    """Return `base` with `overlay` merged into it; neither is changed."""
     merged = dict(base)
     for key, value in overlay.items():
         if value is None:

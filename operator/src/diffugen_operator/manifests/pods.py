@@ -33,7 +33,7 @@ class Order:
     config_map: str
     """The ConfigMap that holds it."""
     sha256: str
-    """Of its file. Whoever may create ConfigMaps can take the ConfigMap's name first, so the Job says what is in it."""
+    """The digest of its file. Another user can create a ConfigMap of this name first, so the Job has the digest."""
     dataset: str
 
 
@@ -49,8 +49,8 @@ def pod_template(
 ) -> dict[str, Any]:
     """Return the pod template of a step, with the user's overlay on it.
 
-    Steps that read `models` share the cache of them, if there is one. A pod that runs no model asks for no GPU,
-    whatever the overlay says, and our labels are always kept, because the pods are found by them.
+    Steps that read `models` share the cache of them, if there is one. A pod that runs no model requests no GPU under
+    any overlay, and our labels are always kept, because the pods are found by them.
     """
     run = spec.run
     generated = _generated(spec, settings, command=command, order=order, gpu=gpu)
@@ -114,7 +114,7 @@ def _add_cache(pod: dict[str, Any], claim: str) -> None:
 def _add_authorities(pod: dict[str, Any], config_map: str) -> None:
     (container,) = pod["containers"]
     file = f"{contract.CA_MOUNT}/{contract.CA_KEY}"
-    # What OpenSSL, Python's ssl and minio read, and what requests reads.
+    # The variables that OpenSSL, Python's ssl and minio read, and the one that requests reads.
     container["env"] += [{"name": name, "value": file} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
     container["volumeMounts"].append({"name": CA_VOLUME, "mountPath": contract.CA_MOUNT, "readOnly": True})
     items = [{"key": contract.CA_KEY, "path": contract.CA_KEY}]
@@ -128,7 +128,7 @@ def _environment(spec: LabeledDatasetSpec, order: Order) -> list[dict[str, Any]]
         {"name": contract.ENV_DATASET, "value": order.dataset},
         {"name": contract.ENV_POD_NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": contract.ENV_POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        # The root file system is read-only; what libraries keep under the home directory goes to /tmp.
+        # The root file system is read-only; libraries write their files for the home directory to /tmp.
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own
     ]
     if spec.output.s3 is not None and spec.output.s3.secret_ref is not None:

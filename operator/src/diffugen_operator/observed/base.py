@@ -23,11 +23,11 @@ class Trouble:
 
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-"""Times that leave room for sums and differences."""
+"""The range of accepted times; sums and differences of such times do not overflow."""
 
 
 def read_time(text: str | None) -> datetime | None:
-    """Read a timestamp; None if it is absent, or no time with a time zone: somebody else may have written it."""
+    """Read a timestamp; None if it is absent or not a time with a time zone: somebody else may have written it."""
     try:
         moment = datetime.fromisoformat(text or "")
         return moment.astimezone(UTC) if moment.tzinfo is not None and _EARLIEST <= moment <= _LATEST else None
@@ -36,5 +36,5 @@ def read_time(text: str | None) -> datetime | None:
 
 
 def write_time(moment: datetime) -> str:
-    """Write a timestamp as the API has it: UTC, whole seconds."""
+    """Write a timestamp in the form of the API: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

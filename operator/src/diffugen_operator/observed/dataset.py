@@ -20,7 +20,7 @@ RETRY_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a spec asks for."""
+    """The content of a valid spec."""
 
     spec: LabeledDatasetSpec
     revision: str
@@ -29,14 +29,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class InvalidSpec:
-    """A spec with which nothing can be begun, and why."""
+    """A spec with which no run can begin, and the reason."""
 
     reason: str
     message: str
 
 
 def read_spec(raw: Raw, default_store: S3 | None = None) -> Wanted | InvalidSpec:
-    """Read a dataset's spec, with the default store where it names none; say what is wrong with it otherwise."""
+    """Read a dataset's spec, with the default store where it names none; or return what is wrong with it."""
     data = raw.get("spec") or {}
     try:
         spec = LabeledDatasetSpec.model_validate(data)
@@ -66,7 +66,7 @@ class Dataset:
     deleting: bool
     finalizers: tuple[str, ...]
     retry_at: str
-    """The retry annotation; empty where there is none."""
+    """The retry annotation; empty if there is none."""
     wanted: Wanted | InvalidSpec
     status: LabeledDatasetStatus
 

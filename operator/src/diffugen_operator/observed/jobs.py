@@ -41,7 +41,7 @@ class Job:
     suspended_by_us: bool
     """Whether the operator suspended it; any other suspension is somebody else's."""
     held_by: str
-    """Who suspended it last, as the API server knows it; empty if that is not known."""
+    """Who suspended it last, by the API server's record; empty if that is not known."""
     parallelism: int
     failed_pods: int
     completed_indexes: str
@@ -105,7 +105,7 @@ class Job:
 
 
 def _time_of(text: str | None) -> str | None:
-    """Return a timestamp as the API has it; None if it is none."""
+    """Return a timestamp in the form of the API; None if the value is not a timestamp."""
     moment = read_time(text)
     return None if moment is None else write_time(moment)
 

@@ -1,7 +1,7 @@
-"""A worker's termination message, checked with the bounds of the status fields that its values end in.
+"""A worker's termination message, checked with the bounds of the status fields that store its values.
 
-A pod runs an image that the operator does not know, so anything may be in the message. One that the status could not
-hold counts as none.
+A pod runs an image that the operator does not know, so the message can contain anything. A message that the status
+could not hold is ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_outcome(text: str | None) -> Outcome | None:
 
 
 def dataset_of(result: Published, at: str) -> DatasetStatus:
-    """Return what the status says of a published dataset; `at` is when the step ended, if the worker does not say."""
+    """Return the status of a published dataset; `at` is when the step ended, used if the worker reports no time."""
     return DatasetStatus(
         uri=result.uri,
         revision=result.revision,

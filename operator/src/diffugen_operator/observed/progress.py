@@ -62,7 +62,7 @@ class Cut:
 
 
 def parse_indexes(text: str) -> list[range]:
-    """Read `completedIndexes`: "0,3-5" is the ranges of 0 and of 3 to 5; what is no index of a Job is ignored."""
+    """Read `completedIndexes`: "0,3-5" is the ranges of 0 and of 3 to 5; other text is ignored."""
     spans = []
     for part in filter(_SPAN.fullmatch, text.split(",")):
         first, _, last = part.partition("-")

@@ -24,7 +24,7 @@ class Observed:
     """The progress that running pods report for their shards, by pod name."""
     pace: Pace = field(default_factory=Pace)
     queue_reasons: Mapping[str, Trouble] = field(default_factory=dict)
-    """Why Jobs wait in Kueue's queues, by Job name, as far as Kueue can be read."""
+    """Why Jobs wait in Kueue's queues, by Job name, if Kueue can be read."""
 
     def job(self, name: str) -> Job | None:
         """Return the Job of this name."""
@@ -41,7 +41,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that a decision about one dataset depends on."""
+    """Everything that a decision about one dataset depends on."""
 
     dataset: Dataset
     observed: Observed

@@ -94,7 +94,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """The result of looking at one step of a run: its actions, the updated ledger, and its phase.
+    """The result of evaluating one step of a run: its actions, the updated ledger, and its phase.
 
     No phase means that the step is done and the next one follows.
     """

@@ -176,16 +176,16 @@ _NOT_DONE: Mapping[type, tuple[str, str]] = {
     DeleteWorkOrder: (reasons.CONFIG_MAP_NOT_DELETED, "ConfigMap {} cannot be deleted"),
     SetFinalizer: (reasons.FINALIZER_NOT_CHANGED, "The dataset's finalizer cannot be changed"),
 }
-"""The reason and the message for each action that fails again and again."""
+"""The reason and the message for each action that fails repeatedly."""
 
 
 def failing(situation: Situation, decision: Decision, action: Action, words: str) -> Decision | None:
-    """Return the decision that reports an action which fails again and again; None if nothing can be reported.
+    """Return the decision that reports an action which fails repeatedly; None if nothing can be reported.
 
-    `words` are the API server's. The action is tried again, and a run that makes no progress stalls meanwhile.
+    `words` is the API server's message. The action is tried again, and a run that makes no progress stalls meanwhile.
     """
     dataset = situation.dataset
-    if decision.status.attempt != dataset.status.attempt:  # Its first status says that the run begins, and why.
+    if decision.status.attempt != dataset.status.attempt:  # The run's first status reports that it begins, and why.
         return None
     reason, what = _NOT_DONE[type(action)]
     name = "" if isinstance(action, SetFinalizer) else action.name
@@ -211,7 +211,7 @@ def _suspensions(situation: Situation) -> list[Action]:
     jobs = situation.observed.under_way(situation.dataset.status.attempt)
     # Kueue owns the `suspend` of a queued Job and would reset it. Without the Job, no pods and no quota are in use. It
     # is created again afterwards, and its workers continue from what the store holds.
-    # So it is with a Job that somebody resumed though we had suspended it: it has our mark and runs.
+    # The same applies to a Job that somebody resumed though we had suspended it: it has our mark and runs.
     owned = [job for job in jobs if job.queue or (job.suspended_by_us and not job.suspended)]
     deletions = [DeleteJob(job.name, job.uid, wait=True) for job in owned]
     ours = [job for job in jobs if job not in owned and not job.suspended]

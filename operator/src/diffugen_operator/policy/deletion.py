@@ -48,7 +48,7 @@ _OVER = (reasons.CLEANED_UP, reasons.CLEAN_UP_ABANDONED)
 
 def change_of_finalizer(dataset: Dataset) -> SetFinalizer | None:
     """Return how our finalizer has to change for spec.deletionPolicy; None if it is right."""
-    if isinstance(dataset.wanted, InvalidSpec):  # Without a valid spec there is no policy: it stays as it was.
+    if isinstance(dataset.wanted, InvalidSpec):  # Without a valid spec there is no policy: no change.
         return None
     wanted = dataset.wanted.spec.deletion_policy == "Delete"
     return None if wanted == dataset.has_our_finalizer else SetFinalizer(present=wanted)
@@ -63,7 +63,7 @@ def on_deletion(situation: Situation) -> Decision:
     if change_of_finalizer(dataset) is not None or _is_over(status):
         return Decision(status=status, actions=[SetFinalizer(present=False)])
     started = read_time(status.clean_up_start_time)
-    if started is None:  # Or no time: somebody else wrote it.
+    if started is None:  # Or the value is not a time: somebody else wrote it.
         return _begin(situation, "The dataset was deleted, and spec.deletionPolicy is Delete.")
     spec = _for_clean_up(dataset.wanted.spec) if isinstance(dataset.wanted, Wanted) else None
     if (why := runs.why_begin_again(situation, spec)) is not None:
@@ -94,7 +94,7 @@ def _is_over(status: LabeledDatasetStatus) -> bool:
 
 
 def _begin(situation: Situation, why: str) -> Decision:
-    """Begin the clean-up as a run of its own; like any run's, its entry is written before anything is created."""
+    """Begin the clean-up as a separate run; as for any run, its entry is written before anything is created."""
     former, wanted = situation.dataset.status, situation.dataset.wanted
     revision, store = (wanted.revision, wanted.store) if isinstance(wanted, Wanted) else (former.revision, former.store)
     started = {"clean_up_start_time": write_time(situation.now)}
@@ -123,14 +123,14 @@ def _continue(situation: Situation, due: datetime) -> Decision:
     if isinstance(step, InProgress):
         status = presented(dataset, status, _with_remedy(step.phase, due), now=now)
         return Decision(status=status, actions=[*strays, *step.actions])
-    # If the Job is complete and its pod is gone, the result is lost, but the objects are deleted all the same.
+    # If the Job is complete and its pod is gone, the result is lost, but the objects are deleted.
     result = f" ({step.outcome.message})" if isinstance(step, Done) else ""
     phase = Phase.working(SHOWN, reasons.CLEANED_UP, f"The dataset's objects in {_place(dataset)} are deleted{result}.")
     return Decision(status=presented(dataset, status, phase, now=now), actions=strays, reconcile_after=0)
 
 
 def _with_remedy(phase: Phase, due: datetime) -> Phase:
-    """Return the phase of a failed clean-up with a message that says how to retry it, and how it ends."""
+    """Return the phase of a failed clean-up with a message that explains how to retry it, and how it ends."""
     if phase.kind is not Kind.STALLED:
         return phase
     message = (

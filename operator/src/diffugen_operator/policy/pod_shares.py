@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 
 def shares(whole: int, needs: Sequence[int]) -> list[int]:
-    """Return each share of the whole: at least 1, at most what is needed; a remainder goes to the first."""
+    """Return each share of the total: at least 1, at most the number needed; the first ones get the remainder."""
     parts = [0] * len(needs)
     left, waiting = whole, len(needs)
-    # Those that need least come first: the others get what they leave.
+    # The stages that need the least come first: the others get the rest.
     for index in sorted(range(len(needs)), key=lambda index: (needs[index], -index)):
         parts[index] = max(1, min(needs[index], left // waiting))
         left, waiting = left - parts[index], waiting - 1

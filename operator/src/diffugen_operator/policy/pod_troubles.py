@@ -115,7 +115,7 @@ def last_failure(pods: Sequence[Pod]) -> Trouble | None:
 
 
 def _failure_of(pod: Pod, ended: Ended) -> Trouble:
-    # A worker that was killed after its work was done leaves a termination message of success: that is no cause.
+    # A worker that was killed after its work was done leaves a termination message of success, which is not a cause.
     if ended.outcome is not None and not ended.outcome.ok:
         return Trouble(reason=ended.outcome.reason, message=ended.outcome.message)
     if pod.evicted:

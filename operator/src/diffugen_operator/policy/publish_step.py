@@ -31,7 +31,7 @@ def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> Labele
 
 
 def message(ledger: LabeledDatasetStatus) -> str:
-    """Return the message of a published dataset: its revision, its size and its address."""
+    """Return the message of a published dataset: its revision, its size and its URI."""
     dataset = ledger.dataset
     if dataset is None:
         return "Published."

@@ -70,7 +70,7 @@ def retry_requested(dataset: Dataset) -> bool:
 
 
 def with_retry_recorded(dataset: Dataset) -> LabeledDatasetStatus:
-    """Return the status with the retry request as handled: whoever asked waits for that, and reads the state then."""
+    """Return the status with the retry request as handled: its client waits for that, and reads the state then."""
     if not retry_requested(dataset):
         return dataset.status
     return dataset.status.model_copy(update={"last_handled_retry_at": dataset.retry_at})
@@ -111,7 +111,9 @@ def why_begin_again(situation: Situation, spec: LabeledDatasetSpec | None) -> st
     idle = [job for job, _ in stuck] + [job for job in under_way if job.suspended]
     if spec is not None and any(job.setup not in ("", jobs.setup_of(spec)) for job in idle):
         return _OUTDATED
-    if edited and any(not job.setup for job, _ in stuck):  # Of an earlier operator: any edit may be the fix.
+    if edited and any(
+        not job.setup for job, _ in stuck
+    ):  # The Jobs are of an earlier operator: any edit may be the fix.
         return _OUTDATED
     # Pods that wait for a node would lose their place by a retry and gain nothing.
     retriable = [job for job, phase in stuck if phase.queued is None]

@@ -1,7 +1,7 @@
 """What is recorded while a run is suspended: the last pods of a step may finish before they can be stopped.
 
 Nothing new starts while a run is suspended. But Kubernetes removes a finished Job when its time to live is over, and
-with it the only evidence that the step is done. So the result is recorded as in a run that goes on, and the step does
+with it the only evidence that the step is done. So the result is recorded as in a run that continues, and the step does
 not run again afterwards.
 """
 

@@ -1,4 +1,4 @@
-"""Posting Kubernetes Events, beside everything else: slow or refused Events hold up nothing.
+"""Posting Kubernetes Events in a separate task: slow or refused Events delay nothing else.
 
 An Event's name is a hash of its content, so the same transition, observed again after a crash, is posted once.
 """
@@ -49,7 +49,7 @@ class Recorder:
             dataset, manifest = await self._queue.get()
             try:
                 with concerning(f"{dataset.namespace}/{dataset.name}", dataset.status.revision):
-                    while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server says how long
+                    while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server sets the pause
                         await asyncio.sleep(pause)
             finally:
                 self._queue.task_done()

@@ -1,12 +1,12 @@
 """Asks running pods how much of their shards is done.
 
-Pods serve Prometheus metrics at their own address; two lines of it are needed. Pods are asked without credentials, in
-parallel, with a short timeout each. A pod that does not answer is no error: completed indexes are the lower bound of
-all progress.
+Pods serve Prometheus metrics at their own address; two of their lines are needed. Pods are asked without credentials,
+in parallel, with a short timeout each. A pod that does not answer causes no error: completed indexes are the lower
+bound of all progress.
 
 Nothing waits for a pod. A reconcile takes the last answers of its pods and lets them be asked again in the background,
 shortly before the next reconcile is due. So silent pods delay no reconcile. They delay other pods only briefly: a pod
-that did not answer is asked less and less often, and only few such pods at the same time.
+that did not answer is asked at longer and longer intervals, and only few such pods at the same time.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Scraper:
             try:
                 pod.shard = await self.ask(pod.address) or pod.shard
                 pod.silences = 0
-            except (*TRANSPORT_ERRORS, ValueError) as error:  # Or an answer that is no HTTP.
+            except (*TRANSPORT_ERRORS, ValueError) as error:  # Or the answer is not HTTP.
                 # A new pod refuses connections until it listens: that costs no time and ends soon.
                 pod.silences = 0 if _is_refused(error) else pod.silences + 1
                 pause = backoff(pod.silences + 1, base=self._interval, limit=LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The shell around `decide`: observe, decide, act, write the status once, announce it.
+"""The reconciler around `decide`: observe, decide, act, write the status once, announce it.
 
 Any error ends the reconcile; the queue repeats it after a pause, and everything is observed again. Actions can be
 repeated safely: a Job of this run that exists already is kept.
@@ -50,9 +50,9 @@ logger = logging.getLogger(__name__)
 
 _QUEUE_LOOK_SECONDS = 30.0
 REPORTED_FAILURES = 3
-"""After so many failures in a row of a dataset's actions, its status says which one and why."""
+"""After so many failures in a row of a dataset's actions, its status reports which action fails and why."""
 _OUTDATED = (404, 409)
-"""What the API server answers where the cache is outdated: the next try looks again."""
+"""The API server's answers when the cache is outdated: the next try reads the cache again."""
 
 
 class RefusedError(Exception):
@@ -70,7 +70,7 @@ class ChildStoppingError(Exception):
 
 @dataclass(slots=True)
 class _Memory:
-    """What is kept of a dataset between reconciles; a restart may lose all of it."""
+    """The data of a dataset that is kept between reconciles; a restart may lose all of it."""
 
     generation: int = -1
     uid: str = ""
@@ -131,7 +131,7 @@ class Reconciler:
         return reconcile_after
 
     async def _tried(self, situation: Situation, decision: Decision, action: Action, memory: _Memory) -> None:
-        """Apply an action. One that fails again and again is reported in the status, with the API server's words."""
+        """Apply an action. One that fails repeatedly is reported in the status, with the API server's message."""
         dataset = situation.dataset
         try:
             await self._apply(dataset, action)
@@ -276,7 +276,7 @@ def _refusal(error: ApiError, reason: str) -> Exception:
 
 
 def _pods_of(job: Job, pods: list[Object]) -> list[Pod]:
-    """Return the pods that this Job owns, and not those of a namesake."""
+    """Return the pods that this Job owns, and not those of another Job with the same name."""
     return [Pod.read(pod) for pod in pods if (owner_of(pod) or {}).get("uid") == job.uid]
 
 
@@ -302,7 +302,7 @@ def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Obj
     ours = (owner_of(there) or {}).get("uid") == dataset.uid
     labels = there["metadata"].get("labels") or {}
     same_run = labels.get(LABEL_ATTEMPT) == manifest["metadata"]["labels"][LABEL_ATTEMPT]
-    # Its name and its labels are no secret: whoever may create such objects could have taken the name before.
+    # Its name and labels can be guessed: anyone with the right to create such objects could have taken the name before.
     if not (ours and same_run and _content_of(there) == _content_of(manifest)):
         message = (
             f"A {kind} named {name} exists and is not as this run makes it: delete or rename it, then request a retry."
@@ -312,7 +312,7 @@ def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Obj
 
 
 def _content_of(obj: Object) -> object:
-    """Return what has to be as wanted: all of a ConfigMap; of a Job, whose defaults and mutations vary, its order."""
+    """Return the part that must match: all of a ConfigMap; of a Job, whose defaults and mutations vary, its order."""
     if obj["kind"] == "ConfigMap" or "data" in obj:
         return obj.get("data"), obj.get("binaryData"), obj.get("immutable") is True
     containers = obj["spec"]["template"]["spec"].get("containers") or ()

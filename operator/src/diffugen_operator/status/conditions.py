@@ -1,7 +1,7 @@
 """The state of a dataset, as conditions that follow the rules of kstatus.
 
 `Ready` is always present. `Reconciling`, `Stalled`, `Queued` and `Suspended` are present only while they are true
-(abnormal-true). A dataset that is not yet as its spec wants it is either Reconciling or Stalled, also while it is
+(abnormal-true). A dataset that does not match its spec yet is either Reconciling or Stalled, also while it is
 suspended: kstatus reads a resource with neither as current.
 """
 
@@ -37,7 +37,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What a dataset is doing, for people: the step, a CamelCase reason, a sentence."""
+    """What a dataset is doing, for users: the step, a CamelCase reason, a sentence."""
 
     kind: Kind
     step: str = ""
@@ -69,7 +69,7 @@ class Phase:
 
     @classmethod
     def published(cls, message: str) -> Self:
-        """Return the phase of a dataset that is as its spec wants it."""
+        """Return the phase of a dataset that matches its spec."""
         return cls(kind=Kind.PUBLISHED, reason=reasons.PUBLISHED, message=message)
 
 

@@ -1,7 +1,7 @@
 """The status that is written: the run's ledger and its phase, for users.
 
-It has at most 8 kB, because etcd, watches and every `kubectl get -o yaml` carry it. What does not fit is shortened,
-messages first.
+It has at most 8 kB, because etcd, watches and every `kubectl get -o yaml` carry it. A status that does not fit is
+shortened, messages first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffugen_operator.status.conditions import STALLED, Kind, Phase, conditions
 
 STATUS_BYTES = 8000
 
-# Less and less room for (a stage's message, a condition's message, places of former revisions), until the status fits.
+# Smaller and smaller limits for (a stage's message, a condition's message, URIs of former revisions), until it fits.
 _ROOM = ((128, 1024, True), (64, 512, True), (64, 512, False), (24, 256, False), (0, 128, False), (0, 32, False))
 
 
@@ -80,7 +80,7 @@ def _summary(stages: list[StageStatus], phase: Phase, pace: float | None, *, gen
 
 
 def _state(phase: Phase) -> Literal["Pending", "Running", "Succeeded", "Failed", "Suspended"]:
-    """Return the phase as the one word that pipelines wait for: Failed only if the run cannot continue by itself."""
+    """Return the phase as the state that pipelines wait for: Failed only if the run cannot continue by itself."""
     match phase.kind:
         case Kind.PUBLISHED:
             return "Succeeded"
@@ -131,12 +131,12 @@ def _shortened(
 
 
 def size_of(status: LabeledDatasetStatus) -> int:
-    """Return the bytes that the status takes."""
+    """Return the size of the status in bytes."""
     return len(json.dumps(dumped(status), ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def dumped(status: LabeledDatasetStatus) -> dict[str, Any]:
-    """Return the status as the API has it; empty values are left out, as Kubernetes does it."""
+    """Return the status in the form of the API; empty values are left out, as Kubernetes does."""
     data: dict[str, Any] = _filled(status.model_dump(mode="json", by_alias=True, exclude_none=True))
     return data
 

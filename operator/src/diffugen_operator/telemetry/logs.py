@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-# What ends kopf is logged in a sentence where it is started again.
+# An error that ends kopf is logged in one sentence where kopf is started again.
 _QUIET = {"kopf": logging.CRITICAL, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
 
 

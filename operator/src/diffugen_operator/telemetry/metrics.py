@@ -10,7 +10,7 @@ _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The operator's own metrics, in a registry of their own."""
+    """The operator's metrics, in a separate registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -74,16 +74,16 @@ class Metrics:
         self.watch_restarts.labels(resource, reason).inc()
 
     def watch_queue(self, depth: Callable[[], float], age: Callable[[], float]) -> None:
-        """Read the queue's state from these whenever Prometheus asks."""
+        """Read the queue's state from these functions at each scrape."""
         self._depth.set_function(depth)
         self._age.set_function(age)
 
     def watch_events(self, waiting: Callable[[], float]) -> None:
-        """Read from here, whenever Prometheus asks, how many Events are not posted yet."""
+        """Read from this function, at each scrape, how many Events are not posted yet."""
         self._events.set_function(waiting)
 
     def watch_leader(self, leading: Callable[[], bool]) -> None:
-        """Read whether this process leads from here whenever Prometheus asks."""
+        """Read from this function, at each scrape, whether this process leads."""
         self._leader.set_function(lambda: float(leading()))
 
     def show_objects(self, resource: str, count: int) -> None:
