@@ -24,7 +24,8 @@ def repainted(name: str, source: str, **task: Any) -> dict[str, Any]:
 
 
 def test_every_kind_has_a_field_and_a_derivation_where_it_has_a_source() -> None:
-    assert [kind.kind for kind in KINDS] == [field for field in Stage.model_fields if field != "name"]
+    drawing = [field for field in Stage.model_fields if field not in {"name", "textual_inversion"}]
+    assert [kind.kind for kind in KINDS] == drawing
     assert set(DERIVATIONS) == {kind.kind for kind in KINDS if issubclass(kind, DrawingFromImages)}
 
 
@@ -63,8 +64,11 @@ def test_a_stage_without_a_model_draws_with_its_sources_model() -> None:
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([{"name": "base"}], "a stage is exactly one of txt2img, img2img and inpaint: give it one"),
-        ([{**BASE, **redrawn("x", "base")}], "a stage is exactly one of txt2img, img2img and inpaint: give it one"),
+        ([{"name": "base"}], "a stage is exactly one of txt2img, img2img, inpaint and textualInversion: give it one"),
+        (
+            [{**BASE, **redrawn("x", "base")}],
+            "a stage is exactly one of txt2img, img2img, inpaint and textualInversion: give it one",
+        ),
         (
             [BASE, redrawn("mud", "bse")],
             r"\[1\].img2img.from: there is no stage 'bse' to draw from: name another stage \(there are: base\)",

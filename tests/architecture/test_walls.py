@@ -87,7 +87,7 @@ def test_the_unchanged_sources_keep_every_contract(copy: Path) -> None:
         (
             f"{GENERATOR}/labeling/decide/in_no_layer.py",
             "",
-            "Generator: the label of an image over the decisions it is made of",
+            "Generator: the decisions that read evidence over what they share",
         ),
         (f"{OPERATOR}/in_no_layer.py", "", "Operator: the process, the shell, the policy, the builders"),
         (

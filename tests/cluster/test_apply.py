@@ -56,12 +56,12 @@ def refusals() -> list[Any]:
         ),
         pytest.param(
             {"stages": [{"name": "base"}]},
-            ["spec.stages[0]", "a stage is exactly one of txt2img, img2img and inpaint: give it one"],
+            ["spec.stages[0]", "a stage is exactly one of txt2img, img2img, inpaint and textualInversion: give it one"],
             id="a stage of no kind",
         ),
         pytest.param(
             {"stages": [{**STAGE, **drawn_from("base")}]},
-            ["spec.stages[0]", "a stage is exactly one of txt2img, img2img and inpaint: give it one"],
+            ["spec.stages[0]", "a stage is exactly one of txt2img, img2img, inpaint and textualInversion: give it one"],
             id="a stage of two kinds",
         ),
         pytest.param(

@@ -126,7 +126,7 @@ def test_the_policy_can_be_edited(running: World) -> None:
     delete(running)
     message = running.wait_stalled("NotThisDataset")
     assert "vision/other" in message
-    assert "spec.deletionPolicy: Retain lets the resource go at once" in message
+    assert "spec.deletionPolicy: Retain deletes" in message
     running.kubectl("patch", "lds", "shapes", "-n", running.namespace, "--type=merge", "-p", RETAIN)
     wait_gone(running)
     assert running.keys() == before

@@ -63,5 +63,5 @@ def test_images_that_vanish_repeatedly_stall_the_run(running: World) -> None:
         stop.set()
         thread.join()
 
-    assert "planned anew 3 times" in message
+    assert "planned again 3 times" in message
     assert running.get()["status"]["replans"] == 3

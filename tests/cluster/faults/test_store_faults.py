@@ -69,7 +69,7 @@ def forbidden(world: World, store: StoreProxy, mood: Mood) -> None:
         store.fall(mood)
         message = world.wait_stalled("StoreCredentialsRefused")
         assert "spec.output.s3" in message
-        assert "allow them to, or put right ones into the Secret of spec.output.s3.secretRef" in message
+        assert "valid ones into the Secret of spec.output.s3.secretRef" in message
         store.fall(Mood.WELL)
         world.annotate(f"diffugen.dev/retry-requested-at={number}")
         seen(world, "tried again", partial(is_attempt, number + 1))
