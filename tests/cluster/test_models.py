@@ -55,9 +55,10 @@ def upload(access: MinioAccess, bucket: str, prefix: str, folder: Path) -> None:
 
 
 def safetensors(vectors: np.ndarray[Any, Any]) -> bytes:
-    header = {"<x>": {"dtype": "F32", "shape": list(vectors.shape), "data_offsets": [0, vectors.nbytes]}}
+    data = vectors.astype("<f4").tobytes()
+    header = {"<x>": {"dtype": "F32", "shape": list(vectors.shape), "data_offsets": [0, len(data)]}}
     encoded = json.dumps(header).encode()
-    return len(encoded).to_bytes(8, "little") + encoded + vectors.astype("<f4").tobytes()
+    return len(encoded).to_bytes(8, "little") + encoded + data
 
 
 def test_a_model_in_a_bucket_equals_the_same_folder(s3: S3, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ PATTERNS: Mapping[str, str] = {
     "http://minio.storage:9000",
     r"^[^\s()\[\]{}\\\",:+]*[^\s()\[\]{}\\\",:+-]$": "one word without ( ) [ ] { } \\ \" , : + and without '-' at its "
     "end, such as <piano>",
+    r"^[^{}]*(\{\}[^{}]*)+$": "text with {} where the word goes, such as 'a photo of {}'",
 }
 """Each pattern of the models in words."""
 
