@@ -59,7 +59,7 @@ def test_a_frozen_watch_is_started_again_without_a_new_list(operated: World, tmp
     with FreezingApi(world.cluster.operator_kubeconfig) as api:
         world.operator = operator_behind(api, world, tmp_path / "kubeconfig")
         # longer than the run is ever without events: two watches in a row without any are followed by a list
-        world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "25"}
+        world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "45"}
         world.operator.start()
         eventually(lambda: api.lists["jobs"] == 2)  # at the start, and once soon after
 

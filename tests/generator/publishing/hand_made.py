@@ -6,6 +6,7 @@ scripts.
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.quality.verdicts import Verdict
 from diffugen_generator.samples.labels import Instance, Label, Region, Rle
+from diffugen_generator.samples.recipes import IMAGE_SHA256
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.made import a_model, an_instance, png, spec_data
 
@@ -112,12 +114,19 @@ def hand_made(folder: Path, *formats: str, **output: Any) -> HandMade:
     plan(order, store)
     samples = [_sample(each) for each in DRAWN]
     for number, (drawn, sample) in enumerate(zip(DRAWN, samples, strict=True)):
-        store.write(sample.image, png(_pixels(drawn, number)))
+        _store(store, sample, png(_pixels(drawn, number)))
     rejected = Drawn("train", (64, 64))
     samples.append(_sample(rejected, "TooFewInstances"))
-    store.write(samples[-1].image, png(_pixels(rejected, 99)))
+    _store(store, samples[-1], png(_pixels(rejected, 99)))
     publish(order, store, samples=lambda _: iter(samples), total=len(samples))
     return HandMade(order, store, samples)
+
+
+def _store(store: FolderStore, sample: LabeledSample, image: bytes) -> None:
+    """Write the image, then the recipe, which commits it."""
+    store.write(sample.image, image)
+    recipe = {"id": sample.sample.id, IMAGE_SHA256: hashlib.sha256(image).hexdigest()}
+    store.write(layout.recipe(sample.stage, sample.sample.id), json.dumps(recipe).encode())
 
 
 def _sample(drawn: Drawn, reason: str = "") -> LabeledSample:
