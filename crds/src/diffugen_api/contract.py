@@ -143,9 +143,7 @@ class StagePlan(Message):
     )
     draw: Count = Field(description="Images to draw.")
     relabel: Count = Field(description="Images that exist but need new labels.")
-    shards: int = Field(
-        ge=0, le=MAX_SHARDS, description="Indexes of the stage's Job; 0 means that there is nothing to do."
-    )
+    shards: int = Field(ge=0, le=MAX_SHARDS, description="Indexes of the stage's Job; 0 means no work.")
     gpu: bool = Field(description="Whether any shard runs a model; deciding labels again does not.")
 
     @model_validator(mode="after")

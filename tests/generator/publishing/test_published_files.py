@@ -103,7 +103,7 @@ def test_the_image_is_visible_under_a_drawn_mask() -> None:
     shown = np.asarray(with_labels(raster, [an_instance("ball", mask)], lambda _: (255, 0, 0), (64, 64)))
 
     left, right = shown[32, 20].astype(int), shown[32, 44].astype(int)
-    assert (right - left).min() > 60, "what lies under the mask is told apart"
+    assert (right - left).min() > 60, "the image under the mask stays visible"
     assert left[0] > left[1], "and the mask is seen"
 
 

@@ -99,7 +99,7 @@ def _held_phase(step: str, job: Job, reported: Trouble | None) -> Phase:
         return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reported.reason, message=message))
     who = f"by {job.held_by}" if job.held_by else "but not by this operator (Kueue may hold Jobs without a queue)"
     message = (
-        f"Job {job.name} is suspended {who}. It goes on when whoever holds it lets it; with Kueue, "
+        f"Job {job.name} is suspended {who}. It continues when it is resumed; with Kueue, "
         "spec.run.queueName puts it into a queue."
     )
     return Phase.working(step, reasons.QUEUED, message, queued=Trouble(reason=reasons.JOB_HELD, message=message))
