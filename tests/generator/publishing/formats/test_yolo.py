@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from diffugen_generator.labeling.detectors.yolo import import_ultralytics
 from tests.generator.publishing.hand_made import CLASSES, HandMade, assert_box, hand_made
 
 SPLITS = ("train", "val", "test")
@@ -38,6 +39,7 @@ def test_supervision_reads_the_boxes(made: HandMade, split: str) -> None:
 
 def test_ultralytics_reads_the_boxes(made: HandMade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOLO_CONFIG_DIR", os.fspath(tmp_path))
+    import_ultralytics()  # a plain import would replace PIL's Image.open for the whole process
     from ultralytics.data import YOLODataset
     from ultralytics.data.utils import check_det_dataset
 
