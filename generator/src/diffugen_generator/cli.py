@@ -89,12 +89,15 @@ def new(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0917 - typer's options
     file: File,
     store: StoreFolder = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
     ] = None,
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Draw one by one on one thread: the same bytes each time, but slower.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -109,7 +112,9 @@ def run(
         results = []
         for dataset in _datasets(file):
             display = open_display(quiet=False)
-            result = run_here(order_of(dataset), _store(dataset, store), display, device=device, stop=stop)
+            result = run_here(
+                order_of(dataset), _store(dataset, store), display, device=device, stop=stop, reproduce=reproduce
+            )
             results.append(result)
             if not as_json:
                 show_run(open_console(), result)

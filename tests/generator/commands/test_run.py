@@ -1,20 +1,27 @@
-"""`diffugen run` in this process: what it prints when it is stopped."""
+"""`diffugen run` in this process: what it prints when it is stopped, and that it can be reproduced."""
 
 import io
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from diffugen_api.contract import ShardCounts
 from diffugen_generator.commands.display import BarDisplay
 from diffugen_generator.commands.run import run
 from diffugen_generator.failures import Interrupted
+from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.stages import local_shards
+from diffugen_generator.stages.model_session import ModelSession
 from diffugen_generator.store.opening import open_folder
-from tests.generator.made import a_model, an_order, do_by_hand
+from tests.generator.graphs import an_order as a_graph
+from tests.generator.graphs import base, redrawn
+from tests.generator.made import a_model, an_order, do_by_hand, everything_in
 
 
 def test_a_stopped_run_prints_the_progress_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +63,48 @@ def test_a_progress_bar_shows_the_current_activity() -> None:
 
 def a_terminal() -> Console:
     return Console(file=io.StringIO(), force_terminal=True, width=120)
+
+
+@pytest.fixture
+def torch_as_before() -> Iterator[None]:
+    """Restore what `--reproduce` sets for the whole process."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = benchmark
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("torch_as_before")
+def test_a_reproduced_run_gives_the_same_bytes_even_if_it_was_stopped(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(2)
+    order = a_graph([base(tiny_model.uri), redrawn("mud", "base")])
+    drawn_at_once: list[int] = []
+    draw, stop = ModelSession.draw, Event()
+
+    def watched(session: ModelSession, samples: Any, sources: Any = ()) -> Any:
+        drawn_at_once.append(len(samples))
+        assert torch.get_num_threads() == 1
+        assert torch.are_deterministic_algorithms_enabled()
+        if len(drawn_at_once) == 3:
+            stop.set()
+        return draw(session, samples, sources)
+
+    def reproduced(folder: Path) -> dict[str, bytes]:
+        display = BarDisplay(a_terminal())
+        store = open_folder(folder, order.namespace, order.name)
+        with suppress(Interrupted):
+            run(order, store, display, device="cpu", stop=stop, reproduce=True)
+        if stop.is_set():
+            stop.clear()
+            run(order, store, display, device="cpu", stop=stop, reproduce=True)
+        kept = ("samples/", "evidence/", "labels/")
+        return {key: data for key, data in everything_in(store.root).items() if key.startswith(kept)}
+
+    monkeypatch.setattr(ModelSession, "draw", watched)
+    stopped, whole = reproduced(tmp_path / "stopped"), reproduced(tmp_path / "whole")
+    assert set(drawn_at_once) == {1}
+    assert len(whole) == 2 * len(drawn_at_once)
+    assert stopped == whole

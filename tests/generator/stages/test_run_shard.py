@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
@@ -97,6 +98,8 @@ def test_a_shard_writes_images_recipes_evidence_labels_and_a_report(
         assert report["images"][sample.id] == hashlib.sha256(file).hexdigest()
         recipe = json.loads(drawn.read(layout.recipe("base", sample.id)))
         assert recipe["drawing"] == header.drawing
+        assert (recipe["dtype"], recipe["device"]) == ("float32", "cpu")
+        assert recipe["versions"] == {name: version(name) for name in ("torch", "diffusers", "diffugen")}
         assert (recipe["prompt"], recipe["seed"], recipe["modelDigest"]) == (
             sample.prompt,
             sample.seed,

@@ -37,35 +37,47 @@ _ROUNDS = 4
 """How often a run plans. Damage is found in the order source labels, source images, labels, images."""
 
 
-def run(order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event) -> RunResult:
+def run(
+    order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event, reproduce: bool = False
+) -> RunResult:
     """Draw, label and publish a dataset; raise `SpecError` or a `Failure`.
 
-    If objects in the store are found to be damaged or missing, the run plans again, because the new plan includes them.
+    With `reproduce`, images, evidence and labels have the same bytes each time, on the same machine. If objects in the
+    store are found to be damaged or missing, the run plans again, because the new plan includes them.
     """
     began = time.monotonic()
     check_formats(order.spec.output.formats)
     for _ in range(_ROUNDS - 1):
         try:
-            return _run(order, store, display, device=device, stop=stop, began=began)
+            return _run(order, store, display, device=device, stop=stop, began=began, reproduce=reproduce)
         except Incomplete as incomplete:
             LOG.warning("%s: planning again", incomplete)
-    return _run(order, store, display, device=device, stop=stop, began=began)
+    return _run(order, store, display, device=device, stop=stop, began=began, reproduce=reproduce)
 
 
 def _run(
-    order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event, began: float
+    order: WorkOrder,
+    store: Store,
+    display: Reporter,
+    *,
+    device: str | None,
+    stop: Event,
+    began: float,
+    reproduce: bool,
 ) -> RunResult:
     with display.task("planning", "samples") as advance:
         outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     progress = _RunProgress(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
-    sessions = SessionCache.of(order.spec, device=device)
+    sessions = SessionCache.of(order.spec, device=device, reproduce=reproduce)
     try:
         by_name = {found.name: found for found in plans}
         done = {
             stage.name: _draw(order, by_name[stage.name], store, display, progress, sessions=sessions, stop=stop)
             if stage.draws
-            else _train(order, by_name[stage.name], store, display, progress, device=device, stop=stop)
+            else _train(
+                order, by_name[stage.name], store, display, progress, device=device, stop=stop, reproduce=reproduce
+            )
             for stage in in_graph_order(order.spec.stages)
         }
         stages = [done[found.name] for found in plans]
@@ -129,6 +141,7 @@ def _train(
     *,
     device: str | None,
     stop: Event,
+    reproduce: bool,
 ) -> StageResult:
     """Run a stage that trains a word."""
     began = time.monotonic()
@@ -146,6 +159,7 @@ def _train(
             store,
             device=device,
             dtype=order.spec.run.dtype,
+            reproduce=reproduce,
             on_progress=on_progress,
             on_loading=lambda: advance.busy("loading the model"),
             stop=stop,

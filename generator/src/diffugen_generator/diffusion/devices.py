@@ -62,6 +62,17 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
+def compute_reproducibly() -> None:
+    """Let this process compute the same bits each time: one thread, and deterministic algorithms where torch has them.
+
+    Where torch has none, it warns and names the operation.
+    """
+    torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS requires it; it is read at the first use
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def _best(environ: Mapping[str, str]) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")

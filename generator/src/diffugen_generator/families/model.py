@@ -140,6 +140,11 @@ class DiffusionModel(Protocol):
         ...
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type of its networks' weights."""
+        ...
+
+    @property
     def parameters(self) -> int:
         """The number of parameters of the denoising network."""
         ...

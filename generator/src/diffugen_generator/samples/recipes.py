@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from diffugen_api import layout
@@ -30,6 +32,23 @@ class _Recipe(Schema):
     imageSha256: str = ""  # noqa: N815 - as in the file
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of the programs that draw, by the names of their distributions."""
+    return {name: version(name) for name in ("torch", "diffusers", "diffugen")}
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnWith:
+    """The machine and the programs that drew an image. They decide its rounding; they are not part of its address."""
+
+    dtype: str
+    """The type of the networks' weights, as in `run.dtype`: float32, float16 or bfloat16."""
+    device: str
+    """`cpu`, or the name of the GPU."""
+    versions: Mapping[str, str] = field(default_factory=versions)
+    """The versions of torch, diffusers and diffugen."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFile:
     """A stored image file."""
@@ -39,14 +58,17 @@ class ImageFile:
     """In hex."""
 
 
-def recipe_of(sample: Sample, header: ShardHeader, image_file: bytes) -> bytes:
-    """Return a sample's recipe.json: the same bytes for the same recipe and image file."""
+def recipe_of(sample: Sample, header: ShardHeader, image_file: bytes, drawn_with: DrawnWith) -> bytes:
+    """Return a sample's recipe.json: the same bytes for the same arguments."""
     content = {
         **sample.row(),
         "stage": header.stage,
         "model": header.model,
         "modelDigest": header.model_digest,
         "drawing": dict(header.drawing),
+        "dtype": drawn_with.dtype,
+        "device": drawn_with.device,
+        "versions": dict(drawn_with.versions),
         IMAGE_SHA256: hashlib.sha256(image_file).hexdigest(),
     }
     content = json.loads(canonical(content))

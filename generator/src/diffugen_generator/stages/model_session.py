@@ -27,6 +27,7 @@ from diffugen_generator.labeling.attention.presence import PresenceCheck
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.labeling.labeler import LabelInput
+from diffugen_generator.samples.recipes import DrawnWith
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 from diffugen_generator.stages.batch_sizes import CPU_BATCH, GPU_BATCH, AdaptiveBatch
 from diffugen_generator.stages.label_only_session import label_input
@@ -76,6 +77,9 @@ class ModelSession:
             torch.set_num_threads(1)
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if threads == 1 else SMALL_BATCH * threads)
         """How many samples one call should get."""
+        gpu = torch.cuda.get_device_name(where) if on_gpu else None
+        self.drawn_with = DrawnWith(str(loaded.dtype).removeprefix("torch."), gpu or "cpu")
+        """What its images are drawn with."""
         # A GPU is faster if all batches have one shape; on a CPU, padding only costs time.
         one_shape = self.batch if on_gpu else None
         self._drawing = AdaptiveBatch("draw", padded_to=one_shape)

@@ -30,6 +30,7 @@ from diffugen_generator.failures import Damaged, Interrupted
 from diffugen_generator.labeling.findings import Findings, label_of
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.documents import discard
+from diffugen_generator.samples.recipes import DrawnWith
 from diffugen_generator.samples.shards import GIVEN, Need, ShardHeader, ShardRow
 from diffugen_generator.stages.sample_image import SampleImage
 from diffugen_generator.stages.sample_store import JSON, SampleStore
@@ -262,18 +263,25 @@ class _Work:
             with self._measures.timed(Part.LOOK):
                 seen = session.look(batch, drawn)
             for sample, each, file, findings in zip(batch, drawn, files, seen, strict=True):
-                uploads.submit(self._keep_drawn, sample, each.image, file, findings)
+                uploads.submit(self._keep_drawn, sample, each.image, file, findings, session.drawn_with)
 
     def _fetch_sources(self, batch: Sequence[Sample], uploads: BoundedPool) -> list[Future[SourceImage]]:
         """Return the reads of the samples' sources; an empty list for samples drawn only from text."""
         return [uploads.ask(self._sources.source, sample) for sample in batch if sample.source is not None]
 
-    def _keep_drawn(self, sample: Sample, image: NDArray[np.uint8], file: bytes | None, findings: Findings) -> None:
+    def _keep_drawn(
+        self,
+        sample: Sample,
+        image: NDArray[np.uint8],
+        file: bytes | None,
+        findings: Findings,
+        drawn_with: DrawnWith,
+    ) -> None:
         if file is None:
             with self._measures.timed(Part.ENCODE):
                 file = image_files.encode(image, self._sample_store.format)
         with self._measures.timed(Part.UPLOAD):
-            self._sample_store.keep_drawn(sample, file, findings)
+            self._sample_store.keep_drawn(sample, file, findings, drawn_with)
         self._note(sample, hashlib.sha256(file).hexdigest())
         self._count(drawn=1, seen=1)
         self._keep_label(sample, image, findings)

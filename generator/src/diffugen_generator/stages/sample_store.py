@@ -22,7 +22,7 @@ from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.samples import image_files, labels
 from diffugen_generator.samples.documents import checked, discard
 from diffugen_generator.samples.labels import Label
-from diffugen_generator.samples.recipes import ImageFile, read_image_file, recipe_of
+from diffugen_generator.samples.recipes import DrawnWith, ImageFile, read_image_file, recipe_of
 from diffugen_generator.samples.shards import Need, ShardHeader
 from diffugen_generator.store.protocol import Store
 
@@ -98,11 +98,12 @@ class SampleStore:
             raise Damaged(key, f"there is no class {min(more)[:40]!r} in spec.classes")
         return evidence
 
-    def keep_drawn(self, sample: Sample, file: bytes, findings: Findings) -> None:
+    def keep_drawn(self, sample: Sample, file: bytes, findings: Findings, drawn_with: DrawnWith) -> None:
         """Write a sample's image, its evidence, and then its recipe, which commits both."""
         self._store.write(self._image_key(sample), file, image_files.CONTENT_TYPES[self.format])
         self.keep_findings(sample, findings)
-        self._store.write(layout.recipe(self._stage, sample.id), recipe_of(sample, self._header, file), JSON)
+        recipe = recipe_of(sample, self._header, file, drawn_with)
+        self._store.write(layout.recipe(self._stage, sample.id), recipe, JSON)
 
     def keep_findings(self, sample: Sample, findings: Findings) -> None:
         """Write the evidence of a sample's image."""

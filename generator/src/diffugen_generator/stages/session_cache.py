@@ -33,13 +33,16 @@ class SessionCache:
         batch_size: int | None = None,
         dtype: str = "auto",
         s3: S3 | None = None,
+        reproduce: bool = False,
     ) -> None:
         """Open sessions on `device` (default: the GPU, if any), for batches of `batch_size` (default: by the device).
 
-        `dtype` is a value of `run.dtype`; `s3` is the store whose endpoint and credentials `s3://` means.
+        `dtype` is a value of `run.dtype`; `s3` is the store whose endpoint and credentials `s3://` means. With
+        `reproduce`, images are drawn and labeled one by one, on one thread, with deterministic algorithms.
         """
         self._device = device
-        self._batch_size = batch_size
+        self._batch_size = 1 if reproduce else batch_size
+        self._reproduce = reproduce
         self._dtype = dtype
         self._s3 = s3
         self._open: tuple[ShardHeader, ModelSession] | None = None
@@ -47,7 +50,12 @@ class SessionCache:
 
     @classmethod
     def of(
-        cls, spec: LabeledDatasetSpec, *, device: str | None, environ: Mapping[str, str] = os.environ
+        cls,
+        spec: LabeledDatasetSpec,
+        *,
+        device: str | None,
+        environ: Mapping[str, str] = os.environ,
+        reproduce: bool = False,
     ) -> SessionCache:
         """Return sessions with the settings of `spec.run`; the environment variables of a pod override them."""
         run = spec.run
@@ -65,6 +73,7 @@ class SessionCache:
             batch_size=told.batch_size,
             dtype=told.dtype,
             s3=spec.output.s3,
+            reproduce=reproduce,
         )
 
     def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> ModelSession:
@@ -77,6 +86,7 @@ class SessionCache:
             return self._open[1]
         self._open = self._onlooker = None
         on_loading()
+        self._prepare()
         # pickled weights are allowed: the plan accepted them for exactly this digest
         model = resolve(header.model, field=f"model of stage {header.stage}", s3=self._s3, pickled=True)
         if model.digest != header.model_digest:
@@ -114,11 +124,18 @@ class SessionCache:
             return self._onlooker[1]
         self._open = self._onlooker = None
         on_loading()
+        self._prepare()
         from diffugen_generator.stages.label_only_session import LabelOnlySession  # noqa: PLC0415 - imports torch
 
         label_only = LabelOnlySession(header, device=self._device, batch=self._batch_size, s3=self._s3)
         self._onlooker = (alike, label_only)
         return label_only
+
+    def _prepare(self) -> None:
+        if self._reproduce:
+            from diffugen_generator.diffusion.devices import compute_reproducibly  # noqa: PLC0415 - imports torch
+
+            compute_reproducibly()
 
 
 def _alike(header: ShardHeader) -> ShardHeader:

@@ -27,20 +27,22 @@ def train_stage(
     *,
     device: str | None,
     dtype: str = "auto",
+    reproduce: bool = False,
     on_progress: Callable[[TrainingState, int], None] = lambda state, steps: None,
     on_loading: Callable[[], None] = lambda: None,
     stop: Event | None = None,
 ) -> ShardCounts:
     """Train the word of stage `name` and store it; a word that the store already has is not trained again.
 
-    `on_progress` is called with the state after each step and with the number of all steps. Raises `Interrupted` if
-    `stop` is set, with a checkpoint in the store; `SpecError` or a `Failure` as a plan does.
+    `reproduce` trains on one thread with deterministic algorithms. `on_progress` is called with the state after each
+    step and with the number of all steps. Raises `Interrupted` if `stop` is set, with a checkpoint in the store;
+    `SpecError` or a `Failure` as a plan does.
     """
     number, stage = next((n, each) for n, each in enumerate(spec.stages) if each.name == name)
     found = training_of(spec, stage, number, weights=True)
     if found.is_done(store):
         return ShardCounts(total=1, reused=1)
-    from diffugen_generator.diffusion.devices import open_device  # noqa: PLC0415 - imports torch
+    from diffugen_generator.diffusion.devices import compute_reproducibly, open_device  # noqa: PLC0415 - imports torch
     from diffugen_generator.families.registry import family_of  # noqa: PLC0415
     from diffugen_generator.inversion.train import train  # noqa: PLC0415
 
@@ -48,6 +50,8 @@ def train_stage(
     images = training_images(found.images, found.masks, size, field=f"{found.field}.images")
     where = open_device(device)
     on_loading()
+    if reproduce:
+        compute_reproducibly()
     # Gradients become 0 in fp16; bf16 has the range of fp32.
     loaded = family_of(found.model.pipeline).load(found.model, where, dtype="auto" if dtype == "float16" else dtype)
     made = train(

@@ -186,6 +186,11 @@ class JointModel:
     zero_negative_embeds: bool = False
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's weights."""
+        return self.network.into.weight.dtype
+
+    @property
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(each.numel() for each in self.network.parameters())
