@@ -10,16 +10,40 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from devcluster import kernel
+
+
+class Process(Protocol):
+    """A child process that can be waited for."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    def wait(self) -> int:
+        """Reap it and return its exit status; minus the signal's number if a signal ended it."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Adopted:
+    """A process that this one did not start, and of which it became the parent."""
+
+    pid: int
+
+    def wait(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 class Child:
     """A running or finished child process, which leads its own session."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pidfd = os.pidfd_open(process.pid)
@@ -33,6 +57,7 @@ class Child:
         environment: Mapping[str, str],
         log: Path,
         working_directory: Path,
+        pass_fds: Sequence[int] = (),
     ) -> Self:
         """Start it with its output appended to `log`. Raises OSError when the program cannot be started."""
         with log.open("ab") as output:
@@ -43,10 +68,16 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
                 start_new_session=True,
                 preexec_fn=kernel.die_with_parent(),
             )
         return cls(process)
+
+    @classmethod
+    def adopted(cls, pid: int) -> Self:
+        """Watch a process whose parent ended, so that this process, a subreaper, became its parent."""
+        return cls(_Adopted(pid))
 
     @property
     def pid(self) -> int:

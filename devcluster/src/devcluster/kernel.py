@@ -26,11 +26,16 @@ def die_with_parent(death_signal: signal.Signals = signal.SIGKILL) -> Callable[[
     parent = os.getpid()
 
     def in_child() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # the parent ended before the call above
-            os._exit(1)
+        end_with(parent, death_signal)
 
     return in_child
+
+
+def end_with(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Let this process get `death_signal` when its parent ends; end it at once if `parent` has ended already."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if os.getppid() != parent:  # the parent ended before the call above
+        os._exit(1)
 
 
 def become_subreaper() -> None:

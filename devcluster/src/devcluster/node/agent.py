@@ -13,7 +13,8 @@ from devcluster.kubeapi import UNREACHABLE, ApiError, JsonObject, KubeApi
 from devcluster.layout import StateDirectory
 from devcluster.node.addresses import AddressPool
 from devcluster.node.events import EventRecorder
-from devcluster.node.images import ImageStore
+from devcluster.node.fork_server import ForkServer
+from devcluster.node.images import STAGE_WORKER, ImageStore
 from devcluster.node.logserver import LogServer
 from devcluster.node.pods import HOST_ADDRESS, NodeContext, PodWorker, delete_for_good
 from devcluster.node.registration import Registration
@@ -58,22 +59,24 @@ class Agent:
 
     def _context(self, api: KubeApi) -> NodeContext:
         host, port = api.address
+        environment = {
+            "PATH": f"{self._spec.node_path}:{os.environ.get('PATH', os.defpath)}",
+            "LANG": "C.UTF-8",
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": str(port),
+            # No CPU limit is enforced, so this variable limits the threads of numerical libraries: each simulated
+            # GPU gets an equal part of the cores. With more threads than cores, threads would wait for each other.
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, self._spec.gpus))),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
         return NodeContext(
             api=api,
             images=ImageStore(self._spec.images),
             addresses=AddressPool(),
             events=EventRecorder(api, self._name),
             pods_directory=self._directory.pods,
-            base_environment={
-                "PATH": f"{self._spec.node_path}:{os.environ.get('PATH', os.defpath)}",
-                "LANG": "C.UTF-8",
-                "KUBERNETES_SERVICE_HOST": host,
-                "KUBERNETES_SERVICE_PORT": str(port),
-                # No CPU limit is enforced, so this variable limits the threads of numerical libraries: each simulated
-                # GPU gets an equal part of the cores. With more threads than cores, threads would wait for each other.
-                "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, self._spec.gpus))),
-                "OMP_WAIT_POLICY": "PASSIVE",
-            },
+            base_environment=environment,
+            fork_server=ForkServer(STAGE_WORKER, environment, self._directory.log_of("fork-server")),
         )
 
     async def _watch_pods(self, api: KubeApi, node: NodeContext) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,17 @@ class Launch:
     command: list[str]
     environment: Mapping[str, str]
     working_directory: Path
+
+
+Start = Callable[[Launch, Path], Awaitable[Child]]
+"""Starts the process of a launch, with its output in a file."""
+
+
+async def start_process(launch: Launch, log: Path) -> Child:
+    """Start a new process. Raises OSError if the program cannot be started."""
+    return Child.start(
+        launch.command, environment=launch.environment, log=log, working_directory=launch.working_directory
+    )
 
 
 class Container:
@@ -75,17 +86,12 @@ class Container:
         self._state = waiting
         return news
 
-    def start(self, launch: Launch) -> None:
+    async def start(self, launch: Launch, start: Start) -> None:
         """Start its process; if that fails, the container has ended with the runtime's exit code for it."""
         self.termination_log.unlink(missing_ok=True)
         self._started_at = timestamp()
         try:
-            self.child = Child.start(
-                launch.command,
-                environment=launch.environment,
-                log=self.log,
-                working_directory=launch.working_directory,
-            )
+            self.child = await start(launch, self.log)
         except OSError as error:
             # containerd reports 128 and StartError for a program that does not exist.
             self._end(128, reason="StartError", message=f"failed to start {launch.command[0]!r}: {error.strerror}")

@@ -3,11 +3,29 @@
 from collections.abc import Mapping, Sequence
 
 from devcluster.kubeapi import JsonObject
+from devcluster.node.fork_server import Preloaded
 
 _ENTRYPOINTS: Mapping[str, tuple[str, ...]] = {
     "diffugen/generator": ("diffugen",),
     "diffugen/operator": ("diffugen-operator",),
 }
+
+STAGE_WORKER = Preloaded(
+    ("diffugen", "worker", "stage"),
+    (
+        "diffugen_generator.cli",
+        "diffugen_generator.worker",
+        "diffugen_generator.diffusion.drawing",
+        "diffugen_generator.families.unet.components",
+        "diffugen_generator.stages.model_session",
+        "diffugen_generator.stages.run_shard",
+        "diffugen_generator.stages.session_cache",
+        "diffugen_generator.stages.train_stage",
+        "diffugen_generator.store.s3",
+        "diffugen_generator.telemetry.metrics",
+    ),
+)
+"""The worker whose imports cost most, and the modules that import its libraries."""
 
 
 class ImageStore:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from devcluster.kubeapi import UNREACHABLE, ApiError, JsonObject, KubeApi
 from devcluster.node.addresses import AddressPool
-from devcluster.node.containers import Container, Launch, timestamp
+from devcluster.node.containers import Container, Launch, start_process, timestamp
 from devcluster.node.environment import container_environment, expand
 from devcluster.node.events import EventRecorder
+from devcluster.node.fork_server import ForkServer
 from devcluster.node.images import ImageStore, pull_policy
 from devcluster.node.paths import PathMap
 from devcluster.node.sources import MissingError, Sources
@@ -46,6 +47,7 @@ class NodeContext:
     pods_directory: Path
     base_environment: Mapping[str, str]
     """The environment variables of every container."""
+    fork_server: ForkServer
 
 
 class _NotRunnableError(RuntimeError):
@@ -193,7 +195,7 @@ class PodWorker:
     async def _start(self, container: Container, volumes: Mapping[str, Path]) -> None:
         while True:
             try:
-                container.start(await self._prepare(container, volumes))
+                await self._launch(container, await self._prepare(container, volumes))
             except _NotRunnableError as error:
                 if container.wait_because(error.reason, str(error)):
                     self._writer.changed()
@@ -204,6 +206,10 @@ class PodWorker:
                 self._writer.changed()
                 return
             await asyncio.sleep(_RETRY_S)
+
+    async def _launch(self, container: Container, launch: Launch) -> None:
+        server = self._node.fork_server
+        await container.start(launch, server.start if server.fits(launch) else start_process)
 
     async def _prepare(self, container: Container, volumes: Mapping[str, Path]) -> Launch:
         spec = container.spec

@@ -1,0 +1,137 @@
+"""Starts workers as forks of a process that has imported their libraries.
+
+A worker of a stage imports torch, diffusers and transformers, which costs seconds of CPU in every pod. On this kind of
+node a cluster's pods are short, and the imports were most of their cost. So the first such container starts a fork
+server (`fork_server_main`), and each is a fork of it. All else is as in a new process: its own session, environment,
+working directory and log.
+
+A container is started in the usual way if its program is another one, or if its environment has a variable that
+libraries read when they are imported.
+"""
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devcluster.children import Child
+from devcluster.kubeapi import JsonObject
+from devcluster.node.containers import Launch
+
+_READ_ON_IMPORT = (
+    "CUDA",
+    "DIFFUSERS",
+    "HF_",
+    "HUGGINGFACE",
+    "KMP_",
+    "LD_",
+    "MKL",
+    "OMP",
+    "OPENBLAS",
+    "PYTHON",
+    "PYTORCH",
+    "TORCH",
+    "TRANSFORMERS",
+    "XDG_",
+    "YOLO",
+)
+"""How the names of such variables begin."""
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """A program whose libraries are imported beforehand."""
+
+    words: tuple[str, ...]
+    """The beginning of the container's command: the name of a console script of this environment, and arguments."""
+    modules: tuple[str, ...]
+
+
+class ForkServer:
+    """The fork server of one program; it starts with the first container that it fits."""
+
+    def __init__(
+        self,
+        program: Preloaded,
+        base_environment: Mapping[str, str],
+        log: Path,
+        *,
+        scripts: Path = Path(sys.executable).parent,
+    ) -> None:
+        """Serve the program of the folder `scripts`; the server's own output goes to `log`."""
+        self._program = program
+        self._script = scripts / program.words[0]
+        self._environment = dict(base_environment)
+        self._log = log
+        self._lock = asyncio.Lock()
+        self._server: Child | None = None
+        self._answers: asyncio.StreamReader
+        self._requests: asyncio.StreamWriter
+
+    def fits(self, launch: Launch) -> bool:
+        """Return whether a fork of this server is the same as a new process."""
+        words = self._program.words
+        return (
+            tuple(launch.command[: len(words)]) == words
+            and shutil.which(words[0], path=launch.environment.get("PATH", "")) == str(self._script)
+            and _read_on_import(launch.environment) == _read_on_import(self._environment)
+        )
+
+    async def start(self, launch: Launch, log: Path) -> Child:
+        """Start the container's process. Raises OSError if the server has ended."""
+        request = {
+            "command": [str(self._script), *launch.command[1:]],
+            "environment": dict(launch.environment),
+            "directory": str(launch.working_directory),
+            "log": str(log),
+        }
+        # A request that is under way is never cancelled: its answer would be read as that of the next one.
+        forked = asyncio.create_task(self._fork(request))
+        try:
+            return await asyncio.shield(forked)
+        except asyncio.CancelledError:
+            forked.add_done_callback(_kill)
+            raise
+
+    async def _fork(self, request: JsonObject) -> Child:
+        async with self._lock:
+            if self._server is None or not self._server.running:
+                self._server = await self._start_server()
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            answer = await self._answers.readline()
+        if not answer:
+            raise OSError(None, f"the fork server has ended; see {self._log}")
+        return Child.adopted(int(answer))
+
+    async def _start_server(self) -> Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            server = Child.start(
+                [
+                    sys.executable,
+                    "-m",
+                    "devcluster.node.fork_server_main",
+                    str(theirs.fileno()),
+                    ",".join(self._program.modules),
+                ],
+                environment=self._environment,
+                log=self._log,
+                working_directory=self._log.parent,
+                pass_fds=[theirs.fileno()],
+            )
+        self._answers, self._requests = await asyncio.open_unix_connection(sock=ours)
+        return server
+
+
+def _kill(forked: asyncio.Task[Child]) -> None:
+    if not forked.cancelled() and forked.exception() is None:
+        forked.result().signal_group(signal.SIGKILL)
+
+
+def _read_on_import(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_READ_ON_IMPORT)}
