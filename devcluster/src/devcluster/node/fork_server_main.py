@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from devcluster import kernel
 
@@ -25,51 +26,48 @@ def main() -> None:
         importlib.import_module(module)
     with channel.makefile("rw") as lines:
         while request := lines.readline():
-            if (pid := _fork_twice()) == 0:
+            if (pid := _fork_to(agent)) == 0:
                 break
             lines.write(f"{pid}\n")
             lines.flush()
     channel.close()
     if request:  # this process is a fork
-        _become(json.loads(request), agent)
+        _become(json.loads(request))
 
 
-def _fork_twice() -> int:
-    """Return 0 in the new process, and its process id in this one."""
+def _fork_to(agent: int) -> int:
+    """Return 0 in the new process, whose parent is the agent, and its process id in this one."""
     reader, writer = os.pipe()
     if (between := os.fork()) == 0:
-        if (pid := os.fork()) == 0:
-            os.close(reader)
-            os.close(writer)
-            return 0
-        os.write(writer, str(pid).encode())
-        os._exit(0)
+        if os.fork() != 0:
+            os._exit(0)
+        while os.getppid() != agent:  # until then it is still the child of the process between
+            time.sleep(0.001)
+        kernel.end_with(agent)
+        os.setsid()
+        os.write(writer, str(os.getpid()).encode())
+        os.close(reader)
+        os.close(writer)
+        return 0
     os.close(writer)
+    os.waitpid(between, 0)
     pid = int(os.read(reader, 32))
     os.close(reader)
-    os.waitpid(between, 0)
     return pid
 
 
-def _become(request: dict[str, object], agent: int) -> None:
-    """Run the requested Python program in this process, in a session of its own."""
-    while os.getppid() != agent:  # until then it may still be the child of the process between
-        time.sleep(0.001)
-    kernel.end_with(agent)
-    os.setsid()
+def _become(request: dict[str, Any]) -> None:
+    """Run the requested Python program in this process."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     sys.stdout.flush()
-    _redirect(Path(str(request["log"])))
-    os.chdir(str(request["directory"]))
-    environment, command = request["environment"], request["command"]
-    assert isinstance(environment, dict)
-    assert isinstance(command, list)
+    _redirect(Path(request["log"]))
+    os.chdir(request["directory"])
     os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = command
-    sys.path[0] = str(Path(command[0]).parent)
-    runpy.run_path(command[0], run_name="__main__")
+    os.environ.update(request["environment"])
+    sys.argv = request["command"]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def _redirect(log: Path) -> None:
