@@ -38,10 +38,11 @@ def main() -> None:
 def _fork_to(agent: int) -> int:
     """Return 0 in the new process, whose parent is the agent, and its process id in this one."""
     reader, writer = os.pipe()
-    if (between := os.fork()) == 0:
+    if (child := os.fork()) == 0:
+        between = os.getpid()
         if os.fork() != 0:
             os._exit(0)
-        while os.getppid() != agent:  # until then it is still the child of the process between
+        while os.getppid() == between:
             time.sleep(0.001)
         kernel.end_with(agent)
         os.setsid()
@@ -50,7 +51,7 @@ def _fork_to(agent: int) -> int:
         os.close(writer)
         return 0
     os.close(writer)
-    os.waitpid(between, 0)
+    os.waitpid(child, 0)
     pid = int(os.read(reader, 32))
     os.close(reader)
     return pid
