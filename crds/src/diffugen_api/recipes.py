@@ -17,7 +17,9 @@ from diffugen_api.v1alpha1 import (
     Quality,
     Safety,
     Stage,
+    tokens_of,
 )
+from diffugen_api.words import Vocabulary
 
 RECIPE_VERSION = 1
 """Raised when the same recipe gives other images."""
@@ -61,6 +63,7 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     data = spec.model_dump(mode="json", by_alias=True)
     content = {field: data[field] for field in _CONTENT_FIELDS}
     content["prompts"] = _without(_PROMPTS_ADDED_LATER, content["prompts"])
+    content["prompts"].pop("maxBytes")  # a bound, which changes no content
     content["stages"] = [{"name": stage.name, stage.kind: stage.content} for stage in spec.stages]
     content["classes"] = [_without(_CLASS_ADDED_LATER, each) for each in data["classes"]]
     content["labeling"] = _without(_LABELING_ADDED_LATER, data["labeling"])
@@ -196,8 +199,16 @@ def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
             },
             "words": {c.name: list(c.words) for c in spec.classes},
             "background": sorted(attention.background),
+            **_tokens(spec, attention.background),
         }
     )
+
+
+def _tokens(spec: LabeledDatasetSpec, background: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the tokens of textual inversion that contain words of the dataset; other tokens change no label."""
+    words = Vocabulary({c.name: c.words for c in spec.classes}, background)
+    tokens = [token for token in tokens_of(spec.stages) if words.words_inside(token)]
+    return {"tokens": tokens} if tokens else {}  # added later; it is not in the address of other evidence
 
 
 def _side_evidence_ids(spec: LabeledDatasetSpec, side_models: Mapping[str, str]) -> dict[str, str]:
@@ -248,6 +259,7 @@ def _label_id(
             "confidence": detector.confidence,
             "iou": detector.iou,
             "classes": [[c.name, c.detected_as, sorted(c.words)] for c in sorted(spec.classes, key=lambda c: c.name)],
+            **_tokens(spec),
         }
         if replaces and any(len(some) > 1 for some in classes_by_native(detector, spec.classes).values()):
             decided["toldBy"] = "replacements"  # added later; it is not in the address of other labels

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from diffugen_api.combinations import count
-from diffugen_api.derivations.base import Derivation, Draft, SampleFamily
+from diffugen_api.derivations.base import Derivation, Draft, SampleFamily, vocabulary
 from diffugen_api.derivations.inpaint import texts_of
 from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.prompts import asked_for, names_of
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, in_graph_order
-from diffugen_api.words import Vocabulary, mentions
+from diffugen_api.words import mentions
 
 MOST_TRIED = 10_000
 """The most prompts with which a stage's template is tried; this takes at most a second."""
@@ -50,7 +50,7 @@ def unnamed_background(spec: LabeledDatasetSpec, families: Iterable[SampleFamily
     words = list(attention.background) if attention is not None else []
     if not words:
         return []
-    classes = Vocabulary({each.name: each.words for each in spec.classes}, words)
+    classes = vocabulary(spec, words)
     found = {
         mention.name
         for family in families

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -16,6 +16,8 @@ class Vocabulary:
     """The words of each class; a term of two classes belongs to the first one."""
     background: Sequence[str] = field(default=())
     """Words for the background."""
+    tokens: Sequence[str] = field(default=())
+    """Tokens of textual inversion. Each is one word: `<car-accident>` does not name the class "car"."""
 
     @cached_property
     def terms(self) -> list[tuple[re.Pattern[str], str, bool]]:
@@ -24,6 +26,16 @@ class Vocabulary:
         terms += [(word, word, True) for word in self.background]
         terms.sort(key=lambda term: -len(term[0]))  # stable: of equal terms, that of the first class comes first
         return [(_pattern(word), name, background) for word, name, background in terms]
+
+    @cached_property
+    def token_pattern(self) -> re.Pattern[str]:
+        """The pattern that finds the tokens."""
+        return tokens_pattern(self.tokens)
+
+    def words_inside(self, token: str) -> list[Mention]:
+        """Return the classes and background words that `token` would name if it were not one word."""
+        inside = mentions(token, replace(self, tokens=()))
+        return [] if any((each.begin, each.end) == (0, len(token)) for each in inside) else inside
 
     def called(self, words: Mapping[str, Sequence[str]]) -> Vocabulary:
         """Return the vocabulary of a prompt where `words` are further words for objects of a class."""
@@ -49,15 +61,27 @@ def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
 
     Whole words, any case, any white space between the words of a term. The longer term is used: a prompt with
     "sports car" does not name the class "car" there, if "sports car" is a term too. The same term in two classes
-    belongs to the first class.
+    belongs to the first class. A token of textual inversion is one word: no part of it names anything.
     """
     found: list[Mention] = []
+    tokens = [each.span() for each in vocabulary.token_pattern.finditer(prompt)] if vocabulary.tokens else []
     for pattern, name, background in vocabulary.terms:
         for match in pattern.finditer(prompt):
             begin, end = match.span()
-            if all(end <= other.begin or other.end <= begin for other in found):
+            whole = all(end <= start or stop <= begin or (begin <= start and stop <= end) for start, stop in tokens)
+            if whole and all(end <= other.begin or other.end <= begin for other in found):
                 found.append(Mention(name, background, begin, end))
     return sorted(found, key=lambda mention: mention.begin)
+
+
+def tokens_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that finds any of `tokens`: the longest first, in any case, and not inside a longer word."""
+    before, behind = r"(?<!\w)", r"(?!\w)"
+    apart = [
+        before * token[0].isalnum() + re.escape(token) + behind * token[-1].isalnum()
+        for token in sorted(tokens, key=len, reverse=True)
+    ]
+    return re.compile("|".join(apart), re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)

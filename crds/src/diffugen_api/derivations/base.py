@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from diffugen_api.prompt_weights import Prompt
 from diffugen_api.templates import Template
-from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, tokens_of
 from diffugen_api.words import Vocabulary
 
 
@@ -66,4 +66,9 @@ class Derivation(ABC):
 
 def vocabulary_of(spec: LabeledDatasetSpec, words: Mapping[str, Sequence[str]]) -> Vocabulary:
     """Return the words that name classes in a prompt, in which `words` name them, too."""
-    return Vocabulary({c.name: c.words for c in spec.classes}).called(words)
+    return vocabulary(spec).called(words)
+
+
+def vocabulary(spec: LabeledDatasetSpec, background: Sequence[str] = ()) -> Vocabulary:
+    """Return the words of a spec's classes, and its tokens of textual inversion."""
+    return Vocabulary({c.name: c.words for c in spec.classes}, background, tokens_of(spec.stages))

@@ -128,10 +128,11 @@ class Replacements(Derivation):
             return Draft(self._template, {field: given[field] for field in names_of(self._template)}, words, name)
         template = replace(source.template, literals=tuple(put(literal) for literal in source.template.literals))
         draft = Draft(template, variables, words, name)
-        if draft.prompt != source.prompt:
+        whole = put(source.prompt)
+        # A value can be a part of a token: in `<{object}-accident>` it names no class.
+        if draft.prompt != source.prompt and (not vocabulary.tokens or draft.prompt == whole):
             return draft
         # the words for the class are partly in a value and partly around it
-        whole = put(source.prompt)
         literal = whole if whole != source.prompt else put(plain(read))
         return Draft(Template(literal, (literal,), ()), {}, words, name)
 

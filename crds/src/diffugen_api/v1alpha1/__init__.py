@@ -25,6 +25,7 @@ from diffugen_api.v1alpha1.stages import (
     in_graph_order,
     model_of,
     model_stage,
+    tokens_of,
 )
 from diffugen_api.v1alpha1.status import (
     Condition,
@@ -81,4 +82,5 @@ __all__ = [
     "model_of",
     "model_stage",
     "normalized",
+    "tokens_of",
 ]

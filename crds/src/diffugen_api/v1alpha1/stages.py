@@ -157,6 +157,16 @@ def model_of(stages: Sequence[Stage], stage: Stage) -> tuple[str, str]:
     return str(own.task.model), f"spec.stages[{number}].{own.kind}.model"
 
 
+def tokens_of(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """Return the tokens of textual inversion that any stage draws with, in lower case, sorted."""
+    drawing = [each for each in stages if each.draws]
+    return tuple(
+        sorted(
+            {each.token.lower() for stage in drawing for each in embeddings_of(stages, stage).values() if each.token}
+        )
+    )
+
+
 def embeddings_of(stages: Sequence[Stage], stage: Stage) -> dict[str, Embedding]:
     """Return a stage's embeddings, each by the field of the spec that names it.
 

@@ -106,7 +106,10 @@ def _objects(
     attended = None if decided is None else decided.instances
     detected = None
     if header.detector is not None and findings.detections is not None:
-        detected = choose(findings.detections, header.detector, header.classes, plain(sample.text), sample.words)
+        prompt = plain(sample.text)
+        detected = choose(
+            findings.detections, header.detector, header.classes, prompt, sample.words, tokens=header.tokens
+        )
     if attended is not None and detected is not None:
         return agree(attended, detected, header.agreement)
     return (attended if attended is not None else detected or []), []

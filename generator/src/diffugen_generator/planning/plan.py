@@ -41,6 +41,7 @@ from diffugen_api.v1alpha1 import (
     in_graph_order,
     model_of,
     model_stage,
+    tokens_of,
 )
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Interrupted
@@ -343,6 +344,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
         embeddings=each.embeddings,
+        tokens=tokens_of(order.spec.stages),
         detector=detector and pin_model_uris(detector, each.side_models, model=DETECTOR, mask_model=MASKS),
         agreement=order.spec.labeling.agreement,
         scores={

@@ -131,6 +131,8 @@ class ShardHeader:
     quality: Quality = field(default_factory=Quality)
     """The rules by which source images are rejected; nothing is drawn from a rejected one."""
     embeddings: tuple[TaughtWord, ...] = ()
+    tokens: tuple[str, ...] = ()
+    """The tokens of textual inversion of all stages; in a prompt each is one word."""
     detector: DetectorLabeling | None = None
     agreement: float = 0.5
     scores: Mapping[str, ImageScore] = field(default_factory=dict)
@@ -172,6 +174,7 @@ class ShardHeader:
             DIGESTS_KEY: dict(self.side_models),
             **self._sources_json(),
             **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
+            **({"tokens": list(self.tokens)} if self.tokens else {}),
         }
 
     def _sources_json(self) -> dict[str, Any]:
@@ -197,6 +200,7 @@ class ShardHeader:
             origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
             quality=Quality.model_validate(line.get("quality", {})),
             embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
+            tokens=tuple(str(token) for token in line.get("tokens", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),
             scores=_read_scores(line),

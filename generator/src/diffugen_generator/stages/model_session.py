@@ -90,7 +90,7 @@ class ModelSession:
         classes = sorted(header.classes, key=lambda each: each.name)
         attention = header.attention
         background = sorted(attention.background) if attention is not None else ()
-        vocabulary = Vocabulary({each.name: each.words for each in classes}, background)
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, background, header.tokens)
         self._settings = settings_of(header)
         self._model = loaded
         self._vocabulary = vocabulary

@@ -66,11 +66,13 @@ def test_a_detection_gets_the_datasets_class_and_not_the_detectors_number() -> N
     ]
     detector = DetectorLabeling(type="transformers", model="/models/coco")
 
-    def found(native: str, prompt: str) -> list[str]:
+    def found(native: str, prompt: str, *tokens: str) -> list[str]:
         detections = Detections.of(mask, [native], [0.9])
-        return [each.class_name for each in choose(detections, detector, classes, prompt)]
+        return [each.class_name for each in choose(detections, detector, classes, prompt, tokens=tokens)]
 
     assert found("piano", "a piano") == ["piano"], "a class need not be one of COCO's"
     assert found("car", "a red suv") == ["suv"]
     assert found("car", "a red sedan") == ["sedan"]
     assert found("person", "a red sedan") == []
+    assert found("car", "a red sedan, <suv-crash>") == []
+    assert found("car", "a red sedan, <suv-crash>", "<suv-crash>") == ["sedan"]

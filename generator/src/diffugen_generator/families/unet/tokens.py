@@ -9,14 +9,14 @@ Needs transformers, but not torch.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from transformers import CLIPTokenizer
 
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Prompt, pieces_of
+from diffugen_api.words import tokens_pattern
 from diffugen_generator.failures import first_line
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder, settings_of
@@ -60,7 +60,7 @@ class PromptTokenizer:
         for each in embeddings:
             self._learnt[each.token.lower()] = range(taken, taken + each.count)
             taken += each.count
-        self._words = _pattern_of(self._learnt)
+        self._words = tokens_pattern(self._learnt)
 
     @property
     def end(self) -> int:
@@ -112,13 +112,3 @@ class PromptTokenizer:
             yield tokens[:cut]
             tokens = tokens[cut:]
         yield tokens
-
-
-def _pattern_of(words: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that finds any of `words`: the longest first, in any case, and not inside a longer word."""
-    before, behind = r"(?<!\w)", r"(?!\w)"
-    apart = [
-        before * word[0].isalnum() + re.escape(word) + behind * word[-1].isalnum()
-        for word in sorted(words, key=len, reverse=True)
-    ]
-    return re.compile("|".join(apart), re.IGNORECASE)

@@ -25,6 +25,8 @@ def choose(
     classes: Sequence[ObjectClass],
     prompt: str,
     words: Mapping[str, Sequence[str]] | None = None,
+    *,
+    tokens: Sequence[str] = (),
 ) -> list[Instance]:
     """Return the objects of an image, class by class in the order of `classes`, the best first.
 
@@ -34,8 +36,10 @@ def choose(
         classes: the dataset's.
         prompt: the image's, as plain text.
         words: other names of the objects of a class in the prompt, besides the class's own words.
+        tokens: the tokens of textual inversion, each of which is one word.
     """
-    names = _names(settings, classes, prompt, words or {})
+    vocabulary = Vocabulary({each.name: each.words for each in classes}, tokens=tokens).called(words or {})
+    names = _names(settings, classes, {mention.name for mention in mentions(prompt, vocabulary)})
     found: dict[str, list[Detection]] = {each.name: [] for each in classes}
     for detection in detections.found:
         name = names.get(detection.native.casefold())
@@ -60,12 +64,11 @@ def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int
     return np.asarray(coco_mask.iou([m.encoded() for m in ones], [m.encoded() for m in others], crowds))
 
 
-def _names(
-    settings: DetectorLabeling, classes: Sequence[ObjectClass], prompt: str, words: Mapping[str, Sequence[str]]
-) -> dict[str, str]:
-    """Return the dataset's class for each class of the detector, in lower case; ambiguous ones are left out."""
-    vocabulary = Vocabulary({each.name: each.words for each in classes}).called(words)
-    named = {mention.name for mention in mentions(prompt, vocabulary)}
+def _names(settings: DetectorLabeling, classes: Sequence[ObjectClass], named: set[str]) -> dict[str, str]:
+    """Return the dataset's class for each class of the detector, in lower case; ambiguous ones are left out.
+
+    `named` are the classes that the prompt names.
+    """
     meant = {
         native: some if len(some) == 1 else [each for each in some if each.name in named]
         for native, some in classes_by_native(settings, classes).items()
