@@ -1,5 +1,7 @@
 """Prompt weights: two syntaxes, one form."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +116,41 @@ def test_a_syntax_error_names_the_fix(text: str, message: str) -> None:
         read(text)
 
 
+@pytest.mark.parametrize("syntax", ["auto", "compel", "a1111"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(a:" + "1" * 60_000,
+        "(a)" + "1." * 30_000 + " b++",
+        "a" + "+" * 60_000 + "x b++",
+        '"a' * 30_000 + "b++",
+        "(a: " + " " * 60_000 + "x",
+        "a++ " * 15_000,
+        "(ball:1.2) " * 5_000,
+        "\\(" * 30_000 + " b++",
+    ],
+    ids=["digits", "points", "signs", "quotes", "spaces", "words", "groups", "escapes"],
+)
+def test_a_long_text_is_read_in_linear_time(text: str, syntax: Syntax) -> None:
+    with suppress(WeightError):
+        read(text, syntax)  # with quadratic time, this takes minutes
+
+
+@pytest.mark.parametrize("sign", ["(", "["])
+def test_groups_are_nested_at_most_64_deep(sign: str) -> None:
+    close = ")" if sign == "(" else "]"
+    balanced = "(" * 32 + "[" * 32 + "ball" + "]" * 32 + ")" * 32
+
+    assert pieces(balanced, "a1111") == [("ball", 1.0)]
+    with pytest.raises(WeightError, match=rf"the '\{sign}' at character 65 is within 64 others; nest fewer"):
+        read(sign * 30_000 + "ball" + close * 30_000, "a1111")
+
+
+def test_a_weight_within_an_escaped_sign_is_read_as_before() -> None:
+    assert pieces(r"c\++ d") == [("c+", 1.1), (" d", 1.0)]
+    assert pieces(r"c\+++ d") == [("c+", 1.21), (" d", 1.0)]
+
+
 def recipes(spec: LabeledDatasetSpec) -> dict[str, str]:
     return {s.prompt: s.id for s in Expansion(spec).samples_of(stage_recipe(spec, spec.stages[0], "d" * 64))}
 
@@ -163,3 +200,57 @@ def test_a_spec_whose_weights_do_not_parse_names_the_field(change: dict[str, obj
         Expansion(spec).check_weights()
 
     assert caught.value.reason == "InvalidWeights"
+
+
+LONG = {"object": ["ball", "star"], "color": ["red", "x" * 490]}
+
+
+def test_a_prompt_with_its_values_has_at_most_16_kb() -> None:
+    templates = ["a {object}", "{object} " + "{color} " * 34]
+
+    with pytest.raises(
+        SpecError, match=r"^spec.prompts.templates\[1\]: a prompt has 16,\d{3} bytes with .* 16,384; "
+    ) as e:
+        Expansion(with_prompts(templates=templates, variables=LONG)).check_weights()
+
+    assert e.value.reason == "PromptTooLong"
+    Expansion(with_prompts(templates=templates, variables=LONG, maxBytes=20_000)).check_weights()
+
+
+def test_the_longest_values_are_tried_together() -> None:
+    values = {"one": ["a", "é" * 200], "two": ["b", "x" * 300]}
+
+    with pytest.raises(SpecError, match="a prompt has 701 bytes"):
+        Expansion(with_prompts(templates=["{one} {two}"], variables=values, maxBytes=600)).check_weights()
+
+
+def test_zipped_values_are_tried_row_by_row() -> None:
+    values = {"one": ["a", "é" * 200], "two": ["x" * 300, "b"]}
+    zipped = with_prompts(templates=["{one} {two}"], variables=values, combine="zip", maxBytes=402)
+
+    Expansion(zipped).check_weights()
+    with pytest.raises(SpecError, match="a prompt has 402 bytes"):
+        Expansion(
+            with_prompts(templates=["{one} {two}"], variables=values, combine="zip", maxBytes=401)
+        ).check_weights()
+
+
+def test_the_negative_prompt_and_derived_prompts_are_bounded() -> None:
+    with pytest.raises(SpecError, match=r"^spec.prompts.negative: a prompt has 300 bytes"):
+        Expansion(with_prompts(negative="x" * 300, maxBytes=200)).check_weights()
+    changed = {"name": "more", "img2img": {"from": "base", "variables": {"color": ["x" * 300]}}}
+    stages = [{"name": "base", "txt2img": {"model": "m"}}, changed]
+    with pytest.raises(SpecError, match=r"^spec.stages\[1\].img2img.variables: a prompt has 307 bytes"):
+        _ = Expansion(a_spec(stages=stages, prompts={**spec_data()["prompts"], "maxBytes": 200})).families
+
+
+def test_the_bound_of_prompts_is_in_no_address() -> None:
+    assert revision_of(with_prompts(maxBytes=20_000)) == revision_of(a_spec())
+    assert recipes(with_prompts(maxBytes=20_000)) == recipes(a_spec())
+
+
+def test_messages_show_the_beginning_of_a_long_prompt() -> None:
+    with pytest.raises(SpecError) as refused:
+        Expansion(with_prompts(templates=["(" + "a" * 1500 + "++"])).check_weights()
+
+    assert len(str(refused.value)) < 500

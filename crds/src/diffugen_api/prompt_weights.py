@@ -9,6 +9,8 @@ compel's marks are + or - after a word, or + or - or a number after a closing pa
 punctuation mark or the end. A1111's mark is `:number)`; without any mark of compel, also `((` and `[…]`. Both syntaxes
 in one prompt are an error. Without any mark a prompt is plain text, including its parentheses. A backslash before one
 of \\ ( ) [ ] + - : " makes it a plain character in both syntaxes: `c\\+\\+` is the language. Nested weights multiply.
+The time is linear in the length of a prompt: no pattern reads a run of characters once for each of its starts, and
+groups are nested at most `MOST_NESTED` deep.
 
 Sources: https://github.com/damian0815/compel (doc/syntax.md),
 https://github.com/AUTOMATIC1111/stable-diffusion-webui (modules/prompt_parser.py, parse_prompt_attention).
@@ -24,6 +26,8 @@ Syntax = Literal["auto", "compel", "a1111", "none"]
 
 MOST: Final = 4.0
 """The largest weight. Images degrade from about 2 on, and `(at 10:30)` is a time, not a weight."""
+MOST_NESTED: Final = 64
+"""The most parentheses and brackets within one another."""
 PLUS, MINUS, ROUND, SQUARE = 1.1, 0.9, 1.1, 1 / 1.1
 
 
@@ -75,8 +79,10 @@ def read(text: str, syntax: Syntax = "auto") -> Prompt:
 _NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
 _END = r"(?=[\s,.;:!?)\]\"']|$)"
 _ESCAPE = r"\\[\\()\[\]+\-:\"]"
-_SIGNS = rf"(?:\++|-+){_END}"
-_CHANGE = rf"(?:\++|-+|{_NUMBER}){_END}"
+_SIGNS = rf"(?:\+++|-++){_END}"
+_NEW_SIGNS = rf"(?:(?:(?<!\+)|(?<=\\\+))\+++|(?:(?<!-)|(?<=\\-))-++){_END}"
+"""Signs that do not begin within other signs: those cannot match where these do not."""
+_CHANGE = rf"(?:\+++|-++|{_NUMBER}){_END}"
 
 _SIGN = re.compile(r"[()\[\]\\\"+\-]")
 _SUSPECT = re.compile(rf"[()\[\]\\\"]|[^\s+\-]{_SIGNS}")
@@ -88,12 +94,13 @@ _A1111_WEAK_MARK = re.compile(r"(?<!\\)(?:\(\(|\[[^\[\]]*\])")
 _COMPEL = re.compile(
     rf"(?P<escape>{_ESCAPE})|(?P<open>\()|(?P<close>\))(?P<change>{_CHANGE})?"
     rf"|\"(?P<quoted>(?:\\.|[^\"\\])*)\"(?P<quoted_change>{_CHANGE})"
-    rf"|(?P<word>(?![+\-])(?:{_ESCAPE}|[^\s()\\,\"])+?)(?P<word_change>{_SIGNS})"
+    rf"|(?P<word>(?![+\-])(?:{_ESCAPE}|[^\s()\\,\"])+?)(?P<word_change>{_NEW_SIGNS})"
     rf"|(?P<run>(?:{_ESCAPE}|[^\s()\\,\"])+)|(?P<other>[\s\S])"  # a word without a weight is read in one match
 )
 _COMPEL_FUNCTION = re.compile(r"\)\s*\.(blend|and|add|swap|attend)\(")
 _A1111 = re.compile(
-    rf"(?P<escape>{_ESCAPE})|(?P<open>[(\[])|:\s*(?P<number>[^\s()\[\]:]*\d[^\s()\[\]:]*)\s*\)|(?P<close>[)\]])"
+    rf"(?P<escape>{_ESCAPE})|(?P<open>[(\[])|:\s*+(?=[^\s()\[\]:\d]*+\d)(?P<number>[^\s()\[\]:]++)\s*+\)"
+    r"|(?P<close>[)\]])"
     r"|(?P<other>[\s\S])"
 )
 _PLAIN = re.compile(rf"(?P<escape>{_ESCAPE})|(?P<other>[\s\S])")
@@ -184,7 +191,7 @@ class _Groups:
 
     def __init__(self) -> None:
         self._open: list[tuple[str, int, list[Piece]]] = [("", 0, [])]
-        self._said = ""
+        self._said: list[str] = []
 
     @property
     def within(self) -> str:
@@ -192,7 +199,7 @@ class _Groups:
         return self._open[-1][0]
 
     def add_text(self, text: str) -> None:
-        self._said += text
+        self._said.append(text)
 
     def add(self, pieces: Iterable[Piece], factor: float) -> None:
         self._settle()
@@ -200,6 +207,11 @@ class _Groups:
 
     def open(self, sign: str, at: int) -> None:
         self._settle()
+        if len(self._open) > MOST_NESTED:
+            raise WeightError(
+                f"the {sign!r} at character {at + 1} is within {MOST_NESTED} others; nest fewer, or write \\{sign} for "
+                "the sign itself"
+            )
         self._open.append((sign, at, []))
 
     def close(self, sign: str, at: int, factor: float) -> None:
@@ -223,20 +235,22 @@ class _Groups:
 
     def _settle(self) -> None:
         if self._said:
-            self._open[-1][2].append(Piece(self._said, 1.0))
-            self._said = ""
+            self._open[-1][2].append(Piece("".join(self._said), 1.0))
+            self._said.clear()
 
 
 def _fused(pieces: Iterable[Piece]) -> list[Piece]:
     """Join adjacent pieces of the same weight; a space is inserted where two words would be joined to one."""
-    fused: list[Piece] = []
+    fused: list[tuple[list[str], float]] = []
+    last = ""
     for text, exact in pieces:
+        if not text:
+            continue
         weight = round(exact, 6)
-        apart = bool(fused) and bool(text) and fused[-1].text[-1:].isalnum() and text[0].isalnum()
-        if fused and fused[-1].weight == weight:
-            fused[-1] = Piece(f"{fused[-1].text}{' ' * apart}{text}", weight)
-        elif apart:
-            fused.append(Piece(f" {text}", weight))
-        elif text:
-            fused.append(Piece(text, weight))
-    return fused or [Piece("", 1.0)]
+        if not fused or fused[-1][1] != weight:
+            fused.append(([], weight))
+        if last.isalnum() and text[0].isalnum():
+            fused[-1][0].append(" ")
+        fused[-1][0].append(text)
+        last = text[-1]
+    return [Piece("".join(texts), weight) for texts, weight in fused] or [Piece("", 1.0)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from diffugen_api.addresses import canonical
 from diffugen_api.combinations import UnequalLengthsError, check, combinations
 from diffugen_api.errors import SpecError
-from diffugen_api.prompt_reading import read_prompt
+from diffugen_api.prompt_reading import check_length, read_prompt, read_weights
 from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
@@ -80,9 +80,25 @@ def check_objects(spec: LabeledDatasetSpec, variables: Mapping[str, list[str]], 
 def check_weights(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> None:
     """Raise `SpecError` naming the field if weights cannot be read; tries each of `templates` with every value."""
     for number, template in enumerate(templates):
+        field = f"spec.prompts.templates[{number}]"
+        check_length(spec, _longest(spec, template), field)
         for prompt in tried(template, spec.prompts.variables):
-            read_prompt(spec, prompt, f"spec.prompts.templates[{number}]")
+            read_weights(spec, prompt, field)  # with `zip`, its values may not be used together
     read_prompt(spec, spec.prompts.negative, "spec.prompts.negative")
+
+
+def _longest(spec: LabeledDatasetSpec, template: Template) -> str:
+    """Return the longest prompt of a template, in bytes; with `sample`, it may be one that is not chosen."""
+
+    def size(text: str) -> int:
+        return len(text.encode(errors="replace"))
+
+    variables = spec.prompts.variables
+    names = names_of(template)
+    if spec.prompts.combine == "zip" and names:
+        rows = zip(*(variables[name] for name in names), strict=True)
+        return max((template.render(dict(zip(names, row, strict=True))) for row in rows), key=size)
+    return template.render({name: max(variables[name], key=size) for name in names})
 
 
 def tried(template: Template, values: Mapping[str, list[str]]) -> Iterator[str]:

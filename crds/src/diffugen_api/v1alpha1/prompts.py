@@ -97,6 +97,13 @@ class Prompts(Model):
         description="The syntax of weights in all prompts. compel: `ball++ (a ball)1.3`. a1111: `(ball:1.3) ((ball)) "
         "[ball]`. auto: detected for each prompt. none: no weights, every character is text.",
     )
+    max_bytes: int = Field(
+        default=16_384,
+        ge=1,
+        le=1_048_576,
+        description="The longest prompt, with its values in it, in bytes of UTF-8; a longer one is an error. The bound "
+        "changes no image.",
+    )
     samples_per_prompt: int = Field(
         default=1, ge=1, le=1_000_000, description="Number of images for each prompt, each with its own seed."
     )
