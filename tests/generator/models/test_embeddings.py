@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -378,3 +379,75 @@ def test_the_file_of_pivotal_tuning_is_read_for_both_encoders_of_xl(tmp_path: Pa
 
     assert np.array_equal(opened.vectors[0], VECTORS.numpy())
     assert np.array_equal(opened.vectors[1], wide.numpy())
+
+
+def pickled(operations: bytes) -> bytes:
+    """Return a zip archive of torch whose pickle is `operations`, with a storage of four numbers."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02" + operations + b".")
+        archive.writestr("x/data/0", np.arange(4, dtype=np.float32).tobytes())
+    return buffer.getvalue()
+
+
+SHARED_DICTS = b"}" + b"".join(b"q%c}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cu" % (n, n, n) for n in range(60))
+SHARED_TUPLES = b")" + b"".join(b"q%ch%ch%c\x86" % (n, n, n) for n in range(60))
+A_STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+
+
+def a_tensor(size: bytes, stride: bytes) -> bytes:
+    """Return the operations for a dictionary with one tensor; `size` and `stride` are operations for tuples."""
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + A_STORAGE + b"K\x00" + size + stride + b"\x89N" + b"tR"
+    return b"}X\x01\x00\x00\x00a" + call + b"s"
+
+
+MILLION = b"J\x40\x42\x0f\x00"
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        SHARED_DICTS,
+        b"}" + SHARED_TUPLES + b"K\x01s",
+        b"}(" + SHARED_TUPLES + b"K\x01u",
+        b"ccollections\nOrderedDict\n((" + SHARED_TUPLES + b"K\x01tttR",
+        b"(" + SHARED_TUPLES + b"K\x01d",
+        b"\x8f(" + SHARED_TUPLES + b"\x90",
+        b"(X\x01\x00\x00\x00s" + SHARED_TUPLES + SHARED_TUPLES + b"X\x01\x00\x00\x00cK\x04tQ",
+        b")" + b"\x85" * 500_000 + b"Vx\ns",
+        a_tensor(MILLION + MILLION + b"\x86", b"K\x00K\x00\x86"),
+        a_tensor(b"\x8a\x14" + b"\x7f" * 20 + b"\x85", b"K\x00\x85"),
+        a_tensor(b"(K\x01\x85K\x02t", b"K\x00K\x00\x86"),
+        b"}" + b"q\x00h\x00" * 20_000,
+    ],
+    ids=[
+        *("shared dicts", "a shared tuple as key", "as keys", "of an ordered dict", "of a dict", "in a set"),
+        *("of a storage", "a deep tuple", "stride 0", "a large size", "a nested size", "operations"),
+    ],
+)
+def test_a_small_file_cannot_ask_for_much_work(operations: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(pickled(operations))
+
+    with pytest.raises(ValueError, match=r"^(holds more than an embedding does|cannot be read|is a pickle that)"):
+        read_tensors(path)
+
+
+def test_a_safetensors_file_with_a_large_header_is_refused(tmp_path: Path) -> None:
+    names = {str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(30_000)}
+    header = json.dumps(names).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+    with pytest.raises(ValueError, match="holds more than an embedding does"):
+        read_tensors(path)
+
+
+def test_the_tensors_that_torch_writes_with_strides_are_still_read(tmp_path: Path) -> None:
+    whole = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    path = saved({"<x>": whole.T, "<y>": whole[:1].expand(3, 4)}, tmp_path / "x.pt")
+
+    read = read_tensors(path)
+
+    np.testing.assert_array_equal(read["<x>"], whole.T.numpy())
+    np.testing.assert_array_equal(read["<y>"], whole[:1].expand(3, 4).numpy())
