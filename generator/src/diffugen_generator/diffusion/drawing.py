@@ -21,6 +21,7 @@ from diffugen_generator.diffusion.denoise_paths import DenoisePath, Img2ImgPath
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import first_line
+from diffugen_generator.families.finite import check_finite
 from diffugen_generator.families.model import Conditioning, DiffusionModel, Predictor
 
 
@@ -102,6 +103,8 @@ class Drawer:
         With `batch`, short lists are padded to that length by repeating the last request, so that the GPU gets only one
         shape; padding is not returned. Images whose texts take more windows of the text encoder are drawn in batches of
         their own, because a text padded with empty windows is another text. `observer` observes each batch.
+
+        Raises `SpecError` naming `run.dtype` if latents are not finite.
         """
         alike: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
@@ -155,6 +158,7 @@ class Drawer:
             for number, t in enumerate(path.timesteps):
                 stepped = sampler.step(predict(latents, t), t, latents, generators)
                 latents = path.kept(stepped, number)
+        check_finite(latents[: len(requests)], "the drawn latents", self._model.dtype)
         return latents
 
     def _path(self, requests: Sequence[DrawRequest], noise: torch.Tensor, settings: DrawingSettings) -> DenoisePath:

@@ -42,6 +42,7 @@ from diffugen_generator.publishing.published import current_of, dataset_at
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.stored_images import StoredImage, with_images
 from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.quality.hints import hints
 from diffugen_generator.samples.documents import Schema, discard, read_document, sealed
 from diffugen_generator.store.protocol import JSON, Store
 
@@ -285,8 +286,8 @@ def _nothing_accepted(tally: Tally, folder: str) -> SpecError:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.reasons.items()))
     return SpecError(
         NOTHING_ACCEPTED,
-        f"spec.quality: all {tally.rejected.total():,} images are rejected ({reasons}); lower minInstances or "
-        f"minAreaFraction, or the thresholds in spec.labeling. {folder}{MANIFEST} in the store lists them.",
+        f"spec.quality: all {tally.rejected.total():,} images are rejected ({reasons}): "
+        f"{hints(tally.reasons, tally.dropped, tally.left_out)}. {folder}{MANIFEST} in the store lists them.",
     )
 
 

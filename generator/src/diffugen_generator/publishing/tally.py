@@ -22,6 +22,8 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     """Rejected objects by reason, those in rejected images included."""
+    left_out: int = 0
+    """Objects in rejected images that are not rejected themselves."""
     images: Counter[str] = field(default_factory=Counter)
     """Accepted, by split."""
     instances: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -33,6 +35,7 @@ class Tally:
         if not sample.verdict.accepted:
             self.rejected[sample.stage] += 1
             self.reasons[sample.verdict.reason] += 1
+            self.left_out += len(sample.verdict.instances)
             return
         self.accepted[sample.stage] += 1
         self.images[sample.split] += 1

@@ -199,14 +199,13 @@ def load(
     kind = dtype_for(dtype, device)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     is_sdxl = model.pipeline == SDXL_PIPELINE
-    # The decoder of Stable Diffusion XL overflows in fp16; its settings have a flag for this, as in diffusers.
     try:
         networks = [_network(CLIPTextModel, model, "text_encoder", kind)]
         if is_sdxl:
             networks.append(_network(CLIPTextModelWithProjection, model, "text_encoder_2", kind))
         unet = _network(UNet2DConditionModel, model, "unet", kind)
         vae = _network(AutoencoderKL, model, "vae", kind)
-        if is_sdxl and kind is torch.float16 and vae.config.force_upcast:
+        if kind is torch.float16 and _upcasts(model, is_sdxl):
             vae = vae.to(torch.float32)
         steps = open_scheduler(model.path / "scheduler", scheduler)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, UnpicklingError, SafetensorError) as error:
@@ -225,6 +224,14 @@ def load(
     unet, vae = (move(network, device, memory_format=torch.channels_last) for network in (unet, vae))
     zero = is_sdxl and bool(settings_of(model.path / INDEX).get("force_zeros_for_empty_prompt", True))
     return Components(model, encoders, unet, vae, steps, device, kind, zero)
+
+
+def _upcasts(model: ModelFolder, is_sdxl: bool) -> bool:
+    """Return whether the VAE is to run in fp32 instead of fp16, by `force_upcast` in its settings.
+
+    The default is that of diffusers: only the decoder of Stable Diffusion XL is known to overflow.
+    """
+    return bool(settings_of(model.path / "vae" / "config.json").get("force_upcast", is_sdxl))
 
 
 def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np.float32]]) -> None:

@@ -52,4 +52,4 @@ class InlineAttention:
         words = torch.einsum("bmc,bchw->bmhw", groups.to(maps.device), maps)
         in_range = spread(words, reading, refine=self._refine).cpu()  # [b, mentions, h, w]
         for row, index in enumerate(sampling.indices):
-            self.evidence[index] = evidence_of(self._vocabulary, named[row], in_range[row])
+            self.evidence[index] = evidence_of(self._vocabulary, named[row], in_range[row], model.dtype)

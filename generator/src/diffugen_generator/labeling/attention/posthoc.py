@@ -70,7 +70,7 @@ class PosthocAttention:
         with model.attention.one_pass(columns.to(model.device), size, self_attention=self._refine) as reading:
             predict(noised, torch.tensor(step, device=model.device))
         maps = spread(reading.maps(), reading, refine=self._refine).cpu()  # [b, columns, h, w]
-        return [evidence_of(self._vocabulary, named[i], maps[i]) for i in range(len(inputs))]
+        return [evidence_of(self._vocabulary, named[i], maps[i], model.dtype) for i in range(len(inputs))]
 
     @torch.inference_mode()
     def latents(self, inputs: Sequence[LabelInput]) -> torch.Tensor:

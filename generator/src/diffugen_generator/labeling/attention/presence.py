@@ -17,6 +17,7 @@ from diffugen_api.prompt_weights import Prompt, plain
 from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.families.finite import check_finite
 from diffugen_generator.families.model import DiffusionModel
 
 NOISE_AT: Final = (0.2, 0.4)
@@ -118,4 +119,6 @@ class PresenceCheck:
         noised = model.forward_noised(clean, noise, step)
         predict = model.predictor(self._texts.conditioning([text for _, text in some], windows))
         predicted = predict(noised, torch.tensor(step, device=model.device))
-        return model.prediction_error(predicted, clean, noise, step).cpu()
+        errors = model.prediction_error(predicted, clean, noise, step).cpu()
+        check_finite(errors, "the prediction errors of minPresence", model.dtype)
+        return errors

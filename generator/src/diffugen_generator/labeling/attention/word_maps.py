@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from diffugen_api.words import Mention, Vocabulary
+from diffugen_generator.families.finite import check_finite
 from diffugen_generator.families.prompts import TokenizedPrompt
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import tokens_of
@@ -52,8 +53,14 @@ def token_columns(
     return columns, groups
 
 
-def evidence_of(vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor) -> AttentionMaps:
-    """Join the maps [mentions, h, w] in 0..1 of each word's mentions: the greatest value at each cell."""
+def evidence_of(
+    vocabulary: Vocabulary, named: Sequence[Mention], maps: torch.Tensor, dtype: torch.dtype
+) -> AttentionMaps:
+    """Join the maps [mentions, h, w] in 0..1 of each word's mentions: the greatest value at each cell.
+
+    Raises `SpecError` naming `run.dtype`, the network's `dtype`, if they are not finite.
+    """
+    check_finite(maps[: len(named)], "the attention maps", dtype)
     classes = tuple(name for name in vocabulary.classes if any(m.name == name and not m.background for m in named))
     background = tuple(word for word in vocabulary.background if any(m.name == word and m.background for m in named))
     joined = [
