@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from diffugen_generator.telemetry.reporter import Reporter
 
+GRACE = 110.0
+"""Seconds after SIGTERM at which a command ends in any case: less than the 120 s that pods have."""
 _UNLIMITED_WIDTH = 1000
 """Width in columns of tables in a file or a pipe, so that they are not squeezed."""
 
@@ -56,7 +58,10 @@ def report_errors(do: Callable[[], None], *, debug: bool, as_json: bool) -> None
 
 
 def stop_on_interrupt() -> Event:
-    """Return an event that the first Ctrl-C sets; the second Ctrl-C ends the process at once."""
+    """Return an event that the first Ctrl-C sets; the second Ctrl-C ends the process at once.
+
+    SIGTERM sets it, too. If the command has not ended `GRACE` seconds after SIGTERM, the process ends by itself.
+    """
     stop = Event()
 
     def interrupt(*_: object) -> None:
@@ -66,8 +71,31 @@ def stop_on_interrupt() -> Event:
         open_console(stderr=True).print("finishing the current batch; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+
+    def terminate(*_: object) -> None:
+        if not stop.is_set():
+            _end_within(GRACE)
+        interrupt()
+
+    signal.signal(signal.SIGTERM, terminate)
     return stop
+
+
+def _end_within(seconds: float) -> None:
+    """End the process `seconds` from now, whatever it does: from a thread, or else by the kernel's alarm."""
+    from diffugen_api.contract import ExitCode  # noqa: PLC0415
+    from diffugen_generator.exit_codes import leave_at_once  # noqa: PLC0415
+
+    def end() -> None:
+        open_console(stderr=True).print(f"stopped {seconds:g} s after SIGTERM; the same command continues")
+        leave_at_once(ExitCode.TRY_AGAIN)
+
+    timer = Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    if hasattr(signal, "setitimer"):  # the thread cannot run while a library keeps Python's lock
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds + 2)
 
 
 def open_console(*, stderr: bool = False) -> Console:

@@ -2,7 +2,8 @@
 
 For each class in turn, the sheet takes the images whose sample ids have the lowest hashes. So the classes are even,
 the choice does not depend on what the images show, and each try of publishing makes the same choice. Images of
-64 pixels are drawn four times as large; larger ones are scaled to the cell.
+64 pixels are drawn four times as large; larger ones are scaled to the cell. Each keeps its proportions; of a very tall
+or wide one, the shorter side has at least one pixel.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import io
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
@@ -34,6 +36,8 @@ COLUMNS = 8
 
 _CELL = 256
 """Longest side of an image on the sheet, in pixels."""
+_LEAST_WIDTH = 128
+"""Least width of a cell, so that captions can be read below narrow images."""
 _GAP = 16
 _CAPTION = 46
 _MARGIN = 40
@@ -121,9 +125,9 @@ def draw_sheet(
     """Return the sheet: a head with a legend, and a grid of images with their prompts (or files) below them."""
     columns = max(4, min(COLUMNS, len(samples)))
     rows = -(-len(samples) // columns)
-    shape = images[0].shape if images else (1, 1)
-    scale = _CELL / max(shape[:2])
-    height, width = round(shape[0] * scale), round(shape[1] * scale)
+    sizes = [_fitted(image.shape[1], image.shape[0]) for image in images]
+    width = max((_LEAST_WIDTH, *(each for each, _ in sizes)))
+    height = max((each for _, each in sizes), default=_CELL)
     across = 2 * _MARGIN + columns * width + (columns - 1) * _GAP
     down = _HEAD + rows * (height + _CAPTION) + (rows - 1) * _GAP + _MARGIN
     sheet = Image.new("RGB", (across, max(down, _HEAD)), _BACKGROUND)
@@ -132,13 +136,19 @@ def draw_sheet(
     draw.text((_MARGIN, 76), summary, _FAINT_TEXT, _font(20))
     _draw_legend(draw, legend, across)
     class_colors = {label.split("  ")[0]: color for label, color in legend}
-    for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
+    for number, (sample, image, size) in enumerate(zip(samples, images, sizes, strict=True)):
         x = _MARGIN + number % columns * (width + _GAP)
         y = _HEAD + number // columns * (height + _CAPTION + _GAP)
-        sheet.paste(with_labels(image, sample.verdict.instances, class_colors.__getitem__, (width, height)), (x, y))
+        sheet.paste(with_labels(image, sample.verdict.instances, class_colors.__getitem__, size), (x, y))
         for line, text in enumerate(_wrapped(sample.title, width)):
             draw.text((x, y + height + 5 + 19 * line), text, _FAINT_TEXT, _font(15))
     return sheet
+
+
+def _fitted(width: int, height: int) -> tuple[int, int]:
+    """Return the width and height of an image on the sheet: the longer side is that of a cell."""
+    scale = _CELL / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def with_labels(
@@ -216,9 +226,12 @@ def _wrapped(text: str, width: int, lines: int = 2) -> list[str]:
 
 
 def _cut(line: str, width: int) -> str:
-    while line and _font(15).getlength(line) > width:
-        line = line[:-2] + "…"
-    return line
+    """Return a line of at most `width` pixels, shortened if necessary; the time is logarithmic in its length."""
+    font = _font(15)
+    if font.getlength(line) <= width:
+        return line
+    kept = bisect_left(range(1, len(line)), True, key=lambda end: font.getlength(f"{line[:end]}…") > width)
+    return f"{line[:kept]}…"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
