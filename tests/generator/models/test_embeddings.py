@@ -284,11 +284,12 @@ def test_the_content_of_the_file_is_part_of_an_images_address(tiny_folder: Path,
 
 def test_a_dataset_with_embeddings_is_drawn_labeled_and_published(tiny_folder: Path, tmp_path: Path) -> None:
     path = saved({"<x>": VECTORS}, tmp_path / "x.safetensors")
-    model = {"model": str(tiny_folder), "steps": 1, "embeddings": [{"uri": str(path), "token": "<x>"}]}
+    words = [{"uri": str(path), "token": token} for token in ("<x>", "<ball-x>")]
+    model = {"model": str(tiny_folder), "steps": 1, "embeddings": words}
     order = an_order(
         str(tiny_folder),
         classes=[{"name": "ball", "synonyms": ["<x>"]}],
-        prompts={"templates": ["a red <x>", "a ball"]},
+        prompts={"templates": ["a red <x>", "a ball", "a <ball-x>"]},
         quality={"minInstances": 0},
         stages=[{"name": "base", "txt2img": model}],
     )
@@ -304,7 +305,9 @@ def test_a_dataset_with_embeddings_is_drawn_labeled_and_published(tiny_folder: P
     assert dataset["stages"][0]["embeddings"][0]["token"] == "<x>"
     for line in manifest_lines(store, published.revision):
         evidence = store.read(layout.evidence("base", dataset["stages"][0]["evidenceId"], line["id"]))
-        assert AttentionMaps.loads(evidence).classes == ("ball",)  # by the class's name, and by the embedding's word
+        # by the class's name, and by the embedding's word, but not by a part of a word
+        expected = () if line["prompt"] == "a <ball-x>" else ("ball",)
+        assert AttentionMaps.loads(evidence, line["id"]).classes == expected
 
 
 def test_a_file_that_changed_since_the_plan_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

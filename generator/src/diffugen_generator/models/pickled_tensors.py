@@ -17,11 +17,11 @@ import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +159,9 @@ def _ordered(items: Iterable[tuple[object, object]] = ()) -> OrderedDict[object,
 class _Unpickler(pickle._Unpickler):
     """The unpickler in Python, since that in C has no place to look at keys."""
 
-    dispatch = pickle._Unpickler.dispatch.copy()
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch}
 
     def __init__(self, stream: io.BytesIO, file: dict[str, bytes]) -> None:
         super().__init__(stream)
