@@ -95,3 +95,21 @@ def test_a_foreign_message_is_not_an_outcome(text: str | None) -> None:
 
 def test_fields_of_a_later_release_are_ignored() -> None:
     assert Outcome.loads('{"reason": "Planned", "novelty": 1}') == Outcome(reason="Planned")
+
+
+def test_warnings_are_left_out_where_a_message_would_be_too_long() -> None:
+    stages = [
+        StagePlan(name="s" * 30, total=10**7, reused=10**7, draw=10**7, relabel=10**7, shards=10**4, gpu=True)
+        for _ in range(16)
+    ]
+    outcome = Outcome(reason="Planned", message="m" * 600, plan=stages, warnings=["w" * 300] * 9)
+
+    text = outcome.dumps()
+
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    read = Outcome.loads(text)
+    assert read is not None
+    assert (read.plan, len(read.warnings) < 5) == (stages, True)
+    assert Outcome.loads(Outcome(reason="Planned", warnings=["w" * 900]).dumps()) == Outcome(
+        reason="Planned", warnings=["w" * 300]
+    )

@@ -1,5 +1,6 @@
 """The worker: it reads an order and ends with an exit code and a termination message in every case."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -195,6 +196,21 @@ def test_the_order_that_the_pods_job_names_is_executed(pod: Pod, order: WorkOrde
     assert outcome.plan[0].shards == 4
     code, outcome = pod.run(Step.PLAN, environ={"DIFFUGEN_SAMPLES_PER_SHARD": "many"})
     assert (code, outcome.reason) == (64, "InvalidOrder")
+
+
+def test_a_compressed_order_is_the_same_order(pod: Pod, tmp_path: Path) -> None:
+    text = pod.order_file.read_bytes()
+    packed = tmp_path / "order.json.gz"
+    packed.write_bytes(gzip.compress(text))
+    environ = {"DIFFUGEN_ORDER": str(packed), "DIFFUGEN_ORDER_SHA256": hashlib.sha256(text).hexdigest()}
+
+    assert pod.run(Step.PLAN, environ=environ)[0] == 0
+    packed.write_bytes(b"{}")
+    code, outcome = pod.run(Step.PLAN, environ=environ)
+    assert (code, outcome.reason) == (64, "InvalidOrder")
+    assert "is not compressed with gzip" in outcome.message
+    packed.write_bytes(gzip.compress(text + b" "))
+    assert pod.run(Step.PLAN, environ=environ)[1].reason == "OrderDiffers"
 
 
 def test_a_bad_spec_gives_field_and_reason(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ reads Secrets: pods get the store's credentials by secretKeyRef.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, get, delete]
-- apiGroups: [events.k8s.io]
+- apiGroups: [""]
   resources: [events]
   verbs: [create]
 {{- if .Values.rbac.kueue }}

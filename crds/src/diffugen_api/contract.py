@@ -10,7 +10,7 @@ import json
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "diffugen.dev"
@@ -38,12 +38,16 @@ MANAGED_BY = "diffugen-operator"
 
 ORDER_KEY = "order.json"
 """The key of the work order in its ConfigMap, and so the name of the mounted file."""
+ORDER_KEY_COMPRESSED = "order.json.gz"
+"""The key where the work order is compressed with gzip, because a ConfigMap could not hold it otherwise."""
+MOST_ORDER_BYTES = 16 * 2**20
+"""The most bytes of a work order; the API server takes no spec of a tenth of it."""
 ORDER_MOUNT = "/etc/diffugen"
 
 ENV_ORDER = "DIFFUGEN_ORDER"
 """Path of the work order inside the pod."""
 ENV_ORDER_SHA256 = "DIFFUGEN_ORDER_SHA256"
-"""SHA-256 of the work order's file, in hexadecimal: a worker refuses any other order."""
+"""SHA-256 of the work order (its text, before compression), in hexadecimal: a worker refuses any other order."""
 ENV_POD_NAMESPACE = "DIFFUGEN_POD_NAMESPACE"
 """The pod's own namespace, from the downward API: a worker refuses an order for another one."""
 ENV_DATASET = "DIFFUGEN_DATASET"
@@ -176,6 +180,11 @@ class ShardCounts(Message):
         return ShardCounts(**{name: getattr(self, name) + getattr(other, name) for name in ShardCounts.model_fields})
 
 
+MOST_WARNING = 300
+"""The most characters of one warning in an outcome."""
+MOST_WARNINGS = 5
+"""The most warnings in an outcome: they share the termination message with the plan."""
+
 REASON_INCOMPLETE = "Incomplete"
 """A publish step's reason if planned objects are missing in the store: a new plan finds what is missing."""
 
@@ -226,9 +235,16 @@ class Outcome(Message):
     plan: list[StagePlan] | None = None
     counts: ShardCounts | None = None
     published: Published | None = None
+    warnings: list[Annotated[str, StringConstraints(max_length=MOST_WARNING)]] = Field(
+        default_factory=list,
+        max_length=MOST_WARNINGS,
+        description="Of a plan step: a sentence for each valid setting of the spec that has no effect, or a risk.",
+    )
 
     def dumps(self) -> str:
-        """Return compact JSON of at most 4096 bytes; an overlong `message` is shortened to fit."""
+        """Return compact JSON of at most 4096 bytes; warnings are left out and the `message` is shortened to fit."""
+        if self.warnings and len(self._compact(self).encode()) > TERMINATION_MESSAGE_BYTES:
+            return self.model_copy(update={"warnings": self.warnings[:-1]}).dumps()
         text = self._compact(self)
         excess = len(text.encode()) - TERMINATION_MESSAGE_BYTES
         if excess <= 0:
@@ -241,7 +257,16 @@ class Outcome(Message):
 
     @staticmethod
     def _compact(outcome: Outcome) -> str:
-        return outcome.model_dump_json(by_alias=True, exclude_none=True)
+        without = None if outcome.warnings else {"warnings"}
+        return outcome.model_dump_json(by_alias=True, exclude_none=True, exclude=without)
+
+    @field_validator("warnings", mode="before")
+    @classmethod
+    def _within_bounds(cls, warnings: object) -> object:
+        """Shorten what is too long: a warning is never worth the outcome."""
+        if not isinstance(warnings, list):
+            return warnings
+        return [text[:MOST_WARNING] if isinstance(text, str) else text for text in warnings[:MOST_WARNINGS]]
 
     @classmethod
     def loads(cls, text: str | None) -> Self | None:

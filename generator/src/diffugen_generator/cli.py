@@ -132,8 +132,8 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
         from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
-        from diffugen_generator.commands.warnings import warnings_of  # noqa: PLC0415
         from diffugen_generator.planning.plan import survey  # noqa: PLC0415
+        from diffugen_generator.planning.warnings import warnings_of  # noqa: PLC0415
         from diffugen_generator.store.opening import open_folder  # noqa: PLC0415
 
         shown = []
@@ -162,8 +162,9 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
 
     def do() -> None:
         from diffugen_api.plan import Expansion  # noqa: PLC0415
-        from diffugen_generator.commands.warnings import show_warnings, warnings_of  # noqa: PLC0415
+        from diffugen_generator.commands.warnings import show_warnings  # noqa: PLC0415
         from diffugen_generator.planning.plan import check_counts  # noqa: PLC0415
+        from diffugen_generator.planning.warnings import warnings_of  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):

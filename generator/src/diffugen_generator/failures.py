@@ -54,6 +54,12 @@ class StoreRefused(StoreFailure):
     exit_code = ExitCode.REFUSED
 
 
+class ClockSkewed(StoreFailure):
+    """The store refuses signatures because this machine's clock is wrong: a later try, on another node, can succeed."""
+
+    reason = "ClockSkewed"
+
+
 class BucketMissing(StoreFailure):
     """The bucket does not exist; DiffuGen creates no buckets."""
 

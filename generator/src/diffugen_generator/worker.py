@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from diffugen_api.contract import (
     ENV_SAMPLES_PER_SHARD,
     ENV_SHARD,
     ENV_TERMINATION_LOG,
+    MOST_ORDER_BYTES,
+    ORDER_KEY_COMPRESSED,
     Outcome,
     ShardCounts,
     Step,
@@ -214,9 +217,11 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
     if path is None:
         raise SpecError("NoOrder", f"no work order is given: use --order FILE, or set {ENV_ORDER}.")
     try:
-        text = path.read_bytes()
+        text = _unpacked(path.read_bytes()) if path.name == ORDER_KEY_COMPRESSED else path.read_bytes()
     except OSError as error:
         raise SpecError("NoOrder", f"the work order {path} cannot be read: {error.strerror}.") from error
+    except zlib.error as error:
+        raise SpecError("InvalidOrder", f"the work order {path} is not compressed with gzip: {error}.") from error
     if (wanted := environ.get(ENV_ORDER_SHA256)) and hashlib.sha256(text).hexdigest() != wanted:
         raise SpecError("OrderDiffers", f"the work order {path} is not the one that the pod's Job names: {_PLANTED}")
     try:
@@ -228,6 +233,11 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
     except ValueError as error:
         raise SpecError("InvalidOrder", f"the work order {path} is not JSON: {error}.") from error
     return _of_this_pod(order, path, environ)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return the text of a compressed order, at most MOST_ORDER_BYTES of it."""
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data, MOST_ORDER_BYTES)
 
 
 def _of_this_pod(order: WorkOrder, path: Path, environ: Mapping[str, str]) -> WorkOrder:

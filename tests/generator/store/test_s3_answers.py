@@ -1,18 +1,25 @@
 """Responses of an S3 store, and which of them cause a retry. `tests/cluster` uses a real store."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 import pytest
 from minio.credentials.providers import StaticProvider
 
 from diffugen_api.contract import ExitCode
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.failures import StoreFailure, StoreMisconfigured, StoreUnreachable
+from diffugen_generator.failures import ClockSkewed, StoreFailure, StoreMisconfigured, StoreRefused, StoreUnreachable
 from diffugen_generator.store.s3 import S3Store
 
-Answering = Callable[[int, str], S3Store]
+
+class Answering(Protocol):
+    """Starts a store whose clock is so far ahead."""
+
+    def __call__(self, status: int, body: str, *, ahead: timedelta = ...) -> S3Store: ...
 
 
 @pytest.fixture
@@ -20,8 +27,11 @@ def answering() -> Iterator[Answering]:
     """Starts a store that answers every request with one status and one body."""
     servers = []
 
-    def start(status: int, body: str) -> S3Store:
+    def start(status: int, body: str, *, ahead: timedelta = timedelta(0)) -> S3Store:
         class Handler(BaseHTTPRequestHandler):
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+
             def do_GET(self) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/xml" if body.startswith("<") else "text/plain")
@@ -72,6 +82,29 @@ def test_only_temporary_errors_are_retried(
         store.read("a")
 
     assert (caught.value.exit_code == ExitCode.TRY_AGAIN) == (failure is StoreUnreachable)
+
+
+@pytest.mark.parametrize(
+    ("code", "minutes", "words"),
+    [
+        ("RequestTimeTooSkewed", -21, "this node's clock is 21 minutes ahead, by the clock of http://127.0.0.1"),
+        ("RequestTimeTooSkewed", 47, "this node's clock is 47 minutes behind"),
+        ("AccessDenied", 47, "this node's clock is 47 minutes behind"),  # the answer to HEAD names no cause
+    ],
+)
+def test_a_wrong_clock_is_not_blamed_on_the_secret(code: str, minutes: int, words: str, answering: Answering) -> None:
+    store = answering(403, an_error(code, "too large"), ahead=timedelta(minutes=minutes))
+
+    with pytest.raises(ClockSkewed, match=words) as caught:
+        store.read("a")
+
+    assert caught.value.exit_code == ExitCode.TRY_AGAIN
+    assert "Secret" not in str(caught.value)
+
+
+def test_a_refusal_by_a_store_with_the_same_time_is_one_of_credentials(answering: Answering) -> None:
+    with pytest.raises(StoreRefused):
+        answering(403, an_error("AccessDenied", "no"), ahead=timedelta(minutes=3)).read("a")
 
 
 def test_a_busy_proxy_is_a_temporary_error(answering: Answering) -> None:

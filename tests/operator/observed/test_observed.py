@@ -238,6 +238,32 @@ def test_impossible_indexes_are_ignored() -> None:
 
 
 def test_fields_of_a_status_that_cannot_be_read_count_as_absent() -> None:
-    status = read_status({"attempt": 3, "planned": "perhaps", "conditions": [{"type": "Ready"}], "revision": "r1"})
+    status, unreadable = read_status(
+        {"attempt": 3, "planned": "perhaps", "conditions": [{"type": "Ready"}], "revision": "r1"}
+    )
 
+    assert unreadable[:2] == ("status.planned", "status.conditions[0].status")
     assert (status.attempt, status.revision, status.planned, status.conditions) == (3, "r1", False, [])
+
+
+def test_fields_of_a_later_version_are_ignored_at_every_level() -> None:
+    status, unreadable = read_status(
+        {
+            "attempt": 3,
+            "novelty": 1,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "R", "lastTransitionTime": "t", "novelty": 1}],
+            "summary": {"novelty": {"deep": 1}, "reason": "R"},
+            "stages": [{"name": "base", "kind": "txt2img", "samples": {"total": 3, "novelty": 1}, "novelty": 1}],
+        }
+    )
+
+    assert unreadable == ()
+    assert (status.attempt, status.summary.reason, status.stages[0].samples.total) == (3, "R", 3)
+
+
+def test_containers_that_run_after_the_generator_has_ended_are_named() -> None:
+    sidecar, ended = a_container("istio-proxy", running={}), a_container(terminated={"exitCode": 0})
+
+    assert a_pod(phase="Running", containerStatuses=[sidecar, ended]).still_running == ("istio-proxy",)
+    assert a_pod(phase="Running", containerStatuses=[sidecar, a_container(running={})]).still_running == ()
+    assert a_pod(phase="Succeeded", containerStatuses=[ended]).still_running == ()

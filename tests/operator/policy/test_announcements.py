@@ -57,6 +57,29 @@ def test_the_plan_event_counts_images_to_draw_and_to_label(plans: list[StagePlan
     assert not life.turn().plan, "it is told once"
 
 
+def test_warnings_of_the_plan_are_events_and_stay_in_the_status_until_the_next_run() -> None:
+    warning = "spec.labeling.attention.background: no prompt names sky."
+    life = a_life().until_planning()
+    life.pod_ends("plan", 0, Outcome(reason="Planned", plan=[a_plan("base")], warnings=[warning])).job_completes("plan")
+    before = life.status
+    life.turn()
+
+    said = [(one.reason, one.message) for one in announcements(before, life.status) if one.warning]
+    assert said == [("PlanWarning", warning)]
+    assert life.settle().status.warnings == [warning]
+    assert life.edit(seed=9).settle().status.warnings == []
+
+
+def test_values_that_cannot_be_read_are_told_once() -> None:
+    life = a_life().until_drawing()
+    unreadable = ["status.stages[0].state", "status.summary.state", "status.planned", "status.store"]
+
+    (said,) = announcements(life.status, life.status, unreadable=unreadable)
+
+    assert (said.reason, said.warning) == ("StatusUnreadable", True)
+    assert said.message.startswith("status.stages[0].state, status.summary.state, status.planned and 1 more has a ")
+
+
 def test_stages_without_work_are_not_reported() -> None:
     life = a_life().until_planning().plan_ends(a_plan("base", reused=24, shards=0))
 

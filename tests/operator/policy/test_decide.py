@@ -14,7 +14,7 @@ def test_a_new_dataset_is_recorded_in_status_before_anything_is_created() -> Non
     assert decision.actions == []
     assert decision.reconcile_after == 0
     assert (life.status.attempt, life.status.planned, life.status.stages) == (1, False, [])
-    assert life.condition("Reconciling") == ("Accepted", "The dataset was accepted.")
+    assert life.condition("Reconciling") == ("Accepted", "The dataset is new; its plan is made first.")
 
 
 def test_then_the_order_is_created_and_after_it_the_plan_job() -> None:

@@ -359,3 +359,16 @@ def test_no_content_of_any_object_blocks_a_deletion(content: str) -> None:
     life.stopped().turn()
 
     assert life.raw["metadata"]["finalizers"] == []
+
+
+def test_a_restored_dataset_has_its_own_time_for_the_clean_up() -> None:
+    """Its backup was made while the former resource was being deleted."""
+    life = a_life(deletionPolicy="Delete").until_drawing().delete().settle()
+    life.raw["metadata"] |= {"uid": "another"}
+    life.jobs.clear()
+    life.later(life.settings.clean_up_timeout + 1)
+
+    life.turn()
+
+    assert life.shown()[2] == "CleaningUp"
+    assert life.settle().job_names() == ["delete"]

@@ -235,7 +235,31 @@ def test_pods_that_do_not_start_are_checked_when_they_are_due_and_then_left_alon
     assert life.later(120).turn().reconcile_after == 1
     before = life.later(1).settle().raw["status"]
     assert life.later(60).settle().raw["status"] == before
-    assert life.turn().reconcile_after == life.settings.no_progress_after - 181
+    assert life.turn().reconcile_after == 61, "its work order is looked for once a minute"
+
+
+def test_a_pod_that_does_not_start_has_its_work_order_looked_for() -> None:
+    life = a_life().until_planning().pod_starts("plan").later(121)
+    (order,) = life.orders
+    life.orders.clear()
+
+    life.settle()
+
+    assert life.orders == {order}
+
+
+def test_a_container_that_outlives_the_generator_is_named_after_a_while() -> None:
+    ended = {"name": "generator", "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-11-22T12:00:00Z"}}}
+    proxy = {"name": "istio-proxy", "state": {"running": {}}}
+    life = a_life().until_planning().pod("plan", phase="Running", containerStatuses=[ended, proxy])
+
+    assert life.turn().reconcile_after == 30
+    assert life.shown()[2] == "Planning"
+    _, reason, message = life.later(31).settle().ready()
+    assert reason == "ContainerStillRunning"
+    assert "container istio-proxy still runs" in message
+    assert life.condition("Stalled") is None
+    assert life.later(1800).settle().condition("Stalled") is not None, "it never ends by itself"
 
 
 def test_a_pod_that_starts_slowly_is_not_reported_while_others_run() -> None:

@@ -342,3 +342,50 @@ def test_a_retry_of_an_invalid_spec_is_recorded() -> None:
     assert life.status.last_handled_retry_at == "t1"
     assert life.condition("Stalled") is not None
     assert life.jobs == {}
+
+
+def test_a_status_restored_from_a_backup_of_another_resource_begins_a_run() -> None:
+    """As after Velero: the same spec and status under a new uid, with other Jobs or none."""
+    life = a_life().until_drawing()
+    life.raw["metadata"]["uid"] = "another"
+    life.jobs.clear()
+    life.pods.clear()
+
+    life.turn()
+
+    reason, message = life.condition("Reconciling") or ("", "")
+    assert (reason, life.status.attempt, life.status.planned) == ("Accepted", 2, False)
+    assert "restored from a backup" in message
+    assert life.settle().job_names() == ["plan"]
+    assert life.until_drawing().status.attempt == 2, "it is told once"
+
+
+def test_a_restored_published_dataset_is_checked_again_and_stays_published_meanwhile() -> None:
+    life = a_life().until_published()
+    published = life.status.dataset
+    life.raw["metadata"]["uid"] = "another"
+
+    life.turn()
+
+    assert life.status.dataset == published
+    assert life.ready()[0] == "False"
+
+
+def test_a_status_without_a_uid_is_of_an_earlier_operator() -> None:
+    life = a_life().until_drawing()
+    del life.raw["status"]["resourceUID"]
+
+    assert life.settle().status.attempt == 1
+
+
+def test_each_job_comes_with_its_work_order() -> None:
+    life = a_life().until_planning()
+    (order,) = life.orders
+    for step in ("plan", "base"):
+        life.orders.clear()
+        if step == "plan":
+            life.plan_ends(a_plan("base"))
+        else:
+            life.job_completes("base")
+        life.settle()
+        assert life.orders == {order}, f"after {step}"

@@ -11,9 +11,9 @@ import pytest
 
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.observed.dataset import Dataset, read_spec
-from diffugen_operator.policy.announcements import Announcement
+from diffugen_operator.policy.announcements import Announcement, announcements
 from diffugen_operator.reconcile.event_recorder import Recorder, event
-from tests.operator.lives import NOW, a_raw_dataset
+from tests.operator.lives import NOW, a_life, a_plan, a_raw_dataset
 
 PLANNED = Announcement("Planned", "24 samples.")
 
@@ -26,9 +26,9 @@ def a_dataset(name: str = "shapes") -> Dataset:
 def test_an_event_has_its_reason_its_object_and_its_reporter() -> None:
     said = event(a_dataset(), Announcement("Stalled", "why", warning=True), NOW, "pod-1")
 
-    assert (said["reason"], said["note"], said["type"]) == ("Stalled", "why", "Warning")
-    assert (said["regarding"]["kind"], said["regarding"]["uid"]) == ("LabeledDataset", "uid-of-shapes")
-    assert (said["reportingController"], said["reportingInstance"]) == ("diffugen.dev/operator", "pod-1")
+    assert (said["reason"], said["message"], said["type"]) == ("Stalled", "why", "Warning")
+    assert (said["involvedObject"]["kind"], said["involvedObject"]["uid"]) == ("LabeledDataset", "uid-of-shapes")
+    assert (said["reportingComponent"], said["reportingInstance"]) == ("diffugen.dev/operator", "pod-1")
     assert said["eventTime"] == "2026-11-22T12:00:00.000000Z"
 
 
@@ -40,11 +40,37 @@ def test_the_same_transition_seen_again_has_the_same_name() -> None:
     assert names[0] == names[1] != other
 
 
+def test_events_of_one_second_are_in_the_order_of_the_run() -> None:
+    """`kubectl describe` sorts by lastTimestamp, and the API server lists by name."""
+    life = a_life("base", "more", run={"parallelism": 2})
+    said: list[Announcement] = []
+    for step in (
+        life.turn,
+        lambda: life.settle().plan_ends(a_plan("base"), a_plan("more")),
+        life.turn,
+        lambda: life.job_completes("base").job_completes("more"),
+        life.turn,
+        life.publish_ends,
+        life.turn,
+    ):
+        before = life.status
+        step()
+        said += announcements(before, life.status)
+
+    events = [event(a_dataset(), each, NOW, "pod-1") for each in said]
+
+    assert len({each["lastTimestamp"] for each in events}) == 1
+    listed = [each["reason"] for each in sorted(events, key=lambda each: str(each["metadata"]["name"]))]
+    assert listed == [each.reason for each in sorted(said, key=lambda each: each.order)]
+    assert (listed[:2], listed[-1]) == (["RunStarted", "Planned"], "Published")
+    assert listed.count("StageStarted") == listed.count("StageSucceeded") == 2
+
+
 def test_names_and_notes_stay_within_their_bounds() -> None:
     said = event(a_dataset("n" * 253), Announcement("R", "m" * 5000), NOW, "i" * 300)
 
     assert len(said["metadata"]["name"]) <= 253
-    assert (len(said["note"]), len(said["reportingInstance"])) == (1024, 128)
+    assert (len(said["message"]), len(said["reportingInstance"])) == (1024, 128)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
+import hashlib
+import json
+import string
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -304,7 +310,7 @@ async def test_a_transition_is_written_at_once() -> None:
 
     await world.turn()
 
-    assert world.asked() == ["create jobs", "patch status"]
+    assert world.asked() == ["get configmaps", "create jobs", "patch status"]
 
 
 async def test_pods_are_asked_at_their_interval() -> None:
@@ -497,3 +503,97 @@ async def test_an_occasional_failure_is_not_reported() -> None:
 
     reasons = {c["reason"] for c in world.dataset["status"]["conditions"]}
     assert reasons == {"Drawing"}
+
+
+async def test_a_work_order_that_was_deleted_is_created_again_with_the_next_job() -> None:
+    world = World()
+    await world.turn(2)
+    ((kind, name),) = [each for each in world.cluster.objects if each[0] == "configmaps"]
+    order = world.cluster.objects.pop((kind, name))
+    world.plan_ends()
+    world.seconds = 31
+    world.asked()
+
+    await world.turn()
+
+    assert world.asked() == ["get configmaps", "create configmaps", "create jobs", "patch status"]
+    assert world.cluster.objects[kind, name]["data"] == order["data"]
+
+
+async def test_a_work_order_that_exists_is_read_before_a_job_and_not_at_each_look() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends()
+    world.seconds = 31
+    world.asked()
+
+    await world.turn()
+    assert world.asked() == ["get configmaps", "create jobs", "patch status"]
+    world.job_is("stage", "Complete")
+    await world.turn()
+    assert world.asked() == ["create jobs", "patch status"]
+
+
+async def test_a_status_of_a_later_version_is_replaced_with_an_event() -> None:
+    world = await drawing()
+    status = world.dataset["status"]
+    status["stages"][0]["state"] = "Paused"
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", world.dataset | {"status": status}))
+    running = asyncio.create_task(world.recorder.run())
+
+    await world.turn(3)
+    await world.recorder.flush()
+    running.cancel()
+
+    assert world.cluster.events.count("StatusUnreadable") == 1
+    assert world.dataset["status"]["attempt"] == 2, "its stages are planned again"
+    assert all(stage["state"] != "Paused" for stage in world.dataset["status"]["stages"])
+
+
+def a_large_prompts(variables: int) -> dict[str, Any]:
+    """Return prompts with half a megabyte of text for each variable; it compresses to three quarters."""
+    random = Random(7)
+    letters = string.ascii_letters + string.digits + "+-"
+    words = {f"v{n}": ["".join(random.choices(letters, k=500)) for _ in range(1000)] for n in range(variables)}
+    templates = [f"a {{object}} {{{name}}}" for name in words]
+    return {"templates": templates, "variables": {"object": ["ball", "star"], **words}}
+
+
+async def test_a_large_work_order_is_compressed() -> None:
+    world = World(prompts=a_large_prompts(2))
+
+    await world.turn(2)
+
+    order = next(obj for (kind, _), obj in world.cluster.objects.items() if kind == "configmaps")
+    assert "data" not in order
+    text = gzip.decompress(base64.b64decode(order["binaryData"]["order.json.gz"]))
+    (container,) = world.job("plan")["spec"]["template"]["spec"]["containers"]
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    assert env["DIFFUGEN_ORDER"] == "/etc/diffugen/order.json.gz"
+    assert env["DIFFUGEN_ORDER_SHA256"] == hashlib.sha256(text).hexdigest()
+    assert len(json.loads(text)["spec"]["prompts"]["variables"]["v1"]) == 1000
+
+
+async def test_a_large_work_order_that_another_zlib_compressed_is_ours() -> None:
+    world = World(prompts=a_large_prompts(2))
+    await world.turn(2)
+    order = next(obj for (kind, _), obj in world.cluster.objects.items() if kind == "configmaps")
+    text = gzip.decompress(base64.b64decode(order["binaryData"]["order.json.gz"]))
+    order["binaryData"]["order.json.gz"] = base64.b64encode(gzip.compress(text, compresslevel=1)).decode()
+    world.plan_ends()
+    world.seconds = 31
+
+    await world.turn()
+
+    assert world.job("stage")
+
+
+async def test_a_work_order_that_no_config_map_holds_names_its_largest_field() -> None:
+    world = World(prompts=a_large_prompts(3))
+
+    await world.turn(2)
+
+    stalled = next(c for c in world.dataset["status"]["conditions"] if c["type"] == "Stalled")
+    assert stalled["reason"] == "ConfigMapRejected"
+    assert "The largest field is spec.prompts.variables (1,5" in stalled["message"]
+    assert "create jobs" not in world.asked()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from diffugen_api.v1alpha1.base import Model
 
 
-class Condition(Model):
+class StatusModel(Model):
+    """Base of all parts of the status. Fields of a later version are ignored, so that a rollback can read them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Condition(StatusModel):
     """A condition, as metav1.Condition has it."""
 
     type: str = Field(max_length=63, description="The condition: Ready, Reconciling, Stalled, Queued or Suspended.")
@@ -25,7 +30,7 @@ class Condition(Model):
     )
 
 
-class Summary(Model):
+class Summary(StatusModel):
     """The values that `kubectl get lds` shows, and the state that pipelines wait for."""
 
     state: Literal["Pending", "Running", "Succeeded", "Failed", "Suspended"] = Field(
@@ -46,7 +51,7 @@ class Summary(Model):
     reason: str = Field(default="", max_length=63, description="The reason of the current state.")
 
 
-class SampleCounts(Model):
+class SampleCounts(StatusModel):
     """A stage's samples."""
 
     total: int = Field(default=0, description="Samples of the stage.")
@@ -56,7 +61,7 @@ class SampleCounts(Model):
     rejected: int | None = Field(default=None, description="Samples that the quality rules rejected.")
 
 
-class ShardStatus(Model):
+class ShardStatus(StatusModel):
     """A stage's shards: the indexes of its Job."""
 
     total: int = Field(default=0, description="Shards of the stage.")
@@ -64,7 +69,7 @@ class ShardStatus(Model):
     failed: int = Field(default=0, description="Shards that failed for good.")
 
 
-class StageStatus(Model):
+class StageStatus(StatusModel):
     """One stage of the run."""
 
     name: str = Field(max_length=30, description="The stage's name.")
@@ -85,7 +90,7 @@ class StageStatus(Model):
     message: str = Field(default="", max_length=128, description="Why the stage waits or failed.")
 
 
-class DatasetStatus(Model):
+class DatasetStatus(StatusModel):
     """The published dataset. It stays until a new run publishes another one."""
 
     uri: str = Field(max_length=1100, description="Where the dataset is.")
@@ -96,7 +101,7 @@ class DatasetStatus(Model):
     published_at: str = Field(max_length=32, description="When it was published.")
 
 
-class HistoryEntry(Model):
+class HistoryEntry(StatusModel):
     """A revision that was published earlier and is still in the store."""
 
     revision: str = Field(max_length=63, description="The revision that was published.")
@@ -109,18 +114,27 @@ class HistoryEntry(Model):
     samples: int = Field(description="Images in the dataset.")
 
 
-class LabeledDatasetStatus(Model):
+class LabeledDatasetStatus(StatusModel):
     """The observed state of the dataset, and its progress."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
     observed_generation: int = Field(default=-1, description="The generation that the conditions are about.")
     revision: str = Field(
         default="", max_length=63, description="The wanted revision: a hash over everything that decides the content."
     )
     attempt: int = Field(default=0, description="Number of the run; a new revision or a retry starts the next one.")
+    resource_uid: str = Field(
+        default="",
+        alias="resourceUID",
+        max_length=63,
+        description="The uid of the resource that the run belongs to; another one means that the status was restored.",
+    )
     store: str = Field(default="", max_length=63, description="The store of this run, as a hash.")
     planned: bool = Field(default=False, description="Whether this attempt's plan is done.")
+    warnings: list[Annotated[str, Field(max_length=300)]] = Field(
+        default_factory=list,
+        max_length=5,
+        description="Valid settings of the spec that have no effect, or that are a risk, as the plan found them.",
+    )
     replans: int = Field(
         default=0, description="Number of automatic new plans since the last publication, edit or retry."
     )

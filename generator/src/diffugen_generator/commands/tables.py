@@ -11,7 +11,8 @@ from diffugen_api.contract import StagePlan
 from diffugen_api.plan import Expansion
 from diffugen_api.v1alpha1 import model_of
 from diffugen_generator.commands.manifests import InvalidManifest
-from diffugen_generator.commands.warnings import show_warnings, warnings_of
+from diffugen_generator.commands.warnings import show_warnings
+from diffugen_generator.planning.warnings import warnings_of
 from diffugen_generator.results import LabelResult, RunResult
 from diffugen_generator.telemetry.progress import duration
 

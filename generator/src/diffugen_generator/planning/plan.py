@@ -55,6 +55,7 @@ from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.planning.trainings import Training, check_fit, trainings_of
+from diffugen_generator.planning.warnings import warnings_of
 from diffugen_generator.samples.documents import discard, sealed
 from diffugen_generator.samples.shards import (
     DIGESTS_KEY,
@@ -128,7 +129,7 @@ def plan(
     if trainings:
         summary["trainings"] = [training.row() for training in trainings.values()]
     store.write(layout.plan_summary(order.revision), _document(sealed(summary)), JSON)
-    return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans)
+    return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans, warnings=warnings_of(expansion))
 
 
 def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:

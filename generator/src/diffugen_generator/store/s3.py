@@ -14,6 +14,8 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +37,7 @@ from diffugen_api.contract import ENV_ACCESS_KEY
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.failures import (
     BucketMissing,
+    ClockSkewed,
     Missing,
     StoreFailure,
     StoreMisconfigured,
@@ -62,11 +65,13 @@ _REFUSED = {
     "InvalidToken",
     "InvalidTokenId",
     "NotSignedUp",
-    "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
     "UnauthorizedAccess",
 }
+_SKEWED = "RequestTimeTooSkewed"
+_MOST_SKEW = timedelta(minutes=15)
+"""The largest difference of clocks at which a store accepts a signature (Amazon S3, MinIO)."""
 _MISCONFIGURED = {
     "AuthorizationHeaderMalformed",
     "InvalidBucketName",
@@ -256,6 +261,14 @@ class S3Store:
             raise BucketMissing(
                 f"spec.output.s3.bucket: {self._s3.endpoint} has no bucket {self._bucket!r}; create it or name another"
             ) from error
+        ahead = _clock_ahead(error.response)
+        # The answer to a HEAD request has no code.
+        if code == _SKEWED or (error.response.status == HTTPStatus.FORBIDDEN and abs(ahead) > _MOST_SKEW):
+            minutes = f"{abs(ahead).total_seconds() / 60:.0f} minutes {'ahead' if ahead > timedelta(0) else 'behind'}"
+            raise ClockSkewed(
+                f"this node's clock is {minutes if ahead else 'off'}, by the clock of {self._s3.endpoint}, which "
+                "refuses signatures of another time: set it, for example with an NTP service"
+            ) from error
         if code == "AccessDenied":
             raise StoreRefused(
                 f"{self._subject()}: the credentials may not {verb} {self.uri}/{key} ({code}); allow them to, or {_FIX}"
@@ -297,6 +310,9 @@ class S3Store:
             cause = error.reason
         what = f"spec.output.s3.endpoint: {self._s3.endpoint}"
         text = str(cause)
+        for fault in ("certificate is not yet valid", "certificate has expired"):
+            if fault in text:
+                return f"{what}: its {fault}, by this node's clock; renew the certificate, or set the clock"
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return f"{what} has a certificate of an unknown authority; set SSL_CERT_FILE to the authority's certificate"
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
@@ -313,6 +329,14 @@ _FIX = (
     "put valid ones into the Secret of spec.output.s3.secretRef "
     "(outside a cluster: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
 )
+
+
+def _clock_ahead(response: urllib3.BaseHTTPResponse) -> timedelta:
+    """Return how far this machine's clock is ahead of the server's, from the time of its answer; 0 if it has none."""
+    try:
+        return datetime.now(UTC) - parsedate_to_datetime(response.headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return timedelta(0)
 
 
 def _retries(*, total: int, read: int) -> urllib3.Retry:

@@ -203,7 +203,7 @@ class Cluster:
     async def create_event(self, manifest: Object) -> None:
         """Post an Event."""
         namespace = manifest["metadata"]["namespace"]
-        await self._request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=manifest)
+        await self._request("POST", f"/api/v1/namespaces/{namespace}/events", body=manifest)
 
     async def get_lease(self, namespace: str, name: str, *, within: float) -> Object | None:
         """Return a Lease, or None if it does not exist."""

@@ -10,9 +10,13 @@ of the shards fail, the cause is probably not in the shards, and the Job stops b
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from diffugen_api import contract
@@ -27,17 +31,40 @@ from diffugen_operator.settings import Settings
 
 Manifest = dict[str, Any]
 
+CONFIG_MAP_BYTES = 2**20
+"""The most bytes that a ConfigMap's values may have, by Kubernetes."""
+
+_PLAIN_BYTES = 1_000_000
+"""A longer work order is compressed. Shorter ones are not, so that every generator can read them."""
+
 CRASHES = 3
 """How often a plan or publish pod may crash before its Job fails."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """A run, with everything that its manifests are built from."""
 
     key: RunKey
     spec: LabeledDatasetSpec
     settings: Settings
+
+    @cached_property
+    def order_text(self) -> str:
+        """The work order, the same text for each Job of a run.
+
+        So it has no field that may be edited during a run: neither `run` nor the Secret's name.
+        """
+        s3 = self.spec.output.s3
+        output = self.spec.output.model_copy(update={"s3": s3 and s3.model_copy(update={"secret_ref": None})})
+        fixed = {"run": Run(), "output": output, "suspend": False, "deletion_policy": "Retain"}
+        key, spec = self.key, self.spec.model_copy(update=fixed)
+        return WorkOrder(namespace=key.namespace, name=key.name, revision=key.revision, spec=spec).dumps()
+
+    @cached_property
+    def is_compressed(self) -> bool:
+        """Whether the work order is too long for a ConfigMap as it is."""
+        return len(self.order_text.encode()) > _PLAIN_BYTES
 
 
 def setup_of(spec: LabeledDatasetSpec) -> str:
@@ -60,20 +87,40 @@ def work_order(run: RunPlan) -> Manifest:
         "kind": "ConfigMap",
         "metadata": _metadata(run, names.work_order_name(run.key), {}),
         "immutable": True,
-        "data": {contract.ORDER_KEY: _order_text(run)},
+        **_order_data(run),
     }
 
 
-def _order_text(run: RunPlan) -> str:
-    """Return the work order, the same text for each Job of a run.
+def _order_data(run: RunPlan) -> Manifest:
+    if not run.is_compressed:
+        return {"data": {contract.ORDER_KEY: run.order_text}}
+    packed = gzip.compress(run.order_text.encode(), mtime=0)
+    return {"binaryData": {contract.ORDER_KEY_COMPRESSED: base64.b64encode(packed).decode()}}
 
-    So it has no field that may be edited during a run: neither `run` nor the Secret's name.
-    """
-    s3 = run.spec.output.s3
-    output = run.spec.output.model_copy(update={"s3": s3 and s3.model_copy(update={"secret_ref": None})})
-    fixed = {"run": Run(), "output": output, "suspend": False, "deletion_policy": "Retain"}
-    spec = run.spec.model_copy(update=fixed)
-    return WorkOrder(namespace=run.key.namespace, name=run.key.name, revision=run.key.revision, spec=spec).dumps()
+
+def excess_of(order: Manifest, spec: LabeledDatasetSpec) -> str | None:
+    """Return why no ConfigMap can hold this work order, with the field that makes it large; None if one can."""
+    packed = order.get("binaryData") or {}
+    size = sum(len(key) + len(base64.b64decode(value)) for key, value in packed.items())
+    if size <= CONFIG_MAP_BYTES:
+        return None
+    field, length = _largest_field(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), "spec")
+    return (
+        f"The work order has {size:,} bytes even when it is compressed, and a ConfigMap holds {CONFIG_MAP_BYTES:,}. "
+        f"The largest field is {field} ({length:,} bytes of JSON): shorten it, or split the dataset."
+    )
+
+
+def _largest_field(value: Any, path: str) -> tuple[str, int]:
+    """Return the innermost field that has more than half of a value's JSON, and its size."""
+    size = len(json.dumps(value))
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping):
+        inner = [(f"{path}.{name}", each) for name, each in value.items()]
+    elif isinstance(value, list):
+        inner = [(f"{path}[{place}]", each) for place, each in enumerate(value)]
+    name, largest = max(inner, key=lambda pair: len(json.dumps(pair[1])), default=("", None))
+    return _largest_field(largest, name) if 2 * len(json.dumps(largest)) > size else (path, size)
 
 
 def clean_up_work_order(run: RunPlan) -> Manifest:
@@ -147,7 +194,8 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
                 labels={**_common_labels(run), **labels},
                 order=Order(
                     config_map=names.work_order_name(run.key),
-                    sha256=hashlib.sha256(_order_text(run).encode()).hexdigest(),
+                    file=contract.ORDER_KEY_COMPRESSED if run.is_compressed else contract.ORDER_KEY,
+                    sha256=hashlib.sha256(run.order_text.encode()).hexdigest(),
                     dataset=run.key.name,
                 ),
                 gpu=gpu,

@@ -32,8 +32,10 @@ class Order:
 
     config_map: str
     """The ConfigMap that holds it."""
+    file: str
+    """Its key there, and so the name of the mounted file."""
     sha256: str
-    """The digest of its file. Another user can create a ConfigMap of this name first, so the Job has the digest."""
+    """The digest of its text. Another user can create a ConfigMap of this name first, so the Job has the digest."""
     dataset: str
 
 
@@ -123,7 +125,7 @@ def _add_authorities(pod: dict[str, Any], config_map: str) -> None:
 
 def _environment(spec: LabeledDatasetSpec, order: Order) -> list[dict[str, Any]]:
     env: list[dict[str, Any]] = [
-        {"name": contract.ENV_ORDER, "value": f"{contract.ORDER_MOUNT}/{contract.ORDER_KEY}"},
+        {"name": contract.ENV_ORDER, "value": f"{contract.ORDER_MOUNT}/{order.file}"},
         {"name": contract.ENV_ORDER_SHA256, "value": order.sha256},
         {"name": contract.ENV_DATASET, "value": order.dataset},
         {"name": contract.ENV_POD_NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},

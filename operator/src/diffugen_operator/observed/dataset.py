@@ -69,6 +69,13 @@ class Dataset:
     """The retry annotation; empty if there is none."""
     wanted: Wanted | InvalidSpec
     status: LabeledDatasetStatus
+    unreadable: tuple[str, ...] = ()
+    """The fields of its status that somebody else, or a later version, wrote so that they cannot be read."""
+
+    @property
+    def restored(self) -> bool:
+        """Whether the status is that of another resource, as after a restore from a backup."""
+        return self.status.resource_uid not in ("", self.uid)
 
     @property
     def has_our_finalizer(self) -> bool:
@@ -79,6 +86,7 @@ class Dataset:
     def read(cls, raw: Raw, wanted: Wanted | InvalidSpec) -> Self:
         """Read the API object; `wanted` is its spec, read before."""
         metadata = raw["metadata"]
+        status, unreadable = read_status(raw.get("status") or {})
         return cls(
             namespace=metadata["namespace"],
             name=metadata["name"],
@@ -89,14 +97,21 @@ class Dataset:
             finalizers=tuple(metadata.get("finalizers") or ()),
             retry_at=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, "")[:RETRY_LENGTH],
             wanted=wanted,
-            status=read_status(raw.get("status") or {}),
+            status=status,
+            unreadable=unreadable,
         )
 
 
-def read_status(data: Raw) -> LabeledDatasetStatus:
-    """Read a status; fields that somebody else wrote so that they cannot be read count as absent."""
+def read_status(data: Raw) -> tuple[LabeledDatasetStatus, tuple[str, ...]]:
+    """Read a status, and return the paths of the values in it that cannot be read; their fields count as absent."""
     try:
-        return LabeledDatasetStatus.model_validate(data)
+        return LabeledDatasetStatus.model_validate(data), ()
     except ValidationError as error:
-        unreadable = {fault["loc"][0] for fault in error.errors(include_url=False)}
-    return LabeledDatasetStatus.model_validate({key: value for key, value in data.items() if key not in unreadable})
+        faults = [fault["loc"] for fault in error.errors(include_url=False)]
+    absent = {path[0] for path in faults}
+    status = LabeledDatasetStatus.model_validate({key: value for key, value in data.items() if key not in absent})
+    return status, tuple(dict.fromkeys(_place(path) for path in faults))
+
+
+def _place(path: tuple[int | str, ...]) -> str:
+    return "status" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

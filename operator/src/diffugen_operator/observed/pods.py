@@ -48,6 +48,8 @@ class Pod:
     ended: Ended | None
     evicted: str
     """The kubelet's message if it evicted or rejected the pod."""
+    still_running: tuple[str, ...]
+    """Containers that run although the generator has ended; the pod does not end before them."""
     silent_node: str
     """The pod's node if that does not answer, so that the pod's state is unknown."""
 
@@ -72,8 +74,15 @@ class Pod:
             starting_since=_starting_since(raw, scheduled, state),
             ended=_ended(state),
             evicted=_evicted(status, state),
+            still_running=_still_running(status, state),
             silent_node=raw.get("spec", {}).get("nodeName", "") if _node_is_silent(status) else "",
         )
+
+
+def _still_running(status: Raw, state: Raw) -> tuple[str, ...]:
+    if status.get("phase") != "Running" or "terminated" not in state:
+        return ()
+    return tuple(c["name"] for c in status.get("containerStatuses") or () if "running" in (c.get("state") or {}))
 
 
 def _evicted(status: Raw, state: Raw) -> str:

@@ -16,6 +16,8 @@ class CreateWorkOrder:
     """Create the ConfigMap with the run's work order; one of this run that exists already is kept."""
 
     manifest: dict[str, Any]
+    probably_exists: bool = False
+    """An earlier step of the run created it, so it is read first, and created only if somebody deleted it."""
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from diffugen_api.contract import REASON_INCOMPLETE, StagePlan
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
+from diffugen_operator.manifests import jobs
 from diffugen_operator.manifests.jobs import RunPlan
 from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.dataset import InvalidSpec, Wanted
@@ -30,8 +31,8 @@ from diffugen_operator.policy.actions import (
     SuspendJob,
 )
 from diffugen_operator.policy.plan_step import PLAN, planned
-from diffugen_operator.policy.pod_steps import InProgress, ResultLost, step_state
-from diffugen_operator.policy.pod_troubles import PODS_DUE, START_DUE
+from diffugen_operator.policy.pod_steps import InProgress, ResultLost, step_state, with_work_order
+from diffugen_operator.policy.pod_troubles import PODS_DUE, START_DUE, ends_at
 from diffugen_operator.policy.publish_step import PUBLISH, published
 from diffugen_operator.policy.runs import Restart
 from diffugen_operator.policy.stages import advance_stages
@@ -88,11 +89,11 @@ def _continue(situation: Situation, wanted: Wanted) -> Decision:
     if (wait := runs.still_stopping(situation)) is not None:
         return _stopping(situation, ledger, strays, wait)
 
-    result = _advance(
-        RunPlan(key=runs.run_key(dataset), spec=wanted.spec, settings=situation.settings), situation, ledger
-    )
+    run = RunPlan(key=runs.run_key(dataset), spec=wanted.spec, settings=situation.settings)
+    result = _advance(run, situation, ledger)
     if isinstance(result, Restart):
         return runs.restarted(situation, wanted, result)
+    result = replace(result, actions=with_work_order(result.actions, result.phase, jobs.work_order, run))
     result = with_stall(result, situation)
     phase = result.phase or Phase.published(publish_step.message(result.ledger))
     return Decision(
@@ -115,6 +116,7 @@ def _reconcile_after(result: StepResult, situation: Situation) -> float | None:
     if without_pods or result.actions:
         return PODS_DUE.total_seconds() + 1
     due = [pod.starting_since + START_DUE for pod in observed.pods if pod.starting_since is not None]
+    due += [end for pod in observed.pods if (end := ends_at(pod)) is not None]
     times = [moment for moment in due if moment >= now]
     if (stalls := stalls_at(result, situation)) is not None:
         times.append(stalls)

@@ -25,7 +25,7 @@ from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted
 from diffugen_operator.observed.situation import Situation
 from diffugen_operator.policy import runs
 from diffugen_operator.policy.actions import Decision, SetFinalizer
-from diffugen_operator.policy.pod_steps import Done, InProgress, SinglePodStep, step_state
+from diffugen_operator.policy.pod_steps import Done, InProgress, SinglePodStep, step_state, with_work_order
 from diffugen_operator.status.conditions import READY, Kind, Phase, sentence
 from diffugen_operator.status.rendering import is_halted, presented
 
@@ -60,9 +60,9 @@ def on_deletion(situation: Situation) -> Decision:
     status, limit = dataset.status, situation.settings.clean_up_timeout
     if not dataset.has_our_finalizer:  # Kubernetes adds no finalizer after the deletion.
         return Decision(status=status)
-    if change_of_finalizer(dataset) is not None or _is_over(status):
+    if change_of_finalizer(dataset) is not None or (_is_over(status) and not dataset.restored):
         return Decision(status=status, actions=[SetFinalizer(present=False)])
-    started = read_time(status.clean_up_start_time)
+    started = None if dataset.restored else read_time(status.clean_up_start_time)
     if started is None:  # Or the value is not a time: somebody else wrote it.
         return _begin(situation, "The dataset was deleted, and spec.deletionPolicy is Delete.")
     spec = _for_clean_up(dataset.wanted.spec) if isinstance(dataset.wanted, Wanted) else None
@@ -122,7 +122,8 @@ def _continue(situation: Situation, due: datetime) -> Decision:
     step = step_state(DELETE, run, situation)
     if isinstance(step, InProgress):
         status = presented(dataset, status, _with_remedy(step.phase, due), now=now)
-        return Decision(status=status, actions=[*strays, *step.actions])
+        actions = with_work_order(step.actions, step.phase, jobs.clean_up_work_order, run)
+        return Decision(status=status, actions=[*strays, *actions])
     # If the Job is complete and its pod is gone, the result is lost, but the objects are deleted.
     result = f" ({step.outcome.message})" if isinstance(step, Done) else ""
     phase = Phase.working(SHOWN, reasons.CLEANED_UP, f"The dataset's objects in {_place(dataset)} are deleted{result}.")

@@ -30,7 +30,7 @@ def planned(ledger: LabeledDatasetStatus, spec: LabeledDatasetSpec, outcome: Out
     """Return the ledger with the planned stages, in the spec's order."""
     plans = {plan.name: plan for plan in outcome.plan or ()}
     stages = [_stage(plans[stage.name], stage.kind) for stage in spec.stages if stage.name in plans]
-    return ledger.model_copy(update={"planned": True, "stages": stages})
+    return ledger.model_copy(update={"planned": True, "stages": stages, "warnings": outcome.warnings})
 
 
 def _covers(outcome: Outcome, spec: LabeledDatasetSpec) -> bool:

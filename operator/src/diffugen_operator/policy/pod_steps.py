@@ -6,7 +6,7 @@ be in the status before the Job is removed. If the result is lost, the run resta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diffugen_api.contract import Outcome, Step
@@ -85,6 +85,20 @@ def step_state(step: SinglePodStep, run: RunPlan, situation: Situation) -> StepS
     if isinstance(state, Failed):
         return InProgress(_failure(step, state, pods))
     return _result(step, run.spec, state.job, pods, situation)
+
+
+def with_work_order(
+    actions: Sequence[Action], phase: Phase | None, order: Callable[[RunPlan], Manifest], run: RunPlan
+) -> Sequence[Action]:
+    """Return the actions, with the work order before the Jobs that read it: it may have been deleted meanwhile.
+
+    It is also restored where a pod does not start, because the missing ConfigMap may be the cause.
+    """
+    wanted = any(isinstance(action, CreateJob) for action in actions)
+    wanted = wanted or (phase is not None and phase.reason == reasons.PODS_NOT_STARTING)
+    if not wanted or any(isinstance(action, CreateWorkOrder) for action in actions):
+        return actions
+    return (CreateWorkOrder(order(run), probably_exists=True), *actions)
 
 
 def result_of(step: SinglePodStep, spec: LabeledDatasetSpec | None, key: RunKey, situation: Situation) -> Done | None:

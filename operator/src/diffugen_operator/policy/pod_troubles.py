@@ -6,11 +6,11 @@ A cause stays reported while pods come and go: a retry that has just started is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
-from diffugen_operator.observed.base import Trouble
+from diffugen_operator.observed.base import Trouble, read_time
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Ended, Pod
 from diffugen_operator.observed.situation import Observed, Situation
@@ -21,6 +21,9 @@ PODS_DUE = timedelta(seconds=60)
 
 START_DUE = timedelta(minutes=2)
 """How long a pod may take from being scheduled to its first container. A large image may take longer."""
+
+END_DUE = timedelta(seconds=30)
+"""How long a pod's other containers may run after its generator has ended."""
 
 _FINAL = frozenset({ExitCode.DONE, ExitCode.BAD_SPEC, ExitCode.BAD_SHARD, ExitCode.REFUSED})
 """Exit codes after which Kubernetes does not try again."""
@@ -40,13 +43,7 @@ def _trouble_of_pods(step: str, job: Job, situation: Situation) -> Phase | None:
     observed, now = situation.observed, situation.now
     pods = observed.pods_of(job)
     live = [pod for pod in pods if pod.ended is None and not pod.evicted]
-    stuck = next((trouble for pod in live if (trouble := _stuck(pod)) is not None), None)
-    if stuck is not None:
-        return Phase.working(step, stuck.reason, stuck.message)
-    late = next((pod for pod in live if pod.starting_since is not None and now - pod.starting_since > START_DUE), None)
-    if late is not None and not any(pod.running for pod in live):
-        return Phase.working(step, reasons.PODS_NOT_STARTING, _not_starting(late.name))
-    if (trouble := _failing(pods, live, observed)) is not None:
+    if (trouble := _blocked(pods, live, now) or _failing(pods, live, observed)) is not None:
         return Phase.working(step, trouble.reason, trouble.message)
     unschedulable = next((pod for pod in live if pod.unschedulable), None)
     if unschedulable is not None and not any(pod.running for pod in live):
@@ -63,6 +60,20 @@ def _trouble_of_pods(step: str, job: Job, situation: Situation) -> Phase | None:
     return None
 
 
+def _blocked(pods: Sequence[Pod], live: Sequence[Pod], now: datetime) -> Trouble | None:
+    """Return why a pod can neither start nor end."""
+    stuck = next((trouble for pod in live if (trouble := _stuck(pod)) is not None), None)
+    if stuck is not None:
+        return stuck
+    late = next((pod for pod in live if pod.starting_since is not None and now - pod.starting_since > START_DUE), None)
+    if late is not None and not any(pod.running for pod in live):
+        return Trouble(reason=reasons.PODS_NOT_STARTING, message=_not_starting(late.name))
+    lingering = next((pod for pod in pods if (due := ends_at(pod)) is not None and now > due), None)
+    if lingering is not None:
+        return Trouble(reason=reasons.CONTAINER_STILL_RUNNING, message=_still_running(lingering))
+    return None
+
+
 def _stuck(pod: Pod) -> Trouble | None:
     """Return why a pod cannot start, or why its end cannot be observed."""
     if not pod.silent_node:
@@ -73,6 +84,20 @@ def _stuck(pod: Pod) -> Trouble | None:
         f"if its machine will not come back, `kubectl delete node {pod.silent_node}` lets the pod be replaced."
     )
     return Trouble(reason=reasons.NODE_LOST, message=message)
+
+
+def ends_at(pod: Pod) -> datetime | None:
+    """Return when a pod whose generator has ended should have ended too; None if nothing of it runs any longer."""
+    ended = read_time(pod.ended.finished_at) if pod.ended is not None and pod.still_running else None
+    return None if ended is None else ended + END_DUE
+
+
+def _still_running(pod: Pod) -> str:
+    names = ", ".join(pod.still_running[:3])
+    return (
+        f"The generator of pod {pod.name} has ended, but the pod does not: container {names} still runs. Let it end "
+        "with the generator: as a native sidecar, an init container with restartPolicy Always, Kubernetes ends it."
+    )
 
 
 def _not_starting(pod: str) -> str:

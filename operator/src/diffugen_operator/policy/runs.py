@@ -80,7 +80,9 @@ def why_begin(situation: Situation, wanted: Wanted) -> str | None:
     """Return why a new run has to begin, as a sentence; None if the present run continues."""
     status = situation.dataset.status
     if status.attempt == 0:
-        return "The dataset was accepted."
+        return "The dataset is new; its plan is made first."
+    if situation.dataset.restored:
+        return "The status was restored from a backup of another resource; the plan finds out what the store holds."
     if status.revision != wanted.revision:
         return f"The spec changed: revision {wanted.revision} follows {status.revision}."
     if status.store != wanted.store:
@@ -148,7 +150,10 @@ def new_ledger(situation: Situation, revision: str, store: str) -> LabeledDatase
             "revision": revision,
             "store": store,
             "attempt": former.attempt + 1,
+            "resource_uid": dataset.uid,
+            "clean_up_start_time": None,
             "planned": False,
+            "warnings": [],
             "stages": [],
             "last_handled_retry_at": dataset.retry_at or former.last_handled_retry_at,
         }

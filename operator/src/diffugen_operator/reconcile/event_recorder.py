@@ -14,6 +14,7 @@ from typing import Any
 
 from diffugen_api.contract import GROUP, KIND, VERSION
 from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
+from diffugen_operator.observed.base import write_time
 from diffugen_operator.observed.dataset import Dataset
 from diffugen_operator.policy.announcements import Announcement
 from diffugen_operator.status.conditions import cut
@@ -77,24 +78,33 @@ class Recorder:
 
 
 def event(dataset: Dataset, announcement: Announcement, now: datetime, instance: str) -> dict[str, Any]:
-    """Return an Event about a dataset."""
+    """Return an Event about a dataset.
+
+    It is of the API group "": events.k8s.io refuses the timestamp by which kubectl describe sorts.
+    """
     status = dataset.status
     content = "\n".join([dataset.uid, str(status.attempt), announcement.reason, announcement.message])
     if announcement.reason in ("Suspended", "Resumed"):  # These may occur many times in a run.
         content += f"\n{dataset.generation}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    # kubectl describe sorts by lastTimestamp, which has whole seconds, and then by name.
+    name = f"{dataset.name[:220].rstrip('-.')}.{status.attempt:06x}.{announcement.order:02x}.{digest}"
+    second = write_time(now)
     return {
-        "apiVersion": "events.k8s.io/v1",
+        "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{dataset.name[:230]}.{digest}", "namespace": dataset.namespace},
+        "metadata": {"name": name, "namespace": dataset.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": REPORTER,
+        "firstTimestamp": second,
+        "lastTimestamp": second,
+        "count": 1,
+        "reportingComponent": REPORTER,
         "reportingInstance": cut(instance, 128),
         "action": "Reconcile",
         "reason": announcement.reason,
         "type": "Warning" if announcement.warning else "Normal",
-        "note": cut(announcement.message, NOTE_LENGTH),
-        "regarding": {
+        "message": cut(announcement.message, NOTE_LENGTH),
+        "involvedObject": {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
             "namespace": dataset.namespace,

@@ -6,17 +6,20 @@ repeated safely: a Job of this run that exists already is kept.
 
 from __future__ import annotations
 
+import base64
 import logging
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from diffugen_api.contract import ENV_ORDER_SHA256, FINALIZER, LABEL_ATTEMPT, Step
+from diffugen_api.contract import ENV_ORDER_SHA256, FINALIZER, LABEL_ATTEMPT, MOST_ORDER_BYTES, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
+from diffugen_operator.manifests.jobs import excess_of
 from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
@@ -49,6 +52,8 @@ from diffugen_operator.telemetry.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _QUEUE_LOOK_SECONDS = 30.0
+_ORDER_LOOK_SECONDS = 30.0
+"""How long a work order that was created or read is not read again."""
 REPORTED_FAILURES = 3
 """After so many failures in a row of a dataset's actions, its status reports which action fails and why."""
 _OUTDATED = (404, 409)
@@ -78,6 +83,9 @@ class _Memory:
     meters: Meters = field(default_factory=Meters)
     attempt: int = 0
     written_at: float = float("-inf")
+    order: str = ""
+    """The name of the work order that was created or read last."""
+    order_seen_at: float = float("-inf")
     failures: int = 0
     """How often in a row an action failed though it was not refused."""
 
@@ -188,8 +196,8 @@ class Reconciler:
         match action:
             case SetFinalizer(present):
                 await self._set_finalizer(dataset, present=present)
-            case CreateWorkOrder(manifest):
-                await self._create_config_map(dataset, manifest)
+            case CreateWorkOrder(manifest, probably_exists):
+                await self._create_work_order(dataset, manifest, probably_exists=probably_exists)
             case CreateJob(manifest):
                 await self._create_job(dataset, manifest)
             case SuspendJob(name, suspend):
@@ -215,14 +223,24 @@ class Reconciler:
         else:
             self._cache.put(Resource.DATASETS, changed)
 
-    async def _create_config_map(self, dataset: Dataset, manifest: Object) -> None:
+    async def _create_work_order(self, dataset: Dataset, manifest: Object, *, probably_exists: bool) -> None:
+        name, memory = manifest["metadata"]["name"], self._memories[Key(dataset.namespace, dataset.name)]
+        if isinstance(dataset.wanted, Wanted) and (excess := excess_of(manifest, dataset.wanted.spec)) is not None:
+            raise RefusedError(Trouble(reason=reasons.CONFIG_MAP_REJECTED, message=excess), for_good=True)
+        if probably_exists:
+            if (memory.order, memory.order_seen_at > self._clock() - _ORDER_LOOK_SECONDS) == (name, True):
+                return
+            if (there := await self._cluster.get_config_map(dataset.namespace, name)) is not None:
+                _check_ours(there, manifest, dataset)
+                memory.order, memory.order_seen_at = name, self._clock()
+                return
         try:
             await self._cluster.create_config_map(manifest)
         except ApiError as error:
             if error.code != 409:
                 raise _refusal(error, reasons.CONFIG_MAP_REJECTED) from error
-            there = await self._cluster.get_config_map(dataset.namespace, manifest["metadata"]["name"])
-            _check_ours(there, manifest, dataset)
+            _check_ours(await self._cluster.get_config_map(dataset.namespace, name), manifest, dataset)
+        memory.order, memory.order_seen_at = name, self._clock()
 
     async def _create_job(self, dataset: Dataset, manifest: Object) -> None:
         name = manifest["metadata"]["name"]
@@ -240,10 +258,10 @@ class Reconciler:
     ) -> float | None:
         """Write the status if it changed; changes of numbers alone are written at intervals."""
         old, new = dataset.status, decision.status
-        if new == old:
+        if new == old and not dataset.unreadable:
             return decision.reconcile_after
         wait = memory.written_at + self._settings.progress_interval - self._clock()
-        transition = is_transition(old, new)
+        transition = is_transition(old, new) or bool(dataset.unreadable)
         if wait > 0 and not transition:
             return min(wait, decision.reconcile_after or wait)
         version = raw["metadata"]["resourceVersion"]
@@ -258,7 +276,7 @@ class Reconciler:
     def _announce(self, dataset: Dataset, decision: Decision) -> None:
         old, new = dataset.status, decision.status
         dataset = replace(dataset, status=new)
-        for announcement in announcements(old, new, decision.plan):
+        for announcement in announcements(old, new, decision.plan, unreadable=dataset.unreadable):
             level = logging.WARNING if announcement.warning else logging.INFO
             logger.log(level, "%s: %s", announcement.reason, announcement.message, extra={"attempt": new.attempt})
             self._recorder.announce(dataset, announcement, self._now())
@@ -294,6 +312,15 @@ def _result_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) 
     return not pods or any(pod.ended is None for pod in pods)
 
 
+def _unpacked(value: str) -> bytes | str:
+    """Return what a value was before compression: another version of zlib compresses the same to other bytes."""
+    try:
+        unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        return unpacking.decompress(base64.b64decode(value), MOST_ORDER_BYTES)
+    except (ValueError, zlib.error):
+        return value
+
+
 def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Object:
     """Return the existing object of this name, if this run of this dataset created it."""
     name, kind = manifest["metadata"]["name"], manifest["kind"]
@@ -303,7 +330,7 @@ def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Obj
     labels = there["metadata"].get("labels") or {}
     same_run = labels.get(LABEL_ATTEMPT) == manifest["metadata"]["labels"][LABEL_ATTEMPT]
     # Its name and labels can be guessed: anyone with the right to create such objects could have taken the name before.
-    if not (ours and same_run and _content_of(there) == _content_of(manifest)):
+    if not (ours and same_run and _content_of(there, kind) == _content_of(manifest, kind)):
         message = (
             f"A {kind} named {name} exists and is not as this run makes it: delete or rename it, then request a retry."
         )
@@ -311,10 +338,11 @@ def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Obj
     return there
 
 
-def _content_of(obj: Object) -> object:
+def _content_of(obj: Object, kind: str) -> object:
     """Return the part that must match: all of a ConfigMap; of a Job, whose defaults and mutations vary, its order."""
-    if obj["kind"] == "ConfigMap" or "data" in obj:
-        return obj.get("data"), obj.get("binaryData"), obj.get("immutable") is True
+    if kind == "ConfigMap":
+        packed = {key: _unpacked(value) for key, value in (obj.get("binaryData") or {}).items()}
+        return obj.get("data") or {}, packed, obj.get("immutable") is True
     containers = obj["spec"]["template"]["spec"].get("containers") or ()
     env = next((each.get("env") or () for each in containers if each["name"] == CONTAINER), ())
     return [each.get("value") for each in env if each["name"] == ENV_ORDER_SHA256]

@@ -19,7 +19,8 @@ from diffugen_operator.status.conditions import STALLED, Kind, Phase, conditions
 
 STATUS_BYTES = 8000
 
-# Smaller and smaller limits for (a stage's message, a condition's message, URIs of former revisions), until it fits.
+# Smaller and smaller limits for (a stage's message, a condition's message, URIs of former revisions and warnings),
+# until it fits.
 _ROOM = ((128, 1024, True), (64, 512, True), (64, 512, False), (24, 256, False), (0, 128, False), (0, 32, False))
 
 
@@ -127,7 +128,10 @@ def _shortened(
         for condition in status.conditions
     ]
     history = status.history if places else [entry.model_copy(update={"uri": ""}) for entry in status.history]
-    return status.model_copy(update={"stages": stages, "conditions": conditions, "history": history})
+    warnings = status.warnings if places else []  # Their Events have them too.
+    return status.model_copy(
+        update={"stages": stages, "conditions": conditions, "history": history, "warnings": warnings}
+    )
 
 
 def size_of(status: LabeledDatasetStatus) -> int:
