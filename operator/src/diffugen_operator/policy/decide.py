@@ -83,9 +83,9 @@ def _continue(situation: Situation, wanted: Wanted) -> Decision:
         phase = Phase.published(publish_step.message(ledger))
         return Decision(status=presented(dataset, ledger, phase, now=now), actions=strays)
     if wanted.spec.suspend:
-        run = suspended_run(situation, ledger)
+        held = suspended_run(situation, ledger)
         actions = [*strays, *_suspensions(situation)]
-        return Decision(status=presented(dataset, run.ledger, run.phase, now=now), actions=actions, plan=run.plan)
+        return Decision(status=presented(dataset, held.ledger, held.phase, now=now), actions=actions, plan=held.plan)
     if (wait := runs.still_stopping(situation)) is not None:
         return _stopping(situation, ledger, strays, wait)
 
