@@ -50,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "networkPolicy.generator.storeTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
     "networkPolicy.metricsFrom": [{"podSelector": {}}],
     "settings.logFormat": "text",
+    "settings.podTemplatePolicy": "any",
     "store.endpoint": "https://other.example",
     "tolerations": [{"operator": "Exists"}],
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"}],

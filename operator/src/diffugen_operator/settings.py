@@ -45,6 +45,7 @@ SomeSeconds = Annotated[float, Wanted("a number of seconds")]
 Port = Annotated[int, Field(ge=0, le=65535), Wanted("a port, 0 to 65535")]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Wanted("one of DEBUG, INFO, WARNING, ERROR")]
 LogFormat = Annotated[Literal["text", "json"], Wanted("one of text, json")]
+PodTemplatePolicy = Annotated[Literal["any", "restricted"], Wanted("one of any, restricted")]
 Namespaces = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=f"^{_LABEL}$")], ...],
     NoDecode,
@@ -103,6 +104,11 @@ class Settings(BaseSettings):
     ca_config_map: ConfigMapName = ""
     """A ConfigMap in every namespace with datasets, whose key `ca.crt` holds the certificates that pods trust instead
     of the usual ones, in PEM. Empty: the usual ones."""
+
+    pod_template_policy: PodTemplatePolicy = "any"
+    """What run.podTemplate may set. any: every field of a pod, so that users who may write datasets can run any pod in
+    their namespace. restricted: where pods run, what they request, and plain environment variables; a dataset with
+    another field is `InvalidPodTemplate`."""
 
     job_ttl: WholeSeconds = 3600
     """How long finished Jobs, their pods and logs are kept. Their results are in the status before that."""

@@ -303,3 +303,74 @@ def test_a_job_has_the_name_by_which_it_is_looked_up() -> None:
 
     assert jobs.plan_job(run)["metadata"]["name"] == names.job_name(run.key, Step.PLAN)
     assert jobs.stage_job(run, a_stage(), 1)["metadata"]["name"] == names.job_name(run.key, Step.STAGE, "base")
+
+
+GPU_OVERLAY = {
+    "spec": {
+        "hostUsers": False,
+        "schedulerName": "volcano",
+        "runtimeClassName": "nvidia",
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+        "nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-l4", "example.com/pool": "g", "zone": "a"},
+        "tolerations": [
+            {"key": "nvidia.com/gpu", "operator": "Exists"},
+            {"key": "example.com/busy", "operator": "Exists"},
+            {"key": "team", "value": "vision"},
+            {"operator": "Exists", "effect": "NoExecute"},
+        ],
+        "affinity": {
+            "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {
+                            "matchExpressions": [
+                                {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["L4"]},
+                                {"key": "zone", "operator": "In", "values": ["a"]},
+                            ]
+                        }
+                    ]
+                },
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 1, "preference": {"matchExpressions": [{"key": "gpu-tier", "operator": "Exists"}]}}
+                ],
+            },
+        },
+        "containers": [{"name": "generator", "resources": {"claims": [{"name": "gpu"}]}}],
+    }
+}
+
+
+@pytest.mark.parametrize("build", [jobs.plan_job, jobs.publish_job, jobs.delete_job])
+def test_a_step_without_a_model_claims_no_device_and_no_node_with_one(build: Any) -> None:
+    run = {"resources": {"limits": {"example.com/fpga": 1}}, "podTemplate": GPU_OVERLAY}
+
+    pod = pod_of(build(a_run(run=run)))
+
+    assert "resourceClaims" not in pod
+    assert "runtimeClassName" not in pod
+    assert "claims" not in generator_of(build(a_run(run=run)))["resources"]
+    assert pod["nodeSelector"] == {"zone": "a"}
+    assert pod["tolerations"] == GPU_OVERLAY["spec"]["tolerations"][2:]  # type: ignore[index]
+    node = pod["affinity"]["nodeAffinity"]
+    (term,) = node["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [each["key"] for each in term["matchExpressions"]] == ["zone"]
+    assert node["preferredDuringSchedulingIgnoredDuringExecution"] == []
+    assert "podAffinity" in pod["affinity"]
+    assert (pod["hostUsers"], pod["schedulerName"]) == (False, "volcano")
+
+
+def test_a_required_node_with_a_device_and_nothing_else_leaves_any_node() -> None:
+    terms = [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}, {"matchExpressions": [{"key": "zone"}]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    run = {"podTemplate": {"spec": {"affinity": {"nodeAffinity": required}}}}
+
+    assert pod_of(jobs.plan_job(a_run(run=run)))["affinity"]["nodeAffinity"] == {}
+
+
+def test_a_stage_with_a_model_keeps_all_of_the_template() -> None:
+    pod = pod_of(jobs.stage_job(a_run(run={"podTemplate": GPU_OVERLAY}), a_stage(), 1))
+
+    for field in ("resourceClaims", "nodeSelector", "tolerations", "affinity", "runtimeClassName", "hostUsers"):
+        assert pod[field] == GPU_OVERLAY["spec"][field], field  # type: ignore[index]
+    assert pod["schedulerName"] == "volcano"

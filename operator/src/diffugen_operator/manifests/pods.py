@@ -12,6 +12,7 @@ from typing import Any
 
 from diffugen_api import contract
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Resources, Run
+from diffugen_operator.manifests.devices import without_devices
 from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.manifests.overlays import overlaid
 from diffugen_operator.settings import Settings
@@ -51,7 +52,7 @@ def pod_template(
 ) -> dict[str, Any]:
     """Return the pod template of a step, with the user's overlay on it.
 
-    Steps that read `models` share the cache of them, if there is one. A pod that runs no model requests no GPU under
+    Steps that read `models` share the cache of them, if there is one. A pod that runs no model claims no device under
     any overlay, and our labels are always kept, because the pods are found by them.
     """
     run = spec.run
@@ -62,7 +63,7 @@ def pod_template(
         _add_authorities(generated["spec"], settings.ca_config_map)
     template = overlaid(generated, run.pod_template)
     if not gpu:
-        template["spec"] = _without_extended_resources(template.get("spec"))
+        template["spec"] = without_devices(template.get("spec"), run.resources)
     return overlaid(template, {"metadata": {"labels": dict(labels)}})
 
 
@@ -154,26 +155,3 @@ def _from_secret(name: str, secret: str, *, optional: bool = False) -> dict[str,
     if optional:
         reference["optional"] = True
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
-
-
-def _without_extended_resources(spec: Any) -> Any:
-    # Extended resources are those with a domain: nvidia.com/gpu, amd.com/gpu, …
-    if not isinstance(spec, Mapping):
-        return spec
-    plain = dict(_plain(spec))  # a pod may have resources as a whole
-    for kind in ("initContainers", "containers"):
-        if isinstance(plain.get(kind), list):
-            plain[kind] = [_plain(container) for container in plain[kind]]
-    return plain
-
-
-def _plain(holder: Any) -> Any:
-    if not isinstance(holder, Mapping) or not isinstance(holder.get("resources"), Mapping):
-        return holder
-    resources = {
-        part: {name: amount for name, amount in amounts.items() if "/" not in name}
-        if isinstance(amounts, Mapping)
-        else amounts
-        for part, amounts in holder["resources"].items()
-    }
-    return {**holder, "resources": resources}

@@ -12,6 +12,7 @@ from diffugen_api.faults import faults_of, first_of
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, LabeledDatasetStatus
 from diffugen_operator import reasons
+from diffugen_operator.manifests import pod_policy
 from diffugen_operator.observed.base import Raw
 
 RETRY_LENGTH = 64
@@ -35,13 +36,18 @@ class InvalidSpec:
     message: str
 
 
-def read_spec(raw: Raw, default_store: S3 | None = None) -> Wanted | InvalidSpec:
-    """Read a dataset's spec, with the default store where it names none; or return what is wrong with it."""
+def read_spec(raw: Raw, default_store: S3 | None = None, *, restricted: bool = False) -> Wanted | InvalidSpec:
+    """Read a dataset's spec, with the default store where it names none; or return what is wrong with it.
+
+    `restricted`: whether the pod template may have only the fields of `pod_policy`.
+    """
     data = raw.get("spec") or {}
     try:
         spec = LabeledDatasetSpec.model_validate(data)
     except ValidationError as error:
         return InvalidSpec(reasons.INVALID_SPEC, first_of(faults_of(error, LabeledDatasetSpec, data, path="spec")))
+    if restricted and (fault := pod_policy.fault_of(spec.run.pod_template)) is not None:
+        return InvalidSpec(reasons.INVALID_POD_TEMPLATE, fault)
     if spec.output.s3 is None and default_store is not None:
         spec = spec.model_copy(update={"output": spec.output.model_copy(update={"s3": default_store})})
     if spec.output.s3 is None:

@@ -94,7 +94,11 @@ def why_begin(situation: Situation, wanted: Wanted) -> str | None:
 
 def _was_invalid(status: LabeledDatasetStatus) -> bool:
     condition = find(status.conditions, STALLED)
-    return condition is not None and condition.reason in (reasons.INVALID_SPEC, reasons.STORE_NOT_SET)
+    return condition is not None and condition.reason in (
+        reasons.INVALID_SPEC,
+        reasons.STORE_NOT_SET,
+        reasons.INVALID_POD_TEMPLATE,
+    )
 
 
 def why_begin_again(situation: Situation, spec: LabeledDatasetSpec | None) -> str | None:

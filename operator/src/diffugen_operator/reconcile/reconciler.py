@@ -157,7 +157,8 @@ class Reconciler:
         metadata = raw["metadata"]
         if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
             memory.uid, memory.generation = metadata["uid"], metadata["generation"]
-            memory.wanted = read_spec(raw, self._settings.default_store)
+            restricted = self._settings.pod_template_policy == "restricted"
+            memory.wanted = read_spec(raw, self._settings.default_store, restricted=restricted)
         return memory.wanted
 
     async def _observe(self, key: Key, dataset: Dataset, memory: _Memory) -> Observed:
