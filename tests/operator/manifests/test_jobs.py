@@ -372,5 +372,5 @@ def test_a_stage_with_a_model_keeps_all_of_the_template() -> None:
     pod = pod_of(jobs.stage_job(a_run(run={"podTemplate": GPU_OVERLAY}), a_stage(), 1))
 
     for field in ("resourceClaims", "nodeSelector", "tolerations", "affinity", "runtimeClassName", "hostUsers"):
-        assert pod[field] == GPU_OVERLAY["spec"][field], field  # type: ignore[index]
+        assert pod[field] == GPU_OVERLAY["spec"][field], field
     assert pod["schedulerName"] == "volcano"
