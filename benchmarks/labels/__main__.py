@@ -4,7 +4,9 @@ The images are drawn once, by the project's own plan and stage. Every labeler la
 show the objects of their prompt, as checked by the oracle, are left out. Then the presence check is measured, and a
 small segmenter that is trained on each labeler's labels. Writes benchmarks/results/labels.json.
 
-Run: python -m benchmarks.labels [--images N] [--train N] [--folder DIR]
+With --only KEY, only these labelers are measured, and their figures are put into the existing file.
+
+Run: python -m benchmarks.labels [--images N] [--train N] [--folder DIR] [--only KEY ...]
 """
 
 from __future__ import annotations
@@ -61,6 +63,25 @@ LABELERS = (
     ),
     Labeler("attention_auto_snapped_miou", "attention, threshold auto, snapped", {"attention": {"threshold": "auto"}}),
     Labeler("attention_unrefined_miou", "attention, not refined, raw", {"attention": {"refine": False, "snap": False}}),
+    Labeler("attention_rescaled_miou", "attention, rescale, raw", {"attention": {"rescale": True, "snap": False}}),
+    Labeler(
+        "attention_agreement_miou",
+        "attention, headWeights: agreement, raw",
+        {"attention": {"headWeights": "agreement", "snap": False}},
+    ),
+    Labeler(
+        "attention_goca_miou",
+        "attention, both, not refined, auto, raw",
+        {
+            "attention": {
+                "rescale": True,
+                "headWeights": "agreement",
+                "refine": False,
+                "threshold": "auto",
+                "snap": False,
+            }
+        },
+    ),
     Labeler("inline_miou", "inline, not refined, raw (DAAM)", INLINE),
     Labeler("labeldiffusion_miou", "as LabelDiffusion", INLINE, labeldiffusion.labels_of),
     Labeler("detector_miou", "detector", DETECTOR),
@@ -86,11 +107,7 @@ def measure(store: FolderStore, images: int, train: int, say: Callable[[str], No
     drawn: Sequence[Drawn] = ()
     labelled(store, max(images, train), ATTENTION, say)
     for each in LABELERS:
-        drawn = labelled(store, images, each.labeling, say)
-        quality = quality_of(drawn, each.labelled, scenes.CLASSES)
-        figures[each.key] = round(quality.all, 4)
-        figures.setdefault("labellers", {})[each.key] = {"name": each.name, **rounded(asdict(quality))}
-        say(f"{each.name}: {quality.all:.3f}")
+        drawn = judge(store, images, each, figures, say)
     figures["pictures"] = len(drawn)
     figures["objects"] = sum(len(each.truth) for each in drawn)
     figures["above_labeldiffusion"] = round(figures["attention_miou"] - figures["labeldiffusion_miou"], 4)
@@ -105,6 +122,18 @@ def measure(store: FolderStore, images: int, train: int, say: Callable[[str], No
     figures["downstream_ratio"] = round(scores["attention"] / scores["oracle"], 4)
     figures["downstream_ratio_detector"] = round(scores["detector"] / scores["oracle"], 4)
     return figures
+
+
+def judge(
+    store: FolderStore, images: int, labeler: Labeler, figures: dict[str, Any], say: Callable[[str], None]
+) -> list[Drawn]:
+    """Measure one labeler and put its figures into `figures`; return the labeled images."""
+    drawn = labelled(store, images, labeler.labeling, say)
+    quality = quality_of(drawn, labeler.labelled, scenes.CLASSES)
+    figures[labeler.key] = round(quality.all, 4)
+    figures.setdefault("labellers", {})[labeler.key] = {"name": labeler.name, **rounded(asdict(quality))}
+    say(f"{labeler.name}: {quality.all:.3f}")
+    return drawn
 
 
 def labelled(store: FolderStore, count: int, labeling: Mapping[str, Any], say: Callable[[str], None]) -> list[Drawn]:
@@ -172,6 +201,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=576, help="to judge labels on")
     parser.add_argument("--train", type=int, default=1000, help="to train the segmenter on")
     parser.add_argument("--folder", type=Path, help="where images are kept for the next time; thrown away if absent")
+    parser.add_argument("--only", nargs="+", default=(), metavar="KEY", help="the labelers to measure")
     options = parser.parse_args()
     torch.set_num_threads(1)
     load, began = os.getloadavg()[0], time.monotonic()
@@ -179,6 +209,13 @@ def main() -> int:
     there = options.folder is not None and options.folder.is_dir() and any(options.folder.iterdir())
     with tempfile.TemporaryDirectory() as temporary:
         store = folder_store(options.folder or Path(temporary))
+        if options.only:
+            known = json.loads(RESULTS.read_text())
+            for each in LABELERS:
+                if each.key in options.only:
+                    judge(store, options.images, each, known, say)
+            RESULTS.write_text(json.dumps(known, indent=2) + "\n")
+            return 0
         figures = measure(store, options.images, options.train, say)
     show(figures)
     report = {

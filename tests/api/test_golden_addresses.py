@@ -32,6 +32,8 @@ LATER: frozenset[str] = frozenset(
         "spec.output.coco",
         "spec.output.coco.segmentation",
         "spec.prompts.maxBytes",  # in no address: test_prompt_weights
+        "spec.labeling.attention.rescale",
+        "spec.labeling.attention.headWeights",
         "spec.stages.textualInversion",  # test_textual_inversion, and the trainings' own addresses
         *(f"spec.stages.textualInversion.{field}" for field in TRAINING),
         *(f"spec.stages.{kind}.embeddings.from" for kind in ("txt2img", "img2img", "inpaint")),

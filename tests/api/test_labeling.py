@@ -50,6 +50,18 @@ def ids(
 BOTH = {"attention": {}, "detector": SEGMENTER}
 
 
+@pytest.mark.parametrize("setting", [{"rescale": True}, {"headWeights": "agreement"}])
+def test_how_maps_are_joined_is_part_of_the_evidence(setting: dict[str, Any]) -> None:
+    plain = ids({"attention": {}})
+    assert ids({"attention": {"rescale": False, "headWeights": "equal"}}) == plain
+
+    changed = ids({"attention": setting})
+    assert changed["evidence"] != plain["evidence"]
+    assert changed["label"] != plain["label"]
+    with pytest.raises(ValidationError, match="go with capture: posthoc"):
+        Labeling.model_validate({"attention": {**setting, "capture": "inline"}})
+
+
 def test_default_values_are_in_no_address() -> None:
     said = {"attention": {}, "agreement": 0.5}
     quality = {"minBorderDistance": 0}

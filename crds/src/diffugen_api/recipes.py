@@ -38,7 +38,12 @@ _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", 
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
 _PROMPTS_ADDED_LATER: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
-_ATTENTION_ADDED_LATER: Mapping[str, Any] = {"ignoreBand": 0, "minPresence": None}
+_ATTENTION_ADDED_LATER: Mapping[str, Any] = {
+    "ignoreBand": 0,
+    "minPresence": None,
+    "rescale": False,
+    "headWeights": "equal",
+}
 _CLASS_ADDED_LATER: Mapping[str, Any] = {"detectorClass": None}
 _LABELING_ADDED_LATER: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
 _QUALITY_ADDED_LATER: Mapping[str, Any] = {
@@ -196,6 +201,8 @@ def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
                 "capture": attention.capture,
                 "refine": attention.refine,
                 **({} if attention.min_presence is None else {"presence": True}),
+                **({"rescale": True} if attention.rescale else {}),
+                **({} if attention.head_weights == "equal" else {"headWeights": attention.head_weights}),
             },
             "words": {c.name: list(c.words) for c in spec.classes},
             "background": sorted(attention.background),

@@ -11,6 +11,7 @@ from diffugen_api.v1alpha1.base import Model, Word, cel, validations
 LEAST_CONFIDENCE = 0.05
 """Detections with a lower score are not stored as evidence, so no setting can be lower."""
 
+_POSTHOC_ONLY = "rescale and headWeights: agreement go with capture: posthoc: remove them, or set posthoc"
 _ONE_LABELER = "labeling names no labeler: give attention: {}, or a detector, or both"
 _MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
 _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
@@ -22,6 +23,16 @@ class AttentionLabeling(Model):
     `posthoc` noises the finished image a little and reads the attention of one more UNet pass over it. `inline`
     sums attention over all sampling steps, as DAAM does.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "!has(self.capture) || self.capture == 'posthoc' || "
+                "!(has(self.rescale) && self.rescale || has(self.headWeights) && self.headWeights == 'agreement')",
+                _POSTHOC_ONLY,
+            )
+        )
+    )
 
     capture: Literal["posthoc", "inline"] = Field(
         default="posthoc",
@@ -61,6 +72,22 @@ class AttentionLabeling(Model):
         description="Words for the background. If the prompt names one, its map competes with the objects for "
         "uncertain pixels.",
     )
+    rescale: bool = Field(
+        default=False,
+        description="Divide each word's map, cell by cell, by the attention to all words of the prompt (GoCA). Only "
+        "with capture: posthoc.",
+    )
+    head_weights: Literal["equal", "agreement"] = Field(
+        default="equal",
+        description="How the heads of a layer are joined. agreement: at each cell by how much a head's output agrees "
+        "with that of all heads (GoCA). Only with capture: posthoc.",
+    )
+
+    @model_validator(mode="after")
+    def _reads_one_pass(self) -> AttentionLabeling:
+        if self.capture == "inline" and (self.rescale or self.head_weights == "agreement"):
+            raise ValueError(_POSTHOC_ONLY)
+        return self
 
 
 class DetectorLabeling(Model):

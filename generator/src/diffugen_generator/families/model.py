@@ -91,6 +91,18 @@ class Sampler(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class HeadWeights:
+    """How the heads of attention layers are joined to one map."""
+
+    by_agreement: bool = False
+    """Whether a head counts, at each cell, by how much its output agrees with the sum over all heads."""
+
+
+EQUAL_HEADS = HeadWeights()
+"""All heads count the same."""
+
+
 class AttentionReading(Protocol):
     """The attention that an `AttentionReader` has read."""
 
@@ -111,9 +123,14 @@ class AttentionReader(Protocol):
     """
 
     def one_pass(
-        self, columns: torch.Tensor, size: tuple[int, int], *, self_attention: bool
+        self,
+        columns: torch.Tensor,
+        size: tuple[int, int],
+        *,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
     ) -> AbstractContextManager[AttentionReading]:
-        """Read the single pass of b rows inside the `with`."""
+        """Read the single pass of b rows inside the `with`, with the heads joined by `heads`."""
         ...
 
     def all_passes(

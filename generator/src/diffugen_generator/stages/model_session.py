@@ -19,6 +19,7 @@ from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.model import HeadWeights
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.inline import InlineAttention
@@ -99,7 +100,14 @@ class ModelSession:
         self._fit = loaded.trained_side if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
         self._drawer = ParallelDrawers(loaded, texts, threads)
-        self._posthoc = PosthocAttention(loaded, texts, vocabulary, refine=self._refine)
+        self._posthoc = PosthocAttention(
+            loaded,
+            texts,
+            vocabulary,
+            refine=self._refine,
+            rescale=attention is not None and attention.rescale,
+            heads=HeadWeights(by_agreement=attention is not None and attention.head_weights == "agreement"),
+        )
         self._presence = PresenceCheck(loaded, texts, vocabulary)
         self._side_labelers = SideLabelers(header, where, s3)
 

@@ -23,7 +23,14 @@ from torch.nn import functional
 from diffugen_api.prompt_weights import Prompt, plain
 from diffugen_generator.families.folder import ModelFolder, settings_of
 from diffugen_generator.families.fused_attention import attended
-from diffugen_generator.families.model import Conditioning, EncodedText, Predictor, SelfAttention
+from diffugen_generator.families.model import (
+    EQUAL_HEADS,
+    Conditioning,
+    EncodedText,
+    HeadWeights,
+    Predictor,
+    SelfAttention,
+)
 from diffugen_generator.families.prompts import NO_PIECE, TokenizedPrompt
 from tests.generator.families.joint.config import LIMIT
 
@@ -159,7 +166,14 @@ class JointAttention:
             for layer in layers:
                 layer.observer = None
 
-    def one_pass(self, columns: torch.Tensor, size: tuple[int, int], *, self_attention: bool) -> Any:
+    def one_pass(
+        self,
+        columns: torch.Tensor,
+        size: tuple[int, int],
+        *,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
+    ) -> Any:
         """Read one pass."""
         return self._reading(columns, size, self_attention=self_attention)
 

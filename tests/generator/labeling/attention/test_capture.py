@@ -12,6 +12,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
 from diffugen_generator.families.fused_attention import attended_by_head
+from diffugen_generator.families.model import HeadWeights
 from diffugen_generator.families.unet.attention_capture import capturing, sizes_of
 from diffugen_generator.labeling.attention.refinement import ranged, refined
 
@@ -83,6 +84,50 @@ def test_captured_cross_attention_equals_the_textbooks(unet: Any, height: int, w
         assert len(captured.cross[level]) == len(wanted) > 0
         for got, want in zip(captured.cross[level], wanted, strict=True):
             torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+class PlainAgreement(AttnProcessor):
+    """Attention as in a textbook; keeps each head's probabilities and its part of the layer's output."""
+
+    def __init__(self, kept: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self.kept = kept
+
+    def __call__(self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, *_: Any, **__: Any) -> Any:
+        text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        width = attn.to_q(hidden_states).shape[-1] // attn.heads
+        total = attn.to_out[0].bias
+        seen, parts = [], []
+        for head in range(attn.heads):
+            own = slice(head * width, (head + 1) * width)
+            query, key, value = (m[..., own] for m in (attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text)))
+            seen.append(torch.softmax(query @ key.transpose(1, 2) / width**0.5, dim=-1))
+            parts.append(seen[-1] @ value @ attn.to_out[0].weight[:, own].T)
+        if encoder_hidden_states is not None:
+            self.kept.append((torch.stack(seen), torch.stack(parts)))
+        return total + sum(parts)
+
+
+@torch.no_grad()
+def test_a_head_counts_by_how_much_its_output_agrees_with_that_of_all_heads(unet: Any) -> None:
+    latents, texts, columns = inputs(16, 16)
+    heads = HeadWeights(by_agreement=True)
+    with capturing(unet, columns=columns, sizes=sizes_of(16, 16), cross_levels=(0,), heads=heads) as captured:
+        unet(latents, 100, texts)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    unet.set_attn_processor(PlainAgreement(kept))
+    unet(latents, 100, texts)
+    unet.set_attn_processor(AttnProcessor2_0())
+
+    wanted = []
+    for seen, parts in kept:  # [heads, b, cells, tokens] and [heads, b, cells, channels]
+        if seen.shape[2] == 256:
+            product = (parts * parts.sum(dim=0)).sum(dim=-1).clamp_min(0)
+            weights = product / product.sum(dim=0)
+            wanted.append((seen * weights[..., None]).sum(dim=0) @ columns)
+    assert len(captured.cross[0]) == len(wanted) > 0
+    assert len(kept[0][0]) > 1, "with one head there is nothing to weigh"
+    for got, want in zip(captured.cross[0], wanted, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ VOCABULARY = Vocabulary({"ball": ["ball"], "star": ["star", "light"]}, ["snow"])
 PROMPTS = ["a red ball on snow", "a star and a ball", "a blue light", "and on"]
 
 
-def posthoc_of(model: ModelFolder, *, refine: bool = False) -> PosthocAttention:
+def posthoc_of(model: ModelFolder, *, refine: bool = False, rescale: bool = False) -> PosthocAttention:
     components = load(model, torch.device("cpu"))
-    return PosthocAttention(components, TextStates(components), VOCABULARY, refine=refine)
+    return PosthocAttention(components, TextStates(components), VOCABULARY, refine=refine, rescale=rescale)
 
 
 def label_input(prompts: list[str], *, height: int = 64, width: int = 96) -> list[LabelInput]:
@@ -100,3 +100,15 @@ def test_a_prompt_weight_does_not_change_the_maps(tiny_model: ModelFolder) -> No
     weighted = LabelInput(image.image, (Piece("a red ", 1.0), Piece("ball", 1.4), Piece(" on snow", 1.0)), image.seed)
 
     assert np.array_equal(posthoc.look([weighted])[0].maps, posthoc.look([image])[0].maps)
+
+
+def test_rescaled_maps_are_shares_of_the_attention_to_words(tiny_model: ModelFolder) -> None:
+    """Two classes and nothing else: their shares are 1 in sum, so one map is the other one upside down."""
+    (seen,) = label_input(["ball star"])
+
+    (plain,) = posthoc_of(tiny_model).look([seen])
+    (shares,) = posthoc_of(tiny_model, rescale=True).look([seen])
+
+    ball, star = shares.maps.astype(int)
+    assert np.abs(ball + star - 255).max() <= 3
+    assert np.abs(plain.maps.astype(int).sum(axis=0) - 255).max() > 10

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
-from diffugen_generator.families.model import SelfAttention
+from diffugen_generator.families.model import EQUAL_HEADS, HeadWeights, SelfAttention
 from diffugen_generator.families.unet.attention_capture import Captured, capturing, sizes_of
 from diffugen_generator.families.unet.attention_sums import Summed, summing
 
@@ -44,7 +44,14 @@ class UNetAttention:
         self._weights = level_weights(unet)
 
     @contextmanager
-    def one_pass(self, columns: torch.Tensor, size: tuple[int, int], *, self_attention: bool) -> Iterator[MergedLevels]:
+    def one_pass(
+        self,
+        columns: torch.Tensor,
+        size: tuple[int, int],
+        *,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
+    ) -> Iterator[MergedLevels]:
         """Read the levels of one pass; see `AttentionReader`."""
         sizes = sizes_of(*size)
         levels = list(self._weights)
@@ -54,6 +61,7 @@ class UNetAttention:
             sizes=sizes,
             cross_levels=levels,
             own_levels=levels if self_attention else (),
+            heads=heads,
         ) as captured:
             yield MergedLevels(captured, sizes, self._weights, self._uri)
 

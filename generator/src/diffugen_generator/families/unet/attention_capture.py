@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
+from torch.nn import functional
 
-from diffugen_generator.families.fused_attention import attended
+from diffugen_generator.families.fused_attention import attended, attended_by_head
+from diffugen_generator.families.model import EQUAL_HEADS, HeadWeights
 
 
 @dataclass
@@ -49,6 +51,7 @@ def capturing(
     sizes: Sequence[tuple[int, int]],
     cross_levels: Sequence[int],
     own_levels: Sequence[int] = (),
+    heads: HeadWeights = EQUAL_HEADS,
 ) -> Iterator[Captured]:
     """Capture the attention of the UNet passes inside the `with`; afterwards every processor is restored.
 
@@ -58,6 +61,7 @@ def capturing(
         sizes: feature map sizes by level, as `sizes_of` returns them.
         cross_levels: levels at which cross-attention is captured.
         own_levels: levels at which queries and keys of self-attention are kept.
+        heads: how the heads of a layer are joined.
     """
     captured = Captured()
     level_of = levels_by_cells(sizes)
@@ -70,6 +74,7 @@ def capturing(
             level_of=level_of,
             cross_levels=frozenset(cross_levels),
             own_levels=frozenset(own_levels),
+            heads=heads,
         )
 
     with wrapped(unet, reading):
@@ -162,8 +167,10 @@ class _Reading(ObservingProcessor):
         level_of: dict[int, int],
         cross_levels: frozenset[int],
         own_levels: frozenset[int],
+        heads: HeadWeights,
     ) -> None:
         super().__init__(original)
+        self._heads = heads
         self._captured = captured
         self._columns = columns
         self._level_of = level_of
@@ -182,7 +189,12 @@ class _Reading(ObservingProcessor):
         if encoder_hidden_states is not None and level in self._cross_levels:
             query, key = queries_and_keys(attn, hidden_states, encoder_hidden_states, temb)
             seen = self._captured.cross.setdefault(level, [])
-            seen.append(attended(query, key, self._columns))
+            if self._heads.by_agreement:
+                weights = agreement(attn, query, key, encoder_hidden_states)  # [b, heads, cells]
+                by_head = attended_by_head(query, key, self._columns)
+                seen.append((by_head * weights[..., None]).sum(dim=1))
+            else:
+                seen.append(attended(query, key, self._columns))
         elif encoder_hidden_states is None and level in self._own_levels:
             kept = self._captured.own.setdefault(level, [])
             kept.append(queries_and_keys(attn, hidden_states, None, temb))
@@ -219,3 +231,21 @@ def queries_and_keys(
     if attn.norm_k is not None:
         key = attn.norm_k(key)
     return query, key
+
+
+def agreement(
+    attn: Attention, query: torch.Tensor, key: torch.Tensor, encoder_hidden_states: torch.Tensor
+) -> torch.Tensor:
+    """Return the weight of each head of a cross-attention layer at each cell: [b, heads, cells], 1 in sum.
+
+    A head's output is A V W, with W its part of the layer's output projection. Its weight is the product of this output
+    with the sum over all heads, and 0 if the product is negative (GoCA, Meng et al. 2026, arXiv 2603.06178).
+    """
+    if attn.norm_cross:
+        encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
+    value = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, d]
+    seen = functional.scaled_dot_product_attention(query, key, value).float()  # [b, heads, cells, d]
+    projection = attn.to_out[0].weight.float().unflatten(1, (attn.heads, -1))  # [channels, heads, d]
+    outputs = torch.einsum("bncd,ond->bnco", seen, projection)
+    product = (outputs * outputs.sum(dim=1, keepdim=True)).sum(dim=-1).clamp_min(0)
+    return product / product.sum(dim=1, keepdim=True).clamp_min(1e-12)

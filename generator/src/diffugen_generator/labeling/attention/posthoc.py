@@ -18,9 +18,14 @@ from diffugen_api.prompt_weights import plain, unweighted
 from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
-from diffugen_generator.families.model import DiffusionModel
+from diffugen_generator.families.model import EQUAL_HEADS, DiffusionModel, HeadWeights
 from diffugen_generator.labeling.attention.refinement import spread
-from diffugen_generator.labeling.attention.word_maps import evidence_of, mention_columns
+from diffugen_generator.labeling.attention.word_maps import (
+    evidence_of,
+    mention_columns,
+    rescaled,
+    with_all_words,
+)
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
 
@@ -34,8 +39,22 @@ _SALT = 0x9E3779B97F4A7C15
 class PosthocAttention:
     """Reads finished images with one model on one device."""
 
-    def __init__(self, model: DiffusionModel, texts: TextStates, vocabulary: Vocabulary, *, refine: bool) -> None:
-        """Read maps for the words of `vocabulary`; with `refine`, spread them along self-attention."""
+    def __init__(
+        self,
+        model: DiffusionModel,
+        texts: TextStates,
+        vocabulary: Vocabulary,
+        *,
+        refine: bool,
+        rescale: bool = False,
+        heads: HeadWeights = EQUAL_HEADS,
+    ) -> None:
+        """Read maps for the words of `vocabulary`; with `refine`, spread them along self-attention.
+
+        With `rescale`, maps are divided by the attention to all words; `heads` is how heads are joined.
+        """
+        self._rescale = rescale
+        self._heads = heads
         self._model = model
         self._texts = texts
         self._vocabulary = vocabulary
@@ -64,12 +83,18 @@ class PosthocAttention:
         noise = seeded_noise(latents.shape[1:], [each.seed for each in padded], _SALT)
         step = model.training_step(NOISE_AT)
         noised = model.forward_noised(latents, noise, step)
-        columns = mention_columns([model.read(each.prompt) for each in padded], named)  # [b, tokens, columns]
+        read = [model.read(each.prompt) for each in padded]
+        columns = mention_columns(read, named)  # [b, tokens, columns]
+        if self._rescale:
+            columns = with_all_words(columns, read)
         size = (int(latents.shape[2]), int(latents.shape[3]))
         predict = model.predictor(self._texts.conditioning([unweighted(each.prompt) for each in padded]))
-        with model.attention.one_pass(columns.to(model.device), size, self_attention=self._refine) as reading:
+        with model.attention.one_pass(
+            columns.to(model.device), size, self_attention=self._refine, heads=self._heads
+        ) as reading:
             predict(noised, torch.tensor(step, device=model.device))
-        maps = spread(reading.maps(), reading, refine=self._refine).cpu()  # [b, columns, h, w]
+        maps = rescaled(reading.maps()) if self._rescale else reading.maps()  # [b, columns, h, w]
+        maps = spread(maps, reading, refine=self._refine).cpu()
         return [evidence_of(self._vocabulary, named[i], maps[i], model.dtype) for i in range(len(inputs))]
 
     @torch.inference_mode()

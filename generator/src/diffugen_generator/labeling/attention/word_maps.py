@@ -31,6 +31,21 @@ def mention_columns(read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Me
     return columns
 
 
+def with_all_words(columns: torch.Tensor, read: Sequence[TokenizedPrompt]) -> torch.Tensor:
+    """Return `columns` [b, tokens, columns] with one more column: the sum over all tokens that are no marks."""
+    words = torch.tensor([[float(begin < end) for begin, end in each.spans] for each in read])
+    return torch.cat([columns, words[..., None]], dim=2)
+
+
+def rescaled(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps [b, columns, h, w] divided, cell by cell, by the map of all words, which is the last one and dropped.
+
+    A cell gives each word a share of the attention that it gives to words at all. Without this, cells that mostly
+    attend to start and end marks have low values in every map (GoCA, Meng et al. 2026, arXiv 2603.06178).
+    """
+    return maps[:, :-1] / maps[:, -1:].clamp_min(1e-12)
+
+
 def token_columns(
     read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Mention]], tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
