@@ -243,7 +243,8 @@ def agreement(
     """
     if attn.norm_cross:
         encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
-    value = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, d]
+    to_v: Any = attn.to_v
+    value = to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, d]
     seen = functional.scaled_dot_product_attention(query, key, value).float()  # [b, heads, cells, d]
     projection = attn.to_out[0].weight.float().unflatten(1, (attn.heads, -1))  # [channels, heads, d]
     outputs = torch.einsum("bncd,ond->bnco", seen, projection)
