@@ -233,9 +233,7 @@ def queries_and_keys(
     return query, key
 
 
-def agreement(
-    attn: Attention, query: torch.Tensor, key: torch.Tensor, encoder_hidden_states: torch.Tensor
-) -> torch.Tensor:
+def agreement(attn: Any, query: torch.Tensor, key: torch.Tensor, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
     """Return the weight of each head of a cross-attention layer at each cell: [b, heads, cells], 1 in sum.
 
     A head's output is A V W, with W its part of the layer's output projection. Its weight is the product of this output
@@ -243,8 +241,7 @@ def agreement(
     """
     if attn.norm_cross:
         encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
-    to_v: Any = attn.to_v
-    value = to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, d]
+    value = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [b, heads, tokens, d]
     seen = functional.scaled_dot_product_attention(query, key, value).float()  # [b, heads, cells, d]
     projection = attn.to_out[0].weight.float().unflatten(1, (attn.heads, -1))  # [channels, heads, d]
     outputs = torch.einsum("bncd,ond->bnco", seen, projection)
