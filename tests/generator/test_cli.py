@@ -242,6 +242,8 @@ def test_run_prints_the_results_and_their_location(ran: Any) -> None:
     sheet = next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("contact sheet"))
     assert Path(sheet).read_bytes().startswith(b"\x89PNG")
     assert sheet.startswith(str(datasets / "vision" / "shapes" / "revisions"))
+    report = next(line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("report"))
+    assert Path(report).read_text().startswith("<!doctype html>")
     assert "planning (samples): 4/4 (100 %)" in ended.stderr
     assert "stage base (images): 4/4 (100 %)" in ended.stderr
     assert ended.stderr.count("stage base (images): loading the model\n") == 1
@@ -259,6 +261,7 @@ def test_a_second_run_draws_nothing(ran: Any) -> None:
     assert result["stages"][0]["reused"] == 4
     assert result["published"]["samples"] == 4
     assert Path(result["contactSheet"]).exists()
+    assert Path(result["report"]).exists()
     assert result["splits"] == {"train": 4}
 
 

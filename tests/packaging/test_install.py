@@ -1,6 +1,7 @@
 """The wheels in empty environments: with only the wheels and the package index, the commands work."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_a_run_without_the_models_extra_names_it(light: Path, tmp_path: Path) ->
 
     assert ended.returncode == 64
     assert "torch is not installed; install the extra: pip install 'diffugen[models]'" in ended.stderr
+
+
+def test_the_wheel_has_the_page_of_the_report(wheels: Path) -> None:
+    (wheel,) = wheels.glob("diffugen-*.whl")
+
+    page = "diffugen_generator/publishing/report/page/"
+    packed = {name.removeprefix(page) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(page)}
+    assert packed == {file.name for file in (ROOT / "generator" / "src" / page).iterdir()}
+    assert {"report.html", "report.css", "main.js"} <= packed
 
 
 def test_the_operator_does_not_need_the_generator(wheels: Path, tmp_path: Path) -> None:

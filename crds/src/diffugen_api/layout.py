@@ -7,7 +7,7 @@
       embeddings/<address>/                                  a word that a stage trained: its files, card.json last
       plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   the samples of a shard; plan.json last
       shards/<revision>/<stage>/<index>.json                 the report of a shard
-      revisions/<revision>/  manifest.jsonl.gz, a folder per format, contact-sheet.png, dataset.json (last)
+      revisions/<revision>/  manifest.jsonl.gz, a folder per format, report.html, report/, dataset.json (last)
       current.json                                             the pointer; moved when all other files are written
 
 Keys are relative to the dataset's root, so they are the same in a folder and in a bucket. The two hex digits divide a

@@ -151,14 +151,14 @@ class Demo:
         return Group(Text(f"$ kubectl get lds {self.name}", style="bold"), Text(self.table()), Text(), bar, pods)
 
     def pull(self, dataset: Json, into: Path) -> Path:
-        """Download the published revision; return the path of its contact sheet."""
+        """Download the published revision; return the path of its report."""
         store = self.manifest["spec"]["output"]["s3"]
         client = self.cluster.minio.client()
         prefix = dataset["status"]["dataset"]["uri"].removeprefix(f"s3://{store['bucket']}/").rstrip("/") + "/"
         for item in client.list_objects(store["bucket"], prefix=prefix, recursive=True):
             name = str(item.object_name)
             client.fget_object(store["bucket"], name, str(into / name.removeprefix(prefix)))
-        return into / "contact-sheet.png"
+        return into / "report.html"
 
 
 def condition(dataset: Json, kind: str) -> Mapping[str, str]:
@@ -260,7 +260,7 @@ def run(file: Path, *, out: Path, gpus: int, timeout_s: float, console: Console)
                 raise
         published = dataset["status"]["dataset"]
         folder = out / published["revision"]
-        sheet = demo.pull(dataset, folder)
+        report = demo.pull(dataset, folder)
         console.print(f"\n[bold]$ kubectl get lds {demo.name} -o wide[/]")
         console.print(demo.table("-o", "wide"), highlight=False, soft_wrap=True)
         console.print("\n[bold]status[/]")
@@ -268,4 +268,4 @@ def run(file: Path, *, out: Path, gpus: int, timeout_s: float, console: Console)
     console.print(f"[green]✔[/] Ready after {time.monotonic() - began:.0f} s", highlight=False)
     console.print(f"  dataset   {published['uri']}", highlight=False, soft_wrap=True)
     console.print(f"  pulled to {folder}", highlight=False, soft_wrap=True)
-    console.print(f"  [bold]look at   {sheet}[/]", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]look at   {report}[/]", highlight=False, soft_wrap=True)

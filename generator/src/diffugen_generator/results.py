@@ -46,6 +46,11 @@ class RunResult:
     """Number of images of each split."""
 
     @property
+    def report(self) -> str:
+        """The URI of the report."""
+        return f"{self.published.uri}/report.html"
+
+    @property
     def contact_sheet(self) -> str:
         """The URI of the contact sheet."""
         return f"{self.published.uri}/contact-sheet.png"
@@ -61,6 +66,7 @@ class RunResult:
             "published": self.published.model_dump(mode="json", by_alias=True),
             "classes": self.classes,
             "splits": self.splits,
+            "report": self.report,
             "contactSheet": self.contact_sheet,
             "seconds": round(self.seconds, 1),
         }

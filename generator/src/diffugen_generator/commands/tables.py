@@ -75,8 +75,7 @@ def show_run(console: Console, result: RunResult) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for name, where in (("dataset", published.uri), ("contact sheet", result.contact_sheet)):
-        console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
+    _show_places(console, result)
 
 
 def show_labels(console: Console, result: LabelResult) -> None:
@@ -120,8 +119,7 @@ def show_labels(console: Console, result: LabelResult) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    for name, where in (("dataset", published.uri), ("contact sheet", result.run.contact_sheet)):
-        console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
+    _show_places(console, result.run)
 
 
 def show_faults(console: Console, error: InvalidManifest) -> None:
@@ -131,6 +129,13 @@ def show_faults(console: Console, error: InvalidManifest) -> None:
     for fault in error.faults:
         path = f"[bold]{fault.path.replace('[', chr(92) + '[')}[/]: " if fault.path else ""
         console.print(f"  {path}{fault.message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
+
+
+def _show_places(console: Console, result: RunResult) -> None:
+    """Print where the dataset is, and what to open in a browser."""
+    places = {"dataset": result.published.uri, "contact sheet": result.contact_sheet, "report": result.report}
+    for name, where in places.items():
+        console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

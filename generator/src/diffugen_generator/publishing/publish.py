@@ -40,6 +40,7 @@ from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
 from diffugen_generator.publishing.published import current_of, dataset_at
 from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.report.report import Report
 from diffugen_generator.publishing.stored_images import StoredImage, with_images
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality.hints import hints
@@ -48,7 +49,7 @@ from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
 """Reason of the error where all images are rejected."""
-PUBLISH_VERSION = 3
+PUBLISH_VERSION = 4
 """Raised when the same labels are written down differently."""
 
 LOG = logging.getLogger("diffugen")
@@ -119,7 +120,9 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         tally, manifest = Tally(release), Manifest(release)
         sheet = ContactSheet(release, tally, order.name)
         formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]
-        images = with_images(work.samples, work.store, keep=any(each.reads_images for each in formats))
+        report = Report(order, release, tally, work.recipes, expected=work.expected)
+        keep = any(each.reads_images for each in formats)
+        images = with_images(work.samples, work.store, keep=keep, look=report.look)
         for done, (sample, image) in enumerate(images, start=1):
             if fault := sample.damaged or image.fault:
                 release.report(sample, fault)  # `Release.finish` raises, when all faults are known
@@ -127,6 +130,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
             tally.add(sample)
             manifest.add(sample, image)
             sheet.add(sample)
+            report.add(sample)
             if sample.verdict.accepted:
                 _add(sample, image, formats, release)
             if on_progress:
@@ -142,6 +146,7 @@ def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -
         sheet.finish()
         models = [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]]
         side_models = {kind: digest for found in side_models_in(work.plan).values() for kind, digest in found.items()}
+        report.finish({stage["name"]: stage["model"] for stage in work.plan["stages"]}, side_models, drawn=work.drawn)
         loading = [each.loading() for each in formats]
         readme = card(order, tally, models, side_models, loading, drawn=work.drawn)
         release.write("README.md", readme.encode(), "text/markdown")

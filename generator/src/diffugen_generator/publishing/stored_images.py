@@ -5,7 +5,7 @@ Every accepted image is read before it is published, because a store can hold a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Missing
@@ -49,19 +49,31 @@ class StoredImage:
             self._data = self._store.read(self._sample.image)
         return self._data
 
+    def forget(self) -> None:
+        """Drop the bytes; `read` reads them again."""
+        self._data = None
+
 
 def with_images(
-    samples: Iterable[LabeledSample], store: Store, *, keep: bool
+    samples: Iterable[LabeledSample],
+    store: Store,
+    *,
+    keep: bool,
+    look: Callable[[LabeledSample, StoredImage], None] = lambda _sample, _image: None,
 ) -> Iterator[tuple[LabeledSample, StoredImage]]:
     """Yield each sample with its image, in order; those of accepted samples are checked, ahead of the caller.
 
-    With `keep`, for formats that read images, their bytes stay in memory until the formats have processed them.
+    With `keep`, for formats that read images, their bytes stay in memory until the formats have processed them. `look`
+    gets each sample and its image in the thread that has read it.
     """
 
     def opened(sample: LabeledSample) -> tuple[LabeledSample, StoredImage]:
         image = StoredImage(store, sample)
         if sample.verdict.accepted:
-            image.check(keep=keep)
+            image.check(keep=True)
+        look(sample, image)
+        if not keep:
+            image.forget()
         return sample, image
 
     yield from in_order(opened, samples, workers=_READERS, window=_WINDOW)

@@ -73,13 +73,14 @@ def test_every_index_file_has_its_digest(folder: Path) -> None:
 
     for path, digest in dataset["sha256"].items():
         assert hashlib.sha256((folder / path).read_bytes()).hexdigest() == digest
-    assert sorted(dataset["sha256"]) == [
+    assert sorted(path for path in dataset["sha256"] if not path.startswith("report/")) == [
         "README.md",
         "coco/annotations/instances_test.json",
         "coco/annotations/instances_train.json",
         "coco/annotations/instances_val.json",
         "contact-sheet.png",
         "manifest.jsonl.gz",
+        "report.html",
         "yolo/data.yaml",
     ]
 
@@ -195,6 +196,8 @@ def test_only_the_requested_formats_are_written(tmp_path: Path) -> None:
         "contact-sheet.png",
         "dataset.json",
         "manifest.jsonl.gz",
+        "report",
+        "report.html",
         "yolo",
     }
     index = yaml.safe_load(store.read(f"revisions/{order.revision}/yolo/data.yaml"))

@@ -1,0 +1,91 @@
+"""A block of the report: `SAMPLES` consecutive samples with their labels, attention maps and thumbnails.
+
+A block is three files: the thumbnails in one JPEG (a sprite), the labels, and the maps. The page loads the blocks of
+the samples that it shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.report.previews import Preview
+
+SAMPLES = 64
+ACROSS = 8
+"""Thumbnails in a row of a sprite."""
+
+_EMPTY = (128, 128, 128)
+_QUALITY = 88
+
+
+def sprite_of(previews: list[Preview], cell: int) -> bytes:
+    """Return a JPEG with the thumbnails, each in the upper left of a cell of `cell` x `cell` pixels, row by row."""
+    rows = -(-len(previews) // ACROSS)
+    sprite = Image.new("RGB", (ACROSS * cell, rows * cell), _EMPTY)
+    for number, preview in enumerate(previews):
+        if preview.thumbnail is not None:
+            sprite.paste(Image.fromarray(preview.thumbnail), (number % ACROSS * cell, number // ACROSS * cell))
+    stream = io.BytesIO()
+    sprite.save(stream, "jpeg", quality=_QUALITY, subsampling=0)
+    return stream.getvalue()
+
+
+def rows_of(samples: list[LabeledSample], previews: list[Preview]) -> list[dict[str, Any]]:
+    """Return everything about the samples that the page shows, except what its index has already."""
+    return [_row(sample, preview) for sample, preview in zip(samples, previews, strict=True)]
+
+
+def _row(sample: LabeledSample, preview: Preview) -> dict[str, Any]:
+    row = sample.row()
+    accepted = set(map(id, sample.verdict.instances))
+    left_out = [each for each in sample.label.instances if id(each) not in accepted]
+    for known in ("drawing", "prompt", "stage", "split", "accepted"):
+        row.pop(known, None)
+    return {
+        **row,
+        "instances": [_short(each.row()) for each in sample.verdict.instances],
+        **({"leftOut": [_short(each.row()) for each in left_out]} if left_out else {}),
+        **{name: [_short(each) for each in row[name]] for name in ("marked", "ignore") if name in row},
+        "seed": str(sample.sample.seed),  # JavaScript's numbers are exact up to 2**53 only
+        "file": sample.file_name,
+        "thumbnail": preview.thumbnail is not None,
+    }
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with only the counts of its mask, in COCO's RLE: the mask's size is that of the image."""
+    return {**row, "segmentation": row["segmentation"]["counts"]}
+
+
+def maps_of(previews: list[Preview]) -> dict[str, Any] | None:
+    """Return the attention maps as JSON data; None where no sample has any.
+
+    `data` is base64 of the maps of all samples, one after the other, compressed by zlib.
+    """
+    if all(preview.maps is None for preview in previews):
+        return None
+    heads: list[dict[str, Any] | None] = []
+    parts: list[bytes] = []
+    for preview in previews:
+        found = preview.maps
+        if found is None:
+            heads.append(None)
+            continue
+        heads.append(
+            {
+                "classes": list(found.classes),
+                "background": list(found.background),
+                "size": [int(side) for side in found.maps.shape[1:]],
+                **({"presence": [round(share, 6) for share in found.presence]} if found.presence else {}),
+            }
+        )
+        parts.append(np.ascontiguousarray(found.maps).tobytes())
+    data = base64.b64encode(zlib.compress(b"".join(parts), 6)).decode()
+    return {"samples": heads, "data": data}
