@@ -16,8 +16,8 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo images e2e test test-faults verify docs generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
-  bench-scale bench-throughput lock clean
+.PHONY: help venv demo images e2e test test-faults verify docs report-picture generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
+  bench-report bench-scale bench-throughput lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,13 @@ verify: venv ## ruff, mypy --strict, import-linter, and whether what is generate
 
 docs: venv ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
+
+# The browser stops at the end of its virtual time, when the page has painted what it shows.
+report-picture: venv ## Draw the picture in the README anew: the report of examples/shapes.yaml (needs chromium)
+	mkdir -p out/report
+	$(BIN)/diffugen run examples/shapes.yaml --store $(CURDIR)/out/report --json > out/report/run.json
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1440,1010 --virtual-time-budget=10000 --screenshot=docs/report.png \
+	  "file://$$($(BIN)/python -c 'import json; print(json.load(open("out/report/run.json"))["report"])')#layers=image,masks,names&words=and"
 
 images: ## Build the three images with docker or buildah (images/build.sh has the settings)
 	images/build.sh
@@ -84,6 +91,9 @@ bench-labels: venv ## Measure what labels are worth (about twenty minutes on two
 
 bench-throughput: venv ## Measure pictures a second against diffusers' pipeline and DAAM-style labels (CPU: some ten minutes)
 	$(BIN)/python -m benchmarks.throughput
+
+bench-report: venv ## Measure the report with 10,000 and 100,000 samples in a browser (needs chromium)
+	$(BIN)/python -m benchmarks.report
 
 bench-scale: venv ## Measure the operator with 1,000 datasets (about six minutes)
 	$(BIN)/devcluster binaries

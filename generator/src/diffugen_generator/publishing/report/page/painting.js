@@ -3,7 +3,7 @@
 
 DiffuGenReport.painting = (() => {
   const { data, masks, rule } = DiffuGenReport;
-  const TINT = 0.4;
+  const TINT = 0.25;
   const HEAT = 0.85;
   const INK = [14, 17, 22];
   const NEUTRAL = [168, 176, 189];
@@ -41,7 +41,8 @@ DiffuGenReport.painting = (() => {
     else if (layers.image && detail.thumbnail) {
       const [w, h] = thumbnailSize(detail, summary.cell);
       const { image, x, y } = await data.thumbnail(row, summary.cell);
-      context.drawImage(image, x, y, w, h, 0, 0, width, height);
+      // half a pixel less on each side: enlarging mixes in what is beside the thumbnail
+      context.drawImage(image, x + 0.5, y + 0.5, Math.max(1, w - 1), Math.max(1, h - 1), 0, 0, width, height);
     }
     if (layers.attention && summary.maps) {
       const evidence = await data.maps(row);
@@ -73,7 +74,7 @@ DiffuGenReport.painting = (() => {
   function paintMask(context, object, detail, color) {
     overlay(context, (pixels, width, height) => {
       const mask = masks.resized(object.mask, detail.height, detail.width, height, width);
-      const line = Math.max(1, Math.round(Math.sqrt(Math.max(width, height)) / 8));
+      const line = Math.max(1, Math.round(Math.sqrt(Math.max(width, height)) / 6));
       for (let y = 0; y < height; y += 1) {
         for (let x = 0; x < width; x += 1) {
           const at = y * width + x;
