@@ -17,12 +17,9 @@ from tests.cluster.world import World
 
 def plugin(world: World, *arguments: str) -> tuple[int, str]:
     """Call the plugin through kubectl; returns exit code and all output."""
-    verb, *rest = arguments
-    where = [f"--kubeconfig={world.cluster.kubeconfig}", "--namespace", world.namespace]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["kubectl", "labeleddataset", verb, *rest, *where],
-        env={**os.environ, "PATH": path, "COLUMNS": "160"},
+        kubectl_words(world, *arguments),
+        env=surroundings(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -30,6 +27,17 @@ def plugin(world: World, *arguments: str) -> tuple[int, str]:
         timeout=600,
     )
     return done.returncode, done.stdout
+
+
+def kubectl_words(world: World, *arguments: str) -> list[str]:
+    """The words of a call of the plugin through kubectl."""
+    where = [f"--kubeconfig={world.cluster.kubeconfig}", "--namespace", world.namespace]
+    return ["kubectl", "labeleddataset", *arguments, *where]
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of a call."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "160"}
 
 
 def test_the_plugin_shows_and_controls_a_dataset_in_each_phase(running: World) -> None:
@@ -54,11 +62,23 @@ def test_the_plugin_shows_and_controls_a_dataset_in_each_phase(running: World) -
     assert f"at {published['uri']}" in said
     assert re.search(r"^shapes +Succeeded ", plugin(running, "status")[1], re.MULTILINE)
 
-    code, address = plugin(running, "open", "shapes", "--no-browser")
+    code, address = plugin(running, "open", "shapes", "--no-browser", "--file", "contact-sheet.png")
     assert code == 0, address
     image = urllib3.request("GET", address.strip(), timeout=30)
     assert (image.status, image.data[:4]) == (200, b"\x89PNG")
     assert urllib3.request("GET", address.partition("?")[0], timeout=30).status == 403, "only the signature opens it"
+
+    report = [*kubectl_words(running, "open", "shapes"), "--no-browser"]
+    with subprocess.Popen(report, env=surroundings(), stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout
+            page = served.stdout.readline().strip()
+            folder = page.removesuffix("report.html")
+            for path in ("report.html", "report/summary.js", "report/thumbnails/00000.jpg"):
+                answer = urllib3.request("GET", folder + path, timeout=30)
+                assert (answer.status, len(answer.data) > 100) == (200, True), path
+        finally:
+            served.terminate()
 
     code, said = plugin(running, "logs", "shapes", "--step", "publish")
     assert code == 0, said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
-from diffugen_generator.kubectl_plugin.published_files import Address, service_of, signed_address
+from diffugen_generator.kubectl_plugin.published_files import Address, browser_address, service_of
 from tests.operator.lives import a_life
 
 
@@ -42,7 +42,7 @@ def test_a_dataset_in_the_operators_own_store_shows_its_location() -> None:
 
     with (
         pytest.raises(KubectlError, match="s3://pictures/vision/shapes/report.html"),
-        signed_address(Kubectl(), life.raw, "report.html"),
+        browser_address(Kubectl(), life.raw, "report.html"),
     ):
         pass
 

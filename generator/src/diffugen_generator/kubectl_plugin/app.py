@@ -18,7 +18,7 @@ from diffugen_api.contract import LABEL_DATASET, LABEL_STAGE, LABEL_STEP, RETRY_
 from diffugen_generator.kubectl_plugin.explanation import Surroundings, explain
 from diffugen_generator.kubectl_plugin.kubectl import RESOURCE, Kubectl, KubectlError
 from diffugen_generator.kubectl_plugin.progress_table import dataset_view, datasets_table, state_of
-from diffugen_generator.kubectl_plugin.published_files import SHEET, signed_address
+from diffugen_generator.kubectl_plugin.published_files import REPORT, browser_address
 
 app = typer.Typer(
     help="Look at LabeledDatasets, and steer them. Only retry, suspend and resume change anything.",
@@ -132,20 +132,20 @@ def _gitops_managers(dataset: dict[str, Any]) -> list[str]:
 def open_(
     name: Name,
     *,
-    file: Annotated[str, typer.Option(help="Which file of the published dataset.")] = SHEET,
+    file: Annotated[str, typer.Option(help="Which file of the published dataset.")] = REPORT,
     browser: Annotated[bool, typer.Option(help="Open it, or print the address alone.")] = True,
     namespace: Namespace = "",
     context: Context = "",
     kubeconfig: Kubeconfig = "",
 ) -> None:
-    """Open the published dataset's contact sheet in a browser, by an address that is signed for an hour."""
+    """Open the published dataset's report in a browser; with --file another file, by an address signed for an hour."""
     kubectl = Kubectl(namespace=namespace, context=context, kubeconfig=kubeconfig)
-    with _said(), signed_address(kubectl, kubectl.dataset(name), file) as (address, forwarded):
+    with _said(), browser_address(kubectl, kubectl.dataset(name), file) as (address, lasting):
         typer.echo(address)
         if browser:
             webbrowser.open(address)
-        if forwarded:
-            typer.echo("The store's port is forwarded until you press Ctrl-C.", err=True)
+        if lasting:
+            typer.echo(f"{lasting} until you press Ctrl-C.", err=True)
             _until_interrupted()
 
 

@@ -1,5 +1,5 @@
-"""A signed address of what a dataset has published, for a browser: the store's keys from the user's own right to read
-the Secret, and a forwarded port where the store is a Service of the cluster."""
+"""Addresses of what a dataset has published, for a browser: the store's keys from the user's own right to read the
+Secret, and a forwarded port where the store is a Service of the cluster."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from minio import Minio
 
 from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
+from diffugen_generator.kubectl_plugin.report_server import Served, serving
 
 Json = dict[str, Any]
 
 VALID = timedelta(hours=1)
-SHEET = "contact-sheet.png"
+REPORT = "report.html"
 _CLUSTER_SUFFIXES = (".svc", ".cluster.local")
 
 
@@ -41,9 +42,26 @@ class Address:
 
 
 @contextmanager
-def signed_address(kubectl: Kubectl, dataset: Json, file: str) -> Iterator[tuple[str, bool]]:
-    """Yield an address that anybody can open for an hour, and whether it ends with the context (a forwarded port)."""
+def browser_address(kubectl: Kubectl, dataset: Json, file: str) -> Iterator[tuple[str, str]]:
+    """Yield an address for a browser, and why it ends with the context; empty where it does not.
+
+    The report consists of many files, so the dataset is served on this machine. Any other file gets a signed address,
+    which anybody can open for an hour.
+    """
     address = Address.of(dataset, file)
+    with _opened(kubectl, dataset, address) as (client, forwarded):
+        if file != REPORT:
+            signed = client.presigned_get_object(address.bucket, address.key, expires=VALID)
+            yield str(signed), "The store's port is forwarded" if forwarded else ""
+            return
+        root, folder, rest = address.key.rpartition("revisions/")
+        with serving(Served(client, address.bucket, root.strip("/"))) as served:
+            yield f"{served}{folder}{rest}", "The dataset is served on this machine"
+
+
+@contextmanager
+def _opened(kubectl: Kubectl, dataset: Json, address: Address) -> Iterator[tuple[Minio, bool]]:
+    """Yield a client of the dataset's store, and whether it uses a forwarded port."""
     s3 = dataset["spec"].get("output", {}).get("s3")
     if s3 is None:
         raise KubectlError(
@@ -53,11 +71,11 @@ def signed_address(kubectl: Kubectl, dataset: Json, file: str) -> Iterator[tuple
     endpoint = urlsplit(s3["endpoint"])
     service = service_of(s3["endpoint"], dataset["metadata"]["namespace"])
     if service is None:
-        yield _signed(endpoint.netloc, address, keys, s3, secure=endpoint.scheme == "https"), False
+        yield _client(endpoint.netloc, keys, s3, secure=endpoint.scheme == "https"), False
         return
     name, namespace, port = service
     with kubectl.port_forward(name, namespace, port) as local:
-        yield _signed(f"127.0.0.1:{local}", address, keys, s3, secure=endpoint.scheme == "https"), True
+        yield _client(f"127.0.0.1:{local}", keys, s3, secure=endpoint.scheme == "https"), True
 
 
 def service_of(endpoint: str, namespace: str) -> tuple[str, str, int] | None:
@@ -86,9 +104,9 @@ def _keys(kubectl: Kubectl, s3: Json) -> tuple[str, str, str]:
     return values[0], values[1], base64.b64decode(data.get("AWS_SESSION_TOKEN", "")).decode()
 
 
-def _signed(host: str, address: Address, keys: tuple[str, str, str], s3: Json, *, secure: bool) -> str:
+def _client(host: str, keys: tuple[str, str, str], s3: Json, *, secure: bool) -> Minio:
     access, secret, token = keys
-    client = Minio(
+    return Minio(
         host,
         access_key=access,
         secret_key=secret,
@@ -96,4 +114,3 @@ def _signed(host: str, address: Address, keys: tuple[str, str, str], s3: Json, *
         secure=secure,
         region=s3.get("region", "us-east-1"),
     )
-    return str(client.presigned_get_object(address.bucket, address.key, expires=VALID))
