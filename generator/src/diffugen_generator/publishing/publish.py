@@ -39,7 +39,7 @@ from diffugen_generator.publishing.labeled_samples import LabeledSample, labeled
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.manifest import Manifest
 from diffugen_generator.publishing.published import current_of, dataset_at
-from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.release import NOT_CONTENT, Release
 from diffugen_generator.publishing.report.report import Report
 from diffugen_generator.publishing.stored_images import StoredImage, with_images
 from diffugen_generator.publishing.tally import Tally
@@ -54,8 +54,6 @@ PUBLISH_VERSION = 4
 
 LOG = logging.getLogger("diffugen")
 
-_NOT_CONTENT = ("run", "suspend", "deletionPolicy", "revisionHistoryLimit")
-"""Fields of the spec that `dataset.json` leaves out: they may differ between tries of one revision."""
 _WRITERS = 32
 """Copies and small files that are written at the same time."""
 
@@ -181,7 +179,7 @@ def _dataset(work: _Work, release: Release, tally: Tally) -> dict[str, Any]:
         "classIds": release.class_ids,
         "stages": [{key: stage[key] for key in _OF_STAGES if key in stage} for stage in work.plan["stages"]],
         "sha256": dict(sorted(release.files.items())),
-        "spec": {field: value for field, value in normalized(order.spec).items() if field not in _NOT_CONTENT},
+        "spec": {field: value for field, value in normalized(order.spec).items() if field not in NOT_CONTENT},
         "generator": {"diffugen": version("diffugen"), "publish": PUBLISH_VERSION},
     }
 

@@ -20,6 +20,9 @@ from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
 
+NOT_CONTENT = ("run", "suspend", "deletionPolicy", "revisionHistoryLimit")
+"""Fields of the spec that published files leave out: they may differ between tries of one revision."""
+
 
 @dataclass
 class Release:

@@ -296,12 +296,12 @@ def test_the_threshold_decides_as_labeling_does(
     )
 
     compared = 0
-    verdicts = {}
+    verdicts: dict[str, str] = {}
     for line in lines_of(data):
         label: Label = label_at(samples[line["id"]], threshold, spec)
         verdict = verdict_on(label, (HEIGHT, WIDTH), spec.quality)
-        source = verdicts.get(line.get("source"))
-        reason = verdict.reason if source is None or source == "" else "SourceRejected"
+        source = verdicts.get(line.get("source", ""))
+        reason = verdict.reason if not source else "SourceRejected"
         verdicts[line["id"]] = reason
         if not line["image"]:
             assert decided[line["id"]] is None, "nothing was drawn"

@@ -11,6 +11,7 @@ from diffugen_api.plan import StageRecipe
 from diffugen_api.v1alpha1 import normalized
 from diffugen_generator.labeling.decide import from_attention, instances
 from diffugen_generator.publishing.palette import color_of
+from diffugen_generator.publishing.release import NOT_CONTENT
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality import verdicts
 
@@ -68,7 +69,7 @@ def summary_of(
         "rule": _rule(),
         "formats": list(spec.output.formats),
         "images": [_IMAGES[name] for name in spec.output.formats if name in _IMAGES],
-        "spec": normalized(spec),
+        "spec": {field: value for field, value in normalized(spec).items() if field not in NOT_CONTENT},
         "versions": {"diffugen": version("diffugen")},
     }
 
