@@ -22,14 +22,18 @@ RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 LINEAR_WITHIN = 1.25
 """The largest allowed ratio of the cost of a dataset at the greatest number to the cost at a tenth of that number."""
 BOUNDS: Mapping[str, float] = {
-    "apply_to_job_p95_s": 1.0,
-    "rss_mb": 150.0,
-    "writes_per_dataset": 16.0,
-    "restart_to_synced_s": 10.0,
+    "apply_to_job_p95_s": 0.6,
+    "cpu_ms_per_dataset": 40.0,
+    "drain_s": 90.0,
+    "rss_mb": 110.0,
+    "writes_per_dataset": 13.0,
+    "restart_to_synced_s": 5.0,
     "writes_at_rest": 0.0,
     "cpu_growth": LINEAR_WITHIN,
 }
 """The upper bound of each figure."""
+NOT_REACHED = frozenset({"cpu_ms_per_dataset", "drain_s", "rss_mb", "writes_per_dataset"})
+"""Figures whose bound the committed result does not reach; it was measured before these bounds were set."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def report(measured: Sequence[Measured], *, rate: float, load: float, seconds: f
     growth = _two(last.cpu_per_dataset / tenth.cpu_per_dataset) if tenth.cpu_s else None
     found: Mapping[str, tuple[str, float | None]] = {
         "apply_to_job_p95_s": ("apply to first Job, p95, s", waited),
+        "cpu_ms_per_dataset": ("CPU of the operator for a dataset, ms", round(1000 * last.cpu_per_dataset, 1)),
+        "drain_s": ("last arrival to all ready, s", round(last.drain_s, 1)),
         "rss_mb": ("resident memory, peak, MB", round(resident, 1)),
         "writes_per_dataset": ("writes for a dataset, beyond progress", _two(last.writes_per_dataset)),
         "restart_to_synced_s": ("restart to synced, s", _two(last.restart_to_synced_s)),

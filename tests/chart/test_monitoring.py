@@ -25,6 +25,7 @@ def exported() -> dict[str, set[str]]:
     operator.reconciles.labels("ok").inc()
     operator.status_writes.labels("progress").inc()
     operator.count_request("GET", "200")
+    operator.count_watch_restart("jobs", "silent")
     operator.show_objects("pods", 1)
     operator.show_datasets("Stalled", 1)
     shard.update(ShardCounts(total=4, drawn=1))
@@ -83,6 +84,7 @@ def test_alerts_select_this_installation_and_name_an_action() -> None:
         "DiffugenReconcilesFail",
         "DiffugenNoLeader",
         "DiffugenSeveralLeaders",
+        "DiffugenWatchesBreak",
         "DiffugenQueueOld",
     }
 

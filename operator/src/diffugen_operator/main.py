@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import uvloop
+
 from diffugen_operator import __version__
 from diffugen_operator.kube.kubeconfig import LoginError
 from diffugen_operator.process import Operator
@@ -33,11 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     configure(log_format=settings.log_format, level=settings.log_level)
     try:
-        asyncio.run(Operator(settings).run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_operate(settings))
     except KeyboardInterrupt:
         sys.exit(130)
     except (LoginError, ListenError) as error:
         sys.exit(f"diffugen-operator: {error}")
+
+
+async def _operate(settings: Settings) -> None:
+    """Run the operator; it is made in the loop that it runs in."""
+    await Operator(settings).run()
 
 
 class _Parser(argparse.ArgumentParser):

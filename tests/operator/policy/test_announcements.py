@@ -130,6 +130,18 @@ def test_another_wording_of_the_same_reason_may_wait() -> None:
     assert not is_transition(before, after)
 
 
+def test_the_begin_of_the_plan_may_wait_as_its_end_is_written_anyway() -> None:
+    life = a_life()
+    life.turn()
+    before, after = moved(life)
+
+    assert (before.summary.reason, after.summary.reason) == ("Accepted", "Planning")
+    assert not is_transition(before, after)
+    queued = a_life(run={"queueName": "gpus"})
+    queued.turn()
+    assert is_transition(*moved(queued)), "that it waits is written at once"
+
+
 def test_a_change_of_state_may_not_wait() -> None:
     assert is_transition(*moved(a_life()))
     assert is_transition(*moved(a_life().until_planning().plan_ends(a_plan("base"))))

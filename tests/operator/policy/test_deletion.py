@@ -282,8 +282,8 @@ async def deleted(crash_at: tuple[int, str] | None) -> World:
     return world
 
 
-WRITES = 13
-"""Finalizer; ledger, order, Job, status; ledger, Job deleted, status, order, Job, status; status, finalizer."""
+WRITES = 12
+"""Finalizer; ledger, order, Job; ledger, Job deleted, status, order, Job, status; status, finalizer."""
 
 
 async def test_the_number_of_writes_of_an_undisturbed_life_with_deletion() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.operator.clusters import CrashError
 from tests.operator.worlds import World
 
-WRITES = 9  # first status; order, Job and status of the plan; Job and status of stage and publish; last status
+WRITES = 8  # first status; order and Job of the plan; Job and status of stage and publish; last status
 
 
 async def lived_through(crash_at: tuple[int, str] | None) -> World:

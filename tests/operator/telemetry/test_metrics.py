@@ -116,6 +116,6 @@ async def test_transitions_and_progress_are_counted_apart() -> None:
 
     metrics = world.reconciler._metrics
     kinds = {kind: metrics.status_writes.labels(kind)._value.get() for kind in ("transition", "progress")}
-    assert kinds["transition"] >= 3
+    assert kinds["transition"] == 2, "the begin, and the plan with the stage"
     assert kinds["progress"] >= 2
     assert metrics.images._value.get() == 4

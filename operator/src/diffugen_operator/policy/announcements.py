@@ -6,7 +6,7 @@ once, and announced by one Event after it was written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diffugen_api.contract import StagePlan
@@ -42,11 +42,15 @@ def images_between(old: LabeledDatasetStatus, new: LabeledDatasetStatus) -> int:
     )
 
 
+_SOON: Mapping[str, str] = {reasons.ACCEPTED: reasons.PLANNING}
+"""Reasons that another follows in a moment: the change is no transition, so it is written with the next one."""
+
+
 def _states(status: LabeledDatasetStatus) -> tuple[object, ...]:
     return (
         (status.observed_generation, status.revision, status.store, status.attempt, status.planned),
         status.last_handled_retry_at,
-        [(c.type, c.status, c.reason) for c in status.conditions],
+        [(c.type, c.status, _SOON.get(c.reason, c.reason)) for c in status.conditions],
         [(stage.name, stage.state) for stage in status.stages],
         status.summary.stage,
         status.dataset,
