@@ -325,6 +325,23 @@ def test_an_unreachable_store_is_a_temporary_failure(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_store_can_be_a_bucket(tmp_path: Path, command: str) -> None:
+    """A folder called `s3:` would be wrong."""
+    file = a_manifest(tmp_path, a_model(tmp_path / "model"))
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+    ended = diffugen(command, file, "--store", "s3://data/mine", "--endpoint", "http://127.0.0.1:9", **keys)
+    nowhere = diffugen(command, file, "--store", "s3://data/mine")
+    unknown = diffugen(command, file, "--store", "gs://data/mine")
+
+    assert (ended.returncode, nowhere.returncode, unknown.returncode) == (75, 64, 64)
+    assert "http://127.0.0.1:9 refuses connections" in ended.stderr
+    assert "s3://data/mine: say where the store is: --endpoint, or AWS_ENDPOINT_URL." in nowhere.stderr
+    assert "--store: 'gs://data/mine' is neither a folder nor s3://BUCKET/PREFIX." in unknown.stderr
+    assert not Path("s3:").exists()
+
+
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     ended = diffugen("run", a_manifest(tmp_path, a_model(tmp_path / "model")), "--store", "/proc/diffugen")
 

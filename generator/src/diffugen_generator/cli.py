@@ -35,6 +35,18 @@ StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", help="Use this folder in place of the bucket of spec.output.s3.", show_default=False),
 ]
+StorePlace = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="A folder, or s3://BUCKET/PREFIX, in place of the bucket of spec.output.s3.",
+        show_default=False,
+    ),
+]
+Endpoint = Annotated[
+    str,
+    typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 OrderFile = Annotated[
@@ -91,7 +103,8 @@ def new(
 @app.command()
 def run(  # noqa: PLR0917 - typer's options
     file: File,
-    store: StoreFolder = None,
+    store: StorePlace = None,
+    endpoint: Endpoint = "",
     device: Annotated[
         str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
     ] = None,
@@ -112,9 +125,8 @@ def run(  # noqa: PLR0917 - typer's options
         results = []
         for dataset in _datasets(file):
             display = open_display(quiet=False)
-            result = run_here(
-                order_of(dataset), _store(dataset, store), display, device=device, stop=stop, reproduce=reproduce
-            )
+            place = _store(dataset, store, endpoint)
+            result = run_here(order_of(dataset), place, display, device=device, stop=stop, reproduce=reproduce)
             results.append(result)
             if not as_json:
                 show_run(open_console(), result)
@@ -125,7 +137,9 @@ def run(  # noqa: PLR0917 - typer's options
 
 
 @app.command()
-def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: Debug = False) -> None:
+def plan(
+    file: File, store: StorePlace = None, endpoint: Endpoint = "", as_json: Json = False, debug: Debug = False
+) -> None:
     """Show the plan of a run: stages, samples, shards, prompts. --store also counts what would be reused."""
 
     def do() -> None:
@@ -134,12 +148,11 @@ def plan(file: File, store: StoreFolder = None, as_json: Json = False, debug: De
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
         from diffugen_generator.planning.plan import survey  # noqa: PLC0415
         from diffugen_generator.planning.warnings import warnings_of  # noqa: PLC0415
-        from diffugen_generator.store.opening import open_folder  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
             order, expansion = order_of(dataset), Expansion(dataset.spec)
-            held = open_folder(store, order.namespace, order.name) if store is not None else None
+            held = _store(dataset, store, endpoint) if store is not None else None
             with open_display(quiet=as_json).task("planning", "samples") as advance:
                 plans = survey(expansion, held, on_progress=advance)
             if as_json:
@@ -201,11 +214,18 @@ def label(  # noqa: PLR0917 - a command's options
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="As in spec.output.formats; once for each format.")
     ] = None,
+    presence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Keep a class only where its words help the model to predict the image by this fraction, for example "
+            "0.05; for images without captions.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="The name of the dataset.")] = "labelled",
-    endpoint: Annotated[
-        str,
-        typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False),
-    ] = "",
+    endpoint: Endpoint = "",
     device: Annotated[
         str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
     ] = None,
@@ -215,14 +235,25 @@ def label(  # noqa: PLR0917 - a command's options
     """Label your own images and publish them as a dataset. A text file beside an image is its caption."""
 
     def do() -> None:
+        from diffugen_api.errors import SpecError  # noqa: PLC0415
         from diffugen_generator.commands.locations import source_at, store_at  # noqa: PLC0415
+        from diffugen_generator.commands.manifests import is_name, not_a_name  # noqa: PLC0415
         from diffugen_generator.commands.tables import show_labels  # noqa: PLC0415
         from diffugen_generator.given.label import label as label_here  # noqa: PLC0415
         from diffugen_generator.given.label import spec_of  # noqa: PLC0415
 
+        if not is_name(name):
+            raise SpecError("InvalidName", f"--name: {not_a_name(name)}.")
         manifest = _datasets(like)[0].spec if like is not None else None
-        spec = spec_of(classes=classes or (), model=model, detector=detector, formats=formats or (), like=manifest)
-        given, kept = source_at(source, endpoint), store_at(store, endpoint, name)
+        spec = spec_of(
+            classes=classes or (),
+            model=model,
+            detector=detector,
+            presence=presence,
+            formats=formats or (),
+            like=manifest,
+        )
+        given, kept = source_at(source, endpoint, store, name), store_at(store, endpoint, name)
         display = open_display(quiet=False)
         result = label_here(name, spec, given, kept, display, device=device, stop=stop_on_interrupt())
         if as_json:
@@ -389,9 +420,10 @@ def _datasets(file: Path) -> list[LabeledDataset]:
     return read_datasets(file)
 
 
-def _store(dataset: LabeledDataset, folder: Path | None) -> Store:
-    from diffugen_generator.store.opening import open_bucket, open_folder  # noqa: PLC0415
+def _store(dataset: LabeledDataset, place: str | None, endpoint: str) -> Store:
+    from diffugen_generator.commands.locations import store_at  # noqa: PLC0415
+    from diffugen_generator.store.opening import open_bucket  # noqa: PLC0415
 
-    if folder is not None:
-        return open_folder(folder, dataset.namespace, dataset.name)
+    if place is not None:
+        return store_at(place, endpoint, dataset.name, dataset.namespace)
     return open_bucket(dataset.spec.output.s3, dataset.namespace, dataset.name)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from diffugen_api.contract import Published, ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
+
+NO_CAPTION: Final = "NoCaption"
+"""Why `diffugen label` skips an image that only a caption could describe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class LabelResult:
     run: RunResult
     skipped: Mapping[str, int]
     """Number of skipped files, by reason."""
+    others: int
+    """Number of files that are neither images nor captions of images, by their names; they are not read."""
     converted: int
     """Number of images that were converted, because the file is not an upright RGB image."""
     rejected: Mapping[str, int]
@@ -93,6 +98,7 @@ class LabelResult:
         return {
             **self.run.row(),
             "skipped": dict(self.skipped),
+            "otherFiles": self.others,
             "converted": self.converted,
             "rejected": dict(self.rejected),
             "uncaptioned": self.uncaptioned,

@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,10 +20,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from diffugen_api.plan import Sample, SpecError
+from diffugen_api.v1alpha1.quality import Quality
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.commands.locations import source_at
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.given.image_sources import BucketSource, FolderSource, ImageSource, SourceFile
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
@@ -37,6 +41,7 @@ from generator.training import scenes
 from tests.generator.made import an_order, everything_in
 from tests.generator.test_cli import a_manifest
 
+ANY = Quality(min_instances=0, min_area_fraction=0)
 DETECTOR = {"type": "transformers", "model": "builtin://shapes-segmenter"}
 
 
@@ -69,11 +74,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def labelled(
-    model: ModelFolder, folder: Path, store: FolderStore, *classes: str, stop: Event | None = None
+    model: ModelFolder,
+    folder: Path,
+    store: FolderStore,
+    *classes: str,
+    stop: Event | None = None,
+    presence: float | None = 0,
+    quality: Quality = ANY,
+    source: ImageSource | None = None,
 ) -> LabelResult:
-    spec = spec_of(classes=classes or scenes.CLASSES, model=model.uri)
+    spec = spec_of(classes=classes or scenes.CLASSES, model=model.uri, presence=presence)
+    spec = spec.model_copy(update={"quality": quality})
     display = PlainDisplay(Console(file=io.StringIO()))
-    return label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=stop or Event())
+    given = source or FolderSource(folder)
+    return label("mine", spec, given, store, display, device="cpu", stop=stop or Event())
 
 
 def manifest(store: FolderStore) -> dict[str, Any]:
@@ -183,7 +197,7 @@ def test_captions_that_name_no_class_are_reported_if_no_image_is_accepted(
     (tmp_path / "mine" / "a.txt").write_text("holiday 2021")
 
     with pytest.raises(SpecError, match="Captions that name no class: 1; attention") as refused:
-        labelled(tiny_model, tmp_path / "mine", FolderStore(tmp_path / "out"))
+        labelled(tiny_model, tmp_path / "mine", FolderStore(tmp_path / "out"), quality=Quality())
 
     assert refused.value.reason == "NothingAccepted"
 
@@ -222,7 +236,7 @@ def test_drawn_scenes_are_labeled(
     display = PlainDisplay(Console(file=io.StringIO()))
 
     spec = spec_of(classes=scenes.CLASSES, **options)
-    label("mine", spec, FolderStore(tmp_path / "mine"), store, display, device="cpu", stop=Event())
+    label("mine", spec, FolderSource(tmp_path / "mine"), store, display, device="cpu", stop=Event())
 
     rows = manifest(store)
     overlaps = []
@@ -249,7 +263,7 @@ def test_a_detector_alone_needs_no_diffusion_model(
     store = FolderStore(tmp_path / "out")
     display = PlainDisplay(Console(file=(told := io.StringIO())))
 
-    done = label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=Event())
+    done = label("mine", spec, FolderSource(folder), store, display, device="cpu", stop=Event())
 
     assert done.run.stages[0].counts.seen == 6
     assert done.uncaptioned == 0
@@ -351,8 +365,8 @@ def test_missing_or_invalid_settings_are_named(options: dict[str, Any], words: s
         spec_of(**options)
 
 
-def test_the_command_prints_its_results(tiny_folder: Path, folder: Path, tmp_path: Path) -> None:
-    options = ["--store", str(tmp_path / "out"), "--model", str(tiny_folder), "--device", "cpu"]
+def test_the_command_prints_its_results(folder: Path, tmp_path: Path) -> None:
+    options = ["--store", str(tmp_path / "out"), "--detector", "builtin://shapes-segmenter", "--device", "cpu"]
     given = ["--class", "ball", "--class", "star=sun"]
 
     done = CliRunner().invoke(app, ["label", str(folder), *options, *given])
@@ -360,9 +374,8 @@ def test_the_command_prints_its_results(tiny_folder: Path, folder: Path, tmp_pat
     assert done.exit_code == 0, done.output
     said = done.output.splitlines()
     skipped = "skipped (RepeatedFile 1, Unreadable 2, UnsupportedFormat 2, UnsupportedSize 1)"
-    assert f"12 files: 6 images (2 converted to upright RGB), 6 {skipped}" in said
+    assert f"12 files: 6 images (2 converted to upright RGB), 6 {skipped}; 1 other file" in said
     assert "6 images: 6 seen by a model, 0 from stored evidence, 0 reused" in said
-    assert any(line.startswith("! images without a caption: 6; in them attention finds every class") for line in said)
     assert (tmp_path / "out" / "default" / "labelled" / "current.json").exists()
     nothing = CliRunner().invoke(app, ["label", str(tmp_path / "out" / "none"), *options, *given])
     assert nothing.exit_code == 64
@@ -370,3 +383,183 @@ def test_the_command_prints_its_results(tiny_folder: Path, folder: Path, tmp_pat
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "none was found" in CliRunner().invoke(app, ["label", str(empty), *options, *given]).output
+
+
+def images_in(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        write(folder / name, scenes.draw(1, np.random.default_rng(number)).images[0])
+
+
+def reasons(store: FolderStore) -> dict[str, str]:
+    return {name: row["reason"] for name, row in manifest(store).items() if not row["image"]}
+
+
+def test_the_command_never_takes_its_own_output(tmp_path: Path) -> None:
+    images_in(tmp_path / "mine", "a.png", "b.png", "default/c.png")
+    command = ["label", str(tmp_path / "mine"), "--detector", "builtin://shapes-segmenter", "--device", "cpu", "--json"]
+    command += [word for name in scenes.CLASSES for word in ("--class", name)]
+    inside, same = str(tmp_path / "mine" / "out"), str(tmp_path / "mine")
+
+    counts = [
+        json.loads(CliRunner().invoke(app, [*command, "--store", store, "--name", name]).stdout)["published"]["samples"]
+        for store, name in [(inside, "one"), (inside, "one"), (inside, "two"), (inside, "one")]
+    ]
+    here = [json.loads(CliRunner().invoke(app, [*command, "--store", same]).stdout) for _ in range(2)]
+
+    assert len(set(counts)) == 1
+    assert [each["published"]["samples"] for each in here] == [counts[0]] * 2
+    assert here[1]["skipped"] == {"PublishedDataset": 2}
+    own = CliRunner().invoke(
+        app, [*command[:1], f"{inside}/default/one/samples", *command[2:], "--store", inside, "--name", "one"]
+    )
+    assert own.exit_code == 64
+    assert "is a folder of the dataset that --store and --name name" in own.output
+
+
+def test_each_file_that_cannot_be_read_is_skipped_with_its_reason(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    images_in(mine, "a.png", "b.jfif.png", "deep/c.png")
+    (mine / "b.jfif.png").rename(mine / "b.jfif")
+    (mine / os.fsdecode(b"caf\xe9.png")).write_bytes((mine / "a.png").read_bytes())
+    os.mkfifo(mine / "queue.png")
+    os.mkfifo(mine / "a.txt")
+    (mine / "loop").symlink_to(mine)
+    (mine / "deep" / "up").symlink_to("..")
+    (mine / "itself.png").symlink_to(mine / "itself.png")
+    (mine / "nothing.png").symlink_to(tmp_path / "nothing")
+    (mine / "linked.png").symlink_to(mine / "deep" / "c.png")
+    (mine / "folder.png").mkdir()
+    for name in ("README", "x.mp4", "alone.txt"):
+        (mine / name).write_text("no image")
+    store = FolderStore(tmp_path / "out")
+
+    done = labelled(tiny_model, mine, store)
+
+    assert reasons(store) == {
+        "caf\\xe9.png": "NameNotUTF8",
+        "deep/up": "LinkLoop",
+        "itself.png": "BrokenLink",
+        "linked.png": "RepeatedFile",
+        "loop": "LinkLoop",
+        "nothing.png": "BrokenLink",
+        "queue.png": "NotAFile",
+    }
+    assert set(manifest(store)) - set(reasons(store)) == {"a.png", "b.jfif", "deep/c.png"}
+    assert done.others == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root, the test can act as another user and return")
+def test_what_may_not_be_read_is_skipped(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    images_in(mine, "a.png", "secret.png", "hidden/b.png")
+    (mine / "secret.png").chmod(0)
+    (mine / "hidden").chmod(0)
+    for folder in (mine, *mine.parents):
+        if folder.is_relative_to("/tmp"):
+            folder.chmod(0o755)
+    store = FolderStore(tmp_path / "out")
+    source = FolderSource(mine)
+
+    class AsNobody:
+        uri = source.uri
+        check = staticmethod(source.check)
+
+        @staticmethod
+        def files() -> Iterator[SourceFile]:
+            os.seteuid(65534)
+            try:
+                yield from list(source.files())
+            finally:
+                os.seteuid(0)
+
+        @staticmethod
+        def read(name: str) -> bytes:
+            if name == "secret.png":
+                raise PermissionError(13, "Permission denied")
+            return source.read(name)
+
+    labelled(tiny_model, mine, store, source=AsNobody())
+
+    assert reasons(store) == {"hidden": "NoPermission", "secret.png": "NoPermission"}
+
+
+@pytest.mark.parametrize(
+    ("data", "caption"),
+    [
+        (b"\xef\xbb\xbfa red ball", "a red ball"),
+        ("a café and a ball".encode("utf-16"), "a café and a ball"),
+        ("a café".encode("latin-1"), None),
+        (b"a ball\x00\xff", None),
+    ],
+)
+def test_captions_are_read_in_their_encoding_or_the_image_is_skipped(
+    tiny_model: ModelFolder, tmp_path: Path, data: bytes, caption: str | None
+) -> None:
+    images_in(tmp_path / "mine", "a.png", "z.png")
+    (tmp_path / "mine" / "a.txt").write_bytes(data)
+    store = FolderStore(tmp_path / "out")
+
+    labelled(tiny_model, tmp_path / "mine", store)
+
+    if caption is None:
+        assert reasons(store) == {"a.png": "CaptionNotUTF8"}
+    else:
+        assert manifest(store)["a.png"]["given"]["caption"] == caption
+
+
+def test_attention_alone_labels_only_images_with_a_caption(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    images_in(tmp_path / "mine", "a.png", "b.png")
+    store = FolderStore(tmp_path / "out")
+    with pytest.raises(
+        SpecError, match=r"no image has a caption; attention finds every class.*--presence 0\.05"
+    ) as none:
+        labelled(tiny_model, tmp_path / "mine", store, presence=None)
+    assert none.value.reason == "NoCaptions"
+    (tmp_path / "mine" / "a.txt").write_text("a ball")
+
+    done = labelled(tiny_model, tmp_path / "mine", store, presence=None)
+
+    assert reasons(store) == {"b.png": "NoCaption"}
+    assert dict(done.skipped) == {"NoCaption": 1}
+
+
+def test_presence_needs_attention() -> None:
+    with pytest.raises(SpecError, match="--presence is for labels from attention"):
+        spec_of(classes=["ball"], detector="builtin://shapes-segmenter", presence=0.05)
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "a/b", "", "Ball", ".."])
+def test_a_name_that_is_no_folder_of_the_store_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    options = ["--store", str(tmp_path / "out"), "--class", "ball", "--model", "builtin://shapes", "--name", name]
+
+    done = CliRunner().invoke(app, ["label", str(folder), *options])
+
+    assert done.exit_code == 64
+    assert f"--name: {name!r} is not a valid name" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_objects_of_the_datasets_in_the_same_bucket_are_left_out(tmp_path: Path) -> None:
+    images_in(tmp_path, "a.png", "out/default/one/samples/b.png", "out/c.png")
+    found = BucketSource(FolderStore(tmp_path), "out/default/").files()
+
+    assert [each.name for each in found] == ["a.png", "out/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("source", "store", "left_out"),
+    [
+        ("s3://data/photos", "s3://data/photos/out", "out/default/"),
+        ("s3://data", "s3://data", "default/"),
+        ("s3://data/photos", "s3://data/photos", "default/"),
+        ("s3://data/photos", "s3://data/photos2", ""),
+        ("s3://data/photos", "s3://other/photos", ""),
+        ("s3://data/out/default/one/samples", "s3://data/out", ""),
+        ("s3://data/photos", "/somewhere", ""),
+    ],
+)
+def test_where_the_datasets_lie_below_the_images(source: str, store: str, left_out: str) -> None:
+    found = source_at(source, "http://127.0.0.1:1", store, "one")
+
+    assert isinstance(found, BucketSource)
+    assert found.left_out == left_out

@@ -17,6 +17,7 @@ from diffugen_api.contract import ENV_BATCH_SIZE
 from diffugen_api.orders import WorkOrder
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.given.image_sources import FolderSource
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.decide.from_detections import overlaps
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
@@ -108,7 +109,7 @@ def looked_at(folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(ENV_BATCH_SIZE, str(batch))
     spec = spec_of(classes=scenes.CLASSES, model="builtin://shapes", detector="builtin://shapes-segmenter")
     display = PlainDisplay(Console(file=io.StringIO()))
-    label("mine", spec, FolderStore(folder), store, display, device="cpu", stop=Event())
+    label("mine", spec, FolderSource(folder), store, display, device="cpu", stop=Event())
     return {key: store.read(key) for part in ("evidence/", "labels/") for key in store.list(part)}
 
 

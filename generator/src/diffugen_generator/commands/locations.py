@@ -1,4 +1,4 @@
-"""The locations of images and of the dataset for `diffugen label`: a folder, or `s3://BUCKET/PREFIX`."""
+"""The locations of images and datasets that commands take: a folder, or `s3://BUCKET/PREFIX`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from diffugen_api.faults import faults_of, first_of
+from diffugen_api.layout import dataset_root
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.given.image_sources import BucketSource, FolderSource, ImageSource
 from diffugen_generator.store.opening import open_bucket, open_folder
 from diffugen_generator.store.protocol import Store
 
@@ -19,20 +20,31 @@ NAMESPACE = "default"
 """The namespace of datasets that were not made in a cluster."""
 
 
-def source_at(place: str, endpoint: str) -> Store:
-    """Return a store whose keys are relative to `place`; raise `SpecError` if `place` is not a valid location."""
+def source_at(place: str, endpoint: str, store: str, name: str) -> ImageSource:
+    """Return the files at `place`, without those of the dataset `name` at `store`, and in a bucket of all at `store`.
+
+    Raises SpecError if `place` is not a valid location.
+    """
     if place.startswith(_S3):
-        return open_bucket(_bucket(place, endpoint), "", "")
+        source = _bucket(place, endpoint)
+        left_out = ""
+        if store.startswith(_S3) and (kept := _bucket(store, endpoint)).bucket == source.bucket:
+            datasets = dataset_root(kept.prefix, NAMESPACE, "") + "/"
+            prefix = f"{source.prefix.strip('/')}/".lstrip("/")
+            left_out = datasets.removeprefix(prefix) if datasets.startswith(prefix) else ""
+        return BucketSource(open_bucket(source, "", ""), left_out)
     if not Path(place).is_dir():
         raise SpecError("NoSuchFolder", f"DIR: there is no folder {place!r}; give one, or s3://BUCKET/PREFIX.")
-    return FolderStore(Path(place))
+    return FolderSource(Path(place), None if store.startswith(_S3) else Path(store) / NAMESPACE / name)
 
 
-def store_at(place: str, endpoint: str, name: str) -> Store:
-    """Return the store of the dataset `name` below `place`."""
+def store_at(place: str, endpoint: str, name: str, namespace: str = NAMESPACE) -> Store:
+    """Return the store of the dataset `name` below `place`; raise `SpecError` if `place` is not a valid location."""
     if place.startswith(_S3):
-        return open_bucket(_bucket(place, endpoint), NAMESPACE, name)
-    return open_folder(Path(place), NAMESPACE, name)
+        return open_bucket(_bucket(place, endpoint), namespace, name)
+    if "://" in place:
+        raise SpecError("UnknownStore", f"--store: {place!r} is neither a folder nor s3://BUCKET/PREFIX.")
+    return open_folder(Path(place), namespace, name)
 
 
 def _bucket(place: str, endpoint: str) -> S3:

@@ -44,6 +44,16 @@ class InvalidManifest(Failure):
         self.faults = list(faults)
 
 
+def is_name(value: object) -> bool:
+    """Return whether Kubernetes takes this as the name of an object."""
+    return isinstance(value, str) and len(value) <= 253 and _DNS_NAME.match(value) is not None
+
+
+def not_a_name(value: object) -> str:
+    """Return the message for a value that is not a name."""
+    return f"{value!r} is not a valid name: use lower-case letters, digits, '-' and '.'"
+
+
 def read_datasets(file: Path) -> list[LabeledDataset]:
     """Return the datasets of a file, in order; raise `InvalidManifest` with the faults of all of them."""
     found_documents = list(_documents(file))
@@ -118,10 +128,8 @@ def _metadata_faults(metadata: object) -> Iterator[Fault]:
         return
     for field in ("name", "namespace"):
         value = metadata.get(field)
-        if value is not None and not (isinstance(value, str) and len(value) <= 253 and _DNS_NAME.match(value)):
-            yield Fault(
-                f"metadata.{field}", f"{value!r} is not a valid name: use lower-case letters, digits, '-' and '.'"
-            )
+        if value is not None and not is_name(value):
+            yield Fault(f"metadata.{field}", not_a_name(value))
 
 
 def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:

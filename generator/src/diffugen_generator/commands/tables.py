@@ -13,7 +13,7 @@ from diffugen_api.v1alpha1 import model_of
 from diffugen_generator.commands.manifests import InvalidManifest
 from diffugen_generator.commands.warnings import show_warnings
 from diffugen_generator.planning.warnings import warnings_of
-from diffugen_generator.results import LabelResult, RunResult
+from diffugen_generator.results import NO_CAPTION, LabelResult, RunResult
 from diffugen_generator.telemetry.progress import duration
 
 _SHOWN = 12
@@ -93,7 +93,7 @@ def show_labels(console: Console, result: LabelResult) -> None:
     lines = (
         (
             f"\n{files:,} files: {counts.total:,} images ({result.converted:,} converted to upright RGB), "
-            f"{skipped:,} skipped{_reasons(result.skipped)}"
+            f"{skipped:,} skipped{_reasons(result.skipped)}{_others(result.others)}"
         ),
         (
             f"{counts.total:,} images: {counts.seen:,} seen by a model, {counts.labelled - counts.seen:,} from stored "
@@ -105,10 +105,10 @@ def show_labels(console: Console, result: LabelResult) -> None:
         ),
     )
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
-    if result.uncaptioned and len(result.run.classes) > 1:
+    if without := result.skipped.get(NO_CAPTION, 0):
         console.print(
-            f"[yellow]![/] images without a caption: {result.uncaptioned:,}; in them attention finds every class, also "
-            "absent ones: write a caption file beside each image, or use --detector alone",
+            f"[yellow]![/] images without a caption, skipped: {without:,}; attention cannot say that a class is "
+            "absent: write a caption file beside each image, or give --detector or --presence 0.05",
             highlight=False,
             soft_wrap=True,
         )
@@ -120,6 +120,10 @@ def show_labels(console: Console, result: LabelResult) -> None:
             soft_wrap=True,
         )
     _show_places(console, result.run)
+
+
+def _others(count: int) -> str:
+    return f"; {count:,} other {'file' if count == 1 else 'files'}" if count else ""
 
 
 def show_faults(console: Console, error: InvalidManifest) -> None:

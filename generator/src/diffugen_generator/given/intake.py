@@ -7,6 +7,7 @@ labeled is reported with its reason; the run continues.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,16 @@ from diffugen_api import layout
 from diffugen_api.plan import Sample, address, canonical
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Missing
-from diffugen_generator.given.upright import CONVERSION_VERSION, UNREADABLE, UNSUPPORTED, UnusableError, upright
+from diffugen_generator.given.image_sources import NO_PERMISSION, ImageSource, SourceFile
+from diffugen_generator.given.upright import (
+    CONVERSION_VERSION,
+    UNREADABLE,
+    UNSUPPORTED,
+    UnusableError,
+    Upright,
+    upright,
+)
+from diffugen_generator.results import NO_CAPTION
 from diffugen_generator.samples.documents import sealed
 from diffugen_generator.samples.image_files import CONTENT_TYPES
 from diffugen_generator.samples.recipes import IMAGE_SHA256
@@ -28,9 +38,12 @@ STAGE: Final = "given"
 """The one stage of a dataset of given images."""
 _NOT_READ: Final = frozenset({".heic", ".heif"})
 """Images that Pillow cannot read."""
-ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}) | _NOT_READ
-"""File names with these endings are images; other files are skipped."""
+_JPEG: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp"})
+ENDINGS: Final = _JPEG | {".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif"} | _NOT_READ
+"""Files whose names end so are images. Other files are counted and not read."""
+_CAPTION: Final = ".txt"
 REPEATED: Final = "RepeatedFile"
+CAPTION_NOT_UTF8: Final = "CaptionNotUTF8"
 
 _READERS = 16
 _DECODERS = 4
@@ -77,37 +90,67 @@ class Given:
 class Intake:
     """Copies the images of `source` into `store`, to be read with `prompt`, or each with its own caption."""
 
-    source: Store
+    source: ImageSource
     store: Store
     prompt: str
+    captions_only: bool = False
+    """Skip images that have no caption."""
     ids: set[str] = field(default_factory=set)
+    others: int = 0
+    """Number of files that are neither images nor captions, by their names."""
     _decoding: Semaphore = field(default_factory=lambda: Semaphore(_DECODERS), repr=False)
 
-    def names(self) -> list[str]:
-        """Return the images' paths, sorted."""
-        return [key for key in self.source.list("") if PurePosixPath(key).suffix.lower() in ENDINGS]
+    def files(self) -> list[SourceFile]:
+        """Return the images, and what cannot be read, in order; count the other files in `others`."""
+        found, texts = [], []
+        for file in self.source.files():
+            path = PurePosixPath(file.name)
+            if path.suffix == _CAPTION:
+                texts.append(path.with_suffix(""))
+            elif file.reason or path.suffix.lower() in ENDINGS:
+                found.append(file)
+            else:
+                self.others += 1
+        described = {PurePosixPath(file.name).with_suffix("") for file in found}
+        self.others += sum(text not in described for text in texts)
+        return found
 
-    def take(self, names: list[str]) -> Iterator[Given]:
-        """Yield the result for each name, in order, when the image is in the store."""
-        for given in in_order(self._take, names, workers=_READERS, window=_WINDOW):
+    def take(self, files: list[SourceFile]) -> Iterator[Given]:
+        """Yield the result for each file, in order, when the image is in the store."""
+        for given in in_order(self._take, files, workers=_READERS, window=_WINDOW):
             if given.format and given.sample.id in self.ids:
                 yield Given(given.sample, reason=REPEATED)
             else:
                 self.ids.add(given.sample.id)
                 yield given
 
-    def _take(self, name: str) -> Given:
-        if PurePosixPath(name).suffix.lower() in _NOT_READ:
-            return self._skipped(name, UNSUPPORTED)
+    def _open(self, given: SourceFile) -> tuple[bytes, Upright, str]:
+        """Return the image's file, its upright form and its caption; raise `UnusableError` with the reason if not."""
+        if given.reason:
+            raise UnusableError(given.reason)
+        if PurePosixPath(given.name).suffix.lower() in _NOT_READ:
+            raise UnusableError(UNSUPPORTED)
         try:
-            data = self.source.read(name)
+            data = self.source.read(given.name)
             with self._decoding:
                 kept = upright(data)
-        except Missing:
-            return self._skipped(name, UNREADABLE)
+            caption = self._caption(given.name)
+        except PermissionError:
+            raise UnusableError(NO_PERMISSION) from None
+        except (Missing, OSError):
+            raise UnusableError(UNREADABLE) from None
+        except UnicodeDecodeError:
+            raise UnusableError(CAPTION_NOT_UTF8) from None
+        if self.captions_only and not caption:
+            raise UnusableError(NO_CAPTION)
+        return data, kept, caption
+
+    def _take(self, given: SourceFile) -> Given:
+        name = given.name
+        try:
+            data, kept, caption = self._open(given)
         except UnusableError as unusable:
             return self._skipped(name, unusable.reason)
-        caption = self._caption(name)
         prompt = caption or self.prompt
         digest = hashlib.sha256(data).hexdigest()
         decided: dict[str, Any] = {"file": digest, "prompt": prompt}
@@ -138,12 +181,17 @@ class Intake:
         )
 
     def _caption(self, name: str) -> str:
-        """Return an image's caption: the text of `cat.txt` for `cat.png`; empty where there is no such file."""
+        """Return an image's caption: the text of `cat.txt` for `cat.png`; empty where there is no such file.
+
+        Raises UnicodeDecodeError if the text is not UTF-8. A byte order mark is not part of it; with that of UTF-16,
+        the text is read as UTF-16.
+        """
         try:
-            text = self.source.read(str(PurePosixPath(name).with_suffix(".txt")))
+            text = self.source.read(str(PurePosixPath(name).with_suffix(_CAPTION)))
         except Missing:
             return ""
-        return " ".join(text.decode(errors="replace").split())[:1000]
+        encoding = "utf-16" if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return " ".join(text.decode(encoding).split())[:1000]
 
     @staticmethod
     def _skipped(name: str, reason: str) -> Given:

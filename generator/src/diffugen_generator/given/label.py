@@ -27,13 +27,14 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.v1alpha1.output import Format
 from diffugen_api.words import mentions
 from diffugen_generator.class_options import class_of
+from diffugen_generator.given.image_sources import ImageSource
 from diffugen_generator.given.intake import STAGE, Given, Intake
 from diffugen_generator.planning.plan import plan_given
 from diffugen_generator.publishing.labeled_samples import LabeledSample, judged_together
 from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
-from diffugen_generator.results import LabelResult, RunResult, StageResult
+from diffugen_generator.results import NO_CAPTION, LabelResult, RunResult, StageResult
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.shards import Need, ShardHeader, ShardRow
 from diffugen_generator.stages.local_shards import run_shards
@@ -43,6 +44,11 @@ from diffugen_generator.telemetry.reporter import Reporter
 
 NO_MODEL = "none"
 """The model's name where a detector alone labels: a stage must name a model, and this one is never resolved."""
+
+_WITHOUT_CAPTIONS = (
+    "attention finds every class that it is asked for, also where there is none. Write captions (cat.txt beside "
+    "cat.png), or give --detector, or --presence 0.05 to keep a class only where its words help to predict the image."
+)
 
 
 def prompt_of(spec: LabeledDatasetSpec) -> str:
@@ -55,6 +61,7 @@ def spec_of(
     classes: Sequence[str] = (),
     model: str = "",
     detector: str = "",
+    presence: float | None = None,
     formats: Sequence[str] = (),
     like: LabeledDatasetSpec | None = None,
 ) -> LabeledDatasetSpec:
@@ -64,6 +71,7 @@ def spec_of(
         classes: `NAME` or `NAME=WORD,WORD`, with further words for the class.
         model: the diffusion model that runs on the images, for labels from its attention.
         detector: an instance segmenter of transformers that labels them. If `model` is set too, both label.
+        presence: `spec.labeling.attention.minPresence`, for labels from attention.
         formats: names as in `spec.output.formats`; its default where there are none.
         like: a dataset that gives the classes, labeling, quality, formats and splits that are not set here.
 
@@ -91,6 +99,11 @@ def spec_of(
         if asked and attention is None:
             data["labeling"]["attention"] = {}
         model = model or NO_MODEL
+    if presence is not None:
+        labeling = data.setdefault("labeling", {"attention": {}})
+        if labeling.get("attention") is None:
+            raise SpecError("NoAttention", "--presence is for labels from attention: name a --model too.")
+        labeling["attention"]["minPresence"] = presence
     if not data.get("classes"):
         raise SpecError("NoClasses", '--class: say what to look for: --class car --class "pickup=truck,ute".')
     if not model:
@@ -118,7 +131,7 @@ def spec_of(
 def label(
     name: str,
     spec: LabeledDatasetSpec,
-    source: Store,
+    source: ImageSource,
     store: Store,
     display: Reporter,
     *,
@@ -130,11 +143,16 @@ def label(
     Raises `SpecError` where there are no images, or none passes, and a `Failure` of the stores.
     """
     began = time.monotonic()
+    if f"{source.uri}/".startswith(f"{store.uri}/"):
+        raise SpecError("OwnOutput", f"DIR: {source.uri} is a folder of the dataset that --store and --name name.")
     source.check()
     store.check()
-    given = _take(Intake(source, store, prompt_of(spec)), display)
+    intake = Intake(source, store, prompt_of(spec), captions_only=_needs_captions(spec))
+    given = _take(intake, display)
     wanted = [each for each in given if not each.reason]
     if not wanted:
+        if any(each.reason == NO_CAPTION for each in given):
+            raise SpecError("NoCaptions", f"{source.uri}: no image has a caption; {_WITHOUT_CAPTIONS}")
         raise SpecError("NoPictures", f"{source.uri}: there is no image that can be labeled; {_reasons(given)}.")
     ids = address([revision_of(spec), [each.sample.id for each in given]], 10)
     order = WorkOrder(namespace="default", name=name, revision=ids, spec=spec)
@@ -159,11 +177,22 @@ def label(
     return LabelResult(
         result,
         skipped,
+        others=intake.others,
         converted=sum(bool(each.converted) for each in wanted),
         rejected={reason: count for reason, count in dataset["rejectedByReason"].items() if reason not in skipped},
         uncaptioned=sum(not each.caption for each in attended),
         nameless=nameless,
     )
+
+
+def _needs_captions(spec: LabeledDatasetSpec) -> bool:
+    """Return whether only a caption can say what an image shows.
+
+    Attention finds every word that it is asked for, also in images that do not show it. A detector, or the presence of
+    each word, can say that a class is absent.
+    """
+    attention = spec.labeling.attention
+    return attention is not None and spec.labeling.detector is None and attention.min_presence is None
 
 
 def _names_a_class(spec: LabeledDatasetSpec, caption: str) -> bool:
@@ -176,11 +205,11 @@ def _prompt(names: Sequence[str]) -> str:
 
 def _take(intake: Intake, display: Reporter) -> list[Given]:
     with display.task("reading", "files") as advance:
-        names = intake.names()
+        files = intake.files()
         given = []
-        for each in intake.take(names):
+        for each in intake.take(files):
             given.append(each)
-            advance(len(given), len(names))
+            advance(len(given), len(files))
     return given
 
 

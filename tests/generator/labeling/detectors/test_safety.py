@@ -25,6 +25,7 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, Safety
 from diffugen_generator.cli import app
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.given.image_sources import FolderSource
 from diffugen_generator.given.label import label, spec_of
 from diffugen_generator.labeling.detectors.safety import SafetyChecker
 from diffugen_generator.labeling.evidence.scores import Fit, Margin
@@ -269,7 +270,15 @@ def test_given_images_are_checked_as_the_manifest_requests(tiny_model: ModelFold
     like = LabeledDatasetSpec.model_validate(spec_data(tiny_model.uri, quality=quality))
     store, display = FolderStore(tmp_path / "out"), PlainDisplay(Console(file=io.StringIO()))
 
-    label("mine", spec_of(like=like), FolderStore(tmp_path / "mine"), store, display, device="cpu", stop=Event())
+    label(
+        "mine",
+        spec_of(like=like, presence=0),
+        FolderSource(tmp_path / "mine"),
+        store,
+        display,
+        device="cpu",
+        stop=Event(),
+    )
 
     found = [labels.loads(store.read(key)) for key in store.list("labels/") if key.endswith(".json")]
     assert len(found) == 4
