@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,13 @@ def stop_on_interrupt() -> Event:
     SIGTERM sets it, too. If the command has not ended `GRACE` seconds after SIGTERM, the process ends by itself.
     """
     stop = Event()
+    console = open_console(stderr=True)  # here, because a signal's handler should import nothing
 
     def interrupt(*_: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        open_console(stderr=True).print("finishing the current batch; press Ctrl-C again to end at once")
+        console.print("finishing the current batch; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, interrupt)
 
@@ -98,11 +100,15 @@ def _end_within(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds + 2)
 
 
+@cache
 def open_console(*, stderr: bool = False) -> Console:
-    """Return a console on stdout or stderr; output to a file or a pipe is not wrapped."""
-    from rich.console import Console  # noqa: PLC0415
+    """Return the console on stdout or stderr; output to a file or a pipe is not wrapped.
 
-    console = Console(stderr=stderr)
+    There is one for each stream, so that a message is written above the bar that the console shows at the time.
+    """
+    from diffugen_generator.plain_console import PlainConsole  # noqa: PLC0415 - imports rich
+
+    console = PlainConsole(stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNLIMITED_WIDTH
     return console
@@ -113,7 +119,10 @@ def open_display(*, quiet: bool) -> Reporter:
     from diffugen_generator.commands.display import BarDisplay, PlainDisplay  # noqa: PLC0415
 
     console = open_console(stderr=True)
-    console.quiet = quiet
+    if quiet:
+        from rich.console import Console  # noqa: PLC0415
+
+        console = Console(stderr=True, quiet=True)
     return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -59,6 +59,39 @@ def test_a_progress_bar_shows_the_current_activity() -> None:
 
     assert isinstance(console.file, io.StringIO)
     assert "loading the model" in console.file.getvalue()
+
+
+class Recorder:
+    """A display that records what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @contextmanager
+    def task(self, what: str, unit: str) -> Iterator[Any]:
+        yield self
+
+    def __call__(self, done: int, total: int) -> None:
+        self.told.append(f"{done}/{total}")
+
+    def busy(self, activity: str) -> None:
+        self.told.append(activity)
+
+
+def test_the_activity_ends_when_the_model_is_loaded_and_no_secret_of_run_is_stored(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    secret = {"spec": {"containers": [{"name": "generator", "env": [{"name": "HF_TOKEN", "value": "hf_secret"}]}]}}
+    order = an_order(tiny_model.uri, run={"podTemplate": secret}, quality={"minInstances": 0})
+    display = Recorder()
+
+    run(order, open_folder(tmp_path, order.namespace, order.name), display, device="cpu", stop=Event())
+
+    loading = display.told.index("loading the model")
+    assert display.told[loading + 1].startswith("0/")  # before the first batch is done
+    files = everything_in(tmp_path)
+    assert [name for name in files if name.endswith("spec.json")]
+    assert [name for name, data in files.items() if b"hf_secret" in data] == []
 
 
 def a_terminal() -> Console:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diffugen_api.plan import Sample
-from diffugen_generator.publishing.contact_sheet import _cut, _font, draw_sheet
+from diffugen_generator.publishing.contact_sheet import _cut, draw_sheet
+from diffugen_generator.publishing.fonts import own_font
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.quality.verdicts import Verdict
 from diffugen_generator.samples.labels import Label
@@ -63,4 +64,4 @@ def test_a_caption_is_as_wide_as_its_image_at_most(text: str, width: int) -> Non
     cut = _cut(text, width)
 
     assert cut == text or cut.endswith("…")
-    assert _font(15).getlength(cut) <= width or cut == "…"
+    assert own_font(15).getlength(cut) <= width or cut == "…"

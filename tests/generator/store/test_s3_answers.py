@@ -1,11 +1,13 @@
 """Responses of an S3 store, and which of them cause a retry. `tests/cluster` uses a real store."""
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 from minio.credentials.providers import StaticProvider
@@ -13,6 +15,7 @@ from minio.credentials.providers import StaticProvider
 from diffugen_api.contract import ExitCode
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.failures import ClockSkewed, StoreFailure, StoreMisconfigured, StoreRefused, StoreUnreachable
+from diffugen_generator.store import s3
 from diffugen_generator.store.s3 import S3Store
 
 
@@ -116,3 +119,59 @@ def test_a_busy_proxy_is_a_temporary_error(answering: Answering) -> None:
 def test_an_invalid_endpoint_is_an_error_that_names_the_field(endpoint: str) -> None:
     with pytest.raises(StoreMisconfigured, match=r"^spec\.output\.s3\.endpoint: .* is not the address of a store"):
         a_store(endpoint)
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """Answers byte by byte, without an end."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.05)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Names another address."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_response(307)
+        self.send_header("Location", f"http://{self.headers['Host']}/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[S3Store]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield a_store(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+def test_a_check_has_a_limit_however_slowly_an_answer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "CHECK_WHOLE_SECONDS", 0.5)
+
+    with serving(_Slow) as store, pytest.raises(StoreUnreachable, match=r"has not answered whole within 0\.5 s"):
+        store.check()
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with serving(_Elsewhere) as store, pytest.raises(StoreFailure, match="307"):
+        store.read("current.json")
+
+    assert _Elsewhere.paths
+    assert all(path.startswith("/data/") for path in _Elsewhere.paths)

@@ -110,7 +110,7 @@ def plan(
     store.check()
     trainings = trainings_of(order.spec)
     stages = stages_of(expansion, trainings, store)
-    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    store.write(layout.planned_spec(order.revision), _spec_document(order.spec), JSON)
     while True:
         damaged: dict[str, Damaged] = {}
         counter = _ProgressCounter(sum(expansion.most.values()), on_progress, stop)
@@ -385,6 +385,11 @@ def _json(model: LabeledDatasetSpec | StagePlan) -> dict[str, Any]:
     return data
 
 
+def _spec_document(spec: LabeledDatasetSpec) -> bytes:
+    """Return the spec without `run`, which changes nothing that is drawn and may hold secrets in its podTemplate."""
+    return _document(spec.model_dump(mode="json", by_alias=True, exclude={"run"}))
+
+
 def _document(value: Any) -> bytes:
     return canonical(value) + b"\n"
 
@@ -398,7 +403,7 @@ def plan_given(order: WorkOrder, store: Store, total: int) -> ShardHeader:
         stages_of(Expansion(order.spec)) if order.spec.labeling.attention is not None else [_without_model(order.spec)]
     )
     found = StagePlan(name=stage.stage.name, total=total, reused=0, draw=0, relabel=total, shards=0, gpu=True)
-    store.write(layout.planned_spec(order.revision), _document(_json(order.spec)), JSON)
+    store.write(layout.planned_spec(order.revision), _spec_document(order.spec), JSON)
     store.write(layout.plan_summary(order.revision), _document(sealed(_summary(order, [stage], [found]))), JSON)
     return replace(_header(order, stage), kind=GIVEN)
 

@@ -19,9 +19,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from diffugen_generator.failures import Incomplete, Missing
+from diffugen_generator.publishing.fonts import writable
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.palette import Color, color_of
 from diffugen_generator.publishing.release import Release
@@ -132,8 +133,8 @@ def draw_sheet(
     down = _HEAD + rows * (height + _CAPTION) + (rows - 1) * _GAP + _MARGIN
     sheet = Image.new("RGB", (across, max(down, _HEAD)), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 26), title, _TEXT, _font(34))
-    draw.text((_MARGIN, 76), summary, _FAINT_TEXT, _font(20))
+    _write(draw, (_MARGIN, 26), title, _TEXT, 34)
+    _write(draw, (_MARGIN, 76), summary, _FAINT_TEXT, 20)
     _draw_legend(draw, legend, across)
     class_colors = {label.split("  ")[0]: color for label, color in legend}
     for number, (sample, image, size) in enumerate(zip(samples, images, sizes, strict=True)):
@@ -141,7 +142,7 @@ def draw_sheet(
         y = _HEAD + number // columns * (height + _CAPTION + _GAP)
         sheet.paste(with_labels(image, sample.verdict.instances, class_colors.__getitem__, size), (x, y))
         for line, text in enumerate(_wrapped(sample.title, width)):
-            draw.text((x, y + height + 5 + 19 * line), text, _FAINT_TEXT, _font(15))
+            _write(draw, (x, y + height + 5 + 19 * line), text, _FAINT_TEXT, 15)
     return sheet
 
 
@@ -187,24 +188,22 @@ def _scaled(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]
 def _draw_name(
     draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], size: tuple[int, int], color: Color
 ) -> None:
-    font = _font(15)
-    width, height = round(draw.textlength(text, font)) + 8, 20
+    width, height = round(_length(text, 15)) + 8, 20
     x = max(0, min(corner[0], size[0] - width))
     y = corner[1] - height if corner[1] >= height else corner[1]
     draw.rectangle((x, y, x + width, y + height), fill=color)
-    draw.text((x + 4, y + 1), text, _BACKGROUND, font)
+    _write(draw, (x + 4, y + 1), text, _BACKGROUND, 15)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Color]], across: int) -> None:
     """Draw the classes in the upper right corner, as many as fit."""
-    font = _font(20)
     x = across - _MARGIN
     for label, color in reversed(legend):
-        width = round(draw.textlength(label, font))
+        width = round(_length(label, 20))
         x -= width
         if x - 28 < across * 0.45:
             return
-        draw.text((x, 32), label, _TEXT, font)
+        _write(draw, (x, 32), label, _TEXT, 20)
         x -= 28
         draw.rounded_rectangle((x, 34, x + 18, 52), 4, fill=color)
         x -= 26
@@ -212,10 +211,10 @@ def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Color]],
 
 def _wrapped(text: str, width: int, lines: int = 2) -> list[str]:
     """Break a text into lines of at most `width` pixels; what does not fit ends in an ellipsis."""
-    font, out, words = _font(15), [""], text.split()
+    out, words = [""], text.split()
     for word in words:
         longer = f"{out[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
+        if _length(longer, 15) <= width:
             out[-1] = longer
         elif len(out) < lines:
             out.append(word)
@@ -227,15 +226,18 @@ def _wrapped(text: str, width: int, lines: int = 2) -> list[str]:
 
 def _cut(line: str, width: int) -> str:
     """Return a line of at most `width` pixels, shortened if necessary; the time is logarithmic in its length."""
-    font = _font(15)
-    if font.getlength(line) <= width:
+    if _length(line, 15) <= width:
         return line
-    kept = bisect_left(range(1, len(line)), True, key=lambda end: font.getlength(f"{line[:end]}…") > width)
+    kept = bisect_left(range(1, len(line)), True, key=lambda end: _length(f"{line[:end]}…", 15) > width)
     return f"{line[:kept]}…"
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise TypeError("Pillow was built without FreeType")
-    return font
+def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, color: Color, size: int) -> None:
+    text, font = writable(text, size)
+    draw.text(corner, text, color, font)
+
+
+def _length(text: str, size: int) -> float:
+    """Return the width of a text in pixels."""
+    text, font = writable(text, size)
+    return font.getlength(text)

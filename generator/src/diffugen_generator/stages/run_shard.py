@@ -137,12 +137,14 @@ class _Work:
             if needs[Need.SEE]:
                 with self._measures.timed(Part.LOAD):
                     who = self._who_sees(needs, sessions, uploads)
+                self._on_progress(self._counts)  # the models are loaded
                 needs[Need.DRAW] += self._see(needs[Need.SEE], who, uploads)
             if self._header.origins:
                 needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
             if needs[Need.DRAW]:
                 with self._measures.timed(Part.LOAD):
                     session = sessions.open(self._header, self._on_loading)
+                self._on_progress(self._counts)
                 self._draw(needs[Need.DRAW], session, uploads)
         self._report()
         return self._counts

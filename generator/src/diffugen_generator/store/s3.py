@@ -13,11 +13,13 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
+from threading import Thread
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -50,6 +52,8 @@ from diffugen_generator.store.s3_client import LeanMinio, status_of
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 60.0
 CHECK_SECONDS = 10.0
+CHECK_WHOLE_SECONDS = 15.0
+"""Limit of a whole check."""
 POOL_SIZE = 64
 """Connections kept open: more than the threads that use one store at once."""
 
@@ -102,10 +106,29 @@ class S3Store:
         self.uri = f"s3://{s3.bucket}/{self._root}".rstrip("/")
 
     def check(self) -> None:
-        """List one key with short timeouts; this finds every reason why a read can fail."""
+        """List one key with short timeouts; this finds every reason why a read can fail.
+
+        A server that sends its answer byte by byte would pass every timeout of a socket, so the whole has a limit.
+        """
         client = self._connect(_retries(total=2, read=0), CHECK_SECONDS)
-        with self._failures("list"):
-            next(client.keys(self._bucket, self._root), None)
+        answered = Future[None]()
+
+        def ask() -> None:
+            try:
+                with self._failures("list"):
+                    next(client.keys(self._bucket, self._root), None)
+            except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
+                answered.set_exception(error)
+            else:
+                answered.set_result(None)
+
+        Thread(target=ask, daemon=True).start()
+        try:
+            answered.result(CHECK_WHOLE_SECONDS)
+        except TimeoutError:
+            raise StoreUnreachable(
+                f"spec.output.s3.endpoint: {self._s3.endpoint} has not answered whole within {CHECK_WHOLE_SECONDS:g} s"
+            ) from None
 
     def read(self, key: str) -> bytes:
         """Return an object's bytes; raise `Missing` if it does not exist."""
@@ -342,6 +365,8 @@ def _clock_ahead(response: urllib3.BaseHTTPResponse) -> timedelta:
 def _retries(*, total: int, read: int) -> urllib3.Retry:
     return urllib3.Retry(
         total=total,
+        redirect=0,  # an answer that names another host is an error: the request and its credentials stay here
+        raise_on_redirect=False,
         connect=2,
         read=read,
         backoff_factor=0.3,
