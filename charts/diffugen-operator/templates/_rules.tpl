@@ -30,7 +30,7 @@ reads Secrets: pods get the store's credentials by secretKeyRef.
 {{- if .Values.rbac.kueue }}
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]
-  verbs: [list]
+  verbs: [list, watch]
 {{- end }}
 {{- end -}}
 

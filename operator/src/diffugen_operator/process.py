@@ -37,6 +37,7 @@ from diffugen_operator.kube.dataset_events import DatasetTransport, Inbox
 from diffugen_operator.kube.leader_election import Election, LeaseLostError
 from diffugen_operator.kube.work_queue import Key, WorkQueue
 from diffugen_operator.reconcile.event_recorder import Recorder
+from diffugen_operator.reconcile.kueue import Kueue
 from diffugen_operator.reconcile.pod_progress import Scraper
 from diffugen_operator.reconcile.reconciler import ChildStoppingError, Reconciler
 from diffugen_operator.settings import Settings
@@ -82,6 +83,9 @@ class Operator:
         )
         self._scraper = Scraper(settings)
         self._recorder = Recorder(self._cluster.create_event, instance=instance)
+        self._kueue = Kueue(
+            self._cluster, time.monotonic, changed=self._workload_changed, count=self._metrics.count_watch_restart
+        )
         self._reconciler = Reconciler(
             cache=self._cache,
             cluster=self._cluster,
@@ -91,6 +95,7 @@ class Operator:
             settings=settings,
             clock=time.monotonic,
             now=self._connection.server_time,
+            kueue=self._kueue,
         )
         self._inbox = Inbox(self._cache, self._queue)
         self._versions: dict[Resource, dict[str | None, int]] = {resource: {} for resource in Resource}
@@ -149,6 +154,8 @@ class Operator:
                     count=self._metrics.count_watch_restart,
                 )
                 self._watched(tasks, watch.run(version), f"watch of {resource.value}")
+        for namespace in self._cluster.namespaces:
+            self._watched(tasks, self._kueue.watch(namespace), "watch of workloads")
         self._watched(tasks, self._resync(), "resync")
         self._watched(tasks, self._recorder.run(), "recorder")
 
@@ -224,6 +231,10 @@ class Operator:
             self._metrics.reconciles.labels("error").inc()
             pause = self._queue.failed(key, at_least=error.retry_after, firm=error.retry_after > 0)
         logger.info("%s; again in %.1f s.", error, pause)
+
+    def _workload_changed(self, namespace: str, job: str) -> None:
+        if (key := self._cache.dataset_of(namespace, job)) is not None:
+            self._queue.add(key)
 
     async def _refresh(self, key: Key) -> None:
         known, requested = self._cache.dataset(key), self._cache.mark()

@@ -257,7 +257,7 @@ def test_the_setup_annotation_does_not_depend_on_the_operators_settings() -> Non
     run = a_run(run={"image": "mine:1", "parallelism": 3})
 
     for made in (run, replace(run, settings=newer), replace(run, spec=a_run(run={"image": "mine:1"}).spec)):
-        assert jobs.plan_job(made)["metadata"]["annotations"] == {"diffugen.dev/setup": "1a328dadd2"}
+        assert jobs.plan_job(made)["metadata"]["annotations"] == {"diffugen.dev/setup": "2-dc24ef11da"}
         assert "annotations" not in jobs.plan_job(made)["spec"]["template"]["metadata"]
 
 

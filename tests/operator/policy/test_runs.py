@@ -219,11 +219,78 @@ def test_an_edit_while_suspended_is_applied_when_the_run_is_resumed() -> None:
 
 
 def test_a_queued_job_whose_size_was_edited_is_queued_again() -> None:
-    life = a_life(run={"queueName": "gpus", "parallelism": 8}).until_planning()
+    life = in_the_queue(parallelism=8)
 
     life.edit(run={"queueName": "gpus", "parallelism": 2}).settle()
 
     assert life.status.attempt == 2
+
+
+def in_the_queue(**run: Any) -> Life:
+    """Return a run whose stage, of three shards, waits in the queue."""
+    life = a_life(run={"queueName": "gpus", **run}).until_planning()
+    life.job("plan")["spec"]["suspend"] = False
+    return life.until_drawing(a_plan("base", shards=3))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"parallelism": 8},  # of four, and there are three shards
+        {"cpuQueueName": "cpus"},
+    ],
+    ids=str,
+)
+def test_an_edit_that_changes_nothing_of_a_waiting_stage_keeps_its_place(edit: dict[str, Any]) -> None:
+    life = in_the_queue(parallelism=4)
+    uid = life.job("base")["metadata"]["uid"]
+
+    life.edit(run={"queueName": "gpus", "parallelism": 4, **edit}).settle()
+
+    assert (life.status.attempt, life.job("base")["metadata"]["uid"]) == (1, uid)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"parallelism": 2},
+        {"minParallelism": 2},
+        {"resources": {"limits": {"nvidia.com/gpu": 2}}},
+        {"backoffLimitPerShard": 1},
+        {"dtype": "float32"},
+    ],
+    ids=str,
+)
+def test_an_edit_of_the_stages_keeps_the_place_of_a_waiting_plan(edit: dict[str, Any]) -> None:
+    life = a_life(run={"queueName": "gpus"}).until_planning()
+
+    life.edit(run={"queueName": "gpus", **edit}).settle()
+
+    assert life.status.attempt == 1
+
+
+def test_an_eviction_after_an_edit_of_parallelism_keeps_its_place() -> None:
+    life = in_the_queue(parallelism=8)
+    life.job("base")["spec"]["suspend"] = False
+    life.pod_runs("base", "0").settle()
+    life.edit(run={"queueName": "gpus", "parallelism": 2}).settle()
+
+    life.pods.clear()
+    life.job("base")["spec"]["suspend"] = True
+
+    assert life.settle().status.attempt == 1
+
+
+def test_jobs_of_a_former_operator_are_compared_by_its_hash() -> None:
+    """Its hash was over all of `run`, and the same in every Job."""
+    run = {"queueName": "gpus", "parallelism": 8}
+    life = a_life(run=run).until_planning()
+    life.job("plan")["metadata"]["annotations"]["diffugen.dev/setup"] = "9c3b9f4e0d"
+
+    assert life.settle().status.attempt == 2
+    life.stopped().settle()
+    life.job("plan")["metadata"]["annotations"]["diffugen.dev/setup"] = FORMER_HASH
+    assert life.settle().status.attempt == 2
 
 
 def of_a_former_operator(life: Life) -> Life:

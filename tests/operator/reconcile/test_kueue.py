@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -84,7 +85,9 @@ PENDING = {
     "message": "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100",
 }
 EVICTED = {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "Preempted by another."}
-ADMITTED = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": "Quota reserved"}
+RESERVED = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": "Quota reserved"}
+ADMITTED = {"type": "Admitted", "status": "True", "reason": "Admitted", "message": "The workload is admitted"}
+CHECK = {"name": "provision", "state": "Pending", "message": "Waiting for nodes."}
 
 
 @pytest.mark.parametrize(
@@ -94,13 +97,56 @@ ADMITTED = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved"
         ([PENDING], Trouble(reason="Pending", message=PENDING["message"])),
         ([PENDING, EVICTED], Trouble(reason="Preempted", message=f"Preempted by another. {PENDING['message']}")),
         ([PENDING, EVICTED | {"status": "False"}], Trouble(reason="Pending", message=PENDING["message"])),
-        ([ADMITTED], None),
+        ([RESERVED], None),
+        ([RESERVED, ADMITTED], None),
     ],
 )
 def test_a_workload_tells_why_it_was_evicted_and_what_it_waits_for(
     conditions: list[dict[str, str]], said: Trouble | None
 ) -> None:
     assert why_not_admitted({"status": {"conditions": conditions}}) == said
+
+
+@pytest.mark.parametrize(
+    ("state", "conditions", "said"),
+    [
+        ("Pending", [RESERVED], "it has quota, and its admission check provision is Pending: Waiting for nodes"),
+        ("Retry", [RESERVED], "it has quota, and its admission check provision is Retry: Waiting for nodes"),
+        ("Pending", [RESERVED, ADMITTED], None),
+        ("Ready", [RESERVED], None),
+    ],
+)
+def test_an_admission_check_that_is_not_ready_is_reported(
+    state: str, conditions: list[dict[str, str]], said: str | None
+) -> None:
+    why = why_not_admitted({"status": {"conditions": conditions, "admissionChecks": [CHECK | {"state": state}]}})
+
+    assert why == (None if said is None else Trouble(reason=f"AdmissionCheck{state}", message=said))
+
+
+def test_jobs_without_a_model_wait_in_a_queue_of_their_own() -> None:
+    run = {**QUEUE, "cpuQueueName": "cpus", "minParallelism": 2, "workloadPriorityClass": "low"}
+    life = a_life(run=run).settle()
+    kueue_admits(life, "plan").plan_ends(a_plan("base", shards=8)).settle()
+    kueue_admits(life, "base").job_completes("base").settle()
+
+    labels = {what: life.job(what)["metadata"]["labels"] for what in ("plan", "base", "publish")}
+    queues = {what: each["kueue.x-k8s.io/queue-name"] for what, each in labels.items()}
+    assert queues == {"plan": "cpus", "base": "gpus", "publish": "cpus"}
+    assert {each["kueue.x-k8s.io/priority-class"] for each in labels.values()} == {"low"}
+    name = life.job("publish")["metadata"]["name"]
+    assert (life.condition("Queued") or ("", ""))[1].startswith(f"Job {name} waits in Kueue's queue cpus")
+    fewest = "kueue.x-k8s.io/job-min-parallelism"
+    assert life.job("base")["metadata"]["annotations"][fewest] == "2"
+    assert fewest not in life.job("plan")["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("fewest", [4, 9])
+def test_kueue_refuses_a_minimum_that_is_not_below_the_parallelism_so_there_is_none(fewest: int) -> None:
+    life = a_life(run={**QUEUE, "minParallelism": fewest}).settle()
+    kueue_admits(life, "plan").plan_ends(a_plan("base", shards=8)).settle()
+
+    assert "kueue.x-k8s.io/job-min-parallelism" not in life.job("base")["metadata"]["annotations"]
 
 
 class Workloads(PretendCluster):
@@ -260,3 +306,90 @@ def test_a_job_that_kueue_itself_queued_is_left_to_kueue() -> None:
 
     assert list(decision.actions) == []
     assert life.condition("Queued") is not None
+
+
+class WatchedWorkloads(PretendCluster):
+    """A Kueue whose Workloads can be watched; a test puts events, or errors that end the watch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: list[dict[str, Any]] = []
+        self.lists = 0
+        self.events: asyncio.Queue[tuple[str, dict[str, Any]] | Exception] = asyncio.Queue()  # type: ignore[assignment]
+        self.since: list[int] = []
+
+    async def kueue_version(self) -> str:
+        return "v1beta2"
+
+    async def workload_pages(  # type: ignore[override]  # an async generator
+        self, version: str, namespace: str | None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        self.lists += 1
+        yield self.listed, 100
+
+    async def watch_workloads(  # type: ignore[override]  # likewise
+        self, version: str, namespace: str | None, since: int
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        self.since.append(since)
+        while True:
+            event = await self.events.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+
+def a_workload(uid: str, version: int, *conditions: dict[str, str]) -> dict[str, Any]:
+    owner = {"kind": "Job", "name": f"job-{uid}", "uid": uid, "controller": True}
+    labels = {"kueue.x-k8s.io/job-uid": uid}
+    metadata = {"namespace": "vision", "name": f"w-{uid}", "labels": labels, "ownerReferences": [owner]}
+    return {
+        "metadata": {**metadata, "resourceVersion": str(version)},
+        "status": {"conditions": list(conditions)},
+    }
+
+
+async def test_where_workloads_can_be_watched_each_change_is_known_at_once() -> None:
+    workloads, changed = WatchedWorkloads(), asyncio.Queue[str]()
+    kueue = Kueue(workloads, lambda: 0.0, changed=lambda namespace, job: changed.put_nowait(f"{namespace}/{job}"))
+    workloads.listed = [a_workload("a", 90, PENDING), a_workload("b", 91, RESERVED, ADMITTED)]
+    watching = asyncio.create_task(kueue.watch(None, jitter=lambda: 0.0))
+    await asyncio.sleep(0)
+    assert workloads.lists == 0, "no Job waits yet"
+
+    await kueue.why_waiting("vision", "a")
+    async with asyncio.timeout(10):
+        assert await changed.get() == "vision/job-a"
+        assert kueue.watched("vision")
+        assert await kueue.why_waiting("vision", "a") == Trouble(reason="Pending", message=PENDING["message"])
+        workloads.events.put_nowait(("MODIFIED", a_workload("b", 101, PENDING, EVICTED)))
+        assert await changed.get() == "vision/job-b"
+        assert (await kueue.why_waiting("vision", "b") or Trouble(reason="", message="")).reason == "Preempted"
+        workloads.events.put_nowait(("MODIFIED", a_workload("b", 102, RESERVED, ADMITTED)))
+        assert await changed.get() == "vision/job-b"
+        assert await kueue.why_waiting("vision", "b") is None
+
+        workloads.events.put_nowait(ApiError(410, "Expired", "too old resource version"))
+        workloads.listed = [a_workload("a", 120, PENDING, EVICTED)]
+        assert await changed.get() == "vision/job-a"
+        assert workloads.lists == 2
+    watching.cancel()
+
+
+async def test_where_workloads_may_only_be_listed_kueue_is_asked() -> None:
+    workloads = WatchedWorkloads()
+    workloads.events.put_nowait(ApiError(403, "Forbidden", "cannot watch resource workloads"))
+
+    async def workloads_of(version: str, namespace: str, job_uid: str) -> list[dict[str, Any]]:
+        return [a_workload(job_uid, 1, PENDING)]
+
+    workloads.workloads_of = workloads_of  # type: ignore[method-assign]  # a Kueue that may be listed
+    kueue = Kueue(workloads, lambda: 0.0)
+    await kueue.why_waiting("vision", "a")
+    watching = asyncio.create_task(kueue.watch("vision"))
+    async with asyncio.timeout(10):
+        while not workloads.since or kueue.watched("vision"):
+            await asyncio.sleep(0.01)
+
+    assert await kueue.why_waiting("vision", "a") is not None
+    assert kueue.readable
+    watching.cancel()

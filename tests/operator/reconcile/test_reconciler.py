@@ -424,8 +424,9 @@ async def test_a_job_in_kueues_queue_is_checked_again_while_kueue_can_be_asked()
 
     world.cluster.kueue_version = version  # type: ignore[method-assign]  # a Kueue for this test
     world.cluster.workloads_of = workloads_of  # type: ignore[method-assign]  # likewise
-    await world.turn(3)
-    assert await world.turn() == 30, "Kueue may say something without a change of the Job"
+    await world.turn(2)
+    looks = [await world.turn() for _ in range(7)]
+    assert looks == [2, 4, 8, 16, 30, 30, 30], "Kueue makes its Workload just after the Job was created"
 
     workloads.append({"status": {"conditions": [pending]}})
     world.seconds += 30

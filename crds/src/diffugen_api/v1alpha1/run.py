@@ -74,6 +74,27 @@ class Run(Model):
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         description="Kueue's LocalQueue in which every Job of the dataset waits; without it, Jobs start at once.",
     )
+    cpu_queue_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="The LocalQueue of Jobs that run no model: plan, publish, clean-up, deciding labels again; "
+        "queueName where absent.",
+    )
+    min_parallelism: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="With Kueue, the fewest pods with which a stage may be admitted; all of them where absent.",
+    )
+    workload_priority_class: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Kueue's WorkloadPriorityClass of every Job of the dataset.",
+    )
     resources: Resources = Field(
         default_factory=lambda: Resources(limits={"nvidia.com/gpu": 1}),
         description="The resources of pods that run a model; one GPU where absent.",

@@ -24,6 +24,9 @@ from diffugen_operator.settings import Settings
 PAGE = 250
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _KUEUE = "kueue.x-k8s.io"
+KUEUE_JOB_UID = f"{_KUEUE}/job-uid"
+"""Kueue's label on the Workload of a Job: the Job's uid."""
+_OF_JOBS = {"labelSelector": KUEUE_JOB_UID}
 _ROOTS = {
     Resource.DATASETS: f"/apis/{GROUP}/{VERSION}",
     Resource.JOBS: "/apis/batch/v1",
@@ -95,9 +98,13 @@ class Cluster:
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
         """Yield the objects of a kind that the operator watches, page by page, with the version of the list."""
-        params = {"limit": str(PAGE), **_selection(resource)}
+        async for page in self._pages(_path(resource, namespace), _selection(resource)):
+            yield page
+
+    async def _pages(self, path: str, selection: Mapping[str, str]) -> AsyncIterator[tuple[list[Object], int]]:
+        params = {"limit": str(PAGE), **selection}
         while True:
-            page = await self._request("GET", _path(resource, namespace), params=params)
+            page = await self._request("GET", path, params=params)
             yield page["items"], int(page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
@@ -106,14 +113,18 @@ class Cluster:
 
     async def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Object]]:
         """Yield the type and the object of each change after `version`, until the API server ends the watch."""
-        params = {"watch": "true", "resourceVersion": str(version), "allowWatchBookmarks": "true"}
+        async for event in self._changes(_path(resource, namespace), _selection(resource), version):
+            yield event
+
+    async def _changes(
+        self, path: str, selection: Mapping[str, str], version: int
+    ) -> AsyncIterator[tuple[str, Object]]:
+        params = {"watch": "true", "resourceVersion": str(version), "allowWatchBookmarks": "true", **selection}
         silence = self._settings.watch_silence
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.request_timeout)
         session = await self._connection.session()
-        url = self._connection.server + _path(resource, namespace)
-        async with _within(
-            silence, session.get(url, params={**params, **_selection(resource)}, timeout=timeout)
-        ) as response:
+        url = self._connection.server + path
+        async with _within(silence, session.get(url, params=params, timeout=timeout)) as response:
             if response.status >= 400:
                 raise _error(response.status, await response.read(), response.headers)
             unread = b""
@@ -195,10 +206,21 @@ class Cluster:
 
     async def workloads_of(self, version: str, namespace: str, job_uid: str) -> list[Object]:
         """Return Kueue's Workloads of a Job."""
-        params = {"labelSelector": f"{_KUEUE}/job-uid={job_uid}"}
-        path = f"/apis/{_KUEUE}/{version}/namespaces/{namespace}/workloads"
-        items: list[Object] = (await self._request("GET", path, params=params))["items"]
+        params = {"labelSelector": f"{KUEUE_JOB_UID}={job_uid}"}
+        items: list[Object] = (await self._request("GET", _workloads(version, namespace), params=params))["items"]
         return items
+
+    async def workload_pages(self, version: str, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        """Yield Kueue's Workloads of Jobs, page by page, with the version of the list."""
+        async for page in self._pages(_workloads(version, namespace), _OF_JOBS):
+            yield page
+
+    async def watch_workloads(
+        self, version: str, namespace: str | None, since: int
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Yield the type and the Workload of each change after the resourceVersion `since`."""
+        async for event in self._changes(_workloads(version, namespace), _OF_JOBS, since):
+            yield event
 
     async def create_event(self, manifest: Object) -> None:
         """Post an Event."""
@@ -313,6 +335,10 @@ def _selection(resource: Resource) -> dict[str, str]:
 def _path(resource: Resource, namespace: str | None = None, name: str | None = None) -> str:
     parts: Sequence[str] = [_ROOTS[resource], *(["namespaces", namespace] if namespace else []), resource.value]
     return "/".join([*parts, name] if name else parts)
+
+
+def _workloads(version: str, namespace: str | None) -> str:
+    return f"/apis/{_KUEUE}/{version}/{f'namespaces/{namespace}/' if namespace else ''}workloads"
 
 
 def _leases(namespace: str) -> str:

@@ -102,8 +102,12 @@ class Cache:
             return None
         if resource is Resource.JOBS:
             return Key(namespace, owner["name"]) if owner.get("kind") == KIND else None
-        job = self._objects[Resource.JOBS].get((namespace, owner["name"]))
-        return None if job is None else self.key_of(Resource.JOBS, job)
+        return self.dataset_of(namespace, owner["name"])
+
+    def dataset_of(self, namespace: str, job: str) -> Key | None:
+        """Return the dataset of a Job; None if no Job of this name is known."""
+        known = self._objects[Resource.JOBS].get((namespace, job))
+        return None if known is None else self.key_of(Resource.JOBS, known)
 
     def mark(self) -> int:
         """Return a mark to be passed with the answer to a request that is sent now."""

@@ -67,17 +67,53 @@ class RunPlan:
         return len(self.order_text.encode()) > _PLAIN_BYTES
 
 
-def setup_of(spec: LabeledDatasetSpec) -> str:
-    """Return a hash of the fields of a spec that are fixed in a run's Jobs and order, except revision and store.
+def queue_of(spec: LabeledDatasetSpec, *, gpu: bool) -> str | None:
+    """Return the Kueue queue of a Job that runs a model (`gpu`) or none; None if it starts at once."""
+    return spec.run.queue_name if gpu else spec.run.cpu_queue_name or spec.run.queue_name
 
-    Neither defaults nor the operator's settings are in it: a newer operator computes the same hash.
+
+_SETUP = "2-"
+"""The prefix of present setup hashes; those of earlier operators have none."""
+
+_SHARING = ("parallelism", "queueName", "cpuQueueName")
+_OF_STAGES = ("minParallelism", "resources", "backoffLimitPerShard", "dtype", "batchSize")
+_OF_OTHERS: Mapping[Step, tuple[str, ...]] = {
+    Step.PLAN: _OF_STAGES,
+    Step.PUBLISH: (*_OF_STAGES, "samplesPerShard", "modelCache"),
+    Step.DELETE: (*_OF_STAGES, "samplesPerShard", "modelCache", "activeDeadlineSeconds"),
+    Step.STAGE: (),
+}
+"""For each step, the fields of `run` that change nothing of its Job."""
+
+
+def is_current(setup: str, spec: LabeledDatasetSpec, step: Step, *, gpu: bool) -> bool:
+    """Whether a Job with this setup hash would be built in the same way from this spec."""
+    return setup == (setup_of(spec, step, gpu=gpu) if setup.startswith(_SETUP) else _former_setup_of(spec))
+
+
+def setup_of(spec: LabeledDatasetSpec, step: Step, *, gpu: bool) -> str:
+    """Return a hash of the fields of a spec that are fixed in a Job of this step, except revision and store.
+
+    Neither defaults nor the operator's settings are in it: a newer operator computes the same hash. `parallelism` is
+    not in it: a Job without a queue is resized, and one in a queue keeps its place (see `runs.why_begin_again`).
     """
+    run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    without = (*_SHARING, *_OF_OTHERS[step], *(() if gpu else ("resources",)))
+    fixed = {name: value for name, value in run.items() if name not in without}
+    return _SETUP + address({"run": fixed, "queue": queue_of(spec, gpu=gpu), "secret": _secret_of(spec)}, 10)
+
+
+def _former_setup_of(spec: LabeledDatasetSpec) -> str:
+    """Return the hash that earlier operators wrote to all Jobs of a run."""
     run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if spec.run.queue_name is None:  # Such a Job can be resized; only Kueue may resize a queued one.
         run.pop("parallelism", None)
+    return address({"run": run, "secret": _secret_of(spec)}, 10)
+
+
+def _secret_of(spec: LabeledDatasetSpec) -> str:
     s3 = spec.output.s3
-    secret = s3.secret_ref.name if s3 is not None and s3.secret_ref is not None else ""
-    return address({"run": run, "secret": secret}, 10)
+    return s3.secret_ref.name if s3 is not None and s3.secret_ref is not None else ""
 
 
 def work_order(run: RunPlan) -> Manifest:
@@ -173,14 +209,14 @@ def _single(run: RunPlan, step: Step) -> Manifest:
 def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str], stage: str, gpu: bool) -> Manifest:
     labels = _labels(run, step, stage)
     deadline = run.spec.run.active_deadline_seconds
-    queue = run.spec.run.queue_name
-    metadata = _metadata(
-        run, names.job_name(run.key, step, stage), {**labels, **({contract.LABEL_QUEUE: queue} if queue else {})}
-    )
+    queue = queue_of(run.spec, gpu=gpu)
+    of_kueue, annotations = _for_kueue(run, queue, spec) if queue else ({}, {})
+    metadata = _metadata(run, names.job_name(run.key, step, stage), {**labels, **of_kueue})
+    annotations[contract.ANNOTATION_SETUP] = setup_of(run.spec, step, gpu=gpu)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {**metadata, "annotations": {contract.ANNOTATION_SETUP: setup_of(run.spec)}},
+        "metadata": {**metadata, "annotations": annotations},
         "spec": {
             **spec,
             # Kueue decides when it runs: it sets `suspend`, and owns `parallelism` and the pod template.
@@ -203,6 +239,20 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
             ),
         },
     }
+
+
+def _for_kueue(run: RunPlan, queue: str, job: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the labels and annotations of a Job in a Kueue queue."""
+    labels = {contract.LABEL_QUEUE: queue}
+    if (priority := run.spec.run.workload_priority_class) is not None:
+        labels[contract.LABEL_PRIORITY] = priority
+    if "parallelism" not in job:  # It is one pod.
+        return labels, {}
+    annotations = {contract.ANNOTATION_PARALLELISM: str(run.spec.run.parallelism)}
+    fewest = run.spec.run.min_parallelism
+    if fewest is not None and fewest < job["parallelism"]:  # Kueue refuses an equal or larger one.
+        annotations[contract.ANNOTATION_MIN_PARALLELISM] = str(fewest)
+    return labels, annotations
 
 
 def _common_rules() -> list[Manifest]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from diffugen_api.contract import (
+    ANNOTATION_PARALLELISM,
     ANNOTATION_SETUP,
     ANNOTATION_SUSPENDED,
     LABEL_ATTEMPT,
@@ -37,6 +39,8 @@ class Job:
     """The Kueue queue in which it was created; Kueue alone suspends, resumes and resizes it then."""
     setup: str
     """A hash of the parts of the spec that it was built from (`jobs.setup_of`); empty if its creator set none."""
+    run_parallelism: int | None
+    """`run.parallelism` when it was created in a queue."""
     suspended: bool
     suspended_by_us: bool
     """Whether the operator suspended it; any other suspension is somebody else's."""
@@ -89,6 +93,7 @@ class Job:
             was_suspended=_condition(status, "Suspended") is not None,
             deleting_since=read_time(metadata.get("deletionTimestamp")),
             queue=labels.get(LABEL_QUEUE, ""),
+            run_parallelism=_number((metadata.get("annotations") or {}).get(ANNOTATION_PARALLELISM)),
             setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
             suspended=bool(spec.get("suspend")),
             suspended_by_us=(metadata.get("annotations") or {}).get(ANNOTATION_SUSPENDED) == "true",
@@ -102,6 +107,10 @@ class Job:
             failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
             completion_time=_time_of(status.get("completionTime")),
         )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,6}", text) else None
 
 
 def _time_of(text: str | None) -> str | None:

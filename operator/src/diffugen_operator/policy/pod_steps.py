@@ -13,7 +13,7 @@ from diffugen_api.contract import Outcome, Step
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_operator import reasons
 from diffugen_operator.manifests import names
-from diffugen_operator.manifests.jobs import Manifest, RunPlan
+from diffugen_operator.manifests.jobs import Manifest, RunPlan, queue_of
 from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.observed.base import write_time
 from diffugen_operator.observed.jobs import Job
@@ -78,7 +78,9 @@ def step_state(step: SinglePodStep, run: RunPlan, situation: Situation) -> StepS
     if isinstance(state, Missing):
         work_orders = (CreateWorkOrder(step.work_order(run)),) if step.work_order is not None else ()
         creation = CreateJob(step.manifest(run))
-        return InProgress(created_phase(creation.name, working, run.spec.run.queue_name), (*work_orders, creation))
+        return InProgress(
+            created_phase(creation.name, working, queue_of(run.spec, gpu=False)), (*work_orders, creation)
+        )
     if isinstance(state, Active):
         return InProgress(state.phase, state.actions)
     pods = situation.observed.pods_of(state.job)

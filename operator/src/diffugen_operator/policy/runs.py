@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 
+from diffugen_api.contract import Step
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus, SampleCounts, StageStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs, names
@@ -115,7 +116,7 @@ def why_begin_again(situation: Situation, spec: LabeledDatasetSpec | None) -> st
     under_way = observed.under_way(dataset.status.attempt)
     stuck = [(job, phase) for job in under_way if (phase := pod_trouble("", job, situation)) is not None]
     idle = [job for job, _ in stuck] + [job for job in under_way if job.suspended]
-    if spec is not None and any(job.setup not in ("", jobs.setup_of(spec)) for job in idle):
+    if spec is not None and any(_is_outdated(job, spec, dataset, edited=edited) for job in idle):
         return _OUTDATED
     if edited and any(
         not job.setup for job, _ in stuck
@@ -124,6 +125,22 @@ def why_begin_again(situation: Situation, spec: LabeledDatasetSpec | None) -> st
     # Pods that wait for a node would lose their place by a retry and gain nothing.
     retriable = [job for job, phase in stuck if phase.queued is None]
     return _RETRY if requested and retriable else None
+
+
+def _is_outdated(job: Job, spec: LabeledDatasetSpec, dataset: Dataset, *, edited: bool) -> bool:
+    """Whether this Job, which makes no progress, would be built in another way from the present spec."""
+    if job.step is None or not job.setup:
+        return False
+    stage = next((stage for stage in dataset.status.stages if stage.name == job.stage), None)
+    gpu = job.step is Step.STAGE and (stage is None or stage.gpu)
+    if not jobs.is_current(job.setup, spec, job.step, gpu=gpu):
+        return True
+    if not (edited and job.queue and job.run_parallelism and stage is not None):
+        return False
+    # Only Kueue resizes a queued Job. It is created again only if the edit changes how many pods it could have, and only
+    # while the edit is new: if the Job is evicted later, it keeps its place.
+    needs = stage.shards.total - stage.shards.succeeded - stage.shards.failed
+    return min(job.run_parallelism, needs) != min(spec.run.parallelism, needs)
 
 
 def begin(situation: Situation, wanted: Wanted, why: str, *, replans: int = 0) -> Decision:

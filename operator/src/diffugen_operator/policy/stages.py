@@ -14,7 +14,7 @@ from diffugen_api.contract import Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, ShardStatus, StageStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests import names
-from diffugen_operator.manifests.jobs import RunPlan, stage_job
+from diffugen_operator.manifests.jobs import RunPlan, queue_of, stage_job
 from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.observed.base import Trouble, write_time
 from diffugen_operator.observed.jobs import Job
@@ -150,7 +150,7 @@ def _with_part(run: RunPlan, look: _StageState, part: int, now: datetime) -> _St
 def _started(run: RunPlan, look: _StageState, parallelism: int, now: datetime) -> _StageState:
     job = CreateJob(stage_job(run, look.stage, parallelism))
     stage = _begun(look.stage, job.name, now)
-    phase = created_phase(job.name, _working(stage), run.spec.run.queue_name)
+    phase = created_phase(job.name, _working(stage), queue_of(run.spec, gpu=stage.gpu))
     return _StageState(_with_state(stage, phase), (job,), phase)
 
 

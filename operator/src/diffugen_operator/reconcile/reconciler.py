@@ -17,6 +17,7 @@ from diffugen_api.contract import ENV_ORDER_SHA256, FINALIZER, LABEL_ATTEMPT, MO
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.kube.api import ApiError
+from diffugen_operator.kube.backoff import backoff
 from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
 from diffugen_operator.manifests.jobs import excess_of
@@ -41,7 +42,7 @@ from diffugen_operator.policy.actions import (
 from diffugen_operator.policy.announcements import announcements, images_between, is_transition
 from diffugen_operator.policy.decide import decide, failing, refused
 from diffugen_operator.reconcile.event_recorder import Recorder
-from diffugen_operator.reconcile.kueue import Kueue
+from diffugen_operator.reconcile.kueue import FIRST_LOOK_SECONDS, LOOK_SECONDS, Kueue
 from diffugen_operator.reconcile.requests import PodProgress, Requests
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import READY, find
@@ -51,7 +52,6 @@ from diffugen_operator.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_QUEUE_LOOK_SECONDS = 30.0
 _ORDER_LOOK_SECONDS = 30.0
 """How long a work order that was created or read is not read again."""
 REPORTED_FAILURES = 3
@@ -83,6 +83,8 @@ class _Memory:
     meters: Meters = field(default_factory=Meters)
     attempt: int = 0
     written_at: float = float("-inf")
+    queue_looks: int = 0
+    """How often in a row Kueue was asked about a waiting Job and gave no reason."""
     order: str = ""
     """The name of the work order that was created or read last."""
     order_seen_at: float = float("-inf")
@@ -104,10 +106,11 @@ class Reconciler:
         settings: Settings,
         clock: Clock,
         now: Callable[[], datetime],
+        kueue: Kueue | None = None,
     ) -> None:
         self._cache, self._cluster, self._scraper, self._recorder = cache, cluster, scraper, recorder
         self._metrics, self._settings, self._clock, self._now = metrics, settings, clock, now
-        self._kueue = Kueue(cluster, clock)
+        self._kueue = kueue or Kueue(cluster, clock)
         self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -133,10 +136,21 @@ class Reconciler:
         reconcile_after = await self._commit(key, raw, dataset, decision, memory)
         if reconcile_after is None and not decision.actions:  # Nothing is left to do, so the parsed spec is not needed.
             memory.wanted = None
-        if self._kueue.readable and any(_waits_in_queue(job) for job in observed.jobs):
-            # Kueue's reasons change without a change of the Job.
-            return _QUEUE_LOOK_SECONDS if reconcile_after is None else min(reconcile_after, _QUEUE_LOOK_SECONDS)
-        return reconcile_after
+        return self._with_queue_look(key, observed, memory, reconcile_after)
+
+    def _with_queue_look(
+        self, key: Key, observed: Observed, memory: _Memory, reconcile_after: float | None
+    ) -> float | None:
+        """Return when to look again at Jobs that wait: Kueue's reasons change without a change of the Job."""
+        waiting = [job.name for job in observed.jobs if _waits_in_queue(job)]
+        if not waiting or not self._kueue.readable or self._kueue.watched(key.namespace):
+            memory.queue_looks = 0
+            return reconcile_after
+        # It makes the Workload, and tries to admit it, just after the Job was created or evicted.
+        unknown = any(name not in observed.queue_reasons for name in waiting)
+        memory.queue_looks = memory.queue_looks + 1 if unknown else 0
+        pause = backoff(memory.queue_looks, base=FIRST_LOOK_SECONDS, limit=LOOK_SECONDS) if unknown else LOOK_SECONDS
+        return pause if reconcile_after is None else min(reconcile_after, pause)
 
     async def _tried(self, situation: Situation, decision: Decision, action: Action, memory: _Memory) -> None:
         """Apply an action. One that fails repeatedly is reported in the status, with the API server's message."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from diffugen_operator.kube.cache import Object, Resource
@@ -22,6 +22,12 @@ class KueueRequests(Protocol):
 
     async def workloads_of(self, version: str, namespace: str, job_uid: str) -> list[Object]:
         """Return Kueue's Workloads of a Job."""
+
+    def workload_pages(self, version: str, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        """Yield Kueue's Workloads of Jobs, page by page, with the version of the list."""
+
+    def watch_workloads(self, version: str, namespace: str | None, since: int) -> AsyncIterator[tuple[str, Object]]:
+        """Yield the type and the Workload of each change after the resourceVersion `since`."""
 
 
 class Requests(KueueRequests, Protocol):
