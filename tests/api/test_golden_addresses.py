@@ -25,6 +25,7 @@ TRAINING = (
     "accumulate", "batchSize", "flip", "images", "initializer", "learn", "learningRate", "masks", "model",
     "modelSHA256", "patience", "seed", "steps", "templates", "token", "vectors",
 )  # fmt: skip
+QUEUEING = ("cpuQueueName", "minParallelism", "workloadPriorityClass")
 LATER: frozenset[str] = frozenset(
     {
         "spec.output.yolo",
@@ -34,6 +35,7 @@ LATER: frozenset[str] = frozenset(
         "spec.prompts.maxBytes",  # in no address: test_prompt_weights
         "spec.labeling.attention.rescale",
         "spec.labeling.attention.headWeights",
+        *(f"spec.run.{field}" for field in QUEUEING),  # test_how_a_run_waits_is_in_no_address
         "spec.stages.textualInversion",  # test_textual_inversion, and the trainings' own addresses
         *(f"spec.stages.textualInversion.{field}" for field in TRAINING),
         *(f"spec.stages.{kind}.embeddings.from" for kind in ("txt2img", "img2img", "inpaint")),
@@ -67,6 +69,13 @@ def addresses(data: dict[str, Any]) -> dict[str, str]:
         found[f"{stage.name} evidence"] = " ".join(recipe.evidence_ids)
         found[f"{stage.name} label"] = recipe.label_id
     return found
+
+
+def test_how_a_run_waits_is_in_no_address() -> None:
+    run = {"cpuQueueName": "cpus", "minParallelism": 2, "workloadPriorityClass": "low"}
+    spec = SPECS["shapes"]
+
+    assert addresses({**spec, "run": {**spec.get("run", {}), **run}}) == addresses(spec)
 
 
 def test_every_stored_spec_is_compared() -> None:

@@ -289,7 +289,7 @@ def test_jobs_of_a_former_operator_are_compared_by_its_hash() -> None:
 
     assert life.settle().status.attempt == 2
     life.stopped().settle()
-    life.job("plan")["metadata"]["annotations"]["diffugen.dev/setup"] = FORMER_HASH
+    life.job("plan")["metadata"]["annotations"]["diffugen.dev/setup"] = "3031847dda"
     assert life.settle().status.attempt == 2
 
 

@@ -426,7 +426,7 @@ async def test_a_job_in_kueues_queue_is_checked_again_while_kueue_can_be_asked()
     world.cluster.workloads_of = workloads_of  # type: ignore[method-assign]  # likewise
     await world.turn(2)
     looks = [await world.turn() for _ in range(7)]
-    assert looks == [2, 4, 8, 16, 30, 30, 30], "Kueue makes its Workload just after the Job was created"
+    assert looks == [1, 2, 4, 8, 16, 30, 30], "Kueue makes its Workload just after the Job was created"
 
     workloads.append({"status": {"conditions": [pending]}})
     world.seconds += 30

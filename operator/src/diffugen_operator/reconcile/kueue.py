@@ -102,24 +102,22 @@ class Kueue:
         await self._wanted.wait()
         failures = 0
         while True:
+            pause = at_least = 0.0
             try:
                 await self._follow(namespace)
+            except WatchEndedError:
+                reason = "login"
             except ApiError as error:
-                failures = 1 if namespace in self._heard else failures + 1
-                pause = backoff(failures, base=_SHORTEST_PAUSE, limit=_LONGEST_PAUSE)
+                reason, at_least, pause = reason_of(error.code), error.retry_after, _SHORTEST_PAUSE
                 if error.code in _DENIED:
                     logger.info("Kueue's Workloads are not watched: %s", error)
                     pause = AGAIN_SECONDS
-                self._count("workloads", reason_of(error.code))
-                await asyncio.sleep(max(jittered(pause, jitter()), error.retry_after))
-            except WatchEndedError:
-                self._count("workloads", "login")
             except TRANSPORT_ERRORS as error:
-                failures = 1 if namespace in self._heard else failures + 1
-                self._count("workloads", "silent" if isinstance(error, TimeoutError) else "interrupted")
-                await asyncio.sleep(jittered(backoff(failures, base=_SHORTEST_PAUSE, limit=_LONGEST_PAUSE), jitter()))
-            finally:
-                self._heard.pop(namespace, None)
+                reason, pause = "silent" if isinstance(error, TimeoutError) else "interrupted", _SHORTEST_PAUSE
+            failures = 1 if self._heard.pop(namespace, None) is not None else failures + 1
+            self._count("workloads", reason)
+            pause = backoff(failures, base=pause, limit=max(pause, _LONGEST_PAUSE))
+            await asyncio.sleep(max(jittered(pause, jitter()), at_least))
 
     async def _follow(self, namespace: str | None) -> None:
         """List the Workloads and take each change, until the API server ends the watch with an error."""
