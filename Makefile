@@ -8,7 +8,7 @@ MEMBERS := crds operator generator devcluster
 SOURCES := $(MEMBERS) charts gitops tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
-TEST_TOOLS := helm actionlint
+TEST_TOOLS := helm actionlint kueue
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \

@@ -230,14 +230,17 @@ def test_the_manager_of_suspend_is_kept_and_other_managers_are_not() -> None:
 
     def held_by(*entries: dict[str, Any]) -> str:
         cache, job = Cache(), a_job()
-        job["metadata"]["managedFields"] = list(entries)
+        job["metadata"] |= {"managedFields": list(entries), "creationTimestamp": "2026-11-22T12:00:01Z"}
         cache.put(JOBS, job)
         found: str = cache.jobs_of(KEY, "uid-of-shapes")[0]["spec"]["suspendedBy"]
         return found
 
     ours = entry("diffugen-operator", 1, **{"f:suspend": {}})
     assert held_by(ours, entry("kueue", 2, **{"f:suspend": {}}), entry("kubectl", 3)) == "kueue"
-    assert held_by(ours) == ""
+    assert held_by(ours) == "", "a webhook suspended it at its creation"
+    later = entry("diffugen-operator", 9, **{"f:suspend": {}})
+    assert held_by(later) == "diffugen-operator", "an operator that set no mark suspended it"
+    assert held_by(later, entry("kueue", 12, **{"f:suspend": {}})) == "kueue"
 
 
 def test_the_start_time_of_a_job_is_kept_and_is_not_a_change() -> None:

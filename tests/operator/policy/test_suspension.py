@@ -274,3 +274,14 @@ def test_a_job_that_somebody_resumes_while_the_dataset_is_suspended_is_deleted()
     life.stopped().edit(suspend=False).settle()
     assert life.job_names() == ["plan"]
     assert not life.job("plan")["spec"].get("suspend")
+
+
+def test_a_run_that_an_operator_without_marks_suspended_is_resumed_after_an_upgrade() -> None:
+    life = a_life().until_drawing().edit(suspend=True).settle()
+    del life.job("base")["metadata"]["annotations"]["diffugen.dev/suspended"]
+    life.held("base", by="diffugen-operator")  # by the API server's record of who set spec.suspend
+
+    life.edit(suspend=False).settle()
+
+    assert life.job("base")["spec"]["suspend"] is False
+    assert life.shown()[2] == "Drawing"

@@ -246,14 +246,21 @@ def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
 
 
 def _suspender(job: Mapping[str, Any]) -> str:
-    """Return who set a Job's spec.suspend last; empty if that is not known, as where a webhook set it at creation."""
+    """Return who set a Job's spec.suspend last; empty if that is not known, as where a webhook set it at creation.
+
+    The API server attributes what a webhook changes at the creation to the creator, which is this operator.
+    """
     setters = [
         entry
         for entry in job["metadata"].get("managedFields") or ()
         if "f:suspend" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
     ]
-    last: str = max(setters, key=lambda entry: entry.get("time") or "").get("manager", "") if setters else ""
-    return "" if last == MANAGED_BY else last
+    if not setters:
+        return ""
+    last = max(setters, key=lambda entry: entry.get("time") or "")
+    at_creation = (last.get("time") or "") <= (job["metadata"].get("creationTimestamp") or "")
+    manager: str = last.get("manager", "")
+    return "" if manager == MANAGED_BY and at_creation else manager
 
 
 def _shared(value: Any) -> Any:

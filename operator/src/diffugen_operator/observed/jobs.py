@@ -15,6 +15,7 @@ from diffugen_api.contract import (
     LABEL_QUEUE,
     LABEL_STAGE,
     LABEL_STEP,
+    MANAGED_BY,
     Step,
 )
 from diffugen_operator.observed.base import Raw, Trouble, read_time, write_time
@@ -43,7 +44,8 @@ class Job:
     """`run.parallelism` when it was created in a queue."""
     suspended: bool
     suspended_by_us: bool
-    """Whether the operator suspended it; any other suspension is somebody else's."""
+    """Whether the operator suspended it, by its own mark or, before there was a mark, by the API server's record. Any
+    other suspension is somebody else's."""
     held_by: str
     """Who suspended it last, by the API server's record; empty if that is not known."""
     parallelism: int
@@ -96,7 +98,7 @@ class Job:
             run_parallelism=_number((metadata.get("annotations") or {}).get(ANNOTATION_PARALLELISM)),
             setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
             suspended=bool(spec.get("suspend")),
-            suspended_by_us=(metadata.get("annotations") or {}).get(ANNOTATION_SUSPENDED) == "true",
+            suspended_by_us=_is_marked(metadata) or spec.get("suspendedBy") == MANAGED_BY,
             held_by=spec.get("suspendedBy") or "",
             parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
             failed_pods=status.get("failed") or 0,
@@ -107,6 +109,10 @@ class Job:
             failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
             completion_time=_time_of(status.get("completionTime")),
         )
+
+
+def _is_marked(metadata: Raw) -> bool:
+    return bool((metadata.get("annotations") or {}).get(ANNOTATION_SUSPENDED) == "true")
 
 
 def _number(text: str | None) -> int | None:
