@@ -387,7 +387,7 @@ async def test_where_workloads_may_only_be_listed_kueue_is_asked() -> None:
     await kueue.why_waiting("vision", "a")
     watching = asyncio.create_task(kueue.watch("vision"))
     async with asyncio.timeout(10):
-        while not workloads.since or kueue.watched("vision"):
+        while not workloads.since or kueue.watched("vision"):  # noqa: ASYNC110 - the watch has no event for it
             await asyncio.sleep(0.01)
 
     assert await kueue.why_waiting("vision", "a") is not None

@@ -137,8 +137,8 @@ def _is_outdated(job: Job, spec: LabeledDatasetSpec, dataset: Dataset, *, edited
         return True
     if not (edited and job.queue and job.run_parallelism and stage is not None):
         return False
-    # Only Kueue resizes a queued Job. It is created again only if the edit changes how many pods it could have, and only
-    # while the edit is new: if the Job is evicted later, it keeps its place.
+    # Only Kueue resizes a queued Job. It is created again only if the edit changes how many pods it could have. This is
+    # asked only while the edit is new: a Job that is evicted later keeps its place.
     needs = stage.shards.total - stage.shards.succeeded - stage.shards.failed
     return min(job.run_parallelism, needs) != min(spec.run.parallelism, needs)
 
