@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def kueue_on(cluster: Cluster, folder: Path) -> Iterator[Path]:
     log = folder / "kueue.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(program), f"--config={config}", f"--kubeconfig={kubeconfig}", "--zap-log-level=2"],
+            [*_with_etc(folder), str(program), f"--config={config}", f"--kubeconfig={kubeconfig}"],
             stdout=output,
             stderr=subprocess.STDOUT,
             preexec_fn=kernel.die_with_parent(),
@@ -54,11 +55,28 @@ def kueue_on(cluster: Cluster, folder: Path) -> Iterator[Path]:
     try:
         _webhooks(cluster, components, f"https://127.0.0.1:{webhook}", authority)
         yield log
+    except BaseException:
+        print(f"Kueue:\n{log.read_text(errors='replace')[-20_000:]}")  # noqa: T201 - pytest shows it with the failure
+        raise
     finally:
         for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
             cluster.kubectl("delete", kind, "kueue-test", "--ignore-not-found")
         process.terminate()
         process.wait(timeout=60)
+
+
+def _with_etc(folder: Path) -> list[str]:
+    """Return the command before the program that gives it an /etc of its own, with the certificates of its metrics.
+
+    Kueue reads them from a fixed path below /etc, which tests must not write to.
+    """
+    etc = folder / "etc"
+    certificates = etc / "kueue" / "metrics" / "certs"
+    certificates.mkdir(parents=True)
+    for file in (folder / "webhook").iterdir():
+        shutil.copy(file, certificates)
+    mounted = 'mount --bind "$0" /etc && exec "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted, str(etc)]
 
 
 def _account(cluster: Cluster, components: Path, folder: Path) -> Path:
@@ -68,16 +86,25 @@ def _account(cluster: Cluster, components: Path, folder: Path) -> Path:
         for each in yaml.safe_load_all((components / "rbac" / "role.yaml").read_text())
         if each["kind"] == "ClusterRole"
     ]
-    name = "kueue-manager-role"
+    secrets = yaml.safe_load((components / "rbac" / "manager_secrets_role.yaml").read_text())
+    name, group = "kueue-manager-role", "rbac.authorization.k8s.io"
     account = {"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": _NAMESPACE}
     cluster.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": _ACCOUNT, "namespace": _NAMESPACE}},
         {**role, "metadata": {"name": name}},
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "apiVersion": f"{group}/v1",
             "kind": "ClusterRoleBinding",
             "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [account],
+        },
+        {**secrets, "metadata": {"name": name, "namespace": _NAMESPACE}},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": _NAMESPACE},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
             "subjects": [account],
         },
     )
@@ -112,7 +139,8 @@ def _configuration(certificates: Path, webhook: int, health: int, metrics: int) 
         "integrations": {"frameworks": ["batch/job"]},
         "manageJobsWithoutQueueName": True,
         "managedJobsNamespaceSelector": {"matchLabels": WITHOUT_QUEUE},
-        "featureGates": {"VisibilityOnDemand": False},
+        # The selector is of Jobs without a queue name alone.
+        "featureGates": {"VisibilityOnDemand": False, "ManagedJobsNamespaceSelectorAlwaysRespected": False},
     }
 
 
