@@ -56,7 +56,7 @@ def kueue_on(cluster: Cluster, folder: Path) -> Iterator[Path]:
         _webhooks(cluster, components, f"https://127.0.0.1:{webhook}", authority)
         yield log
     except BaseException:
-        print(f"Kueue:\n{log.read_text(errors='replace')[-20_000:]}")  # noqa: T201 - pytest shows it with the failure
+        print(f"Kueue:\n{log.read_text(errors='replace')[-20_000:]}")
         raise
     finally:
         for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
