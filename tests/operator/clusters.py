@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import AsyncIterator
 from typing import Any
 
 from diffugen_api.contract import ANNOTATION_SUSPENDED
@@ -132,6 +133,16 @@ class PretendCluster(Requests):
 
     async def kueue_version(self) -> str:
         raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
+    async def workload_pages(self, version: str, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        await self.kueue_version()
+        yield [], 0
+
+    async def watch_workloads(
+        self, version: str, namespace: str | None, since: int
+    ) -> AsyncIterator[tuple[str, Object]]:
+        await self.kueue_version()
+        yield "BOOKMARK", {}
 
     async def create_event(self, manifest: Object) -> None:
         self.events.append(manifest["reason"])

@@ -321,13 +321,13 @@ class WatchedWorkloads(PretendCluster):
     async def kueue_version(self) -> str:
         return "v1beta2"
 
-    async def workload_pages(  # type: ignore[override]  # an async generator
+    async def workload_pages(
         self, version: str, namespace: str | None
     ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
         self.lists += 1
         yield self.listed, 100
 
-    async def watch_workloads(  # type: ignore[override]  # likewise
+    async def watch_workloads(
         self, version: str, namespace: str | None, since: int
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         self.since.append(since)
