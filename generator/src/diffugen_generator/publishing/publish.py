@@ -18,8 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from diffugen_api import layout
@@ -45,6 +43,7 @@ from diffugen_generator.publishing.stored_images import StoredImage, with_images
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality.hints import hints
 from diffugen_generator.samples.documents import Schema, discard, read_document, sealed
+from diffugen_generator.scratch import scratch_folder
 from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
@@ -113,8 +112,8 @@ class _Work:
 def _fill(work: _Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Write a revision's folder and return its `dataset.json`, which is written last."""
     order = work.order
-    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
-        release = Release(work.store, work.folder, Path(scratch), pool, order.spec, open_files)
+    with scratch_folder() as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
+        release = Release(work.store, work.folder, scratch, pool, order.spec, open_files)
         tally, manifest = Tally(release), Manifest(release)
         sheet = ContactSheet(release, tally, order.name)
         formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]
