@@ -45,9 +45,16 @@ _NOISE_OF_METADATA = frozenset({"managedFields"})
 _NOISE = {
     Resource.DATASETS: frozenset[str](),
     Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods"}),
-    Resource.PODS: frozenset({"hostIP", "hostIPs", "podIPs", "qosClass", "observedGeneration"}),
 }
 """Fields of a status that change often and that no decision needs."""
+
+# There are more pods than other objects, and they change most often. Only what a decision reads is kept of them.
+_OF_PODS = (
+    ("namespace", "name", "uid", "resourceVersion", "deletionTimestamp", "ownerReferences"),
+    ("batch.kubernetes.io/job-name", "job-name", "batch.kubernetes.io/job-completion-index"),
+    ("phase", "reason", "message", "podIP", "startTime"),
+)
+"""Of a pod: the fields of its metadata, its labels, and the fields of its status."""
 
 
 class _Gone(NamedTuple):
@@ -226,21 +233,36 @@ def _content(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return metadata, obj.get("spec") or {}, _without(obj["status"], _QUIET)
 
 
+def _pod(obj: Mapping[str, Any]) -> Object:
+    of_metadata, labels, of_status = _OF_PODS
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    kept = {name: metadata[name] for name in of_metadata if name in metadata}
+    kept["labels"] = {name: text for name, text in (metadata.get("labels") or {}).items() if name in labels}
+    state = {name: status[name] for name in of_status if name in status}
+    for conditions in ("conditions", "containerStatuses", "initContainerStatuses"):
+        if found := status.get(conditions):
+            state[conditions] = [{name: each[name] for name in _OF_STATES if name in each} for each in found]
+    return {"metadata": kept, "status": state, "spec": {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}}
+
+
+_OF_STATES = ("type", "status", "reason", "message", "lastTransitionTime", "name", "image", "state")
+"""Of a pod's conditions and of its containers' statuses, the fields that decisions read."""
+
+
 def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
+    if resource is Resource.PODS:
+        pod: Object = _shared(_pod(obj))
+        return pod
     metadata = _without(obj["metadata"], _NOISE_OF_METADATA)
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = {key: text for key, text in annotations.items() if key != _APPLIED}
     kept: Object = {"metadata": metadata, "status": _without(obj.get("status") or {}, _NOISE[resource])}
     if resource is Resource.DATASETS:
         kept["spec"] = obj.get("spec") or {}
-    elif resource is Resource.JOBS:
+    else:
         kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
         if kept["spec"]["suspend"]:
             kept["spec"]["suspendedBy"] = _suspender(obj)
-    else:
-        # The Job controller changes its finalizer, and the operator uses no annotation of a pod.
-        kept["metadata"] = _without(metadata, frozenset({"finalizers", "generation", "annotations", "generateName"}))
-        kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
     shared: Object = _shared(kept)
     return shared
 
