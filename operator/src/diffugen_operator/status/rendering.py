@@ -6,10 +6,11 @@ shortened, messages first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
+
+import orjson
 
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus, Summary
 from diffugen_operator import reasons
@@ -136,7 +137,7 @@ def _shortened(
 
 def size_of(status: LabeledDatasetStatus) -> int:
     """Return the size of the status in bytes."""
-    return len(json.dumps(dumped(status), ensure_ascii=False, separators=(",", ":")).encode())
+    return len(orjson.dumps(dumped(status)))
 
 
 def dumped(status: LabeledDatasetStatus) -> dict[str, Any]:
