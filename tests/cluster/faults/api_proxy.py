@@ -214,6 +214,27 @@ class RefusingApi(ApiFront):
             yield chunk
 
 
+class ExpiringApi(ApiFront):
+    """Refuses every login after a random number of requests, as where tokens expire early: a few answers are 401."""
+
+    def __init__(self, kubeconfig: Path, *, seed: object) -> None:
+        super().__init__(kubeconfig)
+        self._random = random.Random(str(seed))
+        self._left = self._random.randint(5, 25)
+        self.refused: Counter[str] = Counter()
+        """The requests that were refused, by their kind: watch, or the method."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Pass the request on, or refuse it."""
+        self._left -= 1
+        if self._left < 0:
+            if self._left <= -self._random.randint(1, 4):
+                self._left = self._random.randint(5, 25)
+            self.refused["watch" if _is_watch(request) else request.method] += 1
+            return _status(401, "Unauthorized")
+        return await super().answer(request)
+
+
 def _is_watch(request: web.Request) -> bool:
     return request.query.get("watch") == "true"
 
