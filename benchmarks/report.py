@@ -171,7 +171,7 @@ def write(samples: int, folder: Path) -> tuple[float, float]:
     recipes = [each.recipe for each in stages_of(Expansion(spec))]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack, BoundedPool(4) as pool:
-        release = Release(store, "revisions/0000000000/", Path(scratch), pool, spec, stack)
+        release = Release(store, "revisions/0000000000/", Path(scratch), pool, spec, stack, "0000000000")
         tally = Tally(release)
         report = Report(order, release, tally, recipes, expected=samples)
 

@@ -156,7 +156,7 @@ def test_after_a_kill_anywhere_it_can_be_finished_or_the_dataset_made_again(
         plan(order, again)
         run_shards(order, again)
         publish(order, again)
-        for path in dataset_of(again)["sha256"]:
+        for path in dataset_of(again)["files"]:
             assert again.exists(f"revisions/{order.revision}/{path}")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from diffugen_generator.published_commands import add_to
 from diffugen_generator.terminal import open_console, open_display, print_json, report_errors, stop_on_interrupt
 
 if TYPE_CHECKING:
@@ -369,6 +370,9 @@ def train_token(  # noqa: PLR0917 - a command's options
             show_trained(open_console(), card, output, "samples.png")
 
     report_errors(do, debug=debug, as_json=as_json)
+
+
+add_to(app)
 
 
 @worker.command("plan")

@@ -18,6 +18,15 @@ CRASHED = 1
 
 _AT_ONCE = "stopped at once from the keyboard; finished samples are in the store, and the same command continues"
 
+_OF_THE_SYSTEM: dict[int | None, tuple[str, str, ExitCode]] = {
+    errno.ENOSPC: ("NoSpaceLeft", "no disk space is left", ExitCode.TRY_AGAIN),
+    errno.EDQUOT: ("NoSpaceLeft", "no disk space is left", ExitCode.TRY_AGAIN),
+    errno.EACCES: ("NotPermitted", "the file system permits no access; name another folder", ExitCode.REFUSED),
+    errno.EPERM: ("NotPermitted", "the file system permits no access; name another folder", ExitCode.REFUSED),
+    errno.EROFS: ("NotPermitted", "the file system permits no writing; name another folder", ExitCode.REFUSED),
+}
+"""Reason, message and exit code of errors of the operating system, by their number."""
+
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "diffusers", "transformers", "safetensors", "scipy"), "models"),
     "pyarrow": "formats",
@@ -36,8 +45,9 @@ def outcome_of(error: BaseException) -> tuple[Outcome, int]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         message = f"memory ran out ({error}); give the pods more memory, or draw smaller images"
         return Outcome(reason="OutOfMemory", message=message), ExitCode.TRY_AGAIN
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Outcome(reason="NoSpaceLeft", message=f"no disk space is left ({error})"), ExitCode.TRY_AGAIN
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        reason, message, code = _OF_THE_SYSTEM[error.errno]
+        return Outcome(reason=reason, message=f"{message} ({error})"), code
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         message = f"{error.name} is not installed; install the extra: pip install 'diffugen[{extra}]'"
         return Outcome(reason="ExtraNotInstalled", message=message), ExitCode.BAD_SPEC

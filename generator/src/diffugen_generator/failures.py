@@ -143,3 +143,24 @@ class CacheUnusable(Failure):
 
     reason = "ModelCacheUnusable"
     exit_code = ExitCode.BAD_SPEC
+
+
+class NotPublished(Failure):
+    """There is no published dataset at a location."""
+
+    reason = "NotPublished"
+    exit_code = ExitCode.BAD_SPEC
+
+
+class RevisionGone(Failure):
+    """A revision that the pointer or the user names is not in the store any more."""
+
+    reason = "RevisionGone"
+    exit_code = ExitCode.BAD_SHARD
+
+
+class FilesDamaged(Failure):
+    """Published files differ from what their dataset says of them."""
+
+    reason = "FilesDamaged"
+    exit_code = ExitCode.BAD_SHARD

@@ -58,8 +58,8 @@ def report_errors(do: Callable[[], None], *, debug: bool, as_json: bool) -> None
         raise typer.Exit(code) from None
 
 
-def stop_on_interrupt() -> Event:
-    """Return an event that the first Ctrl-C sets; the second Ctrl-C ends the process at once.
+def stop_on_interrupt(message: str = "finishing the current batch; press Ctrl-C again to end at once") -> Event:
+    """Return an event that the first Ctrl-C sets, with a message; the second Ctrl-C ends the process at once.
 
     SIGTERM sets it, too. If the command has not ended `GRACE` seconds after SIGTERM, the process ends by itself.
     """
@@ -70,7 +70,7 @@ def stop_on_interrupt() -> Event:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        console.print("finishing the current batch; press Ctrl-C again to end at once")
+        console.print(message)
 
     signal.signal(signal.SIGINT, interrupt)
 

@@ -12,6 +12,7 @@ import torch
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
 from diffugen_generator.families.unet.components import load
+from diffugen_generator.models.model_cards import license_in
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.small_files import open_file
 from tests.generator.hubs import Hub, a_hub
@@ -29,7 +30,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_a_model_of_the_hub_equals_the_same_folder(hub: Hub, own_model: Path) -> None:
-    (own_model / "README.md").write_text("a model")
+    (own_model / "README.md").write_text("---\nlicense: openrail\n---\n# a model")
     (own_model / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
     commit = hub.publish("org/tiny", own_model)
 
@@ -39,7 +40,8 @@ def test_a_model_of_the_hub_equals_the_same_folder(hub: Hub, own_model: Path) ->
     assert (model.uri, model.digest, model.weights) == (f"hf://org/tiny@{commit}", here.digest, here.weights)
     assert load(model, torch.device("cpu")).parameters == load(here, torch.device("cpu")).parameters
     fetched = hub.fetched()
-    assert not [name for name in fetched if name.endswith((".bin", ".md"))]
+    assert not [name for name in fetched if name.endswith(".bin")]
+    assert license_in(model.path) == "openrail"
     assert len([name for name in fetched if name.endswith(".safetensors")]) == 3
 
 

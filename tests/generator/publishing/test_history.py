@@ -13,7 +13,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import Incomplete, Interrupted, StoreRefused
 from diffugen_generator.planning.plan import plan
-from diffugen_generator.publishing import publish as module
+from diffugen_generator.publishing import filling as module
 from diffugen_generator.publishing.history import prune
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import current_of, dataset_of

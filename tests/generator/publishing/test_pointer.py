@@ -1,10 +1,13 @@
 """The pointer: moved last and to a complete revision, even if a process is killed or publishing is repeated."""
 
+import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import Incomplete, Interrupted, Missing
 from diffugen_generator.planning.plan import plan
-from diffugen_generator.publishing import publish as module
+from diffugen_generator.publishing import pointer as module
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import current_of, dataset_of
 from diffugen_generator.store.folder import FolderStore
@@ -71,8 +74,10 @@ def readable(store: FolderStore) -> str | None:
         return None
     dataset = dataset_of(store)
     folder = current["dataset"].removesuffix("dataset.json")
-    for path in dataset["sha256"]:
-        assert store.exists(folder + path)
+    for path, file in dataset["files"].items():
+        data = store.read(folder + path)
+        assert file == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert {folder + path for path in (*dataset["files"], "dataset.json")} == set(store.list(folder))
     for split, count in dataset["splits"].items():
         for images in (f"{folder}coco/{split}/", f"{folder}yolo/images/{split}/", f"{folder}yolo/labels/{split}/"):
             assert len(list(store.list(images))) == count
@@ -147,7 +152,7 @@ def test_the_pointer_has_the_paths_of_all_files(model: str, tmp_path: Path) -> N
         "samples": 4,
         "history": [],
     }
-    assert dataset_of(store)["sha256"]["manifest.jsonl.gz"] == outcome.published.manifest_sha256
+    assert dataset_of(store)["files"]["manifest.jsonl.gz"]["sha256"] == outcome.published.manifest_sha256
     assert outcome.published.accepted_by_stage == {"base": 4}
 
 
@@ -262,18 +267,17 @@ def test_labels_are_read_ahead_in_limited_numbers(model: str, tmp_path: Path) ->
             read.append(key)
             return super().read(key)
 
-    order = an_order(model, prompts={"templates": ["a ball"], "samplesPerPrompt": 600})
+    order = an_order(model, prompts={"templates": ["a ball"], "samplesPerPrompt": 600}, output={"splits": {"train": 1}})
     a_finished_store(order, tmp_path / "store")
     most_ahead: list[int] = []
 
     def on_progress(done: int, total: int) -> None:
-        # the first of two passes counts the families of the splits, and has already read every label
-        most_ahead.append(sum(key.startswith("labels/") for key in read) - 600 - done)
+        most_ahead.append(sum(key.startswith("labels/") for key in read) - done)
 
     publish(order, Listening(tmp_path / "store"), on_progress=on_progress)
 
     assert max(most_ahead) <= 257 + 32  # labels, and samples with images that are read ahead
-    assert sum(key.startswith("labels/") for key in read) == 1200
+    assert sum(key.startswith("labels/") for key in read) == 600
 
 
 def test_dataset_json_is_the_same_with_any_run_settings(model: str, tmp_path: Path) -> None:
@@ -355,3 +359,48 @@ def test_pruning_uses_the_current_pointer(model: str, tmp_path: Path) -> None:
 
     assert readable(store) == other.revision
     assert [row["revision"] for row in current_of(store)["history"]] == [order.revision]
+
+
+class DyingAtAnyCall(FolderStore):
+    """A store whose user is killed at the n-th call of any method, of any thread; after that, nothing is done."""
+
+    def __init__(self, root: Path, calls: int) -> None:
+        super().__init__(root)
+        self.calls = calls
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"read", "write", "read_tagged", "replace", "upload", "exists", "list", "sizes", "stream", "copy"}:
+            self._spend()
+        return super().__getattribute__(name)
+
+    def _spend(self) -> None:
+        left = object.__getattribute__(self, "calls")
+        if left <= 0:
+            raise Killed
+        self.calls = left - 1
+
+
+def test_after_a_kill_at_any_call_readers_have_the_old_revision_or_the_new_one(model: str, tmp_path: Path) -> None:
+    prompts, output = {"templates": ["a ball"], "samplesPerPrompt": 2}, {"splits": {"train": 0.5, "val": 0.5}}
+    former, order = (
+        an_order(model, prompts=prompts, output=output, quality={"maxAreaFraction": most}) for most in (0.95, 0.9)
+    )
+    store = a_finished_store(former, tmp_path / "start")
+    publish(former, store, clock=the_clock)
+    plan(order, store)
+    shutil.copytree(store.root, tmp_path / "count")
+    counting = DyingAtAnyCall(tmp_path / "count", 1_000_000)
+    publish(order, counting, clock=the_clock)
+    calls, seen = 1_000_000 - counting.calls, set()
+
+    for number in range(calls):
+        folder = tmp_path / "killed"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(store.root, folder)
+        with pytest.raises(Killed):
+            publish(order, DyingAtAnyCall(folder, number), clock=the_clock)
+        seen.add(readable(FolderStore(folder)))
+
+    assert seen == {former.revision, order.revision}
+    publish(order, FolderStore(folder), clock=the_clock)
+    assert readable(FolderStore(folder)) == order.revision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from diffugen_api.layout import dataset_root
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.given.image_sources import BucketSource, FolderSource, ImageSource
+from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.opening import open_bucket, open_folder
 from diffugen_generator.store.protocol import Store
 
@@ -38,6 +40,17 @@ def source_at(place: str, endpoint: str, store: str, name: str) -> ImageSource:
     return FolderSource(Path(place), None if store.startswith(_S3) else Path(store) / NAMESPACE / name)
 
 
+def store_of(place: str, endpoint: str, argument: str = "URI") -> Store:
+    """Return a store whose keys are relative to `place`; `argument` is its name on the command line, for errors."""
+    if place.startswith(_S3):
+        return open_bucket(_bucket(place, endpoint), "", "")
+    if "://" in place:
+        raise SpecError("UnknownLocation", f"{argument}: {place!r} is neither s3://BUCKET/PREFIX nor a folder.")
+    if not Path(place).is_dir():
+        raise SpecError("NoSuchFolder", f"{argument}: there is no folder {place!r}; give one, or s3://BUCKET/PREFIX.")
+    return FolderStore(Path(place))
+
+
 def store_at(place: str, endpoint: str, name: str, namespace: str = NAMESPACE) -> Store:
     """Return the store of the dataset `name` below `place`; raise `SpecError` if `place` is not a valid location."""
     if place.startswith(_S3):
@@ -52,6 +65,8 @@ def _bucket(place: str, endpoint: str) -> S3:
         raise SpecError("NoEndpoint", f"{place}: say where the store is: --endpoint, or AWS_ENDPOINT_URL.")
     parts = urlsplit(place)
     data = {"endpoint": endpoint, "bucket": parts.netloc, "prefix": parts.path.strip("/")}
+    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+        data["region"] = region
     try:
         return S3.model_validate(data)
     except ValidationError as error:

@@ -30,8 +30,9 @@ from diffugen_generator.class_options import class_of
 from diffugen_generator.given.image_sources import ImageSource
 from diffugen_generator.given.intake import STAGE, Given, Intake
 from diffugen_generator.planning.plan import plan_given
+from diffugen_generator.publishing.filling import NOTHING_ACCEPTED
 from diffugen_generator.publishing.labeled_samples import LabeledSample, judged_together
-from diffugen_generator.publishing.publish import NOTHING_ACCEPTED, publish
+from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.results import NO_CAPTION, LabelResult, RunResult, StageResult

@@ -17,6 +17,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.models import cache
 from diffugen_generator.models.digests import FileDigest, hashed
+from diffugen_generator.models.model_cards import CARD
 from diffugen_generator.models.uris import BUCKET, HUB
 
 _STATED: Final = "weights.json"
@@ -100,9 +101,15 @@ def held(
         return _described(remote, identity, choose)
 
     def fill(part: Path) -> Mapping[str, FileDigest]:
-        return remote.fetch(choose(part).names, part)
+        return remote.fetch([*choose(part).names, *_card(remote)], part)
 
-    return there or cache.entry([kind, *identity], fill)
+    folder, files = there or cache.entry([kind, *identity], fill)
+    return folder, {name: digest for name, digest in files.items() if name != CARD}
+
+
+def _card(remote: Remote) -> list[str]:
+    """Return the name of the model's card, if it has one; it is kept for the license and is not part of any digest."""
+    return [CARD] if CARD in remote.names() else []
 
 
 def _described(
@@ -112,7 +119,8 @@ def _described(
 
     def fill(part: Path) -> Mapping[str, FileDigest]:
         wanted = choose(part)
-        files = dict(remote.fetch([name for name in wanted.names if name not in wanted.weights], part))
+        settings = [name for name in wanted.names if name not in wanted.weights]
+        files = dict(remote.fetch([*settings, *_card(remote)], part))
         stated = {}
         for name in sorted(wanted.weights):
             if (digest := remote.digest(name)) is None:
@@ -124,4 +132,4 @@ def _described(
 
     folder, files = cache.entry(["settings", *identity], fill)
     stated = {name: FileDigest(*digest) for name, digest in json.loads((folder / _STATED).read_bytes()).items()}
-    return folder, {name: digest for name, digest in files.items() if name != _STATED} | stated
+    return folder, {name: digest for name, digest in files.items() if name not in {_STATED, CARD}} | stated

@@ -50,6 +50,7 @@ from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
 from diffugen_generator.models.checks import check_kind
 from diffugen_generator.models.embeddings import find_embeddings
+from diffugen_generator.models.model_cards import license_in
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
@@ -372,6 +373,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "labelId": each.recipe.label_id,
                 **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
                 **_side_models_row(each),
+                **_licenses_row(each),
             }
             for found in plans
             if found.name in by_name
@@ -422,6 +424,14 @@ def _side_models_row(stage: StageInPlan) -> dict[str, Any]:
     if not stage.side_models:
         return {}
     return {EVIDENCE_IDS_KEY: dict(stage.recipe.side_evidence_ids), DIGESTS_KEY: _digests(stage.side_models)}
+
+
+def _licenses_row(stage: StageInPlan) -> dict[str, Any]:
+    """Return the licenses that the cards of a stage's models state, by the models' digests."""
+    folders = {stage.model.digest: stage.model.path} if stage.model.digest else {}
+    folders |= {each.digest: each.path for each in stage.side_models.values()}
+    licenses = {digest: stated for digest, path in folders.items() if (stated := license_in(path))}
+    return {"licenses": licenses} if licenses else {}
 
 
 def _digests(side_models: Mapping[str, SideModel]) -> dict[str, str]:

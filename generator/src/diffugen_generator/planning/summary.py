@@ -24,6 +24,7 @@ class _Stage(Schema):
     modelDigest: str  # noqa: N815 - as in the file
     embeddings: list[_Word] = Field(default=[], max_length=10_000)
     judges: dict[str, str] = Field(default={})
+    licenses: dict[str, str] = Field(default={})
 
 
 class _Summary(Schema):
@@ -51,3 +52,8 @@ def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """Return each stage's digests of the models that label in addition to the diffusion model, by kind."""
     return {stage["name"]: stage.get(DIGESTS_KEY, {}) for stage in summary["stages"]}
+
+
+def licenses_in(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the licenses that the models' cards state, by the models' digests."""
+    return {digest: stated for stage in summary["stages"] for digest, stated in stage.get("licenses", {}).items()}

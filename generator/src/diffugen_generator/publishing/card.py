@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from diffugen_api.orders import WorkOrder
-from diffugen_api.recipes import DETECTOR, MASKS, scores_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.publishing.contact_sheet import PATH as CONTACT_SHEET
+from diffugen_generator.publishing.models import Models
 from diffugen_generator.publishing.tally import Tally
 
 _ORIGIN = """\
@@ -19,22 +19,44 @@ _GIVEN = """\
 These images existed before: {labeler} gave the labels. They can be wrong. The manifest has the
 score of each label, the file of each image, and the reason why a file was skipped."""
 
-_LICENSE = "Models made the images: what the licenses of the models above say of outputs holds for this dataset."
+_USE = """\
+To train and evaluate models that detect or segment {classes}, alone or together with photographs. Measure what it is
+worth on real images: a score on the test split here says how well a model reads images of this kind.
+
+{limits}"""
+_LIMITS = """\
+- The images have the biases of the models that drew them: what those rarely drew well, such as text, hands, counts and
+  unusual views, is rare or wrong here.
+- No person has checked the labels. Masks follow what a model saw, so thin parts and borders can be missed.
+- Nothing here shows a real event, place or person. Do not present the images as photographs."""
+_GIVEN_LIMITS = """\
+- No person has checked the labels. Masks follow what a model saw, so thin parts and borders can be missed.
+- What the images show, and whom, is as their owner took them: check the rights before you share the dataset."""
+
+_LICENSE = """\
+The licenses are those that the models' cards state. Models made the images: what these licenses say of outputs holds
+for this dataset."""
 _GIVEN_LICENSE = "The images keep their own licenses. The models above made the labels."
 
 _MANIFEST = """\
 ### Manifest
 
 `manifest.jsonl.gz` has a line for every sample, accepted or rejected: prompt, variables, seed, scores and masks,
-and the key of the image in the store. `dataset.json` has the counts, the spec and the SHA-256 of every index
-file."""
+the key and the SHA-256 of the image in the store, and all that is needed to draw it again. `dataset.json` has the
+counts, the spec, and size and SHA-256 of every file. `croissant.json` describes the dataset for `mlcroissant`.
+
+```python
+import gzip, json
+
+with gzip.open("manifest.jsonl.gz", "rt", encoding="utf-8") as lines:
+    samples = [json.loads(line) for line in lines]
+```"""
 
 
 def card(
     order: WorkOrder,
     tally: Tally,
-    models: Sequence[tuple[str, str]],
-    side_models: Mapping[str, str],
+    models: Models,
     loading: Sequence[str],
     *,
     drawn: bool = True,
@@ -44,8 +66,7 @@ def card(
     Args:
         order: the dataset.
         tally: the counts.
-        models: each stage's model and its digest, in the order of the stages.
-        side_models: the digests of the further models that label, by kind.
+        models: the models that drew and labeled.
         loading: a section for each format that explains how to load it.
         drawn: whether a model drew the images; false for the user's own images.
     """
@@ -74,11 +95,15 @@ def card(
         _rejections(tally),
         "",
         *(_prompts(spec) if drawn else _reading(spec)),
+        "## Intended use and limits",
+        "",
+        _USE.format(classes=_listed(list(tally.release.class_ids)), limits=_LIMITS if drawn else _GIVEN_LIMITS),
+        "",
         "## Models",
         "",
         *_table(
-            ["stage", "kind", "model", "SHA-256", "steps", "guidance"],
-            _model_rows(order, models, side_models, drawn=drawn),
+            ["stage", "kind", "model", "SHA-256", "license", "steps", "guidance"],
+            _model_rows(order, models, drawn=drawn),
         ),
         "",
         "## License",
@@ -151,32 +176,31 @@ def _reading(spec: LabeledDatasetSpec) -> list[str]:
     return ["## Captions", "", f"Images without a caption were labeled with the prompt `{_code(prompt)}`.", ""]
 
 
-def _model_rows(
-    order: WorkOrder, models: Sequence[tuple[str, str]], side_models: Mapping[str, str], *, drawn: bool
-) -> list[list[str]]:
+def _model_rows(order: WorkOrder, models: Models, *, drawn: bool) -> list[list[str]]:
     """Return a row for each model that drew or labeled."""
     spec = order.spec
     rows = []
-    for stage, (model, digest) in zip(spec.drawing_stages, models, strict=True):
+    for stage, (model, digest) in zip(spec.drawing_stages, models.stages, strict=True):
+        named = _named(model, digest, models)
         if drawn:
             kind = f"{stage.kind} from {stage.source}" if stage.source else stage.kind
             task = stage.task
-            rows.append([stage.name, kind, *_named(model, digest), str(task.steps), f"{task.guidance_scale:g}"])
+            rows.append([stage.name, kind, *named, str(task.steps), f"{task.guidance_scale:g}"])
         elif spec.labeling.attention is not None:
-            rows.append([stage.name, "attention", *_named(model, digest), "", ""])
-    beside: dict[str, str | None] = {kind: settings.model for kind, settings in scores_of(spec.quality).items()}
-    if (detector := spec.labeling.detector) is not None:
-        beside |= {DETECTOR: detector.model, MASKS: detector.mask_model}
-    rows += [
-        ["", kind, *_named(uri, side_models[kind]), "", ""]
-        for kind, uri in beside.items()
-        if uri and kind in side_models
-    ]
+            rows.append([stage.name, "attention", *named, "", ""])
+    rows += [["", kind, *_named(uri, digest, models), "", ""] for kind, uri, digest in models.beside(spec)]
     return rows
 
 
-def _named(model: str, digest: str) -> tuple[str, str]:
-    return f"`{model}`", f"`{digest[:16]}…`"
+def _named(model: str, digest: str, models: Models) -> tuple[str, str, str]:
+    return f"`{model}`", f"`{digest[:16]}…`", models.license_of(digest)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:_SHOWN])
+    if len(names) > _SHOWN:
+        shown.append(f"{len(names) - _SHOWN} more classes")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def _rejections(tally: Tally) -> str:

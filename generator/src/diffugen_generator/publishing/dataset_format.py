@@ -53,7 +53,7 @@ class FormatFolder:
     @property
     def revision(self) -> str:
         """The name of the revision's folder in the store."""
-        return self._release.folder.split("/")[1]
+        return self._release.name
 
     def local(self, name: str) -> Path:
         """Return the path of a local file, for a library that opens its files itself; `upload` it when it is whole."""
@@ -64,20 +64,20 @@ class FormatFolder:
         return self._release.open_files.enter_context(self.local(name).open("w+", encoding="utf-8"))
 
     def write(self, path: str, data: bytes, content_type: str = BINARY) -> None:
-        """Write an index file from memory; its digest goes to `dataset.json`."""
+        """Write an index file from memory."""
         self._release.write(f"{self.name}/{path}", data, content_type)
 
     def upload(self, path: str, source: Path, content_type: str = BINARY) -> None:
-        """Upload a local file and delete it; its digest goes to `dataset.json`."""
+        """Upload a local file as an index file and delete it."""
         self._release.upload(f"{self.name}/{path}", source, content_type)
 
     def put(self, path: str, data: bytes, content_type: str) -> None:
         """Write one of many small objects in the background."""
         self._release.put(f"{self.name}/{path}", data, content_type)
 
-    def copy_image(self, sample: LabeledSample, path: str) -> None:
+    def copy_image(self, image: StoredImage, path: str) -> None:
         """Copy a sample's image file into the folder in the background; the store copies it without a download."""
-        self._release.copy_image(sample, f"{self.name}/{path}")
+        self._release.copy_image(image, f"{self.name}/{path}")
 
 
 class DatasetFormat(ABC):

@@ -1,9 +1,9 @@
 """The dataset as a stream: every sample that the spec asks for, in the spec's order, with its label and verdict.
 
 The order comes from the spec and the labels from the store, so each try of publishing reads the same stream. Labels
-are read ahead by a bounded number of threads. Memory does not grow with the dataset, except for the fingerprints of
-prompts in `samples_of`, for the places of families in their order (24 bytes a sample), and for the hashes of images
-where duplicates are rejected.
+are read ahead by a bounded number of threads, and once: where splits or duplicates need all of them first, they are
+kept in a local file. Memory does not grow with the dataset, except for the fingerprints of prompts in `samples_of`, for
+the places of families in their order (24 bytes a sample), and for the hashes of images where duplicates are rejected.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, Sample, StageRecipe, stage_recipe
+from diffugen_api.prompt_weights import Piece
+from diffugen_api.samples import Source, weights_row
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.planning.summary import digests_of, side_models_in, words_in
 from diffugen_generator.publishing.splits import Splits, place_of
+from diffugen_generator.publishing.spool import Spool
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.sources import Sources
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
-from diffugen_generator.samples.labels import Label, rounded
+from diffugen_generator.samples.labels import Instance, Label, MarkedInstance, Region, rounded
 from diffugen_generator.samples.shards import origins_of
 from diffugen_generator.store.protocol import Store
 
@@ -76,6 +79,44 @@ class LabeledSample:
         """The image's name in the formats' folders."""
         return f"{self.sample.id}.{self.extension}"
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> LabeledSample:
+        """Read what `row` wrote; raise `ValueError` if it is not valid."""
+        try:
+            sample_id, image = str(row["id"]), str(row["image"])
+            instances = tuple(Instance.from_row(each) for each in row["instances"])
+            marked = tuple(MarkedInstance.from_row(each) for each in row.get("marked", ()))
+            ignored = tuple(Region.from_row(each) for each in row.get("ignore", ()))
+            source = Source(row["source"], row.get("replaced", "")) if "source" in row else None
+            return cls(
+                sample=Sample(
+                    sample_id,
+                    str(row["prompt"]),
+                    int(row["seed"]),
+                    int(row["template"]),
+                    dict(row["variables"]),
+                    tuple(Piece(text, float(weight)) for text, weight in row.get("weights", ())),
+                    source,
+                    {name: tuple(words) for name, words in row.get("words", {}).items()},
+                ),
+                stage=str(row["stage"]),
+                split=str(row["split"]),
+                image=image,
+                extension=image.rpartition(".")[2],
+                width=int(row["width"]),
+                height=int(row["height"]),
+                verdict=Verdict(instances, str(row["reason"]), dict(row["dropped"]), row.get("duplicateOf", "")),
+                label=Label(
+                    sample_id, instances, marked, dict(row.get("looks", {})), dict(row.get("scores", {})), ignored
+                ),
+                given=dict(row.get("given", {})),
+                drawing=dict(row.get("drawing", {})),
+            )
+        except KeyError as error:
+            raise ValueError(f"not a line of a manifest: it has no {error}") from error
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"not a line of a manifest: {error}") from error
+
     def row(self) -> dict[str, Any]:
         """Return the sample as a line of the manifest."""
         return {
@@ -89,6 +130,10 @@ class LabeledSample:
             "template": self.sample.template,
             "variables": dict(self.sample.variables),
             "seed": self.sample.seed,
+            **weights_row(self.sample.pieces),
+            **(
+                {"words": {name: list(words) for name, words in self.sample.words.items()}} if self.sample.words else {}
+            ),
             **({"drawing": dict(self.drawing)} if self.drawing else {}),
             "accepted": self.verdict.accepted,
             "reason": self.verdict.reason,
@@ -135,14 +180,28 @@ def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) 
 def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: LabeledDatasetSpec) -> Iterator[LabeledSample]:
     """Yield the samples of `judged` after the steps that need all of them: reject near duplicates, set splits.
 
-    `judged` starts a new pass over the samples. The first of two passes reads hashes of images and counts families. It
-    is left out if there is only one split and duplicates are accepted.
+    `judged` starts the pass over the samples. Its results are kept in a local file while hashes of images are read and
+    families are counted. If there is only one split and duplicates are accepted, they are yielded at once.
     """
+    asked = {name: fraction for name, fraction in spec.output.splits if fraction > 0}
+    if spec.quality.duplicates is None and len(asked) == 1:
+        [split] = asked
+        yield from (replace(each, split=split) for each in judged())
+        return
+    spool: Spool[LabeledSample]
+    with Spool() as spool:
+        yield from _with_splits(judged(), spec, asked, spool)
+
+
+def _with_splits(
+    judged: Iterator[LabeledSample], spec: LabeledDatasetSpec, asked: Mapping[str, float], spool: Spool[LabeledSample]
+) -> Iterator[LabeledSample]:
     ids, places = bytearray(), array("Q")
     damaged: list[LabeledSample] = []
 
     def accepted() -> Iterator[Hashed]:
-        for each in judged():
+        for each in judged:
+            spool.add(each)
             if each.damaged is not None:
                 damaged.append(each)
             if each.verdict.accepted:
@@ -151,11 +210,10 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
                 if each.label.statistics:
                     yield Hashed(each.sample.id, str(each.label.statistics["hash"]))
 
-    asked = {name: fraction for name, fraction in spec.output.splits if fraction > 0}
     duplicates = None
     if spec.quality.duplicates is not None:
         duplicates = Duplicates(accepted(), spec.quality.duplicates.max_distance)
-    elif len(asked) > 1:
+    else:
         deque(accepted(), maxlen=0)
     if damaged:  # without their labels the splits are not known, so nothing else is written
         yield from damaged
@@ -169,7 +227,7 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
             if not (duplicates and duplicates.original_of(ids[number * size : (number + 1) * size].hex()))
         ),
     )
-    for each in judged():
+    for each in spool:
         original = duplicates.original_of(each.sample.id) if duplicates and each.verdict.accepted else ""
         verdict = each.verdict.as_duplicate(original) if original else each.verdict
         yield replace(each, verdict=verdict, split=splits.of(each.sample.root))

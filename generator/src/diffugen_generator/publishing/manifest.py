@@ -1,11 +1,16 @@
 """`manifest.jsonl.gz`: a line for every sample of the dataset, accepted or rejected, with the reason.
 
-It has everything that the formats have. The same content of the store always gives the same bytes.
+It has everything that the formats have, and everything that is needed to draw the image again: prompt and weights of
+its words, seed, source, the model with its digest, the settings, the embeddings, the number type, and the versions of
+the libraries. Recipes of earlier versions lack the last three. The same content of the store always gives the same
+bytes.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from typing import Any, Final
 
 from diffugen_api.plan import canonical
 from diffugen_generator.publishing.labeled_samples import LabeledSample
@@ -14,22 +19,32 @@ from diffugen_generator.publishing.stored_images import StoredImage
 
 PATH = "manifest.jsonl.gz"
 
+_FROM_RECIPE: Final = ("embeddings", "dtype", "device", "versions")
+
 
 class Manifest:
     """Writes the manifest."""
 
-    def __init__(self, release: Release) -> None:
-        """Begin an empty manifest."""
+    def __init__(self, release: Release, models: Mapping[str, str]) -> None:
+        """Begin an empty manifest; `models` has the URI of each stage's model, with the commit of a repository."""
         self._release = release
+        self._models = models
         self._file = release.open_binary(PATH)
         # zlib's own gzip framing: time 0, no file name
         self._squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
 
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
-        """Write a line for a sample; that of an accepted one has the SHA-256 of its image file."""
+        """Write a line for a sample, with what its recipe has: the SHA-256 of the image, and what it was drawn with."""
         row = sample.row()
+        if sample.drawing:
+            row["model"] = self._models[sample.stage]
         if image.sha256:
             row["imageSha256"] = image.sha256
+        row |= {name: image.recipe[name] for name in _FROM_RECIPE if name in image.recipe}
+        self.add_row(row)
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Write a line as it is."""
         self._file.write(self._squeeze.compress(canonical(row) + b"\n"))
 
     def finish(self) -> None:

@@ -1,7 +1,7 @@
 """A revision's folder while it is filled: everything that is published is written through it.
 
 Files that are too large for memory are written to a local folder first and uploaded whole. Many small objects are
-written by background threads. The SHA-256 of each index file is kept for `dataset.json`.
+written by background threads. Path, size and SHA-256 of every file are kept for `dataset.json`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,10 @@ from diffugen_api import layout
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Damaged, Incomplete, Missing
+from diffugen_generator.publishing.file_list import FileList
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.published import FILE_LIST, PublishedFile
+from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
 
@@ -36,10 +40,16 @@ class Release:
     spec: LabeledDatasetSpec
     open_files: ExitStack
     """Closes the local files when publishing ends, also after an error."""
+    name: str
+    """The name of the revision, or of its folder in the store if that differs."""
     lost: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Samples whose image or label is missing or damaged, by their id: stage, object, and what happened to it."""
-    files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each index file, by its path in the folder."""
+
+    @cached_property
+    def files(self) -> FileList:
+        """All files that were written so far."""
+        scratch = (self.scratch / "files.jsonl").open("w", encoding="utf-8")
+        return FileList(self.open_files.enter_context(scratch))
 
     @property
     def splits(self) -> list[str]:
@@ -57,31 +67,46 @@ class Release:
         return self.open_files.enter_context((self.scratch / name).open("wb"))
 
     def write(self, path: str, data: bytes, content_type: str = BINARY) -> None:
-        """Write an index file and keep its digest."""
+        """Write an index file."""
         self.store.write(self.folder + path, data, content_type)
-        self.files[path] = hashlib.sha256(data).hexdigest()
+        self.files.add(PublishedFile(path, len(data), hashlib.sha256(data).hexdigest()), index=True)
 
     def upload(self, path: str, source: Path, content_type: str = BINARY) -> None:
-        """Upload a local file as an index file, keep its digest, and delete the local file."""
+        """Upload a local file as an index file, and delete the local file."""
         with source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = source.stat().st_size
         self.store.upload(self.folder + path, source, content_type)
-        self.files[path] = digest
+        self.files.add(PublishedFile(path, size, digest), index=True)
         source.unlink()
 
     def put(self, path: str, data: bytes, content_type: str) -> None:
         """Write one of many small objects in the background."""
+        self.files.add(PublishedFile(path, len(data), hashlib.sha256(data).hexdigest()), index=False)
         self.pool.submit(self.store.write, self.folder + path, data, content_type)
 
-    def copy_image(self, sample: LabeledSample, path: str) -> None:
+    def copy_image(self, image: StoredImage, path: str) -> None:
         """Copy a sample's image into the folder in the background; the store copies it without a download."""
-        self.pool.submit(self._copy_image, sample, path)
+        self.files.add(PublishedFile(path, image.size, image.sha256), index=False)
+        self.pool.submit(self._copy_image, image.sample, path)
 
     def _copy_image(self, sample: LabeledSample, path: str) -> None:
         try:
             self.store.copy(sample.image, self.folder + path)
         except Missing as missing:
             self.report(sample, missing)
+
+    def write_file_list(self) -> None:
+        """Write `files.jsonl.gz` if `dataset.json` cannot list all files; to be called after all other files."""
+        if self.files.is_long:
+            path = self.scratch / FILE_LIST
+            self.files.write_lines(path)
+            self.upload(FILE_LIST, path, "application/gzip")
+
+    def missing(self) -> list[str]:
+        """Return the paths of up to ten files that are not in the store, or have another size there."""
+        skip = len(self.folder)
+        return self.files.missing((key[skip:], size) for key, size in self.store.sizes(self.folder))
 
     def report(self, sample: LabeledSample, fault: Missing | Damaged) -> None:
         """Note that an image or a label of a sample is gone or damaged, and delete it so that it is made again."""

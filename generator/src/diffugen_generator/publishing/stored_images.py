@@ -1,16 +1,20 @@
 """The image files of accepted samples: checked against their recipes, and read at most once by all formats.
 
-Every accepted image is read before it is published, because a store can hold a file that is truncated or swapped.
+Every accepted image is read before it is published, because a store can hold a file that is truncated or swapped. Of
+rejected ones only the recipe is read, for the manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Missing
 from diffugen_generator.publishing.labeled_samples import LabeledSample
-from diffugen_generator.samples.recipes import read_image_file
+from diffugen_generator.samples.recipes import IMAGE_SHA256, read_image_file, read_recipe
 from diffugen_generator.store.protocol import Store
 
 _READERS = 16
@@ -25,28 +29,43 @@ class StoredImage:
     def __init__(self, store: Store, sample: LabeledSample) -> None:
         """Read nothing yet."""
         self._store = store
-        self._sample = sample
+        self.sample = sample
         self._data: bytes | None = None
         self.sha256 = ""
-        """SHA-256 of the file in hex, once it is checked."""
+        """SHA-256 of the file in hex, once it is checked; of a rejected sample, as its recipe has it."""
+        self.size = -1
+        """Size of the file in bytes, once it is checked."""
+        self.recipe: Mapping[str, Any] = {}
+        """The sample's recipe; empty if it was not read."""
         self.fault: Missing | Damaged | None = None
         """Why the image cannot be published."""
 
     def check(self, *, keep: bool) -> None:
         """Read the file and compare it with its recipe; with `keep`, the bytes stay in memory for `read`."""
-        sample = self._sample
+        sample = self.sample
         try:
             file = read_image_file(self._store, sample.stage, sample.sample.id, sample.extension)
         except (Missing, Damaged) as fault:
             self.fault = fault
             return
-        self.sha256 = file.sha256
+        self.sha256, self.size, self.recipe = file.sha256, len(file.data), file.recipe
         self._data = file.data if keep else None
+
+    def take(self, data: bytes, *, keep: bool) -> None:
+        """Use the bytes of a file that was checked before; with `keep` they stay in memory for `read`."""
+        self.sha256, self.size = hashlib.sha256(data).hexdigest(), len(data)
+        self._data = data if keep else None
+
+    def describe(self) -> None:
+        """Read only the recipe, for the manifest: of a rejected sample, whose image is not published."""
+        with suppress(Missing, Damaged):  # nothing is made of it
+            self.recipe = read_recipe(self._store, self.sample.stage, self.sample.sample.id)
+            self.sha256 = str(self.recipe.get(IMAGE_SHA256, ""))
 
     def read(self) -> bytes:
         """Return the file's bytes; raise `Missing` where it is gone from the store."""
         if self._data is None:
-            self._data = self._store.read(self._sample.image)
+            self._data = self._store.read(self.sample.image)
         return self._data
 
     def forget(self) -> None:
@@ -71,6 +90,8 @@ def with_images(
         image = StoredImage(store, sample)
         if sample.verdict.accepted:
             image.check(keep=True)
+        elif sample.image:
+            image.describe()
         look(sample, image)
         if not keep:
             image.forget()

@@ -41,6 +41,11 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, CHECKSUM: _checksum(content)}
 
 
+def indented(content: Mapping[str, Any]) -> bytes:
+    """Return a document as bytes that people can read, too."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def parse(data: bytes, schema: type[BaseModel] | None = None) -> dict[str, Any]:
     """Return a document's fields without its checksum; raise `ValueError` if it is damaged."""
     if len(data) > MOST_BYTES:

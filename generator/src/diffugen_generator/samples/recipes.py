@@ -56,6 +56,7 @@ class ImageFile:
     data: bytes
     sha256: str
     """In hex."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 def recipe_of(sample: Sample, header: ShardHeader, image_file: bytes, drawn_with: DrawnWith) -> bytes:
@@ -66,6 +67,7 @@ def recipe_of(sample: Sample, header: ShardHeader, image_file: bytes, drawn_with
         "model": header.model,
         "modelDigest": header.model_digest,
         "drawing": dict(header.drawing),
+        **({"embeddings": [word.row() for word in header.embeddings]} if header.embeddings else {}),
         "dtype": drawn_with.dtype,
         "device": drawn_with.device,
         "versions": dict(drawn_with.versions),
@@ -84,7 +86,7 @@ def read_image_file(store: Store, stage: str, sample_id: str, extension: str) ->
     if recipe.get(IMAGE_SHA256, digest) != digest:
         why = f"its SHA-256 is {digest[:12]}…, and its recipe has {recipe[IMAGE_SHA256][:12]}…"
         raise Damaged(image_key, why, keys=(recipe_key, image_key))
-    return ImageFile(data, digest)
+    return ImageFile(data, digest, recipe)
 
 
 def read_recipe(store: Store, stage: str, sample_id: str) -> dict[str, Any]:

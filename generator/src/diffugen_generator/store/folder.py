@@ -17,6 +17,8 @@ from diffugen_generator.store.protocol import BINARY
 
 _PART = ".part"
 """Suffix of files that are being written; they are never listed."""
+_CHUNK = 1 << 20
+"""Bytes of a chunk of `stream`."""
 
 
 class FolderStore:
@@ -106,6 +108,24 @@ class FolderStore:
         top = f"{folder}/" if folder else ""
         with self._failures("listed", prefix):
             yield from self._below(self._path(folder) if folder else self.root, top, beginning)
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the keys that begin with `prefix`, sorted, each with its file's size in bytes."""
+        for key in self.list(prefix):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                yield key, self._path(key).stat().st_size
+
+    def stream(self, key: str, offset: int = 0) -> Iterator[bytes]:
+        """Yield a file's bytes from `offset` on, in chunks; raise `Missing` if it does not exist."""
+        with self._failures("read", key):
+            try:
+                file = self._path(key).open("rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise Missing(key, self.uri) from None
+            with file:
+                file.seek(offset)
+                while chunk := file.read(_CHUNK):
+                    yield chunk
 
     def copy(self, source: str, target: str) -> None:
         """Hard-link the file to the new name, or copy it if the file system has no links."""

@@ -53,6 +53,14 @@ class Store(Protocol):
         """Yield the keys that begin with `prefix`, at any depth, sorted by their UTF-8 bytes."""
         ...
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the keys that begin with `prefix` as `list` does, each with its object's size in bytes."""
+        ...
+
+    def stream(self, key: str, offset: int = 0) -> Iterator[bytes]:
+        """Yield an object's bytes from `offset` on, in chunks; raise `Missing` if it does not exist."""
+        ...
+
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the names of the folders right below `prefix` (which ends in a slash, or is empty), sorted."""
         ...

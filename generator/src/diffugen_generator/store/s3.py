@@ -202,10 +202,22 @@ class S3Store:
                 if not each.is_dir:
                     yield str(each.object_name)[skip:], int(each.size or 0), str(each.etag)
 
-    def stream(self, key: str) -> Iterator[bytes]:
-        """Yield an object's bytes in chunks; raise `Missing` if it does not exist."""
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the keys that begin with `prefix`, each with its object's size, a thousand per request."""
+        skip = len(self._root)
+        with self._failures("list"):
+            for key, size in self._client.sizes(self._bucket, self._root + prefix):
+                yield key[skip:], size
+
+    def stream(self, key: str, offset: int = 0) -> Iterator[bytes]:
+        """Yield an object's bytes from `offset` on, in chunks; raise `Missing` if it does not exist."""
         with self._failures("read", key):
-            response = self._client.get_object(self._bucket, self._root + key)
+            try:
+                response = self._client.get_object(self._bucket, self._root + key, offset)
+            except S3Error as error:
+                if error.code == "InvalidRange":  # the object ends at `offset`
+                    return
+                raise
             try:
                 yield from response.stream(1 << 20)
             finally:

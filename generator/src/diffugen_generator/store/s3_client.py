@@ -22,6 +22,7 @@ from minio.deleteobjects import DeleteError, DeleteObject
 from minio.error import InvalidResponseError
 
 _KEY = re.compile(rb"<Key>([^<]*)</Key>")
+_SIZE = re.compile(rb"<Contents>.*?<Key>([^<]*)</Key>.*?<Size>(\d+)</Size>.*?</Contents>", re.DOTALL)
 _PREFIX = re.compile(rb"<CommonPrefixes><Prefix>([^<]*)</Prefix></CommonPrefixes>")
 _TOKEN = re.compile(rb"<NextContinuationToken>([^<]*)</NextContinuationToken>")
 
@@ -34,25 +35,30 @@ class NoStoreAnswerError(ValueError):
 
 
 class LeanMinio(Minio):
-    """MinIO's client with `keys`, `folders`, `delete`, `copy` and `put_if`; they raise the client's exceptions."""
+    """MinIO's client with the methods below, which raise the client's exceptions."""
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
         """Yield the keys of a bucket that begin with `prefix`, sorted, a thousand per request."""
-        return self._listed(bucket, {"prefix": prefix}, _KEY)
+        return (key for (key,) in self._listed(bucket, {"prefix": prefix}, _KEY))
+
+    def sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the keys of a bucket that begin with `prefix` and the sizes of their objects, sorted."""
+        return ((key, int(size)) for key, size in self._listed(bucket, {"prefix": prefix}, _SIZE))
 
     def folders(self, bucket: str, prefix: str) -> Iterator[str]:
         """Yield the common prefixes, up to and with the next slash, of the keys that begin with `prefix`, sorted."""
-        return self._listed(bucket, {"prefix": prefix, "delimiter": "/"}, _PREFIX)
+        return (name for (name,) in self._listed(bucket, {"prefix": prefix, "delimiter": "/"}, _PREFIX))
 
-    def _listed(self, bucket: str, query: _Fields, what: re.Pattern[bytes]) -> Iterator[str]:
+    def _listed(self, bucket: str, query: _Fields, what: re.Pattern[bytes]) -> Iterator[tuple[str, ...]]:
+        """Yield the groups of each match of `what`; the first group is a key."""
         token = ""
         while True:
             page = self._page(bucket, query, token)
             # the store percent-encodes keys only if it supports the parameter
             encoded = b"<EncodingType>url</EncodingType>" in page
-            for match in what.findall(page):
-                key = match.decode()
-                yield unquote_plus(key) if encoded else unescape(key)
+            for match in what.finditer(page):
+                key, *others = (group.decode() for group in match.groups())
+                yield unquote_plus(key) if encoded else unescape(key), *others
             following = _TOKEN.search(page)
             if following is None:
                 return

@@ -68,21 +68,14 @@ def test_every_sample_has_a_line_in_the_manifest(order: WorkOrder, store: Folder
     assert {line["split"] for line in lines} == set(SPLITS)
 
 
-def test_every_index_file_has_its_digest(folder: Path) -> None:
+def test_every_file_has_its_digest(folder: Path) -> None:
     dataset = json.loads((folder / "dataset.json").read_text())
 
-    for path, digest in dataset["sha256"].items():
+    for path, file in dataset["files"].items():
+        digest = file["sha256"]
         assert hashlib.sha256((folder / path).read_bytes()).hexdigest() == digest
-    assert sorted(path for path in dataset["sha256"] if not path.startswith("report/")) == [
-        "README.md",
-        "coco/annotations/instances_test.json",
-        "coco/annotations/instances_train.json",
-        "coco/annotations/instances_val.json",
-        "contact-sheet.png",
-        "manifest.jsonl.gz",
-        "report.html",
-        "yolo/data.yaml",
-    ]
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(dataset["files"]) == there - {"dataset.json"}
 
 
 def test_the_counts_agree(order: WorkOrder, store: FolderStore, folder: Path) -> None:
@@ -194,6 +187,7 @@ def test_only_the_requested_formats_are_written(tmp_path: Path) -> None:
         "README.md",
         "addresses.json",
         "contact-sheet.png",
+        "croissant.json",
         "dataset.json",
         "manifest.jsonl.gz",
         "report",

@@ -98,7 +98,7 @@ def test_a_format_is_added_with_one_file(tmp_path: Path) -> None:
         assert found[f"{sample_id}.png"] == store.read(line["image"])
         assert json.loads(found[f"{sample_id}.json"]) == [each["class"] for each in line["instances"]]
     dataset = json.loads((folder / "dataset.json").read_text())
-    assert {"tars/train.tar", "coco/annotations/instances_train.json"} <= set(dataset["sha256"])
+    assert {"tars/train.tar", "coco/annotations/instances_train.json"} <= set(dataset["files"])
     card = (folder / "README.md").read_text()
     assert "### Tars\n\nOne for each split." in card
     assert "### COCO" in card

@@ -45,13 +45,13 @@ def folder(made: Published) -> Path:
 
 
 def test_every_file_is_in_dataset_json(made: Published) -> None:
-    listed = json.loads((made.folder / "dataset.json").read_text())["sha256"]
+    listed = json.loads((made.folder / "dataset.json").read_text())["files"]
 
     written = [made.folder / "report.html", *(made.folder / "report").rglob("*.*")]
     paths = {path.relative_to(made.folder).as_posix(): path for path in written if path.is_file()}
     assert {"report.html", "report/main.js", "report/summary.js", "report/index/00000.js"} <= set(paths)
     for name, path in paths.items():
-        assert listed[name] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert listed[name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_index_has_what_the_manifest_has(made: Published, folder: Path) -> None:

@@ -60,7 +60,7 @@ class Coco(DatasetFormat):
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Append the sample's annotations and copy its image."""
         self._splits[sample.split].add(sample)
-        self.folder.copy_image(sample, f"{sample.split}/{sample.file_name}")
+        self.folder.copy_image(image, f"{sample.split}/{sample.file_name}")
 
     def finish(self) -> None:
         """Upload the annotation files of the splits that have images."""

@@ -42,7 +42,7 @@ class ImageFolder(DatasetFormat):
             self._left_out += 1
             return
         self._kept += 1
-        self.folder.copy_image(sample, f"{sample.split}/{classes.pop()}/{sample.file_name}")
+        self.folder.copy_image(image, f"{sample.split}/{classes.pop()}/{sample.file_name}")
 
     def finish(self) -> None:
         """Write nothing: the folders are the labels."""

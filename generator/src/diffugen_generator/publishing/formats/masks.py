@@ -52,7 +52,7 @@ class Masks(DatasetFormat):
         """Write the sample's masks and overlay, and copy its image."""
         folder, name = self.folder, f"{sample.split}/{sample.sample.id}"
         overlay = overlay_of(image.read(), sample, folder.class_ids)
-        folder.copy_image(sample, f"images/{sample.split}/{sample.file_name}")
+        folder.copy_image(image, f"images/{sample.split}/{sample.file_name}")
         folder.put(f"classes/{name}.png", _png(Image.fromarray(class_map(sample, folder.class_ids))), "image/png")
         folder.put(f"instances/{name}.png", _png(Image.fromarray(instance_map(sample, np.uint16))), "image/png")
         folder.put(f"overlays/{name}.jpg", overlay, "image/jpeg")

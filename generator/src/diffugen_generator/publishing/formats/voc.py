@@ -51,7 +51,7 @@ class Voc(DatasetFormat):
         """Write the sample's annotation and masks, and copy its image."""
         name = sample.sample.id
         self._lists[sample.split].write(f"{name}\n")
-        self.folder.copy_image(sample, f"JPEGImages/{_file_name(sample)}")
+        self.folder.copy_image(image, f"JPEGImages/{_file_name(sample)}")
         self.folder.put(f"Annotations/{name}.xml", annotation(sample), "application/xml")
         classes, objects = class_map(sample, self.folder.class_ids), instance_map(sample, np.uint8)
         self.folder.put(f"SegmentationClass/{name}.png", _png(classes), "image/png")

@@ -45,7 +45,7 @@ class Yolo(DatasetFormat):
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Write the sample's label file and copy its image."""
         self._filled.add(sample.split)
-        self.folder.copy_image(sample, f"images/{sample.split}/{sample.file_name}")
+        self.folder.copy_image(image, f"images/{sample.split}/{sample.file_name}")
         lines = label_lines(sample, self.folder.class_ids, self._task)
         self.folder.put(f"labels/{sample.split}/{sample.sample.id}.txt", lines.encode(), "text/plain")
 

@@ -1,0 +1,230 @@
+"""Writes published samples once more: in other formats, or several datasets as one. Nothing is drawn or labeled.
+
+The samples come from the manifests of published revisions, and the images from where these have them. The result is a
+folder like that of a revision, with `dataset.json` last, so everything that reads published revisions reads it, too.
+Classes are joined by name. A sample that several revisions have is written once, as the first of them has it. A family
+of images that several revisions have is in the split of the first, so no split gets an image drawn from another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from diffugen_api import layout
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError, address
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, normalized
+from diffugen_generator.bounded_pool import BoundedPool, in_order
+from diffugen_generator.failures import Interrupted
+from diffugen_generator.publishing.contact_sheet import ContactSheet
+from diffugen_generator.publishing.croissant import PATH as CROISSANT
+from diffugen_generator.publishing.croissant import croissant
+from diffugen_generator.publishing.dataset_format import FormatFolder
+from diffugen_generator.publishing.format_registry import check_formats, format_named
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.manifest import Manifest
+from diffugen_generator.publishing.models import Models
+from diffugen_generator.publishing.reading import PublishedDataset
+from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.stored_images import StoredImage
+from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.samples.documents import indented, sealed
+from diffugen_generator.store.clearing import clear
+from diffugen_generator.store.folder import FolderStore
+from diffugen_generator.store.protocol import JSON
+
+_IMAGES = "images/"
+"""Folder in the target for image files, which the formats link; deleted at the end."""
+_READERS = 16
+_WINDOW = 32
+_WRITERS = 16
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of a manifest, and whose it is."""
+
+    published: PublishedDataset
+    line: Mapping[str, Any]
+    sample: LabeledSample
+
+
+def write_again(
+    name: str,
+    sources: Sequence[PublishedDataset],
+    formats: Sequence[str],
+    target: FolderStore,
+    on_progress: Progress,
+    *,
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """Write the samples of `sources` to the folder `target` in `formats`; return the content of its `dataset.json`.
+
+    Raises `SpecError` for an unknown format or differing classes, `FilesDamaged` where an image is in no folder, and a
+    `Failure` of a store. `target` must be empty.
+    """
+    spec = joined_spec(sources, formats)
+    check_formats(formats)
+    revision = address([[str(each.dataset["revision"]), each.name] for each in sources], 10)
+    order = WorkOrder(namespace="default", name=name, revision=revision, spec=spec)
+    expected = sum(int(each.dataset["samples"]) + int(each.dataset["rejected"]) for each in sources)
+    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as files, BoundedPool(_WRITERS) as pool:
+        release = Release(target, "", Path(scratch), pool, spec, files, revision)
+        tally, manifest = Tally(release), Manifest(release, {})
+        sheet = ContactSheet(release, tally, name)
+        writers = [format_named(each)(FormatFolder(release, each)) for each in formats]
+        keep = any(writer.reads_images for writer in writers)
+
+        def fetched(row: _Row) -> tuple[_Row, StoredImage]:
+            sample = replace(row.sample, image=f"{_IMAGES}{row.sample.file_name}")
+            image = StoredImage(target, sample)
+            if sample.verdict.accepted:
+                data = row.published.image(row.sample)
+                target.write(sample.image, data)
+                image.take(data, keep=keep)
+            return replace(row, sample=sample), image
+
+        rows = in_order(fetched, _rows(sources), workers=_READERS, window=_WINDOW)
+        for done, (row, image) in enumerate(rows, start=1):
+            tally.add(row.sample)
+            manifest.add_row({**row.line, "split": row.sample.split})
+            sheet.add(row.sample)
+            if row.sample.verdict.accepted:
+                for writer in writers:
+                    writer.add(row.sample, image)
+            on_progress(done, max(done, expected))
+            if stop():
+                raise Interrupted("writing was stopped; nothing was put in place")
+        manifest.finish()
+        for writer in writers:
+            writer.finish()
+        release.finish()
+        sheet.finish()
+        stages = [stage for each in sources for stage in each.dataset.get("stages", ())]
+        licenses = {digest: stated for stage in stages for digest, stated in stage.get("licenses", {}).items()}
+        readme = _card(order, sources, tally, [writer.loading() for writer in writers], licenses)
+        release.write("README.md", readme.encode(), "text/markdown")
+        release.finish()
+        described = croissant(order, release, tally, Models((), {}, licenses))
+        release.write(CROISSANT, indented(described), "application/ld+json")
+        release.write_file_list()
+        dataset = {
+            "namespace": order.namespace,
+            "name": name,
+            "revision": revision,
+            **tally.row(),
+            "formats": list(formats),
+            "classIds": release.class_ids,
+            "stages": stages,
+            "sources": [_source(each) for each in sources],
+            **release.files.row(),
+            "spec": normalized(spec),
+            "generator": {"diffugen": version("diffugen")},
+        }
+        clear(target, target.list(_IMAGES))
+        target.write(layout.dataset_card(""), indented(sealed(dataset)), JSON)
+    return dataset
+
+
+def joined_spec(sources: Sequence[PublishedDataset], formats: Sequence[str]) -> LabeledDatasetSpec:
+    """Return the spec of the first source with the classes of all, by name, and with `formats`."""
+    first = sources[0].spec
+    classes = {each.name: each for source in sources for each in reversed(source.spec.classes)}
+    names = dict.fromkeys(name for source in sources for name in source.class_ids)
+    counts = {
+        split: sum(int(source.dataset["splits"].get(split, 0)) for source in sources)
+        for split in ("train", "val", "test")
+    }
+    total = sum(counts.values())
+    options = {name: getattr(first.output, name) for name in ("coco", "yolo") if name in formats}
+    data = first.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data["classes"] = [classes[name].model_dump(mode="json", by_alias=True, exclude_none=True) for name in names]
+    data["output"] = {
+        "formats": list(formats),
+        "splits": {split: count / total for split, count in counts.items() if count} if total else {"train": 1},
+        **{name: each.model_dump(mode="json", by_alias=True) for name, each in options.items() if each is not None},
+    }
+    try:
+        return LabeledDatasetSpec.model_validate(data)
+    except ValueError as error:
+        raise SpecError("CannotJoin", f"these datasets cannot be one: {error}") from None
+
+
+def _rows(sources: Sequence[PublishedDataset]) -> Iterator[_Row]:
+    """Yield the lines of all manifests; samples that came before are left out."""
+    seen: set[str] = set()
+    splits: dict[str, str] = {}
+    for number, published in enumerate(sources):
+        parents: dict[str, str] = {}
+        for line in published.rows():
+            sample = published.sample_of(line)
+            if sample.sample.source is not None:
+                parents[sample.sample.id] = sample.sample.source.id
+            if sample.sample.id in seen:
+                continue
+            if len(sources) > 1:
+                seen.add(sample.sample.id)
+                root = sample.sample.id
+                while root in parents:
+                    root = parents[root]
+                if number == 0:
+                    splits.setdefault(root, sample.split)
+                else:
+                    sample = replace(sample, split=splits.setdefault(root, sample.split))
+            yield _Row(published, line, sample)
+
+
+def _source(published: PublishedDataset) -> dict[str, Any]:
+    return {
+        "uri": published.uri,
+        "name": published.dataset.get("name", ""),
+        "revision": published.dataset["revision"],
+        "samples": published.dataset["samples"],
+    }
+
+
+def _card(
+    order: WorkOrder,
+    sources: Sequence[PublishedDataset],
+    tally: Tally,
+    loading: Sequence[str],
+    licenses: Mapping[str, str],
+) -> str:
+    counts = tally.row()
+    stated = ", ".join(sorted(set(licenses.values()))) or "none; see the cards of the datasets"
+    lines = [
+        f"# {order.name}",
+        "",
+        (
+            f"{counts['samples']:,} images with {counts['instances']:,} labeled objects. Written again from published "
+            "datasets; their own cards say how the images were made, what they are for, and where their limits are."
+        ),
+        "",
+        "| dataset | revision | images |",
+        "| --- | --- | --- |",
+        *(
+            f"| {each.dataset.get('name', '')} | `{each.dataset['revision']}` | {each.dataset['samples']:,} |"
+            for each in sources
+        ),
+        "",
+        "| class | id | objects |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {number} | {tally.of_class(name):,} |" for name, number in tally.release.class_ids.items()),
+        "",
+        "## License",
+        "",
+        f"Licenses that the cards of the models state: {stated}.",
+        "",
+        "## Loading",
+        "",
+        *loading,
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,169 @@
+"""Fills a revision's folder: one pass over the samples feeds the manifest, every format and the extras.
+
+`dataset.json` is written last, after the store has listed every other file with its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from diffugen_api import layout
+from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import SpecError, StageRecipe
+from diffugen_api.v1alpha1 import normalized
+from diffugen_generator.bounded_pool import BoundedPool
+from diffugen_generator.failures import Incomplete, Interrupted, Missing
+from diffugen_generator.planning.summary import licenses_in, side_models_in
+from diffugen_generator.publishing.card import card
+from diffugen_generator.publishing.contact_sheet import ContactSheet
+from diffugen_generator.publishing.croissant import PATH as CROISSANT
+from diffugen_generator.publishing.croissant import croissant
+from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
+from diffugen_generator.publishing.format_registry import format_named
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.manifest import PATH as MANIFEST
+from diffugen_generator.publishing.manifest import Manifest
+from diffugen_generator.publishing.models import Models
+from diffugen_generator.publishing.release import NOT_CONTENT, Release
+from diffugen_generator.publishing.report.report import Report
+from diffugen_generator.publishing.stored_images import StoredImage, with_images
+from diffugen_generator.publishing.tally import Tally
+from diffugen_generator.quality.hints import hints
+from diffugen_generator.samples.documents import indented, sealed
+from diffugen_generator.samples.shards import EVIDENCE_IDS_KEY
+from diffugen_generator.store.protocol import JSON, Store
+
+NOTHING_ACCEPTED = "NothingAccepted"
+"""Reason of the error where all images are rejected."""
+PUBLISH_VERSION = 5
+"""Raised when the same labels are written down differently. 4: the report is written. 5: `dataset.json` lists every
+file with its size, the manifest has what recipes say of number types and versions, and `croissant.json` is written."""
+ADDRESSES = layout.addresses("")
+
+_WRITERS = 32
+"""Copies and small files that are written at the same time."""
+
+Progress = Callable[[int, int], None]
+"""Called with the samples published and all samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is published, and where."""
+
+    order: WorkOrder
+    store: Store
+    folder: str
+    """Key of the revision's folder, with its closing slash."""
+    plan: Mapping[str, Any]
+    recipes: list[StageRecipe]
+    samples: Iterable[LabeledSample]
+    expected: int
+    """How many samples there are, at most."""
+    drawn: bool
+    """False for the user's own images."""
+    fingerprint: str
+    """A hash over everything that decides the content of the folder except the spec."""
+
+
+def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Write a revision's folder and return its `dataset.json`, which is written last."""
+    order = work.order
+    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
+        release = Release(
+            work.store, work.folder, Path(scratch), pool, order.spec, open_files, work.folder.split("/")[1]
+        )
+        release.write(ADDRESSES, indented(sealed({"fingerprint": work.fingerprint})), JSON)
+        tally = Tally(release)
+        manifest = Manifest(release, {stage["name"]: stage["model"] for stage in work.plan["stages"]})
+        sheet = ContactSheet(release, tally, order.name)
+        formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]
+        report = Report(order, release, tally, work.recipes, expected=work.expected)
+        keep = any(each.reads_images for each in formats)
+        images = with_images(work.samples, work.store, keep=keep, look=report.look)
+        for done, (sample, image) in enumerate(images, start=1):
+            if fault := sample.damaged or image.fault:
+                release.report(sample, fault)  # `Release.finish` raises, when all faults are known
+                continue
+            tally.add(sample)
+            manifest.add(sample, image)
+            sheet.add(sample)
+            report.add(sample)
+            if sample.verdict.accepted:
+                _add(sample, image, formats, release)
+            if on_progress:
+                on_progress(done, max(done, work.expected))
+            if stop():
+                raise Interrupted("publishing was stopped; the next try does it again")
+        manifest.finish()
+        for dataset_format in formats:
+            dataset_format.finish()
+        if not tally.accepted and not release.lost:
+            raise _nothing_accepted(tally, work.folder)
+        release.finish()
+        sheet.finish()
+        side_models = {kind: digest for found in side_models_in(work.plan).values() for kind, digest in found.items()}
+        models = Models(
+            [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]],
+            side_models,
+            licenses_in(work.plan),
+        )
+        report.finish({stage["name"]: stage["model"] for stage in work.plan["stages"]}, side_models, drawn=work.drawn)
+        loading = [each.loading() for each in formats]
+        readme = card(order, tally, models, loading, drawn=work.drawn)
+        release.write("README.md", readme.encode(), "text/markdown")
+        release.finish()
+        described = croissant(order, release, tally, models, drawn=work.drawn)
+        release.write(CROISSANT, indented(described), "application/ld+json")
+        release.write_file_list()
+        if missing := release.missing():
+            more = f" and {missing[1]}" if len(missing) > 1 else ""
+            raise Incomplete(
+                f"{work.folder} was deleted while it was being filled: {missing[0]}{more} is not there; plan again"
+            )
+        dataset = _dataset(work, release, tally)
+        work.store.write(layout.dataset_card(work.folder), indented(sealed(dataset)), JSON)
+    return dataset
+
+
+def _add(sample: LabeledSample, image: StoredImage, formats: Sequence[DatasetFormat], release: Release) -> None:
+    try:
+        for each in formats:
+            each.add(sample, image)
+    except Missing as missing:
+        release.report(sample, missing)
+
+
+_OF_STAGES = ("name", "model", "modelDigest", "licenses", "embeddings", "evidenceId", "labelId", EVIDENCE_IDS_KEY)
+"""Fields of a stage in the plan that `dataset.json` keeps."""
+
+
+def _dataset(work: Work, release: Release, tally: Tally) -> dict[str, Any]:
+    order = work.order
+    return {
+        "namespace": order.namespace,
+        "name": order.name,
+        "revision": order.revision,
+        **tally.row(),
+        "formats": list(order.spec.output.formats),
+        "classIds": release.class_ids,
+        "stages": [{key: stage[key] for key in _OF_STAGES if key in stage} for stage in work.plan["stages"]],
+        **release.files.row(),
+        "spec": {field: value for field, value in normalized(order.spec).items() if field not in NOT_CONTENT},
+        "generator": {"diffugen": version("diffugen"), "publish": PUBLISH_VERSION},
+    }
+
+
+def _nothing_accepted(tally: Tally, folder: str) -> SpecError:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(tally.reasons.items()))
+    return SpecError(
+        NOTHING_ACCEPTED,
+        f"spec.quality: all {tally.rejected.total():,} images are rejected ({reasons}): "
+        f"{hints(tally.reasons, tally.dropped, tally.left_out)}. {folder}{MANIFEST} in the store lists them.",
+    )
