@@ -16,6 +16,8 @@ from pathlib import Path
 from devcluster import kernel
 
 _PAGE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
+_AS_IN_ITS_IMAGE = "import sys; sys.modules['kubernetes'] = None; from diffugen_operator.main import main; main()"
+"""Starts the operator without Kubernetes' client, which kopf loads where it is installed, as here for the cluster."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,7 +45,7 @@ class OperatorProcess:
 
     def __init__(self, *, kubeconfig: Path, namespace: str, log: Path) -> None:
         self._command = [
-            *(sys.executable, "-m", "diffugen_operator", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}"),
+            *(sys.executable, "-c", _AS_IN_ITS_IMAGE, f"--kubeconfig={kubeconfig}", f"--namespace={namespace}"),
             *("--http-host=127.0.0.1", "--log-format=json"),
         ]
         self._log = log

@@ -15,6 +15,7 @@ from typing import Any
 import kopf
 
 from diffugen_api.contract import GROUP, PLURAL, VERSION
+from diffugen_operator.kube.api import PAGE
 from diffugen_operator.kube.backoff import backoff
 from diffugen_operator.kube.cache import Cache, Resource
 from diffugen_operator.kube.connection import Connection
@@ -117,7 +118,7 @@ def kopf_settings(*, watch_silence: float) -> kopf.OperatorSettings:
     # kopf has a task for each object that just changed: few at once when everything is listed, each for a short time.
     settings.queueing.worker_limit = 50
     settings.queueing.idle_timeout = 0.05
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.watching.inactivity_timeout = watch_silence
     return settings
 
