@@ -14,7 +14,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from diffugen_operator.kube.api import ApiError, Cluster, NotLeaderError
+from diffugen_operator.kube.api import PAGE, ApiError, Cluster, NotLeaderError
 from diffugen_operator.kube.cache import Resource
 from diffugen_operator.kube.connection import Connection
 from diffugen_operator.kube.work_queue import Key
@@ -108,7 +108,7 @@ async def test_lists_are_paged_and_hold_only_our_objects(api: ApiServer, cluster
     ]
     method, path, first, _ = api.asked[0]
     assert (method, path) == ("GET", "/apis/batch/v1/namespaces/vision/jobs")
-    assert first == {"limit": "250", "labelSelector": "app.kubernetes.io/managed-by=diffugen-operator"}
+    assert first == {"limit": str(PAGE), "labelSelector": "app.kubernetes.io/managed-by=diffugen-operator"}
     assert api.asked[1][2]["continue"] == "token"
 
 
