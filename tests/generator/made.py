@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import canonical, revision_of
 from diffugen_api.v1alpha1 import AttentionLabeling, LabeledDatasetSpec
+from diffugen_generator.families.unet.tensors import expected_of
 from diffugen_generator.labeling.decide.from_attention import decision_of
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.planning.plan import plan
@@ -31,20 +33,46 @@ from diffugen_generator.store.protocol import BINARY, Store
 from generator.training import scenes
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-SETTINGS = {
-    "unet/config.json": {"in_channels": 4, "cross_attention_dim": 32, "sample_size": 16},
-    "vae/config.json": {"latent_channels": 4},
-    "text_encoder/config.json": {"hidden_size": 32, "max_position_embeddings": 20},
+SETTINGS: dict[str, dict[str, Any]] = {
+    "unet/config.json": {
+        "in_channels": 4,
+        "cross_attention_dim": 32,
+        "sample_size": 16,
+        "block_out_channels": [8],
+        "layers_per_block": 1,
+        "down_block_types": ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"],
+        "attention_head_dim": 2,
+    },
+    "vae/config.json": {"latent_channels": 4, "block_out_channels": [8]},
+    "text_encoder/config.json": {
+        "hidden_size": 32,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "vocab_size": 2,
+        "max_position_embeddings": 20,
+    },
     "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
     "tokenizer/tokenizer_config.json": {"model_max_length": 20},
     "tokenizer/tokenizer.json": {"model": {"vocab": {"a</w>": 0, "ball</w>": 1}}},
 }
 """What a plan reads of a model."""
+WITH_WEIGHTS = ("text_encoder", "unet", "vae")
 
 
 def weights_of(text: str) -> bytes:
     """Return a safetensors file that holds a text."""
     return save({"text": np.frombuffer(text.encode(), np.uint8)})
+
+
+@cache
+def network_of(component: str, text: str) -> bytes:
+    """Return a safetensors file with all tensors that a component's settings ask for, all zeros, and a text."""
+    expected = expected_of(component, SETTINGS.get(f"{component}/config.json", {})) or {}
+    tensors = (
+        {name: np.zeros(shape, np.float16) for name, shape in expected.items()} if component in WITH_WEIGHTS else {}
+    )
+    return save({**tensors, "text": np.frombuffer(text.encode(), np.uint8)})
 
 
 def objects_in(maps: AttentionMaps, image: NDArray[np.uint8], settings: AttentionLabeling) -> list[Instance]:
@@ -56,7 +84,7 @@ def a_model(folder: Path, weights: str = "weights") -> str:
     """Write a folder that is accepted as a model until it is loaded; return its path."""
     for component in COMPONENTS:
         (folder / component).mkdir(parents=True, exist_ok=True)
-        (folder / component / "model.safetensors").write_bytes(weights_of(weights))
+        (folder / component / "model.safetensors").write_bytes(network_of(component, weights))
     for component, settings in SETTINGS.items():
         (folder / component).write_text(json.dumps(settings))
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))

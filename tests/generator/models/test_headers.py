@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
@@ -21,6 +22,7 @@ class Bucket:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.ranges: list[tuple[str, int, int]] = []
 
     def details(self, _: str) -> Iterator[tuple[str, int, str]]:
         for file in sorted(self.folder.rglob("*.*")):
@@ -30,6 +32,10 @@ class Bucket:
         whole = (self.folder / name).read_bytes()
         for start in range(0, len(whole), 1000):
             yield whole[start : start + 1000]
+
+    def read_range(self, name: str, offset: int, count: int) -> bytes:
+        self.ranges.append((name, offset, count))
+        return (self.folder / name).read_bytes()[offset : offset + count]
 
 
 @pytest.fixture
@@ -69,3 +75,49 @@ def test_the_header_is_checked_in_a_file_read_in_pieces(own_model: Path, step: i
     Head("unet/weights.bin").check(5)
     with pytest.raises(ValueError, match="of 65,536 bytes whose header tells of"):
         head.check(len(whole))
+
+
+def without(model: Path, tensor: str) -> None:
+    """Remove a tensor from the UNet's weights."""
+    tensors = load_file(model / UNET)
+    del tensors[tensor]
+    save_file(tensors, model / UNET)
+
+
+LACKING = r"has weights in unet/ that lack 1 of \d+ tensors, conv_out.bias among them: copy it anew, or name another"
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_bucket_whose_weights_lack_a_tensor_is_refused(bucket: Path, *, weights: bool) -> None:
+    without(bucket, "conv_out.bias")
+
+    with pytest.raises(SpecError, match=rf"^the\.field: 's3://data/model' {LACKING}"):
+        resolve("s3://data/model", field="the.field", weights=weights)
+
+
+def test_a_folder_whose_weights_lack_a_tensor_is_refused(own_model: Path) -> None:
+    without(own_model, "conv_out.bias")
+
+    with pytest.raises(SpecError, match=LACKING):
+        resolve(str(own_model))
+
+
+def test_only_the_header_of_an_object_is_read_for_its_shapes(bucket: Path) -> None:
+    folder = BucketFolder("s3://data/model", "the.field", None)
+
+    shapes = folder.shapes(UNET)
+
+    whole = {name: tuple(tensor.shape) for name, tensor in load_file(bucket / UNET).items()}
+    header = int.from_bytes((bucket / UNET).read_bytes()[:8], "little")
+    assert shapes == whole
+    assert folder._store.ranges == [(UNET, 0, 8), (UNET, 8, header)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("start", [b"", b"\xff" * 8, (5).to_bytes(8, "little") + b"[1,2]", b"version https://git-lfs"])
+def test_an_object_without_a_header_is_refused(bucket: Path, start: bytes) -> None:
+    (bucket / UNET).write_bytes(start)
+
+    with pytest.raises(
+        SpecError, match=rf"^the\.field: 's3://data/model' has a file {UNET}, and its header (is|cannot)"
+    ):
+        BucketFolder("s3://data/model", "the.field", None).shapes(UNET)

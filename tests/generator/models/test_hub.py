@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
@@ -51,10 +52,34 @@ def test_a_plan_fetches_no_weights_and_knows_the_same_digest(hub: Hub, tiny_fold
     planned = resolve("hf://org/tiny@main", field=FIELD, weights=False)
 
     assert planned.digest == resolve(str(tiny_folder)).digest
-    assert not [name for name in hub.fetched() if name.endswith(".safetensors")]
+    ranges = {each for _, path, each in hub.asked if path.endswith(".safetensors")}
+    assert ranges == {"bytes=0-100000"}, "only headers"
     hub.asked.clear()
     resolve("hf://org/tiny@main", field=FIELD, weights=False)
     assert not hub.fetched()
+
+
+def test_a_repository_whose_weights_lack_a_tensor_is_refused_by_the_plan(hub: Hub, own_model: Path) -> None:
+    file = own_model / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["conv_out.bias"]
+    save_file(tensors, file)
+    commit = hub.publish("org/tiny", own_model)
+
+    with pytest.raises(SpecError, match="' has weights in unet/ that lack 1 of .*, conv_out.bias among") as refused:
+        resolve("hf://org/tiny", field=FIELD, weights=False)
+
+    assert str(refused.value).startswith(f"{FIELD}: 'hf://org/tiny@{commit}'")
+    assert refused.value.reason == "UnsupportedModel"
+
+
+def test_a_repository_with_a_broken_header_is_refused_by_the_plan(hub: Hub, own_model: Path) -> None:
+    name = "unet/diffusion_pytorch_model.safetensors"
+    hub.broken[name] = (30).to_bytes(8, "little") + b"not a header" * 5
+    hub.publish("org/tiny", own_model)
+
+    with pytest.raises(SpecError, match=f"has a file {name} whose header cannot be read: it is broken"):
+        resolve("hf://org/tiny", field=FIELD, weights=False)
 
 
 def test_the_planned_commit_draws_even_if_the_branch_has_moved(hub: Hub, own_model: Path, tiny_folder: Path) -> None:

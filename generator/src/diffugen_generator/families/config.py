@@ -38,6 +38,13 @@ class FamilyConfig(Protocol):
         """Raise `ValueError` if the settings do not fit together; the error's text ends a sentence about the model."""
         ...
 
+    def check_weights(self, folder: Path, component: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise `ValueError` if a component's weights do not fit its settings; the error's text ends a sentence.
+
+        `shapes` has the shape of each tensor in the headers of its files, by name.
+        """
+        ...
+
     def takes_a_mask(self, folder: Path) -> bool:
         """Return whether the network was made for inpainting: it takes a mask and the masked image as extra input."""
         ...

@@ -1,4 +1,4 @@
-"""Checks by the header of a weights file that the file is complete. It runs before drawing starts, without torch.
+"""Reads the header of a weights file: whether the file is complete, and which tensors it has. Without torch.
 
 A safetensors file has three parts: the length of its header (8 bytes, little endian), the header, and the bytes of the
 tensors. The header is JSON. For each tensor it gives where the tensor's bytes begin and end
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +59,67 @@ def check_whole(folder: Path, names: Iterable[str]) -> None:
         if name.endswith(SAFE) and path.is_file():
             with path.open("rb") as stream:
                 _check(name, path.stat().st_size, stream.read)
+
+
+Shapes = dict[str, tuple[int, ...]]
+"""The shape of each tensor of a file, by name."""
+STATED: Final = "shapes.json"
+"""The shapes of the weights files of a folder that has only the settings of a remote model."""
+
+
+def read_shapes(read: Callable[[int, int], bytes]) -> Shapes:
+    """Return the shapes in a safetensors file; raise `ValueError` if its header cannot be read.
+
+    `read` returns the bytes from an offset on, as many as are asked for.
+    """
+    length = int.from_bytes(read(0, _LENGTH), "little")
+    if length > _LARGEST:
+        raise ValueError("its header is too large")
+    return shapes_in(read(_LENGTH, length))
+
+
+def shapes_in(header: bytes) -> Shapes:
+    """Return the shapes in a header; raise `ValueError` if it cannot be read."""
+    try:
+        return {
+            str(name): tuple(int(side) for side in entry["shape"])
+            for name, entry in json.loads(header).items()
+            if name != "__metadata__"
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError("its header cannot be read") from None
+
+
+def shapes_of(folder: Path, names: Iterable[str]) -> dict[str, Shapes]:
+    """Return the shapes of each component's tensors, by the component's folder.
+
+    `names` are the weights files of a model. A component with pickled weights is left out. The headers of files that
+    are not in `folder` are those that were written down when its settings were fetched.
+    """
+    stated: Mapping[str, Mapping[str, list[int]]] = {}
+    if (folder / STATED).is_file():
+        stated = json.loads((folder / STATED).read_bytes())
+    found: dict[str, Shapes] = {}
+    unknown = set()
+    for name in sorted(names):
+        component, path = name.partition("/")[0], folder / name
+        if name.endswith(SAFE) and path.is_file():
+            found.setdefault(component, {}).update(_local(path))
+        elif name in stated:
+            found.setdefault(component, {}).update({each: tuple(shape) for each, shape in stated[name].items()})
+        elif not name.endswith(".json"):  # the index of a set in parts
+            unknown.add(component)
+    return {component: shapes for component, shapes in found.items() if component not in unknown}
+
+
+def _local(path: Path) -> Shapes:
+    with path.open("rb") as stream:
+
+        def read(offset: int, count: int) -> bytes:
+            stream.seek(offset)
+            return stream.read(count)
+
+        return read_shapes(read)
 
 
 def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:

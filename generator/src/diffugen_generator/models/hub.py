@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
 from diffugen_generator.models.digests import FileDigest, hashed
+from diffugen_generator.models.headers import Shapes
 from diffugen_generator.models.uris import HUB
 
 if TYPE_CHECKING:
@@ -74,6 +75,23 @@ class Repository:
         """Return the digest that the hub publishes for a large file; None for other files."""
         (file,) = (each for each in self._info.siblings or [] if each.rfilename == name)
         return FileDigest(file.lfs.size, file.lfs.sha256) if file.lfs else None
+
+    def shapes(self, name: str) -> Shapes:
+        """Return the shapes of a safetensors file's tensors; reads its header by ranges."""
+        from huggingface_hub import HfApi, errors  # noqa: PLC0415 - half a second, only for such models
+
+        api = HfApi(endpoint=self._endpoint, token=_token())
+        try:
+            found = self._asked(
+                lambda: api.parse_safetensors_file_metadata(self._repo, name, revision=self.commit, timeout=15)
+            )
+        except errors.SafetensorsParsingError:
+            raise SpecError(
+                "UnsupportedModel",
+                f"{self._field}: {self.uri!r} has a file {name} whose header cannot be read: it is broken; name "
+                "another revision, or another model.",
+            ) from None
+        return {tensor: tuple(info.shape) for tensor, info in found.tensors.items()}
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
         """Fetch files into a folder and return their digests; a partial download that is already there continues."""

@@ -1,6 +1,7 @@
-"""Remote models: either only their settings and digests are fetched, or the whole model, once.
+"""Remote models: either only their settings, digests and headers are fetched, or the whole model, once.
 
-Plans need no weights. Stages that draw or label have the weights in the cache.
+Plans need no weights; of each weights file they read the header, which names its tensors. Stages that draw or label
+have the weights in the cache.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from diffugen_api.addresses import canonical
 from diffugen_api.contract import ENV_MODEL_CACHE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
-from diffugen_generator.models import cache
+from diffugen_generator.models import cache, headers
 from diffugen_generator.models.digests import FileDigest, hashed
+from diffugen_generator.models.files import SAFE
+from diffugen_generator.models.headers import Shapes
 from diffugen_generator.models.model_cards import CARD
 from diffugen_generator.models.uris import BUCKET, HUB
 
@@ -43,6 +46,10 @@ class Remote(Protocol):
 
     def digest(self, name: str) -> FileDigest | None:
         """Return a file's digest if it is known without a download."""
+        ...
+
+    def shapes(self, name: str) -> Shapes:
+        """Return the shapes of a safetensors file's tensors; only its header is read."""
         ...
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
@@ -121,15 +128,20 @@ def _described(
         wanted = choose(part)
         settings = [name for name in wanted.names if name not in wanted.weights]
         files = dict(remote.fetch([*settings, *_card(remote)], part))
-        stated = {}
+        stated, shapes = {}, {}
         for name in sorted(wanted.weights):
             if (digest := remote.digest(name)) is None:
                 files |= remote.fetch([name], part)  # a small file: the hub keeps it with the settings
             else:
                 stated[name] = list(digest)
-        (part / _STATED).write_bytes(canonical(stated))
-        return {**files, _STATED: hashed(part / _STATED)}
+                if name.endswith(SAFE):
+                    shapes[name] = {tensor: list(shape) for tensor, shape in remote.shapes(name).items()}
+        for name, content in ((_STATED, stated), (headers.STATED, shapes)):
+            (part / name).write_bytes(canonical(content))
+            files[name] = hashed(part / name)
+        return files
 
-    folder, files = cache.entry(["settings", *identity], fill)
+    folder, files = cache.entry(["described", *identity], fill)
     stated = {name: FileDigest(*digest) for name, digest in json.loads((folder / _STATED).read_bytes()).items()}
-    return folder, {name: digest for name, digest in files.items() if name not in {_STATED, CARD}} | stated
+    beside = {_STATED, headers.STATED, CARD}
+    return folder, {name: digest for name, digest in files.items() if name not in beside} | stated

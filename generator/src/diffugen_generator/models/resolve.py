@@ -16,7 +16,7 @@ from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import Choice, choose
-from diffugen_generator.models.headers import check_whole
+from diffugen_generator.models.headers import check_whole, shapes_of
 from diffugen_generator.models.remotes import Remote, held, remote_of
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
 
@@ -109,7 +109,10 @@ def _chosen(uri: str, field: str, names: Collection[str], index: bytes | None) -
 def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str, FileDigest]) -> ModelFolder:
     try:
         check_whole(path, choice.weights)
-        family_of(choice.pipeline).check(path, choice.pipeline)
+        family = family_of(choice.pipeline)
+        family.check(path, choice.pipeline)
+        for component, shapes in shapes_of(path, choice.weights).items():
+            family.check_weights(path, component, shapes)
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
     digest = digest_of({name: files[name] for name in choice.names})

@@ -224,6 +224,16 @@ class S3Store:
                 response.close()
                 response.release_conn()
 
+    def read_range(self, key: str, offset: int, count: int) -> bytes:
+        """Return `count` bytes of an object from `offset` on, fewer at its end; raise `Missing` if it is not there."""
+        with self._failures("read", key):
+            response = self._client.get_object(self._bucket, self._root + key, offset=offset, length=count)
+            try:
+                return bytes(response.data)
+            finally:
+                response.close()
+                response.release_conn()
+
     def copy(self, source: str, target: str) -> None:
         """Copy an object inside the store, without a download."""
         with self._failures("copy", source):

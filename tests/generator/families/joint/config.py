@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,11 @@ class JointConfig:
         assert pipeline == PIPELINE
         whole_number(settings_of(folder / "transformer" / "config.json"), "width", "transformer/config.json")
         settings_of(folder / "words" / "words.json")
+
+    def check_weights(self, folder: Path, component: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise `ValueError` if the projection into the transformer is missing."""
+        if "into.weight" not in shapes:
+            raise ValueError(f"has weights in {component}/ that lack into.weight.")
 
     def takes_a_mask(self, folder: Path) -> bool:
         """Return False: the family has no inpainting model."""

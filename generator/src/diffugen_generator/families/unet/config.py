@@ -18,6 +18,7 @@ from diffugen_generator.families.unet.architecture import (
     tokens_at_once,
 )
 from diffugen_generator.families.unet.samplers import check_sampler
+from diffugen_generator.families.unet.tensors import lacking
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,11 @@ class UNetConfig:
     def check(self, folder: Path, pipeline: str) -> None:
         """Raise `ValueError` if the model cannot draw with the folder's settings."""
         check_architecture(folder, pipeline)
+
+    def check_weights(self, folder: Path, component: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise `ValueError` if a component's weights lack tensors, or have others than its settings ask for."""
+        if fault := lacking(component, settings_of(folder / component / "config.json"), shapes):
+            raise ValueError(f"has weights in {component}/ that {fault}: copy it anew, or name another model.")
 
     def takes_a_mask(self, folder: Path) -> bool:
         """Return whether the UNet takes a mask and the masked image: two sets of latents and one channel."""
