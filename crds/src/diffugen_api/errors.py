@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_LISTED = 20
+"""The most names that a message lists."""
+
 
 class SpecError(ValueError):
     """A spec with which no run can succeed: `reason` is CamelCase, the message names the field and the fix."""
@@ -14,3 +19,9 @@ class SpecError(ValueError):
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, str]]:
         """Support pickling, so that the error can leave a worker process."""
         return type(self), (self.reason, str(self))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message: the first ones, and how many more there are."""
+    shown = ", ".join(names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED:,} more"

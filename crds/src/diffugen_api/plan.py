@@ -21,7 +21,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any, NamedTuple
 
 from diffugen_api.addresses import address, canonical
@@ -34,8 +33,9 @@ from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.prompt_weights import Prompt
 from diffugen_api.prompts import check_weights, names_of, prompts_of, templates_of
 from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
-from diffugen_api.sample_families import sample_families_of, unnamed_background
+from diffugen_api.sample_families import sample_families_of
 from diffugen_api.samples import Sample, Source, weights_row
+from diffugen_api.spec_warnings import warnings_of
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 
@@ -83,9 +83,9 @@ class Expansion:
         """Raise `SpecError` naming the field if weights of a prompt cannot be read."""
         check_weights(self.spec, self.templates)
 
-    def unnamed_background(self) -> list[str]:
-        """Return the background words that no prompt names: they have no map, so they have no effect."""
-        return unnamed_background(self.spec, chain.from_iterable(self.families.values()))
+    def warnings(self) -> list[str]:
+        """Return a sentence for each valid part of the spec that has no effect, or another one than it seems."""
+        return warnings_of(self.spec, self.templates, self.families)
 
     def count_prompts_and_seeds(self) -> int:
         """Return the number of samples of each txt2img stage, with equal prompts counted several times."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from diffugen_api.addresses import canonical
 from diffugen_api.combinations import UnequalLengthsError, check, combinations
-from diffugen_api.errors import SpecError
+from diffugen_api.errors import SpecError, listed
 from diffugen_api.prompt_reading import check_length, read_prompt, read_weights
 from diffugen_api.templates import Template, TemplateError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
@@ -73,7 +73,7 @@ def check_objects(spec: LabeledDatasetSpec, variables: Mapping[str, list[str]], 
             raise SpecError(
                 "UnknownClass",
                 f"{field}.{OBJECT_VARIABLE}[{number}]: {value!r} is not a class; add it to "
-                f"spec.classes, or to the synonyms of a class (classes: {', '.join(c.name for c in spec.classes)}).",
+                f"spec.classes, or to the synonyms of a class (classes: {listed([c.name for c in spec.classes])}).",
             )
 
 

@@ -6,17 +6,15 @@ A spec has few sample families and up to millions of samples, so checking the fa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from diffugen_api.combinations import count
-from diffugen_api.derivations.base import Derivation, Draft, SampleFamily, vocabulary
-from diffugen_api.derivations.inpaint import texts_of
+from diffugen_api.derivations.base import Derivation, Draft, SampleFamily
 from diffugen_api.prompt_reading import read_prompt
 from diffugen_api.prompts import asked_for, names_of
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, in_graph_order
-from diffugen_api.words import mentions
 
 MOST_TRIED = 10_000
 """The most prompts with which a stage's template is tried; this takes at most a second."""
@@ -42,23 +40,6 @@ def sample_families_of(
         if derivation.tries_prompts:
             deque(islice(_some(spec, templates, stage, derivations), MOST_TRIED), maxlen=0)  # raises SpecError
     return found
-
-
-def unnamed_background(spec: LabeledDatasetSpec, families: Iterable[SampleFamily]) -> list[str]:
-    """Return the background words that no prompt of `families` names: they have no map, so they have no effect."""
-    attention = spec.labeling.attention
-    words = list(attention.background) if attention is not None else []
-    if not words:
-        return []
-    classes = vocabulary(spec, words)
-    found = {
-        mention.name
-        for family in families
-        for text in texts_of(spec, family)
-        for mention in mentions(text, classes.called(family.words))
-        if mention.background
-    }
-    return [word for word in words if word not in found]
 
 
 def _some(

@@ -15,6 +15,7 @@ from diffugen_generator.published_commands import add_to
 from diffugen_generator.terminal import open_console, open_display, print_json, report_errors, stop_on_interrupt
 
 if TYPE_CHECKING:
+    from diffugen_api.plan import Expansion
     from diffugen_api.v1alpha1 import LabeledDataset
     from diffugen_generator.store.protocol import Store
 
@@ -49,6 +50,7 @@ Endpoint = Annotated[
     typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Make every warning an error.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 OrderFile = Annotated[
     Path | None,
@@ -112,34 +114,45 @@ def run(  # noqa: PLR0917 - typer's options
     reproduce: Annotated[
         bool, typer.Option("--reproduce", help="Draw one by one on one thread: the same bytes each time, but slower.")
     ] = False,
+    strict: Strict = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Draw, label and publish in this process, without a cluster. Samples in the store are reused."""
 
     def do() -> None:
+        from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.run import run as run_here  # noqa: PLC0415 - numpy, OpenCV, COCO
         from diffugen_generator.commands.tables import show_run  # noqa: PLC0415
+        from diffugen_generator.commands.warnings import show_warnings  # noqa: PLC0415
 
+        datasets = _datasets(file)
+        warnings = [_warnings(file, Expansion(dataset.spec), strict=strict) for dataset in datasets]
         stop = stop_on_interrupt()
         results = []
-        for dataset in _datasets(file):
+        for dataset, warned in zip(datasets, warnings, strict=True):
+            show_warnings(open_console(stderr=True), warned)
             display = open_display(quiet=False)
             place = _store(dataset, store, endpoint)
             result = run_here(order_of(dataset), place, display, device=device, stop=stop, reproduce=reproduce)
-            results.append(result)
+            results.append({**result.row(), **({"warnings": warned} if warned else {})})
             if not as_json:
                 show_run(open_console(), result)
         if as_json:
-            print_json([result.row() for result in results])
+            print_json(results)
 
     report_errors(do, debug=debug, as_json=as_json)
 
 
 @app.command()
 def plan(
-    file: File, store: StorePlace = None, endpoint: Endpoint = "", as_json: Json = False, debug: Debug = False
+    file: File,
+    store: StorePlace = None,
+    endpoint: Endpoint = "",
+    strict: Strict = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Show the plan of a run: stages, samples, shards, prompts. --store also counts what would be reused."""
 
@@ -153,6 +166,7 @@ def plan(
         shown = []
         for dataset in _datasets(file):
             order, expansion = order_of(dataset), Expansion(dataset.spec)
+            warnings = _warnings(file, expansion, strict=strict)
             held = _store(dataset, store, endpoint) if store is not None else None
             with open_display(quiet=as_json).task("planning", "samples") as advance:
                 plans = survey(expansion, held, on_progress=advance)
@@ -160,7 +174,6 @@ def plan(
                 stages = [found.model_dump(mode="json", by_alias=True) for found in plans]
                 prompts = first_prompts(expansion)
                 row = {"name": order.name, "revision": order.revision, "stages": stages, "prompts": prompts}
-                warnings = warnings_of(expansion)
                 shown.append({**row, **({"warnings": warnings} if warnings else {})})
             else:
                 show_plan(open_console(), expansion, order.name, order.revision, plans, store_checked=held is not None)
@@ -171,7 +184,7 @@ def plan(
 
 
 @app.command()
-def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
+def validate(file: File, strict: Strict = False, as_json: Json = False, debug: Debug = False) -> None:
     """Check a manifest as `kubectl apply` and the plan step do; report every fault with its field."""
 
     def do() -> None:
@@ -185,7 +198,7 @@ def validate(file: File, as_json: Json = False, debug: Debug = False) -> None:
             expansion = Expansion(dataset.spec)
             check_counts(expansion)
             count = expansion.count_distinct_samples()
-            warnings = warnings_of(expansion)
+            warnings = _warnings(file, expansion, strict=strict)
             row = {"namespace": dataset.namespace, "name": dataset.name, "valid": True, "samples": count}
             shown.append({**row, **({"warnings": warnings} if warnings else {})})
             if not as_json:
@@ -422,6 +435,17 @@ def _datasets(file: Path) -> list[LabeledDataset]:
     from diffugen_generator.commands.manifests import read_datasets  # noqa: PLC0415
 
     return read_datasets(file)
+
+
+def _warnings(file: Path, expansion: Expansion, *, strict: bool) -> list[str]:
+    """Return the warnings of a dataset; with `strict` they are faults of the manifest."""
+    from diffugen_generator.commands.manifests import refuse_warnings  # noqa: PLC0415
+    from diffugen_generator.planning.warnings import warnings_of  # noqa: PLC0415
+
+    warnings = warnings_of(expansion)
+    if strict:
+        refuse_warnings(file, warnings)
+    return warnings
 
 
 def _store(dataset: LabeledDataset, place: str | None, endpoint: str) -> Store:

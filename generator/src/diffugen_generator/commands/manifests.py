@@ -69,6 +69,12 @@ def read_datasets(file: Path) -> list[LabeledDataset]:
     return datasets
 
 
+def refuse_warnings(file: Path, warnings: Sequence[str]) -> None:
+    """Raise `InvalidManifest` with `warnings` as faults, if there are any (`--strict`)."""
+    if warnings:
+        raise InvalidManifest(file, [Fault(*warning.split(": ", 1)) for warning in warnings])
+
+
 def order_of(dataset: LabeledDataset) -> WorkOrder:
     """Return the work order of a dataset, as the operator would write it."""
     spec = dataset.spec
