@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -106,6 +107,40 @@ def test_an_incomplete_entry_is_filled_again(tmp_path: Path, spoil: Callable[[Pa
     assert cache.found(["x"], tmp_path) is None
     assert (cache.entry(["x"], a_fill(calls), tmp_path)[0] / "file").read_bytes() == b"content"
     assert len(calls) == 2
+
+
+def changed(folder: Path) -> None:
+    """Change an entry's file, with its size and its time kept."""
+    before = (folder / "file").stat()
+    (folder / "file").unlink()
+    (folder / "file").write_bytes(b"CONTENT")
+    os.utime(folder / "file", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_changed_file_is_found_when_it_is_loaded_and_fetched_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[Path] = []
+    folder, files = cache.entry(["x"], a_fill(calls), tmp_path, verify=True)
+    changed(folder)
+
+    assert cache.found(["x"], tmp_path) == (folder, files)
+    with caplog.at_level(logging.WARNING):
+        assert cache.found(["x"], tmp_path, verify=True) is None
+    assert f"{folder / 'file'} is not the file that was fetched; it is fetched again" in caplog.messages
+    assert cache.entry(["x"], a_fill(calls), tmp_path, verify=True) == (folder, files)
+    assert (folder / "file").read_bytes() == b"content"
+    assert len(calls) == 2
+
+
+def test_the_check_of_loaded_files_can_be_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+    folder, files = cache.entry(["x"], a_fill(calls), tmp_path)
+    changed(folder)
+    monkeypatch.setenv("DIFFUGEN_MODEL_VERIFY", "false")
+
+    assert cache.entry(["x"], a_fill(calls), tmp_path, verify=True) == (folder, files)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK])

@@ -59,6 +59,18 @@ def test_a_plan_fetches_no_weights_and_knows_the_same_digest(hub: Hub, tiny_fold
     assert not hub.fetched()
 
 
+def test_a_model_whose_cached_weights_changed_is_fetched_again(hub: Hub, tiny_folder: Path) -> None:
+    hub.publish("org/tiny", tiny_folder)
+    model = resolve("hf://org/tiny", field=FIELD)
+    file = model.path / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = file.read_bytes()
+    file.unlink()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    assert resolve("hf://org/tiny", field=FIELD).digest == model.digest
+    assert file.read_bytes() == whole
+
+
 def test_a_repository_whose_weights_lack_a_tensor_is_refused_by_the_plan(hub: Hub, own_model: Path) -> None:
     file = own_model / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(file)

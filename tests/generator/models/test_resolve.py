@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.models.resolve import builtin_names, resolve
@@ -94,7 +94,8 @@ def test_the_digest_covers_the_chosen_set_of_weights_and_no_other(own_model: Pat
     weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
 
     for other in ("fp16.safetensors", "non_ema.safetensors"):
-        save_file({"other": np.zeros(3, np.float16)}, weights.parent / f"diffusion_pytorch_model.{other}")
+        more = {**load_file(weights), "other": np.zeros(3, np.float16)}
+        save_file(more, weights.parent / f"diffusion_pytorch_model.{other}")
     assert resolve(str(own_model)).digest == before.digest
 
     weights.unlink()

@@ -5,6 +5,9 @@ lists every file with its size. An entry without a mark, or with a file of anoth
 entry is never used, even if renames of the file system are not atomic. A lock lets one process fill an entry while the
 others wait. If that process is killed, the next one continues with the files it left. If the file system has no locks,
 each process fills its own folder; this costs a second download, but the result is correct.
+
+Before the files of an entry are loaded, each process hashes them once and compares them with the mark. An entry with a
+changed file is filled again. `$DIFFUGEN_MODEL_VERIFY=false` skips this.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from typing import Final
 from filelock import BaseFileLock, FileLock, Timeout
 
 from diffugen_api.addresses import canonical
-from diffugen_api.contract import ENV_MODEL_CACHE
+from diffugen_api.contract import ENV_MODEL_CACHE, ENV_MODEL_VERIFY
 from diffugen_generator.failures import CacheUnusable
-from diffugen_generator.models.digests import FileDigest
+from diffugen_generator.models.digests import FileDigest, hashed
 
 _MARK: Final = ".complete.json"
 _POLL_SECONDS = 0.2
@@ -48,21 +51,24 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get(ENV_MODEL_CACHE) or Path.home() / ".cache" / "diffugen").absolute()
 
 
-def entry(identity: object, fill: Fill, root: Path | None = None) -> tuple[Path, dict[str, FileDigest]]:
+def entry(
+    identity: object, fill: Fill, root: Path | None = None, *, verify: bool = False
+) -> tuple[Path, dict[str, FileDigest]]:
     """Return the folder of an entry and the digests of its files; fill the entry if it does not exist.
 
-    `identity` is JSON data that identifies the content; the same identity always means the same content.
+    `identity` is JSON data that identifies the content; the same identity always means the same content. With `verify`,
+    an entry whose files differ from their digests is filled again.
     Raises `CacheUnusable` if the cache cannot be written to, and what `fill` raises.
     """
     folder = _folder(identity, root)
-    if (files := _complete(folder)) is not None:
+    if (files := _sound(folder, verify=verify)) is not None:
         return folder, files
     try:
         with _part_of(folder) as part:
-            if (files := _complete(folder)) is not None:  # another process was faster
+            if (files := _sound(folder, verify=verify)) is not None:  # another process was faster
                 return folder, files
             files = dict(fill(part))
-            _finish(part, folder, files)
+            _finish(part, folder, files, verify=verify)
     except OSError as error:
         if error.errno not in _UNUSABLE:
             raise
@@ -73,15 +79,33 @@ def entry(identity: object, fill: Fill, root: Path | None = None) -> tuple[Path,
     return folder, files
 
 
-def found(identity: object, root: Path | None = None) -> tuple[Path, dict[str, FileDigest]] | None:
-    """Return an entry if it exists and is complete."""
+def found(
+    identity: object, root: Path | None = None, *, verify: bool = False
+) -> tuple[Path, dict[str, FileDigest]] | None:
+    """Return an entry if it exists and is complete; with `verify`, only if its files have their digests."""
     folder = _folder(identity, root)
-    files = _complete(folder)
+    files = _sound(folder, verify=verify)
     return None if files is None else (folder, files)
 
 
 def _folder(identity: object, root: Path | None) -> Path:
     return (root or cache_folder()) / "models" / hashlib.sha256(canonical(identity)).hexdigest()[:32]
+
+
+def _sound(folder: Path, *, verify: bool) -> dict[str, FileDigest] | None:
+    """Return the files of a complete entry; with `verify`, None if one of them differs from its digest."""
+    files = _complete(folder)
+    if files is None or not verify or os.environ.get(ENV_MODEL_VERIFY, "").lower() == "false":
+        return files
+    for name, digest in files.items():
+        try:
+            changed = hashed(folder / name) != digest
+        except OSError:
+            changed = True
+        if changed:
+            log.warning("%s is not the file that was fetched; it is fetched again", folder / name)
+            return None
+    return files
 
 
 def _complete(folder: Path) -> dict[str, FileDigest] | None:
@@ -132,7 +156,7 @@ def _acquired(lock: BaseFileLock) -> bool:
     return True
 
 
-def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:
+def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest], *, verify: bool) -> None:
     for left in sorted(part.rglob("*"), reverse=True):
         if left.is_dir() and not any(left.iterdir()):
             left.rmdir()
@@ -143,14 +167,14 @@ def _finish(part: Path, folder: Path, files: Mapping[str, FileDigest]) -> None:
     mark = part / _MARK
     mark.write_bytes(canonical({"files": {name: list(digest) for name, digest in files.items()}}))
     _sync(mark)
-    if _complete(folder) is not None:  # without locks: another process was faster, and may be reading it
+    if _sound(folder, verify=verify) is not None:  # without locks: another process was faster, and may be reading it
         return
     if folder.exists():  # an entry with shortened or missing files
         shutil.rmtree(folder)
     try:
         part.rename(folder)
     except OSError:
-        if _complete(folder) is None:
+        if _sound(folder, verify=verify) is None:
             raise
 
 

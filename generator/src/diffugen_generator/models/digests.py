@@ -36,11 +36,12 @@ def digest_of(files: Mapping[str, FileDigest]) -> str:
 def hashed(path: Path) -> FileDigest:
     """Return the digest of a local file. A file that did not change since the last call is not read again."""
     status = path.stat()
-    return FileDigest(status.st_size, _sha256(path, status.st_size, status.st_mtime_ns))
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return FileDigest(status.st_size, _sha256(path, identity))
 
 
 @lru_cache(maxsize=512)
-def _sha256(path: Path, size: int, changed: int) -> str:
+def _sha256(path: Path, _identity: tuple[int, int, int, int]) -> str:
     whole = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):

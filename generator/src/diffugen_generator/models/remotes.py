@@ -23,6 +23,8 @@ from diffugen_generator.models.headers import Shapes
 from diffugen_generator.models.model_cards import CARD
 from diffugen_generator.models.uris import BUCKET, HUB
 
+MODEL: Final = "model"
+"""The kind of diffusion models."""
 _STATED: Final = "weights.json"
 """The file with the digests of the weights, for a model of which only the settings were fetched."""
 
@@ -104,13 +106,13 @@ def held(
     """
     # The plan fills a volume that outlives the pod; into any other folder, it fetches no weights.
     whole = weights or (ENV_MODEL_CACHE in os.environ and remote.uri.startswith(BUCKET))
-    if (there := cache.found([kind, *identity])) is None and not whole:
-        return _described(remote, identity, choose)
+    if (there := cache.found([kind, *identity], verify=weights)) is None and not whole:
+        return _described(remote, identity, choose, shapes=kind == MODEL)
 
     def fill(part: Path) -> Mapping[str, FileDigest]:
         return remote.fetch([*choose(part).names, *_card(remote)], part)
 
-    folder, files = there or cache.entry([kind, *identity], fill)
+    folder, files = there or cache.entry([kind, *identity], fill, verify=weights)
     return folder, {name: digest for name, digest in files.items() if name != CARD}
 
 
@@ -120,23 +122,26 @@ def _card(remote: Remote) -> list[str]:
 
 
 def _described(
-    remote: Remote, identity: list[object], choose: Callable[[Path], Wanted]
+    remote: Remote, identity: list[object], choose: Callable[[Path], Wanted], *, shapes: bool
 ) -> tuple[Path, dict[str, FileDigest]]:
-    """Return a folder with only the settings, and all digests; those of the weights come from the remote place."""
+    """Return a folder with only the settings, and all digests; those of the weights come from the remote place.
+
+    With `shapes`, the headers of the weights are read and kept, too.
+    """
 
     def fill(part: Path) -> Mapping[str, FileDigest]:
         wanted = choose(part)
         settings = [name for name in wanted.names if name not in wanted.weights]
         files = dict(remote.fetch([*settings, *_card(remote)], part))
-        stated, shapes = {}, {}
+        stated, tensors = {}, {}
         for name in sorted(wanted.weights):
             if (digest := remote.digest(name)) is None:
                 files |= remote.fetch([name], part)  # a small file: the hub keeps it with the settings
             else:
                 stated[name] = list(digest)
-                if name.endswith(SAFE):
-                    shapes[name] = {tensor: list(shape) for tensor, shape in remote.shapes(name).items()}
-        for name, content in ((_STATED, stated), (headers.STATED, shapes)):
+                if shapes and name.endswith(SAFE):
+                    tensors[name] = {tensor: list(shape) for tensor, shape in remote.shapes(name).items()}
+        for name, content in ((_STATED, stated), (headers.STATED, tensors)):
             (part / name).write_bytes(canonical(content))
             files[name] = hashed(part / name)
         return files

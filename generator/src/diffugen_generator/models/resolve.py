@@ -17,7 +17,7 @@ from diffugen_generator.families.registry import family_of
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import Choice, choose
 from diffugen_generator.models.headers import check_whole, shapes_of
-from diffugen_generator.models.remotes import Remote, held, remote_of
+from diffugen_generator.models.remotes import MODEL, Remote, held, remote_of
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
 
 _FIELD = "spec.stages[].txt2img.model"
@@ -85,7 +85,7 @@ def _resolve_remote(remote: Remote, field: str, *, weights: bool) -> tuple[Model
     def choose(part: Path) -> Choice:
         return _choice_of(remote, field, part)
 
-    folder, files = held(remote, "model", [remote.identity], choose, weights=weights)
+    folder, files = held(remote, MODEL, [remote.identity], choose, weights=weights)
     choice = _chosen(remote.uri, field, list(files), (folder / INDEX).read_bytes())
     return _found(remote.uri, field, folder, choice, files), choice.safe
 

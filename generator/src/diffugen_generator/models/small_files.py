@@ -37,5 +37,5 @@ def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) 
 
         bucket = BucketFolder(uri, field, s3, single=True)
         name, remote = bucket.path, bucket  # type: ignore[assignment]  # also a Remote
-    folder, files = cache.entry([remote.identity, name], lambda part: remote.fetch([name], part))
+    folder, files = cache.entry([remote.identity, name], lambda part: remote.fetch([name], part), verify=True)
     return remote.uri, folder / name, files[name].sha256
