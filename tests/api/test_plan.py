@@ -131,13 +131,15 @@ def addresses(spec: LabeledDatasetSpec) -> tuple[str, str]:
     return recipe.evidence_id, recipe.label_id
 
 
-@pytest.mark.parametrize("younger", [{"ignoreBand": 0}, {"minPresence": None}, {"capture": "posthoc"}])
+@pytest.mark.parametrize(
+    "younger", [{"ignoreBand": 0}, {"minPresence": None}, {"fragmentFraction": 0}, {"capture": "posthoc"}]
+)
 def test_newer_attention_settings_at_their_defaults_change_no_address(younger: dict[str, Any]) -> None:
     assert addresses(with_attention(**younger)) == addresses(a_spec())
     assert revision_of(with_attention(**younger)) == revision_of(a_spec())
 
 
-@pytest.mark.parametrize("decision", [{"threshold": "auto"}, {"ignoreBand": 0.1}])
+@pytest.mark.parametrize("decision", [{"threshold": "auto"}, {"ignoreBand": 0.1}, {"fragmentFraction": 0.2}])
 def test_band_and_threshold_modes_change_only_labels(decision: dict[str, Any]) -> None:
     before, after = addresses(a_spec()), addresses(with_attention(**decision))
     assert before[:-1] == after[:-1]

@@ -41,6 +41,7 @@ _PROMPTS_ADDED_LATER: Mapping[str, Any] = {"combine": "product", "sample": None,
 _ATTENTION_ADDED_LATER: Mapping[str, Any] = {
     "ignoreBand": 0,
     "minPresence": None,
+    "fragmentFraction": 0,
     "rescale": False,
     "headWeights": "equal",
 }
@@ -258,7 +259,11 @@ def _label_id(
     decided: dict[str, Any] = {"version": DECISION_VERSION}
     if attention is not None:
         decided |= {"evidence": evidence_id, "threshold": attention.threshold, "snap": attention.snap}
-        added_later = {"ignoreBand": attention.ignore_band, "minPresence": attention.min_presence}
+        added_later = {
+            "ignoreBand": attention.ignore_band,
+            "minPresence": attention.min_presence,
+            "fragmentFraction": attention.fragment_fraction,
+        }
         decided |= _without(_ATTENTION_ADDED_LATER, added_later)
     if detector is not None:
         decided |= {

@@ -66,6 +66,14 @@ class AttentionLabeling(Model):
     snap: bool = Field(
         default=True, description="Move uncertain borders of objects to where the colors of the image change."
     )
+    fragment_fraction: float = Field(
+        default=0,
+        ge=0,
+        le=0.5,
+        description="A part of a class that touches an object of another class, and is smaller than this fraction of "
+        "the class's largest part, goes to that object if a quarter of its border touches it, else to the background; "
+        "0 keeps it.",
+    )
     background: list[Word] = Field(
         default_factory=list,
         max_length=32,

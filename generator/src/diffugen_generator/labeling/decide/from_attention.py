@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
-from diffugen_generator.labeling.decide.instances import instances_of
+from diffugen_generator.labeling.decide.instances import NOTHING, instances_of, without_fragments
 from diffugen_generator.labeling.decide.snapping import snapped
 from diffugen_generator.labeling.decide.thresholds import thresholds_of
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
@@ -29,9 +29,6 @@ slowly, and also inside objects, so the image's colors decide far above the thre
 
 LEAST, MOST = 0.05, 0.95
 """Ends of the uncertain band: a pixel below or above these fractions of its map's range is never uncertain."""
-
-NOTHING = -1
-"""The owner of a pixel that is in no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +47,8 @@ def decision_of(evidence: AttentionMaps, image: NDArray[np.uint8], settings: Att
     Args:
         evidence: the maps of the words that the image's prompt names.
         image: the image, [height, width, 3] sRGB.
-        settings: `threshold`, `snap`, `ignoreBand` and `minPresence` are read here; the other settings are part of the
-            evidence.
+        settings: `threshold`, `snap`, `fragmentFraction`, `ignoreBand` and `minPresence` are read here; the other
+            settings are part of the evidence.
     """
     evidence = present(evidence, settings)
     if not evidence.classes:
@@ -59,6 +56,8 @@ def decision_of(evidence: AttentionMaps, image: NDArray[np.uint8], settings: Att
     maps = enlarged(evidence.maps, image.shape[0], image.shape[1])  # [words, height, width] in 0..1
     found = thresholds(maps, len(evidence.classes), image, settings)  # [classes]
     owners = owners_of(maps, found, image, snap=settings.snap)
+    if settings.fragment_fraction:
+        owners = without_fragments(owners, settings.fragment_fraction)
     instances = instances_of(owners, maps, evidence.classes)
     return Decision(instances, ignored_of(owners, maps, evidence.classes, found, settings.ignore_band))
 
