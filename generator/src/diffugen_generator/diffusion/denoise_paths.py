@@ -18,6 +18,11 @@ from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.families.model import DiffusionModel, Sampler
 
 
+def first_index(steps: int, strength: float, order: int) -> int:
+    """Return the number of the first timestep that runs at a strength in 0..1; at least one step runs."""
+    return (steps - max(1, round(steps * strength))) * order
+
+
 class DenoisePath:
     """One batch's path from noise to images, with text only."""
 
@@ -51,8 +56,7 @@ class Img2ImgPath(DenoisePath):
         if self._mask is not None and model.inpaints:
             masks = [source.mask > 0 for source in sources if source.mask is not None]
             self.surroundings = model.surroundings([source.image for source in sources], masks, self._mask)
-        left = max(1, round(steps * strength))
-        begin = (steps - left) * sampler.order
+        begin = first_index(steps, strength, sampler.order)
         self.timesteps = self.timesteps[begin:]
         sampler.begin_at(begin)
         if strength < 1 or self._mask is None:  # else the result keeps nothing of the old object

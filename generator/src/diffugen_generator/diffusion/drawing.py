@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Prompt
-from diffugen_generator.diffusion.denoise_paths import DenoisePath, Img2ImgPath
+from diffugen_generator.diffusion.denoise_paths import DenoisePath, Img2ImgPath, first_index
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import first_line
@@ -147,7 +147,7 @@ class Drawer:
         noise = self._noise(generators, settings)  # [b, c, h, w]
         size = (int(noise.shape[2]), int(noise.shape[3]))
         sampler = self._model.sampler
-        self._set_steps(settings.steps, size)
+        self._set_steps(settings, size, drawn_from=padded[0].source)
         path = self._path(padded, noise, settings)
         latents = path.start
         conditioning = self._conditioning([request.prompt for request in padded], settings, windows)
@@ -194,14 +194,18 @@ class Drawer:
 
         return predict
 
-    def _set_steps(self, steps: int, size: tuple[int, int]) -> None:
+    def _set_steps(self, settings: DrawingSettings, size: tuple[int, int], drawn_from: SourceImage | None) -> None:
+        """Set the steps and where they begin; raise `SpecError` if they cannot be run."""
+        sampler, steps = self._model.sampler, settings.steps
+        strength = settings.strength if drawn_from is not None else 1
         try:
-            self._model.sampler.set_steps(steps, size)
+            sampler.set_steps(steps, size)
+            sampler.begin_at(first_index(steps, strength, sampler.order))
         except ValueError as error:
             raise SpecError(
                 "UnsupportedSteps",
-                f"steps: {self._model.sampler.name} cannot draw in {steps} steps: {first_line(error)}; give the stage "
-                "another number of steps, or another scheduler.",
+                f"steps: {sampler.name} cannot draw in {steps} steps at strength {strength:g}: {first_line(error)}; "
+                "give the stage another number of steps, or another scheduler.",
             ) from error
 
     def _noise(self, generators: Sequence[torch.Generator], settings: DrawingSettings) -> torch.Tensor:

@@ -69,7 +69,7 @@ class Sampler(Protocol):
         ...
 
     def begin_at(self, index: int) -> None:
-        """Let sampling start at timestep number `index`."""
+        """Let sampling start at timestep number `index`; raise `ValueError` if the steps cannot be run from there."""
         ...
 
     def start(self, noise: torch.Tensor) -> torch.Tensor:

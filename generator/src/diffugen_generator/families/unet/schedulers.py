@@ -1,7 +1,12 @@
-"""Schedulers: the model's own, or another one by name with the same noise schedule."""
+"""Schedulers: the model's own, or another one by name with the same noise schedule.
+
+Some schedulers fail in the middle of their steps, for example with as many steps as the model was trained with. So the
+steps are run once without a network, on one number, before anything is drawn.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +17,7 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.failures import first_line
 from diffugen_generator.families.folder import settings_of
 from diffugen_generator.families.unet.samplers import CONFIG, NAMED, UNSEEDED
 
@@ -37,6 +43,8 @@ class DiffusersSampler:
         self._device = device
         self._ancestral = "generator" in inspect.signature(scheduler.step).parameters
         """Whether a step may add noise."""
+        self._tried: set[tuple[int, int]] = set()
+        self._steps = 0
 
     @property
     def name(self) -> str:
@@ -57,9 +65,13 @@ class DiffusersSampler:
     def set_steps(self, steps: int, size: tuple[int, int]) -> None:
         """Set the steps; raise `ValueError` if they are not possible."""
         self._scheduler.set_timesteps(steps, device=self._device)
+        self._steps = steps
 
     def begin_at(self, index: int) -> None:
-        """Let sampling start at timestep number `index`."""
+        """Let sampling start at timestep number `index`; raise `ValueError` if the steps cannot be run from there."""
+        if (self._steps, index) not in self._tried:
+            try_out(self._scheduler, self._steps, index)
+            self._tried.add((self._steps, index))
         if hasattr(self._scheduler, "set_begin_index"):
             self._scheduler.set_begin_index(index)
 
@@ -85,6 +97,32 @@ class DiffusersSampler:
         extra = {"generator": list(generators)} if self._ancestral else {}
         stepped: torch.Tensor = self._scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
         return stepped
+
+
+def try_out(scheduler: Any, steps: int, begin: int) -> None:
+    """Run the steps of a copy of `scheduler` on one number, without a network; raise `ValueError` if they fail.
+
+    `begin` is the number of the first timestep that is run; above 0, sampling starts from a noised image.
+    """
+    own = copy.deepcopy(scheduler)
+    own.set_timesteps(steps, device="cpu")
+    sampler = DiffusersSampler(own, torch.device("cpu"))
+    if hasattr(own, "set_begin_index"):
+        own.set_begin_index(begin)
+    noise, generators = torch.ones(1, 1, 1, 1), [torch.Generator("cpu").manual_seed(0)]
+    timesteps = sampler.timesteps[begin:]
+    try:
+        latents = sampler.start(noise) if begin == 0 else sampler.noised(noise, noise, timesteps[0])
+        for t in timesteps:
+            latents = sampler.step(sampler.scaled(latents, t) * _PREDICTED, t, latents, generators)
+    except (IndexError, RuntimeError, ZeroDivisionError, TypeError) as error:
+        raise ValueError(f"its steps fail: {first_line(error)}") from error
+    if not bool(torch.isfinite(latents).all()):
+        raise ValueError("its steps give numbers that are not finite")
+
+
+_PREDICTED = 0.5
+"""What the network predicts when steps are tried out, as a fraction of its input."""
 
 
 def forward_process(scheduler: Any) -> Any:
