@@ -121,7 +121,8 @@ def test_validate_refuses_more_samples_than_a_plan_accepts(tmp_path: Path) -> No
 
 
 def test_validate_counts_equal_prompts_once(tmp_path: Path) -> None:
-    file = a_manifest(tmp_path, "builtin://shapes", prompts={"templates": ["a ball", "a ball"]})
+    classes = [{"name": "ball"}]
+    file = a_manifest(tmp_path, "builtin://shapes", classes=classes, prompts={"templates": ["a ball", "a ball"]})
 
     assert diffugen("validate", file).stdout == "✔ shapes: valid, 1 sample\n"
     assert json.loads(diffugen("validate", file, "--json").stdout) == {
@@ -141,6 +142,27 @@ def test_validate_warns_about_background_words_without_effect(tmp_path: Path) ->
     assert diffugen("plan", file).stdout.splitlines()[-1] == f"! {warning}"
     for command in ("validate", "plan"):
         assert json.loads(diffugen(command, file, "--json").stdout)["warnings"] == [warning]
+
+
+def test_strict_makes_warnings_faults(tmp_path: Path) -> None:
+    variables = {"object": ["ball"], "place": ["snow"]}
+    prompts = {"templates": ["a {object}"], "variables": variables}
+    file = a_manifest(tmp_path, "builtin://shapes", classes=[{"name": "ball"}], prompts=prompts)
+    field = "spec.prompts.variables.place"
+
+    for command in ("validate", "plan", "run"):
+        options = ("--store", str(tmp_path / "store")) if command == "run" else ()
+        refused = diffugen(command, file, *options, "--strict", "--json")
+        assert refused.returncode == 64
+        report = json.loads(refused.stdout)
+        assert [fault["path"] for fault in report["faults"]] == [field]
+        assert report["faults"][0]["message"].startswith("no template has the field {place}")
+        assert field in refused.stderr
+    assert not (tmp_path / "store").exists()
+    assert diffugen("validate", file).returncode == 0
+    del variables["place"]
+    file = a_manifest(tmp_path, "builtin://shapes", classes=[{"name": "ball"}], prompts=prompts)
+    assert diffugen("validate", file, "--strict").stdout == "✔ shapes: valid, 1 sample\n"
 
 
 def test_faults_are_printed_as_json(tmp_path: Path) -> None:

@@ -161,7 +161,6 @@ def plan(
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
         from diffugen_generator.planning.plan import survey  # noqa: PLC0415
-        from diffugen_generator.planning.warnings import warnings_of  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
@@ -191,7 +190,6 @@ def validate(file: File, strict: Strict = False, as_json: Json = False, debug: D
         from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.warnings import show_warnings  # noqa: PLC0415
         from diffugen_generator.planning.plan import check_counts  # noqa: PLC0415
-        from diffugen_generator.planning.warnings import warnings_of  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
