@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo images e2e test test-faults verify docs report-picture generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
+.PHONY: help venv demo images e2e test test-faults verify docs docs-images report-picture generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
   bench-report bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -79,6 +79,9 @@ cluster-up: venv ## Start a throwaway Kubernetes and MinIO (NAME=dev) and print 
 
 cluster-down: venv ## Stop it and leave nothing behind
 	$(BIN)/devcluster down --name $(NAME)
+
+docs-images: venv ## Draw the images of the README and the guide anew, from the examples (some minutes on two cores)
+	$(BIN)/python -m benchmarks.docs_images
 
 bench-plan: venv ## Measure a million-sample plan
 	$(BIN)/python benchmarks/plan.py

@@ -146,7 +146,7 @@ def run(  # noqa: PLR0917 - typer's options
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0917 - typer's options
     file: File,
     store: StorePlace = None,
     endpoint: Endpoint = "",

@@ -133,8 +133,8 @@ def draw_sheet(
     down = _HEAD + rows * (height + _CAPTION) + (rows - 1) * _GAP + _MARGIN
     sheet = Image.new("RGB", (across, max(down, _HEAD)), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    _write(draw, (_MARGIN, 26), title, _TEXT, 34)
-    _write(draw, (_MARGIN, 76), summary, _FAINT_TEXT, 20)
+    write(draw, (_MARGIN, 26), title, _TEXT, 34)
+    write(draw, (_MARGIN, 76), summary, _FAINT_TEXT, 20)
     _draw_legend(draw, legend, across)
     class_colors = {label.split("  ")[0]: color for label, color in legend}
     for number, (sample, image, size) in enumerate(zip(samples, images, sizes, strict=True)):
@@ -142,7 +142,7 @@ def draw_sheet(
         y = _HEAD + number // columns * (height + _CAPTION + _GAP)
         sheet.paste(with_labels(image, sample.verdict.instances, class_colors.__getitem__, size), (x, y))
         for line, text in enumerate(_wrapped(sample.title, width)):
-            _write(draw, (x, y + height + 5 + 19 * line), text, _FAINT_TEXT, 15)
+            write(draw, (x, y + height + 5 + 19 * line), text, _FAINT_TEXT, 15)
     return sheet
 
 
@@ -192,7 +192,7 @@ def _draw_name(
     x = max(0, min(corner[0], size[0] - width))
     y = corner[1] - height if corner[1] >= height else corner[1]
     draw.rectangle((x, y, x + width, y + height), fill=color)
-    _write(draw, (x + 4, y + 1), text, _BACKGROUND, 15)
+    write(draw, (x + 4, y + 1), text, _BACKGROUND, 15)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Color]], across: int) -> None:
@@ -203,7 +203,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Color]],
         x -= width
         if x - 28 < across * 0.45:
             return
-        _write(draw, (x, 32), label, _TEXT, 20)
+        write(draw, (x, 32), label, _TEXT, 20)
         x -= 28
         draw.rounded_rectangle((x, 34, x + 18, 52), 4, fill=color)
         x -= 26
@@ -232,7 +232,8 @@ def _cut(line: str, width: int) -> str:
     return f"{line[:kept]}…"
 
 
-def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, color: Color, size: int) -> None:
+def write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, color: Color, size: int) -> None:
+    """Draw a line of text with its upper left corner at `corner`; `size` is in pixels."""
     text, font = writable(text, size)
     draw.text(corner, text, color, font)
 
