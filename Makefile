@@ -80,7 +80,7 @@ cluster-up: venv ## Start a throwaway Kubernetes and MinIO (NAME=dev) and print 
 cluster-down: venv ## Stop it and leave nothing behind
 	$(BIN)/devcluster down --name $(NAME)
 
-docs-images: venv ## Draw the images of the README and the guide anew, from the examples (some minutes on two cores)
+docs-images: report-picture ## Draw the images of the README and the guide anew (some minutes on two cores)
 	$(BIN)/python -m benchmarks.docs_images
 
 bench-plan: venv ## Measure a million-sample plan

@@ -1,13 +1,11 @@
-"""Draws the images of the README and of the guide anew, from the examples: `make docs-images`.
+"""Draws the image of the guide's page on stages anew: `make docs-images`.
 
-`docs/contact-sheet.png` is the contact sheet of examples/shapes.yaml. `docs/graph.png` shows three images of
-examples/shapes-graph.yaml, with `labeling.attention.fragmentFraction: 0.2`, and beside each the images that the other
-stages draw from it.
+`docs/graph.png` shows three images of examples/shapes-graph.yaml, with `labeling.attention.fragmentFraction: 0.2`, and
+beside each the images that the other stages draw from it.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,11 +41,8 @@ BACKGROUND, TEXT, FAINT = (18, 21, 28), (236, 239, 244), (139, 148, 163)
 
 
 def main() -> None:
-    """Run both examples and write the images."""
+    """Run the example and write the image."""
     with tempfile.TemporaryDirectory(prefix="docs-images-") as scratch:
-        _, store = published("shapes", Path(scratch), {})
-        (sheet,) = store.root.glob("revisions/*/contact-sheet.png")
-        shutil.copyfile(sheet, ROOT / "docs" / "contact-sheet.png")
         order, store = published("shapes-graph", Path(scratch), {"fragment_fraction": 0.2})
         samples = list(labeled_samples(order, recipes_of(order.spec, read_summary(store, order.revision)), store))
         graph(rows_of(samples), [each.name for each in order.spec.classes], store).save(
