@@ -51,7 +51,7 @@ def shapes_of(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("name", UNETS)
 def test_a_unets_tensors_follow_from_its_settings(name: str) -> None:
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**UNETS[name])
+        unet: Any = UNet2DConditionModel(**UNETS[name])
 
     assert expected_of("unet", json.loads(unet.to_json_string())) == shapes_of(unet)
 
@@ -59,7 +59,7 @@ def test_a_unets_tensors_follow_from_its_settings(name: str) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_an_autoencoders_tensors_follow_from_its_settings(layers: int) -> None:
     with torch.device("meta"):
-        vae = AutoencoderKL(
+        vae: Any = AutoencoderKL(
             block_out_channels=(32, 64, 64),
             layers_per_block=layers,
             down_block_types=("DownEncoderBlock2D",) * 3,
@@ -71,7 +71,12 @@ def test_an_autoencoders_tensors_follow_from_its_settings(layers: int) -> None:
 
 @pytest.mark.parametrize("kind", [CLIPTextModel, CLIPTextModelWithProjection])
 def test_a_text_encoders_tensors_follow_from_its_settings(kind: Any) -> None:
-    settings = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "projection_dim": 32}
+    settings: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "projection_dim": 32,
+    }
     with torch.device("meta"):
         network = kind(CLIPTextConfig(**settings))
 
