@@ -49,7 +49,7 @@ def test_a_pod_that_breaks_the_restricted_standard(empty: Installation) -> None:
     as_root = {"spec": {"securityContext": {"runAsNonRoot": False, "runAsUser": 0}}}
     empty.cluster.apply(small("not-restricted", "shapes", run={"podTemplate": as_root}))
 
-    with pytest.raises(NotReadyError, match="violates PodSecurity"):
+    with pytest.raises(NotReadyError, match=r"securityContext\.runAsNonRoot is not allowed"):
         empty.wait_ready("not-restricted", "shapes", within_s=60)
 
 

@@ -24,7 +24,11 @@ PLACED = {
         "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}],
         "imagePullSecrets": [{"name": "registry"}],
         "securityContext": {"runAsUser": 1000, "fsGroup": 1000, "supplementalGroups": [2000]},
-        "volumes": [{"name": "scratch", "emptyDir": {"medium": "Memory"}}],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {"medium": "Memory"}},
+            {"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}},
+            {"name": "packed", "image": {"reference": "registry.example.com/models:1"}},
+        ],
         "containers": [
             {
                 "name": "generator",

@@ -137,6 +137,6 @@ _pod = _fields(
             }
         ),
         "containers": _each(_container),
-        "volumes": _each(_fields({"name": _anything, "emptyDir": _anything})),
+        "volumes": _each(_fields(dict.fromkeys(("name", "emptyDir", "persistentVolumeClaim", "image"), _anything))),
     }
 )
