@@ -220,7 +220,7 @@ def main() -> None:
     arguments.add_argument("--side", type=int, default=128, help="pixels of the images of the step comparison")
     arguments.add_argument("--batch", type=int, default=1)
     arguments.add_argument("--timed", type=int, default=6, help="steps that are timed")
-    arguments.add_argument("--only-speed", action="store_true", help="measure the steps anew and keep the rest")
+    arguments.add_argument("--only-speed", action="store_true", help="measure the steps again and keep the rest")
     options = arguments.parse_args()
     load_before = os.getloadavg()[0]
     if options.only_speed:

@@ -148,7 +148,7 @@ def test_no_dataset_is_lost_or_drawn_again_from_install_to_reinstall(world: Worl
     installation.install()
     world.apply(**dataset, quality={"minInstances": 1})
     former = published["dataset"]["revision"]
-    again = world.wait("published anew", lambda d: d["status"]["dataset"]["revision"] != former)
+    again = world.wait("published again", lambda d: d["status"]["dataset"]["revision"] != former)
     assert again["status"]["attempt"] == 2
     assert world.drawn_at() == drawn
     assert refused(requests(world)[before:]) == []

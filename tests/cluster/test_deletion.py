@@ -183,7 +183,7 @@ def test_a_dataset_created_again_under_its_name_reuses_the_store(running: World)
     second = running.wait_ready()
 
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
-    assert running.drawn_at() == drawn, "nothing was drawn anew"
+    assert running.drawn_at() == drawn, "nothing was drawn again"
     assert running.jobs("stage") == [], "nor asked for"
     assert second["status"]["stages"][0]["samples"]["reused"] == 2
     assert second["status"]["dataset"] == first["status"]["dataset"], "published when it was"

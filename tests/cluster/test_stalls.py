@@ -79,7 +79,7 @@ def test_the_retry_annotation_continues_a_run_whose_cause_was_fixed_elsewhere(ru
 
     running.store.make_bucket(f"{running.bucket}-late")
     time.sleep(2)
-    assert running.condition("Stalled")["status"] == "True", "nobody polls a cause that only a person can mend"
+    assert running.condition("Stalled")["status"] == "True", "nobody polls a cause that only a person can fix"
     running.annotate("diffugen.dev/retry-requested-at=2026-01-01T00:00:00Z")
 
     ready = running.wait_ready()

@@ -50,7 +50,7 @@ EXPECTED = {
     "stalled, edited, not seen yet": Expected("progressing_stalledEdited", "InProgress", "InProgress"),
     "nothing has moved for long": Expected("degraded_noProgress", "Failed", "Failed"),
     "in Kueue's queue": Expected("progressing_queued", "InProgress", "InProgress"),
-    "planned anew by itself": Expected("progressing_plannedAgain", "InProgress", "InProgress"),
+    "planned again by itself": Expected("progressing_plannedAgain", "InProgress", "InProgress"),
     "given its finalizer, not seen further yet": Expected("progressing_finalizer", "InProgress", "InProgress"),
 }
 """All phases but those of an object that is being deleted: Argo CD and Flux judge those without our rules."""

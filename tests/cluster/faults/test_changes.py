@@ -102,7 +102,7 @@ def test_suspended_while_stalled(running: World, undisturbed: str) -> None:
 
     running.apply(**unknown, suspend=True)
     suspended = wait_suspended(running)
-    assert running.condition("Stalled", suspended)["reason"] == "UnknownModel", "what is to be mended is still said"
+    assert running.condition("Stalled", suspended)["reason"] == "UnknownModel", "what is to be fixed is still said"
     running.apply(**TINY)
 
     seen(running, "Ready", is_ready)

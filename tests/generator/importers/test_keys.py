@@ -77,7 +77,7 @@ SAID: list[tuple[str, Any, str]] = [
     ("deterministic", False, "deterministic: false: no program of DiffuGen reads it."),
     ("label_model.classes", "seg/names.txt", "label_model.classes: 'seg/names.txt': the model's file has the names"),
     ("txt2img.image_count", 99, "txt2img.image_count: 99: no program of DiffuGen reads it"),
-    ("txt2img.seed_range.max", 12345, "txt2img.seed_range: 11 to 12345. DiffuGen draws seeds from it anew"),
+    ("txt2img.seed_range.max", 12345, "txt2img.seed_range: 11 to 12345. DiffuGen draws seeds from it again"),
     ("txt2img.seed_count_per_prompt", 1000, "txt2img.seed_range has room for 989 seeds, so DiffuGen fails on 1000"),
     ("txt2img.negative_prompt", "fog, " * 40, "DiffuGen lets CLIP cut the negative prompt after 75 tokens"),
     ("txt2img.sky_conditions", ["red", "red"], "txt2img.sky_conditions has 'red' more than once; here once."),

@@ -57,7 +57,7 @@ def test_incomplete_weights_in_a_bucket_are_refused(bucket: Path, *, weights: bo
     whole = (bucket / UNET).read_bytes()
     (bucket / UNET).write_bytes(whole[:-7])
 
-    with pytest.raises(SpecError, match=rf"^the\.field: 's3://data/model' has a file {UNET} of .*; copy it anew\.$"):
+    with pytest.raises(SpecError, match=rf"^the\.field: 's3://data/model' has a file {UNET} of .*; copy it again\.$"):
         resolve("s3://data/model", field="the.field", weights=weights)
 
     (bucket / UNET).write_bytes(whole)

@@ -101,9 +101,9 @@ def test_unusable_models_are_refused(tmp_path: Path, made: dict[str, str], messa
     [
         (
             weights_of("weights")[:-1],
-            "has a file model.safetensors of .* bytes whose header tells of .*; copy it anew.",
+            "has a file model.safetensors of .* bytes whose header tells of .*; copy it again.",
         ),
-        (b"weights", "has a file model.safetensors whose header cannot be read: it is broken; copy it anew."),
+        (b"weights", "has a file model.safetensors whose header cannot be read: it is broken; copy it again."),
     ],
 )
 def test_incomplete_weights_are_found_without_loading_them(tmp_path: Path, weights: bytes, message: str) -> None:

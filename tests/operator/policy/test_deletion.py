@@ -145,12 +145,14 @@ def test_a_failed_clean_up_names_the_ways_to_continue_or_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "mend", [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"image": "mine:2"})], ids=["retry", "edit"]
+    "change",
+    [lambda life: life.ask_for_retry(), lambda life: life.edit(run={"image": "mine:2"})],
+    ids=["retry", "edit"],
 )
-def test_after_a_retry_or_an_edit_it_is_tried_again_with_the_full_time(mend: Any) -> None:
+def test_after_a_retry_or_an_edit_it_is_tried_again_with_the_full_time(change: Any) -> None:
     life = a_failed_clean_up().later(1000)
 
-    mend(life)
+    change(life)
     life.settle().stopped().settle()
 
     assert life.status.attempt == 3

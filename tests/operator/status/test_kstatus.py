@@ -42,7 +42,7 @@ PHASES = {
         lambda: a_life(deletionPolicy="Delete").until_drawing().delete().settle(),
         "Terminating",
     ),
-    "planned anew by itself": (
+    "planned again by itself": (
         lambda: (
             a_life()
             .until_publishing()

@@ -156,14 +156,14 @@ class PodWorker:
         await asyncio.gather(*(self._run(container, volumes) for container in self._containers))
 
     async def _mount(self) -> dict[str, Path]:
-        told = ""
+        reported = ""
         while True:
             try:
                 return await make_volumes(self.pod_with_addresses(), self._directory / "volumes", self._sources)
             except (MissingError, ApiError) as error:
-                if str(error) != told:
-                    told = str(error)
-                    await self._node.events.warn(self.pod, "FailedMount", told)
+                if str(error) != reported:
+                    reported = str(error)
+                    await self._node.events.warn(self.pod, "FailedMount", reported)
             except UNREACHABLE as error:
                 log.warning("%s: %r", self._directory.name, error)
             await asyncio.sleep(_RETRY_S)

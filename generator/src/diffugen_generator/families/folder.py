@@ -44,9 +44,9 @@ def settings_from(content: bytes, what: str) -> dict[str, Any]:
     try:
         settings = json.loads(content)
     except ValueError:
-        raise ValueError(f"has a {what} that is not JSON: it is broken; copy it anew.") from None
+        raise ValueError(f"has a {what} that is not JSON: it is broken; copy it again.") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"has a {what} that is no JSON object: it is broken; copy it anew.")  # noqa: TRY004
+        raise ValueError(f"has a {what} that is no JSON object: it is broken; copy it again.")  # noqa: TRY004
     return settings
 
 
@@ -60,7 +60,7 @@ def whole_number(settings: Mapping[str, Any], name: str, file: str, default: int
         value = int(value)  # some tokenizers write 1e+30 for "no limit"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         said = f"{name} {value!r}" if name in settings else f"no {name}"
-        raise ValueError(f"has {said} in {file} where a number of 1 or more belongs: mend it, or save the model anew.")
+        raise ValueError(f"has {said} in {file} where a number of 1 or more belongs: fix it, or save the model again.")
     return value
 
 

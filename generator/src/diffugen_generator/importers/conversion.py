@@ -85,7 +85,7 @@ def convert(config: Config, options: Options, checkout: Checkout) -> Conversion:
     low, high = config.txt2img.seeds
     draft.comment(
         ("spec", "seed"),
-        f"txt2img.seed_range: {low} to {high}. DiffuGen draws seeds from it anew in each run; here every image's seed "
+        f"txt2img.seed_range: {low} to {high}. DiffuGen draws seeds from it again in each run; here every image's seed "
         "derives from this one.",
     )
     _comment_dead_keys(config, draft)

@@ -161,7 +161,7 @@ def _shaped(vectors: NDArray[Any]) -> Vectors:
     """Return vectors as [n, width]."""
     whole = vectors[None] if vectors.ndim == 1 else vectors
     if whole.ndim != 2 or not len(whole) or not np.isfinite(whole).all():
-        raise ValueError(f"holds a tensor of shape {list(vectors.shape)} that is no list of vectors; train it anew")
+        raise ValueError(f"holds a tensor of shape {list(vectors.shape)} that is no list of vectors; train it again")
     return whole.astype(np.float32)
 
 
@@ -179,5 +179,5 @@ def _for_model(vectors: Mapping[str, Vectors], model: ModelFolder) -> tuple[Vect
         if each.shape[1] != width:
             raise ValueError(f"has vectors of {each.shape[1]} numbers where {model.uri} reads {width}; {fix}")
     if len({len(each) for each in found}) > 1:
-        raise ValueError(f"has {len(found[0])} vectors in clip_l and {len(found[1])} in clip_g; train it anew")
+        raise ValueError(f"has {len(found[0])} vectors in clip_l and {len(found[1])} in clip_g; train it again")
     return tuple(found)

@@ -129,11 +129,11 @@ def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
     try:
         stated = _stated(start, read)
     except (struct.error, ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"has a file {name} whose header cannot be read: it is broken; copy it anew.") from None
+        raise ValueError(f"has a file {name} whose header cannot be read: it is broken; copy it again.") from None
     if stated != size:
         raise ValueError(
             f"has a file {name} of {size:,} bytes whose header tells of {stated:,}: it was cut short or is broken; "
-            "copy it anew."
+            "copy it again."
         )
 
 

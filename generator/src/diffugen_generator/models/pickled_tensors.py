@@ -78,7 +78,7 @@ class _TooMuchError(ValueError):
 
 
 def _safetensors(data: bytes) -> dict[str, NDArray[Any]]:
-    if int.from_bytes(data[:8], "little") > MOST_HEADER:
+    if MOST_HEADER < int.from_bytes(data[:8], "little") <= len(data):  # a longer one is an error of the reader
         raise _TooMuchError
     # `safetensors.numpy` does not know bfloat16, so the arrays are made here
     return {

@@ -68,7 +68,7 @@ def resolve(
         raise SpecError(
             "UnsupportedModel",
             f"{field}: {uri!r} has only pickled weights in {folders}, which may run code when loaded; "
-            f"save it anew with safe_serialization=True, or set {pin_field} to {found.digest} if you trust it.",
+            f"save it again with safe_serialization=True, or set {pin_field} to {found.digest} if you trust it.",
         )
     return found
 

@@ -90,8 +90,8 @@ def _unsealed(content: Any) -> dict[str, Any]:
     """Return a document without its checksum; raise `ValueError` if it does not match."""
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - the file is wrong, not the caller
-    told = content.pop(CHECKSUM, None)
-    if told is not None and told != _checksum(content):
+    stated = content.pop(CHECKSUM, None)
+    if stated is not None and stated != _checksum(content):
         raise ValueError("its checksum does not match")
     return content
 

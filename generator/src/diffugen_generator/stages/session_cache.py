@@ -61,17 +61,17 @@ class SessionCache:
         run = spec.run
         dtype, batch = environ.get(ENV_DTYPE) or run.dtype, environ.get(ENV_BATCH_SIZE) or run.batch_size
         try:
-            told = Run.model_validate({"dtype": dtype, "batchSize": int(batch) if batch else None})
+            settings = Run.model_validate({"dtype": dtype, "batchSize": int(batch) if batch else None})
         except ValueError:
             raise SpecError(
                 "InvalidSettings",
                 f"{ENV_DTYPE}={dtype} {ENV_BATCH_SIZE}={batch}: the first is auto, float32, float16 or bfloat16, the "
-                "second a number from 1 to 256; mend or unset them.",
+                "second a number from 1 to 256; fix or unset them.",
             ) from None
         return cls(
             device=device or environ.get(ENV_DEVICE) or None,
-            batch_size=told.batch_size,
-            dtype=told.dtype,
+            batch_size=settings.batch_size,
+            dtype=settings.dtype,
             s3=spec.output.s3,
             reproduce=reproduce,
         )

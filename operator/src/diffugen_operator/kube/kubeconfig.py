@@ -197,17 +197,17 @@ def _exec_plugin(plugin: Any, folder: Path, cluster: Mapping[str, Any], source: 
         raise LoginError(f"the kubeconfig {source}: users[].user.exec needs a command and an apiVersion")
     if plugin.get("interactiveMode") == "Always":
         raise LoginError(f"the kubeconfig {source}: the exec plugin {command} asks questions, and nobody can answer")
-    told = {key: value for key, value in cluster.items() if key != "extensions"}
+    info = {key: value for key, value in cluster.items() if key != "extensions"}
     for extension in cluster.get("extensions") or ():
         if extension.get("name") == "client.authentication.k8s.io/exec":
-            told["config"] = extension.get("extension")
+            info["config"] = extension.get("extension")
     return ExecPlugin(
         # As kubectl: a path is relative to the kubeconfig, and a bare name is looked up in $PATH.
         command=_path(command, folder) if os.sep in command else command,
         args=tuple(str(arg) for arg in plugin.get("args") or ()),
         env=tuple((str(item["name"]), str(item.get("value") or "")) for item in plugin.get("env") or ()),
         api_version=version,
-        cluster=told if plugin.get("provideClusterInfo") else None,
+        cluster=info if plugin.get("provideClusterInfo") else None,
         hint=str(plugin.get("installHint") or "").strip(),
     )
 

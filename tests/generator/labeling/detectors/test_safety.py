@@ -238,7 +238,7 @@ def test_a_checker_that_cannot_be_loaded_is_an_error_before_anything_is_drawn(tm
     assert code == 64
     told = " ".join(output.split())
     assert "spec.quality.safety.model: the model" in told
-    assert "weights are missing: concept_embeds; save it anew, whole." in told
+    assert "weights are missing: concept_embeds; save it again, whole." in told
     assert not list((tmp_path / "out").rglob("*.png"))
 
 

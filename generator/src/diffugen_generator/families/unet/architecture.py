@@ -49,7 +49,7 @@ def check_architecture(path: Path, pipeline: str) -> None:
     if reads not in (sum(widths), [sum(widths)] * len(reads) if isinstance(reads, list) else None):
         raise ValueError(
             f"has a UNet that reads texts of width {reads} where its text encoders write {sum(widths)}: its folders "
-            "are of several models; save it anew."
+            "are of several models; save it again."
         )
 
 
@@ -68,7 +68,7 @@ def tokens_at_once(path: Path, tokenizer: str) -> int:
     limit = min(positions, whole_number(settings, "model_max_length", f"{tokenizer}/tokenizer_config.json", positions))
     if limit <= MARKS:
         raise ValueError(
-            f"reads texts of {limit} tokens, marks included, so no word fits: mend model_max_length in "
+            f"reads texts of {limit} tokens, marks included, so no word fits: fix model_max_length in "
             f"{tokenizer}/tokenizer_config.json or max_position_embeddings in {encoder}/config.json."
         )
     return limit
@@ -95,10 +95,10 @@ def _check_tokenizer(path: Path, tokenizer: str) -> None:
     """Raise `ValueError` if a tokenizer's files are broken or missing: without words it would read nothing."""
     found = {name: _settings(path, tokenizer, name) for name in _WORDS if (path / tokenizer / name).is_file()}
     if "tokenizer.json" not in found and not ("vocab.json" in found and (path / tokenizer / "merges.txt").is_file()):
-        raise ValueError(f"has neither tokenizer.json nor vocab.json and merges.txt in {tokenizer}/; save it anew.")
+        raise ValueError(f"has neither tokenizer.json nor vocab.json and merges.txt in {tokenizer}/; save it again.")
     whole = found.get("tokenizer.json", {"model": {"vocab": {}}}).get("model")
     if not isinstance(whole, dict) or not isinstance(whole.get("vocab"), dict):
-        raise ValueError(f"has a tokenizer.json in {tokenizer}/ without a vocabulary; save it anew.")  # noqa: TRY004 - its file's
+        raise ValueError(f"has a tokenizer.json in {tokenizer}/ without a vocabulary; save it again.")  # noqa: TRY004 - its file's
     encoder = encoder_of(tokenizer)
     settings = _settings(path, encoder)
     if "vocab_size" in settings:
@@ -123,5 +123,5 @@ def _settings(path: Path, component: str, name: str = "config.json") -> dict[str
     try:
         content = file.read_bytes()
     except OSError:
-        raise ValueError(f"has no {name} in {component}/; save it anew.") from None
+        raise ValueError(f"has no {name} in {component}/; save it again.") from None
     return settings_from(content, f"{name} in {component}/")

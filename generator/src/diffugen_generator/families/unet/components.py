@@ -211,7 +211,7 @@ def load(
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, UnpicklingError, SafetensorError) as error:
         raise SpecError(
             "UnsupportedModel",
-            f"the model {model.uri} cannot be loaded: {first_line(error)}; save it anew with save_pretrained(), or "
+            f"the model {model.uri} cannot be loaded: {first_line(error)}; save it again with save_pretrained(), or "
             "name another in the stage's field model.",
         ) from error
     tokenizers = [PromptTokenizer(model, name, embeddings) for name in ("tokenizer", "tokenizer_2")[: len(networks)]]
@@ -255,7 +255,7 @@ def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) 
     safe = not any(name.endswith(PICKLED) for name in names)
     # Without accelerate, diffusers falls back to this value, but with a warning for each network.
     options = {} if kind in _OF_TRANSFORMERS else {"low_cpu_mem_usage": find_spec("accelerate") is not None}
-    network, told = kind.from_pretrained(
+    network, report = kind.from_pretrained(
         model.path / component,
         dtype=dtype,
         variant=variant or None,
@@ -264,6 +264,6 @@ def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) 
         output_loading_info=True,
         **options,
     )
-    if missing := sorted(told["missing_keys"]):  # weights with older names are already renamed
+    if missing := sorted(report["missing_keys"]):  # weights with older names are already renamed
         raise ValueError(f"{component}/ lacks {len(missing)} of its weights, {', '.join(missing[:3])} among them")
     return network.eval().requires_grad_(False)

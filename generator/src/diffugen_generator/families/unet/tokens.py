@@ -47,7 +47,7 @@ class PromptTokenizer:
         except Exception as error:  # tokenizers raises no more specific type
             raise SpecError(
                 "UnsupportedModel",
-                f"the {component} of the model {model.uri} cannot be read: {first_line(error)}; save it anew with "
+                f"the {component} of the model {model.uri} cannot be read: {first_line(error)}; save it again with "
                 "save_pretrained(), or name another in the stage's field model.",
             ) from error
         try:

@@ -48,5 +48,5 @@ def unsupported(side_model: SideModel, why: str) -> SpecError:
     return SpecError(
         "UnsupportedModel",
         f"{side_model.field}: the model {side_model.uri} cannot be loaded as a {side_model.family}: {line}; "
-        "save it anew, whole.",
+        "save it again, whole.",
     )
