@@ -8,6 +8,7 @@ DiffuGenReport.charts = (() => {
   const { h, svg, count, counted, percent, swatch, replace, table, bar, unseen } = DiffuGenReport.elements;
   const CELLS = 12; // of a position map, on each side
   const MAPS = 12;
+  const MANY = 10; // objects in an image that are counted apart
   const EXAMPLES = 6;
 
   const explanations = {
@@ -41,7 +42,7 @@ DiffuGenReport.charts = (() => {
       { class: "card" },
       h("figcaption", {}, title),
       svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": says, preserveAspectRatio: "none", class: "histogram" }, bars),
-      h("div", { class: "axis muted", "aria-hidden": "true" }, [labels[0], labels[Math.floor(labels.length / 2)], labels[labels.length - 1]].map((text) => h("span", {}, text))),
+      h("div", { class: numbers.length > 12 ? "axis muted" : "axis each muted", "aria-hidden": "true" }, (numbers.length > 12 ? ["0", "0.5", "1"] : labels).map((text) => h("span", {}, text))),
       h("details", { class: "numbers" }, h("summary", {}, "Numbers"), table(title, ["Range", unit[1]], labels.map((label, at) => [label, numbers[at]]))),
     );
   }
@@ -70,7 +71,7 @@ DiffuGenReport.charts = (() => {
     const many = [];
     for (const row of rows) {
       if (index.split.values[row] !== NO_SPLIT) images[index.split.values[row]] += 1;
-      const number = Math.min(20, index.count.values[row]);
+      const number = Math.min(MANY, index.count.values[row]);
       many[number] = (many[number] || 0) + 1;
     }
     const each = Array.from(many, (number) => number || 0);
@@ -79,10 +80,10 @@ DiffuGenReport.charts = (() => {
       h("div", { class: "card" }, h("h3", {}, "Classes"), classTable(app, bySplit, images)),
       h(
         "div",
-        { class: "cards" },
+        { class: "cards charts" },
         histogram("Size of an object: √(its area / the image's)", ["object", "objects"], ranges(20), sizes),
         histogram("Score of an object", ["object", "objects"], ranges(20), scores),
-        histogram("Objects in an image", ["image", "images"], each.map((_, at) => (at === 20 ? "20 or more" : String(at))), each),
+        histogram("Objects in an image", ["image", "images"], each.map((_, at) => (at === MANY ? `${MANY}+` : String(at))), each),
       ),
       h("h3", {}, "Position: where the centers of the boxes are"),
       positions(app, places),
@@ -292,7 +293,7 @@ DiffuGenReport.charts = (() => {
     const apart = total(marked.map(total));
     replace(
       body,
-      h("p", {}, `Attention and detector agree on ${counted(agreed, "object", "objects")}, ${percent(agreed, agreed + apart)}. An object needs an overlap (intersection over union) of at least ${summary.labeling.agreement}. What only one of them found is not published.`),
+      h("p", {}, `Attention and detector agree on ${counted(agreed, "object", "objects")}, ${percent(agreed, agreed + apart)}. An object needs an overlap (intersection over union) of at least ${summary.labeling.agreement}. What only one of them found is not published; the examples show it with dashed boxes.`),
       h(
         "div",
         { class: "card" },
@@ -308,10 +309,10 @@ DiffuGenReport.charts = (() => {
           ]),
         ),
       ),
-      h("div", { class: "cards" }, histogram("Overlap of the two masks, of agreed objects", ["object", "objects"], ranges(20), overlaps)),
+      h("div", { class: "cards charts" }, histogram("Overlap of the two masks, of agreed objects", ["object", "objects"], ranges(20), overlaps)),
       index.marks.map((mark, number) =>
         examples[number].length
-          ? h("section", { class: "card", "aria-label": markText(mark) }, h("h3", {}, markText(mark), h("span", { class: "muted" }, ` ${counted(total(marked.map((row) => row[number])), "object", "objects")}`)), gallery.tiles(app, examples[number], `Examples: ${markText(mark)}`))
+          ? h("section", { class: "card", "aria-label": markText(mark) }, h("h3", {}, markText(mark), h("span", { class: "muted" }, ` ${counted(total(marked.map((row) => row[number])), "object", "objects")}`)), gallery.tiles(app, examples[number], `Examples: ${markText(mark)}`, { marked: true }))
           : null,
       ),
     );

@@ -28,7 +28,7 @@ DiffuGenReport.elements = (() => {
     if (!whole) return "–";
     const value = (100 * part) / whole;
     const digits = [0, 1, 2].find((each) => (value.toFixed(each) > 0 || !part) && (value.toFixed(each) < 100 || part === whole));
-    return `${value.toFixed(digits ?? 2)} %`;
+    return `${value.toFixed(digits ?? 2)}\u00a0%`;
   }
 
   const swatch = (color) => h("span", { class: "swatch", color: DiffuGenReport.painting.css(color), "aria-hidden": "true" });
@@ -40,7 +40,7 @@ DiffuGenReport.elements = (() => {
   // A table: head and rows are lists of cells, texts or elements. The first cell of a row is its header; numbers are
   // right-aligned.
   function table(caption, head, rows, attributes = {}) {
-    const numeric = head.map((_, at) => rows.length > 0 && rows.every((row) => typeof row[at] === "number" || /^[\d.,–]+( %)?$/.test(row[at])));
+    const numeric = head.map((_, at) => rows.length > 0 && rows.every((row) => typeof row[at] === "number" || /^[\d.,–]+(\u00a0%)?$/.test(row[at])));
     const cell = (value) => (typeof value === "number" ? count(value) : value);
     const scroll = h(
       "div",

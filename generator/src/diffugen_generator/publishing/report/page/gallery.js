@@ -7,9 +7,9 @@ DiffuGenReport.gallery = (() => {
   const PAGE = 48;
   const LONGEST = 320;
 
-  // A list item with the tile of a sample. `decide` is a function from a row and its detail to a verdict at another
-  // threshold; without it, the published labels are shown.
-  function tile(app, row, decide) {
+  // A list item with the tile of a sample. Options: {decide: a function from a row to a verdict at another threshold,
+  // in place of the published one; marked: whether to show what only one of two labelers found}.
+  function tile(app, row, { decide, marked } = {}) {
     const canvas = h("canvas", { width: LONGEST, height: LONGEST, "aria-hidden": "true" });
     const badge = h("span", { class: "badge", hidden: true });
     const facts = h("span", { class: "tile-facts muted" });
@@ -25,7 +25,7 @@ DiffuGenReport.gallery = (() => {
     item.row = row;
     item.paint = async () => {
       const detail = await data.sample(row);
-      const verdict = decide && detail.thumbnail ? await decide(row, detail) : null;
+      const verdict = decide && detail.thumbnail ? await decide(row) : null;
       const reason = verdict ? verdict.reason : detail.reason;
       badge.hidden = !reason && !verdict;
       badge.textContent = reason ? spaced(reason) : "Kept";
@@ -33,7 +33,7 @@ DiffuGenReport.gallery = (() => {
       const objects = verdict ? verdict.objects : detail.instances;
       const split = app.summary.splits[app.table.split.values[row]];
       facts.textContent = [split, objectsText(objects)].filter(Boolean).join(" · ");
-      await painting.paint(canvas, row, detail, app.layers(), app.summary, { longest: LONGEST, objects: verdict ? verdict.objects : null });
+      await painting.paint(canvas, row, detail, app.layers(), app.summary, { longest: LONGEST, objects: verdict && verdict.objects, marked });
       item.dataset.painted = "yes";
       performance.mark("painted");
     };
@@ -52,9 +52,9 @@ DiffuGenReport.gallery = (() => {
     return text.charAt(0).toUpperCase() + text.slice(1);
   }
 
-  function tiles(app, rows, label, decide) {
+  function tiles(app, rows, label, options) {
     const list = h("ul", { class: "tiles", "aria-label": label, onkeydown: onKey });
-    list.append(...Array.from(rows, (row) => tile(app, row, decide)));
+    list.append(...Array.from(rows, (row) => tile(app, row, options)));
     app.painting(list);
     return list;
   }
@@ -94,14 +94,14 @@ DiffuGenReport.gallery = (() => {
     return { page, nav: last > 1 ? nav : null };
   }
 
-  function show(app, body, decide) {
+  function show(app, body, options) {
     const { rows } = app;
     if (rows.length === 0) {
       replace(body, h("p", { class: "empty" }, "No image passes these filters."));
       return;
     }
     const { page, nav } = pages(app, rows.length);
-    replace(body, tiles(app, rows.slice((page - 1) * PAGE, page * PAGE), "Images", decide), nav);
+    replace(body, tiles(app, rows.slice((page - 1) * PAGE, page * PAGE), "Images", options), nav);
   }
 
   return { show, tile, tiles, spaced, PAGE };

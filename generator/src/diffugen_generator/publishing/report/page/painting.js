@@ -31,7 +31,8 @@ DiffuGenReport.painting = (() => {
   }
 
   // Layers: {image, masks, boxes, names, attention} and `word`, the word whose map is shown, or "" for all classes.
-  // Options: {longest, full: an image in full size or null, objects: those to show instead of the published ones}.
+  // Options: {longest, full: an image in full size, objects: those to show instead of the published ones, marked:
+  // whether to show what only one of two labelers found}.
   async function paint(canvas, row, detail, layers, summary, options) {
     const context = sized(canvas, detail, options.longest);
     const { width, height } = canvas;
@@ -49,7 +50,7 @@ DiffuGenReport.painting = (() => {
       if (evidence) paintHeat(context, evidence, layers.word, summary);
     }
     const kept = options.objects || detail.instances.map((each) => withMask(each, detail));
-    const others = options.objects ? [] : detail.leftOut || [];
+    const others = options.objects ? [] : [...(detail.leftOut || []), ...((options.marked && detail.marked) || [])];
     if (layers.masks) for (const each of kept) paintMask(context, each, detail, colorOf(summary, each.class));
     if (layers.boxes) {
       for (const each of kept) paintBox(context, each.bbox, detail, colorOf(summary, each.class), false);

@@ -52,7 +52,7 @@ DiffuGenReport.sample = (() => {
   async function picture(app, row, detail, caption) {
     const canvas = h("canvas", { role: "img", "aria-label": described(app, row, detail) });
     const full = detail.thumbnail ? await fullImage(app, row, detail) : null;
-    await painting.paint(canvas, row, detail, app.layers(), app.summary, { longest: LONGEST, full, objects: null });
+    await painting.paint(canvas, row, detail, app.layers(), app.summary, { longest: LONGEST, full, marked: true });
     const inner = detail.thumbnail ? canvas : h("p", { class: "empty" }, "No image was drawn.");
     return h("figure", {}, inner, caption && h("figcaption", {}, caption, " ", openLink(app, row, caption)));
   }
@@ -98,7 +98,7 @@ DiffuGenReport.sample = (() => {
         h("span", {}, swatch(painting.colorOf(app.summary, each.class)), each.class),
         each.score.toFixed(2),
         ...(both ? [overlapOf(each)] : []),
-        `${((100 * each.area) / (detail.width * detail.height)).toFixed(1)} %`,
+        `${((100 * each.area) / (detail.width * detail.height)).toFixed(1)}\u00a0%`,
         h("span", { class: "box" }, each.bbox.map((side) => Math.round(side)).join(", ")),
         ...(all ? [] : [state]),
       ]),

@@ -36,7 +36,7 @@ DiffuGenReport.threshold = (() => {
     const grid = h("div", {});
     replace(body, panel.element, grid);
     panel.update();
-    gallery.show(app, grid, async (row) => decided(app, row, value(app)));
+    gallery.show(app, grid, { decide: (row) => decided(app, row, value(app)) });
     examine(app, false);
   }
 
