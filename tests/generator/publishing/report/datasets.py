@@ -1,6 +1,6 @@
 """A small dataset with attention maps, for tests of the report: drawn by formulas, labeled by the real decisions.
 
-Two stages; prompts that a page must not take for HTML; images that are wider than square; objects that
+Three stages; prompts that a page must not take for HTML; images that are wider than square; objects that
 `quality` drops; images that it rejects, and so derivatives whose source is rejected.
 """
 
@@ -66,7 +66,7 @@ def a_spec(folder: Path, *, detector: bool = False, **changes: Any) -> LabeledDa
         "prompts": {
             "templates": ["a {color} {object} on {place}", f"a {{color}} {{object}} {HOSTILE} 雪"],
             "variables": {"object": ["ball", "star"], "color": ["red", "blue"], "place": ["snow", "<i>sand</i>"]},
-            "samplesPerPrompt": 6,
+            "samplesPerPrompt": 4,
             "syntax": "none",
         },
         "stages": [
@@ -75,6 +75,7 @@ def a_spec(folder: Path, *, detector: bool = False, **changes: Any) -> LabeledDa
                 "name": "again",
                 "img2img": {"from": "base", "strength": 0.5, "steps": 20, "variables": {"place": ["<i>sand</i>"]}},
             },
+            {"name": "swap", "inpaint": {"from": "base", "replacements": {"ball": ["green ball"]}, "steps": 20}},
         ],
         "labeling": labeling,
         "quality": {"minBorderDistance": 1, "minInstances": 1},

@@ -296,13 +296,17 @@ def test_the_threshold_decides_as_labeling_does(
     )
 
     compared = 0
-    verdicts: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    found_in: dict[str, set[str]] = {}
     for line in lines_of(data):
         label: Label = label_at(samples[line["id"]], threshold, spec)
         verdict = verdict_on(label, (HEIGHT, WIDTH), spec.quality)
-        source = verdicts.get(line.get("source", ""))
-        reason = verdict.reason if not source else "SourceRejected"
-        verdicts[line["id"]] = reason
+        reason, source = verdict.reason, line.get("source")
+        if source and refused[source]:
+            reason = "SourceRejected"
+        elif line.get("replaced") and line["replaced"] not in found_in[source]:
+            reason = "SourceWithoutLabel"
+        refused[line["id"]], found_in[line["id"]] = reason, {each.class_name for each in verdict.instances}
         if not line["image"]:
             assert decided[line["id"]] is None, "nothing was drawn"
             continue

@@ -10,6 +10,8 @@ DiffuGenReport.charts = (() => {
   const MAPS = 12;
   const MANY = 10; // objects in an image that are counted apart
   const EXAMPLES = 6;
+  const VALUES = 100; // of a variable, in its table
+  const CROSSED = 40; // of each of two variables
 
   const explanations = {
     TooFewInstances: "Fewer objects than quality.minInstances are left.",
@@ -151,7 +153,7 @@ DiffuGenReport.charts = (() => {
   function variableTable(app, name, rows) {
     const { table: index } = app;
     const { values, column } = index.variables.get(name);
-    const sums = grid(values.length, 3);
+    const sums = grid(values.texts.length, 3);
     for (const row of rows) {
       const value = column.values[row];
       if (value === 0) continue;
@@ -161,15 +163,22 @@ DiffuGenReport.charts = (() => {
         sums[value - 1][2] += index.count.values[row];
       }
     }
-    return table(
-      `Values of ${name}`,
-      ["Value", "drawn", "published", "objects", "share published"],
-      values.map((text, at) => [
-        h("a", { href: app.href({ view: "gallery", page: 1, variables: { ...app.state.variables, [name]: text } }) }, text),
-        ...sums[at],
-        h("span", { class: "share" }, bar(sums[at][0] ? sums[at][1] / sums[at][0] : 0), percent(sums[at][1], sums[at][0])),
-      ]),
-    );
+    const share = (at) => (sums[at][0] ? sums[at][1] / sums[at][0] : 0);
+    const shown = values.texts.map((_, at) => at).filter((at) => sums[at][0] > 0);
+    const long = shown.length > VALUES;
+    if (long) shown.sort((one, two) => share(one) - share(two));
+    return [
+      long ? h("p", { class: "muted" }, `The ${VALUES} of ${count(shown.length)} values of which the least is published.`) : null,
+      table(
+        `Values of ${name}`,
+        ["Value", "drawn", "published", "objects", "share published"],
+        shown.slice(0, VALUES).map((at) => [
+          h("a", { href: app.href({ view: "gallery", page: 1, variables: { ...app.state.variables, [name]: values.texts[at] } }) }, values.texts[at]),
+          ...sums[at],
+          h("span", { class: "share" }, bar(share(at)), percent(sums[at][1], sums[at][0])),
+        ]),
+      ),
+    ];
   }
 
   function crossing(app, names, rows) {
@@ -185,21 +194,23 @@ DiffuGenReport.charts = (() => {
   function crossTable(app, down, across, rows) {
     const { table: index } = app;
     const [one, two] = [index.variables.get(down), index.variables.get(across)];
-    const drawn = grid(one.values.length, two.values.length);
-    const kept = grid(one.values.length, two.values.length);
+    const [ones, twos] = [one, two].map(({ values }) => values.texts.slice(0, CROSSED));
+    const drawn = grid(ones.length, twos.length);
+    const kept = grid(ones.length, twos.length);
     for (const row of rows) {
       const [a, b] = [one.column.values[row], two.column.values[row]];
-      if (a === 0 || b === 0) continue;
+      if (a === 0 || b === 0 || a > CROSSED || b > CROSSED) continue;
       drawn[a - 1][b - 1] += 1;
       kept[a - 1][b - 1] += index.reason.values[row] === 0 ? 1 : 0;
     }
     const most = Math.max(1, ...kept.flat());
-    return table(
+    const longest = Math.max(one.values.texts.length, two.values.texts.length);
+    const crossed = table(
       `Published images by ${down} and ${across}`,
-      [down, ...two.values],
-      one.values.map((text, a) => [
+      [down, ...twos],
+      ones.map((text, a) => [
         text,
-        ...two.values.map((other, b) => {
+        ...twos.map((other, b) => {
           if (drawn[a][b] === 0) return h("span", { class: "muted" }, "not asked for");
           const variables = { ...app.state.variables, [down]: text, [across]: other };
           return h(
@@ -212,6 +223,7 @@ DiffuGenReport.charts = (() => {
       ]),
       { class: "crossing" },
     );
+    return [crossed, longest > CROSSED ? h("p", { class: "muted" }, `At most ${CROSSED} values of each; filter to see others in the gallery.`) : null];
   }
 
   function rejections(app, body) {
@@ -227,7 +239,7 @@ DiffuGenReport.charts = (() => {
     const some = [...byReason].sort((one, two) => two[1].length - one[1].length);
     const rejected = total(some.map(([, rows]) => rows.length));
     const sections = some.map(([number, rows]) => {
-      const reason = index.reasons[number];
+      const reason = index.reasons.texts[number];
       const examples = Array.from({ length: Math.min(EXAMPLES, rows.length) }, (_, at) => rows[Math.floor((at * rows.length) / Math.min(EXAMPLES, rows.length))]);
       return h(
         "section",
@@ -280,8 +292,8 @@ DiffuGenReport.charts = (() => {
       kept[index.objects.class.values[at]] += 1;
       sums[index.objects.class.values[at]] += iou / 254;
     });
-    const marked = grid(summary.classes.length, index.marks.length);
-    const examples = index.marks.map(() => []);
+    const marked = grid(summary.classes.length, index.marks.texts.length);
+    const examples = index.marks.texts.map(() => []);
     for (let at = 0; at < index.marked.row.length; at += 1) {
       const row = index.marked.row.values[at];
       if (!wanted[row]) continue;
@@ -300,7 +312,7 @@ DiffuGenReport.charts = (() => {
         h("h3", {}, "By class"),
         table(
           "Agreement by class",
-          ["Class", "agreed", "mean overlap", ...index.marks.map(markText)],
+          ["Class", "agreed", "mean overlap", ...index.marks.texts.map(markText)],
           summary.classes.map((each, number) => [
             h("span", {}, swatch(each.color), each.name),
             kept[number],
@@ -310,7 +322,7 @@ DiffuGenReport.charts = (() => {
         ),
       ),
       h("div", { class: "cards charts" }, histogram("Overlap of the two masks, of agreed objects", ["object", "objects"], ranges(20), overlaps)),
-      index.marks.map((mark, number) =>
+      index.marks.texts.map((mark, number) =>
         examples[number].length
           ? h("section", { class: "card", "aria-label": markText(mark) }, h("h3", {}, markText(mark), h("span", { class: "muted" }, ` ${counted(total(marked.map((row) => row[number])), "object", "objects")}`)), gallery.tiles(app, examples[number], `Examples: ${markText(mark)}`, { marked: true }))
           : null,

@@ -83,7 +83,7 @@
 
   // State and address ---------------------------------------------------------------------------------------------
 
-  const NUMBERED = { class: () => app.summary.classes.map((each) => each.name), split: () => app.summary.splits, stage: () => app.summary.stages.map((each) => each.name), reason: () => app.table.reasons };
+  const NUMBERED = { class: () => app.summary.classes.map((each) => each.name), split: () => app.summary.splits, stage: () => app.summary.stages.map((each) => each.name), reason: () => app.table.reasons.texts };
 
   function written(state) {
     const fields = new URLSearchParams();
@@ -159,7 +159,7 @@
     options("f-class", named(summary.classes.map((each) => each.name), "any"), state.class);
     options("f-split", named(summary.splits, "any"), state.split);
     options("f-stage", named(summary.stages.map((each) => each.name), "any"), state.stage);
-    const reasons = app.table.reasons.map((reason, at) => [String(at), gallery.spaced(reason)]).slice(1);
+    const reasons = app.table.reasons.texts.map((reason, at) => [String(at), gallery.spaced(reason)]).slice(1);
     options("f-reason", [["-1", reasons.length ? "any reason" : "nothing is rejected"], ...reasons], state.reason);
     options("f-order", [["", "as published"], ["low", "lowest score first"], ["high", "highest score first"], ["many", "most objects first"]], state.order);
     options("f-attention", [["", "all classes"], ...summary.classes.map((each) => [each.name, each.name]), ...background().map((word) => [word, `${word} (background)`])], state.word);

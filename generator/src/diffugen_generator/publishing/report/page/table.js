@@ -26,6 +26,21 @@ DiffuGenReport.table = (() => {
     }
   }
 
+  // Distinct texts, numbered in the order of their first use.
+  class Words {
+    constructor(...texts) {
+      this.texts = texts;
+      this.numbers = new Map(texts.map((text, number) => [text, number]));
+    }
+    number(text) {
+      if (!this.numbers.has(text)) this.numbers.set(text, this.texts.push(text) - 1);
+      return this.numbers.get(text);
+    }
+    indexOf(text) {
+      return this.numbers.has(text) ? this.numbers.get(text) : -1;
+    }
+  }
+
   class Table {
     constructor() {
       this.rows = 0;
@@ -33,8 +48,8 @@ DiffuGenReport.table = (() => {
       this.sources = [];
       this.prompts = [];
       this.lower = [];
-      this.reasons = [""];
-      this.marks = [];
+      this.reasons = new Words("");
+      this.marks = new Words();
       this.stage = new Column(Uint8Array);
       this.split = new Column(Uint8Array);
       this.reason = new Column(Uint16Array);
@@ -63,10 +78,10 @@ DiffuGenReport.table = (() => {
         this.prompts.push(text);
         this.lower.push(text.toLowerCase());
       }
-      const reasons = chunk.reasons.map((text) => numberOf(this.reasons, text));
+      const reasons = chunk.reasons.map((text) => this.reasons.number(text));
       this.reason.append(numbers16(chunk.reason).map((number) => reasons[number]));
       this.addObjects(chunk);
-      const marks = chunk.marks.map((text) => numberOf(this.marks, text));
+      const marks = chunk.marks.map((text) => this.marks.number(text));
       this.marked.row.append(numbers16(chunk.marked.row), begin);
       this.marked.mark.append(numbers16(chunk.marked.mark).map((number) => marks[number]));
       this.marked.class.append(numbers16(chunk.marked.class));
@@ -101,11 +116,11 @@ DiffuGenReport.table = (() => {
     }
 
     addVariable(begin, name, values, numbers) {
-      if (!this.variables.has(name)) this.variables.set(name, { values: [], column: new Column(Uint16Array) });
+      if (!this.variables.has(name)) this.variables.set(name, { values: new Words(), column: new Column(Uint32Array) });
       const known = this.variables.get(name);
       known.column.append(new Uint16Array(begin - known.column.length));
-      const global = values.map((text) => numberOf(known.values, text) + 1);
-      known.column.append(numbers.map((number) => (number === NO_VALUE ? 0 : global[number])));
+      const global = values.map((text) => known.values.number(text) + 1);
+      known.column.append(Uint32Array.from(numbers, (number) => (number === NO_VALUE ? 0 : global[number])));
     }
 
     promptOf(row) {
@@ -113,7 +128,7 @@ DiffuGenReport.table = (() => {
     }
 
     reasonOf(row) {
-      return this.reasons[this.reason.values[row]];
+      return this.reasons.texts[this.reason.values[row]];
     }
 
     rowOf(id) {
@@ -184,11 +199,6 @@ DiffuGenReport.table = (() => {
         for (let at = begin; at < begin + this.count.values[row]; at += 1) callback(at, row);
       }
     }
-  }
-
-  function numberOf(texts, text) {
-    const known = texts.indexOf(text);
-    return known >= 0 ? known : texts.push(text) - 1;
   }
 
   return { Table, NO_SPLIT, NO_OVERLAP };

@@ -23,7 +23,11 @@ DiffuGenReport.threshold = (() => {
     const own = rule.decided(evidence, detail, threshold, app.summary);
     if (source === undefined) return own;
     const first = await decided(app, source, threshold);
-    return first && !first.accepted ? { ...own, accepted: false, reason: "SourceRejected" } : own;
+    if (first === null) return own;
+    const refused = (reason) => ({ ...own, accepted: false, reason });
+    if (!first.accepted) return refused("SourceRejected");
+    const replaced = detail.replaced && !first.objects.some((each) => each.class === detail.replaced);
+    return replaced ? refused("SourceWithoutLabel") : own;
   }
 
   function show(app, body) {
