@@ -16,10 +16,14 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from diffugen_generator.quality.verdicts import verdict_on
+from diffugen_api.plan import Sample
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.report import report as report_module
+from diffugen_generator.publishing.report.index_columns import IndexColumns
+from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples.labels import Label
 from tests.generator.made import manifest_lines, planned_shards
-from tests.generator.publishing.report.datasets import CLASSES, HEIGHT, HOSTILE, WIDTH, Published, label_at
+from tests.generator.publishing.report.datasets import CLASSES, HEIGHT, HOSTILE, WIDTH, Published, label_at, published
 
 VIEWS = ("gallery", "distributions", "coverage", "rejections", "labelers", "threshold", "provenance")
 
@@ -304,7 +308,7 @@ def test_the_threshold_decides_as_labeling_does(
         reason, source = verdict.reason, line.get("source")
         if source and refused[source]:
             reason = "SourceRejected"
-        elif line.get("replaced") and line["replaced"] not in found_in[source]:
+        elif line.get("replaced") and line["replaced"] not in found_in[line["source"]]:
             reason = "SourceWithoutLabel"
         refused[line["id"]], found_in[line["id"]] = reason, {each.class_name for each in verdict.instances}
         if not line["image"]:
@@ -379,6 +383,55 @@ def test_printing_shows_the_images_without_the_controls(page: Page, made: Publis
     assert page.locator(".tiles").is_visible()
     assert page.pdf()[:5] == b"%PDF-"
     assert page.locator(".tiles > li:not([data-painted])").count() == 0
+
+
+def test_chunks_of_the_index_become_one_table(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "ROWS", 64)
+    made = published(tmp_path, detector=True)
+    lines = lines_of(made)
+    assert len(list((made.folder / "report" / "index").iterdir())) == 2
+
+    opened(page, made, "status=all&v.color=blue&class=Big+Star")
+
+    table = "DiffuGenReport.app.table"
+    assert page.evaluate(f"{table}.ids") == [line["id"] for line in lines]
+    shown = page.evaluate(f"Array.from(DiffuGenReport.app.rows, row => {table}.ids[row])")
+    assert shown == [
+        line["id"]
+        for line in lines
+        if line["variables"].get("color") == "blue" and any(each["class"] == "Big Star" for each in line["instances"])
+    ]
+    assert page.evaluate(f"Array.from({{length: {table}.rows}}, (_, row) => {table}.promptOf(row))") == [
+        line["prompt"] for line in lines
+    ]
+    assert page.evaluate(f"Array.from({{length: {table}.rows}}, (_, row) => {table}.reasonOf(row))") == [
+        line["reason"] for line in lines
+    ]
+    marked = page.evaluate(f"Array.from({table}.marked.row.values.subarray(0, {table}.marked.row.length))")
+    assert marked == [row for row, line in enumerate(lines) for _ in line.get("marked", ())]
+
+
+def test_a_variable_of_many_values_is_shown_in_part(page: Page, made: Published) -> None:
+    stage = made.order.spec.drawing_stages[0]
+    columns = IndexColumns({stage.name: 0}, {"train": 0}, {name: number for number, name in enumerate(CLASSES)})
+    for number in range(150):
+        sample = Sample(f"{number:032x}", "a ball", number, 0, {"object": f"thing {number}"})
+        reason = "TooFewInstances" if number % 2 else ""
+        columns.add(
+            LabeledSample(
+                sample, stage.name, "train", "", "png", WIDTH, HEIGHT, Verdict((), reason), Label(sample.id, ())
+            )
+        )
+    opened(page, made)
+
+    page.evaluate("chunk => { DiffuGenReport.app.table.add(chunk); }", columns.content())
+    page.click("#tabs >> text=Coverage")
+
+    card = page.locator(".card", has=page.locator("h3", has_text="{object}"))
+    expect(card).to_contain_text("The 100 of 153 values of which the least is published.")
+    rows = card.locator("tbody tr")
+    assert rows.count() == 100
+    assert (rows.first.locator("td").nth(1).text_content(), rows.last.locator("td").nth(1).text_content()) == ("0", "1")
 
 
 def test_a_missing_data_file_is_named(page: Page, faults: list[str], made: Published, tmp_path: Path) -> None:
