@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from diffugen_api.contract import GROUP, PLURAL
@@ -152,6 +153,7 @@ class Operator:
                     namespace=namespace,
                     relist=self._list_and_look,
                     count=self._metrics.count_watch_restart,
+                    rewound=partial(self._rewound, resource, namespace),
                 )
                 self._watched(tasks, watch.run(version), f"watch of {resource.value}")
         for namespace in self._cluster.namespaces:

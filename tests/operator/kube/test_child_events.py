@@ -31,6 +31,10 @@ class Scripted(Watchable):
         self.watches = list(watches)
         self.begun_at: list[int] = []
         self.over = asyncio.Event()
+        self.reached = 1000
+
+    async def version(self, resource: Resource, namespace: str | None) -> int:
+        return self.reached
 
     async def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[Event]:
         self.begun_at.append(version)
@@ -52,6 +56,7 @@ class Watched:
         self.cache.put(Resource.DATASETS, a_dataset())
         self.lists = 0
         self.restarts: list[str] = []
+        self.rewound: list[int] = []
         self.watch = Watch(
             cluster=cluster,
             inbox=Inbox(self.cache, self.queue),
@@ -59,6 +64,7 @@ class Watched:
             namespace="vision",
             relist=self.relist,
             count=lambda _, reason: self.restarts.append(reason),
+            rewound=self.rewound.append,
         )
 
     async def relist(self, resource: Resource) -> Mapping[str | None, int]:
@@ -171,3 +177,24 @@ async def test_a_watch_selects_our_objects_with_bookmarks_and_reads_objects_of_a
         "labelSelector": "app.kubernetes.io/managed-by=diffugen-operator",
     }
     assert seen == [("ADDED", job)]
+
+
+async def test_after_an_interruption_a_watch_notices_that_versions_went_back() -> None:
+    """A watch from a version that the API server has not reached is silent, so its silence would be waited for."""
+    cluster = Scripted([a_bookmark(500), aiohttp.ClientConnectionError("restarted")])
+    cluster.reached = 300
+    watched = Watched(cluster)
+
+    await watched.runs_until(cluster.over)
+
+    assert cluster.begun_at == [10, 90]
+    assert watched.rewound == [90]
+
+
+async def test_an_interruption_alone_causes_no_list() -> None:
+    cluster = Scripted([a_bookmark(500), aiohttp.ClientConnectionError("a proxy's")])
+    watched = Watched(cluster)
+
+    await watched.runs_until(cluster.over)
+
+    assert (cluster.begun_at, watched.lists, watched.rewound) == ([10, 500], 0, [])

@@ -102,6 +102,12 @@ class Cluster:
         async for page in self._pages(_path(resource, namespace), _selection(resource)):
             yield page
 
+    async def version(self, resource: Resource, namespace: str | None) -> int:
+        """Return the resourceVersion that the API server has reached."""
+        params = {"limit": "1", **_selection(resource)}
+        page = await self._request("GET", _path(resource, namespace), params=params)
+        return int(page["metadata"]["resourceVersion"])
+
     async def _pages(self, path: str, selection: Mapping[str, str]) -> AsyncIterator[tuple[list[Object], int]]:
         params = {"limit": str(PAGE), **selection}
         while True:

@@ -37,6 +37,9 @@ class Watchable(Protocol):
     def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Object]]:
         """Yield the type and the object of each change after `version`, until the API server ends the watch."""
 
+    async def version(self, resource: Resource, namespace: str | None) -> int:
+        """Return the resourceVersion that the API server has reached."""
+
 
 class Watch:
     """Watches one kind in one namespace, or in all namespaces."""
@@ -50,12 +53,17 @@ class Watch:
         namespace: str | None,
         relist: Callable[[Resource], Awaitable[Mapping[str | None, int]]],
         count: Callable[[str, str], None] = lambda resource, reason: None,
+        rewound: Callable[[int], None] = lambda version: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`relist` lists the kind again and returns the version of each namespace's list; `count` counts restarts."""
+        """`relist` lists the kind again and returns the version of each namespace's list; `count` counts restarts.
+
+        `rewound` is called with the API server's version where that went back.
+        """
         self._cluster, self._inbox, self._resource, self._namespace = cluster, inbox, resource, namespace
-        self._relist, self._count, self._jitter = relist, count, jitter
+        self._relist, self._count, self._rewound, self._jitter = relist, count, rewound, jitter
         self._rewound_to: int | None = None
+        self._interrupted = False
 
     def rewind(self, version: int) -> None:
         """Continue from this version after the present watch has ended: the API server's versions went back."""
@@ -66,6 +74,8 @@ class Watch:
         failures = silences = 0
         while True:
             reason = "ended"
+            if self._interrupted:
+                version = await self._checked(version)
             try:
                 async for kind, obj in self._cluster.watch(self._resource, self._namespace, version):
                     version = self._take(kind, obj) or version
@@ -74,7 +84,7 @@ class Watch:
                 if error.code == GONE or error.version_ahead:
                     reason = "gone"
                     logger.info("The watch of %s cannot go on; they are listed again.", self._resource.value)
-                    version = await self._relisted()
+                    version = await self._relisted(version)
                 else:
                     failures, reason = failures + 1, reason_of(error.code)
                     await self._pause(failures, error, at_least=error.retry_after)
@@ -83,12 +93,12 @@ class Watch:
             except TimeoutError as error:
                 silences, reason = silences + 1, "silent"
                 if silences >= _MOST_SILENCES:
-                    version, silences = await self._relisted(), 0
+                    version, silences = await self._relisted(version), 0
                 else:
                     failures += 1
                     await self._pause(failures, error)
             except TRANSPORT_ERRORS as error:
-                failures, reason = failures + 1, "interrupted"
+                failures, reason, self._interrupted = failures + 1, "interrupted", True
                 await self._pause(failures, error)
             self._count(self._resource.value, reason)
             if self._rewound_to is not None:
@@ -102,14 +112,31 @@ class Watch:
             self._inbox.take(self._resource, kind, obj)
         return version_of(obj)
 
-    async def _relisted(self) -> int:
+    async def _checked(self, version: int) -> int:
+        """Return the version to continue from after the API server was away: it may have been restored meanwhile.
+
+        A watch from a version that it reaches much later is silent until then.
+        """
+        try:
+            reached = await self._cluster.version(self._resource, self._namespace)
+        except REQUEST_ERRORS:
+            return version  # The watch is refused too, and this is asked again.
+        self._interrupted = False
+        return await self._relisted(version) if reached < version else version
+
+    async def _relisted(self, reached: int) -> int:
+        """List the objects; `reached` is the version that the watch had reached."""
         failures = 0
         while True:
             try:
-                return (await self._relist(self._resource))[self._namespace]
+                version = (await self._relist(self._resource))[self._namespace]
             except REQUEST_ERRORS as error:
                 failures += 1
                 await self._pause(failures, error)
+            else:
+                if version < reached:
+                    self._rewound(version)
+                return version
 
     async def _pause(self, failures: int, error: Exception, *, at_least: float = 0) -> None:
         pause = jittered(backoff(failures, base=_SHORTEST_PAUSE, limit=_LONGEST_PAUSE), self._jitter())
