@@ -60,6 +60,39 @@ _DISTILLED: Final = frozenset({"LCMScheduler", "TCDScheduler"})
 """Schedulers that use some of the steps to which a model was distilled: 50 steps if its settings have no number."""
 _COUNTED: Final = _DISTILLED | {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
 """Schedulers that refuse more steps than the model has training steps."""
+_BY_TIMESTEP: Final = frozenset(
+    {
+        "DDIMParallelScheduler",
+        "DDIMScheduler",
+        "DDPMParallelScheduler",
+        "DDPMScheduler",
+        "LMSDiscreteScheduler",
+        "PNDMScheduler",
+    }
+)
+"""Schedulers that look up the noise of a timestep in a table of the training steps, or divide by differences of it."""
+_MULTISTEP_KINDS: Final = frozenset(
+    {
+        "DEISMultistepScheduler",
+        "DPMSolverMultistepScheduler",
+        "SASolverScheduler",
+        "UniPCMultistepScheduler",
+    }
+)
+"""Schedulers that need one more distinct timestep than there are steps."""
+_NO_SAMPLE: Final = frozenset(
+    {
+        "EDMDPMSolverMultistepScheduler",
+        "EDMEulerScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+        "PNDMScheduler",
+    }
+)
+"""Schedulers that cannot use a network that predicts the image itself."""
+_OWN_SIGMAS: Final = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+"""Settings by which a scheduler chooses noise levels, and not timesteps."""
 _UNBOUNDED: Final = 1_000_000
 
 
@@ -85,6 +118,18 @@ def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: st
             f"{field}: {model.uri!r} has a scheduler {kind!r} in scheduler/{CONFIG}, which {why}; "
             f"name one in {stage}.scheduler, such as ddim, or another model.",
         )
+    if (predicts := settings.get("prediction_type", "epsilon")) == "sample" and kind in _NO_SAMPLE:
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} predicts {predicts!r}, which {kind} cannot draw with; name another in "
+            f"{stage}.scheduler, such as ddim.",
+        )
+    if steps in able and not _are_apart(kind, settings, steps):
+        raise SpecError(
+            "UnsupportedSteps",
+            f"{stage}.steps: {kind} cannot draw in {steps} steps with the spacing of the timesteps in "
+            f"scheduler/{CONFIG} of {model.uri!r}; give it fewer, or name another in {stage}.scheduler.",
+        )
     if steps not in able:
         bound = f"at most {able[-1]}" if steps > able[-1] else f"at least {able[0]}"
         raise SpecError(
@@ -92,6 +137,38 @@ def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: st
             f"{stage}.steps: {steps} is not what {kind} can draw in with {model.uri!r}, which is {bound}; "
             f"give it as many, or name another in {stage}.scheduler.",
         )
+
+
+def _whole_or_zero(value: object) -> int:
+    """Return a setting that is a whole number, or 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _are_apart(kind: str, settings: Mapping[str, Any], steps: int) -> bool:
+    """Return whether the timesteps of a scheduler are different and within the training steps.
+
+    They follow Table 2 of Lin et al. 2023 (https://arxiv.org/abs/2305.08891), as in diffusers.
+    """
+    trained = whole_number(settings, "num_train_timesteps", f"scheduler/{CONFIG}", 1000)
+    spacing = settings.get("timestep_spacing", _SPACINGS.get(kind, "linspace"))
+    offset = _whole_or_zero(settings.get("steps_offset", 0))
+    if kind in _BY_TIMESTEP and spacing == "leading":
+        return (steps - 1) * (trained // steps) + offset < trained
+    if kind in _MULTISTEP_KINDS and not any(settings.get(each) for each in _OWN_SIGMAS):
+        if spacing == "leading":
+            return steps < trained and steps * (trained // (steps + 1)) + offset < trained
+        return spacing != "linspace" or steps < trained
+    return True
+
+
+_SPACINGS: Final[Mapping[str, str]] = {
+    "DDIMParallelScheduler": "leading",
+    "DDIMScheduler": "leading",
+    "DDPMParallelScheduler": "leading",
+    "DDPMScheduler": "leading",
+    "PNDMScheduler": "leading",
+}
+"""The defaults of diffusers for `timestep_spacing`; those of other schedulers are `linspace` or need no check."""
 
 
 def _sampler_of(folder: Path, name: str | None) -> tuple[str, Mapping[str, Any]]:

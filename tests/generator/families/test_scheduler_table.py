@@ -1,0 +1,82 @@
+"""All schedulers x spacings x prediction types x steps: the plan accepts what runs, and refuses what does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffugen_api.plan import SpecError
+from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.unet.samplers import NAMED, OWN, check_sampler
+from diffugen_generator.families.unet.schedulers import open_scheduler, try_out
+
+BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SPACINGS = ("leading", "linspace", "trailing")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+KINDS = [("", name) for name in NAMED] + [(kind, "") for kind in sorted(OWN)]
+
+
+def settings(kind: str, **changes: Any) -> dict[str, Any]:
+    return {"_class_name": kind or "DDIMScheduler", "num_train_timesteps": 1000, **BETAS, **changes}
+
+
+def accepted(folder: Path, name: str, steps: int) -> bool:
+    """Whether the plan accepts the steps."""
+    try:
+        model = ModelFolder("model", folder, "")
+        check_sampler(model, name or None, steps, field="model", stage="stage")
+    except SpecError:
+        return False
+    return True
+
+
+def runs(folder: Path, name: str, steps: int) -> str:
+    """Return why the scheduler fails; empty if all of its steps run."""
+    try:
+        try_out(open_scheduler(folder / "scheduler", name or None), steps, 0)
+    except (ValueError, IndexError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def disagreements(tmp_path: Path, kind: str, name: str, cases: Iterator[tuple[dict[str, Any], int]]) -> list[str]:
+    """Return the cases in which the plan accepts what fails, or refuses what runs."""
+    found = []
+    for number, (changes, steps) in enumerate(cases):
+        folder = tmp_path / str(number)
+        (folder / "scheduler").mkdir(parents=True)
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings(kind, **changes)))
+        fault = runs(folder, name, steps)
+        if accepted(folder, name, steps) is bool(fault):
+            found.append(f"{changes} {steps}: {fault or 'it runs'}")
+    return found
+
+
+def ids(case: tuple[str, str]) -> str:
+    return case[1] or case[0]
+
+
+@pytest.mark.parametrize("case", KINDS, ids=ids)
+def test_few_steps(tmp_path: Path, case: tuple[str, str]) -> None:
+    cases = (
+        ({"timestep_spacing": spacing, "prediction_type": prediction, "steps_offset": 1}, steps)
+        for spacing, prediction, steps in product(SPACINGS, PREDICTIONS, (1, 2, 5, 20))
+    )
+
+    assert disagreements(tmp_path, *case, cases) == []
+
+
+@pytest.mark.parametrize("case", KINDS, ids=ids)
+def test_about_as_many_steps_as_the_model_was_trained_with(tmp_path: Path, case: tuple[str, str]) -> None:
+    # a hundred training steps, so that the test is short; the bounds depend only on their number
+    cases = (
+        ({"timestep_spacing": spacing, "steps_offset": offset, "num_train_timesteps": 100}, steps)
+        for spacing, offset, steps in product(SPACINGS, (0, 1), (51, 98, 99, 100))
+    )
+
+    assert disagreements(tmp_path, *case, cases) == []
