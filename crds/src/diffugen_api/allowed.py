@@ -17,8 +17,8 @@ PATTERNS: Mapping[str, str] = {
     r"^[0-9a-f]{64}$": "64 digits from 0-9 and a-f",
     r"^\S(.*\S)?$": "text without white space at its ends",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "text of letters, digits and '_', with no digit first",
-    r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$": "text of letters, digits, spaces, '_' and '-', with a letter or "
-    "digit first and last",
+    r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$": "text without control "
+    "characters, and without white space at its ends",
     r"^[A-Za-z0-9._/-]*$": "text of letters, digits, '.', '_', '-' and '/'",
     r"^https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$": "http:// or https://, a host and a port, such as "
     "http://minio.storage:9000",

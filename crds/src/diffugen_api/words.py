@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Mention:
 def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
     """Return the places where `prompt` names classes and background words, from left to right, without overlaps.
 
-    Whole words, any case, any white space between the words of a term. The longer term is used: a prompt with
+    Whole words, any case, any white space between the words of a term. In scripts that are written without spaces, a
+    term may stand anywhere. The longer term is used: a prompt with
     "sports car" does not name the class "car" there, if "sports car" is a term too. The same term in two classes
     belongs to the first class. A token of textual inversion is one word: no part of it names anything.
     """
@@ -84,7 +86,15 @@ def tokens_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(apart), re.IGNORECASE)
 
 
-@lru_cache(maxsize=4096)
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese and Korean: no space need be between a word and its neighbors."""
+
+
+@lru_cache(maxsize=8192)
 def _pattern(word: str) -> re.Pattern[str]:
     pieces = r"\s+".join(re.escape(piece) for piece in word.split())
-    return re.compile(rf"(?<!\w){pieces}(?!\w)", re.IGNORECASE)
+    before = "" if _UNSPACED.match(word[0]) else r"(?<!\w)"
+    behind = "" if _UNSPACED.match(word[-1]) else r"(?!\w)"
+    return re.compile(f"{before}{pieces}{behind}", re.IGNORECASE)

@@ -34,6 +34,24 @@ def test_whole_words_match_in_any_case_and_the_longer_term_first(prompt: str, ex
     assert named(prompt) == expected
 
 
+@pytest.mark.parametrize(
+    ("prompt", "names"),
+    [
+        ("un caf\u00e9 rouge, CAF\u00c9", ["caf\u00e9", "caf\u00e9"]),
+        ("caf\u00e9s", []),
+        ("\u96ea\u306e\u4e0a\u306e\u7403\u3068\u661f", ["\u7403"]),
+        ("\ubd89\uc740 \uacf5\uc774 \uc788\ub2e4", ["\uacf5"]),
+        ("a traffic light/red one", ["traffic light/red"]),
+        ("\u043a\u0440\u0430\u0441\u043d\u044b\u0439 \u041c\u042f\u0427", ["\u043c\u044f\u0447"]),
+        ("\u043c\u044f\u0447\u0438", []),
+    ],
+)
+def test_names_of_any_script_are_found(prompt: str, names: list[str]) -> None:
+    words = ["caf\u00e9", "\u7403", "\uacf5", "traffic light/red", "\u043c\u044f\u0447"]
+
+    assert [each.name for each in mentions(prompt, Vocabulary({word: [word] for word in words}))] == names
+
+
 def test_a_term_of_two_classes_belongs_to_the_first_class() -> None:
     vocabulary = Vocabulary({"car": ["car", "vehicle"], "truck": ["truck", "vehicle"]}, ["vehicle"])
 

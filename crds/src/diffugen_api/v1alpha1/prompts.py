@@ -8,16 +8,17 @@ from pydantic import Field, StringConstraints
 
 from diffugen_api.v1alpha1.base import Model, Word, cel, validations
 
-ClassName = Annotated[
-    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$")
-]
+NAME_PATTERN = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 VariableName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class ObjectClass(Model):
     """A class of objects to label. The order of the classes gives their ids in every export, from 0."""
 
-    name: ClassName = Field(description="The name of the class in every export, and a word for it in prompts.")
+    name: ClassName = Field(
+        description="The name of the class in every export, and a word for it in prompts; in any script."
+    )
     synonyms: list[Word] = Field(
         default_factory=list,
         max_length=16,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from diffugen_api.v1alpha1.prompts import NAME_PATTERN
 from diffugen_generator.importers.checkout import Checkout
 from diffugen_generator.importers.config import YOLO, Config
 from diffugen_generator.importers.manifest_draft import ManifestDraft
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?\Z")
+_NAME = re.compile(NAME_PATTERN)
 _CLASSES = ("spec", "classes")
 
 
@@ -96,7 +97,10 @@ def _check_model_classes(config: Config, checkout: Checkout, draft: ManifestDraf
 def _class(number: int, word: str, config: Config, draft: ManifestDraft) -> dict[str, Any]:
     found: dict[str, Any] = {"name": word}
     if not _NAME.match(word):
-        found = {"name": re.sub(r"[^A-Za-z0-9 _-]", "-", word).strip(" _-") or f"class-{number}", "synonyms": [word]}
+        found = {
+            "name": re.sub(r"[\x00-\x1f\x7f-\x9f]", "-", word).strip(" -") or f"class-{number}",
+            "synonyms": [word],
+        }
         draft.comment(
             (*_CLASSES, number), f"The name {word!r} has signs that class names may not have; it is a synonym."
         )

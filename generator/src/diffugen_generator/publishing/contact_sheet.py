@@ -136,7 +136,7 @@ def draw_sheet(
     write(draw, (_MARGIN, 26), title, _TEXT, 34)
     write(draw, (_MARGIN, 76), summary, _FAINT_TEXT, 20)
     _draw_legend(draw, legend, across)
-    class_colors = {label.split("  ")[0]: color for label, color in legend}
+    class_colors = {label.rpartition("  ")[0]: color for label, color in legend}
     for number, (sample, image, size) in enumerate(zip(samples, images, sizes, strict=True)):
         x = _MARGIN + number % columns * (width + _GAP)
         y = _HEAD + number // columns * (height + _CAPTION + _GAP)

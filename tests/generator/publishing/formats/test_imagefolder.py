@@ -1,11 +1,20 @@
 """An image folder, read with torchvision and `datasets`."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 from datasets import load_dataset
 from torchvision.datasets import ImageFolder
 
+from diffugen_generator.publishing.dataset_format import FormatFolder
+from diffugen_generator.publishing.formats.imagefolder import ImageFolder as Images
+from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.stored_images import StoredImage
+from diffugen_generator.quality.verdicts import Verdict
+from tests.generator.made import an_instance
 from tests.generator.publishing.hand_made import HandMade, hand_made
 
 
@@ -43,3 +52,17 @@ def test_the_card_counts_images_that_are_left_out(made: HandMade) -> None:
 
     assert "whose objects are all of that class: 6 images." in card
     assert "5 images with no object or with several classes are not in it." in card
+
+
+def test_folders_have_safe_names(tmp_path: Path) -> None:
+    folder = SimpleNamespace(class_ids={"traffic light/red": 0, "球": 1}, splits=["train"])
+    copied: list[str] = []
+    folder.copy_image = lambda _, path: copied.append(path)
+    images = Images(cast("FormatFolder", folder))
+
+    for name in folder.class_ids:
+        instance = an_instance(name, np.ones((4, 4), np.bool_))
+        sample = SimpleNamespace(verdict=Verdict((instance,)), split="train", file_name="a.png")
+        images.add(cast("LabeledSample", sample), cast("StoredImage", None))
+
+    assert copied == ["train/traffic light_red/a.png", "train/球/a.png"]

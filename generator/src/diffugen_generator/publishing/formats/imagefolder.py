@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.safe_names import safe_names
 from diffugen_generator.publishing.stored_images import StoredImage
 
 _LOADING = """\
@@ -22,7 +23,7 @@ images = load_dataset("imagefolder", data_dir="imagefolder")
 ```
 
 `torchvision.datasets.ImageFolder("imagefolder/{split}")` reads it, too. Both number the classes by the folders that
-they find, in the order of their names.
+they find, in the order of their names. In a folder's name, signs that file systems do not allow are `_`.
 """
 
 
@@ -32,6 +33,7 @@ class ImageFolder(DatasetFormat):
     def __init__(self, folder: FormatFolder) -> None:
         """Begin with no image."""
         super().__init__(folder)
+        self._folders = safe_names(folder.class_ids)
         self._kept = 0
         self._left_out = 0
 
@@ -42,7 +44,7 @@ class ImageFolder(DatasetFormat):
             self._left_out += 1
             return
         self._kept += 1
-        self.folder.copy_image(image, f"{sample.split}/{classes.pop()}/{sample.file_name}")
+        self.folder.copy_image(image, f"{sample.split}/{self._folders[classes.pop()]}/{sample.file_name}")
 
     def finish(self) -> None:
         """Write nothing: the folders are the labels."""

@@ -9,6 +9,7 @@ where objects overlap, the smaller one is on top (`publishing/label_maps.py`).
 from __future__ import annotations
 
 import io
+import re
 from typing import IO, Any
 from xml.etree import ElementTree as Xml  # it only writes here; nothing is parsed
 
@@ -85,11 +86,18 @@ def annotation(sample: LabeledSample) -> bytes:
     return data + b"\n"
 
 
+_LABEL_MARKS = re.compile(r"^#|:")
+"""Signs that would end a name in `labelmap.txt`, or make its line a comment."""
+
+
 def label_map(class_ids: dict[str, int]) -> str:
     """Return `labelmap.txt`, as CVAT and Datumaro have it: a line for each class with its color in the palette."""
     colors = palette().reshape(-1, 3)
     names = {"background": 0, **{name: number + 1 for name, number in class_ids.items()}}
-    lines = [f"{name}:{','.join(str(part) for part in colors[value])}::" for name, value in names.items()]
+    lines = [
+        f"{_LABEL_MARKS.sub('_', name)}:{','.join(str(part) for part in colors[value])}::"
+        for name, value in names.items()
+    ]
     return "\n".join(["# label:color_rgb:parts:actions", *lines]) + "\n"
 
 
