@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from diffugen_api import layout
@@ -35,6 +33,7 @@ from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.samples.documents import indented, sealed
+from diffugen_generator.scratch import scratch_folder
 from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import JSON
@@ -76,8 +75,8 @@ def write_again(
     revision = address([[str(each.dataset["revision"]), each.name] for each in sources], 10)
     order = WorkOrder(namespace="default", name=name, revision=revision, spec=spec)
     expected = sum(int(each.dataset["samples"]) + int(each.dataset["rejected"]) for each in sources)
-    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as files, BoundedPool(_WRITERS) as pool:
-        release = Release(target, "", Path(scratch), pool, spec, files, revision)
+    with scratch_folder() as scratch, ExitStack() as files, BoundedPool(_WRITERS) as pool:
+        release = Release(target, "", scratch, pool, spec, files, revision)
         tally, manifest = Tally(release), Manifest(release, {})
         sheet = ContactSheet(release, tally, name)
         writers = [format_named(each)(FormatFolder(release, each)) for each in formats]

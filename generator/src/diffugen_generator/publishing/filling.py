@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from diffugen_api import layout
@@ -37,6 +35,7 @@ from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality.hints import hints
 from diffugen_generator.samples.documents import indented, sealed
 from diffugen_generator.samples.shards import EVIDENCE_IDS_KEY
+from diffugen_generator.scratch import scratch_folder
 from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
@@ -75,10 +74,8 @@ class Work:
 def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Write a revision's folder and return its `dataset.json`, which is written last."""
     order = work.order
-    with TemporaryDirectory(prefix="diffugen-") as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
-        release = Release(
-            work.store, work.folder, Path(scratch), pool, order.spec, open_files, work.folder.split("/")[1]
-        )
+    with scratch_folder() as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
+        release = Release(work.store, work.folder, scratch, pool, order.spec, open_files, work.folder.split("/")[1])
         release.write(ADDRESSES, indented(sealed({"fingerprint": work.fingerprint})), JSON)
         tally = Tally(release)
         manifest = Manifest(release, {stage["name"]: stage["model"] for stage in work.plan["stages"]})
