@@ -8,7 +8,7 @@ MEMBERS := crds operator generator devcluster
 SOURCES := $(MEMBERS) charts gitops tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
-TEST_TOOLS := helm actionlint kueue
+TEST_TOOLS := helm actionlint kueue versitygw
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
 
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
@@ -17,7 +17,7 @@ AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo images e2e test test-faults verify docs docs-images report-picture generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
-  bench-report bench-scale bench-throughput lock clean
+  bench-publish bench-report bench-scale bench-throughput lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ bench-labels: venv ## Measure what labels are worth (about twenty minutes on two
 
 bench-throughput: venv ## Measure pictures a second against diffusers' pipeline and DAAM-style labels (CPU: some ten minutes)
 	$(BIN)/python -m benchmarks.throughput
+
+bench-publish: venv ## Measure publishing up to a million samples, and datumaro's COCO export (about half an hour)
+	$(BIN)/python -m benchmarks.publish
 
 bench-report: venv ## Measure the report with 10,000 and 100,000 samples in a browser (needs chromium)
 	$(BIN)/python -m benchmarks.report

@@ -1,5 +1,6 @@
 """The throwaway cluster behaves like a kubelet, and leaves nothing behind."""
 
+import io
 import ipaddress
 import itertools
 from collections.abc import Iterator
@@ -345,3 +346,17 @@ def test_pods_of_a_lost_node_are_evicted() -> None:
 
 def running_pods(cluster: Cluster) -> list[Json]:
     return [item for item in cluster.get("pods")["items"] if item["status"]["phase"] == "Running"]
+
+
+def test_the_store_can_be_another_one() -> None:
+    with Cluster.start(nodes=0, store="versitygw") as gateway:
+        gateway.make_bucket("datasets")
+        client = gateway.minio.client()
+        client.put_object("datasets", "a/b", io.BytesIO(b"one"), 3)
+
+        assert client.get_object("datasets", "a/b").data == b"one"
+
+
+def test_an_unknown_store_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ClusterError, match="there is no store 'other'; there are minio, versitygw"):
+        Cluster.start(store="other")

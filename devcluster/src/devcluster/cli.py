@@ -15,6 +15,7 @@ from devcluster.layout import ClusterSpec, StateDirectory, directories, is_alive
 
 app = typer.Typer(help="A throwaway Kubernetes and MinIO.", no_args_is_help=True, pretty_exceptions_enable=False)
 
+Store = Annotated[str, typer.Option(help="The object store: minio, or versitygw (an S3 gateway over a folder).")]
 Name = Annotated[str, typer.Option(help="The cluster's name.")]
 
 
@@ -24,13 +25,16 @@ def up(
     gpus: Annotated[int, typer.Option(help="GPUs that each node pretends to have.", min=0)] = 2,
     nodes: Annotated[int, typer.Option(help="Nodes; 0 for a control plane alone.", min=0)] = 1,
     node: Annotated[str, typer.Option(help="process; or kubelet: a real node, which needs root.")] = "process",
+    store: Store = "minio",
 ) -> None:
     """Start a cluster that stays until `down`; one that is up is left as it is."""
     if is_alive(StateDirectory(state_root() / name)):
         cluster = _cluster(name)
     else:
         try:
-            cluster = Cluster.up(ClusterSpec(name=name, gpus=gpus, nodes=nodes, node_kind=node), ConsoleReporter())
+            cluster = Cluster.up(
+                ClusterSpec(name=name, gpus=gpus, nodes=nodes, node_kind=node, store=store), ConsoleReporter()
+            )
         except ClusterError as error:
             _fail(str(error))
     _show(cluster)
@@ -109,12 +113,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("out/demo"),
     gpus: Annotated[int, typer.Option(help="GPUs that the node pretends to have.", min=0)] = 2,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for Ready.")] = 1800,
+    store: Store = "minio",
 ) -> None:
     """Take a manifest from `kubectl apply` to its published dataset, on a cluster that ends with the demo."""
     from devcluster.demo import DemoFailedError, run  # noqa: PLC0415 - the other commands need none of it
 
     try:
-        run(manifest, out=out, gpus=gpus, timeout_s=timeout, console=Console())
+        run(manifest, out=out, gpus=gpus, timeout_s=timeout, store=store, console=Console())
     except (ClusterError, DemoFailedError) as error:
         _fail(str(error))
 

@@ -77,7 +77,7 @@ class Cluster:
         self.apiserver = ClusterProcess("apiserver", directory)
         self.controller_manager = ClusterProcess("controller-manager", directory)
         self.scheduler = ClusterProcess("scheduler", directory)
-        self.minio_process = ClusterProcess("minio", directory)
+        self.minio_process = ClusterProcess(directory.read_spec().store, directory)
         self.nodes = [ClusterProcess(name, directory) for name in node_names(description.nodes)]
         self._kubectl = directory.read_spec().binaries["kubectl"]
         self._guard: subprocess.Popen[str] | None = None
@@ -93,6 +93,7 @@ class Cluster:
         node_monitor_grace_s: int = 40,
         unreachable_toleration_s: int = 300,
         owner_pid: int | None = None,
+        store: str = "minio",
         report: Reporter | None = None,
     ) -> Self:
         """Start a cluster that belongs to this process, or to `owner_pid`; return when all of it is usable.
@@ -112,6 +113,7 @@ class Cluster:
             node_monitor_grace_s=node_monitor_grace_s,
             unreachable_toleration_s=unreachable_toleration_s,
             owner_pid=owner_pid or os.getpid(),
+            store=store,
         )
         directory, guard = launch(spec, path, report or ConsoleReporter())
         cluster = cls(directory)

@@ -5,7 +5,7 @@ The supervisor starts the processes and decides their order and restarts.
 
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def process_specs(spec: ClusterSpec, directory: StateDirectory, ports: Ports, ke
         _apiserver(spec, directory, ports),
         _controller_manager(spec, directory),
         _scheduler(spec, directory),
-        _minio(spec, directory, ports, keys),
+        STORES[spec.store](spec, directory, ports, keys),
     ]
     node = _kubelet_node if spec.node_kind == KUBELET else _node
     return specs + [node(name, directory) for name in node_names(spec.nodes)]
@@ -212,6 +212,36 @@ def _minio(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: Min
         },
         health=f"{ports.minio_endpoint}/minio/health/live",
     )
+
+
+def _versitygw(spec: ClusterSpec, directory: StateDirectory, ports: Ports, keys: MinioKeys) -> ProcessSpec:
+    folder = directory.data / "versitygw"
+    for each in ("objects", "metadata"):
+        (folder / each).mkdir(parents=True, exist_ok=True)
+    return ProcessSpec(
+        name="versitygw",
+        command=[
+            spec.binaries["versitygw"],
+            f"--port=127.0.0.1:{ports.minio}",
+            f"--health={_HEALTH}",
+            "--keep-alive",
+            "--quiet",
+            "posix",
+            f"--sidecar={folder / 'metadata'}",  # not every file system has extended attributes
+            str(folder / "objects"),
+        ],
+        environment={"ROOT_ACCESS_KEY": keys.access_key, "ROOT_SECRET_KEY": keys.secret_key},
+        health=f"{ports.minio_endpoint}{_HEALTH}",
+    )
+
+
+_HEALTH = "/health-of-the-gateway"
+"""The path at which VersityGW answers when it is up; it hides a bucket of this name."""
+STORES: Mapping[str, Callable[[ClusterSpec, StateDirectory, Ports, MinioKeys], ProcessSpec]] = {
+    "minio": _minio,
+    "versitygw": _versitygw,
+}
+"""The object stores that a cluster can have."""
 
 
 def _kubelet_node(name: str, directory: StateDirectory) -> ProcessSpec:

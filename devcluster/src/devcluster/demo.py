@@ -234,18 +234,18 @@ def load_manifest(file: Path, endpoint: str) -> Json:
     return manifest
 
 
-def run(file: Path, *, out: Path, gpus: int, timeout_s: float, console: Console) -> None:
+def run(file: Path, *, out: Path, gpus: int, timeout_s: float, console: Console, store: str = "minio") -> None:
     """Run a manifest until its dataset is published, on a temporary cluster; raise `DemoFailedError` if that fails."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    with Cluster.start(gpus=gpus) as cluster:
+    with Cluster.start(gpus=gpus, store=store) as cluster:
         demo = Demo(
             cluster=cluster,
             manifest=load_manifest(file, cluster.minio.endpoint),
             console=console,
             timeout_s=timeout_s,
         )
-        console.print(f"[green]✔[/] Kubernetes and MinIO are up ({time.monotonic() - began:.1f} s)")
+        console.print(f"[green]✔[/] Kubernetes and {store} are up ({time.monotonic() - began:.1f} s)")
         demo.prepare()
         with operator(cluster, demo.namespace, out / "operator.log") as alive:
             console.print("[green]✔[/] CRD installed, operator started")

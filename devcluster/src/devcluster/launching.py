@@ -9,7 +9,7 @@ from pathlib import Path
 
 from devcluster.binaries import Tool, ensure_binaries, ensure_tool
 from devcluster.building import Reporter
-from devcluster.controlplane import KUBELET
+from devcluster.controlplane import KUBELET, STORES
 from devcluster.ending import ClusterError, take_down
 from devcluster.kubelet.network import choose_network
 from devcluster.kubelet.requirements import missing_for_a_node
@@ -18,6 +18,8 @@ from devcluster.layout import ClusterSpec, StateDirectory, claim
 
 def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirectory, subprocess.Popen[str]]":
     """Start the cluster of `spec` in `path`; return its files and its guard. Raises `ClusterError`."""
+    if spec.store not in STORES:
+        raise ClusterError(f"there is no store {spec.store!r}; there are {', '.join(STORES)}")
     if spec.node_kind == KUBELET:
         spec = _with_a_network(spec, path)
     found = ensure_binaries(report)
@@ -29,6 +31,8 @@ def launch(spec: ClusterSpec, path: Path, report: Reporter) -> "tuple[StateDirec
         "kubectl": found.kubectl,
         "minio": found.minio,
     }
+    if spec.store == "versitygw":
+        programs["versitygw"] = ensure_tool(Tool.VERSITYGW, report) / "versitygw"
     if spec.node_kind == KUBELET:
         programs |= _node_programs(report)
     complete = replace(

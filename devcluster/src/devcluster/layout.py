@@ -43,6 +43,8 @@ class ClusterSpec:
     """The first three numbers of the network of a node of kind kubelet."""
     node_path: str = ""
     """The first folder in the PATH of every container."""
+    store: str = "minio"
+    """The object store: `minio`, or `versitygw`, an S3 gateway over a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,8 @@ CHECK_WHOLE_SECONDS = 15.0
 POOL_SIZE = 64
 """Connections kept open: more than the threads that use one store at once."""
 
+_CA_FILES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
+"""Variables that name a file with the certificates of authorities; the first that is set counts."""
 _MISSING = {"NoSuchKey", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 """Error codes that mean: another writer was first."""
@@ -72,6 +74,7 @@ _REFUSED = {
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
     "UnauthorizedAccess",
+    "XAdminUserNotFound",  # VersityGW, of an unknown access key
 }
 _SKEWED = "RequestTimeTooSkewed"
 _MOST_SKEW = timedelta(minutes=15)
@@ -265,7 +268,7 @@ class S3Store:
             retries=retries,
             maxsize=POOL_SIZE,
             cert_reqs="CERT_REQUIRED",
-            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+            ca_certs=next(filter(None, map(os.environ.get, _CA_FILES)), certifi.where()),
         )
         try:
             endpoint = urlsplit(self._s3.endpoint)

@@ -1,0 +1,117 @@
+"""Measures publishing: memory and time for 10,000, 100,000 and a million samples, and datumaro's COCO export beside it.
+
+The bounds: at most 1 GiB of resident memory at every size, time that grows in proportion to the samples, and at least
+the speed of datumaro for COCO alone of the same 10,000 records, from the same folder, images copied, in the same run.
+For publishing, the time includes reading the labels and checking every image against its SHA-256; for datumaro it is
+the export of a dataset that is in memory.
+
+Run: python -m benchmarks.publish [--most SAMPLES]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.publish import records
+from benchmarks.publish.measuring import FORMATS, order_for
+
+from diffugen_generator.planning.plan import plan
+from diffugen_generator.store.folder import FolderStore
+
+RESULTS = Path(__file__).parents[1] / "results" / "publish.json"
+SIZES = (10_000, 100_000, 1_000_000)
+MEGABYTES = 1024.0
+GROWTH = 1.5
+"""The most that a sample may cost at the largest size, as a multiple of its cost at the smallest."""
+PEER = "datumaro==1.13.12"
+PEER_SAMPLES = 10_000
+MEMORY = Path("/dev/shm")
+SCRATCH = str(MEMORY) if MEMORY.is_dir() else None
+"""Where the folders are: in memory if possible, because publishing waits until the disk has each file and the peer does
+not."""
+ENVIRONMENT = Path.home() / ".cache" / "diffugen-bench" / PEER.replace("==", "-")
+
+
+def measured(kind: str, samples: int, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.publish.measuring", kind, str(samples), str(folder)]
+    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def at_size(samples: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        store = FolderStore(Path(folder))
+        plan(order_for("simulated", samples), store)
+        shutil.rmtree(store.root / "plans" / order_for("simulated", samples).revision / records.STAGE)
+        return measured("simulated", samples, store.root)
+
+
+def beside_the_peer(samples: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        order = order_for("coco", samples)
+        store = records.write_store(order, Path(folder) / "store")
+        plan(order, store)
+        lines = Path(folder) / "records.jsonl"
+        with lines.open("wb") as out:
+            out.writelines(records.lines_of(records.coco_records(order, store.root)))
+        ours = measured("coco", samples, store.root)
+        command = [peer_python(), Path(__file__).with_name("peer.py"), lines, Path(folder) / "peer"]
+        peer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        assert peer["samples"] == ours["samples"] == samples
+        return {"samples": samples, "seconds": ours["seconds"], "peer": PEER, "peer_seconds": peer["seconds"]}
+
+
+def peer_python() -> Path:
+    """Return the interpreter of an environment with the peer, which pins older versions of what is used here."""
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PEER], check=True)
+    return python
+
+
+def bounds_of(found: dict[str, Any]) -> dict[str, bool]:
+    """Return each bound, and whether the results hold it."""
+    sizes = found["sizes"]
+    costs = [size["seconds"] / size["samples"] for size in sizes]
+    return {
+        "peak_rss_mb": all(size["peak_rss_mb"] <= MEGABYTES for size in sizes),
+        "linear": costs[-1] <= GROWTH * costs[0],
+        "speedup_over_peer": found["speedup_over_peer"] >= 1,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure publishing.")
+    parser.add_argument("--most", type=int, default=SIZES[-1], help="the largest number of samples")
+    most = parser.parse_args().most
+    coco = beside_the_peer(PEER_SAMPLES)
+    found = {
+        "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "formats": list(FORMATS),
+        "sizes": [],
+        "speedup_over_peer": round(coco["peer_seconds"] / coco["seconds"], 2),
+        "coco": coco,
+    }
+    for samples in (size for size in SIZES if size <= most):
+        found["sizes"].append(at_size(samples))
+        sys.stdout.write(f"{found['sizes'][-1]}\n")
+    found["bounds"] = bounds_of(found)
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    sys.exit(0 if all(found["bounds"].values()) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""One publication, in a process of its own: `python -m benchmarks.publish.measuring KIND SAMPLES FOLDER`.
+
+KIND is `simulated` (coco, yolo and webdataset, from samples that are made when they are read) or `coco` (coco alone,
+from a folder that `records.write_store` filled). Prints seconds and the peak of resident memory.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.publish import records
+
+from diffugen_api.orders import WorkOrder
+from diffugen_generator.planning.summary import read_summary
+from diffugen_generator.publishing.publish import publish
+from diffugen_generator.store.folder import FolderStore
+
+FORMATS = ("coco", "yolo", "webdataset")
+
+
+def order_for(kind: str, samples: int) -> WorkOrder:
+    return records.order_of(samples, *(FORMATS if kind == "simulated" else ("coco",)))
+
+
+def main() -> None:
+    kind, samples, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    order = order_for(kind, samples)
+    store = records.SimulatedStore(folder) if kind == "simulated" else FolderStore(folder)
+    read_summary(store, order.revision)
+    began = time.monotonic()
+    outcome = publish(order, store)
+    seconds = time.monotonic() - began
+    assert outcome.published
+    assert outcome.published.samples == samples, outcome
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sys.stdout.write(json.dumps({"samples": samples, "peak_rss_mb": round(peak, 1), "seconds": round(seconds, 2)}))
+
+
+if __name__ == "__main__":
+    main()
