@@ -24,8 +24,8 @@ def a_gateway(folder: Path) -> Iterator[MinioAccess]:
     access = MinioAccess(endpoint=f"http://127.0.0.1:{port}", access_key="gateway", secret_key="a-secret-of-tests")
     for name in ("objects", "metadata"):
         (folder / name).mkdir()
-    command = [program, f"--port=127.0.0.1:{port}", "--health=/health", "--keep-alive", "--quiet", "posix"]
-    command += [f"--sidecar={folder / 'metadata'}", folder / "objects"]
+    command = [str(program), f"--port=127.0.0.1:{port}", "--health=/health", "--keep-alive", "--quiet", "posix"]
+    command += [f"--sidecar={folder / 'metadata'}", str(folder / "objects")]
     keys = {"ROOT_ACCESS_KEY": access.access_key, "ROOT_SECRET_KEY": access.secret_key}
     with (folder / "log").open("wb") as log:
         gateway = subprocess.Popen(command, env={**os.environ, **keys}, stdout=log, stderr=log)
