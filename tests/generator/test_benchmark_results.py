@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import plan
+from benchmarks import plan, report
 from benchmarks.inversion import __main__ as inversion
 from benchmarks.labels import __main__ as labels
 from benchmarks.scale import reporting
@@ -53,6 +53,13 @@ def test_the_costs_of_labels_and_of_the_stage_are_within_the_bounds_of_the_bench
         assert [figure for figure, bound in asked.items() if not bound["holds"]] in ([], ["speedup_over_daam"])
     summary = throughput.summary_of(found["cases"])
     assert {figure: found[figure] for figure in summary} == summary, "the summary is that of the cases"
+
+
+def test_the_report_is_usable_within_the_bounds_of_time_and_memory() -> None:
+    sizes = committed(report.RESULTS)["sizes"]
+
+    assert [each["samples"] for each in sizes] == list(report.SIZES)
+    assert [each for each in sizes if not report.holds(each)] == []
 
 
 def test_planning_a_million_samples_is_within_the_bounds_of_time_and_memory() -> None:

@@ -9,6 +9,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.publishing.contact_sheet import PATH as CONTACT_SHEET
 from diffugen_generator.publishing.models import Models
+from diffugen_generator.publishing.report.report import PATH as REPORT
 from diffugen_generator.publishing.tally import Tally
 
 _ORIGIN = """\
@@ -82,6 +83,8 @@ def card(
         ),
         "",
         f"![{order.name}]({CONTACT_SHEET})",
+        "",
+        f"[{REPORT}]({REPORT}) shows the dataset in a browser: images with labels, filters, distributions, rejections.",
         "",
         (_ORIGIN if drawn else _GIVEN).format(labeler=_labeler(spec)),
         "",

@@ -129,12 +129,12 @@ class Report:
 
     def _write_block(self) -> None:
         samples, previews = [sample for sample, _ in self._block], [preview for _, preview in self._block]
-        number, write = f"{self._blocks:05d}", self._release.write
-        write(f"{FOLDER}samples/{number}.js", data_file(f"samples/{number}", rows_of(samples, previews)), JAVASCRIPT)
-        write(f"{FOLDER}thumbnails/{number}.jpg", sprite_of(previews, self._cell), "image/jpeg")
+        number, put = f"{self._blocks:05d}", self._release.put
+        put(f"{FOLDER}samples/{number}.js", data_file(f"samples/{number}", rows_of(samples, previews)), JAVASCRIPT)
+        put(f"{FOLDER}thumbnails/{number}.jpg", sprite_of(previews, self._cell), "image/jpeg")
         maps = maps_of(previews)
         self._has_maps = self._has_maps or maps is not None
-        write(f"{FOLDER}maps/{number}.js", data_file(f"maps/{number}", maps), JAVASCRIPT)
+        put(f"{FOLDER}maps/{number}.js", data_file(f"maps/{number}", maps), JAVASCRIPT)
         self._block = []
         self._blocks += 1
 
