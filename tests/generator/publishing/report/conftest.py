@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.generator.publishing.report.datasets import Published, published
 
@@ -23,6 +23,7 @@ def browser() -> Iterator[Browser]:
             f"chromium is not installed, and {REQUIRED} is set: apt-get install chromium"
         )
         pytest.skip("chromium is not installed: apt-get install chromium")
+    expect.set_options(timeout=60_000)  # a busy machine is no fault of the page
     with sync_playwright() as playwright:
         # as root, and in most containers, Chromium cannot start its sandbox
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -40,7 +41,7 @@ def faults() -> list[str]:
 def page(browser: Browser, faults: list[str]) -> Iterator[Page]:
     """A page of 1440 x 900; the test fails if it logs an error or asks for anything but the dataset's own files."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     opened = context.new_page()
     opened.on("console", lambda each: faults.append(each.text) if each.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: faults.append(str(error)))

@@ -105,6 +105,9 @@ def test_a_block_has_labels_maps_and_thumbnails(made: Published, folder: Path) -
         for shown, told in zip(row["instances"], line["instances"], strict=True):
             assert Rle((HEIGHT, WIDTH), shown["segmentation"]).mask().sum() == told["area"]
         assert len(row.get("leftOut", ())) == sum(line["dropped"].values())
+        assert (head is None) == (not line["image"]), "without an image there is no map"
+        if head is None:
+            continue
         evidence = maps_of(sample)
         assert (head["classes"], head["background"]) == (list(evidence.classes), list(evidence.background))
         assert head["size"] == list(MAP)

@@ -7,6 +7,8 @@ DiffuGenReport.threshold = (() => {
   const EXAMINED = 200;
   const SLICE_MS = 12;
   const DEFAULT = 0.4; // where the manifest says auto
+  const KNOWN = 50_000;
+  const known = new Map();
   let panel = null;
   let turn = 0;
 
@@ -22,12 +24,23 @@ DiffuGenReport.threshold = (() => {
     if (evidence === null) return null;
     const own = rule.decided(evidence, detail, threshold, app.summary);
     if (source === undefined) return own;
-    const first = await decided(app, source, threshold);
+    const first = await counted(app, source, threshold);
     if (first === null) return own;
     const refused = (reason) => ({ ...own, accepted: false, reason });
     if (!first.accepted) return refused("SourceRejected");
-    const replaced = detail.replaced && !first.objects.some((each) => each.class === detail.replaced);
+    const replaced = detail.replaced && !first.classes.has(detail.replaced);
     return replaced ? refused("SourceWithoutLabel") : own;
+  }
+
+  // What the counts need of a verdict: {accepted, objects, classes}. It is kept, since masks take most of the time.
+  async function counted(app, row, threshold) {
+    const key = `${row} ${threshold}`;
+    if (!known.has(key)) {
+      const verdict = await decided(app, row, threshold);
+      if (known.size >= KNOWN) known.clear();
+      known.set(key, verdict && { accepted: verdict.accepted, objects: verdict.objects.length, classes: new Set(verdict.objects.map((each) => each.class)) });
+    }
+    return known.get(key);
   }
 
   function show(app, body) {
@@ -116,13 +129,13 @@ DiffuGenReport.threshold = (() => {
     panel.all.hidden = size === rows.length;
     panel.all.textContent = `Count all ${count(rows.length)}`;
     for (const row of chosen) {
-      const verdict = await decided(app, row, now);
-      const before = verdict && now !== then ? await decided(app, row, then) : verdict;
+      const verdict = await counted(app, row, now);
+      const before = verdict && now !== then ? await counted(app, row, then) : verdict;
       if (mine !== turn) return;
       if (verdict) {
         sums.seen += 1;
-        add(sums.now, verdict.accepted, verdict.objects.length);
-        add(sums.then, before.accepted, before.objects.length);
+        add(sums.now, verdict.accepted, verdict.objects);
+        add(sums.then, before.accepted, before.objects);
         add(sums.published, app.table.reason.values[row] === 0, app.table.count.values[row]);
       }
       if (performance.now() - begin > SLICE_MS) {
