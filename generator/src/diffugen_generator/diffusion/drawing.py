@@ -212,4 +212,4 @@ class Drawer:
         """Return standard normal latents [b, c, h, w] in fp32, each from its own generator."""
         shape = self._model.latent_shape(settings.height, settings.width)
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        return noise.to(self._model.device, memory_format=torch.channels_last)
+        return noise.to(self._model.device)

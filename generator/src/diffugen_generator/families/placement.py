@@ -17,6 +17,17 @@ def dtype_for(name: str, device: torch.device) -> torch.dtype:
     return DTYPES.get(name, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
+def unet_layout(device: torch.device) -> torch.memory_format:
+    """Return the memory format of a UNet's feature maps: channels last on CUDA, as convolutions prefer it there.
+
+    On a CPU in fp32, channels last took 5 to 15 % more time with a UNet of Stable Diffusion 1.5 (latents of 16 x 16 and
+    32 x 32), and up to 4 % more with one of 0.6 million parameters: normalization and attention prefer the other
+    format. Autoencoders have little of both. They took as much time (Stable Diffusion 1.5) or a quarter less (0.2
+    million parameters) with channels last, so they always have it.
+    """
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 def move(network: Any, device: torch.device, **options: Any) -> Any:
     """Return `network` on `device`; raise `DeviceFailed` if the device causes the error, not the network."""
     try:

@@ -28,7 +28,7 @@ from diffugen_generator.failures import first_line
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder, settings_of, variant_of
 from diffugen_generator.families.model import Conditioning, EncodedText, Predictor
-from diffugen_generator.families.placement import dtype_for, move
+from diffugen_generator.families.placement import dtype_for, move, unet_layout
 from diffugen_generator.families.prompts import TokenizedPrompt
 from diffugen_generator.families.unet.architecture import SDXL_PIPELINE
 from diffugen_generator.families.unet.attention import UNetAttention
@@ -41,6 +41,7 @@ from diffugen_generator.families.unet.schedulers import (
     prediction_target,
 )
 from diffugen_generator.families.unet.text_encoding import TextEncoder, TextEncoding
+from diffugen_generator.families.unet.text_projections import keep_text_projections
 from diffugen_generator.families.unet.tokens import PromptTokenizer
 
 _OF_TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
@@ -221,7 +222,9 @@ def load(
         TextEncoder(tokenizer, move(network, device), last=not is_sdxl)
         for tokenizer, network in zip(tokenizers, networks, strict=True)
     )
-    unet, vae = (move(network, device, memory_format=torch.channels_last) for network in (unet, vae))
+    unet = move(unet, device, memory_format=unet_layout(device))
+    vae = move(vae, device, memory_format=torch.channels_last)
+    keep_text_projections(unet)
     zero = is_sdxl and bool(settings_of(model.path / INDEX).get("force_zeros_for_empty_prompt", True))
     return Components(model, encoders, unet, vae, steps, device, kind, zero)
 

@@ -10,6 +10,8 @@ import torch
 from torch.nn import functional
 
 from diffugen_generator.families.model import Conditioning
+from diffugen_generator.families.placement import unet_layout
+from diffugen_generator.families.unet.text_projections import TextProjections, keeping
 
 if TYPE_CHECKING:
     from diffugen_generator.families.unet.components import Components
@@ -33,6 +35,7 @@ class UNetPredictor:
         self._components = components
         self._conditioning = conditioning
         self._surroundings = surroundings
+        self._projections = TextProjections(conditioning.states)
         self._inputs: dict[str, Any] = {"encoder_hidden_states": conditioning.states}
         width = components.unet.config.time_cond_proj_dim
         if width is not None and guidance is not None:
@@ -49,7 +52,9 @@ class UNetPredictor:
                 self._surroundings = _nothing_known(parts, latents)
             rows = len(latents) // len(self._surroundings)
             latents = torch.cat([latents, self._surroundings.repeat(rows, 1, 1, 1).to(latents.dtype)], dim=1)
-        predicted: torch.Tensor = parts.unet(latents.to(parts.dtype), t, **self._inputs, return_dict=False)[0]
+        latents = latents.to(parts.dtype, memory_format=unet_layout(parts.device))
+        with keeping(self._projections):
+            predicted: torch.Tensor = parts.unet(latents, t, **self._inputs, return_dict=False)[0]
         return predicted.float()
 
     def _added(self, latents: torch.Tensor) -> dict[str, torch.Tensor]:
