@@ -37,6 +37,11 @@ LATER: frozenset[str] = frozenset(
         "spec.labeling.attention.rescale",
         "spec.labeling.attention.headWeights",
         *(f"spec.run.{field}" for field in QUEUEING),  # test_how_a_run_waits_is_in_no_address
+        *(
+            f"spec.stages.{kind}.{field}"  # test_loras
+            for kind in ("txt2img", "img2img", "inpaint")
+            for field in ("loras", "loras.uri", "loras.weight")
+        ),
         "spec.stages.textualInversion",  # test_textual_inversion, and the trainings' own addresses
         *(f"spec.stages.textualInversion.{field}" for field in TRAINING),
         *(f"spec.stages.{kind}.embeddings.from" for kind in ("txt2img", "img2img", "inpaint")),

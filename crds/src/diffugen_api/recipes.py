@@ -160,14 +160,16 @@ def stage_recipe(
     model_digest: str,
     embeddings: Mapping[str, str] | None = None,
     *,
+    loras: Sequence[tuple[str, float]] = (),
     source: StageRecipe | None = None,
     side_models: Mapping[str, str] | None = None,
 ) -> StageRecipe:
     """Return the recipe of a stage.
 
-    `model_digest` is the SHA-256 of the model's files. `embeddings` has the SHA-256 of the file of each token. `source`
-    is the recipe of the stage that this one draws from. `side_models` has the digests of the other models that the spec
-    asks for, by `DETECTOR`, `MASKS`, `CLIP` and `SAFETY`.
+    `model_digest` is the SHA-256 of the model's files. `embeddings` has the SHA-256 of the file of each token, and
+    `loras` the SHA-256 and the weight of each LoRA. `source` is the recipe of the stage that this one draws from.
+    `side_models` has the digests of the other models that the spec asks for, by `DETECTOR`, `MASKS`, `CLIP` and
+    `SAFETY`.
     """
     if (source and source.stage) != stage.source:
         raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
@@ -183,6 +185,8 @@ def stage_recipe(
         drawing["negativeWeights"] = [list(piece) for piece in negative]
     if embeddings:
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
+    if loras:
+        drawing["loras"] = [list(each) for each in sorted(loras)]
     evidence_id = _attention_id(spec, model_digest)
     side_evidence_ids = _side_evidence_ids(spec, side_models or {})
     replaces = stage.task.inpaints or (source is not None and source.replaces)

@@ -12,7 +12,7 @@ from diffugen_api.v1alpha1.kinds.inpaint import Inpaint
 from diffugen_api.v1alpha1.kinds.textual_inversion import TextualInversion
 from diffugen_api.v1alpha1.kinds.txt2img import Txt2Img
 from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, DetectorLabeling, Labeling
-from diffugen_api.v1alpha1.models import Embedding
+from diffugen_api.v1alpha1.models import Embedding, Lora
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import ClipScore, Duplicates, ImageScore, Quality, Safety
@@ -23,6 +23,7 @@ from diffugen_api.v1alpha1.stages import (
     Stage,
     embeddings_of,
     in_graph_order,
+    loras_of,
     model_of,
     model_stage,
     tokens_of,
@@ -59,6 +60,7 @@ __all__ = [
     "LabeledDatasetSpec",
     "LabeledDatasetStatus",
     "Labeling",
+    "Lora",
     "ModelCache",
     "ObjectClass",
     "Output",
@@ -79,6 +81,7 @@ __all__ = [
     "Txt2Img",
     "embeddings_of",
     "in_graph_order",
+    "loras_of",
     "model_of",
     "model_stage",
     "normalized",

@@ -1,4 +1,4 @@
-"""What a stage loads: the URI of a model, and textual inversion embeddings."""
+"""What a stage loads: the URI of a model, textual inversion embeddings, and LoRAs."""
 
 from __future__ import annotations
 
@@ -60,3 +60,17 @@ class Embedding(Model):
         # an embedding of a file has the same data, and so the same addresses, as before there were stages that train
         data: dict[str, Any] = handler(self)
         return {field: value for field, value in data.items() if value}
+
+
+class Lora(Model):
+    """A low-rank adaptation of a model (LoRA, Hu et al. 2021), and how strongly it counts."""
+
+    uri: str = Field(
+        min_length=1,
+        max_length=512,
+        description="The safetensors file, in the layout of diffusers, kohya or PEFT: a path, s3://BUCKET/FILE, or "
+        "hf://ORG/NAME@REVISION/FILE (pytorch_lora_weights.safetensors where no file is named).",
+    )
+    weight: float = Field(
+        default=1, ge=-10, le=10, description="How strongly it counts: 1 as it was trained, 0 not at all."
+    )

@@ -13,7 +13,7 @@ from diffugen_api.v1alpha1.kinds.img2img import Img2Img
 from diffugen_api.v1alpha1.kinds.inpaint import Inpaint
 from diffugen_api.v1alpha1.kinds.textual_inversion import TextualInversion
 from diffugen_api.v1alpha1.kinds.txt2img import Txt2Img
-from diffugen_api.v1alpha1.models import Embedding
+from diffugen_api.v1alpha1.models import Embedding, Lora
 
 KINDS: tuple[type[Drawing], ...] = (Txt2Img, Img2Img, Inpaint)
 """The kinds of stages that draw. A new kind is a class in `kinds/`, an entry here, and a field of `Stage`."""
@@ -185,6 +185,23 @@ def embeddings_of(stages: Sequence[Stage], stage: Stage) -> dict[str, Embedding]
             if token.lower() not in known:
                 field = f"spec.stages[{number}].{here.kind}.embeddings[{place}]"
                 found[field] = each.model_copy(update={"token": token})
+        if here.task.model is not None or here.source is None:
+            return found
+        here = by_name[here.source][1]
+
+
+def loras_of(stages: Sequence[Stage], stage: Stage) -> dict[str, Lora]:
+    """Return a stage's LoRAs, each by the field of the spec that names it.
+
+    A stage that draws with its source's model also has the source's LoRAs.
+    """
+    by_name = {each.name: (number, each) for number, each in enumerate(stages)}
+    found: dict[str, Lora] = {}
+    here = stage
+    while True:
+        number = by_name[here.name][0]
+        for place, each in enumerate(here.task.loras):
+            found[f"spec.stages[{number}].{here.kind}.loras[{place}]"] = each
         if here.task.model is not None or here.source is None:
             return found
         here = by_name[here.source][1]

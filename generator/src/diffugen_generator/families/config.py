@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.lora import Lora, Shapes
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,15 @@ class FamilyConfig(Protocol):
         """Return, for each text encoder, its name in a file of textual inversion and the width of its vectors."""
         ...
 
+    def check_lora(self, model: ModelFolder, shapes: Shapes) -> None:
+        """Raise `ValueError` if a LoRA does not fit the model; the error's text continues a sentence about the file.
+
+        Args:
+            model: the model, whose weights are not read.
+            shapes: the tensors of the LoRA's file.
+        """
+        ...
+
     def load(
         self,
         model: ModelFolder,
@@ -81,6 +91,7 @@ class FamilyConfig(Protocol):
         *,
         dtype: str = "auto",
         embeddings: Sequence[Embedding] = (),
+        loras: Sequence[Lora] = (),
     ) -> DiffusionModel:
         """Load a model for inference; imports torch.
 
@@ -92,6 +103,7 @@ class FamilyConfig(Protocol):
             scheduler: a name of `txt2img.scheduler`; if absent, the folder's own scheduler.
             dtype: `float32`, `float16`, `bfloat16`, or `auto`: bf16 on CUDA and fp32 on the CPU.
             embeddings: new words for the text encoders.
+            loras: LoRAs to add to the weights; the files of the model stay as they are.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Single small files by name: an embedding, or the `.pt` file of a detector."""
+"""Single small files by name: an embedding, a LoRA, or the `.pt` file of a detector."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from diffugen_generator.models.digests import hashed
 from diffugen_generator.models.uris import BUCKET, HUB
 
 
-def open_file(uri: str, *, field: str, default: str = "", s3: S3 | None = None) -> tuple[str, Path, str]:
+def open_file(
+    uri: str, *, field: str, default: str = "", s3: S3 | None = None, reason: str = "UnknownEmbedding"
+) -> tuple[str, Path, str]:
     """Find one small file: `hf://ORG/NAME@REVISION/FILE`, `s3://BUCKET/FILE`, or an absolute path.
 
     Returns its URI (of a repository, with the commit), its path on this machine, and its SHA-256 in hex. `default` is
-    the file of a repository if the URI names none. Raises as `resolve` does.
+    the file of a repository if the URI names none. Raises as `resolve` does, with `reason` if a path is no file.
     """
     if not uri.startswith((HUB, BUCKET)):
         path = Path(uri)
         if not path.is_absolute() or not path.is_file():
             raise SpecError(
-                "UnknownEmbedding",
+                reason,
                 f"{field}: there is no file {uri!r}; give an absolute path, s3://BUCKET/FILE or hf://ORG/NAME/FILE.",
             )
         return uri, path, hashed(path).sha256

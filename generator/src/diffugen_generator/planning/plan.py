@@ -39,6 +39,7 @@ from diffugen_api.v1alpha1 import (
     Stage,
     embeddings_of,
     in_graph_order,
+    loras_of,
     model_of,
     model_stage,
     tokens_of,
@@ -50,6 +51,7 @@ from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
 from diffugen_generator.models.checks import check_kind
 from diffugen_generator.models.embeddings import find_embeddings
+from diffugen_generator.models.loras import find_loras
 from diffugen_generator.models.model_cards import license_in
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris
@@ -62,6 +64,7 @@ from diffugen_generator.samples.shards import (
     DIGESTS_KEY,
     EVIDENCE_IDS_KEY,
     GIVEN,
+    LoraFile,
     Need,
     ShardHeader,
     TaughtWord,
@@ -94,6 +97,7 @@ class StageInPlan:
     side_models: Mapping[str, SideModel]
     """The further models that label, by kind."""
     embeddings: tuple[TaughtWord, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
 
 
 def plan(
@@ -177,8 +181,10 @@ def stages_of(
         words = _words(embeddings_of(spec.stages, stage), model, spec.output.s3, trainings or {}, store)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None
-        recipe = stage_recipe(spec, stage, model.digest, digests, source=source, side_models=seen)
-        stages[stage.name] = StageInPlan(stage, model, recipe, side_models, words)
+        loras = find_loras(loras_of(spec.stages, stage), model, spec.output.s3)
+        added = [(each.digest, each.weight) for each in loras]
+        recipe = stage_recipe(spec, stage, model.digest, digests, loras=added, source=source, side_models=seen)
+        stages[stage.name] = StageInPlan(stage, model, recipe, side_models, words, loras)
     return list(stages.values())
 
 
@@ -346,6 +352,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         origins=origins_of(each.recipe),
         quality=order.spec.quality,
         embeddings=each.embeddings,
+        loras=each.loras,
         tokens=tokens_of(order.spec.stages),
         detector=detector and pin_model_uris(detector, each.side_models, model=DETECTOR, mask_model=MASKS),
         agreement=order.spec.labeling.agreement,
@@ -372,6 +379,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "evidenceId": each.recipe.evidence_id,
                 "labelId": each.recipe.label_id,
                 **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
+                **({"loras": [lora.row() for lora in each.loras]} if each.loras else {}),
                 **_side_models_row(each),
                 **_licenses_row(each),
             }

@@ -18,11 +18,17 @@ class _Word(Schema):
     digest: str
 
 
+class _Lora(Schema):
+    digest: str
+    weight: float
+
+
 class _Stage(Schema):
     name: str
     model: str
     modelDigest: str  # noqa: N815 - as in the file
     embeddings: list[_Word] = Field(default=[], max_length=10_000)
+    loras: list[_Lora] = Field(default=[], max_length=1000)
     judges: dict[str, str] = Field(default={})
     licenses: dict[str, str] = Field(default={})
 
@@ -45,6 +51,14 @@ def words_in(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return the digests of each stage's embeddings by token."""
     return {
         stage["name"]: {word["token"]: word["digest"] for word in stage.get("embeddings", ())}
+        for stage in summary["stages"]
+    }
+
+
+def loras_in(summary: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
+    """Return digest and weight of each stage's LoRAs."""
+    return {
+        stage["name"]: [(each["digest"], float(each["weight"])) for each in stage.get("loras", ())]
         for stage in summary["stages"]
     }
 

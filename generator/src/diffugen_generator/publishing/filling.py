@@ -137,7 +137,9 @@ def _add(sample: LabeledSample, image: StoredImage, formats: Sequence[DatasetFor
         release.report(sample, missing)
 
 
-_OF_STAGES = ("name", "model", "modelDigest", "licenses", "embeddings", "evidenceId", "labelId", EVIDENCE_IDS_KEY)
+_OF_STAGES = (
+    "name", "model", "modelDigest", "licenses", "embeddings", "loras", "evidenceId", "labelId", EVIDENCE_IDS_KEY,
+)  # fmt: skip
 """Fields of a stage in the plan that `dataset.json` keeps."""
 
 

@@ -24,7 +24,7 @@ from diffugen_api.samples import Source, weights_row
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Incomplete, Missing
-from diffugen_generator.planning.summary import digests_of, side_models_in, words_in
+from diffugen_generator.planning.summary import digests_of, loras_in, side_models_in, words_in
 from diffugen_generator.publishing.splits import Splits, place_of
 from diffugen_generator.publishing.spool import Spool
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
@@ -159,12 +159,19 @@ def _source_row(sample: Sample) -> dict[str, Any]:
 def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> list[StageRecipe]:
     """Return the recipe of every stage, with the models' digests as the plan found them."""
     digests, words, beside = digests_of(plan_summary), words_in(plan_summary), side_models_in(plan_summary)
+    loras = loras_in(plan_summary)
     recipes: dict[str, StageRecipe] = {}
     try:
         for stage in in_graph_order(spec.drawing_stages):
             name, source = stage.name, recipes[stage.source] if stage.source is not None else None
             recipes[name] = stage_recipe(
-                spec, stage, digests[name], words[name], source=source, side_models=beside[name]
+                spec,
+                stage,
+                digests[name],
+                words[name],
+                loras=loras[name],
+                source=source,
+                side_models=beside[name],
             )
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None

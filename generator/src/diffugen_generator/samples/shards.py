@@ -80,6 +80,26 @@ class TaughtWord:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A LoRA that a stage's model is drawn with."""
+
+    uri: str
+    """The URI of its file. In a repository it includes the commit."""
+    digest: str
+    """SHA-256 of the file, in hex."""
+    weight: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the LoRA as JSON data."""
+        return {"uri": self.uri, "digest": self.digest, "weight": self.weight}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> LoraFile:
+        """Read what `row` wrote."""
+        return cls(row["uri"], row["digest"], float(row["weight"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """A stage from which another one draws: the data needed to find out whether its samples are rejected."""
 
@@ -131,6 +151,7 @@ class ShardHeader:
     quality: Quality = field(default_factory=Quality)
     """The rules by which source images are rejected; nothing is drawn from a rejected one."""
     embeddings: tuple[TaughtWord, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
     tokens: tuple[str, ...] = ()
     """The tokens of textual inversion of all stages; in a prompt each is one word."""
     detector: DetectorLabeling | None = None
@@ -174,6 +195,7 @@ class ShardHeader:
             DIGESTS_KEY: dict(self.side_models),
             **self._sources_json(),
             **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
+            **({"loras": [each.row() for each in self.loras]} if self.loras else {}),
             **({"tokens": list(self.tokens)} if self.tokens else {}),
         }
 
@@ -200,6 +222,7 @@ class ShardHeader:
             origins=tuple(Origin.from_row(origin) for origin in line.get("origins", ())),
             quality=Quality.model_validate(line.get("quality", {})),
             embeddings=tuple(TaughtWord.from_row(word) for word in line.get("embeddings", ())),
+            loras=tuple(LoraFile.from_row(each) for each in line.get("loras", ())),
             tokens=tuple(str(token) for token in line.get("tokens", ())),
             detector=_read(DetectorLabeling, line["detector"]),
             agreement=float(line["agreement"]),

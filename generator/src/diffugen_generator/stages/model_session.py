@@ -19,6 +19,7 @@ from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.lora import Lora
 from diffugen_generator.families.model import HeadWeights
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.attention.fitting import fitted
@@ -60,17 +61,18 @@ class ModelSession:
         batch: int | None,
         dtype: str = "auto",
         embeddings: Sequence[Embedding] = (),
+        loras: Sequence[Lora] = (),
         s3: S3 | None = None,
     ) -> None:
         """Load `model` to `device` (default: the GPU, if any), for batches of `batch` (default: by the device).
 
-        `dtype` is a value of `run.dtype`; `embeddings` are new words for the model; `s3` is the store that `s3://`
-        means in the names of detectors.
+        `dtype` is a value of `run.dtype`; `embeddings` are new words for the model, and `loras` are added to its
+        weights; `s3` is the store that `s3://` means in the names of detectors.
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
         loaded = family_of(model.pipeline).load(
-            model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings
+            model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings, loras=loras
         )
         threads = 1
         if not on_gpu and loaded.parameters < FEW_PARAMETERS:

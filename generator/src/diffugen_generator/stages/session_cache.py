@@ -15,6 +15,7 @@ from diffugen_api.contract import ENV_BATCH_SIZE, ENV_DEVICE, ENV_DTYPE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
 from diffugen_generator.models.embeddings import open_embeddings
+from diffugen_generator.models.loras import open_loras
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
 
@@ -105,6 +106,7 @@ class SessionCache:
             batch=self._batch_size,
             dtype=self._dtype,
             embeddings=words,
+            loras=open_loras(header.loras, self._s3, stage=header.stage),
             s3=self._s3,
         )
         self._open = (alike, session)

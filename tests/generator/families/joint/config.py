@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from diffugen_api.plan import SpecError
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder, settings_of, whole_number
+from diffugen_generator.families.lora import Lora, Shapes
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,10 @@ class JointConfig:
         """Return the one table of words."""
         return [("words", int(settings_of(model.path / "transformer" / "config.json")["width"]))]
 
+    def check_lora(self, model: ModelFolder, shapes: Shapes) -> None:
+        """Raise `ValueError`: the family reads no LoRAs."""
+        raise ValueError("is a LoRA, and the model reads none")
+
     def load(
         self,
         model: ModelFolder,
@@ -67,6 +72,7 @@ class JointConfig:
         *,
         dtype: str = "auto",
         embeddings: Sequence[Embedding] = (),
+        loras: Sequence[Lora] = (),
     ) -> JointModel:
         """Load the transformer."""
         from tests.generator.families.joint.model import load

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from diffugen_api.v1alpha1.base import Model, cel, validations
-from diffugen_api.v1alpha1.models import MODEL, Embedding
+from diffugen_api.v1alpha1.models import MODEL, Embedding, Lora
 
 StageName = Annotated[
     str,
@@ -35,9 +35,9 @@ class Drawing(Model):
     """What a stage of this kind does, as the description of that field."""
     inpaints: ClassVar[bool] = False
     """Whether it replaces labeled objects under a mask; only such a kind can use a model made for inpainting."""
-    not_in_address: ClassVar[frozenset[str]] = frozenset({"model", "model_sha256", "embeddings"})
+    not_in_address: ClassVar[frozenset[str]] = frozenset({"model", "model_sha256", "embeddings", "loras"})
     """Fields that a sample's address covers by what follows from them: the model's digest, the prompt, the source."""
-    added_later: ClassVar[Mapping[str, Any]] = {}
+    added_later: ClassVar[Mapping[str, Any]] = {"loras": []}
     """Fields that came after the kind's first release, by their names in manifests, with their defaults.
 
     A default stays out of addresses, so that older specs keep theirs.
@@ -67,6 +67,12 @@ class Drawing(Model):
             )
         ),
         description="Textual inversion embeddings. A stage without a model of its own also has those of its source.",
+    )
+    loras: list[Lora] = Field(
+        default_factory=list,
+        max_length=8,
+        description="LoRAs of the model, its text encoders included. A stage without a model of its own also has those "
+        "of its source.",
     )
     steps: int = Field(
         default=25, ge=1, le=1000, description="Sampling steps. With a strength below 1, only that part of them runs."

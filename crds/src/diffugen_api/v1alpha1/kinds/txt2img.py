@@ -16,6 +16,11 @@ class Txt2Img(Drawing):
 
     kind: ClassVar[str] = "txt2img"
     summary: ClassVar[str] = "Draw from text alone."
-    added_later: ClassVar[Mapping[str, Any]] = {"scheduler": None, "modelSHA256": None, "embeddings": []}
+    added_later: ClassVar[Mapping[str, Any]] = {
+        **Drawing.added_later,
+        "scheduler": None,
+        "modelSHA256": None,
+        "embeddings": [],
+    }
 
     model: str = Field(min_length=1, max_length=512, description=f"{MODEL}.")

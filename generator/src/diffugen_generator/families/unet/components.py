@@ -27,12 +27,14 @@ from diffugen_api.prompt_weights import Prompt
 from diffugen_generator.failures import first_line
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder, settings_of, variant_of
+from diffugen_generator.families.lora import Lora
 from diffugen_generator.families.model import Conditioning, EncodedText, Predictor
 from diffugen_generator.families.placement import dtype_for, move, unet_layout
 from diffugen_generator.families.prompts import TokenizedPrompt
 from diffugen_generator.families.unet.architecture import SDXL_PIPELINE
 from diffugen_generator.families.unet.attention import UNetAttention
 from diffugen_generator.families.unet.latents import decode, encode_images
+from diffugen_generator.families.unet.lora_fusion import fuse
 from diffugen_generator.families.unet.prediction import GRAY, UNetPredictor
 from diffugen_generator.families.unet.schedulers import (
     DiffusersSampler,
@@ -187,6 +189,7 @@ def load(
     *,
     dtype: str = "auto",
     embeddings: Sequence[Embedding] = (),
+    loras: Sequence[Lora] = (),
 ) -> Components:
     """Load `model` for inference. Raises `SpecError` if it does not work, `DeviceFailed` if the device does not work.
 
@@ -196,6 +199,7 @@ def load(
         scheduler: a name of `txt2img.scheduler`; if absent, the folder's own scheduler.
         dtype: a name of `DTYPES`; `auto` is bf16 on CUDA and fp32 on the CPU.
         embeddings: new words for the text encoders.
+        loras: LoRAs to add to the weights.
     """
     kind = dtype_for(dtype, device)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
@@ -215,6 +219,7 @@ def load(
             f"the model {model.uri} cannot be loaded: {first_line(error)}; save it again with save_pretrained(), or "
             "name another in the stage's field model.",
         ) from error
+    fuse({"unet": unet, **dict(zip(("text_encoder", "text_encoder_2"), networks, strict=False))}, loras)
     tokenizers = [PromptTokenizer(model, name, embeddings) for name in ("tokenizer", "tokenizer_2")[: len(networks)]]
     for number, (tokenizer, network) in enumerate(zip(tokenizers, networks, strict=True)):
         _teach(network, tokenizer, [each.vectors[number] for each in embeddings])

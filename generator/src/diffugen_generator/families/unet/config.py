@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder, settings_of
+from diffugen_generator.families.lora import Lora, Shapes
 from diffugen_generator.families.unet.architecture import (
     END_OF_WORD,
     MARKS,
@@ -17,6 +18,7 @@ from diffugen_generator.families.unet.architecture import (
     takes_a_mask,
     tokens_at_once,
 )
+from diffugen_generator.families.unet.lora_layouts import check_lora
 from diffugen_generator.families.unet.samplers import check_sampler
 from diffugen_generator.families.unet.tensors import lacking
 
@@ -82,6 +84,10 @@ class UNetConfig:
         widths = [int(each.get("hidden_size", 512)) for each in settings]
         return list(zip(("clip_l", "clip_g"), widths, strict=False))
 
+    def check_lora(self, model: ModelFolder, shapes: Shapes) -> None:
+        """Raise `ValueError` if a LoRA does not fit the model."""
+        check_lora(model.path, len(self.embedding_sets(model)), shapes)
+
     def load(
         self,
         model: ModelFolder,
@@ -90,11 +96,12 @@ class UNetConfig:
         *,
         dtype: str = "auto",
         embeddings: Sequence[Embedding] = (),
+        loras: Sequence[Lora] = (),
     ) -> Components:
         """Load a model as `components.load` does; imports torch."""
         from diffugen_generator.families.unet.components import load  # noqa: PLC0415 - torch
 
-        return load(model, device, scheduler, dtype=dtype, embeddings=embeddings)
+        return load(model, device, scheduler, dtype=dtype, embeddings=embeddings, loras=loras)
 
     def token_model(
         self, model: DiffusionModel, token: str, initializer: str, count: int, *, field: str
