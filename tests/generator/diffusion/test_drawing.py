@@ -197,10 +197,13 @@ def test_a_number_of_steps_that_a_scheduler_does_not_support_is_refused(own_mode
 def test_weights_of_another_shape_are_refused(own_model: Path) -> None:
     weights = own_model / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(weights)
+    model = resolve(str(own_model))
     save_file({name: tensor[:1].clone() for name, tensor in tensors.items()}, weights)
 
+    with pytest.raises(SpecError, match=r"has weights in unet/ that have conv_in.weight of shape \[1, 4, 3, 3\]"):
+        resolve(str(own_model))
     with pytest.raises(SpecError, match="cannot be loaded"):
-        load(resolve(str(own_model)), torch.device("cpu"))
+        load(model, torch.device("cpu"))
 
 
 def test_weights_with_older_names_are_loaded(own_model: Path, drawn: list[NDArray[np.uint8]]) -> None:
