@@ -1,7 +1,8 @@
 """Measures the speed of the stage, compared with diffusers' pipeline (one by one and batched) and with DAAM's labels.
 
 All ways use the same model, steps, guidance, prompts and seeds, in one process. They run in turn, so that other load of
-the machine affects all of them equally, and the median repetition counts. The pipelines only draw, into memory, with
+the machine affects all of them equally, and the median repetition counts; `speedup_over_batched_pipeline` compares the
+best repetition of each. The pipelines only draw, into memory, with
 torch's default number of threads. The stage also encodes, labels and stores. On the CPU the benchmark uses the built-in
 model, and a pipeline of Stable Diffusion 1.5's layers with random weights, at its own 25 steps with guidance and at a
 size that a CPU can draw. If there is a GPU, the latter is drawn on it, at 512 x 512 in bf16.
@@ -36,9 +37,18 @@ from diffugen_generator.models.resolve import resolve
 
 RESULTS = Path(__file__).parent.parent / "results" / "throughput.json"
 SMALL, LARGE = "builtin://shapes", "SD 1.5 shape"
+BATCHED = "speedup_over_batched_pipeline"
 BOUNDS: Mapping[str, Mapping[str, tuple[str, float]]] = {
-    SMALL: {"speedup_over_daam": (">=", 4.0), "wall_over_model_time": ("<=", 1.10)},
-    LARGE: {"label_overhead_fraction": ("<=", 0.03), "wall_over_model_time": ("<=", 1.05)},
+    SMALL: {
+        "speedup_over_daam": (">=", 4.0),
+        BATCHED: (">=", 1.0),
+        "wall_over_model_time": ("<=", 1.10),
+    },
+    LARGE: {
+        BATCHED: (">=", 1.0),
+        "label_overhead_fraction": ("<=", 0.03),
+        "wall_over_model_time": ("<=", 1.05),
+    },
 }
 ON_GPU: Mapping[str, tuple[str, float]] = {"speedup_over_daam": (">=", 4.0)}
 """Further bounds if there is a GPU."""
@@ -82,6 +92,8 @@ def measure(case: Case) -> dict[str, Any]:
 def report_of(case: Case, timings: dict[str, list[Timing]]) -> dict[str, Any]:
     rates = {name: _median(each.images / each.seconds for each in some) for name, some in timings.items()}
     cpu = {name: _median(each.cpu_seconds / each.images for each in some) for name, some in timings.items()}
+    best = {name: max(each.images / each.seconds for each in some) for name, some in timings.items()}
+    least = {name: min(each.cpu_seconds / each.images for each in some) for name, some in timings.items()}
     stage = timings["stage with labels"]
     labelled, plain = rates["stage with labels"], rates["stage without labels"]
     return {
@@ -99,6 +111,8 @@ def report_of(case: Case, timings: dict[str, list[Timing]]) -> dict[str, Any]:
         "label_overhead_fraction": round(_median(each.parts["look"] / each.seconds for each in stage), 4),
         "label_overhead_by_difference": round(1 - labelled / plain, 4),
         "speedup_over_daam": round(labelled / rates["DAAM-style labels"], 2),
+        BATCHED: round(best["stage with labels"] / best["pipeline, batched"], 3),
+        "cpu_seconds_over_batched_pipeline": round(least["stage with labels"] / least["pipeline, batched"], 3),
         "speedup_over_loop": round(labelled / rates["pipeline, one by one"], 2),
         "wall_over_model_time": round(_median(each.seconds / each.model_seconds for each in stage), 3),
         "stage_parts": stage[-1].parts,
@@ -123,10 +137,11 @@ def show(report: dict[str, Any]) -> None:
     for column in ("figure", "measured", "bound", "holds"):
         asked.add_column(column, justify="left" if column == "figure" else "right")
     bounds = bounds_of(report)
-    for key in ("speedup_over_daam", "label_overhead_fraction", "wall_over_model_time"):
+    for key in ("speedup_over_daam", BATCHED, "label_overhead_fraction", "wall_over_model_time"):
         bound = bounds.get(key)
         told = (f"{bound['sign']} {bound['bound']:g}", "yes" if bound["holds"] else "NO") if bound else ("", "")
-        asked.add_row(key, f"{report[key]:.3f}", *told)
+        if key in report:
+            asked.add_row(key, f"{report[key]:.3f}", *told)
     console.print(asked)
     console.print()
 
@@ -141,6 +156,7 @@ def bounds_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "holds": report[key] >= bound if sign == ">=" else report[key] <= bound,
         }
         for key, (sign, bound) in asked.items()
+        if key in report  # an earlier version measured fewer
     }
 
 
@@ -148,9 +164,12 @@ def summary_of(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures for the summary: the labels' cost for the large model, the others for each case."""
     by_case = {report["case"]: report for report in reports}
     large_or_small = by_case.get(LARGE) or by_case[SMALL]
+    # an earlier version did not measure it
+    batched = {name: report[BATCHED] for name, report in by_case.items() if BATCHED in report}
     return {
         "label_overhead_fraction": large_or_small["label_overhead_fraction"],
         "speedup_over_daam": {name: report["speedup_over_daam"] for name, report in by_case.items()},
+        **({BATCHED: batched} if batched else {}),
         "wall_over_model_time": {name: report["wall_over_model_time"] for name, report in by_case.items()},
         "bounds": {name: bounds_of(report) for name, report in by_case.items()},
     }

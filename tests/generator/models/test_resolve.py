@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.families.unet.components import load
 from diffugen_generator.models.resolve import builtin_names, resolve
 from tests.generator.pipelines import write_shape
 
@@ -148,3 +151,56 @@ def test_a_model_with_another_digest_than_the_pinned_one_is_refused(own_model: P
         resolve(str(own_model), field=field, pin="f" * 64)
 
     assert resolve(str(own_model), pin=resolve(str(own_model)).digest)
+
+
+@pytest.mark.parametrize("kept", [["aaa", "bbb"], ["bbb"]])
+def test_the_top_folder_of_a_model_in_the_hugging_face_cache_means_its_main_snapshot(
+    tiny_folder: Path, tmp_path: Path, kept: list[str]
+) -> None:
+    top = tmp_path / "models--org--name"
+    for revision in kept:
+        shutil.copytree(tiny_folder, top / "snapshots" / revision)
+    if len(kept) > 1:
+        (top / "refs").mkdir()
+        (top / "refs" / "main").write_text("bbb")
+
+    model = resolve(str(top))
+
+    assert (model.path, model.digest) == (top / "snapshots" / "bbb", resolve(str(tiny_folder)).digest)
+    (top / "snapshots" / "ccc").mkdir()
+    if len(kept) == 1:
+        with pytest.raises(SpecError, match=r"with 2 snapshots and without .*; give \S+/snapshots/REVISION\."):
+            resolve(str(top))
+
+
+def test_a_path_may_begin_with_the_home_folder(own_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(own_model.parent))
+
+    assert resolve(f"~/{own_model.name}").path == own_model
+
+
+def test_a_checkpoint_in_a_single_file_is_refused_with_how_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "dream.safetensors").write_bytes(b"weights")
+
+    for uri in (tmp_path, tmp_path / "dream.safetensors"):
+        with pytest.raises(SpecError, match=r"single file, dream\.safetensors, .*from_single_file\(") as caught:
+            resolve(str(uri))
+        assert caught.value.reason == "UnsupportedModel"
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ("sd1", "StableDiffusionImg2ImgPipeline"),
+        ("xl", "StableDiffusionXLImg2ImgPipeline"),
+        ("xl", "StableDiffusionXLInpaintPipeline"),
+    ],
+)
+def test_a_model_saved_by_a_pipeline_of_another_task_loads(tmp_path: Path, shape: str, name: str) -> None:
+    folder = write_shape(tmp_path / shape, shape)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": name}))
+
+    model = resolve(str(folder))
+
+    assert len(load(model, torch.device("cpu")).encoders) == (2 if shape == "xl" else 1)

@@ -15,7 +15,7 @@ from diffugen_api.v1alpha1 import S3
 from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
-from diffugen_generator.models.files import Choice, choose
+from diffugen_generator.models.files import SAFE, Choice, choose
 from diffugen_generator.models.headers import check_whole, shapes_of
 from diffugen_generator.models.remotes import MODEL, Remote, held, remote_of
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
@@ -121,8 +121,40 @@ def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str,
 
 def _folder_of(uri: str, field: str) -> Path:
     path = path_of(uri, field, builtin=builtin_names(), what="a diffusers folder")
+    if path.is_file() or (path.is_dir() and not (path / INDEX).is_file() and _single_files_in(path)):
+        single = path.name if path.is_file() else _single_files_in(path)[0]
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {uri!r} is a checkpoint in a single file, {single}, and not a diffusers folder; convert it with "
+            f"diffusers, StableDiffusionPipeline.from_single_file({single!r}).save_pretrained(FOLDER), and give the "
+            "folder.",
+        )
     if not path.is_dir():
         raise SpecError(
             "UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there."
         )
-    return path
+    return path if (path / INDEX).is_file() else _snapshot_of(path, uri, field)
+
+
+def _single_files_in(path: Path) -> list[str]:
+    """Return the names of checkpoints at the top of a folder."""
+    return sorted(each.name for each in path.iterdir() if each.suffix in {SAFE, ".ckpt"} and each.is_file())
+
+
+def _snapshot_of(path: Path, uri: str, field: str) -> Path:
+    """Return the snapshot of a model in the Hugging Face cache: that of `refs/main`, or the only one.
+
+    `path` is returned if it is no folder of that cache.
+    """
+    snapshots, main = path / "snapshots", path / "refs" / "main"
+    if not snapshots.is_dir():
+        return path
+    there = sorted(each.name for each in snapshots.iterdir() if each.is_dir())
+    wanted = main.read_text().strip() if main.is_file() else ""
+    if wanted not in there and len(there) != 1:
+        raise SpecError(
+            "UnknownModel",
+            f"{field}: {uri!r} is a folder of the Hugging Face cache with {len(there)} snapshots and without that of "
+            f"refs/main; give {uri.rstrip('/')}/snapshots/REVISION.",
+        )
+    return snapshots / (wanted if wanted in there else there[0])

@@ -8,7 +8,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.models import cache
 from diffugen_generator.models.digests import hashed
-from diffugen_generator.models.uris import BUCKET, HUB
+from diffugen_generator.models.uris import BUCKET, HUB, home_expanded
 
 
 def open_file(
@@ -20,7 +20,7 @@ def open_file(
     the file of a repository if the URI names none. Raises as `resolve` does, with `reason` if a path is no file.
     """
     if not uri.startswith((HUB, BUCKET)):
-        path = Path(uri)
+        path = home_expanded(uri)
         if not path.is_absolute() or not path.is_file():
             raise SpecError(
                 reason,

@@ -14,6 +14,14 @@ BUCKET: Final = "s3://"
 BUILTIN_FOLDER: Final = Path(__file__).parent.parent / "builtin"
 
 
+def home_expanded(uri: str) -> Path:
+    """Return a path with `~` replaced by the user's home folder; a path without a known user stays as it is."""
+    try:
+        return Path(uri).expanduser()
+    except RuntimeError:
+        return Path(uri)
+
+
 def path_of(uri: str, field: str, *, builtin: Collection[str], what: str) -> Path:
     """Return the path of a local model: of `builtin://NAME`, or an absolute path. The path may not exist.
 
@@ -25,7 +33,7 @@ def path_of(uri: str, field: str, *, builtin: Collection[str], what: str) -> Pat
         if (name := uri.removeprefix(BUILTIN)) not in builtin:
             raise SpecError("UnknownModel", f"{field}: no model is built in as {name!r}; builtin are: {names}.")
         return BUILTIN_FOLDER / name
-    path = Path(uri)
+    path = home_expanded(uri)
     if "://" in uri or not path.is_absolute():
         raise SpecError(
             "UnknownModel",

@@ -13,7 +13,12 @@ MARKS: Final = 2
 END_OF_WORD: Final = "</w>"
 """The suffix of a token in CLIP's vocabulary that ends a word."""
 
-SDXL_PIPELINE: Final = "StableDiffusionXLPipeline"
+SDXL_PIPELINES: Final = (
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+)
+"""Pipelines with two text encoders."""
 
 _VAE_CHANNELS = 4
 """diffusers' default of `latent_channels` and of a UNet's `in_channels`."""
@@ -36,7 +41,7 @@ def check_architecture(path: Path, pipeline: str) -> None:
     widths = [whole_number(text, "hidden_size", "text_encoder/config.json", 512)]
     _check_side(unet)
     _check_tokenizer(path, "tokenizer")
-    if pipeline == SDXL_PIPELINE:
+    if pipeline in SDXL_PIPELINES:
         second = _settings(path, "text_encoder_2")
         widths.append(whole_number(second, "hidden_size", "text_encoder_2/config.json", 512))
         _check_sdxl(unet, whole_number(second, "projection_dim", "text_encoder_2/config.json", 512))

@@ -31,7 +31,7 @@ from diffugen_generator.families.lora import Lora
 from diffugen_generator.families.model import Conditioning, EncodedText, Predictor
 from diffugen_generator.families.placement import dtype_for, move, unet_layout
 from diffugen_generator.families.prompts import TokenizedPrompt
-from diffugen_generator.families.unet.architecture import SDXL_PIPELINE
+from diffugen_generator.families.unet.architecture import SDXL_PIPELINES
 from diffugen_generator.families.unet.attention import UNetAttention
 from diffugen_generator.families.unet.latents import decode, encode_images
 from diffugen_generator.families.unet.lora_fusion import fuse
@@ -203,7 +203,7 @@ def load(
     """
     kind = dtype_for(dtype, device)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
-    is_sdxl = model.pipeline == SDXL_PIPELINE
+    is_sdxl = model.pipeline in SDXL_PIPELINES
     try:
         networks = [_network(CLIPTextModel, model, "text_encoder", kind)]
         if is_sdxl:

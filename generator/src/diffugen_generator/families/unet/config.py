@@ -13,7 +13,7 @@ from diffugen_generator.families.lora import Lora, Shapes
 from diffugen_generator.families.unet.architecture import (
     END_OF_WORD,
     MARKS,
-    SDXL_PIPELINE,
+    SDXL_PIPELINES,
     check_architecture,
     takes_a_mask,
     tokens_at_once,
@@ -34,7 +34,8 @@ _TWO_ENCODERS: Final = (*_ONE_ENCODER, "text_encoder_2", "tokenizer_2")
 PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "StableDiffusionPipeline": _ONE_ENCODER,
     "StableDiffusionInpaintPipeline": _ONE_ENCODER,
-    SDXL_PIPELINE: _TWO_ENCODERS,
+    "StableDiffusionImg2ImgPipeline": _ONE_ENCODER,
+    **dict.fromkeys(SDXL_PIPELINES, _TWO_ENCODERS),
     "LatentConsistencyModelPipeline": _ONE_ENCODER,
 }
 """The components that are read of each pipeline; a safety checker and a feature extractor are not read."""
@@ -79,7 +80,7 @@ class UNetConfig:
 
     def embedding_sets(self, model: ModelFolder) -> Sequence[tuple[str, int]]:
         """Return `clip_l`, and for Stable Diffusion XL `clip_g`, each with the width of the encoder's vectors."""
-        encoders = ("text_encoder", "text_encoder_2") if model.pipeline == SDXL_PIPELINE else ("text_encoder",)
+        encoders = ("text_encoder", "text_encoder_2") if model.pipeline in SDXL_PIPELINES else ("text_encoder",)
         settings = [settings_of(model.path / encoder / "config.json") for encoder in encoders]
         widths = [int(each.get("hidden_size", 512)) for each in settings]
         return list(zip(("clip_l", "clip_g"), widths, strict=False))
