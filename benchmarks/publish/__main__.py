@@ -67,7 +67,14 @@ def beside_the_peer(samples: int) -> dict[str, Any]:
         command = [peer_python(), Path(__file__).with_name("peer.py"), lines, Path(folder) / "peer"]
         peer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         assert peer["samples"] == ours["samples"] == samples
-        return {"samples": samples, "seconds": ours["seconds"], "peer": PEER, "peer_seconds": peer["seconds"]}
+        return {
+            "samples": samples,
+            "seconds": ours["seconds"],
+            "cpu_seconds": ours["cpu_seconds"],
+            "peer": PEER,
+            "peer_seconds": peer["seconds"],
+            "peer_cpu_seconds": peer["cpu_seconds"],
+        }
 
 
 def peer_python() -> Path:
