@@ -34,7 +34,12 @@ FOLDER = "report/"
 MOST = 100_000
 """The most samples in a report, about: its parts are chosen by a hash."""
 
-_TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": JAVASCRIPT}
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": JAVASCRIPT,
+    "svg": "image/svg+xml",
+}
 
 
 class Report:
