@@ -92,7 +92,7 @@ def bounds_of(found: dict[str, Any]) -> dict[str, bool]:
     costs = [size["seconds"] / size["samples"] for size in sizes]
     return {
         "peak_rss_mb": all(size["peak_rss_mb"] <= MEGABYTES for size in sizes),
-        "linear": costs[-1] <= GROWTH * costs[0],
+        **({"linear": costs[-1] <= GROWTH * costs[0]} if len(costs) > 1 else {}),
         "speedup_over_peer": found["speedup_over_peer"] >= 1,
     }
 

