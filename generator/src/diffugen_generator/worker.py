@@ -166,10 +166,15 @@ def _stage(task: Task) -> Outcome:
 def _train(task: Task) -> Outcome:
     from diffugen_generator.inversion.training import TrainingState  # noqa: PLC0415 - torch
     from diffugen_generator.stages.train_stage import train_stage  # noqa: PLC0415 - the models' libraries
+    from diffugen_generator.telemetry.metrics import TrainingMetrics  # noqa: PLC0415 - a tenth of a second
 
+    metrics = TrainingMetrics()
+    if address := task.environ.get(ENV_POD_IP):
+        metrics.serve(address)
     lines = ProgressLines(LOG.info, f"training {task.stage}")
 
     def on_progress(state: TrainingState, steps: int) -> None:
+        metrics.update(state.step, steps)
         lines.update(state.step, steps)
 
     counts = train_stage(

@@ -222,3 +222,40 @@ def test_the_check_can_be_switched_off() -> None:
     life = a_life(settings=Settings(no_progress_after=0)).until_drawing().later(10 * HALF_AN_HOUR).settle()
 
     assert life.condition("Stalled") is None
+
+
+def training() -> Life:
+    stages = [
+        {
+            "name": "concept",
+            "textualInversion": {
+                "model": "builtin://shapes",
+                "images": "s3://photos/gem",
+                "token": "<gem>",
+                "initializer": "star",
+            },
+        },
+        {"name": "base", "txt2img": {"model": "builtin://shapes", "embeddings": [{"from": "concept"}]}},
+    ]
+    plan = [a_plan("concept", total=1, shards=1), a_plan("base", total=24, shards=3)]
+    return a_life(stages=stages).until_drawing(*plan).pod_runs("concept", "0", total=2000, done=3).settle()
+
+
+def test_the_steps_of_a_training_are_progress() -> None:
+    life = training()
+    assert (life.status.stages[0].samples.done, life.status.stages[0].message) == (0, "Step 3 of 2,000.")
+
+    for step in range(1000, 1004):
+        life.pods.clear()
+        life.later(HALF_AN_HOUR - 60).pod_runs("concept", "0", total=2000, done=step).settle()
+        assert life.condition("Stalled") is None
+    assert life.status.stages[0].message == "Step 1,003 of 2,000."
+
+    life.pods.clear()  # a pod that starts again from a checkpoint has done nothing new
+    life.later(HALF_AN_HOUR).pod_runs("concept", "0", total=2000, done=990).settle()
+    assert life.condition("Stalled") is not None
+    assert life.status.stages[0].message == "Step 1,003 of 2,000."
+
+    life.job_completes("concept").settle()
+    assert (life.status.stages[0].samples.done, life.status.stages[0].message) == (1, "")
+    assert life.condition("Stalled") is None

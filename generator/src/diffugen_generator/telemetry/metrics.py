@@ -29,7 +29,35 @@ from diffugen_generator.telemetry.timings import Measures
 LOG = logging.getLogger(__name__)
 
 
-class ShardMetrics:
+class _Served:
+    """Metrics with a registry of their own."""
+
+    registry: CollectorRegistry
+
+    def serve(self, address: str, port: int = METRICS_PORT) -> None:
+        """Serve at this address until the process ends; a failure to listen is only logged."""
+        try:
+            start_http_server(port, address, self.registry)
+        except OSError as error:
+            LOG.warning("no metrics: cannot listen on %s:%d (%s)", address, port, error)
+
+
+class TrainingMetrics(_Served):
+    """The metrics of a stage that trains a word. The gauges of a shard's samples count its steps."""
+
+    def __init__(self) -> None:
+        """Start with a training of unknown length."""
+        self.registry = CollectorRegistry()
+        self._steps = Gauge(METRIC_SHARD_SAMPLES, "Steps of this training.", registry=self.registry)
+        self._done = Gauge(METRIC_SHARD_DONE, "Steps of this training that are done.", registry=self.registry)
+
+    def update(self, step: int, steps: int) -> None:
+        """Set the metrics to `step` of `steps`."""
+        self._steps.set(steps)
+        self._done.set(step)
+
+
+class ShardMetrics(_Served):
     """The metrics of one shard."""
 
     def __init__(self, measures: Measures | None = None, clock: Clock = time.monotonic) -> None:
@@ -60,13 +88,6 @@ class ShardMetrics:
             self._states.labels(state).set(getattr(counts, state))
         self._states.labels("missing").set(counts.total - done(counts))
         self._counts = counts
-
-    def serve(self, address: str, port: int = METRICS_PORT) -> None:
-        """Serve at this address until the process ends; a failure to listen is only logged."""
-        try:
-            start_http_server(port, address, self.registry)
-        except OSError as error:
-            LOG.warning("no metrics: cannot listen on %s:%d (%s)", address, port, error)
 
 
 class _Measured(Collector):

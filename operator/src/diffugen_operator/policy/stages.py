@@ -6,6 +6,7 @@ depend on it are finished first (their images are kept), and then the run stalls
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +19,7 @@ from diffugen_operator.manifests.jobs import RunPlan, queue_of, stage_job
 from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.observed.base import Trouble, write_time
 from diffugen_operator.observed.jobs import Job
-from diffugen_operator.observed.progress import Cut, parse_indexes, samples_done
+from diffugen_operator.observed.progress import Cut, Shard, parse_indexes, samples_done
 from diffugen_operator.observed.situation import Observed, Situation
 from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, StepResult
 from diffugen_operator.policy.job_state import Complete, Failed, Missing, created_phase, job_state
@@ -28,6 +29,7 @@ from diffugen_operator.policy.stage_graph import blocked, ready, sources
 from diffugen_operator.status.conditions import Phase, cut
 
 _STAGE_MESSAGE_LENGTH = 128
+_STEP = re.compile(r"Step ([0-9,]{1,13}) of [0-9,]{1,13}\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,9 @@ def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> 
         for pod in observed.pods_of(job)
         if pod.name in observed.shards and pod.index not in finished
     ]
+    message = stage.message
+    if not _draws(run, stage):  # the pod counts the steps of its training, which has one sample
+        message, running = _steps_message(message, running), []
     done = samples.reused + samples_done(size, job.completed_indexes, running)
     shards = ShardStatus(
         total=stage.shards.total,
@@ -193,7 +198,21 @@ def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> 
         failed=sum(len(span) for span in parse_indexes(job.failed_indexes)),
     )
     counted = samples.model_copy(update={"done": max(done, samples.done)})
-    return stage.model_copy(update={"samples": counted, "shards": shards})
+    return stage.model_copy(update={"samples": counted, "shards": shards, "message": message})
+
+
+def _draws(run: RunPlan, stage: StageStatus) -> bool:
+    return all(each.draws for each in run.spec.stages if each.name == stage.name)
+
+
+def _steps_message(known: str, running: Sequence[Shard]) -> str:
+    """Return how far a training is; a pod that starts again from a checkpoint does not take the number back."""
+    before = _STEP.fullmatch(known)
+    reached = int(before[1].replace(",", "")) if before else 0
+    for shard in running:
+        if shard.total and shard.done > reached:
+            return f"Step {shard.done:,} of {shard.total:,}."
+    return known
 
 
 def _failure(stage: StageStatus, failed: Failed, observed: Observed) -> Trouble:

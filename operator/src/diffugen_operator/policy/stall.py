@@ -1,10 +1,10 @@
 """A run that makes no progress though nothing fails: a pod hangs, a volume is never mounted, an image cannot be pulled.
 
 Such a run is reported as Stalled with the reason NoProgress after a configurable time. This is only a report: its Jobs
-keep trying, and the report is withdrawn as soon as anything changes. A change of a step, a stage or a sample counts as
-progress; a pod that crashes and is replaced does not. Waiting for a node or in a Kueue queue is no stall, unless
-another stage is active and makes no progress. Plan and publish report no progress of their own, so they count as
-healthy while their pod runs (`activeDeadlineSeconds` limits them).
+keep trying, and the report is withdrawn as soon as anything changes. A change of a step, a stage, a sample or the step
+of a training counts as progress; a pod that crashes and is replaced does not. Waiting for a node or in a Kueue queue is
+no stall, unless another stage is active and makes no progress. Plan and publish report no progress of their own, so
+they count as healthy while their pod runs (`activeDeadlineSeconds` limits them).
 """
 
 from __future__ import annotations
@@ -71,5 +71,8 @@ def _moved(old: LabeledDatasetStatus, new: LabeledDatasetStatus, phase: Phase) -
 
 
 def _marks(status: LabeledDatasetStatus) -> tuple[object, ...]:
-    stages = [(stage.state, stage.samples.done, stage.shards.succeeded, stage.shards.failed) for stage in status.stages]
+    stages = [
+        (stage.state, stage.samples.done, stage.shards.succeeded, stage.shards.failed, stage.message)
+        for stage in status.stages
+    ]
     return status.attempt, status.planned, stages
