@@ -6,6 +6,7 @@
 2. Networks of the size of Stable Diffusion 1.5 with random weights. Measured: the seconds of a step and of its parts,
    for this project and for diffusers' example, at the same image size and batch. The vocabulary has 49,408 words, as in
    the real model.
+3. Labels of the built-in model before and after a calibration with one image of each class, for three seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from benchmarks.inversion import diffusers_style
+from benchmarks.inversion import calibration, diffusers_style
 from benchmarks.inversion.diffusers_style import StepTimes
 from benchmarks.inversion.presence import COLOR, INITIALIZER, SHAPE, example_images, presence
 from benchmarks.throughput.random_models import write_sd15
@@ -40,6 +41,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "presence_after": (0.80, 1),
     "presence_after_resume": (0.80, 1),
     "step_speedup_over_diffusers": (1.3, 100),
+    "calibration_gain_miou": (0.08, 1),
+    "calibration_gain_unrefined_miou": (-0.01, 1),
+    "calibration_gain_snapped_miou": (-0.002, 1),
 }
 """The lower and the upper bound of each figure."""
 
@@ -220,17 +224,26 @@ def main() -> None:
     arguments.add_argument("--side", type=int, default=128, help="pixels of the images of the step comparison")
     arguments.add_argument("--batch", type=int, default=1)
     arguments.add_argument("--timed", type=int, default=6, help="steps that are timed")
-    arguments.add_argument("--only-speed", action="store_true", help="measure the steps again and keep the rest")
+    only = arguments.add_mutually_exclusive_group()
+    only.add_argument("--only-speed", action="store_true", help="measure the steps again and keep the rest")
+    only.add_argument("--only-calibration", action="store_true", help="measure the calibration again and keep the rest")
+    arguments.add_argument("--judged", type=int, default=192, help="images whose labels are judged")
+    arguments.add_argument("--folder", type=Path, help="where these images are kept; thrown away if absent")
     options = arguments.parse_args()
     load_before = os.getloadavg()[0]
-    if options.only_speed:
+    if options.only_speed or options.only_calibration:
         found: dict[str, Any] = json.loads(RESULTS.read_text())
     else:
         torch.set_num_threads(1)  # the layers of the built-in model are too small for more
         found = measure_presence(options.images, options.steps)
         found |= compare_losses(found["steps"])
-    torch.set_num_threads(os.cpu_count() or 1)
-    found |= measure_speed(options.side, options.batch, options.timed)
+    if not options.only_speed:
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as temporary:
+            found |= calibration.measure(options.folder or Path(temporary), options.judged)
+    if not options.only_calibration:
+        torch.set_num_threads(os.cpu_count() or 1)
+        found |= measure_speed(options.side, options.batch, options.timed)
     found["machine"] = {"cores": os.cpu_count(), "load_before": round(load_before, 1), "device": "cpu"}
     for figure, (low, high) in BOUNDS.items():
         print(f"{figure:<30} {found[figure]:>8} ({low:g} to {high:g}) {'holds' if holds(found, figure) else 'MISSED'}")

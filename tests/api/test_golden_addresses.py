@@ -34,6 +34,9 @@ LATER: frozenset[str] = frozenset(
         "spec.output.coco.segmentation",
         "spec.labeling.attention.fragmentFraction",  # test_plan
         "spec.prompts.maxBytes",  # in no address: test_prompt_weights
+        "spec.labeling.attention.calibration",
+        "spec.labeling.attention.calibration.images",
+        "spec.labeling.attention.calibration.masks",
         "spec.labeling.attention.rescale",
         "spec.labeling.attention.headWeights",
         *(f"spec.run.{field}" for field in QUEUEING),  # test_how_a_run_waits_is_in_no_address

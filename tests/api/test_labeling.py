@@ -159,3 +159,19 @@ def test_without_a_safety_checker_no_address_changes() -> None:
     assert ids(quality={**clip, "safety": None}) == ids(quality=clip)
     assert revision_of(a_spec(quality={"safety": None})) == revision_of(a_spec())
     assert revision_of(a_spec(quality={"safety": {"model": "/m"}})) != revision_of(a_spec())
+
+
+def test_a_calibration_is_part_of_the_evidence_and_chooses_heads_alone() -> None:
+    places = {"images": "s3://photos/images", "masks": "s3://photos/masks"}
+    spec = a_spec(labeling={"attention": {"calibration": places}})
+    found = [
+        stage_recipe(spec, spec.stages[0], "f" * 64, side_models=SIDE_MODELS, calibration=address)
+        for address in ("a" * 32, "b" * 32)
+    ]
+
+    assert len({each.evidence_id for each in found}) == len({each.label_id for each in found}) == 2
+    assert ids({"attention": {"calibration": None}}) == ids({"attention": {}})
+    assert revision_of(a_spec(labeling={"attention": {"calibration": None}})) == revision_of(a_spec())
+    for setting in ({"rescale": True}, {"headWeights": "agreement"}):
+        with pytest.raises(ValidationError, match="do not go with calibration"):
+            Labeling.model_validate({"attention": {"calibration": places, **setting}})

@@ -26,6 +26,7 @@ def a_published_store(order: WorkOrder, folder: Path) -> FolderStore:
     store = a_finished_store(order, folder)
     publish(order, store)
     store.write(f"shards/{order.revision}/base/00000.json", b"{}")
+    store.write(f"calibrations/{'a' * 32}/calibration.json", b"{}")
     return store
 
 

@@ -5,6 +5,7 @@
       evidence/<stage>/<evidence id>/<id[:2]>/<id>.npz       the output of a model: class maps, detections
       labels/<stage>/<label id>/<id[:2]>/<id>.json           the decided labels: instances
       embeddings/<address>/                                  a word that a stage trained: its files, card.json last
+      calibrations/<address>/calibration.json                chosen from annotated images
       plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   the samples of a shard; plan.json last
       shards/<revision>/<stage>/<index>.json                 the report of a shard
       revisions/<revision>/  manifest.jsonl.gz, a folder per format, report.html, report/, dataset.json (last)
@@ -23,6 +24,7 @@ SAMPLES = "samples/"
 EVIDENCE = "evidence/"
 LABELS = "labels/"
 EMBEDDINGS = "embeddings/"
+CALIBRATIONS = "calibrations/"
 PLANS = "plans/"
 SHARD_REPORTS = "shards/"
 REVISIONS = "revisions/"
@@ -78,6 +80,11 @@ def trained(address: str, name: str) -> str:
     return f"embeddings/{address}/{name}"
 
 
+def calibration(address: str) -> str:
+    """Return the key of a calibration."""
+    return f"calibrations/{address}/calibration.json"
+
+
 def plan_summary(revision: str) -> str:
     """Return the key of a plan's summary, written after all its shards."""
     return f"plans/{revision}/plan.json"
@@ -123,6 +130,7 @@ _OURS = re.compile(
     rf"|evidence/{_NAME}/{_ID}/[0-9a-f]{{2}}/{_ID}\.[^/]+"
     rf"|labels/{_NAME}/{_ID}/[0-9a-f]{{2}}/{_ID}\.[^/]+"
     rf"|embeddings/{_ID}/[^/]+"
+    rf"|calibrations/{_ID}/[^/]+"
     rf"|plans/{_REVISION}/.+"
     rf"|shards/{_REVISION}/.+"
     rf"|revisions/{_REVISION}(-[0-9a-f]{{8}})?/.+",

@@ -44,6 +44,7 @@ _ATTENTION_ADDED_LATER: Mapping[str, Any] = {
     "fragmentFraction": 0,
     "rescale": False,
     "headWeights": "equal",
+    "calibration": None,
 }
 _CLASS_ADDED_LATER: Mapping[str, Any] = {"detectorClass": None}
 _LABELING_ADDED_LATER: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
@@ -163,13 +164,14 @@ def stage_recipe(
     loras: Sequence[tuple[str, float]] = (),
     source: StageRecipe | None = None,
     side_models: Mapping[str, str] | None = None,
+    calibration: str = "",
 ) -> StageRecipe:
     """Return the recipe of a stage.
 
     `model_digest` is the SHA-256 of the model's files. `embeddings` has the SHA-256 of the file of each token, and
     `loras` the SHA-256 and the weight of each LoRA. `source` is the recipe of the stage that this one draws from.
     `side_models` has the digests of the other models that the spec asks for, by `DETECTOR`, `MASKS`, `CLIP` and
-    `SAFETY`.
+    `SAFETY`. `calibration` is the address of the attention's calibration.
     """
     if (source and source.stage) != stage.source:
         raise ValueError(f"stage {stage.name!r} draws from {stage.source!r}, not from {source and source.stage!r}")
@@ -187,14 +189,14 @@ def stage_recipe(
         drawing["embeddings"] = {token.lower(): digest for token, digest in embeddings.items()}
     if loras:
         drawing["loras"] = [list(each) for each in sorted(loras)]
-    evidence_id = _attention_id(spec, model_digest)
+    evidence_id = _attention_id(spec, model_digest, calibration)
     side_evidence_ids = _side_evidence_ids(spec, side_models or {})
     replaces = stage.task.inpaints or (source is not None and source.replaces)
     label_id = _label_id(spec, evidence_id, side_evidence_ids, replaces=replaces)
     return StageRecipe(stage.name, stage.kind, drawing, evidence_id, label_id, side_evidence_ids, source, replaces)
 
 
-def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
+def _attention_id(spec: LabeledDatasetSpec, model_digest: str, calibration: str) -> str:
     attention = spec.labeling.attention
     if attention is None:
         return ""
@@ -206,6 +208,7 @@ def _attention_id(spec: LabeledDatasetSpec, model_digest: str) -> str:
                 "capture": attention.capture,
                 "refine": attention.refine,
                 **({} if attention.min_presence is None else {"presence": True}),
+                **({"calibration": calibration} if calibration else {}),
                 **({"rescale": True} if attention.rescale else {}),
                 **({} if attention.head_weights == "equal" else {"headWeights": attention.head_weights}),
             },

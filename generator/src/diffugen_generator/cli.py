@@ -383,6 +383,53 @@ def train_token(  # noqa: PLR0917 - a command's options
     report_errors(do, debug=debug, as_json=as_json)
 
 
+@app.command()
+def calibrate(  # noqa: PLR0917 - a command's options
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder with 1 to 64 images.", show_default=False)],
+    masks: Annotated[
+        Path, typer.Argument(metavar="MASKS", help="A folder of masks for each class.", show_default=False)
+    ],
+    model: Annotated[
+        str, typer.Option(help="A Stable Diffusion pipeline: builtin://NAME, hf://…, a folder.", show_default=False)
+    ],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NAME[=WORD,…]", help="A class; repeat for each class.", show_default=False),
+    ] = None,
+    capture: Annotated[str, typer.Option(metavar="posthoc|inline", help="When attention is read.")] = "posthoc",
+    refine: Annotated[bool, typer.Option(help="Spread the maps along self-attention.")] = True,
+    snap: Annotated[bool, typer.Option(help="Move borders to where the colors change.")] = True,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what `labeling.attention.calibration` chooses on annotated images, and what it is worth there."""
+
+    def do() -> None:
+        from diffugen_generator.commands.calibrate import calibrate as choose  # noqa: PLC0415
+        from diffugen_generator.commands.calibrate import show_calibration  # noqa: PLC0415
+
+        found = choose(
+            model,
+            images,
+            masks,
+            classes or (),
+            open_display(quiet=False),
+            capture=capture,
+            refine=refine,
+            snap=snap,
+            device=device,
+        )
+        if as_json:
+            print_json([found])
+        else:
+            show_calibration(open_console(), found, images, masks)
+
+    report_errors(do, debug=debug, as_json=as_json)
+
+
 add_to(app)
 
 

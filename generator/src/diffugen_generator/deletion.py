@@ -39,6 +39,7 @@ _PASSES: tuple[tuple[str, str], ...] = (
     (layout.SAMPLES, ""),
     (layout.EMBEDDINGS, "/card.json"),
     (layout.EMBEDDINGS, ""),
+    (layout.CALIBRATIONS, ""),
     (layout.SHARD_REPORTS, ""),
     (layout.PLANS, ".jsonl.gz"),
     (layout.PLANS, ""),
@@ -84,7 +85,8 @@ def _verify(order: WorkOrder, store: Store) -> None:
         )
     if owners:
         return
-    folders = (layout.CURRENT, layout.REVISIONS, layout.SAMPLES, layout.LABELS, layout.EVIDENCE, layout.EMBEDDINGS)
+    made = (layout.SAMPLES, layout.LABELS, layout.EVIDENCE, layout.EMBEDDINGS, layout.CALIBRATIONS)
+    folders = (layout.CURRENT, layout.REVISIONS, *made)
     if key := next((key for folder in folders for key in store.list(folder) if layout.is_ours(key)), None):
         raise NotTheirs(
             f"{store.uri} has {key}, but no plan and no dataset.json states the owner; nothing is deleted: "

@@ -11,7 +11,7 @@ from diffugen_api.v1alpha1.kinds.img2img import Img2Img
 from diffugen_api.v1alpha1.kinds.inpaint import Inpaint
 from diffugen_api.v1alpha1.kinds.textual_inversion import TextualInversion
 from diffugen_api.v1alpha1.kinds.txt2img import Txt2Img
-from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, DetectorLabeling, Labeling
+from diffugen_api.v1alpha1.labeling import LEAST_CONFIDENCE, AttentionLabeling, Calibration, DetectorLabeling, Labeling
 from diffugen_api.v1alpha1.models import Embedding, Lora
 from diffugen_api.v1alpha1.output import S3, Output, SecretRef, Splits
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
@@ -44,6 +44,7 @@ __all__ = [
     "S3",
     "WORD_PATTERN",
     "AttentionLabeling",
+    "Calibration",
     "ClipScore",
     "Condition",
     "DatasetStatus",

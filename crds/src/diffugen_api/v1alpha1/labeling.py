@@ -12,9 +12,27 @@ LEAST_CONFIDENCE = 0.05
 """Detections with a lower score are not stored as evidence, so no setting can be lower."""
 
 _POSTHOC_ONLY = "rescale and headWeights: agreement go with capture: posthoc: remove them, or set posthoc"
+_CALIBRATED = "rescale and headWeights: agreement do not go with calibration, which chooses heads itself: remove them"
 _ONE_LABELER = "labeling names no labeler: give attention: {}, or a detector, or both"
 _MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
 _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
+
+
+class Calibration(Model):
+    """Annotated images, one or a few of each class: from them is chosen which attention is read, and where it ends."""
+
+    images: str = Field(
+        min_length=1,
+        max_length=512,
+        description="The folder of 1 to 64 images: s3://BUCKET/PREFIX, or a path. A text file of the same name is an "
+        "image's caption.",
+    )
+    masks: str = Field(
+        min_length=1,
+        max_length=512,
+        description="The folder with a folder for each class, named as the class. In it is a mask for each image that "
+        "shows the class: of the image's name, white where the object is.",
+    )
 
 
 class AttentionLabeling(Model):
@@ -30,7 +48,12 @@ class AttentionLabeling(Model):
                 "!has(self.capture) || self.capture == 'posthoc' || "
                 "!(has(self.rescale) && self.rescale || has(self.headWeights) && self.headWeights == 'agreement')",
                 _POSTHOC_ONLY,
-            )
+            ),
+            cel(
+                "!has(self.calibration) || "
+                "!(has(self.rescale) && self.rescale || has(self.headWeights) && self.headWeights == 'agreement')",
+                _CALIBRATED,
+            ),
         )
     )
 
@@ -90,11 +113,18 @@ class AttentionLabeling(Model):
         description="How the heads of a layer are joined. agreement: at each cell by how much a head's output agrees "
         "with that of all heads (GoCA). Only with capture: posthoc.",
     )
+    calibration: Calibration | None = Field(
+        default=None,
+        description="Choose heads, layers, sampling steps and border on annotated images. `threshold` 0.4 then means "
+        "the chosen border.",
+    )
 
     @model_validator(mode="after")
     def _reads_one_pass(self) -> AttentionLabeling:
         if self.capture == "inline" and (self.rescale or self.head_weights == "agreement"):
             raise ValueError(_POSTHOC_ONLY)
+        if self.calibration is not None and (self.rescale or self.head_weights == "agreement"):
+            raise ValueError(_CALIBRATED)
         return self
 
 

@@ -6,9 +6,9 @@ of a text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
@@ -96,7 +96,12 @@ class HeadWeights:
     """How the heads of attention layers are joined to one map."""
 
     by_agreement: bool = False
-    """Whether a head counts, at each cell, by how much its output agrees with the sum over all heads."""
+    """Whether a head counts, at each cell, by how much its output agrees with the sum over all heads; `one_pass`."""
+    chosen: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The weight of each head, by the layer's name; layers that are absent do not count. Empty: all count the same.
+    `all_passes`."""
+    last: float = 1.0
+    """The last share of the passes that is read, above 0 and at most 1; `all_passes`."""
 
 
 EQUAL_HEADS = HeadWeights()
@@ -108,6 +113,10 @@ class AttentionReading(Protocol):
 
     def maps(self) -> torch.Tensor:
         """Return the heat maps [b, columns, h, w]; raise `SpecError` if the model has no layer to read."""
+        ...
+
+    def by_head(self) -> dict[str, torch.Tensor]:
+        """Return the map of each head, by the layer's name: [b, heads, columns, h, w]; only of `all_passes`."""
         ...
 
     def self_attention(self) -> tuple[tuple[int, int], SelfAttention]:
@@ -134,7 +143,14 @@ class AttentionReader(Protocol):
         ...
 
     def all_passes(
-        self, columns: torch.Tensor, size: tuple[int, int], *, guided: bool, passes: int, self_attention: bool
+        self,
+        columns: torch.Tensor,
+        size: tuple[int, int],
+        *,
+        guided: bool,
+        passes: int,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
     ) -> AbstractContextManager[AttentionReading]:
         """Sum over the `passes` inside the `with`: if `guided`, the last b of 2b rows, else the b rows.
 

@@ -74,6 +74,13 @@ def read_images(place: str, s3: S3 | None, *, field: str) -> dict[str, bytes]:
     return {name: store.read(name) for name in names}
 
 
+def read_captions(place: str, s3: S3 | None, *, field: str) -> dict[str, str]:
+    """Return the text files of a folder, as in `read_images`, by their names without the suffix `.txt`."""
+    store = _opened(place, s3, field)
+    names = [name for name in store.list("") if name.lower().endswith(".txt")]
+    return {name[: -len(".txt")]: store.read(name).decode("utf-8", "replace") for name in names}
+
+
 def _opened(place: str, s3: S3 | None, field: str) -> Store:
     if not place.startswith(_BUCKET):
         folder = Path(place)

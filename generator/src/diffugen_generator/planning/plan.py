@@ -45,6 +45,7 @@ from diffugen_api.v1alpha1 import (
     tokens_of,
 )
 from diffugen_generator.bounded_pool import in_order
+from diffugen_generator.calibration.annotations import CALIBRATION, Annotations, adapted, annotations_of
 from diffugen_generator.failures import Damaged, Interrupted
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
@@ -98,6 +99,8 @@ class StageInPlan:
     """The further models that label, by kind."""
     embeddings: tuple[TaughtWord, ...] = ()
     loras: tuple[LoraFile, ...] = ()
+    calibration: str = ""
+    """The content address of the attention's calibration; empty if there is none."""
 
 
 def plan(
@@ -167,6 +170,9 @@ def stages_of(
     expansion.check_weights()
     side_models = side_models_of(spec)
     seen = _digests(side_models)
+    annotations = annotations_of(spec.labeling.attention, spec.output.s3)
+    if annotations is not None:
+        annotations.opened(spec.classes, (spec.image.width, spec.image.height), field=CALIBRATION)
     stages: dict[str, StageInPlan] = {}
     numbers = {stage.name: number for number, stage in enumerate(spec.stages)}
     for stage in in_graph_order(spec.drawing_stages):
@@ -183,9 +189,29 @@ def stages_of(
         source = stages[stage.source].recipe if stage.source is not None else None
         loras = find_loras(loras_of(spec.stages, stage), model, spec.output.s3)
         added = [(each.digest, each.weight) for each in loras]
-        recipe = stage_recipe(spec, stage, model.digest, digests, loras=added, source=source, side_models=seen)
-        stages[stage.name] = StageInPlan(stage, model, recipe, side_models, words, loras)
+        calibration = _calibration(spec, annotations, model, adapted(words, loras))
+        recipe = stage_recipe(
+            spec,
+            stage,
+            model.digest,
+            digests,
+            loras=added,
+            source=source,
+            side_models=seen,
+            calibration=calibration,
+        )
+        stages[stage.name] = StageInPlan(stage, model, recipe, side_models, words, loras, calibration)
     return list(stages.values())
+
+
+def _calibration(
+    spec: LabeledDatasetSpec, annotations: Annotations | None, model: ModelFolder, adapted_by: Mapping[str, str]
+) -> str:
+    """Return the address of the calibration of a stage's attention; empty if there is none."""
+    attention, size = spec.labeling.attention, (spec.image.width, spec.image.height)
+    if annotations is None or attention is None:
+        return ""
+    return annotations.address(attention, spec.classes, model.digest, adapted_by, size)
 
 
 def _words(
@@ -362,6 +388,7 @@ def _header(order: WorkOrder, each: StageInPlan) -> ShardHeader:
         },
         side_evidence_ids=each.recipe.side_evidence_ids,
         side_models=_digests(each.side_models),
+        calibration=each.calibration,
     )
 
 
@@ -380,6 +407,7 @@ def _summary(order: WorkOrder, stages: list[StageInPlan], plans: list[StagePlan]
                 "labelId": each.recipe.label_id,
                 **({"embeddings": [word.row() for word in each.embeddings]} if each.embeddings else {}),
                 **({"loras": [lora.row() for lora in each.loras]} if each.loras else {}),
+                **({"calibration": each.calibration} if each.calibration else {}),
                 **_side_models_row(each),
                 **_licenses_row(each),
             }

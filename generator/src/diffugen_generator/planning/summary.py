@@ -29,6 +29,7 @@ class _Stage(Schema):
     modelDigest: str  # noqa: N815 - as in the file
     embeddings: list[_Word] = Field(default=[], max_length=10_000)
     loras: list[_Lora] = Field(default=[], max_length=1000)
+    calibration: str = ""
     judges: dict[str, str] = Field(default={})
     licenses: dict[str, str] = Field(default={})
 
@@ -71,3 +72,8 @@ def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
 def licenses_in(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the licenses that the models' cards state, by the models' digests."""
     return {digest: stated for stage in summary["stages"] for digest, stated in stage.get("licenses", {}).items()}
+
+
+def calibrations_in(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the address of each stage's calibration; empty where there is none."""
+    return {stage["name"]: stage.get("calibration", "") for stage in summary["stages"]}

@@ -138,8 +138,17 @@ def _add(sample: LabeledSample, image: StoredImage, formats: Sequence[DatasetFor
 
 
 _OF_STAGES = (
-    "name", "model", "modelDigest", "licenses", "embeddings", "loras", "evidenceId", "labelId", EVIDENCE_IDS_KEY,
-)  # fmt: skip
+    "name",
+    "model",
+    "modelDigest",
+    "licenses",
+    "embeddings",
+    "loras",
+    "calibration",
+    "evidenceId",
+    "labelId",
+    EVIDENCE_IDS_KEY,
+)
 """Fields of a stage in the plan that `dataset.json` keeps."""
 
 

@@ -24,7 +24,7 @@ from diffugen_api.samples import Source, weights_row
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Incomplete, Missing
-from diffugen_generator.planning.summary import digests_of, loras_in, side_models_in, words_in
+from diffugen_generator.planning.summary import calibrations_in, digests_of, loras_in, side_models_in, words_in
 from diffugen_generator.publishing.splits import Splits, place_of
 from diffugen_generator.publishing.spool import Spool
 from diffugen_generator.quality.duplicates import Duplicates, Hashed
@@ -160,6 +160,7 @@ def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> lis
     """Return the recipe of every stage, with the models' digests as the plan found them."""
     digests, words, beside = digests_of(plan_summary), words_in(plan_summary), side_models_in(plan_summary)
     loras = loras_in(plan_summary)
+    calibrations = calibrations_in(plan_summary)
     recipes: dict[str, StageRecipe] = {}
     try:
         for stage in in_graph_order(spec.drawing_stages):
@@ -172,6 +173,7 @@ def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> lis
                 loras=loras[name],
                 source=source,
                 side_models=beside[name],
+                calibration=calibrations[name],
             )
     except KeyError as error:
         raise Incomplete(f"the plan knows no stage {error}; plan again") from None

@@ -162,6 +162,8 @@ class ShardHeader:
     """Evidence ids of the models beside the diffusion model, by kind (`StageRecipe.side_evidence_ids`)."""
     side_models: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of those models' files, by kind; the worker's models must have the same."""
+    calibration: str = ""
+    """The content address of the attention's calibration; empty if there is none."""
 
     @property
     def recipe(self) -> StageRecipe:
@@ -196,6 +198,7 @@ class ShardHeader:
             **self._sources_json(),
             **({"embeddings": [word.row() for word in self.embeddings]} if self.embeddings else {}),
             **({"loras": [each.row() for each in self.loras]} if self.loras else {}),
+            **({"calibration": self.calibration} if self.calibration else {}),
             **({"tokens": list(self.tokens)} if self.tokens else {}),
         }
 
@@ -229,6 +232,7 @@ class ShardHeader:
             scores=_read_scores(line),
             side_evidence_ids=line[EVIDENCE_IDS_KEY],
             side_models=line[DIGESTS_KEY],
+            calibration=str(line.get("calibration", "")),
         )
 
 

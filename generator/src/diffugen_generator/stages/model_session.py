@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,7 @@ from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
 from diffugen_api.words import Vocabulary
+from diffugen_generator.calibration.result import Calibration
 from diffugen_generator.diffusion.devices import open_device
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage
@@ -20,7 +21,7 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.lora import Lora
-from diffugen_generator.families.model import HeadWeights
+from diffugen_generator.families.model import DiffusionModel, HeadWeights
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.attention.fitting import fitted
 from diffugen_generator.labeling.attention.inline import InlineAttention
@@ -63,11 +64,13 @@ class ModelSession:
         embeddings: Sequence[Embedding] = (),
         loras: Sequence[Lora] = (),
         s3: S3 | None = None,
+        calibrated: Callable[[DiffusionModel, TextStates, Vocabulary], Calibration] | None = None,
     ) -> None:
         """Load `model` to `device` (default: the GPU, if any), for batches of `batch` (default: by the device).
 
         `dtype` is a value of `run.dtype`; `embeddings` are new words for the model, and `loras` are added to its
-        weights; `s3` is the store that `s3://` means in the names of detectors.
+        weights; `s3` is the store that `s3://` means in the names of detectors. `calibrated` returns the
+        attention's calibration for the loaded model.
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
@@ -102,13 +105,21 @@ class ModelSession:
         self._fit = loaded.trained_side if header.kind == GIVEN else None
         self._refine = attention is not None and attention.refine
         self._drawer = ParallelDrawers(loaded, texts, threads)
+        found = calibrated(loaded, texts, vocabulary) if calibrated is not None else Calibration()
+        self._heads = HeadWeights(
+            by_agreement=attention is not None and attention.head_weights == "agreement",
+            chosen=found.heads,
+            last=found.last,
+        )
+        self._border = found.border if calibrated is not None else None
         self._posthoc = PosthocAttention(
             loaded,
             texts,
             vocabulary,
             refine=self._refine,
             rescale=attention is not None and attention.rescale,
-            heads=HeadWeights(by_agreement=attention is not None and attention.head_weights == "agreement"),
+            heads=self._heads,
+            border=self._border,
         )
         self._presence = PresenceCheck(loaded, texts, vocabulary)
         self._side_labelers = SideLabelers(header, where, s3)
@@ -192,7 +203,9 @@ class ModelSession:
         batch = self._drawing.padded_to
         if not self._inline:
             return [(latents, None) for latents in self._drawer.sample(requests, self._settings, batch=batch)]
-        inline = InlineAttention(self._model, self._vocabulary, refine=self._refine)
+        inline = InlineAttention(
+            self._model, self._vocabulary, refine=self._refine, heads=self._heads, border=self._border
+        )
         latents = self._drawer.sample(requests, self._settings, batch=batch, observer=inline)
         return [(each, inline.evidence[index]) for index, each in enumerate(latents)]
 

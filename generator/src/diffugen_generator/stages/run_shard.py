@@ -143,7 +143,7 @@ class _Work:
                 needs[Need.DRAW] = self._standing(needs[Need.DRAW], uploads)
             if needs[Need.DRAW]:
                 with self._measures.timed(Part.LOAD):
-                    session = sessions.open(self._header, self._on_loading)
+                    session = sessions.open(self._header, self._on_loading, store=self._store)
                 self._on_progress(self._counts)
                 self._draw(needs[Need.DRAW], session, uploads)
         self._report()
@@ -156,7 +156,7 @@ class _Work:
         asked = [uploads.ask(self._sample_store.lacks_attention, sample) for sample in needs[Need.SEE]]
         lacking = [answer.result() for answer in asked]
         if needs[Need.DRAW] or any(lacking):
-            return sessions.open(self._header, self._on_loading)
+            return sessions.open(self._header, self._on_loading, store=self._store)
         return sessions.label_only(self._header, self._on_loading)
 
     def _needs(self, rows: Sequence[ShardRow], uploads: BoundedPool) -> dict[Need, list[Sample]]:

@@ -18,6 +18,7 @@ from diffugen_generator.models.embeddings import open_embeddings
 from diffugen_generator.models.loras import open_loras
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.samples.shards import GIVEN, ShardHeader
+from diffugen_generator.store.protocol import Store
 
 if TYPE_CHECKING:
     from diffugen_generator.stages.label_only_session import LabelOnlySession
@@ -77,10 +78,17 @@ class SessionCache:
             reproduce=reproduce,
         )
 
-    def open(self, header: ShardHeader, on_loading: Callable[[], None] = lambda: None) -> ModelSession:
+    def open(
+        self,
+        header: ShardHeader,
+        on_loading: Callable[[], None] = lambda: None,
+        *,
+        store: Store | None = None,
+    ) -> ModelSession:
         """Return a session for the samples of `header`'s shard; `on_loading` is called before a model is loaded.
 
-        Raises `SpecError` if the model is not the one of the plan, or cannot draw.
+        A calibration of attention is read from the dataset's `store`, or made and stored. Raises `SpecError` if the
+        model is not the one of the plan, or cannot draw.
         """
         alike = _alike(header)
         if self._open is not None and self._open[0] == alike:
@@ -98,6 +106,13 @@ class SessionCache:
             )
         from diffugen_generator.stages.model_session import ModelSession  # noqa: PLC0415 - imports torch
 
+        calibrated = None
+        if header.calibration:
+            if store is None:
+                raise ValueError("a stage with a calibration needs the dataset's store")
+            from diffugen_generator.stages.calibrations import calibrated_by  # noqa: PLC0415 - imports torch
+
+            calibrated = calibrated_by(header, store, self._s3)
         words = open_embeddings(header.embeddings, model, self._s3, stage=header.stage)
         session = ModelSession(
             model,
@@ -108,6 +123,7 @@ class SessionCache:
             embeddings=words,
             loras=open_loras(header.loras, self._s3, stage=header.stage),
             s3=self._s3,
+            calibrated=calibrated,
         )
         self._open = (alike, session)
         return session

@@ -178,7 +178,14 @@ class JointAttention:
         return self._reading(columns, size, self_attention=self_attention)
 
     def all_passes(
-        self, columns: torch.Tensor, size: tuple[int, int], *, guided: bool, passes: int, self_attention: bool
+        self,
+        columns: torch.Tensor,
+        size: tuple[int, int],
+        *,
+        guided: bool,
+        passes: int,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
     ) -> Any:
         """Sum over all passes."""
         return self._reading(columns, size, self_attention=self_attention)

@@ -67,7 +67,14 @@ class UNetAttention:
 
     @contextmanager
     def all_passes(
-        self, columns: torch.Tensor, size: tuple[int, int], *, guided: bool, passes: int, self_attention: bool
+        self,
+        columns: torch.Tensor,
+        size: tuple[int, int],
+        *,
+        guided: bool,
+        passes: int,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
     ) -> Iterator[SummedPasses]:
         """Sum over all passes, as DAAM does; see `AttentionReader`."""
         level = min(self._weights)
@@ -78,6 +85,7 @@ class UNetAttention:
             guided=guided,
             own_level=level if self_attention else None,
             passes=passes,
+            heads=heads,
         ) as summed:
             yield SummedPasses(summed, sizes_of(*size)[level], self._uri)
 
@@ -113,6 +121,10 @@ class MergedLevels:
             merged = grown * self._weights[level] + merged.to(grown.device)
         return merged
 
+    def by_head(self) -> dict[str, torch.Tensor]:
+        """Raise `NotImplementedError`: heads are joined while the pass runs."""
+        raise NotImplementedError("the maps of single heads are read with all_passes")
+
     def self_attention(self) -> tuple[tuple[int, int], SelfAttention]:
         """Return the (h, w) of the finest level, and its self-attention layers."""
         finest = min(self._captured.cross)
@@ -133,6 +145,10 @@ class SummedPasses:
         if not self._summed.by_layer:
             raise SpecError("UnsupportedModel", f"the UNet of {self._uri} has no cross-attention to label by.")
         return self._summed.maps()
+
+    def by_head(self) -> dict[str, torch.Tensor]:
+        """Return the map of each head, by the layer's name: [b, heads, columns, h, w] at the latents' size."""
+        return dict(self._summed.by_head())
 
     def self_attention(self) -> tuple[tuple[int, int], SelfAttention]:
         """Return the (h, w) of the self-attention layers of the last pass, and the layers."""

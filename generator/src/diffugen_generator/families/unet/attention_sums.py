@@ -11,6 +11,7 @@ Shapes: see the legend in `labeling.attention`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
 from diffugen_generator.families.fused_attention import attended_by_head
+from diffugen_generator.families.model import EQUAL_HEADS, HeadWeights
 from diffugen_generator.families.unet.attention_capture import (
     ObservingProcessor,
     cells_of,
@@ -37,9 +39,10 @@ MIDDLE = "mid_block"
 class Summed:
     """Sums of attention, by layer: [b, heads, cells, columns]."""
 
-    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Start without sums; `sizes` are the feature maps' (h, w) by level."""
+    def __init__(self, sizes: Sequence[tuple[int, int]], heads: HeadWeights = EQUAL_HEADS) -> None:
+        """Start without sums; `sizes` are the feature maps' (h, w) by level, `heads` is how heads are joined."""
         self._sizes = sizes
+        self._chosen = heads.chosen
         self.by_layer: dict[str, tuple[int, torch.Tensor]] = {}
         """Level and sum of each layer."""
         self.own: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -51,16 +54,23 @@ class Summed:
         self.by_layer[layer] = (level, seen if before is None else before + seen)
 
     def maps(self) -> torch.Tensor:
-        """Return the heat maps [b, columns, h, w] at the latents' size."""
-        total, count = torch.zeros(()), 0
-        for level, seen in self.by_layer.values():
+        """Return the heat maps [b, columns, h, w] at the latents' size: the mean over heads, weighted if chosen."""
+        total, count = torch.zeros(()), 0.0
+        for name, by_head in self.by_head():
+            weights = self._chosen.get(name, ()) if self._chosen else (1.0,) * by_head.shape[1]
+            if any(weights):
+                scale = torch.tensor(weights, device=by_head.device)[:, None, None, None]
+                total, count = (by_head * scale).sum(dim=1) + total.to(by_head.device), count + sum(weights)
+        return total / max(1e-12, count)
+
+    def by_head(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield each layer's name and the maps of its heads: [b, heads, columns, h, w] at the latents' size."""
+        for name, (level, seen) in self.by_layer.items():
             heads = seen.shape[1]
             cells = seen.permute(0, 1, 3, 2).flatten(0, 1)  # [b * heads, columns, cells]
             cells = cells.reshape(*cells.shape[:2], *self._sizes[level])
             large = functional.interpolate(cells, size=self._sizes[0], mode="bicubic", align_corners=False)
-            by_head = large.clamp_min(0).reshape(-1, heads, *large.shape[1:])  # [b, heads, columns, h, w]
-            total, count = by_head.sum(dim=1) + total.to(by_head.device), count + heads
-        return total / max(1, count)
+            yield name, large.clamp_min(0).reshape(-1, heads, *large.shape[1:])
 
 
 @contextmanager
@@ -72,6 +82,7 @@ def summing(
     guided: bool,
     own_level: int | None = None,
     passes: int = 0,
+    heads: HeadWeights = EQUAL_HEADS,
 ) -> Iterator[Summed]:
     """Sum the attention of all UNet passes inside the `with`; afterwards every processor is restored.
 
@@ -81,10 +92,12 @@ def summing(
         size: the latents' (h, w).
         guided: whether the UNet gets 2b rows, those of the negative texts first, or only the b rows.
         own_level: the level at which self-attention's queries and keys of the last pass are kept, if any.
-        passes: the number of passes; used only with `own_level`.
+        passes: the number of passes; used only with `own_level` and for the last share of the passes.
+        heads: how heads are joined, and which share of the passes is read.
     """
     sizes = sizes_of(*size)
-    summed = Summed(sizes)
+    summed = Summed(sizes, heads)
+    counted = math.ceil(heads.last * passes) if heads.last < 1 else None
 
     def reading(name: str, processor: Any) -> Any:
         return _Summing(
@@ -96,6 +109,7 @@ def summing(
             guided=guided,
             own_level=own_level,
             passes=passes,
+            counted=counted,
         )
 
     with wrapped(unet, reading):
@@ -116,8 +130,10 @@ class _Summing(ObservingProcessor):
         guided: bool,
         own_level: int | None,
         passes: int,
+        counted: int | None,
     ) -> None:
         super().__init__(original)
+        self._counted = counted
         self._name = name
         self._summed = summed
         self._columns = columns
@@ -141,6 +157,8 @@ class _Summing(ObservingProcessor):
                 rows = self._conditional(hidden_states)
                 self._summed.own[self._name] = queries_and_keys(attn, rows, None, self._maybe(temb))
         elif level != LEFT_OUT and not self._name.startswith(MIDDLE):
+            if self._counted is not None and self._left >= self._counted:
+                return  # not in the last share of the passes
             rows, texts = self._conditional(hidden_states), self._conditional(encoder_hidden_states)
             query, key = queries_and_keys(attn, rows, texts, self._maybe(temb))
             self._summed.add(self._name, level, attended_by_head(query, key, self._columns))

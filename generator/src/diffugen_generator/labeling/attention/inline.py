@@ -16,17 +16,30 @@ import torch
 from diffugen_api.prompt_weights import plain
 from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.diffusion.drawing import Sampling
-from diffugen_generator.families.model import DiffusionModel
+from diffugen_generator.families.model import EQUAL_HEADS, DiffusionModel, HeadWeights
 from diffugen_generator.labeling.attention.refinement import spread
-from diffugen_generator.labeling.attention.word_maps import evidence_of, token_columns
+from diffugen_generator.labeling.attention.word_maps import evidence_of, recentred, token_columns
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 
 
 class InlineAttention:
     """Observes the samplings of one call of `Drawer.sample`; afterwards it holds the evidence of each image."""
 
-    def __init__(self, model: DiffusionModel, vocabulary: Vocabulary, *, refine: bool) -> None:
-        """Read maps for the words of `vocabulary`; with `refine`, spread them along the last step's self-attention."""
+    def __init__(
+        self,
+        model: DiffusionModel,
+        vocabulary: Vocabulary,
+        *,
+        refine: bool,
+        heads: HeadWeights = EQUAL_HEADS,
+        border: float | None = None,
+    ) -> None:
+        """Read maps for the words of `vocabulary`; with `refine`, spread them along the last step's self-attention.
+
+        `heads` is how heads are joined and which steps are read; `border` is a calibrated threshold.
+        """
+        self._heads = heads
+        self._border = border
         self._model = model
         self._vocabulary = vocabulary
         self._refine = refine
@@ -46,10 +59,11 @@ class InlineAttention:
             guided=sampling.guided,
             passes=sampling.passes,
             self_attention=self._refine,
+            heads=self._heads,
         ) as reading:
             yield
         maps = reading.maps()  # [b, columns, h, w]
         words = torch.einsum("bmc,bchw->bmhw", groups.to(maps.device), maps)
-        in_range = spread(words, reading, refine=self._refine).cpu()  # [b, mentions, h, w]
+        in_range = recentred(spread(words, reading, refine=self._refine), self._border).cpu()  # [b, mentions, h, w]
         for row, index in enumerate(sampling.indices):
             self.evidence[index] = evidence_of(self._vocabulary, named[row], in_range[row], model.dtype)

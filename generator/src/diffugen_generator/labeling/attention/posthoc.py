@@ -23,6 +23,7 @@ from diffugen_generator.labeling.attention.refinement import spread
 from diffugen_generator.labeling.attention.word_maps import (
     evidence_of,
     mention_columns,
+    recentred,
     rescaled,
     with_all_words,
 )
@@ -48,11 +49,14 @@ class PosthocAttention:
         refine: bool,
         rescale: bool = False,
         heads: HeadWeights = EQUAL_HEADS,
+        border: float | None = None,
     ) -> None:
         """Read maps for the words of `vocabulary`; with `refine`, spread them along self-attention.
 
-        With `rescale`, maps are divided by the attention to all words; `heads` is how heads are joined.
+        With `rescale`, maps are divided by the attention to all words; `heads` is how heads are joined; `border` is a
+        calibrated threshold.
         """
+        self._border = border
         self._rescale = rescale
         self._heads = heads
         self._model = model
@@ -89,12 +93,18 @@ class PosthocAttention:
             columns = with_all_words(columns, read)
         size = (int(latents.shape[2]), int(latents.shape[3]))
         predict = model.predictor(self._texts.conditioning([unweighted(each.prompt) for each in padded]))
-        with model.attention.one_pass(
-            columns.to(model.device), size, self_attention=self._refine, heads=self._heads
-        ) as reading:
+        columns = columns.to(model.device)
+        reader = model.attention
+        if self._heads.chosen:
+            reading_pass = reader.all_passes(
+                columns, size, guided=False, passes=1, self_attention=self._refine, heads=self._heads
+            )
+        else:
+            reading_pass = reader.one_pass(columns, size, self_attention=self._refine, heads=self._heads)
+        with reading_pass as reading:
             predict(noised, torch.tensor(step, device=model.device))
         maps = rescaled(reading.maps()) if self._rescale else reading.maps()  # [b, columns, h, w]
-        maps = spread(maps, reading, refine=self._refine).cpu()
+        maps = recentred(spread(maps, reading, refine=self._refine), self._border).cpu()
         return [evidence_of(self._vocabulary, named[i], maps[i], model.dtype) for i in range(len(inputs))]
 
     @torch.inference_mode()

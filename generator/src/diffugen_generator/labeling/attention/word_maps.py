@@ -6,6 +6,7 @@ Shapes: see the legend in `labeling.attention`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -14,6 +15,9 @@ from diffugen_generator.families.finite import check_finite
 from diffugen_generator.families.prompts import TokenizedPrompt
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.words import tokens_of
+
+BORDER: Final = 0.4
+"""The default of `threshold`."""
 
 
 def mention_columns(read: Sequence[TokenizedPrompt], named: Sequence[Sequence[Mention]]) -> torch.Tensor:
@@ -66,6 +70,17 @@ def token_columns(
                 groups[i, number, column] = 1 / len(positions)
                 column += 1
     return columns, groups
+
+
+def recentred(maps: torch.Tensor, border: float | None) -> torch.Tensor:
+    """Return maps in 0..1 on another scale: `border`, in 0..1, becomes `BORDER`; 0 and 1 stay; None changes nothing.
+
+    So a calibrated border is part of the maps, and the default threshold means it.
+    """
+    if border is None:
+        return maps
+    above = BORDER + (maps - border) * (1 - BORDER) / (1 - border)
+    return torch.where(maps < border, maps * (BORDER / border), above)
 
 
 def evidence_of(
