@@ -95,21 +95,12 @@ def slow_stage() -> Json:
 
 
 def kill_worker(world: World, name: str = "") -> int:
-    """SIGKILL the process of the stage's pod (of this name), found by its unique environment."""
+    """SIGKILL the process of the stage's pod (of this name), which is the id of its container."""
     (pod,) = [p for p in world.pods("stage") if p["metadata"]["name"] == name or (not name and is_running(p))]
-    address = pod["status"]["podIP"]
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/environ", "rb") as environ:
-                variables = environ.read().split(b"\0")
-        except OSError:
-            continue
-        if f"DIFFUGEN_POD_IP={address}".encode() in variables:
-            os.kill(int(entry), signal.SIGKILL)
-            return int(entry)
-    raise AssertionError("no process of the pod was found")
+    scheme, _, process = pod["status"]["containerStatuses"][0]["containerID"].partition("://")
+    assert scheme == "process"
+    os.kill(int(process), signal.SIGKILL)
+    return int(process)
 
 
 def is_running(pod: Json) -> bool:

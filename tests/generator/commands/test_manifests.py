@@ -88,7 +88,7 @@ def test_the_example_is_valid() -> None:
         pytest.param(
             {"run": {"xyz": 1}},
             "spec.run.xyz: there is no such field: remove it, or write one of samplesPerShard, parallelism, "
-            "queueName, resources, image, podTemplate, backoffLimitPerShard, activeDeadlineSeconds",
+            "queueName, cpuQueueName, minParallelism, workloadPriorityClass, resources, image, podTemplate, ",
             id="nothing like it",
         ),
         pytest.param(

@@ -77,7 +77,7 @@ def test_the_store_in_the_comment_is_valid_after_uncommenting(tmp_path: Path) ->
     ("name", "classes", "path"),
     [
         ("Bad_Name", ["ball"], "metadata.name"),
-        ("shapes", ["a{"], "spec.classes[0].name"),
+        ("shapes", ["a\x07b"], "spec.classes[0].name"),
         ("shapes", ["ball", "ball"], "spec"),
         ("shapes", [], "spec.classes"),
         ("shapes", ["ball: star\n- x"], "spec.classes[0].name"),

@@ -131,9 +131,9 @@ def word(
         (changed("unet/config.json", sample_size=None), MODEL, "no sample_size in unet/config.json, .*: write it"),
         (changed("unet/config.json", sample_size=[16]), MODEL, r"sample_size \[16\] in unet/config.json, .*: write it"),
         (changed("vae/config.json", latent_channels=4.5), MODEL, "latent_channels 4.5 in vae/config.json .*: fix it"),
-        (tensors(UNET, lambda name: "" if "attn2" in name else name), "the model", "unet/ lacks .*attn2.*; save it"),
-        (tensors(VAE, lambda name: "" if name.startswith("decoder.up") else name), "the model", "vae/ lacks .*decoder"),
-        (tensors(TEXTS, lambda name: f"{name}.other"), "the model", "text_encoder/ lacks .*embeddings.*; save it"),
+        (tensors(UNET, lambda name: "" if "attn2" in name else name), MODEL, "unet/ that lack .*attn2.*: copy it"),
+        (tensors(VAE, lambda name: "" if name.startswith("decoder.up") else name), MODEL, "vae/ that lack .*decoder"),
+        (tensors(TEXTS, lambda name: f"{name}.other"), MODEL, "text_encoder/ that lack .*embeddings.*: copy it again"),
     ],
 )  # fmt: skip
 def test_bad_models_and_embeddings_give_one_sentence_and_exit_code_64(

@@ -84,7 +84,7 @@ def without(model: Path, tensor: str) -> None:
     save_file(tensors, model / UNET)
 
 
-LACKING = r"has weights in unet/ that lack 1 of \d+ tensors, conv_out.bias among them: copy it anew, or name another"
+LACKING = r"has weights in unet/ that lack 1 of \d+ tensors, conv_out.bias among them: copy it again, or name another"
 
 
 @pytest.mark.parametrize("weights", [False, True])

@@ -139,7 +139,7 @@ def test_strength_sets_the_number_of_steps_and_how_close_to_the_source_they_star
     latents = components.encode_images([source.image])
     found = []
     for strength in (0.01, 0.3, 0.6, 1):
-        components.scheduler.set_timesteps(10)
+        components.sampler.set_steps(10, (64, 64))
         way = Img2ImgPath(components, [source], noise, steps=10, strength=strength)
         found.append((len(way.timesteps), float((way.start - latents).std())))
 

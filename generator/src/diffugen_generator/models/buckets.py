@@ -77,7 +77,7 @@ class BucketFolder:
             return read_shapes(lambda offset, count: self._store.read_range(name, offset, count))
         except ValueError as error:
             raise SpecError(
-                "UnsupportedModel", f"{self._field}: {self.uri!r} has a file {name}, and {error}; copy it anew."
+                "UnsupportedModel", f"{self._field}: {self.uri!r} has a file {name}, and {error}; copy it again."
             ) from None
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:

@@ -15,7 +15,7 @@ REQUIRED = "CHROMIUM_REQUIRED"
 """Set where a missing browser is a failure: `.ci/run` does."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = shutil.which(os.environ.get("CHROMIUM", "chromium"))
     if program is None:

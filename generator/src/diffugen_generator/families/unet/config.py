@@ -56,7 +56,7 @@ class UNetConfig:
     def check_weights(self, folder: Path, component: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise `ValueError` if a component's weights lack tensors, or have others than its settings ask for."""
         if fault := lacking(component, settings_of(folder / component / "config.json"), shapes):
-            raise ValueError(f"has weights in {component}/ that {fault}: copy it anew, or name another model.")
+            raise ValueError(f"has weights in {component}/ that {fault}: copy it again, or name another model.")
 
     def takes_a_mask(self, folder: Path) -> bool:
         """Return whether the UNet takes a mask and the masked image: two sets of latents and one channel."""

@@ -1,7 +1,7 @@
 """Adds LoRAs to the weights of networks: W + weight * alpha / rank * up @ down (Hu et al. 2021).
 
 The result is that of diffusers' `load_lora_weights` and `set_adapters`, up to rounding. The layers themselves stay as
-they are, so drawing costs no more than without. Only the loaded weights change; the next session loads the files anew.
+they are, so drawing costs no more than without. Only the loaded weights change; the next session loads the files again.
 """
 
 from __future__ import annotations
