@@ -198,6 +198,34 @@ def test_the_order_that_the_pods_job_names_is_executed(pod: Pod, order: WorkOrde
     assert (code, outcome.reason) == (64, "InvalidOrder")
 
 
+def test_the_bounds_of_the_pods_environment_apply(pod: Pod) -> None:
+    bounds = {"DIFFUGEN_MAX_PROMPT_BYTES": "3", "DIFFUGEN_REVISION_HISTORY_LIMIT": "2"}
+
+    order = worker._read_order(pod.order_file, bounds)
+
+    assert (order.spec.prompts.max_bytes, order.spec.revision_history_limit) == (3, 2)
+    code, outcome = pod.run(Step.PLAN, environ=bounds)
+    assert code == 64
+    assert "spec.prompts.maxBytes" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "bounds"),
+    [
+        ("DIFFUGEN_SAMPLES_PER_SHARD", "0", "1 to 10000"),
+        ("DIFFUGEN_MAX_PROMPT_BYTES", "x", "1 to 1048576"),
+        ("DIFFUGEN_REVISION_HISTORY_LIMIT", "11", "1 to 10"),
+    ],
+)
+def test_a_wrong_number_in_the_pods_environment_is_an_error_that_names_it(
+    name: str, text: str, bounds: str, pod: Pod
+) -> None:
+    code, outcome = pod.run(Step.PLAN, environ={name: text})
+
+    assert (code, outcome.reason) == (64, "InvalidOrder")
+    assert outcome.message == f"{name} is {text!r}: set it to a whole number from {bounds}."
+
+
 def test_a_compressed_order_is_the_same_order(pod: Pod, tmp_path: Path) -> None:
     text = pod.order_file.read_bytes()
     packed = tmp_path / "order.json.gz"

@@ -129,8 +129,11 @@ class Life:
 
     # --- what the operator does ---
 
+    def dataset(self) -> Dataset:
+        restricted = self.settings.pod_template_policy == "restricted"
+        return Dataset.read(self.raw, read_spec(self.raw, self.settings.default_store, restricted=restricted))
+
     def situation(self) -> Situation:
-        dataset = Dataset.read(self.raw, read_spec(self.raw))
         observed = Observed(
             jobs=tuple(Job.read(job) for job in self.jobs.values()),
             pods=tuple(Pod.read(pod) for pod in self.pods.values()),
@@ -138,7 +141,7 @@ class Life:
             pace=Pace(self.pace, self.paces),
             queue_reasons=self.queue_reasons,
         )
-        return Situation(dataset, observed, self.now, self.settings)
+        return Situation(self.dataset(), observed, self.now, self.settings)
 
     def decision(self) -> Decision:
         return decide(self.situation())
@@ -154,7 +157,7 @@ class Life:
                     self.jobs[action.name] = copy.deepcopy(manifest) | {"status": {}}
                     self.jobs[action.name]["metadata"] |= {"uid": uid, "creationTimestamp": self.now.isoformat()}
                 case SetFinalizer(present):
-                    assert decision.status == Dataset.read(self.raw, read_spec(self.raw)).status, "one or the other"
+                    assert decision.status == self.dataset().status, "one or the other"
                     self.raw["metadata"]["finalizers"] = [FINALIZER] if present else []
                 case CreateWorkOrder(manifest):
                     self.orders.add(manifest["metadata"]["name"])

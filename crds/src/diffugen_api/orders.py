@@ -9,7 +9,8 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 class WorkOrder(Message):
     """One revision of one dataset, as every step of its run reads it.
 
-    `spec` has the parts that decide content, store and shard size; the rest of `run` belongs to the operator.
+    `spec` has the parts that decide content and store. What may be edited during a run has its default there; a pod's
+    environment has the values that it needs (`contract.ENV_SAMPLES_PER_SHARD` and the like).
     """
 
     namespace: str

@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from diffugen_api import layout
 from diffugen_api.contract import (
@@ -29,10 +30,12 @@ from diffugen_api.contract import (
     ENV_DATASET,
     ENV_DEVICE,
     ENV_DTYPE,
+    ENV_MAX_PROMPT_BYTES,
     ENV_ORDER,
     ENV_ORDER_SHA256,
     ENV_POD_IP,
     ENV_POD_NAMESPACE,
+    ENV_REVISION_HISTORY_LIMIT,
     ENV_SAMPLES_PER_SHARD,
     ENV_SHARD,
     ENV_TERMINATION_LOG,
@@ -45,7 +48,7 @@ from diffugen_api.contract import (
 from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
-from diffugen_api.v1alpha1 import Run
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Prompts, Run
 from diffugen_generator.exit_codes import CRASHED, outcome_of
 from diffugen_generator.failures import BadShard, Missing
 from diffugen_generator.samples.shards import read_shard
@@ -251,15 +254,29 @@ def _of_this_pod(order: WorkOrder, path: Path, environ: Mapping[str, str]) -> Wo
         if (wanted := environ.get(name)) and found != wanted:
             whose = f"{order.namespace}/{order.name}"
             raise SpecError("OrderDiffers", f"the work order {path} is for {whose}, but {name} is {wanted}: {_PLANTED}")
-    if not (text := environ.get(ENV_SAMPLES_PER_SHARD)):
-        return order
-    try:
-        run = Run.model_validate_json(f'{{"samplesPerShard": {text}}}')
-    except ValidationError as error:
-        raise SpecError("InvalidOrder", f"{ENV_SAMPLES_PER_SHARD} is {text!r}: set it to a whole number.") from error
-    update = {"samples_per_shard": run.samples_per_shard}
-    spec = order.spec.model_copy(update={"run": order.spec.run.model_copy(update=update)})
+    spec = order.spec
+    if (size := _number(environ, ENV_SAMPLES_PER_SHARD, Run, "samples_per_shard")) is not None:
+        spec = spec.model_copy(update={"run": spec.run.model_copy(update={"samples_per_shard": size})})
+    if (most := _number(environ, ENV_MAX_PROMPT_BYTES, Prompts, "max_bytes")) is not None:
+        spec = spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"max_bytes": most})})
+    limit = _number(environ, ENV_REVISION_HISTORY_LIMIT, LabeledDatasetSpec, "revision_history_limit")
+    if limit is not None:
+        spec = spec.model_copy(update={"revision_history_limit": limit})
     return order.model_copy(update={"spec": spec})
+
+
+def _number(environ: Mapping[str, str], name: str, model: type[BaseModel], field: str) -> int | None:
+    """Return the whole number of a variable within the bounds of a field; None if unset. Raises SpecError."""
+    if not (text := environ.get(name)):
+        return None
+    bounds = model.model_fields[field].metadata
+    try:
+        number: int = TypeAdapter(Annotated[int, *bounds]).validate_json(text)
+    except ValidationError as error:
+        least, most = (next(getattr(each, bound) for each in bounds if hasattr(each, bound)) for bound in ("ge", "le"))
+        fix = f"set it to a whole number from {least} to {most}."
+        raise SpecError("InvalidOrder", f"{name} is {text!r}: {fix}") from error
+    return number
 
 
 def _open(order: WorkOrder, folder: Path | None) -> Store:

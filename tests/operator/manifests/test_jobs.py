@@ -12,7 +12,8 @@ import pytest
 
 from diffugen_api.contract import Step
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import revision_of
+from diffugen_api.plan import revision_of, store_of
+from diffugen_api.recipes import _CONTENT_FIELDS
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, ShardStatus, StageStatus
 from diffugen_operator.manifests import jobs, names
 from diffugen_operator.manifests.jobs import RunPlan
@@ -288,6 +289,51 @@ def test_a_job_names_its_orders_digest_and_dataset_after_any_edit() -> None:
     edited = generator_of(jobs.stage_job(later, a_stage(), 1))["env"]
     assert env["DIFFUGEN_ORDER_SHA256"] in edited
     assert "DIFFUGEN_SAMPLES_PER_SHARD" not in {each["name"] for each in edited}
+
+
+EDITS: dict[str, dict[str, Any]] = {
+    "prompts": {"prompts": {**spec_data()["prompts"], "maxBytes": 30_000}},
+    "revisionHistoryLimit": {"revisionHistoryLimit": 9},
+    "deletionPolicy": {"deletionPolicy": "Delete"},
+    "suspend": {"suspend": True},
+    "run": {"run": {"samplesPerShard": 7, "dtype": "float32", "batchSize": 2, "image": "mine:1"}},
+    "output": {"output": {"s3": {**spec_data()["output"]["s3"], "secretRef": {"name": "other"}}}},
+}
+"""For each field of the spec that is not, or not wholly, part of the revision: an edit that begins no other run."""
+
+
+@pytest.mark.parametrize("field", EDITS)
+def test_an_edit_that_begins_no_other_run_leaves_the_order_as_it_is(field: str) -> None:
+    former, later = a_run(), a_run(**EDITS[field])
+
+    assert later.spec != former.spec
+    assert (revision_of(later.spec), store_of(later.spec)) == (revision_of(former.spec), store_of(former.spec))
+    assert jobs.work_order(later) == jobs.work_order(former)
+
+
+def test_every_field_outside_the_revision_is_among_those_edits() -> None:
+    fields = {info.alias or name for name, info in LabeledDatasetSpec.model_fields.items()}
+
+    assert fields - set(_CONTENT_FIELDS) == set(EDITS) - {"prompts"}
+
+
+def test_pods_are_told_the_bounds_that_can_be_edited_during_a_run() -> None:
+    run = a_run(**EDITS["prompts"], **EDITS["revisionHistoryLimit"])
+    bounds = {"DIFFUGEN_MAX_PROMPT_BYTES": "30000", "DIFFUGEN_REVISION_HISTORY_LIMIT": "9"}
+
+    for job in (jobs.plan_job(run), jobs.stage_job(run, a_stage(), 1), jobs.publish_job(run)):
+        env = {each["name"]: each.get("value") for each in generator_of(job)["env"]}
+        assert bounds.items() <= env.items()
+    assert not bounds.keys() & {each["name"] for each in generator_of(jobs.plan_job(a_run()))["env"]}
+
+
+@pytest.mark.parametrize(("field", "step"), [("prompts", Step.PLAN), ("revisionHistoryLimit", Step.PUBLISH)], ids=str)
+def test_a_waiting_job_is_outdated_only_by_an_edit_of_the_bound_that_it_applies(field: str, step: Step) -> None:
+    former, later = a_run().spec, a_run(**EDITS[field]).spec
+
+    for each in Step:
+        changed = jobs.setup_of(former, each, gpu=False) != jobs.setup_of(later, each, gpu=False)
+        assert changed == (each is step), each
 
 
 def test_pods_mount_the_runs_own_order() -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from diffugen_api.contract import FINALIZER, Outcome
 from diffugen_operator.kube.api import ApiError
+from diffugen_operator.observed.dataset import InvalidSpec, Wanted
 from diffugen_operator.policy.actions import CreateJob, CreateWorkOrder, DeleteJob, SetFinalizer
 from diffugen_operator.policy.announcements import announcements
+from diffugen_operator.reconcile.reconciler import _Memory
 from diffugen_operator.settings import Settings
 from tests.operator.clusters import CrashError
 from tests.operator.lives import Life, a_life
@@ -64,6 +66,33 @@ def test_with_delete_the_store_is_cleaned_up_in_any_phase(phase: str) -> None:
         "The dataset's objects in s3://pictures/vision/shapes are deleted (90 objects are deleted).",
     )
     assert life.turn().actions == [SetFinalizer(present=False)]
+
+
+def test_a_template_that_the_policy_refuses_does_not_keep_its_objects() -> None:
+    template = {"spec": {"hostNetwork": True}}
+    life = a_guarded_life(run={"podTemplate": template}).until_published()
+    life.settings = Settings(pod_template_policy="restricted")
+    assert life.settle().shown()[2] == "InvalidPodTemplate"
+
+    life.delete().settle().stopped().settle()
+
+    assert life.job_names() == ["delete"]
+    assert "hostNetwork" not in life.job("delete")["spec"]["template"]["spec"]
+    life.pod_ends("delete", 0, DELETED).job_completes("delete").turn()
+    assert life.shown()[2] == "CleanedUp"
+    assert life.turn().actions == [SetFinalizer(present=False)]
+
+
+async def test_a_spec_is_read_again_when_its_deletion_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.operator.worlds.SETTINGS", Settings(pod_template_policy="restricted"))
+    world = World(run={"podTemplate": {"spec": {"hostNetwork": True}}}, deletionPolicy="Delete")
+    world.dataset["metadata"]["finalizers"] = [FINALIZER]
+    memory = world.reconciler._memories.setdefault(KEY, _Memory())
+    assert isinstance(world.reconciler._wanted(world.dataset, memory), InvalidSpec)
+
+    world.delete()
+
+    assert isinstance(world.reconciler._wanted(world.dataset, memory), Wanted)
 
 
 def cleans(job: dict[str, Any]) -> bool:

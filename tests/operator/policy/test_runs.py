@@ -156,6 +156,31 @@ def test_an_edit_of_the_blocking_field_begins_the_run_again(life: Life) -> None:
     assert life.job("plan")["spec"]["template"]["spec"]["priorityClassName"] == "high"
 
 
+@pytest.mark.parametrize("suspend", [False, True])
+def test_a_run_begins_when_the_operator_allows_a_template_that_it_refused(suspend: bool) -> None:
+    life = a_life(run={"podTemplate": {"spec": {"hostNetwork": True}}}, suspend=suspend)
+    life.settings = Settings(pod_template_policy="restricted")
+    assert life.settle().condition("Stalled") is not None
+
+    life.settings = Settings(pod_template_policy="any")
+    life.settle()
+
+    assert life.condition("Stalled") is None
+    assert life.job_names() == ([] if suspend else ["plan"])
+    assert life.status.summary.state == ("Suspended" if suspend else "Running")
+
+
+def test_a_template_that_the_api_server_refused_is_not_tried_again_by_itself() -> None:
+    life = a_life(run={"podTemplate": {"spec": {"x": 1}}})
+    life.turn()
+    life.refuse("InvalidPodTemplate", 'unknown field "spec.x"')
+
+    life.settle()
+
+    assert life.status.attempt == 1
+    assert life.shown()[2] == "InvalidPodTemplate"
+
+
 def waiting_for_a_node(**changes: Any) -> Life:
     return a_life(**changes).until_drawing().pod_unschedulable("base", "0/3 nodes are available.").settle()
 

@@ -26,7 +26,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, StageStatus
 from diffugen_operator.manifests import names
 from diffugen_operator.manifests.names import CONTAINER, RunKey
-from diffugen_operator.manifests.pods import Order, pod_template
+from diffugen_operator.manifests.pods import DEFAULT_HISTORY_LIMIT, DEFAULT_PROMPT_BYTES, Order, pod_template
 from diffugen_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -53,11 +53,20 @@ class RunPlan:
     def order_text(self) -> str:
         """The work order, the same text for each Job of a run.
 
-        So it has no field that may be edited during a run: neither `run` nor the Secret's name.
+        So it has no field that can be edited during a run: only those of `revision_of` and `store_of`. What pods need
+        of the others are environment variables (`pods._environment`).
         """
         s3 = self.spec.output.s3
         output = self.spec.output.model_copy(update={"s3": s3 and s3.model_copy(update={"secret_ref": None})})
-        fixed = {"run": Run(), "output": output, "suspend": False, "deletion_policy": "Retain"}
+        prompts = self.spec.prompts.model_copy(update={"max_bytes": DEFAULT_PROMPT_BYTES})
+        fixed = {
+            "run": Run(),
+            "prompts": prompts,
+            "output": output,
+            "suspend": False,
+            "deletion_policy": "Retain",
+            "revision_history_limit": DEFAULT_HISTORY_LIMIT,
+        }
         key, spec = self.key, self.spec.model_copy(update=fixed)
         return WorkOrder(namespace=key.namespace, name=key.name, revision=key.revision, spec=spec).dumps()
 
@@ -100,7 +109,17 @@ def setup_of(spec: LabeledDatasetSpec, step: Step, *, gpu: bool) -> str:
     run = spec.run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     without = (*_SHARING, *_OF_OTHERS[step], *(() if gpu else ("resources",)))
     fixed = {name: value for name, value in run.items() if name not in without}
-    return _SETUP + address({"run": fixed, "queue": queue_of(spec, gpu=gpu), "secret": _secret_of(spec)}, 10)
+    parts = {"run": fixed, "queue": queue_of(spec, gpu=gpu), "secret": _secret_of(spec)}
+    return _SETUP + address({**parts, **_bounds_of(spec, step)}, 10)
+
+
+def _bounds_of(spec: LabeledDatasetSpec, step: Step) -> dict[str, int]:
+    """Return the bounds outside `run` that the Job of this step applies, where they are not the default."""
+    if step is Step.PLAN and spec.prompts.max_bytes != DEFAULT_PROMPT_BYTES:
+        return {"maxBytes": spec.prompts.max_bytes}
+    if step is Step.PUBLISH and spec.revision_history_limit != DEFAULT_HISTORY_LIMIT:
+        return {"revisionHistoryLimit": spec.revision_history_limit}
+    return {}
 
 
 def _former_setup_of(spec: LabeledDatasetSpec) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffugen_api import contract
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, Resources, Run
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, Prompts, Resources, Run
 from diffugen_operator.manifests.devices import without_devices
 from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.manifests.overlays import overlaid
@@ -22,6 +22,9 @@ CACHE_VOLUME = "models"
 CA_VOLUME = "authorities"
 CACHE_GROUP = 65532
 """The group that the model cache belongs to: the conventional "nonroot" group."""
+
+DEFAULT_PROMPT_BYTES: int = Prompts.model_fields["max_bytes"].default
+DEFAULT_HISTORY_LIMIT: int = LabeledDatasetSpec.model_fields["revision_history_limit"].default
 
 _LIGHT_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
 """For pods that run no model: a realistic request for the scheduler, and no limit."""
@@ -143,6 +146,10 @@ def _environment(spec: LabeledDatasetSpec, order: Order) -> list[dict[str, Any]]
         ]
     if spec.run.samples_per_shard != Run().samples_per_shard:
         env.append({"name": contract.ENV_SAMPLES_PER_SHARD, "value": str(spec.run.samples_per_shard)})
+    if spec.prompts.max_bytes != DEFAULT_PROMPT_BYTES:
+        env.append({"name": contract.ENV_MAX_PROMPT_BYTES, "value": str(spec.prompts.max_bytes)})
+    if spec.revision_history_limit != DEFAULT_HISTORY_LIMIT:
+        env.append({"name": contract.ENV_REVISION_HISTORY_LIMIT, "value": str(spec.revision_history_limit)})
     if spec.run.dtype != "auto":
         env.append({"name": contract.ENV_DTYPE, "value": spec.run.dtype})
     if spec.run.batch_size is not None:

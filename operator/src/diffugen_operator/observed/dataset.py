@@ -39,7 +39,8 @@ class InvalidSpec:
 def read_spec(raw: Raw, default_store: S3 | None = None, *, restricted: bool = False) -> Wanted | InvalidSpec:
     """Read a dataset's spec, with the default store where it names none; or return what is wrong with it.
 
-    `restricted`: whether the pod template may have only the fields of `pod_policy`.
+    `restricted`: whether the pod template may have only the fields of `pod_policy`. If it has others, a dataset that is
+    being deleted has none: its objects are deleted all the same.
     """
     data = raw.get("spec") or {}
     try:
@@ -47,7 +48,9 @@ def read_spec(raw: Raw, default_store: S3 | None = None, *, restricted: bool = F
     except ValidationError as error:
         return InvalidSpec(reasons.INVALID_SPEC, first_of(faults_of(error, LabeledDatasetSpec, data, path="spec")))
     if restricted and (fault := pod_policy.fault_of(spec.run.pod_template)) is not None:
-        return InvalidSpec(reasons.INVALID_POD_TEMPLATE, fault)
+        if not is_deleting(raw):
+            return InvalidSpec(reasons.INVALID_POD_TEMPLATE, fault)
+        spec = spec.model_copy(update={"run": spec.run.model_copy(update={"pod_template": {}})})
     if spec.output.s3 is None and default_store is not None:
         spec = spec.model_copy(update={"output": spec.output.model_copy(update={"s3": default_store})})
     if spec.output.s3 is None:
@@ -57,6 +60,11 @@ def read_spec(raw: Raw, default_store: S3 | None = None, *, restricted: bool = F
         )
         return InvalidSpec(reasons.STORE_NOT_SET, message)
     return Wanted(spec, revision_of(spec), store_of(spec))
+
+
+def is_deleting(raw: Raw) -> bool:
+    """Whether an object is being deleted, and only finalizers keep it."""
+    return "deletionTimestamp" in raw["metadata"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +107,7 @@ class Dataset:
             uid=metadata["uid"],
             generation=metadata.get("generation", 0),
             version=metadata["resourceVersion"],
-            deleting="deletionTimestamp" in metadata,
+            deleting=is_deleting(raw),
             finalizers=tuple(metadata.get("finalizers") or ()),
             retry_at=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, "")[:RETRY_LENGTH],
             wanted=wanted,

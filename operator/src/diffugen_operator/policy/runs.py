@@ -88,9 +88,10 @@ def why_begin(situation: Situation, wanted: Wanted) -> str | None:
         return f"The spec changed: revision {wanted.revision} follows {status.revision}."
     if status.store != wanted.store:
         return "The dataset goes to another store."
-    if wanted.spec.suspend and not _was_invalid(status):  # A suspended run is retried when it is resumed.
-        return None
-    return why_begin_again(situation, wanted.spec)
+    if _was_invalid(status) and not status.summary.stage:  # The stage is empty only if the operator refused the spec.
+        return "The spec is valid now."
+    waits = wanted.spec.suspend and not _was_invalid(status)  # A suspended run is retried when it is resumed.
+    return None if waits else why_begin_again(situation, wanted.spec)
 
 
 def _was_invalid(status: LabeledDatasetStatus) -> bool:

@@ -23,7 +23,7 @@ from diffugen_operator.kube.work_queue import Clock, Key
 from diffugen_operator.manifests.jobs import excess_of
 from diffugen_operator.manifests.names import CONTAINER
 from diffugen_operator.observed.base import Trouble
-from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec
+from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, is_deleting, read_spec
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Meters, Shard
@@ -79,6 +79,7 @@ class _Memory:
 
     generation: int = -1
     uid: str = ""
+    deleting: bool = False
     wanted: Wanted | InvalidSpec | None = None
     meters: Meters = field(default_factory=Meters)
     attempt: int = 0
@@ -167,10 +168,10 @@ class Reconciler:
             raise
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | InvalidSpec:
-        """Read the spec once per generation: a large one takes milliseconds."""
-        metadata = raw["metadata"]
-        if memory.wanted is None or (memory.uid, memory.generation) != (metadata["uid"], metadata["generation"]):
-            memory.uid, memory.generation = metadata["uid"], metadata["generation"]
+        """Read the spec once per generation, and once more for a deletion: a large one takes milliseconds."""
+        now = raw["metadata"]["uid"], raw["metadata"]["generation"], is_deleting(raw)
+        if memory.wanted is None or (memory.uid, memory.generation, memory.deleting) != now:
+            memory.uid, memory.generation, memory.deleting = now
             restricted = self._settings.pod_template_policy == "restricted"
             memory.wanted = read_spec(raw, self._settings.default_store, restricted=restricted)
         return memory.wanted
