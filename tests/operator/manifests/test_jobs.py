@@ -397,13 +397,32 @@ def test_a_step_without_a_model_claims_no_device_and_no_node_with_one(build: Any
     assert "runtimeClassName" not in pod
     assert "claims" not in generator_of(build(a_run(run=run)))["resources"]
     assert pod["nodeSelector"] == {"zone": "a"}
-    assert pod["tolerations"] == GPU_OVERLAY["spec"]["tolerations"][2:]  # type: ignore[index]
+    assert pod["tolerations"] == GPU_OVERLAY["spec"]["tolerations"], "all nodes may have such a taint"
     node = pod["affinity"]["nodeAffinity"]
     (term,) = node["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert [each["key"] for each in term["matchExpressions"]] == ["zone"]
     assert node["preferredDuringSchedulingIgnoredDuringExecution"] == []
     assert "podAffinity" in pod["affinity"]
     assert (pod["hostUsers"], pod["schedulerName"]) == (False, "volcano")
+
+
+@pytest.mark.parametrize(
+    ("key", "names_a_device"),
+    [
+        ("example.com/output", False),
+        ("throughput", False),
+        ("kubernetes.io/arch", False),
+        ("cloud.google.com/gke-tpu-topology", True),
+        ("tpu", True),
+        ("example.com/TPU", True),
+        ("multiGPU", True),
+        ("aws.amazon.com/neuron.count", True),
+    ],
+)
+def test_which_node_labels_name_a_device(key: str, names_a_device: bool) -> None:
+    pod = pod_of(jobs.plan_job(a_run(run={"podTemplate": {"spec": {"nodeSelector": {key: "x"}}}})))
+
+    assert pod["nodeSelector"] == ({} if names_a_device else {key: "x"})
 
 
 def test_a_required_node_with_a_device_and_nothing_else_leaves_any_node() -> None:

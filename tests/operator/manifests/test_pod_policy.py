@@ -101,6 +101,15 @@ def a_container(**fields: Any) -> dict[str, Any]:
             a_container(env=[{"name": "DIFFUGEN_ORDER", "value": "/tmp/mine"}]),
             "spec.run.podTemplate.spec.containers[0].env[0].name",
         ),
+        (a_container(env=[{"name": ["HOME"], "value": "x"}]), "spec.run.podTemplate.spec.containers[0].env[0].name"),
+        (a_container(env=[{"name": {"a": 1}}]), "spec.run.podTemplate.spec.containers[0].env[0].name"),
+        (a_container(env=[{"name": 1, "value": "x"}]), "spec.run.podTemplate.spec.containers[0].env[0].name"),
+        (a_container(env=["HOME"]), "spec.run.podTemplate.spec.containers[0].env[0]"),
+        (
+            a_container(env=[{"name": ["X"], "valueFrom": {"secretKeyRef": {"key": ["X"]}}}]),
+            "spec.run.podTemplate.spec.containers[0].env[0]",
+        ),
+        ({"spec": {"containers": [{"name": ["generator"]}]}}, "spec.run.podTemplate.spec.containers[0].name"),
         (
             {"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/generator": "unconfined"}}},
             "spec.run.podTemplate.metadata.annotations",

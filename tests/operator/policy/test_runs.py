@@ -158,15 +158,15 @@ def test_an_edit_of_the_blocking_field_begins_the_run_again(life: Life) -> None:
 
 @pytest.mark.parametrize("suspend", [False, True])
 def test_a_run_begins_when_the_operator_allows_a_template_that_it_refused(suspend: bool) -> None:
-    life = a_life(run={"podTemplate": {"spec": {"hostNetwork": True}}}, suspend=suspend)
+    life = a_life(run={"podTemplate": {"spec": {"hostNetwork": True}}}).until_planning()
     life.settings = Settings(pod_template_policy="restricted")
-    assert life.settle().condition("Stalled") is not None
+    assert life.edit(suspend=suspend).settle().condition("Stalled") is not None
 
     life.settings = Settings(pod_template_policy="any")
     life.settle()
 
-    assert life.condition("Stalled") is None
-    assert life.job_names() == ([] if suspend else ["plan"])
+    assert (life.condition("Stalled"), life.status.attempt) == (None, 2)
+    assert life.stopped().settle().job_names() == ([] if suspend else ["plan"])
     assert life.status.summary.state == ("Suspended" if suspend else "Running")
 
 

@@ -2,22 +2,23 @@
 
 - Extended resources (`nvidia.com/gpu`) in requests and limits.
 - Dynamic resource allocation: the pod's `resourceClaims`, and the `claims` of containers.
-- Node selectors, required and preferred node affinity, and tolerations whose key names a device, and a runtime class
-  that names one. A key names a device if it has one of the words in WORDS (`nvidia.com/gpu.product`,
+- Node selectors, and required and preferred node affinity, whose key names a device, and a runtime class that names
+  one. A key names a device if it has one of the words in WORDS (`nvidia.com/gpu.product`,
   `cloud.google.com/gke-accelerator`), or the domain of an extended resource that `run.resources` requests.
 
-Tolerations without a key, which tolerate every taint, are kept.
+Tolerations are kept: they claim nothing, and where all nodes have a taint for a device, pods need them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffugen_api.v1alpha1 import Resources
 
-WORDS = ("gpu", "accelerator", "nvidia", "habana", "tpu", "neuron")
-"""Words of labels, taints and runtime classes that name a device."""
+WORDS = re.compile(r"gpu|accelerator|nvidia|habana|(?<![a-z])tpu|neuron")
+"""Words of labels and runtime classes that name a device, in lower case; `output` has no `tpu`."""
 
 _Names = Callable[[Any], bool]
 
@@ -34,8 +35,6 @@ def without_devices(spec: Any, resources: Resources) -> Any:
             plain[kind] = [_plain(container) for container in plain[kind]]
     if isinstance(plain.get("nodeSelector"), Mapping):
         plain["nodeSelector"] = {key: value for key, value in plain["nodeSelector"].items() if not names(key)}
-    if isinstance(plain.get("tolerations"), list):
-        plain["tolerations"] = [each for each in plain["tolerations"] if not names(_key_of(each))]
     if names(plain.get("runtimeClassName")):
         del plain["runtimeClassName"]
     if isinstance(plain.get("affinity"), Mapping):
@@ -48,7 +47,7 @@ def _naming(resources: Resources) -> _Names:
     domains = tuple(f"{name.partition('/')[0]}/" for name in requested if "/" in name)
 
     def names(key: Any) -> bool:
-        return isinstance(key, str) and (key.startswith(domains) or any(word in key.lower() for word in WORDS))
+        return isinstance(key, str) and (key.startswith(domains) or WORDS.search(key.lower()) is not None)
 
     return names
 

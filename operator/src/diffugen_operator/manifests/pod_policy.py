@@ -80,9 +80,14 @@ def _variable(value: Any, path: str) -> Iterator[str]:
         reference = _fields({"name": _anything, "key": _anything, "optional": _anything})
         yield from _fields({"name": _anything, "valueFrom": _fields({"secretKeyRef": reference})})(value, path)
         return
-    if isinstance(value, Mapping) and value.get("name") in _RESERVED:
-        yield f"{path}.name is {value['name']}, which the operator sets: {_FIX}."
-    yield from _fields({"name": _anything, "value": _anything})(value, path)
+    yield from _fields({"name": _unreserved, "value": _anything})(value, path)
+
+
+def _unreserved(value: Any, path: str) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield f"{path} may only be a text, because {_FIX}."
+    elif value in _RESERVED:
+        yield f"{path} is {value}, which the operator sets: {_FIX}."
 
 
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - a name, not a secret
