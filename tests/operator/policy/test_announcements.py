@@ -62,10 +62,10 @@ def test_warnings_of_the_plan_are_events_and_stay_in_the_status_until_the_next_r
     life = a_life().until_planning()
     life.pod_ends("plan", 0, Outcome(reason="Planned", plan=[a_plan("base")], warnings=[warning])).job_completes("plan")
     before = life.status
-    life.turn()
+    decision = life.turn()
 
-    said = [(one.reason, one.message) for one in announcements(before, life.status) if one.warning]
-    assert said == [("PlanWarning", warning)]
+    told = announcements(before, life.status, decision.plan, warnings=decision.warnings)
+    assert [(one.reason, one.message) for one in told if one.warning] == [("PlanWarning", warning)]
     assert life.settle().status.warnings == [warning]
     assert life.edit(seed=9).settle().status.warnings == []
 

@@ -224,6 +224,21 @@ def test_the_check_can_be_switched_off() -> None:
     assert life.condition("Stalled") is None
 
 
+def test_a_failed_stage_whose_message_is_shortened_in_a_full_status_is_no_progress() -> None:
+    bad = [f"{place:02d}" + "s" * 28 for place in range(15)]
+    plans = [a_plan(name) for name in (*bad, "slow")]
+    life = a_life(*bad, "slow", run={"parallelism": 16}).until_drawing(*plans).pod_runs("slow", "0", total=8, done=3)
+    for name in bad:
+        life.pod_ends(name, 65, Outcome(reason="BadShard", message="\U0001f600" * 300), index="0")
+        life.job_fails(name, "FailedIndexes", failedIndexes="0")
+    life.settle()
+    assert len(life.status.stages[0].message) < 128
+
+    life.later(HALF_AN_HOUR).settle()
+
+    assert life.shown()[2] == "NoProgress"
+
+
 def training() -> Life:
     stages = [
         {

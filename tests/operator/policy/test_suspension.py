@@ -278,10 +278,23 @@ def test_a_job_that_somebody_resumes_while_the_dataset_is_suspended_is_deleted()
 
 def test_a_run_that_an_operator_without_marks_suspended_is_resumed_after_an_upgrade() -> None:
     life = a_life().until_drawing().edit(suspend=True).settle()
-    del life.job("base")["metadata"]["annotations"]["diffugen.dev/suspended"]
+    life.job("base")["metadata"]["annotations"] = {}
     life.held("base", by="diffugen-operator")  # by the API server's record of who set spec.suspend
 
     life.edit(suspend=False).settle()
 
     assert life.job("base")["spec"]["suspend"] is False
     assert life.shown()[2] == "Drawing"
+
+
+def test_a_job_that_a_webhook_holds_is_not_resumed_after_the_operator_has_resized_it() -> None:
+    life = a_life(run={"parallelism": 2}).until_drawing().held("base").settle()
+
+    life.edit(run={"parallelism": 3}).settle()
+    life.held("base", by="diffugen-operator").settle()  # The resize is its creator's last change.
+
+    assert life.job("base")["spec"]["parallelism"] == 3
+    assert life.job("base")["spec"]["suspend"] is True
+    reason, message = life.condition("Queued") or ("", "")
+    assert reason == "JobHeld"
+    assert "but not by this operator" in message

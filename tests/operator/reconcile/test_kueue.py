@@ -370,6 +370,7 @@ async def test_where_workloads_can_be_watched_each_change_is_known_at_once() -> 
 
         workloads.events.put_nowait(ApiError(410, "Expired", "too old resource version"))
         workloads.listed = [a_workload("a", 120, PENDING, EVICTED)]
+        assert await changed.get() == "vision/job-a", "it is not watched now"
         assert await changed.get() == "vision/job-a"
         assert workloads.lists == 2
     watching.cancel()
@@ -377,13 +378,19 @@ async def test_where_workloads_can_be_watched_each_change_is_known_at_once() -> 
 
 async def test_where_workloads_may_only_be_listed_kueue_is_asked() -> None:
     workloads = WatchedWorkloads()
+    workloads.listed = [a_workload("a", 1), a_workload("b", 2, PENDING), a_workload("c", 3, RESERVED, ADMITTED)]
     workloads.events.put_nowait(ApiError(403, "Forbidden", "cannot watch resource workloads"))
+    changed: list[tuple[str, str, bool]] = []
 
     async def workloads_of(version: str, namespace: str, job_uid: str) -> list[dict[str, Any]]:
         return [a_workload(job_uid, 1, PENDING)]
 
     workloads.workloads_of = workloads_of  # type: ignore[method-assign]  # a Kueue that may be listed
-    kueue = Kueue(workloads, lambda: 0.0)
+    kueue = Kueue(
+        workloads,
+        lambda: 0.0,
+        changed=lambda namespace, job: changed.append((namespace, job, kueue.watched(namespace))),
+    )
     await kueue.why_waiting("vision", "a")
     watching = asyncio.create_task(kueue.watch("vision"))
     async with asyncio.timeout(10):
@@ -392,4 +399,7 @@ async def test_where_workloads_may_only_be_listed_kueue_is_asked() -> None:
 
     assert await kueue.why_waiting("vision", "a") is not None
     assert kueue.readable
+    # Once as they are listed, before they are watched; and once for all that wait as the watch is refused.
+    waiting = [("vision", "job-a", False), ("vision", "job-b", False)]
+    assert changed == [("vision", "job-b", False), *waiting], "so that their datasets are looked at again"
     watching.cancel()

@@ -81,7 +81,7 @@ def queue_of(spec: LabeledDatasetSpec, *, gpu: bool) -> str | None:
     return spec.run.queue_name if gpu else spec.run.cpu_queue_name or spec.run.queue_name
 
 
-_SETUP = "2-"
+SETUP = "2-"
 """The prefix of present setup hashes; those of earlier operators have none."""
 
 _SHARING = ("parallelism", "queueName", "cpuQueueName")
@@ -97,7 +97,7 @@ _OF_OTHERS: Mapping[Step, tuple[str, ...]] = {
 
 def is_current(setup: str, spec: LabeledDatasetSpec, step: Step, *, gpu: bool) -> bool:
     """Whether a Job with this setup hash would be built in the same way from this spec."""
-    return setup == (setup_of(spec, step, gpu=gpu) if setup.startswith(_SETUP) else _former_setup_of(spec))
+    return setup == (setup_of(spec, step, gpu=gpu) if setup.startswith(SETUP) else _former_setup_of(spec))
 
 
 def setup_of(spec: LabeledDatasetSpec, step: Step, *, gpu: bool) -> str:
@@ -110,7 +110,7 @@ def setup_of(spec: LabeledDatasetSpec, step: Step, *, gpu: bool) -> str:
     without = (*_SHARING, *_OF_OTHERS[step], *(() if gpu else ("resources",)))
     fixed = {name: value for name, value in run.items() if name not in without}
     parts = {"run": fixed, "queue": queue_of(spec, gpu=gpu), "secret": _secret_of(spec)}
-    return _SETUP + address({**parts, **_bounds_of(spec, step)}, 10)
+    return SETUP + address({**parts, **_bounds_of(spec, step)}, 10)
 
 
 def _bounds_of(spec: LabeledDatasetSpec, step: Step) -> dict[str, int]:

@@ -18,6 +18,7 @@ from diffugen_api.contract import (
     MANAGED_BY,
     Step,
 )
+from diffugen_operator.manifests.jobs import SETUP
 from diffugen_operator.observed.base import Raw, Trouble, read_time, write_time
 
 
@@ -44,10 +45,10 @@ class Job:
     """`run.parallelism` when it was created in a queue."""
     suspended: bool
     suspended_by_us: bool
-    """Whether the operator suspended it, by its own mark or, before there was a mark, by the API server's record. Any
-    other suspension is somebody else's."""
+    """Whether the operator suspended it, by its own mark; for a Job of an operator that set no marks, by the API
+    server's record. Any other suspension is somebody else's."""
     held_by: str
-    """Who suspended it last, by the API server's record; empty if that is not known."""
+    """Who else suspended it last, by the API server's record; empty if that is not known, as where a webhook did."""
     parallelism: int
     failed_pods: int
     completed_indexes: str
@@ -80,7 +81,8 @@ class Job:
     def read(cls, raw: Raw) -> Self:
         """Read the API object."""
         metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-        labels = metadata.get("labels") or {}
+        labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+        setup, suspender = annotations.get(ANNOTATION_SETUP, ""), spec.get("suspendedBy") or ""
         step = labels.get(LABEL_STEP, "")
         attempt = labels.get(LABEL_ATTEMPT, "")
         failed = _condition(status, "Failed")
@@ -95,11 +97,14 @@ class Job:
             was_suspended=_condition(status, "Suspended") is not None,
             deleting_since=read_time(metadata.get("deletionTimestamp")),
             queue=labels.get(LABEL_QUEUE, ""),
-            run_parallelism=_number((metadata.get("annotations") or {}).get(ANNOTATION_PARALLELISM)),
-            setup=(metadata.get("annotations") or {}).get(ANNOTATION_SETUP, ""),
+            run_parallelism=_number(annotations.get(ANNOTATION_PARALLELISM)),
+            setup=setup,
             suspended=bool(spec.get("suspend")),
-            suspended_by_us=_is_marked(metadata) or spec.get("suspendedBy") == MANAGED_BY,
-            held_by=spec.get("suspendedBy") or "",
+            # The record of a present Job proves nothing: if a webhook suspends a Job at its creation, it names the
+            # creator, and its time is that of the creator's last change.
+            suspended_by_us=annotations.get(ANNOTATION_SUSPENDED) == "true"
+            or (suspender == MANAGED_BY and not setup.startswith(SETUP)),
+            held_by="" if suspender == MANAGED_BY else suspender,
             parallelism=1 if spec.get("parallelism") is None else spec["parallelism"],
             failed_pods=status.get("failed") or 0,
             completed_indexes=status.get("completedIndexes") or "",
@@ -109,10 +114,6 @@ class Job:
             failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
             completion_time=_time_of(status.get("completionTime")),
         )
-
-
-def _is_marked(metadata: Raw) -> bool:
-    return bool((metadata.get("annotations") or {}).get(ANNOTATION_SUSPENDED) == "true")
 
 
 def _number(text: str | None) -> int | None:

@@ -92,6 +92,8 @@ class Decision:
     """Reconcile again after so many seconds even if no event arrives; None if events are enough."""
     plan: Sequence[StagePlan] = ()
     """The result of the plan step, if it has just ended. It is announced once and is not part of the status."""
+    warnings: Sequence[str] = ()
+    """All warnings of that plan: a status that is too long has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +107,4 @@ class StepResult:
     actions: Sequence[Action] = field(default_factory=tuple)
     phase: Phase | None = None
     plan: Sequence[StagePlan] = ()
+    warnings: Sequence[str] = ()

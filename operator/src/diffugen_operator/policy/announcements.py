@@ -62,11 +62,13 @@ def announcements(
     new: LabeledDatasetStatus,
     plan: Sequence[StagePlan] = (),
     *,
+    warnings: Sequence[str] = (),
     unreadable: Sequence[str] = (),
 ) -> Iterator[Announcement]:
     """Yield the Events about the change from `old` to `new`; `plan` is the plan step's result if it has just ended.
 
-    `unreadable`: the fields that were in the place of `old`, and that could not be read.
+    `warnings`: those of that plan; `new` lacks them if it is too long. `unreadable`: the fields that were in the place
+    of `old`, and that could not be read.
     """
     if unreadable:
         yield _replaced(unreadable)
@@ -79,7 +81,7 @@ def announcements(
         yield Announcement(reasons.RUN_STARTED, said, order=_START)
     if new.planned and not (old.planned and old.attempt == new.attempt):
         yield Announcement(reasons.PLANNED, _planned(plan), order=_PLAN)
-        for warning in new.warnings:
+        for warning in warnings:
             yield Announcement(reasons.PLAN_WARNING, warning, warning=True, order=_PLAN + 1)
     yield from _stages(old, new)
     if new.dataset is not None and new.dataset != old.dataset:

@@ -85,7 +85,8 @@ def _continue(situation: Situation, wanted: Wanted) -> Decision:
     if wanted.spec.suspend:
         held = suspended_run(situation, ledger)
         actions = [*strays, *_suspensions(situation)]
-        return Decision(status=presented(dataset, held.ledger, held.phase, now=now), actions=actions, plan=held.plan)
+        status = presented(dataset, held.ledger, held.phase, now=now)
+        return Decision(status=status, actions=actions, plan=held.plan, warnings=held.warnings)
     if (wait := runs.still_stopping(situation)) is not None:
         return _stopping(situation, ledger, strays, wait)
 
@@ -101,6 +102,7 @@ def _continue(situation: Situation, wanted: Wanted) -> Decision:
         actions=[*strays, *result.actions],
         reconcile_after=_reconcile_after(result, situation),
         plan=result.plan,
+        warnings=result.warnings,
     )
 
 
@@ -126,6 +128,7 @@ def _reconcile_after(result: StepResult, situation: Situation) -> float | None:
 def _advance(run: RunPlan, situation: Situation, ledger: LabeledDatasetStatus) -> StepResult | Restart:
     """Return the result of the run's current step: plan, stages, publish, in this order; or why the run restarts."""
     stage_plans: Sequence[StagePlan] = ()
+    warnings: Sequence[str] = ()
     if not ledger.planned:
         plan = step_state(PLAN, run, situation)
         if isinstance(plan, ResultLost):
@@ -133,9 +136,10 @@ def _advance(run: RunPlan, situation: Situation, ledger: LabeledDatasetStatus) -
         if isinstance(plan, InProgress):
             return StepResult(ledger=ledger, actions=plan.actions, phase=plan.phase)
         ledger, stage_plans = planned(ledger, run.spec, plan.outcome), plan.outcome.plan or ()
+        warnings = plan.outcome.warnings
     if {stage.name for stage in ledger.stages} != {stage.name for stage in run.spec.stages}:
         return Restart.RESULT_LOST  # A status that was restored, or that somebody else wrote.
-    stages = replace(advance_stages(run, ledger, situation), plan=stage_plans)
+    stages = replace(advance_stages(run, ledger, situation), plan=stage_plans, warnings=warnings)
     return stages if stages.phase is not None else _publish(run, stages, situation)
 
 

@@ -29,7 +29,8 @@ from diffugen_operator.policy.stage_graph import blocked, ready, sources
 from diffugen_operator.status.conditions import Phase, cut
 
 _STAGE_MESSAGE_LENGTH = 128
-_STEP = re.compile(r"Step ([0-9,]{1,13}) of [0-9,]{1,13}\.")
+STEP = re.compile(r"Step ([0-9,]{1,13}) of [0-9,]{1,13}\.")
+"""The message of a stage that trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def _draws(run: RunPlan, stage: StageStatus) -> bool:
 
 def _steps_message(known: str, running: Sequence[Shard]) -> str:
     """Return how far a training is; a pod that starts again from a checkpoint does not take the number back."""
-    before = _STEP.fullmatch(known)
+    before = STEP.fullmatch(known)
     reached = int(before[1].replace(",", "")) if before else 0
     for shard in running:
         if shard.total and shard.done > reached:

@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from diffugen_api.v1alpha1 import LabeledDatasetStatus
+from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus
 from diffugen_operator import reasons
 from diffugen_operator.observed.base import read_time, write_time
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.situation import Situation
 from diffugen_operator.policy.actions import StepResult
+from diffugen_operator.policy.stages import STEP
 from diffugen_operator.status.conditions import Phase, sentence
 
 
@@ -71,8 +72,10 @@ def _moved(old: LabeledDatasetStatus, new: LabeledDatasetStatus, phase: Phase) -
 
 
 def _marks(status: LabeledDatasetStatus) -> tuple[object, ...]:
-    stages = [
-        (stage.state, stage.samples.done, stage.shards.succeeded, stage.shards.failed, stage.message)
-        for stage in status.stages
-    ]
-    return status.attempt, status.planned, stages
+    return status.attempt, status.planned, [_marks_of(stage) for stage in status.stages]
+
+
+def _marks_of(stage: StageStatus) -> tuple[object, ...]:
+    # Other messages than a training's step are shortened in the status, so the former one differs from the new one.
+    step = stage.message if STEP.fullmatch(stage.message) else ""
+    return stage.state, stage.samples.done, stage.shards.succeeded, stage.shards.failed, step

@@ -30,18 +30,22 @@ class SuspendedRun:
     """Suspended; or published, if the publish step is done and nothing is left to suspend."""
     plan: Sequence[StagePlan] = ()
     """The result of the plan step, if it has just ended."""
+    warnings: Sequence[str] = ()
+    """Its warnings."""
 
 
 def suspended_run(situation: Situation, ledger: LabeledDatasetStatus) -> SuspendedRun:
     """Return the run with all finished steps in its ledger; without a valid spec, a plan cannot be read."""
     dataset = situation.dataset
     found: Sequence[StagePlan] = ()
+    warnings: Sequence[str] = ()
     key = runs.run_key(dataset)
     spec = dataset.wanted.spec if isinstance(dataset.wanted, Wanted) else None
     if not ledger.planned and spec is not None and (result := result_of(PLAN, spec, key, situation)) is not None:
         ledger, found = planned(ledger, spec, result.outcome), result.outcome.plan or ()
+        warnings = result.outcome.warnings
     ledger = with_finished(key, ledger, situation)
     if (result := result_of(publish_step.PUBLISH, spec, key, situation)) is None:
-        return SuspendedRun(ledger, Phase.suspended(ledger.summary.stage), found)
+        return SuspendedRun(ledger, Phase.suspended(ledger.summary.stage), found, warnings)
     ledger = publish_step.published(ledger, result.outcome, result.at)
-    return SuspendedRun(ledger, Phase.published(publish_step.message(ledger)), found)
+    return SuspendedRun(ledger, Phase.published(publish_step.message(ledger)), found, warnings)

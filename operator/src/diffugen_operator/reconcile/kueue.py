@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffugen_operator.kube.api import KUEUE_JOB_UID, REQUEST_ERRORS, ApiError
 from diffugen_operator.kube.backoff import backoff, jittered
@@ -46,6 +46,14 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _DENIED = (403, 404)
 
 
+class _Waiting(NamedTuple):
+    """A Job that Kueue has not admitted."""
+
+    namespace: str
+    job: str
+    why: Trouble | None
+
+
 class Kueue:
     """Reads Workloads while Kueue can be read."""
 
@@ -63,8 +71,8 @@ class Kueue:
         self._again_at = float("-inf")
         self._quiet_until = float("-inf")
         self._wanted = asyncio.Event()
-        self._heard: dict[str | None, dict[str, Trouble]] = {}
-        """The reasons of Jobs that wait, by their uid, for each namespace (None: all) that is watched now."""
+        self._heard: dict[str | None, dict[str, _Waiting]] = {}
+        """The Jobs that wait, by their uid, for each namespace (None: all) that is watched now."""
 
     @property
     def readable(self) -> bool:
@@ -80,7 +88,7 @@ class Kueue:
         self._wanted.set()
         for heard in (self._heard.get(None), self._heard.get(namespace)):
             if heard is not None:
-                return heard.get(job_uid)
+                return _why(heard.get(job_uid))
         if not self.readable or self._clock() < self._quiet_until:
             return None
         try:
@@ -114,7 +122,10 @@ class Kueue:
                     pause = AGAIN_SECONDS
             except TRANSPORT_ERRORS as error:
                 reason, pause = "silent" if isinstance(error, TimeoutError) else "interrupted", _SHORTEST_PAUSE
-            failures = 1 if self._heard.pop(namespace, None) is not None else failures + 1
+            lost = self._heard.pop(namespace, None)
+            failures = failures + 1 if lost is None else 1
+            for waiting in (lost or {}).values():  # From now on Kueue is asked about them.
+                self._changed(waiting.namespace, waiting.job)
             self._count("workloads", reason)
             pause = backoff(failures, base=pause, limit=max(pause, _LONGEST_PAUSE))
             await asyncio.sleep(max(jittered(pause, jitter()), at_least))
@@ -123,7 +134,7 @@ class Kueue:
         """List the Workloads and take each change, until the API server ends the watch with an error."""
         version = await self._requests.kueue_version()
         since, former = 0, self._heard.get(namespace, {})
-        listed: dict[str, Trouble] = {}
+        listed: dict[str, _Waiting] = {}
         async for workloads, reached in self._requests.workload_pages(version, namespace):
             since = since or reached
             for workload in workloads:
@@ -141,20 +152,28 @@ class Kueue:
             self._count("workloads", "ended")
             await asyncio.sleep(_SHORTEST_PAUSE)
 
-    def _take(self, reasons: dict[str, Trouble], former: Mapping[str, Trouble], workload: Object) -> None:
-        uid, why = _job_uid(workload), why_not_admitted(workload)
-        before = former.get(uid)
-        if why is None:
-            reasons.pop(uid, None)
+    def _take(self, waiting: dict[str, _Waiting], former: Mapping[str, _Waiting], workload: Object) -> None:
+        uid, why, owner = _job_uid(workload), why_not_admitted(workload), owner_of(workload)
+        before = _why(former.get(uid))
+        if _is_admitted(workload) or owner is None:
+            waiting.pop(uid, None)
         else:
-            reasons[uid] = why
-        owner = owner_of(workload)
+            waiting[uid] = _Waiting(workload["metadata"]["namespace"], owner["name"], why)
         if why != before and owner is not None:
             self._changed(workload["metadata"]["namespace"], owner["name"])
 
 
+def _why(waiting: _Waiting | None) -> Trouble | None:
+    return waiting.why if waiting is not None else None
+
+
 def _job_uid(workload: Mapping[str, Any]) -> str:
     return str((workload["metadata"].get("labels") or {}).get(KUEUE_JOB_UID, ""))
+
+
+def _is_admitted(workload: Mapping[str, Any]) -> bool:
+    conditions = (workload.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Admitted" and c.get("status") == "True" for c in conditions)
 
 
 def why_not_admitted(workload: Mapping[str, Any]) -> Trouble | None:

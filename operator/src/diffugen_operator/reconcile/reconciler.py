@@ -292,7 +292,8 @@ class Reconciler:
     def _announce(self, dataset: Dataset, decision: Decision) -> None:
         old, new = dataset.status, decision.status
         dataset = replace(dataset, status=new)
-        for announcement in announcements(old, new, decision.plan, unreadable=dataset.unreadable):
+        plan, warnings, unreadable = decision.plan, decision.warnings, dataset.unreadable
+        for announcement in announcements(old, new, plan, warnings=warnings, unreadable=unreadable):
             level = logging.WARNING if announcement.warning else logging.INFO
             logger.log(level, "%s: %s", announcement.reason, announcement.message, extra={"attempt": new.attempt})
             self._recorder.announce(dataset, announcement, self._now())
