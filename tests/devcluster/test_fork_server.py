@@ -14,7 +14,7 @@ import pytest
 
 from devcluster import kernel
 from devcluster.node.containers import Launch
-from devcluster.node.fork_server import ForkServer, Preloaded
+from devcluster.node.fork_server import ForkServer, Preloaded, start_container
 
 PROGRAM = """
 import json, os, sys, time
@@ -39,10 +39,12 @@ def scripts(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def serving(scripts: Path, tmp_path: Path) -> AsyncIterator[tuple[ForkServer, Callable[..., Launch]]]:
+async def serving(
+    scripts: Path, tmp_path: Path, *, modules: tuple[str, ...] = ("xml.dom.minidom",)
+) -> AsyncIterator[tuple[ForkServer, Callable[..., Launch]]]:
     """Start a server, and give a function that makes launches for it."""
     base = {"PATH": f"{scripts}:{os.defpath}", "OMP_NUM_THREADS": "1"}
-    program = Preloaded(("probe",), ("xml.dom.minidom",))
+    program = Preloaded(("probe",), modules)
 
     def launch(*words: str, **environment: str) -> Launch:
         return Launch(["probe", *words], {**base, **environment}, tmp_path)
@@ -105,6 +107,38 @@ def test_a_canceled_start_leaves_no_process(scripts: Path, tmp_path: Path) -> No
 
     assert asyncio.run(run()) == 5
     assert json.loads((tmp_path / "log").read_text())["argv"][1:] == ["end", "5"]
+
+
+def test_without_a_server_a_container_is_started_in_the_usual_way(scripts: Path, tmp_path: Path) -> None:
+    async def run() -> list[int]:
+        async with serving(scripts, tmp_path, modules=("no_such_module",)) as (server, launch):
+            with pytest.raises(OSError, match="the fork server has ended|reset|Broken pipe"):
+                await server.start(launch("end", "1"), tmp_path / "first")
+            children = [
+                await start_container(server, launch("end", str(number)), tmp_path / f"log-{number}")
+                for number in (3, 4)
+            ]
+            return [await child.wait() for child in children]
+
+    assert asyncio.run(run()) == [3, 4]
+    assert not json.loads((tmp_path / "log-3").read_text())["loaded"]
+    assert "no_such_module" in (tmp_path / "server.log").read_text()
+
+
+def test_a_server_that_ended_is_started_again_and_its_socket_is_closed(scripts: Path, tmp_path: Path) -> None:
+    async def run() -> int:
+        async with serving(scripts, tmp_path) as (server, launch):
+            await (await server.start(launch("end", "0"), tmp_path / "first")).wait()
+            former, ended = server._requests, server._server
+            assert former is not None
+            assert ended is not None
+            await ended.kill()
+            child = await start_container(server, launch("end", "3"), tmp_path / "log")
+            assert former.is_closing()
+            return await child.wait()
+
+    assert asyncio.run(run()) == 3
+    assert json.loads((tmp_path / "log").read_text())["loaded"]
 
 
 def test_forks_end_with_the_agent(scripts: Path, tmp_path: Path) -> None:

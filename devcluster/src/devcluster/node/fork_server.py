@@ -5,12 +5,13 @@ node a cluster's pods are short, and the imports were most of their cost. So the
 server (`fork_server_main`), and each is a fork of it. All else is as in a new process: its own session, environment,
 working directory and log.
 
-A container is started in the usual way if its program is another one, or if its environment has a variable that
-libraries read when they are imported.
+A container is started in the usual way if its program is another one, if its environment has a variable that libraries
+read when they are imported, or if the fork server has ended.
 """
 
 import asyncio
 import json
+import logging
 import shutil
 import signal
 import socket
@@ -21,7 +22,9 @@ from pathlib import Path
 
 from devcluster.children import Child
 from devcluster.kubeapi import JsonObject
-from devcluster.node.containers import Launch
+from devcluster.node.containers import Launch, start_process
+
+LOG = logging.getLogger(__name__)
 
 _READ_ON_IMPORT = (
     "CUDA",
@@ -71,7 +74,7 @@ class ForkServer:
         self._lock = asyncio.Lock()
         self._server: Child | None = None
         self._answers: asyncio.StreamReader
-        self._requests: asyncio.StreamWriter
+        self._requests: asyncio.StreamWriter | None = None
 
     def fits(self, launch: Launch) -> bool:
         """Return whether a fork of this server is the same as a new process."""
@@ -83,7 +86,7 @@ class ForkServer:
         )
 
     async def start(self, launch: Launch, log: Path) -> Child:
-        """Start the container's process. Raises OSError if the server has ended."""
+        """Start the container's process. Raises OSError if the server cannot be started or has ended."""
         request = {
             "command": [str(self._script), *launch.command[1:]],
             "environment": dict(launch.environment),
@@ -100,32 +103,53 @@ class ForkServer:
 
     async def _fork(self, request: JsonObject) -> Child:
         async with self._lock:
-            if self._server is None or not self._server.running:
-                self._server = await self._start_server()
+            if self._server is None or self._requests is None or not self._server.running:
+                self._server, self._answers, self._requests = await self._start_server()
             self._requests.write(json.dumps(request).encode() + b"\n")
             answer = await self._answers.readline()
         if not answer:
             raise OSError(None, f"the fork server has ended; see {self._log}")
         return Child.adopted(int(answer))
 
-    async def _start_server(self) -> Child:
+    async def _start_server(self) -> tuple[Child, asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._requests is not None:  # of the former server, which has ended
+            self._requests.close()
+            self._requests = None
         ours, theirs = socket.socketpair()
-        with theirs:
-            server = Child.start(
-                [
-                    sys.executable,
-                    "-m",
-                    "devcluster.node.fork_server_main",
-                    str(theirs.fileno()),
-                    ",".join(self._program.modules),
-                ],
-                environment=self._environment,
-                log=self._log,
-                working_directory=self._log.parent,
-                pass_fds=[theirs.fileno()],
-            )
-        self._answers, self._requests = await asyncio.open_unix_connection(sock=ours)
-        return server
+        try:
+            with theirs:
+                server = Child.start(
+                    [
+                        sys.executable,
+                        "-m",
+                        "devcluster.node.fork_server_main",
+                        str(theirs.fileno()),
+                        ",".join(self._program.modules),
+                    ],
+                    environment=self._environment,
+                    log=self._log,
+                    working_directory=self._log.parent,
+                    pass_fds=[theirs.fileno()],
+                )
+            answers, requests = await asyncio.open_unix_connection(sock=ours)
+        except OSError:
+            ours.close()
+            raise
+        return server, answers, requests
+
+
+async def start_container(server: ForkServer, launch: Launch, log: Path) -> Child:
+    """Start a container's process: as a fork if the server fits and answers, else in the usual way.
+
+    If the server has ended, as where a library cannot be imported, the new process says why in its own log. Raises
+    OSError if the program cannot be started.
+    """
+    if server.fits(launch):
+        try:
+            return await server.start(launch, log)
+        except OSError as error:
+            LOG.warning("%s: started without the fork server: %s", log, error)
+    return await start_process(launch, log)
 
 
 def _kill(forked: asyncio.Task[Child]) -> None:

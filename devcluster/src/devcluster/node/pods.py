@@ -13,14 +13,15 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from devcluster.kubeapi import UNREACHABLE, ApiError, JsonObject, KubeApi
 from devcluster.node.addresses import AddressPool
-from devcluster.node.containers import Container, Launch, start_process, timestamp
+from devcluster.node.containers import Container, Launch, timestamp
 from devcluster.node.environment import container_environment, expand
 from devcluster.node.events import EventRecorder
-from devcluster.node.fork_server import ForkServer
+from devcluster.node.fork_server import ForkServer, start_container
 from devcluster.node.images import ImageStore, pull_policy
 from devcluster.node.paths import PathMap
 from devcluster.node.sources import MissingError, Sources
@@ -208,8 +209,7 @@ class PodWorker:
             await asyncio.sleep(_RETRY_S)
 
     async def _launch(self, container: Container, launch: Launch) -> None:
-        server = self._node.fork_server
-        await container.start(launch, server.start if server.fits(launch) else start_process)
+        await container.start(launch, partial(start_container, self._node.fork_server))
 
     async def _prepare(self, container: Container, volumes: Mapping[str, Path]) -> Launch:
         spec = container.spec
