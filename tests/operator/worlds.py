@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -133,8 +133,8 @@ class World:
         self.pod_is("delete", "Succeeded", {"terminated": {"exitCode": 0, "message": message}})
         self.job_is("delete", "Complete")
 
-    def plan_ends(self, *, seen: bool = True) -> None:
-        message = Outcome(reason="Planned", plan=[a_plan("base")]).dumps()
+    def plan_ends(self, *, seen: bool = True, warnings: Sequence[str] = ()) -> None:
+        message = Outcome(reason="Planned", plan=[a_plan("base")], warnings=list(warnings)).dumps()
         self.pod_is("plan", "Succeeded", {"terminated": {"exitCode": 0, "message": message}}, seen=seen)
         self.job_is("plan", "Complete")
 

@@ -258,6 +258,7 @@ def test_a_container_that_outlives_the_generator_is_named_after_a_while() -> Non
     _, reason, message = life.later(31).settle().ready()
     assert reason == "ContainerStillRunning"
     assert "container istio-proxy still runs" in message
+    assert "--pod-template-policy any" in message, "the chart's default refuses such a sidecar in a template"
     assert life.condition("Stalled") is None
     assert life.later(1800).settle().condition("Stalled") is not None, "it never ends by itself"
 

@@ -488,6 +488,23 @@ async def test_an_action_that_fails_repeatedly_stalls_with_the_api_servers_messa
     assert world.cluster.events.count("JobNotCreated") == 1
 
 
+async def test_every_warning_of_a_plan_is_an_event_even_if_the_status_has_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffugen_operator.status.rendering.STATUS_BYTES", 100)
+    world = World()
+    await world.turn(2)
+    world.plan_ends(warnings=["no prompt names sky.", "no prompt names sea."])
+
+    await world.turn(2)
+
+    assert "warnings" not in {key for key, value in world.dataset["status"].items() if value}
+    recording = asyncio.create_task(world.recorder.run())
+    await world.recorder.flush()
+    recording.cancel()
+    assert world.cluster.events.count("PlanWarning") == 2
+
+
 async def test_an_occasional_failure_is_not_reported() -> None:
     world = World()
     await world.turn(2)

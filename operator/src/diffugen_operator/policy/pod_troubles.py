@@ -96,7 +96,8 @@ def _still_running(pod: Pod) -> str:
     names = ", ".join(pod.still_running[:3])
     return (
         f"The generator of pod {pod.name} has ended, but the pod does not: container {names} still runs. Let it end "
-        "with the generator: as a native sidecar, an init container with restartPolicy Always, Kubernetes ends it."
+        "with the generator: as a native sidecar, an init container with restartPolicy Always, Kubernetes ends it. In "
+        "run.podTemplate, one needs the operator's --pod-template-policy any (chart: settings.podTemplatePolicy: any)."
     )
 
 

@@ -6,8 +6,8 @@ created, and attempts only grow. So no two runs share a Job's name, not even whe
 A run begins when the content or the store changes. The same run begins again, with what the store holds by then,
 
 - when it is stalled, and a retry is requested or the spec is edited in any way: the edit may fix the cause;
-- when its Jobs are suspended or make no progress, and the present spec would build them differently: Jobs cannot be
-  edited. Jobs that make progress are left alone;
+- when one of its Jobs is suspended or makes no progress, and the present spec would build it differently: Jobs cannot
+  be edited. Then all Jobs of the run are deleted, also those that make progress. If all make progress, none is;
 - when it makes no progress for another cause than waiting for a node, and a retry is requested.
 
 While spec.suspend is true, this waits.
