@@ -70,7 +70,6 @@ def test_a_detector_labels_classes_that_no_prompt_names() -> None:
 @pytest.mark.parametrize(
     ("text", "part", "why"),
     [
-        ("<lora:style:0.8>", "<lora:style:0.8>", "loads nothing here"),
         ("<hypernet:x:1>", "<hypernet:x:1>", "loads nothing here"),
         ("BREAK in the sun", "BREAK", "divides nothing here"),
         ("AND a dog", "AND", "combines no prompts here"),
@@ -91,7 +90,7 @@ def test_the_same_words_in_plain_prompts_are_no_syntax() -> None:
 
 
 def test_the_syntax_is_found_in_every_place() -> None:
-    inpaint = {"from": "base", "replacements": {"ball": ["a <lora:x:1> ball"]}, "template": "a {object} AND a star"}
+    inpaint = {"from": "base", "replacements": {"ball": ["a <hypernet:x:1> ball"]}, "template": "a {object} AND a star"}
     stages: list[dict[str, Any]] = [
         {"name": "base", "txt2img": {"model": "m"}},
         {"name": "more", "img2img": {"from": "base", "variables": {"color": ["__colors__"]}}},

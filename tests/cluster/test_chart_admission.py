@@ -36,8 +36,8 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "more capabilities": (container(securityContext={"capabilities": {"add": ["SYS_ADMIN"]}}), "no added capabilities"),
     "escalation": (container(securityContext={"allowPrivilegeEscalation": True}), "no privileges"),
     "no seccomp": ({"spec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}}, "no unconfined seccomp"),
-    "another service account": ({"spec": {"serviceAccountName": "admin"}}, "use spec.run.serviceAccountName"),
-    "a token": ({"spec": {"automountServiceAccountToken": True}}, "use spec.run.serviceAccountName"),
+    "another service account": ({"spec": {"serviceAccountName": "admin"}}, "must not choose a service account"),
+    "a token": ({"spec": {"automountServiceAccountToken": True}}, "must not choose a service account"),
     "a projected token": (
         {"spec": {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]}},
         "no service account's token",

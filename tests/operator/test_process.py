@@ -142,7 +142,7 @@ async def test_resource_versions_that_go_back_begin_every_watch_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """etcd was restored from a snapshot: the watches would wait a long time for their old versions."""
-    operator, version, ended = Operator(Settings()), 90, []
+    operator, version, ended, begun = Operator(Settings()), 90, [], []
 
     async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
         dataset = a_raw_dataset()
@@ -155,6 +155,7 @@ async def test_resource_versions_that_go_back_begin_every_watch_again(
     monkeypatch.setattr(Cluster, "pages", pages)
     monkeypatch.setattr(Watch, "run", forever)
     monkeypatch.setattr(operator._connection, "end_watches", lambda: ended.append(True))
+    monkeypatch.setattr(operator._datasets, "begin_again", lambda: begun.append(True))
     await operator._relist()
     tasks: list[asyncio.Task[None]] = []
     operator._start(tasks)
@@ -164,7 +165,7 @@ async def test_resource_versions_that_go_back_begin_every_watch_again(
 
     assert operator._watches[Resource.JOBS, None]._rewound_to == 30
     assert operator._resync_now.is_set(), "the other kinds are listed too"
-    assert len(ended) == 1
+    assert (len(ended), len(begun)) == (1, 1), "kopf's watch of datasets begins again, too"
     await operator._relist()
     assert (operator._cache.dataset(Key("vision", "shapes")) or {})["metadata"]["generation"] == 30
     assert operator._watches[Resource.PODS, None]._rewound_to == 30

@@ -28,10 +28,7 @@ _WIDE: Final = 60
 """The most characters of a quotation."""
 
 _SYNTAX: Final[Sequence[tuple[re.Pattern[str], str]]] = (
-    (
-        re.compile(r"<(?:lora|lyco|lycoris|hypernet|hypernetwork):[^<>\s]*>", re.IGNORECASE),
-        "A1111's <lora:…> loads nothing here",
-    ),
+    (re.compile(r"<hypernet(?:work)?:[^<>\s]*>", re.IGNORECASE), "A1111's <hypernet:…> loads nothing here"),
     (re.compile(r"(?<!\w)BREAK(?!\w)"), "A1111's BREAK divides nothing here; a long prompt is divided by itself"),
     (re.compile(r"(?<!\w)AND(?!\w)"), "A1111's AND combines no prompts here; write a template for each"),
     (

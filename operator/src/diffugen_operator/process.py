@@ -292,16 +292,18 @@ class Operator:
         return self._versions[resource]
 
     def _rewound(self, resource: Resource, namespace: str | None, version: int) -> None:
-        """Begin every watch again: the API server will not reach their versions for a long time."""
+        """Begin every watch again: the API server will not reach their versions for a long time.
+
+        All kinds are in one etcd, so the versions of datasets went back too. Kopf's watch does not notice by itself.
+        """
         logger.warning(
             "The resourceVersions of %s went back to %d, as after etcd was restored from a snapshot: all objects are "
             "listed again, and all watches begin again.",
             resource.value,
             version,
         )
-        if resource is Resource.DATASETS:
-            self._datasets.begin_again()
-        elif (watch := self._watches.get((resource, namespace))) is not None:
+        self._datasets.begin_again()
+        if (watch := self._watches.get((resource, namespace))) is not None:
             watch.rewind(version)
         self._connection.end_watches()
         self._resync_now.set()
