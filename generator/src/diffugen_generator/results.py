@@ -9,6 +9,8 @@ from typing import Any, Final
 from diffugen_api.contract import Published, ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
 
+REPEATED: Final = "RepeatedFile"
+"""Why `diffugen label` skips a file that it has already; its row of the manifest has the id of the first one."""
 NO_CAPTION: Final = "NoCaption"
 """Why `diffugen label` skips an image that only a caption could describe."""
 

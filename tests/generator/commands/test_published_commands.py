@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,8 @@ from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.commands.published import diffugen, order_of, published, sentence, told, tree
 from tests.generator.made import run_shards
+
+SHAPES = ("ball", "star", "square", "triangle")
 
 
 def folder_of(store: FolderStore, name: str | None = None) -> Path:
@@ -98,6 +101,18 @@ def test_a_pulled_folder_is_verified(tmp_path: Path) -> None:
     assert "README.md: it has 5 bytes" in result.stdout
 
 
+def test_what_was_not_pulled_is_no_fault(tmp_path: Path) -> None:
+    store, _ = published(tmp_path)
+    told("pull", store.root, tmp_path / "out", "--format", "yolo")
+
+    result = told("verify", tmp_path / "out")
+
+    assert (result["faults"], result["notPulled"]) == ([], ["coco", "report"])
+    assert "not pulled, so not checked: coco, report" in diffugen("verify", tmp_path / "out").stdout
+    next((tmp_path / "out" / "current" / "yolo" / "labels").rglob("*.txt")).unlink()
+    assert diffugen("verify", tmp_path / "out").exit_code == 65
+
+
 # --- export and merge ---
 
 
@@ -147,6 +162,32 @@ def test_bad_exports_are_one_sentence(tmp_path: Path) -> None:
         assert (result.exit_code, words in sentence(result)) == (code, True), result.output
     assert not new.exists()
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_damaged_image_is_not_exported(tmp_path: Path) -> None:
+    store, _ = published(tmp_path)
+    told("pull", store.root, tmp_path / "out")
+    image = next((tmp_path / "out" / "current" / "coco").rglob("*.png"))
+    replaced(image, image.read_bytes()[:-1])
+
+    result = diffugen("export", tmp_path / "out", "--format", "voc", "--output", tmp_path / "voc")
+
+    assert result.exit_code == 65
+    assert f"the image of sample {image.stem} differs from its SHA-256" in sentence(result)
+    assert not (tmp_path / "voc").exists()
+
+
+def test_a_synonym_may_be_a_class_of_the_other_dataset(tmp_path: Path) -> None:
+    one, _ = published(tmp_path / "one", classes=[{"name": name} for name in (*SHAPES, "sphere")])
+    classes = [{"name": "ball", "synonyms": ["sphere"]}, *({"name": name} for name in SHAPES[1:])]
+    other, _ = published(tmp_path / "other", classes=classes, seed=7)
+
+    told("merge", one.root, other.root, "--output", tmp_path / "out", "--name", "both")
+
+    dataset = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert list(dataset["classIds"]) == [*SHAPES, "sphere"]
+    result = diffugen("pull", tmp_path / "out", tmp_path / "pulled", "--output-layout", "diffugen")
+    assert (result.exit_code, "is merged of several datasets" in sentence(result)) == (64, True)
 
 
 def test_datasets_are_merged_by_the_names_of_their_classes(tmp_path: Path) -> None:
@@ -325,6 +366,52 @@ def test_the_samples_of_an_unfinished_run_stay(tmp_path: Path) -> None:
     assert result["unfinished"] == [order.revision]
     assert tree(store.root) == before
     publish(order, store)
+
+
+def test_the_samples_of_a_run_that_was_killed_while_publishing_stay(tmp_path: Path) -> None:
+    store, _ = published(tmp_path)
+    order = order_of(tmp_path, prompts={"templates": ["a square"], "samplesPerPrompt": 3})
+    plan(order, store)
+    run_shards(order, store)
+    folder = layout.revision_folder(order.revision)
+    store.write(layout.addresses(folder), b"{}")  # written first
+    before = tree(store.root)
+
+    result = told("prune", store.root, "--keep", "1", "--delete")
+
+    assert (result["unfinished"], result["removed"]) == ([order.revision], [])
+    assert tree(store.root) == before
+    publish(order, store)
+
+
+def test_a_current_revision_that_is_published_again_keeps_its_samples(tmp_path: Path) -> None:
+    store, order = published(tmp_path)
+    (folder_of(store) / "dataset.json").unlink()
+    before = tree(store.root)
+
+    result = told("prune", store.root, "--keep", "1", "--delete")
+
+    assert result["unfinished"] == [order.revision]
+    assert tree(store.root) == before
+    shutil.rmtree(store.root / "plans" / order.revision)
+    lost = diffugen("prune", store.root, "--delete")
+    assert lost.exit_code == 64
+    assert "has lost the dataset.json of its current revision" in sentence(lost)
+
+
+def test_a_run_of_the_same_revision_with_another_model_keeps_its_samples(tmp_path: Path) -> None:
+    store, order = published(tmp_path)
+    (tmp_path / "model" / "unet" / "config.json").write_text(
+        (tmp_path / "model" / "unet" / "config.json").read_text() + " "
+    )
+    plan(order, store)
+    run_shards(order, store)
+    before = tree(store.root)
+
+    result = told("prune", store.root, "--keep", "1", "--delete")
+
+    assert sum(result["objects"].values()) == 0
+    assert tree(store.root) == before
 
 
 def test_pruning_names_what_is_wrong(tmp_path: Path) -> None:

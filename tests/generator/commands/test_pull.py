@@ -1,7 +1,9 @@
 """`diffugen pull`: complete, checked, resumed, and never half of it under its final name."""
 
+import gzip
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -16,6 +18,7 @@ from diffugen_generator.failures import FilesDamaged, Interrupted, StoreUnreacha
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.reading import PublishedDataset
+from diffugen_generator.samples.documents import sealed
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.terminal import open_console
 from tests.generator.commands.published import diffugen, order_of, published, sentence, told, tree
@@ -212,18 +215,74 @@ def test_a_full_disk_is_found_before_anything_is_fetched(
 
 
 def test_a_list_that_leaves_its_folder_is_refused(store: FolderStore, tmp_path: Path) -> None:
-    from diffugen_generator.samples.documents import sealed
-
     file = folder_of(store) / "dataset.json"
-    dataset = json.loads(file.read_text())
-    del dataset["checksum"]
-    dataset["files"]["../../evil"] = dataset["files"]["README.md"]
-    file.write_text(json.dumps(sealed(dataset)))
+    files = json.loads(file.read_text())["files"]
+    resealed(file, files={**files, "../../evil": files["README.md"]})
 
     result = diffugen("pull", store.root, tmp_path / "out")
 
     assert result.exit_code == 65
     assert "it lists the path '../../evil'" in sentence(result)
+
+
+def resealed(file: Path, **changes: object) -> None:
+    """Write a JSON document again with other fields and its checksum."""
+    content = {**json.loads(file.read_text()), **changes}
+    content.pop("checksum", None)
+    file.write_text(json.dumps(sealed(content)))
+
+
+@pytest.mark.parametrize("revision", ["../escaped", "/tmp/escaped", "x" * 10])
+def test_a_revision_whose_name_leaves_the_folder_is_refused(tmp_path: Path, store: FolderStore, revision: str) -> None:
+    received = tmp_path / "received"
+    told("pull", store.root, tmp_path / "out")
+    shutil.copytree(tmp_path / "out" / "current", received)
+    resealed(received / "dataset.json", revision=revision)
+
+    result = diffugen("pull", received, tmp_path / "new")
+
+    assert result.exit_code == 65
+    assert "dataset.json" in sentence(result)
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_pointer_to_a_folder_that_is_no_revision_is_refused(store: FolderStore, tmp_path: Path) -> None:
+    name = json.loads((store.root / "current.json").read_text())["dataset"]
+    shutil.copytree((store.root / name).parent, store.root / "elsewhere")
+    resealed(store.root / "current.json", dataset="elsewhere/dataset.json")
+
+    result = diffugen("pull", store.root, tmp_path / "out")
+
+    assert result.exit_code == 65
+    assert "'elsewhere/', which is no folder of a revision" in sentence(result)
+
+
+@pytest.mark.parametrize("row", [{"id": "../../../x"}, {"image": "samples/base/ab/x.png/../../y"}])
+def test_an_id_that_leaves_the_folder_is_refused(store: FolderStore, tmp_path: Path, row: dict[str, str]) -> None:
+    file = folder_of(store) / "manifest.jsonl.gz"
+    lines = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    file.unlink()  # it may be linked elsewhere
+    file.write_bytes(gzip.compress(b"".join(json.dumps({**line, **row}).encode() + b"\n" for line in lines)))
+
+    result = diffugen("pull", store.root, tmp_path / "out", "--output-layout", "diffugen")
+
+    assert result.exit_code == 65
+    assert "is not one" in sentence(result)
+    assert not [path for path in tmp_path.rglob("x*") if path.is_file()]
+
+
+def test_what_a_stopped_pull_of_another_format_left_is_not_put_in_place(store: FolderStore, tmp_path: Path) -> None:
+    part, _ = broken(store, 4000)
+    with pytest.raises(StoreUnreachable):
+        pull(part, tmp_path / "out", ["coco"], DISPLAY, stop=Event())
+
+    told("pull", store.root, tmp_path / "out", "--format", "yolo")
+
+    found = tree(tmp_path / "out" / "current")
+    assert not [path for path in found if path.startswith("coco/") or path.endswith(".part")]
+    assert [path for path in found if path.startswith("yolo/")]
+    told("pull", store.root, tmp_path / "out")
+    assert tree(tmp_path / "out" / "current") == tree(folder_of(store))
 
 
 def test_diffugens_layout(store: FolderStore, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from diffugen_api.addresses import canonical
 from diffugen_generator.publishing.reading import PublishedDataset
+from diffugen_generator.results import REPEATED
 from diffugen_generator.telemetry.reporter import Reporter
 
 MOST_IDS = 1000
@@ -108,9 +109,14 @@ def diff(a: PublishedDataset, b: PublishedDataset, display: Reporter) -> DiffRes
 
 
 def _states(published: PublishedDataset) -> Iterator[tuple[str, bool, str, bytes]]:
-    """Yield id, acceptance, split, and a digest of the objects of each sample."""
+    """Yield id, acceptance, split, and a digest of the objects of each sample.
+
+    A repeated file of `diffugen label` has the id of the first one, and is left out.
+    """
     for row in published.rows():
         sample = published.sample_of(row)
+        if sample.verdict.reason == REPEATED:
+            continue
         objects = [each.row() for each in sample.verdict.instances]
         digest = hashlib.blake2b(canonical(objects), digest_size=12).digest()
         yield sample.sample.id, sample.verdict.accepted, sample.split, digest

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from diffugen_api import layout
+from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.commands.pull import PullResult, check_space, only_one, point_to
@@ -59,6 +60,12 @@ def pull_as_diffugen(published: PublishedDataset, target: Path, display: Reporte
 
     Raises `FilesDamaged` where an image is missing or differs from its SHA-256, and a `Failure` of the store.
     """
+    if len(published.dataset.get("sources", ())) > 1:
+        raise SpecError(
+            "MergedDataset",
+            f"URI: {published.uri} is merged of several datasets, and DiffuGen's layout has the stages of one; pull "
+            "each of them.",
+        )
     total = int(published.dataset["samples"])
     with only_one(target):
         check_space(target, 0)

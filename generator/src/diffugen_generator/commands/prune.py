@@ -2,14 +2,14 @@
 
 First, the pointer's history is cut to the kept revisions; the others are deleted with their plans. Then samples, their
 evidence and their labels are listed, and those that no kept revision names are deleted. A plan of a revision that is
-not published belongs to a run that is not finished: everything that it names is kept. Without `delete` nothing is
-changed.
+not published as a whole belongs to a run that is not finished: everything that it names is kept. Without `delete`
+nothing is changed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -92,15 +92,16 @@ def prune(store: Store, keep: int, display: Reporter, *, delete: bool, stop: Eve
     cut = {**pointer, "history": pointer.get("history", [])[: keep - 1]}
     kept = kept_folders(cut)
     there = [name for name in store.folders(layout.REVISIONS) if _is_revision(name)]
-    removed = [name for name in there if name not in kept]
-    published = {name.partition("-")[0] for name in (*there, *kept)}
+    whole = {name for name in {*there, *kept} if store.exists(layout.dataset_card(layout.revision_folder(name)))}
+    published = {_revision_of(name) for name in whole}
     planned = [name for name in store.folders(layout.PLANS) if layout.is_ours(layout.plan_summary(name))]
     unfinished = [name for name in planned if name not in published]
+    removed = [name for name in there if name not in kept and _revision_of(name) not in unfinished]
     result = PruneResult(store.uri, kept, unfinished, removed, deleted=delete)
     named = _named(store, kept, unfinished, display)
     if delete and cut != pointer and not store.replace(layout.CURRENT, indented(sealed(cut)), tag, JSON):
         raise Interrupted(f"{store.uri}: a revision was published meanwhile; prune again")
-    still = {name.partition("-")[0] for name in kept} | set(unfinished)
+    still = {_revision_of(name) for name in kept} | set(unfinished)
     with display.task("pruning", "objects") as advance:
         looked: list[int] = [0]
 
@@ -139,6 +140,11 @@ def _is_revision(name: str) -> bool:
     return layout.is_ours(layout.dataset_card(layout.revision_folder(name)))
 
 
+def _revision_of(folder: str) -> str:
+    """Return the revision of a folder; a folder has another name if that of the revision was in use."""
+    return folder.partition("-")[0]
+
+
 def _is_sample(key: str, named: _Named) -> bool:
     _, stage, _, sample_id, _ = key.split("/")
     return (stage, sample_id) in named.samples
@@ -165,16 +171,25 @@ def _named(store: Store, kept: list[str], unfinished: list[str], display: Report
             try:
                 published = PublishedDataset(store, folder, dataset_at(store, layout.dataset_card(folder)))
             except Missing:
-                continue  # its row of the history outlived it
+                if name == kept[0] and _revision_of(name) not in unfinished:
+                    raise SpecError(
+                        "RevisionGone",
+                        f"URI: {store.uri} has lost the dataset.json of its current revision, {name}; publish it "
+                        "again, then prune.",
+                    ) from None
+                continue  # its row of the history outlived it, or it is being published again: its plan names all
             for row in published.rows():
                 sample = published.sample_of(row)
                 named.samples.add((sample.stage, sample.sample.id))
                 given = given or bool(sample.given)
                 advance(len(named.samples), len(named.samples))
             revision = str(published.dataset["revision"])
+            plan = _plan_of(store, revision)
             for stage in published.dataset.get("stages", ()):
                 named.labels.add((stage["name"], stage["labelId"]))
-                _add_evidence(named, stage["name"], stage, _plan_of(store, revision))
+                _add_evidence(named, stage["name"], stage, plan)
+            if not given and _differs(plan, published.dataset):
+                _add_plan(store, revision, named)
         for revision in unfinished:
             if given:
                 raise SpecError(
@@ -192,6 +207,19 @@ def _plan_of(store: Store, revision: str) -> dict[str, Any]:
         return read_summary(store, revision)
     except Missing:
         return {"stages": []}
+
+
+def _differs(plan: Mapping[str, Any], dataset: Mapping[str, Any]) -> bool:
+    """Whether a run of the same revision makes other content now, because a model or this program changed."""
+    keys = ("modelDigest", "evidenceId", "labelId")
+    published = {each["name"]: each for each in dataset.get("stages", ())}
+    return any(
+        each.get(key) != published.get(each["name"], {}).get(key)
+        for each in plan["stages"]
+        if each["name"] in published
+        for key in keys
+        if key in each and key in published[each["name"]]
+    )
 
 
 def _add_evidence(named: _Named, name: str, stage: dict[str, Any], plan: dict[str, Any]) -> None:

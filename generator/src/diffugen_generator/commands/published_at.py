@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diffugen_api import layout
 from diffugen_generator.commands.locations import store_of
-from diffugen_generator.failures import Missing, NotPublished, RevisionGone
+from diffugen_generator.failures import Damaged, Missing, NotPublished, RevisionGone
 from diffugen_generator.publishing.published import current_of, dataset_at, folder_of
 from diffugen_generator.publishing.reading import PublishedDataset
 from diffugen_generator.store.protocol import Store
@@ -35,6 +35,8 @@ def published_at(place: str, endpoint: str = "") -> PublishedDataset:
     except Missing:
         return _folder(store, place)
     folder = folder_of(pointer)
+    if not layout.is_ours(layout.dataset_card(folder)):
+        raise Damaged(layout.CURRENT, f"it names the folder {folder!r}, which is no folder of a revision")
     try:
         dataset = dataset_at(store, pointer["dataset"])
     except Missing:

@@ -36,6 +36,8 @@ def show_verify(console: Console, result: VerifyResult) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if result.not_pulled:
+        console.print(f"[dim]not pulled, so not checked: {', '.join(result.not_pulled)}[/]", highlight=False)
     if result.unchecked:
         console.print(f"[dim]files of an earlier version without a SHA-256: {result.unchecked:,}[/]", highlight=False)
     for fault in result.faults:

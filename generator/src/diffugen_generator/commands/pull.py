@@ -93,6 +93,7 @@ def pull(
                 advance(done, count)
         if fetch.damaged:
             raise _damaged(published, sorted(fetch.damaged))
+        _remove_others(part, {file.path for file in _wanted(published, formats)})
         _put(part / DATASET, published.store.read(f"{published.folder}{DATASET}"))
         _install(part, final)
         point_to(target, final)
@@ -223,6 +224,18 @@ def check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"{target} has {free:,} bytes free, and {needed:,} are needed")
+
+
+def _remove_others(part: Path, wanted: set[str]) -> None:
+    """Delete what an earlier pull of other formats left in the hidden folder."""
+    if not part.exists():
+        return
+    for path in sorted(part.rglob("*"), reverse=True):  # what is in a folder comes before it
+        if path.is_dir():
+            with suppress(OSError):  # not empty
+                path.rmdir()
+        elif path.relative_to(part).as_posix() not in wanted:
+            path.unlink()
 
 
 def _put(path: Path, data: bytes) -> None:

@@ -51,6 +51,8 @@ class VerifyResult:
     samples: int = 0
     unchecked: int = 0
     """Files without a SHA-256, of revisions of earlier versions."""
+    not_pulled: list[str] = field(default_factory=list)
+    """Formats, and the report, that a folder does not have because they were not pulled."""
     faults: list[FoundFault] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class VerifyResult:
             "files": self.files,
             "samples": self.samples,
             "unchecked": self.unchecked,
+            "notPulled": self.not_pulled,
             "faults": [fault.row() for fault in self.faults],
         }
 
@@ -69,12 +72,15 @@ def verify(published: PublishedDataset, display: Reporter, *, stop: Event) -> Ve
     """Check a revision; raise a `Failure` of the store."""
     result = VerifyResult(published.uri, str(published.dataset["revision"]))
     try:
-        count = sum(1 for _ in published.files())
+        result.not_pulled = _not_pulled(published)
+        count = sum(1 for _ in _here(published, result.not_pulled))
     except (Damaged, Missing) as fault:
         result.faults.append(_fault_of(fault))
         return result
     with display.task("files", "files") as advance:
-        checked = in_order(partial(_check_file, published), published.files(), workers=_READERS, window=_WINDOW)
+        checked = in_order(
+            partial(_check_file, published), _here(published, result.not_pulled), workers=_READERS, window=_WINDOW
+        )
         for file, why in _stopping(checked, stop):
             result.files += 1
             result.unchecked += not file.sha256
@@ -95,6 +101,27 @@ def verify(published: PublishedDataset, display: Reporter, *, stop: Event) -> Ve
         why = f"it has {result.samples:,} samples, {accepted:,} accepted; dataset.json says {count:,} and {told:,}"
         result.faults.append(FoundFault(published.folder + MANIFEST, why))
     return result
+
+
+def _not_pulled(published: PublishedDataset) -> list[str]:
+    """Return the parts that are wholly absent from a folder, as after `diffugen pull --format`."""
+    if published.in_store:
+        return []
+    there = set(published.store.folders(published.folder))
+    listed = {part for file in published.files() if (part := _part_of(file))}
+    return sorted(listed - there)
+
+
+def _here(published: PublishedDataset, not_pulled: list[str]) -> Iterator[PublishedFile]:
+    return (file for file in published.files() if _part_of(file) not in not_pulled)
+
+
+def _part_of(file: PublishedFile) -> str:
+    """Return the format of a file, or `report`; empty for a file of the whole dataset."""
+    top, slash, _ = file.path.partition("/")
+    if top == "report.html":
+        return "report"
+    return top if slash else ""
 
 
 def _stopping(values: Iterator[Any], stop: Event) -> Iterator[Any]:

@@ -128,6 +128,11 @@ def _overview(published: PublishedDataset) -> bytes:
     except Missing:
         card = ""
     name = html.escape(str(dataset.get("name", "")))
+    without = (
+        "The report is not here: pull without --format."
+        if "report.html" in dataset.get("files", {})
+        else ("This revision has no report.")
+    )
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{name}</title>
@@ -135,7 +140,7 @@ def _overview(published: PublishedDataset) -> bytes:
 padding:0 1rem}}img{{max-width:100%}}th{{text-align:left;padding-right:2rem}}pre{{white-space:pre-wrap}}</style></head>
 <body><h1>{name}</h1>
 <p>Revision {html.escape(str(dataset["revision"]))}: {dataset["samples"]:,} images, {dataset["instances"]:,} objects,
-{dataset["rejected"]:,} rejected. This revision has no report.</p>
+{dataset["rejected"]:,} rejected. {without}</p>
 <img src="contact-sheet.png" alt="Images of the dataset with their labels">
 <table><caption>Objects by class</caption>{rows}</table>
 <h2>Dataset card</h2><pre>{html.escape(card)}</pre></body></html>

@@ -28,7 +28,7 @@ from diffugen_generator.given.upright import (
     Upright,
     upright,
 )
-from diffugen_generator.results import NO_CAPTION
+from diffugen_generator.results import NO_CAPTION, REPEATED
 from diffugen_generator.samples.documents import sealed
 from diffugen_generator.samples.image_files import CONTENT_TYPES
 from diffugen_generator.samples.recipes import IMAGE_SHA256
@@ -42,7 +42,6 @@ _JPEG: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".
 ENDINGS: Final = _JPEG | {".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif"} | _NOT_READ
 """Files whose names end so are images. Other files are counted and not read."""
 _CAPTION: Final = ".txt"
-REPEATED: Final = "RepeatedFile"
 CAPTION_NOT_UTF8: Final = "CaptionNotUTF8"
 
 _READERS = 16

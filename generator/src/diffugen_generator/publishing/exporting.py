@@ -19,7 +19,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, address
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, normalized
 from diffugen_generator.bounded_pool import BoundedPool, in_order
-from diffugen_generator.failures import Interrupted
+from diffugen_generator.failures import FilesDamaged, Interrupted
 from diffugen_generator.publishing.contact_sheet import ContactSheet
 from diffugen_generator.publishing.croissant import PATH as CROISSANT
 from diffugen_generator.publishing.croissant import croissant
@@ -87,13 +87,20 @@ def write_again(
             image = StoredImage(target, sample)
             if sample.verdict.accepted:
                 data = row.published.image(row.sample)
-                target.write(sample.image, data)
                 image.take(data, keep=keep)
+                if row.line.get("imageSha256", image.sha256) != image.sha256:
+                    raise FilesDamaged(
+                        f"{row.published.uri}: the image of sample {sample.sample.id} differs from its SHA-256 in the "
+                        "manifest; pull the dataset again, or see `diffugen verify`"
+                    )
+                target.write(sample.image, data)
             return replace(row, sample=sample), image
 
+        drawn = True
         rows = in_order(fetched, _rows(sources), workers=_READERS, window=_WINDOW)
         for done, (row, image) in enumerate(rows, start=1):
             tally.add(row.sample)
+            drawn = drawn and not row.sample.given
             manifest.add_row({**row.line, "split": row.sample.split})
             sheet.add(row.sample)
             if row.sample.verdict.accepted:
@@ -112,7 +119,7 @@ def write_again(
         readme = _card(order, sources, tally, [writer.loading() for writer in writers], licenses)
         release.write("README.md", readme.encode(), "text/markdown")
         release.finish()
-        described = croissant(order, release, tally, Models((), {}, licenses))
+        described = croissant(order, release, tally, Models((), {}, licenses), drawn=drawn)
         release.write(CROISSANT, indented(described), "application/ld+json")
         release.write_file_list()
         dataset = {
@@ -136,7 +143,7 @@ def write_again(
 def joined_spec(sources: Sequence[PublishedDataset], formats: Sequence[str]) -> LabeledDatasetSpec:
     """Return the spec of the first source with the classes of all, by name, and with `formats`."""
     first = sources[0].spec
-    classes = {each.name: each for source in sources for each in reversed(source.spec.classes)}
+    classes = {each.name: each for source in reversed(sources) for each in source.spec.classes}
     names = dict.fromkeys(name for source in sources for name in source.class_ids)
     counts = {
         split: sum(int(source.dataset["splits"].get(split, 0)) for source in sources)
@@ -145,7 +152,11 @@ def joined_spec(sources: Sequence[PublishedDataset], formats: Sequence[str]) -> 
     total = sum(counts.values())
     options = {name: getattr(first.output, name) for name in ("coco", "yolo") if name in formats}
     data = first.model_dump(mode="json", by_alias=True, exclude_none=True)
-    data["classes"] = [classes[name].model_dump(mode="json", by_alias=True, exclude_none=True) for name in names]
+    # the labels are joined by the classes' names; synonyms may be words of another dataset's class
+    extra = {"synonyms", "detector_class"} if len(sources) > 1 else set()
+    data["classes"] = [
+        classes[name].model_dump(mode="json", by_alias=True, exclude_none=True, exclude=extra) for name in names
+    ]
     data["output"] = {
         "formats": list(formats),
         "splits": {split: count / total for split, count in counts.items() if count} if total else {"train": 1},
@@ -154,7 +165,8 @@ def joined_spec(sources: Sequence[PublishedDataset], formats: Sequence[str]) -> 
     try:
         return LabeledDatasetSpec.model_validate(data)
     except ValueError as error:
-        raise SpecError("CannotJoin", f"these datasets cannot be one: {error}") from None
+        fault = " ".join(str(error).split())
+        raise SpecError("CannotJoin", f"these datasets cannot be one: {fault}") from None
 
 
 def _rows(sources: Sequence[PublishedDataset]) -> Iterator[_Row]:

@@ -8,6 +8,7 @@ the places of families in their order (24 bytes a sample), and for the hashes of
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -31,6 +32,7 @@ from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.sources import Sources
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
+from diffugen_generator.samples.image_files import CONTENT_TYPES
 from diffugen_generator.samples.labels import Instance, Label, MarkedInstance, Region, rounded
 from diffugen_generator.samples.shards import origins_of
 from diffugen_generator.store.protocol import Store
@@ -38,10 +40,19 @@ from diffugen_generator.store.protocol import Store
 DAMAGED = "Damaged"
 """Reason of a sample with a damaged label; a dataset with such a sample is not published."""
 
+_ID = re.compile(r"[0-9a-f]{8,64}")
 _READERS = 32
 """Labels being read at once."""
 _WINDOW = 256
 """Labels read ahead of the writers."""
+
+
+def _names_in(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the id and the image's key of a line of a manifest, checked: names of files are made of them."""
+    sample_id, image = str(row["id"]), str(row["image"])
+    if not _ID.fullmatch(sample_id) or (image and image.rpartition(".")[2] not in CONTENT_TYPES):
+        raise ValueError(f"the id {sample_id!r} or the image {image!r} is not one")
+    return sample_id, image
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ class LabeledSample:
     def from_row(cls, row: Mapping[str, Any]) -> LabeledSample:
         """Read what `row` wrote; raise `ValueError` if it is not valid."""
         try:
-            sample_id, image = str(row["id"]), str(row["image"])
+            sample_id, image = _names_in(row)
             instances = tuple(Instance.from_row(each) for each in row["instances"])
             marked = tuple(MarkedInstance.from_row(each) for each in row.get("marked", ()))
             ignored = tuple(Region.from_row(each) for each in row.get("ignore", ()))

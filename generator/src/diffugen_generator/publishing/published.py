@@ -68,7 +68,7 @@ _LINE = TypeAdapter(_FileLine)
 
 
 class _Dataset(Schema):
-    revision: str
+    revision: str = Field(pattern="^[0-9a-f]{10}$")
     samples: int
     rejected: int
     instances: int

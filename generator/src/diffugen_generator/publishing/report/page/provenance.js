@@ -8,7 +8,7 @@ DiffuGenReport.provenance = (() => {
     const { summary } = app;
     const files = [
       ["README.md", "the dataset card"],
-      ["dataset.json", "counts, the spec, and the SHA-256 of every index file"],
+      ["dataset.json", "counts, the spec, and the size and SHA-256 of the files"],
       ["manifest.jsonl.gz", "a line for every sample, accepted or rejected"],
       ["contact-sheet.png", "the dataset at a glance"],
     ];
