@@ -55,7 +55,7 @@ def test_a_gpu_that_the_pod_has_and_torch_does_not_see_is_reported(
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc: other C libraries are left as they are")
 def test_freed_memory_is_reused_by_the_next_operation() -> None:
     program = """
-import resource, sys, torch
+import resource, statistics, sys, torch
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.diffusion.devices import keep_freed_memory
 from diffugen_generator.models.resolve import resolve
@@ -66,15 +66,15 @@ unet = load(resolve("builtin://shapes"), torch.device("cpu")).unet
 latents, texts = torch.zeros(16, 4, 16, 16), torch.zeros(16, 77, 96)
 faults = []
 with torch.inference_mode():
-    for _ in range(6):
+    for _ in range(15):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         unet(latents, torch.tensor(500), encoder_hidden_states=texts)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(min(faults))
+print(int(statistics.median(faults)))
 """
     kept, given_back = (
         int(subprocess.run([sys.executable, "-c", program, how], check=True, capture_output=True).stdout)
         for how in ("kept", "given-back")
     )
 
-    assert kept < 100 < 1000 < given_back
+    assert kept < given_back / 4  # a fault may bring one page or, as huge pages, hundreds

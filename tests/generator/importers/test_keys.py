@@ -140,11 +140,11 @@ def test_the_class_map_gives_each_class_its_detector_class(tmp_path: Path) -> No
     ]
 
 
-def test_a_name_with_signs_becomes_a_synonym(tmp_path: Path) -> None:
+def test_a_name_of_any_script_is_a_class(tmp_path: Path) -> None:
     names = {"txt2img.object_names": ["bouée", "boat"], "inpaint": ..., "dataset_to_model_class_map.bouée": "boat"}
     spec = spec_of(imported(tmp_path, changed(SUPERVISED, names)))
 
-    assert {"name": "bou-e", "synonyms": ["bouée"], "detectorClass": "boat"} in spec["classes"]
+    assert {"name": "bouée", "detectorClass": "boat"} in spec["classes"]
 
 
 def test_without_supervision_attention_labels_and_each_object_is_a_class(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class _View:
     layers: SelfAttention
     size: tuple[int, int]
     """The (h, w) of `layers`."""
+    usual: torch.Tensor | None = None
+    """[mentions, h, w]: the maps that label where no heads are chosen, if those are not the mean over all heads."""
 
 
 def calibrate(
@@ -97,6 +99,8 @@ class Calibrating:
         self._vocabulary = vocabulary
         self._attention = attention
         self._heads: list[tuple[str, int]] = []
+        self._equal: Heads = {}
+        """The same weight for each head: no heads are chosen."""
 
     def run(self, images: Sequence[AnnotatedImage], on_progress: Callable[[int, int], None]) -> Calibration:
         """Read the images and choose; `on_progress` gets the number of read images and of all."""
@@ -104,7 +108,7 @@ class Calibrating:
         for number, image in enumerate(images):
             views += [self._view(image, seed, mirror=bool(seed)) for seed in (0, 1)]
             on_progress(number + 1, len(images))
-        equal = dict.fromkeys(self._heads, 1 / len(self._heads))
+        equal = self._equal = dict.fromkeys(self._heads, 1 / len(self._heads))
         scores = {last: self._best(views, equal, last) for last in views[0].by_head}
         last = max(scores, key=lambda each: scores[each])
         if scores[last] < scores[1.0] + MARGIN:
@@ -151,16 +155,28 @@ class Calibrating:
             for last in LASTS if inline else (1.0,):
                 if share < last:
                     sums[last] = total
+        usual: torch.Tensor | None = None
+        if not inline:  # with the same noise: the pass by which the labeler reads maps where no heads are chosen
+            refine = self._attention.refine
+            with model.attention.one_pass(columns, size, self_attention=refine) as reading:
+                predict(noised, torch.tensor(step, device=model.device))
+            usual = reading.maps()[0].cpu()
+            if refine:
+                own_size, found = reading.self_attention()
+                layers = list(found)
         if mirror:
+            usual = None if usual is None else usual.flip(-1)
             sums = {last: maps.flip(-1) for last, maps in sums.items()}
             layers = [(_mirrored(query, own_size), _mirrored(key, own_size)) for query, key in layers]
-        return _View(image, named, sums, layers, own_size)
+        return _View(image, named, sums, layers, own_size, usual)
 
     @torch.inference_mode()
     def _maps(self, view: _View, heads: Heads, last: float) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """Return the maps [words, height, width] in 0..1 with these weights, and the classes of the first ones."""
         weights = torch.tensor([heads.get(each, 0.0) for each in self._heads], dtype=torch.float32)
         maps = torch.einsum("n,nmhw->mhw", weights, view.by_head[last])[None]
+        if view.usual is not None and heads is self._equal:
+            maps = view.usual[None]
         if view.layers:
             if tuple(maps.shape[2:]) != view.size:
                 maps = functional.interpolate(maps, size=view.size, mode="bilinear", align_corners=False)

@@ -102,7 +102,7 @@ def _class(number: int, word: str, config: Config, draft: ManifestDraft) -> dict
             "synonyms": [word],
         }
         draft.comment(
-            (*_CLASSES, number), f"The name {word!r} has signs that class names may not have; it is a synonym."
+            (*_CLASSES, number), f"The name {word!r} has characters that class names may not have; it is a synonym."
         )
     if not config.unsupervised and config.class_map[word] != found["name"]:
         found["detectorClass"] = config.class_map[word]
