@@ -63,7 +63,7 @@ class OneSession(SessionCache):
         super().__init__()
         self.sketcher = sketcher
 
-    def open(self, header: ShardHeader, on_loading: object = None) -> Sketcher:  # type: ignore[override]
+    def open(self, header: ShardHeader, on_loading: object = None, *, store: object = None) -> Sketcher:  # type: ignore[override]
         return self.sketcher
 
 
