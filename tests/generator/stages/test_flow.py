@@ -23,6 +23,7 @@ from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.findings import Findings
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.samples import image_files
+from diffugen_generator.samples.recipes import DrawnWith
 from diffugen_generator.samples.shards import ShardHeader
 from diffugen_generator.stages.run_shard import WAITING, run_shard
 from diffugen_generator.stages.sample_image import SampleImage
@@ -40,6 +41,7 @@ class Sketcher:
     """A session whose images need memory and no computation."""
 
     batch = 4
+    drawn_with = DrawnWith("float32", "cpu")
 
     def __init__(self, side: int = 64) -> None:
         self.side = side
