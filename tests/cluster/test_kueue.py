@@ -129,7 +129,10 @@ def test_kueues_message_is_shown_where_it_may_be_read(running: World) -> None:
 
         pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": INSUFFICIENT}
         labels = {"kueue.x-k8s.io/job-uid": plan["metadata"]["uid"]}
-        metadata = {"name": "job-plan", "namespace": running.namespace, "labels": labels}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
+        owner = {**job, "name": plan["metadata"]["name"], "uid": plan["metadata"]["uid"]}
+        place = {"name": "job-plan", "namespace": running.namespace}
+        metadata = {**place, "labels": labels, "ownerReferences": [owner]}  # as Kueue makes it
         kind = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "Workload"}
         cluster.apply({**kind, "metadata": metadata, "status": {"conditions": [pending]}})
         running.annotate("look=now")
