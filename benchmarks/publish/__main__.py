@@ -78,7 +78,7 @@ def beside_the_peer(samples: int) -> dict[str, Any]:
 
 
 def peer_python() -> Path:
-    """Return the interpreter of an environment with the peer, which pins older versions of what is used here."""
+    """Return the Python of a separate environment for datumaro, which needs older versions of our libraries."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)

@@ -127,7 +127,7 @@ def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(
     seen(standby.leads_as)
     os.kill(leader.pid, signal.SIGCONT)
 
-    assert leader.exit_code() not in (0, None), "it ends, and is started again by whoever keeps it"
+    assert leader.exit_code() not in (0, None), "it ends with an error, so that a Deployment starts it again"
     assert "The Lease is lost" in leader.log.read_text()
     world.wait_ready()
     assert writers(cluster, world) == [leader.leads_as(), standby.leads_as()]

@@ -62,7 +62,7 @@ def test_a_progress_bar_shows_the_current_activity() -> None:
 
 
 class Recorder:
-    """A display that records what it is told."""
+    """A display that keeps each count and each activity in a list."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

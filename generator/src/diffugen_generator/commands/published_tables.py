@@ -28,7 +28,7 @@ def show_pull(console: Console, result: PullResult) -> None:
 
 
 def show_verify(console: Console, result: VerifyResult) -> None:
-    """Print every fault, or that there is none."""
+    """Print how much was checked, then one line for each fault."""
     mark = "[red]✘[/]" if result.faults else "[green]✔[/]"
     faults = f"{len(result.faults):,} fault{'' if len(result.faults) == 1 else 's'}"
     console.print(

@@ -23,7 +23,7 @@ from diffugen_generator.publishing.reading import PublishedDataset
 REPORT = "report.html"
 
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; object-src 'none'; base-uri 'none'"
-"""The Content-Security-Policy of what is served: nothing from anywhere else. A page may set a stricter one."""
+"""The Content-Security-Policy of every answer: a page loads only from this server. A page may set a stricter one."""
 
 
 @contextmanager
