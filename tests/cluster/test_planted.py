@@ -11,7 +11,21 @@ from diffugen_operator.manifests.jobs import RunPlan
 from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.settings import Settings
 from tests.cluster.pods import eventually
-from tests.cluster.world import World
+from tests.cluster.world import Json, World
+
+
+def run_plan_of(world: World, dataset: Json, manifest: Json, *, attempt: int) -> RunPlan:
+    """Return what the operator makes the objects of this attempt from."""
+    spec = LabeledDatasetSpec.model_validate(manifest["spec"])
+    key = RunKey(
+        uid=dataset["metadata"]["uid"],
+        namespace=world.namespace,
+        name="shapes",
+        revision=revision_of(spec),
+        store=store_of(spec),
+        attempt=attempt,
+    )
+    return RunPlan(key=key, spec=spec, settings=Settings())
 
 
 def test_a_planted_clean_up_order_deletes_nothing_of_another_dataset(running: World) -> None:
@@ -21,17 +35,9 @@ def test_a_planted_clean_up_order_deletes_nothing_of_another_dataset(running: Wo
     dataset = world.wait("suspended", lambda d: world.condition("Suspended", d)["status"] == "True")
     treasure = f"datasets/{world.namespace}/another/current.json"
     world.store.put_object(world.bucket, treasure, io.BytesIO(b"{}"), 2)
-    spec = LabeledDatasetSpec.model_validate(manifest["spec"])
-    key = RunKey(
-        uid=dataset["metadata"]["uid"],
-        namespace=world.namespace,
-        name="shapes",
-        revision=revision_of(spec),
-        store=store_of(spec),
-        attempt=dataset["status"]["attempt"] + 1,
-    )
-    order = jobs.clean_up_work_order(RunPlan(key=key, spec=spec, settings=Settings()))
-    assert order["metadata"]["name"] == names.work_order_name(key)
+    run = run_plan_of(world, dataset, manifest, attempt=dataset["status"]["attempt"] + 1)
+    order = jobs.clean_up_work_order(run)
+    assert order["metadata"]["name"] == names.work_order_name(run.key)
     text = order["data"]["order.json"].replace('"name":"shapes"', '"name":"another"', 1)
     assert text != order["data"]["order.json"]
     world.cluster.apply({**order, "data": {"order.json": text}})

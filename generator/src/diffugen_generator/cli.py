@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from diffugen_generator.published_commands import add_to
-from diffugen_generator.terminal import open_console, open_display, print_json, report_errors, stop_on_interrupt
+from diffugen_generator.terminal import (
+    Debug,
+    Device,
+    Endpoint,
+    Json,
+    open_console,
+    open_display,
+    print_json,
+    report_errors,
+    show_result,
+    stop_on_interrupt,
+)
 
 if TYPE_CHECKING:
     from diffugen_api.plan import Expansion
@@ -45,13 +56,7 @@ StorePlace = Annotated[
         show_default=False,
     ),
 ]
-Endpoint = Annotated[
-    str,
-    typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Make every warning an error.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 OrderFile = Annotated[
     Path | None,
     typer.Option("--order", help="The work order; default: $DIFFUGEN_ORDER.", show_default=False),
@@ -108,9 +113,7 @@ def run(  # noqa: PLR0917 - typer's options
     file: File,
     store: StorePlace = None,
     endpoint: Endpoint = "",
-    device: Annotated[
-        str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
-    ] = None,
+    device: Device = None,
     reproduce: Annotated[
         bool, typer.Option("--reproduce", help="Draw one by one on one thread: the same bytes each time, but slower.")
     ] = False,
@@ -238,9 +241,7 @@ def label(  # noqa: PLR0917 - a command's options
     ] = None,
     name: Annotated[str, typer.Option(help="The name of the dataset.")] = "labelled",
     endpoint: Endpoint = "",
-    device: Annotated[
-        str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
-    ] = None,
+    device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -268,10 +269,7 @@ def label(  # noqa: PLR0917 - a command's options
         given, kept = source_at(source, endpoint, store, name), store_at(store, endpoint, name)
         display = open_display(quiet=False)
         result = label_here(name, spec, given, kept, display, device=device, stop=stop_on_interrupt())
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_labels(open_console(), result)
+        show_result(result, show_labels, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
 
@@ -347,9 +345,7 @@ def train_token(  # noqa: PLR0917 - a command's options
     seed: Annotated[int, typer.Option(help="All that is random derives from it.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror images at random.")] = False,
     size: Annotated[str, typer.Option(help="Pixels: 512, or 768x512.")] = "512",
-    device: Annotated[
-        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
-    ] = None,
+    device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -399,9 +395,7 @@ def calibrate(  # noqa: PLR0917 - a command's options
     capture: Annotated[str, typer.Option(metavar="posthoc|inline", help="When attention is read.")] = "posthoc",
     refine: Annotated[bool, typer.Option(help="Spread the maps along self-attention.")] = True,
     snap: Annotated[bool, typer.Option(help="Move borders to where the colors change.")] = True,
-    device: Annotated[
-        str | None, typer.Option(help="cuda, cuda:1 or cpu; the GPU where there is one.", show_default=False)
-    ] = None,
+    device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

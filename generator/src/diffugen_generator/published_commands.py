@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffugen_generator.terminal import open_console, open_display, print_json, report_errors, stop_on_interrupt
+from diffugen_generator.terminal import (
+    Debug,
+    Endpoint,
+    Json,
+    open_display,
+    report_errors,
+    show_result,
+    stop_on_interrupt,
+)
 
 if TYPE_CHECKING:
     from diffugen_generator.publishing.reading import PublishedDataset
@@ -27,15 +35,10 @@ Where = Annotated[
 Wheres = Annotated[
     list[str], typer.Argument(metavar="URI…", help="Two or more datasets, as for pull.", show_default=False)
 ]
-Endpoint = Annotated[
-    str, typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False)
-]
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FORMAT", help="A format; repeat for several.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 def pull(  # noqa: PLR0917 - a command's options
@@ -70,10 +73,7 @@ def pull(  # noqa: PLR0917 - a command's options
             result = pull_as_diffugen(published, target, display, stop=stop)
         else:
             result = pull_here(published, target, formats or (), display, stop=stop)
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_pull(open_console(), result)
+        show_result(result, show_pull, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
 
@@ -88,10 +88,7 @@ def verify(uri: Where, endpoint: Endpoint = "", as_json: Json = False, debug: De
 
         result = verify_here(_published(uri, endpoint), open_display(quiet=False), stop=stop_on_interrupt())
         faults.extend(result.faults)
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_verify(open_console(), result)
+        show_result(result, show_verify, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
     if faults:
@@ -121,10 +118,7 @@ def export(  # noqa: PLR0917 - a command's options
         name = str(published.dataset.get("name") or "dataset")
         folder = output or Path("-".join([name, *(formats or ())]))
         result = write(name, [published], formats or (), folder, open_display(quiet=False), stop=stop_on_interrupt())
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_written(open_console(), result)
+        show_result(result, show_written, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
 
@@ -150,10 +144,7 @@ def merge(  # noqa: PLR0917 - a command's options
         sources = [_published(uri, endpoint) for uri in uris]
         wanted = formats or sources[0].formats
         result = write(name, sources, wanted, output, open_display(quiet=False), stop=stop_on_interrupt())
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_written(open_console(), result)
+        show_result(result, show_written, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
 
@@ -172,10 +163,7 @@ def diff(
         from diffugen_generator.commands.published_tables import show_diff  # noqa: PLC0415
 
         result = diff_here(_published(a, endpoint), _published(b, endpoint), open_display(quiet=as_json))
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_diff(open_console(), result)
+        show_result(result, show_diff, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
 
@@ -202,10 +190,7 @@ def prune(  # noqa: PLR0917 - a command's options
 
         display, stop = open_display(quiet=False), stop_on_interrupt()
         result = prune_here(store_of(uri, endpoint), keep, display, delete=delete, stop=stop)
-        if as_json:
-            print_json([result.row()])
-        else:
-            show_prune(open_console(), result)
+        show_result(result, show_prune, as_json=as_json)
 
     report_errors(do, debug=debug, as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""What all commands of the command line share: consoles, errors as one sentence, Ctrl-C, and JSON on stdout.
+"""What the commands share: options, consoles, errors as one sentence, Ctrl-C, and JSON on stdout.
 
 Starting is fast: rich and the commands' own modules are imported when they are needed.
 """
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from threading import Event, Timer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from diffugen_generator.telemetry.reporter import Reporter
+
+R = TypeVar("R", bound="Result")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Endpoint = Annotated[
+    str, typer.Option(envvar="AWS_ENDPOINT_URL", help="The object store of s3:// addresses.", show_default=False)
+]
+Device = Annotated[
+    str | None, typer.Option(help="cuda, cuda:1 or cpu; default: the GPU if there is one.", show_default=False)
+]
 
 GRACE = 110.0
 """Seconds after SIGTERM at which a command ends in any case: less than the 120 s that pods have."""
@@ -130,3 +141,19 @@ def print_json(rows: list[dict[str, Any]]) -> None:
     """Print one object; with several datasets, an object with a list of them."""
     json.dump(rows[0] if len(rows) == 1 else {"datasets": rows}, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+class Result(Protocol):
+    """What a command found."""
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        ...
+
+
+def show_result(result: R, table: Callable[[Console, R], None], *, as_json: bool) -> None:
+    """Print a result on stdout: as JSON, or with `table` for people."""
+    if as_json:
+        print_json([result.row()])
+    else:
+        table(open_console(), result)

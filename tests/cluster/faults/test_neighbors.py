@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from diffugen_api.plan import revision_of, store_of
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, StageStatus
+from diffugen_api.v1alpha1 import StageStatus
 from diffugen_operator.manifests import jobs
-from diffugen_operator.manifests.jobs import RunPlan
-from diffugen_operator.manifests.names import RunKey
-from diffugen_operator.settings import Settings
 from tests.cluster.faults.api_proxy import ExpiringApi
 from tests.cluster.faults.runs import QUICK, TINY, assert_ended_right, is_ready, seen
 from tests.cluster.faults.test_api_faults import operator_behind
+from tests.cluster.test_planted import run_plan_of
 from tests.cluster.world import Json, World
 
 
@@ -100,16 +97,7 @@ def test_a_webhook_that_comes_and_goes_delays_a_run_and_is_named(operated: World
 
 def planted(world: World, dataset: Json, manifest: Json, chance: random.Random) -> Json:
     """Return an object under the name of one of the coming run's, with another content."""
-    spec = LabeledDatasetSpec.model_validate(manifest["spec"])
-    key = RunKey(
-        uid=dataset["metadata"]["uid"],
-        namespace=world.namespace,
-        name="shapes",
-        revision=revision_of(spec),
-        store=store_of(spec),
-        attempt=dataset["status"]["attempt"],
-    )
-    run = RunPlan(key=key, spec=spec, settings=Settings())
+    run = run_plan_of(world, dataset, manifest, attempt=dataset["status"]["attempt"])
     order, plan = jobs.work_order(run), jobs.plan_job(run)
     stage = jobs.stage_job(run, StageStatus(name="base", kind="txt2img", shards={"total": 2}), 1)  # type: ignore[arg-type]
     text = order["data"]["order.json"]

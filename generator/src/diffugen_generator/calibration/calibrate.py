@@ -143,7 +143,7 @@ class Calibrating:
             step = model.training_step(share)
             noise = seeded_noise(latents.shape[1:], [seed], _SALT + step)
             noised = model.forward_noised(latents, noise, step)
-            refine = self._attention.refine and not layers  # the last step of a sampling has the least noise
+            refine = inline and self._attention.refine and not layers  # the last step has the least noise
             with model.attention.all_passes(columns, size, guided=False, passes=1, self_attention=refine) as reading:
                 predict(noised, torch.tensor(step, device=model.device))
             by_head = reading.by_head()
@@ -173,10 +173,11 @@ class Calibrating:
     @torch.inference_mode()
     def _maps(self, view: _View, heads: Heads, last: float) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """Return the maps [words, height, width] in 0..1 with these weights, and the classes of the first ones."""
-        weights = torch.tensor([heads.get(each, 0.0) for each in self._heads], dtype=torch.float32)
-        maps = torch.einsum("n,nmhw->mhw", weights, view.by_head[last])[None]
         if view.usual is not None and heads is self._equal:
             maps = view.usual[None]
+        else:
+            weights = torch.tensor([heads.get(each, 0.0) for each in self._heads], dtype=torch.float32)
+            maps = torch.einsum("n,nmhw->mhw", weights, view.by_head[last])[None]
         if view.layers:
             if tuple(maps.shape[2:]) != view.size:
                 maps = functional.interpolate(maps, size=view.size, mode="bilinear", align_corners=False)

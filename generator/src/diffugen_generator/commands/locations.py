@@ -35,9 +35,7 @@ def source_at(place: str, endpoint: str, store: str, name: str) -> ImageSource:
             prefix = f"{source.prefix.strip('/')}/".lstrip("/")
             left_out = datasets.removeprefix(prefix) if datasets.startswith(prefix) else ""
         return BucketSource(open_bucket(source, "", ""), left_out)
-    if not Path(place).is_dir():
-        raise SpecError("NoSuchFolder", f"DIR: there is no folder {place!r}; give one, or s3://BUCKET/PREFIX.")
-    return FolderSource(Path(place), None if store.startswith(_S3) else Path(store) / NAMESPACE / name)
+    return FolderSource(_folder(place, "DIR"), None if store.startswith(_S3) else Path(store) / NAMESPACE / name)
 
 
 def store_of(place: str, endpoint: str, argument: str = "URI") -> Store:
@@ -46,9 +44,7 @@ def store_of(place: str, endpoint: str, argument: str = "URI") -> Store:
         return open_bucket(_bucket(place, endpoint), "", "")
     if "://" in place:
         raise SpecError("UnknownLocation", f"{argument}: {place!r} is neither s3://BUCKET/PREFIX nor a folder.")
-    if not Path(place).is_dir():
-        raise SpecError("NoSuchFolder", f"{argument}: there is no folder {place!r}; give one, or s3://BUCKET/PREFIX.")
-    return FolderStore(Path(place))
+    return FolderStore(_folder(place, argument))
 
 
 def store_at(place: str, endpoint: str, name: str, namespace: str = NAMESPACE) -> Store:
@@ -58,6 +54,13 @@ def store_at(place: str, endpoint: str, name: str, namespace: str = NAMESPACE) -
     if "://" in place:
         raise SpecError("UnknownStore", f"--store: {place!r} is neither a folder nor s3://BUCKET/PREFIX.")
     return open_folder(Path(place), namespace, name)
+
+
+def _folder(place: str, argument: str) -> Path:
+    """Return a folder that exists; `argument` is its name on the command line, for errors."""
+    if not Path(place).is_dir():
+        raise SpecError("NoSuchFolder", f"{argument}: there is no folder {place!r}; give one, or s3://BUCKET/PREFIX.")
+    return Path(place)
 
 
 def _bucket(place: str, endpoint: str) -> S3:

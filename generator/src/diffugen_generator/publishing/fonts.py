@@ -34,10 +34,9 @@ def writable(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     if not missing:
         return text, own_font(size)
     if (path := _font_with(missing)) is not None:
-        return text, ImageFont.truetype(path, size)
-    return "".join(letter if letter.isascii() or _own_has(letter) else _spelled(letter) for letter in text), own_font(
-        size
-    )
+        return text, _system_font(path, size)
+    written = "".join(letter if letter.isascii() or _own_has(letter) else _spelled(letter) for letter in text)
+    return written, own_font(size)
 
 
 @cache
@@ -47,6 +46,11 @@ def own_font(size: int) -> ImageFont.FreeTypeFont:
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise TypeError("Pillow was built without FreeType")
     return font
+
+
+@cache
+def _system_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)
 
 
 @lru_cache(maxsize=1024)
