@@ -62,6 +62,26 @@ LABELERS = (
         "attention_auto_miou", "attention, threshold auto, raw", {"attention": {"threshold": "auto", "snap": False}}
     ),
     Labeler("attention_auto_snapped_miou", "attention, threshold auto, snapped", {"attention": {"threshold": "auto"}}),
+    Labeler(
+        "attention_fragments_01_raw_miou",
+        "attention, fragmentFraction 0.1, raw",
+        {"attention": {"fragmentFraction": 0.1, "snap": False}},
+    ),
+    Labeler(
+        "attention_fragments_02_raw_miou",
+        "attention, fragmentFraction 0.2, raw",
+        {"attention": {"fragmentFraction": 0.2, "snap": False}},
+    ),
+    Labeler(
+        "attention_fragments_01_miou",
+        "attention, fragmentFraction 0.1, snapped",
+        {"attention": {"fragmentFraction": 0.1}},
+    ),
+    Labeler(
+        "attention_fragments_02_miou",
+        "attention, fragmentFraction 0.2, snapped",
+        {"attention": {"fragmentFraction": 0.2}},
+    ),
     Labeler("attention_unrefined_miou", "attention, not refined, raw", {"attention": {"refine": False, "snap": False}}),
     Labeler("attention_rescaled_miou", "attention, rescale, raw", {"attention": {"rescale": True, "snap": False}}),
     Labeler(

@@ -41,6 +41,11 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
         ({"stages": spec_data()["stages"] * 2}, "stage names must be unique"),
         ({"image": {"width": 100}}, "multiple of 8"),
         ({"output": {"splits": {"train": 0.5}}}, "splits must add up to 1"),
+        (
+            {"classes": [{"name": f"thing {n}"} for n in range(255)], "output": {"formats": ["coco", "voc"]}},
+            r"output.formats\[1\]: the masks of voc have values for at most 254 classes",
+        ),
+        ({"classes": [{"name": f"thing {n}"} for n in range(2001)]}, "at most 2000 items"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
         ({"stages": [{"name": "Base", "txt2img": {"model": "m"}}]}, "should match pattern"),
         ({"output": {"s3": {"endpoint": "minio:9000", "bucket": "data"}}}, "should match pattern"),

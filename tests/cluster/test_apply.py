@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.world import Json, World
 
+MANY_CLASSES = [{"name": f"object no. {n}"} for n in range(2000)]
 STAGE = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
 
 
@@ -19,9 +20,20 @@ def refusals() -> list[Any]:
         pytest.param({"classes": None}, ["spec.classes", "Required value"], id="classes missing"),
         pytest.param(
             {"classes": [{"name": "ball"}, {"name": "ball"}]},
-            ["spec.classes", "class names must be unique: rename or remove the duplicates"],
+            ["spec.classes[1]: Duplicate value", '"name":"ball"'],
             id="duplicate class names",
         ),
+        pytest.param(
+            {"classes": MANY_CLASSES, "output": {"formats": ["masks", "voc"]}},
+            ["spec", "the masks of voc have values for at most 254 classes: remove voc from output.formats"],
+            id="more classes than a mask of voc has values",
+        ),
+        pytest.param(
+            {"classes": [*MANY_CLASSES[:1999], {"name": "object no. 7"}]},
+            ["spec.classes[1999]: Duplicate value", '"name":"object no. 7"'],
+            id="a duplicate among 2,000 classes",
+        ),
+        pytest.param({"classes": [*MANY_CLASSES, {"name": "ball"}]}, ["spec.classes", "2000"], id="one class too many"),
         pytest.param({"image": {"width": 100}}, ["spec.image.width", "multiple of 8"], id="width not a multiple of 8"),
         pytest.param(
             {"output": {"splits": {"train": 0.8, "val": 0.1}}},
@@ -122,6 +134,35 @@ def test_a_chain_of_sixteen_stages_is_accepted_in_any_order(world: World) -> Non
     chain = [{"name": f"s{n}", **drawn_from(f"s{n + 1}" if n < 14 else "base")} for n in range(15)]
 
     world.apply(stages=[*chain, STAGE], suspend=True)
+
+
+def test_two_thousand_classes_are_accepted_with_fifteen_stages_that_replace_them(world: World) -> None:
+    stages = [
+        {
+            "name": f"new{number}",
+            "inpaint": {
+                "from": "base",
+                "replacements": {each["name"]: ["red ball"] for each in MANY_CLASSES[1999 - 32 * number :][:32]},
+            },
+        }
+        for number in range(1, 16)
+    ]
+    variables = {"object": [each["name"] for each in MANY_CLASSES]}
+
+    world.apply(classes=MANY_CLASSES, prompts={"variables": variables}, stages=[STAGE, *stages], suspend=True)
+
+    assert [each["name"] for each in world.get()["spec"]["classes"]] == variables["object"]
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_another_order_of_the_classes_is_taken_over(world: World, *, server_side: bool) -> None:
+    """The order gives the class ids in every export."""
+    orders = [["ball", "star"], ["star", "ball"], ["box", "star"], ["star", "box", "ball"]]
+
+    for names in orders:
+        manifest = world.manifest(classes=[{"name": name} for name in names], suspend=True)
+        world.applied(manifest, server_side=server_side)
+        assert [each["name"] for each in world.get()["spec"]["classes"]] == names
 
 
 def test_splits_may_be_integers(world: World) -> None:

@@ -185,9 +185,13 @@ class World:
     def kubectl(self, *arguments: str) -> str:
         return self.cluster.kubectl(*arguments)
 
-    def _apply(self, manifest: Json) -> None:
-        done = self._kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
+    def applied(self, manifest: Json, *, server_side: bool) -> None:
+        """`kubectl apply` a manifest, as the client or the server merges it."""
+        done = self._kubectl("apply", *["--server-side"] * server_side, "-f", "-", stdin=yaml.safe_dump(manifest))
         assert done.returncode == 0, done.stderr
+
+    def _apply(self, manifest: Json) -> None:
+        self.applied(manifest, server_side=False)
 
     def _kubectl(self, *arguments: str, stdin: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -71,6 +71,14 @@ def test_planning_a_million_samples_is_within_the_bounds_of_time_and_memory() ->
     assert max(each["megabytes"] for each in cases) <= plan.MEGABYTES
 
 
+def test_two_thousand_classes_take_no_more_than_a_few_times_as_long_to_plan_as_twenty() -> None:
+    found = committed(plan.RESULTS)["classes"]
+
+    assert [each["case"] for each in found["cases"]] == [f"{classes:,} classes" for classes in plan.CLASSES]
+    assert all(each["samples"] == plan.SAMPLES_OF_CLASSES and each["within"] for each in found["cases"])
+    assert found["times"] <= found["bound"] == plan.MOST_TIMES
+
+
 def test_publishing_is_within_the_bounds_of_the_benchmark() -> None:
     found = committed(publishing.RESULTS)
 

@@ -245,11 +245,12 @@ def _family_texts(
     for family in families:
         known = search.called(family.words)
         yield from ((text, known) for text in texts_of(spec, family))
+    classes = vocabulary(spec)
     for stage in spec.stages:
         for name, texts in stage.inpaint.replacements.items() if stage.inpaint is not None else ():
             for text in texts:
                 word = plain(read_prompt(spec, text, "replacements")).strip()
-                others = {each.name for each in mentions(word, vocabulary(spec))} - {name}
+                others = {each.name for each in mentions(word, classes)} - {name}
                 yield word, search if others else search.called({name: (word,)})  # as the derivation of inpaint does
 
 

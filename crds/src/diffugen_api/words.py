@@ -6,7 +6,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, NamedTuple
+
+
+class Term(NamedTuple):
+    """A word that names a class or the background. Terms are sorted in the order in which they are looked for."""
+
+    rank: tuple[int, int, int]
+    """The longer term first; of equally long ones that of the first class; of one class the first word."""
+    word: str
+    name: str
+    """The class's name, or the background word."""
+    background: bool
 
 
 @dataclass(frozen=True)
@@ -19,14 +30,22 @@ class Vocabulary:
     """Words for the background."""
     tokens: Sequence[str] = field(default=())
     """Tokens of textual inversion. Each is one word: `<car-accident>` does not name the class "car"."""
+    further: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further words of classes, as one prompt has them; of a class's words of one length they come first."""
 
-    @cached_property
-    def terms(self) -> list[tuple[re.Pattern[str], str, bool]]:
-        """All terms as patterns, the longer first, each with its class or background word, and True for background."""
-        terms = [(word, name, False) for name, words in self.classes.items() for word in words]
-        terms += [(word, word, True) for word in self.background]
-        terms.sort(key=lambda term: -len(term[0]))  # stable: of equal terms, that of the first class comes first
-        return [(_pattern(word), name, background) for word, name, background in terms]
+    def terms_of(self, prompt: str) -> list[Term]:
+        """Return the terms that `prompt` may contain, in the order in which they are looked for."""
+        found = self._index.terms_of(prompt)
+        if self.further:
+            numbers = self._numbers
+            for name, words in self.further.items():
+                number = numbers.get(name, -1)
+                found += [
+                    Term((-len(word), number, place), word, name, background=False)
+                    for place, word in enumerate(words, start=-len(words))
+                    if number >= 0 and word.strip()
+                ]
+        return sorted(found)
 
     @cached_property
     def token_pattern(self) -> re.Pattern[str]:
@@ -42,7 +61,48 @@ class Vocabulary:
         """Return the vocabulary of a prompt where `words` are further words for objects of a class."""
         if not words:
             return self
-        return replace(self, classes={name: (*words.get(name, ()), *own) for name, own in self.classes.items()})
+        before = self.further
+        further = {name: (*words.get(name, ()), *before.get(name, ())) for name in (*words, *before)}
+        found = replace(self, further=further)
+        # a dataset can have thousands of classes: what does not depend on `further` is made once for all prompts
+        vars(found).update(_index=self._index, _numbers=self._numbers)
+        return found
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.classes)}
+
+    @cached_property
+    def _index(self) -> _Index:
+        classes = enumerate(self.classes.items())
+        terms = [
+            Term((-len(word), number, place), word, name, background=False)
+            for number, (name, words) in classes
+            for place, word in enumerate(words)
+        ]
+        last = len(self.classes)
+        terms += [
+            Term((-len(word), last, place), word, word, background=True) for place, word in enumerate(self.background)
+        ]
+        return _Index(terms)
+
+
+class _Index:
+    """Terms by how they begin, so that a prompt is compared with those of thousands whose begin it contains."""
+
+    def __init__(self, terms: Iterable[Term]) -> None:
+        self._by_begin: dict[str, list[Term]] = {}
+        for term in terms:
+            self._by_begin.setdefault(_folded(term.word.split()[0][:_BEGIN]), []).append(term)
+        self._lengths = sorted({len(begin) for begin in self._by_begin})
+
+    def terms_of(self, prompt: str) -> list[Term]:
+        """Return the terms whose begin is anywhere in `prompt`."""
+        text = _folded(prompt)
+        begins = {text[at : at + length] for length in self._lengths for at in range(len(text) - length + 1)}
+        if len(begins) > len(self._by_begin):
+            return [term for begin, terms in self._by_begin.items() if begin in begins for term in terms]
+        return [term for begin in begins for term in self._by_begin.get(begin, ())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +127,12 @@ def mentions(prompt: str, vocabulary: Vocabulary) -> list[Mention]:
     """
     found: list[Mention] = []
     tokens = [each.span() for each in vocabulary.token_pattern.finditer(prompt)] if vocabulary.tokens else []
-    for pattern, name, background in vocabulary.terms:
-        for match in pattern.finditer(prompt):
+    for term in vocabulary.terms_of(prompt):
+        for match in _pattern(term.word).finditer(prompt):
             begin, end = match.span()
             whole = all(end <= start or stop <= begin or (begin <= start and stop <= end) for start, stop in tokens)
             if whole and all(end <= other.begin or other.end <= begin for other in found):
-                found.append(Mention(name, background, begin, end))
+                found.append(Mention(term.name, term.background, begin, end))
     return sorted(found, key=lambda mention: mention.begin)
 
 
@@ -90,6 +150,21 @@ _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 )
 """Thai, Lao, Burmese, Khmer, Japanese, Chinese and Korean: no space need be between a word and its neighbors."""
+
+
+_BEGIN: Final = 4
+"""The length of the begin of a term, in characters, by which it is found."""
+
+
+def _folded(text: str) -> str:
+    """Return a text of the same length that is equal for texts that `re.IGNORECASE` takes for equal."""
+    return text.lower() if text.isascii() else "".join(map(_folded_character, text))
+
+
+@lru_cache(maxsize=8192)
+def _folded_character(character: str) -> str:
+    # `re` compares lower cases, and takes for equal what has one upper case, such as the i with and without its dot
+    return character.upper().lower().casefold()[0].replace("\u0131", "i")
 
 
 @lru_cache(maxsize=8192)

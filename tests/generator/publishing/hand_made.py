@@ -101,10 +101,10 @@ class HandMade:
         return [each for each in self.samples if each.split == split and each.verdict.accepted]
 
 
-def hand_made(folder: Path, *formats: str, **output: Any) -> HandMade:
-    """Publish the dataset in `formats`; `output` holds the options of the formats."""
+def hand_made(folder: Path, *formats: str, before: Sequence[str] = (), **output: Any) -> HandMade:
+    """Publish the dataset in `formats`, with classes `before` its own; `output` holds the options of the formats."""
     changes = {
-        "classes": [{"name": name} for name in CLASSES],
+        "classes": [{"name": name} for name in (*before, *CLASSES)],
         "prompts": {"templates": ["a {object}"], "variables": {"object": [CLASSES[0]]}},
         "output": {"formats": list(formats), "splits": SPLITS, **output},
     }

@@ -56,7 +56,7 @@ class Replacements(Derivation):
 
     def families(self, sources: Sequence[SampleFamily]) -> list[SampleFamily]:
         """Return the families of the source's templates that can name a class with replacements."""
-        named = [named_classes(self._spec, family) for family in sources]
+        named = [self._named_classes(family) for family in sources]
         for name in self._task.replacements:
             if not any(name in classes for classes in named):
                 raise SpecError(
@@ -66,6 +66,11 @@ class Replacements(Derivation):
                 )
         made = (self._family(family, classes) for family, classes in zip(sources, named, strict=True))
         return [family for family in made if family is not None]
+
+    def _named_classes(self, family: SampleFamily) -> set[str]:
+        """Return the classes that a family's prompts can name."""
+        words = self._classes.called(family.words)
+        return {mention.name for text in texts_of(self._spec, family) for mention in mentions(text, words)}
 
     def _family(self, source: SampleFamily, classes: set[str]) -> SampleFamily | None:
         """Return the family that a source's makes, which can name `classes`; None where nothing is replaced in it."""
@@ -151,12 +156,6 @@ class Replacements(Derivation):
                 "outside the mask, where it would have no label; name it in the template, or remove the template to "
                 "use the source's prompt.",
             )
-
-
-def named_classes(spec: LabeledDatasetSpec, family: SampleFamily) -> set[str]:
-    """Return the classes that a family's prompts can name."""
-    vocabulary = vocabulary_of(spec, family.words)
-    return {mention.name for text in texts_of(spec, family) for mention in mentions(text, vocabulary)}
 
 
 def texts_of(spec: LabeledDatasetSpec, family: SampleFamily) -> Iterator[str]:

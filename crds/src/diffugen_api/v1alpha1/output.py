@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from diffugen_api.v1alpha1.base import Model, cel, validations
 
 Format = Literal["coco", "yolo", "voc", "masks", "huggingface", "webdataset", "imagefolder"]
+MOST_CLASSES_OF_VOC = 254
+"""VOC's masks have 256 values: 0 is background, and 255 is to be ignored."""
 
 
 class SecretRef(Model):

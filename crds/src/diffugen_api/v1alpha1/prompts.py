@@ -63,7 +63,7 @@ class Prompts(Model):
         VariableName,
         Annotated[
             list[Annotated[str, StringConstraints(min_length=1, max_length=500)]],
-            Field(min_length=1, max_length=1000),
+            Field(min_length=1, max_length=2000),
         ],
     ] = Field(
         default_factory=dict,

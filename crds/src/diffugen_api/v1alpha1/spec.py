@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from diffugen_api.errors import listed
 from diffugen_api.v1alpha1.base import Model, cel, unique_names, validations
 from diffugen_api.v1alpha1.kinds.base import DrawingFromImages
 from diffugen_api.v1alpha1.labeling import AttentionLabeling, Labeling
-from diffugen_api.v1alpha1.output import Output
+from diffugen_api.v1alpha1.output import MOST_CLASSES_OF_VOC, Output
 from diffugen_api.v1alpha1.prompts import Image, ObjectClass, Prompts
 from diffugen_api.v1alpha1.quality import Quality
 from diffugen_api.v1alpha1.run import Run
 from diffugen_api.v1alpha1.stages import KINDS, Stage, graph_faults
 
+MOST_CLASSES = 2000
 _MOST_STAGES = 16
 _SOURCE = "({} '')".format(
     " ".join(
@@ -37,26 +40,33 @@ def _no_circle() -> str:
     return f"[['']].all(n0, {rule})"
 
 
+_TOO_MANY_FOR_VOC = (
+    f"the masks of voc have values for at most {MOST_CLASSES_OF_VOC} classes: remove voc from output.formats, or some "
+    "classes"
+)
+
+
 class LabeledDatasetSpec(Model):
     """The wanted dataset."""
 
     model_config = ConfigDict(
         json_schema_extra=validations(
             *(rule for kind in KINDS for rule in kind.spec_rules),
+            cel(
+                f"size(self.classes) <= {MOST_CLASSES_OF_VOC} || !has(self.output) || !has(self.output.formats) || "
+                "self.output.formats.all(format, format != 'voc')",
+                _TOO_MANY_FOR_VOC,
+            ),
         )
     )
 
     classes: list[ObjectClass] = Field(
         min_length=1,
-        max_length=200,
+        max_length=MOST_CLASSES,
         description="The classes of objects to label. Their order gives the class ids in every export, from 0.",
-        json_schema_extra=validations(
-            unique_names("class"),
-            cel(
-                "self.all(x, self.exists_one(y, y.name.lowerAscii() == x.name.lowerAscii()))",
-                "class names must differ by more than upper and lower case: rename or remove one",
-            ),
-        ),
+        # A CEL rule compares each name with all others, which the API server takes for too costly. It compares the keys
+        # of a list of type map by itself.
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     image: Image = Field(default_factory=Image)
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="The seed from which every image's seed derives.")
@@ -120,9 +130,9 @@ class LabeledDatasetSpec(Model):
             ("class", [c.name for c in self.classes]),
             ("stage", [s.name for s in self.stages]),
         ):
-            if duplicates := sorted({n for n in names if names.count(n) > 1}):
+            if duplicates := sorted(name for name, count in Counter(names).items() if count > 1):
                 raise ValueError(
-                    f"{what} names must be unique: rename or remove the duplicates of {', '.join(duplicates)}"
+                    f"{what} names must be unique: rename or remove the duplicates of {listed(duplicates)}"
                 )
         return self
 
@@ -139,6 +149,12 @@ class LabeledDatasetSpec(Model):
         for number, stage in enumerate(self.stages):
             for fault in stage.task.class_faults(names) if stage.draws else ():
                 raise ValueError(f"stages[{number}].{stage.kind}.{fault}")
+        return self
+
+    @model_validator(mode="after")
+    def _formats_fit_the_classes(self) -> LabeledDatasetSpec:
+        if len(self.classes) > MOST_CLASSES_OF_VOC and "voc" in self.output.formats:
+            raise ValueError(f"output.formats[{self.output.formats.index('voc')}]: {_TOO_MANY_FOR_VOC}")
         return self
 
     @model_validator(mode="after")

@@ -161,7 +161,8 @@ def label(
     counts = _look(header, wanted, store, display, spec, device=device, stop=stop)
     seconds = time.monotonic() - began
     attended = wanted if spec.labeling.attention is not None else []
-    nameless = sum(not _names_a_class(spec, each.caption) for each in attended if each.caption)
+    words = vocabulary_of(spec, {})
+    nameless = sum(not mentions(each.caption, words) for each in attended if each.caption)
     published = _publish(order, given, store, display, nameless, stop=stop)
     dataset = dataset_of(store)
     classes = {each: sum(splits.values()) for each, splits in dataset["classes"].items()}
@@ -194,10 +195,6 @@ def _needs_captions(spec: LabeledDatasetSpec) -> bool:
     """
     attention = spec.labeling.attention
     return attention is not None and spec.labeling.detector is None and attention.min_presence is None
-
-
-def _names_a_class(spec: LabeledDatasetSpec, caption: str) -> bool:
-    return bool(mentions(caption, vocabulary_of(spec, {})))
 
 
 def _prompt(names: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Label maps: an image whose pixels are class ids or instance numbers.
 
 A map can hold one object a pixel. Where objects overlap, the smaller one is on top, so that it is not hidden behind a
-larger one. Regions to ignore (see `ignoreBand`) have the value 255, and only where there is no object.
+larger one. Regions to ignore (see `ignoreBand`) have the largest value, and only where there is no object: 255 in a map
+of 8 bits, 65535 in a map of 16 bits, which the classes need if there are more than 254.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from numpy.typing import NDArray
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 
 IGNORE = 255
-"""Above every class: a dataset has at most 200."""
+"""The value in maps of 8 bits that is to be ignored."""
 
 
-def class_map(sample: LabeledSample, class_ids: Mapping[str, int]) -> NDArray[np.uint8]:
-    """Return the classes [h, w]: 0 is background, a class is its id plus one, 255 is to be ignored."""
+def class_map(sample: LabeledSample, class_ids: Mapping[str, int]) -> NDArray[Any]:
+    """Return the classes [h, w]: 0 is background, a class is its id plus one, `ignored_value` is to be ignored."""
+    ignored = ignored_value(len(class_ids))
     numbers = [class_ids[each.class_name] + 1 for each in sample.verdict.instances]
-    return _painted(sample, numbers, np.dtype(np.uint8))
+    return _painted(sample, numbers, np.min_scalar_type(ignored), ignored)
+
+
+def ignored_value(classes: int) -> int:
+    """Return the value to be ignored in a map of as many classes: 255 with 8 bits, else 65535."""
+    return IGNORE if classes < IGNORE else 0xFFFF
 
 
 def instance_map(sample: LabeledSample, bits: type[np.uint8] | type[np.uint16]) -> NDArray[Any]:

@@ -21,7 +21,7 @@ class Img2Img(DrawingFromImages):
     variables: dict[
         VariableName,
         Annotated[
-            list[Annotated[str, StringConstraints(min_length=1, max_length=500)]], Field(min_length=1, max_length=1000)
+            list[Annotated[str, StringConstraints(min_length=1, max_length=500)]], Field(min_length=1, max_length=2000)
         ],
     ] = Field(
         min_length=1,

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
+from diffugen_api.errors import listed
 from diffugen_api.v1alpha1.base import cel
 from diffugen_api.v1alpha1.kinds.base import DrawingFromImages
 from diffugen_api.v1alpha1.models import MODEL
@@ -24,8 +25,8 @@ class Inpaint(DrawingFromImages):
     not_in_address: ClassVar[frozenset[str]] = DrawingFromImages.not_in_address | {"replacements", "template"}
     spec_rules: ClassVar[tuple[dict[str, str], ...]] = (
         cel(
-            "self.stages.all(s, !has(s.inpaint) || "
-            "s.inpaint.replacements.all(name, self.classes.exists(c, c.name == name)))",
+            "[self.classes.map(c, c.name)].all(names, self.stages.all(s, !has(s.inpaint) || "
+            "s.inpaint.replacements.all(name, name in names)))",
             "the keys of inpaint.replacements must be classes: use the names of spec.classes",
         ),
     )
@@ -70,8 +71,9 @@ class Inpaint(DrawingFromImages):
 
     def class_faults(self, classes: Sequence[str]) -> Iterator[str]:
         """Yield each class of `replacements` that the dataset does not have."""
+        known = frozenset(classes)
         for name in self.replacements:
-            if name not in classes:
+            if name not in known:
                 yield (
-                    f"replacements: {name!r} is not a class: use one of {', '.join(classes)}, or add it to spec.classes"
+                    f"replacements: {name!r} is not a class: use one of {listed(classes)}, or add it to spec.classes"
                 )

@@ -7,7 +7,7 @@ names none or several of them, the object gets no label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -38,8 +38,12 @@ def choose(
         words: other names of the objects of a class in the prompt, besides the class's own words.
         tokens: the tokens of textual inversion, each of which is one word.
     """
-    vocabulary = Vocabulary({each.name: each.words for each in classes}, tokens=tokens).called(words or {})
-    names = _names(settings, classes, {mention.name for mention in mentions(prompt, vocabulary)})
+
+    def named() -> set[str]:
+        vocabulary = Vocabulary({each.name: each.words for each in classes}, tokens=tokens).called(words or {})
+        return {mention.name for mention in mentions(prompt, vocabulary)}
+
+    names = _names(settings, classes, named)
     found: dict[str, list[Detection]] = {each.name: [] for each in classes}
     for detection in detections.found:
         name = names.get(detection.native.casefold())
@@ -64,14 +68,16 @@ def overlaps(ones: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray[tuple[int
     return np.asarray(coco_mask.iou([m.encoded() for m in ones], [m.encoded() for m in others], crowds))
 
 
-def _names(settings: DetectorLabeling, classes: Sequence[ObjectClass], named: set[str]) -> dict[str, str]:
+def _names(settings: DetectorLabeling, classes: Sequence[ObjectClass], named: Callable[[], set[str]]) -> dict[str, str]:
     """Return the dataset's class for each class of the detector, in lower case; ambiguous ones are left out.
 
-    `named` are the classes that the prompt names.
+    `named` returns the classes that the prompt names; it is called only if classes share a class of the detector.
     """
+    natives = classes_by_native(settings, classes)
+    shared = named() if any(len(some) > 1 for some in natives.values()) else set()
     meant = {
-        native: some if len(some) == 1 else [each for each in some if each.name in named]
-        for native, some in classes_by_native(settings, classes).items()
+        native: some if len(some) == 1 else [each for each in some if each.name in shared]
+        for native, some in natives.items()
     }
     return {native: some[0].name for native, some in meant.items() if len(some) == 1}
 

@@ -1,9 +1,9 @@
 """Masks as PNG: `classes/<split>/`, `instances/<split>/`, and `overlays/<split>/` for people.
 
-In `classes`, a pixel is 0 for background, the class id plus one, or 255 for what is to be ignored (8 bits). In
-`instances`, it is 0 or the number of the object, from 1 in the order of the manifest (16 bits). A PNG has one object a
-pixel: where objects overlap, the smaller one is on top (`publishing/label_maps.py`). An overlay is the image with the
-objects in the color of their class.
+In `classes`, a pixel is 0 for background, the class id plus one, or 255 for what is to be ignored (8 bits). With more
+than 254 classes, it has 16 bits, and 65535 is to be ignored. In `instances`, it is 0 or the number of the object, from
+1 in the order of the manifest (16 bits). A PNG has one object a pixel: where objects overlap, the smaller one is on top
+(`publishing/label_maps.py`). An overlay is the image with the objects in the color of their class.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from diffugen_generator.publishing.dataset_format import DatasetFormat
-from diffugen_generator.publishing.label_maps import IGNORE, class_map, instance_map
+from diffugen_generator.publishing.label_maps import class_map, ignored_value, instance_map
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.palette import color_of
 from diffugen_generator.publishing.stored_images import StoredImage
@@ -29,7 +29,7 @@ _LOADING = """\
 ### Masks
 
 A PNG of class ids for each image in `masks/classes/<split>/` (`masks/classes.json` has their names; 0 is background,
-255 is to be ignored), one of object numbers in `masks/instances/<split>/`, and the image with colored objects in
+{ignore} is to be ignored), one of object numbers in `masks/instances/<split>/`, and the image with colored objects in
 `masks/overlays/<split>/`.
 
 ```python
@@ -60,12 +60,13 @@ class Masks(DatasetFormat):
     def finish(self) -> None:
         """Write the meaning of the values in the class masks."""
         names = {name: number + 1 for name, number in self.folder.class_ids.items()}
-        data = {"background": 0, "ignore": IGNORE, "classes": names}
+        data = {"background": 0, "ignore": ignored_value(len(names)), "classes": names}
         self.folder.write("classes.json", (json.dumps(data, indent=2) + "\n").encode(), JSON)
 
     def loading(self) -> str:
         """Return how to read images with their masks."""
-        return _LOADING.replace("{split}", self.folder.splits[0])
+        ignore = ignored_value(len(self.folder.class_ids))
+        return _LOADING.replace("{split}", self.folder.splits[0]).replace("{ignore}", str(ignore))
 
 
 def overlay_of(image: bytes, sample: LabeledSample, class_ids: dict[str, int]) -> bytes:

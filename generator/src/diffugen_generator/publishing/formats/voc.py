@@ -1,9 +1,9 @@
 """Pascal VOC: `Annotations/` (XML), `JPEGImages/`, `SegmentationClass/`, `SegmentationObject/`, `ImageSets/`.
 
 The folders are those of VOC 2012. Box corners are whole pixels, counted from 1, both inside the box. In the PNGs of
-`SegmentationClass`, 0 is background, a class is its id plus one and 255 is to be ignored; in those of
-`SegmentationObject`, an object is its place in the XML, from 1. Both have VOC's palette. A PNG has one object a pixel:
-where objects overlap, the smaller one is on top (`publishing/label_maps.py`).
+`SegmentationClass`, 0 is background, a class is its id plus one and 255 is to be ignored, so there are at most 254
+classes; in those of `SegmentationObject`, an object is its place in the XML, from 1. Both have VOC's palette. A PNG has
+one object a pixel: where objects overlap, the smaller one is on top (`publishing/label_maps.py`).
 """
 
 from __future__ import annotations
