@@ -42,7 +42,7 @@ def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def worlds_of(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """Return the function that makes such namespaces on this cluster."""
     cluster.apply_file(CRD)
-    eventually(lambda: cluster.get("lds", "-A"))  # accepted is not yet served
+    eventually(lambda: [cluster.items("lds")])  # accepted is not yet served
     if RBAC.exists():
         cluster.apply_file(RBAC)
 

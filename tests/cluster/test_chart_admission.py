@@ -124,4 +124,4 @@ def test_a_dataset_from_before_the_policy_can_still_lose_its_finalizer(guarded: 
     cluster.kubectl("label", "lds/old", "-n", namespace, "still=possible")
     cluster.kubectl("delete", "lds/old", "-n", namespace, "--wait=false")
     cluster.kubectl("patch", "lds/old", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":[]}}')
-    eventually(lambda: not cluster.get("lds", "-n", namespace)["items"])
+    eventually(lambda: not cluster.items("lds", namespace=namespace))

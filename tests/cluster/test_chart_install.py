@@ -7,6 +7,7 @@ cannot have a token at the usual path or its own network; extraEnv sets replacem
 from __future__ import annotations
 
 import copy
+import itertools
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,19 @@ from tests.cluster.test_kills import slow_stage
 from tests.cluster.world import OperatorProcess, World
 
 SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
+
+KINDS = (
+    "deploy",
+    "svc",
+    "sa",
+    "roles",
+    "rolebindings",
+    "poddisruptionbudgets",
+    "configmaps",
+    "secrets",
+    "networkpolicies",
+)
+"""The types of objects that the chart installs in its namespace."""
 
 
 class Installation:
@@ -63,17 +77,17 @@ class Installation:
 
     def operators(self) -> list[Json]:
         """Return the operator's pods that are not being deleted."""
-        pods = self._world.cluster.get("pods", "-n", self._world.namespace, "-l", SELECTOR)["items"]
+        pods = self._world.cluster.items("pods", namespace=self._world.namespace, selector=SELECTOR)
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def leader(self) -> str:
-        lease = self._world.cluster.get("lease", RELEASE, "-n", self._world.namespace)
+        lease = self._world.cluster.get("lease", RELEASE, namespace=self._world.namespace)
         return str(lease["spec"].get("holderIdentity") or "")
 
     def left(self) -> list[str]:
         """Return the objects of the release in its namespace."""
-        kinds = "deploy,svc,sa,roles,rolebindings,poddisruptionbudgets,configmaps,secrets,networkpolicies"
-        items = self._world.cluster.get(kinds, "-n", self._world.namespace, "-l", SELECTOR)["items"]
+        found = [self._world.cluster.items(kind, namespace=self._world.namespace, selector=SELECTOR) for kind in KINDS]
+        items = itertools.chain.from_iterable(found)
         return [f"{item['kind']}/{item['metadata']['name']}" for item in items]
 
     def _give_token(self) -> None:

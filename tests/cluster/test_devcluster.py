@@ -33,14 +33,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{next(_numbers)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    eventually(lambda: cluster.get("serviceaccount", "default", "-n", name))
+    eventually(lambda: cluster.get("serviceaccount", "default", namespace=name))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def state_of(cluster: Cluster, namespace: str, kind: str) -> Json:
     """The `kind` of state that the test's pod is in; fails when it is in another."""
-    status = cluster.get("pod", "pod", "-n", namespace)["status"]
+    status = cluster.get("pod", "pod", namespace=namespace)["status"]
     state: Json = status["containerStatuses"][0]["state"]
     assert kind in state, state
     return dict(state[kind])
@@ -76,7 +76,7 @@ def test_an_indexed_job_runs_on_pretended_gpus(cluster: Cluster, namespace: str)
     wait = ("wait", "--for=condition=complete", "job/three", "-n", namespace, "--timeout=150s")
     cluster.kubectl(*wait, timeout_s=160)
 
-    pods = cluster.get("pods", "-n", namespace)["items"]
+    pods = cluster.items("pods", namespace=namespace)
     indexes = [item["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for item in pods]
     addresses = [item["status"]["podIP"] for item in pods]
     ends = [item["status"]["containerStatuses"][0]["state"]["terminated"] for item in pods]
@@ -106,7 +106,7 @@ def test_a_long_message_is_cut_and_a_failure_is_reported(cluster: Cluster, names
     end = eventually(lambda: state_of(cluster, namespace, "terminated"))
 
     assert (end["exitCode"], end["reason"], end["message"]) == (77, "Error", "x" * 4096)
-    assert cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Failed"
+    assert cluster.get("pod", "pod", namespace=namespace)["status"]["phase"] == "Failed"
 
 
 def test_a_container_over_its_memory_limit_is_killed(cluster: Cluster, namespace: str) -> None:
@@ -257,7 +257,7 @@ def test_a_deadline_ends_the_pod(cluster: Cluster, namespace: str) -> None:
 
 
 def failed_status(cluster: Cluster, namespace: str) -> Json:
-    status: Json = cluster.get("pod", "pod", "-n", namespace)["status"]
+    status: Json = cluster.get("pod", "pod", namespace=namespace)["status"]
     assert status["phase"] == "Failed"
     return status
 
@@ -271,8 +271,8 @@ def test_a_container_is_restarted_on_failure(cluster: Cluster, namespace: str) -
     again["spec"]["restartPolicy"] = "OnFailure"
     cluster.apply(again)
 
-    eventually(lambda: cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Succeeded")
-    assert cluster.get("pod", "pod", "-n", namespace)["status"]["containerStatuses"][0]["restartCount"] == 1
+    eventually(lambda: cluster.get("pod", "pod", namespace=namespace)["status"]["phase"] == "Succeeded")
+    assert cluster.get("pod", "pod", namespace=namespace)["status"]["containerStatuses"][0]["restartCount"] == 1
 
 
 def test_pods_that_are_not_restricted_are_refused(cluster: Cluster, namespace: str) -> None:
@@ -325,7 +325,7 @@ def test_pods_continue_without_the_api_server(cluster: Cluster, namespace: str) 
     eventually(lambda: cluster.pod_log(namespace, "pod") == "up\ndown\n")
     cluster.apiserver.start()
 
-    eventually(lambda: cluster.get("pod", "pod", "-n", namespace)["status"]["phase"] == "Succeeded")
+    eventually(lambda: cluster.get("pod", "pod", namespace=namespace)["status"]["phase"] == "Succeeded")
 
 
 def test_pods_of_a_lost_node_are_evicted() -> None:
@@ -345,7 +345,7 @@ def test_pods_of_a_lost_node_are_evicted() -> None:
 
 
 def running_pods(cluster: Cluster) -> list[Json]:
-    return [item for item in cluster.get("pods")["items"] if item["status"]["phase"] == "Running"]
+    return [item for item in cluster.items("pods", namespace="default") if item["status"]["phase"] == "Running"]
 
 
 def test_the_store_can_be_another_one() -> None:

@@ -39,7 +39,7 @@ class Git:
 
     def object(self) -> Json:
         """Return the object, with who manages which of its fields."""
-        return self._world.cluster.get("lds/shapes", "-n", self._world.namespace, "--show-managed-fields")
+        return self._world.cluster.get("lds", "shapes", namespace=self._world.namespace)
 
     def edit(self, **changes: Any) -> None:
         self.manifest["spec"] = merged(self.manifest["spec"], changes)

@@ -67,7 +67,7 @@ def seen(what: Callable[[], object], seconds: float = 30) -> float:
 
 
 def holder(cluster: Cluster) -> str:
-    return str(cluster.get("lease", NAME, "-n", NAMESPACE)["spec"].get("holderIdentity", ""))
+    return str(cluster.get("lease", NAME, namespace=NAMESPACE)["spec"].get("holderIdentity", ""))
 
 
 def writers(cluster: Cluster, world: World) -> list[str]:

@@ -205,13 +205,10 @@ class World:
     # --- what a user sees ---
 
     def get(self, what: str = "lds", name: str = "shapes") -> Json:
-        data: Json = json.loads(self.kubectl("get", what, name, "-n", self.namespace, "-o", "json"))
-        return data
+        return self.cluster.get(what, name, namespace=self.namespace)
 
     def items(self, what: str) -> list[Json]:
-        data = json.loads(self.kubectl("get", what, "-n", self.namespace, "-o", "json"))
-        items: list[Json] = data["items"]
-        return items
+        return self.cluster.items(what, namespace=self.namespace)
 
     def jobs(self, step: str | None = None) -> list[Json]:
         return [j for j in self.items("jobs") if step in {None, j["metadata"]["labels"].get("diffugen.dev/step")}]
@@ -228,7 +225,7 @@ class World:
         return {"status": "Absent", "reason": "", "message": ""}
 
     def wait(self, what: str, seen: Callable[[Json], bool], *, seconds: float = 300, look_every_s: float = 0.2) -> Json:
-        """Poll the dataset until `seen` holds; fails with its status, or with kubectl's error, where it does not."""
+        """Poll the dataset until `seen` holds; fails with its status, or with the server's error, where it does not."""
         end = time.monotonic() + seconds
         while True:
             try:

@@ -63,7 +63,7 @@ class Installation:
 
     def store(self) -> Minio:
         """A client of the store, at its pod's address, to which this machine has a route."""
-        address = self.cluster.get("pod", "minio", "-n", "minio")["status"]["podIP"]
+        address = self.cluster.get("pod", "minio", namespace="minio")["status"]["podIP"]
         return Minio(f"{address}:9000", access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=False)
 
     # --- the release ---
@@ -113,7 +113,7 @@ class Installation:
 
     def dataset(self, namespace: str, name: str) -> Json:
         """A dataset as the API server returns it."""
-        return self.cluster.get("lds", name, "-n", namespace)
+        return self.cluster.get("lds", name, namespace=namespace)
 
     def wait_ready(self, namespace: str, name: str, *, within_s: float = 900) -> Json:
         """Wait for `Ready=True` of the present spec. Raises `NotReadyError` when it stalls, or after `within_s`."""

@@ -65,7 +65,7 @@ def test_its_pods_ran_under_the_restricted_standard_with_simulated_gpus(installe
     namespace = installed.cluster.get("namespace", NAMESPACE)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
-    pods = [pod for pod in installed.cluster.get("pods", "-n", NAMESPACE)["items"] if JOBS in pod["metadata"]["labels"]]
+    pods = [pod for pod in installed.cluster.items("pods", namespace=NAMESPACE) if JOBS in pod["metadata"]["labels"]]
     assert {pod["status"]["phase"] for pod in pods} == {"Succeeded"}
     asked = [pod["spec"]["containers"][0]["resources"].get("limits", {}).get("nvidia.com/gpu") for pod in pods]
     assert asked.count("1") == 6  # one for each of the stage's shards of 16 images; plan and publish request none
@@ -90,15 +90,15 @@ def test_a_change_of_the_release_leaves_a_running_dataset_alone(
     cluster = installed.cluster
     name = f"during-{change[0]}"
     cluster.apply(small(NAMESPACE, name, seed=len(name)))
-    before = {pod["metadata"]["name"] for pod in cluster.get("pods", "-n", SYSTEM)["items"]}
+    before = {pod["metadata"]["name"] for pod in cluster.items("pods", namespace=SYSTEM)}
     installed.helm(*change, "--wait", "--timeout=3m")
 
     dataset = installed.wait_ready(NAMESPACE, name)
 
-    after = {pod["metadata"]["name"] for pod in cluster.get("pods", "-n", SYSTEM)["items"]}
+    after = {pod["metadata"]["name"] for pod in cluster.items("pods", namespace=SYSTEM)}
     assert not before & after  # the operator's pods were replaced
     assert dataset["status"]["dataset"]["samples"] == 4
-    jobs = [job["metadata"]["name"] for job in cluster.get("jobs", "-n", NAMESPACE)["items"]]
+    jobs = [job["metadata"]["name"] for job in cluster.items("jobs", namespace=NAMESPACE)]
     assert len([job for job in jobs if job.startswith(name)]) == 3, jobs  # plan, stage, publish: none twice
     assert installed.dataset(NAMESPACE, "shapes")["status"]["dataset"] == shapes["status"]["dataset"]
 
@@ -106,7 +106,7 @@ def test_a_change_of_the_release_leaves_a_running_dataset_alone(
 def test_uninstalling_keeps_the_datasets_and_reinstalling_draws_nothing(installed: Installation, shapes: Json) -> None:
     cluster = installed.cluster
     stored = installed.objects("")
-    held = {each["metadata"]["name"]: each for each in cluster.get("lds", "-n", NAMESPACE)["items"]}
+    held = {each["metadata"]["name"]: each for each in cluster.items("lds", namespace=NAMESPACE)}
 
     installed.uninstall()
 
@@ -121,15 +121,15 @@ def test_uninstalling_keeps_the_datasets_and_reinstalling_draws_nothing(installe
     )
     assert everywhere == ""
     cluster.kubectl("get", "crd", "labeleddatasets.diffugen.dev")
-    assert {each["metadata"]["name"] for each in cluster.get("lds", "-n", NAMESPACE)["items"]} == set(held)
+    assert {each["metadata"]["name"] for each in cluster.items("lds", namespace=NAMESPACE)} == set(held)
     assert installed.objects("") == stored
 
     installed.install(NAMESPACE)
-    jobs = {job["metadata"]["uid"] for job in cluster.get("jobs", "-n", NAMESPACE)["items"]}
+    jobs = {job["metadata"]["uid"] for job in cluster.items("jobs", namespace=NAMESPACE)}
     cluster.apply(small(NAMESPACE, "after", seed=3))  # Ready: the new operator has seen them all
     installed.wait_ready(NAMESPACE, "after")
 
-    new = [job for job in cluster.get("jobs", "-n", NAMESPACE)["items"] if job["metadata"]["uid"] not in jobs]
+    new = [job for job in cluster.items("jobs", namespace=NAMESPACE) if job["metadata"]["uid"] not in jobs]
     assert all(job["metadata"]["name"].startswith("after") for job in new)
     again = installed.objects("")
     assert {key: tag for key, tag in again.items() if "/after/" not in key} == stored

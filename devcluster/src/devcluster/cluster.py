@@ -28,6 +28,7 @@ from devcluster.faults import ClusterProcess
 from devcluster.kubeapi import JsonObject
 from devcluster.launching import launch
 from devcluster.layout import ClusterSpec, StateDirectory, is_alive, owned_root, remove_stale, state_root
+from devcluster.reading import ObjectReader
 
 __all__ = ["Cluster", "ClusterError", "MinioAccess"]
 
@@ -79,6 +80,7 @@ class Cluster:
         self.scheduler = ClusterProcess("scheduler", directory)
         self.minio_process = ClusterProcess(directory.read_spec().store, directory)
         self.nodes = [ClusterProcess(name, directory) for name in node_names(description.nodes)]
+        self._reader = ObjectReader(self.kubeconfig)
         self._kubectl = directory.read_spec().binaries["kubectl"]
         self._guard: subprocess.Popen[str] | None = None
 
@@ -173,10 +175,13 @@ class Cluster:
         """`kubectl apply` of a manifest file."""
         self.kubectl("apply", "-f", str(path))
 
-    def get(self, *arguments: str) -> JsonObject:
-        """`kubectl get ... -o json`."""
-        answer: JsonObject = json.loads(self.kubectl("get", *arguments, "-o", "json"))
-        return answer
+    def get(self, resource: str, name: str, *, namespace: str = "") -> JsonObject:
+        """Return one object; `resource` as in `kubectl get`. Raises `ClusterError` if it does not exist."""
+        return self._reader.get(resource, name, namespace=namespace)
+
+    def items(self, resource: str, *, namespace: str = "", selector: str = "") -> list[JsonObject]:
+        """Return the objects of a type, of one namespace or of all. Raises `ClusterError`."""
+        return self._reader.items(resource, namespace=namespace, selector=selector)
 
     def import_image(self, archive: Path) -> None:
         """Import an image from a docker or OCI archive into a node of kind kubelet. Raises `ClusterError`."""

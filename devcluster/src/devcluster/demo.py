@@ -6,7 +6,6 @@ that of the temporary MinIO, because its port is not known before. A terminal sh
 plain lines.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -60,8 +59,7 @@ class Demo:
 
     def dataset(self) -> Json:
         """Return the resource in its current state."""
-        data: Json = json.loads(self.cluster.kubectl("get", "lds", self.name, "-n", self.namespace, "-o", "json"))
-        return data
+        return self.cluster.get("lds", self.name, namespace=self.namespace)
 
     def table(self, *options: str) -> str:
         """Return the output of `kubectl get lds`."""
@@ -69,7 +67,7 @@ class Demo:
 
     def pods(self) -> list[str]:
         """Return a line for each pod that is not finished."""
-        pods = json.loads(self.cluster.kubectl("get", "pods", "-n", self.namespace, "-o", "json"))["items"]
+        pods = self.cluster.items("pods", namespace=self.namespace)
         return [
             f"{pod['metadata']['name']}  {pod['status'].get('phase', '')}  {pod['status'].get('podIP', '')}"
             for pod in pods
