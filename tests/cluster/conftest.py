@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from devcluster import Cluster
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.pods import eventually
-from tests.cluster.world import CRD, RBAC, OperatorProcess, World
+from tests.cluster.world import CRD, RBAC, World
 
 RUNNING = pytest.StashKey[Cluster | None]()
 

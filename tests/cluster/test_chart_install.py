@@ -19,9 +19,10 @@ import yaml
 from tests.chart.helm import CHART, RELEASE, Json, helm
 from tests.cluster.conftest import reported
 from tests.cluster.faults.runs import created_jobs
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.pods import eventually
 from tests.cluster.test_kills import slow_stage
-from tests.cluster.world import OperatorProcess, World
+from tests.cluster.world import World
 
 SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.world import OperatorProcess, World
+from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.world import World
 
 API_VERSION = "client.authentication.k8s.io/v1"
 

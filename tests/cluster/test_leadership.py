@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from devcluster import Cluster
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.test_kills import SHARDS, drawing
-from tests.cluster.world import OperatorProcess, World
+from tests.cluster.world import World
 
 NAMESPACE, NAME = "diffugen-system", "diffugen-operator"
 LEASE = {

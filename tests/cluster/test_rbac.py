@@ -22,9 +22,10 @@ from diffugen_api.contract import RETRY_ANNOTATION, Step
 from diffugen_api.plan import revision_of, store_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_operator.manifests import names
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.pods import eventually
 from tests.cluster.test_deletion import delete, wait_gone
-from tests.cluster.world import RBAC, ROOT, Json, OperatorProcess, World
+from tests.cluster.world import RBAC, ROOT, Json, World
 
 ACCOUNT = "diffugen-operator"
 DECISION = "authorization.k8s.io/decision"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.cluster.operator_process import IMAGE
 from tests.cluster.test_kills import slow_stage
-from tests.cluster.world import IMAGE, World
+from tests.cluster.world import World
 
 
 def test_a_newer_operator_keeps_the_jobs_of_the_former_one(running: World) -> None:

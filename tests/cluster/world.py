@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +15,13 @@ from typing import Any
 import minio
 import yaml
 
-from devcluster import Cluster, kernel
+from devcluster import Cluster
 from devcluster.cluster import ClusterError
+from tests.cluster.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "diffugen.dev_labeleddatasets.yaml"
 RBAC = ROOT / "operator" / "rbac.yaml"
-IMAGE = "diffugen/generator:dev"
 
 Json = dict[str, Any]
 
@@ -74,59 +71,6 @@ def a_manifest(namespace: str, endpoint: str, bucket: str, **changes: Any) -> Js
         "metadata": {"name": "shapes", "namespace": namespace},
         "spec": merged(spec, changes),
     }
-
-
-class OperatorProcess:
-    """The operator as a separate process that can be killed."""
-
-    def __init__(
-        self, *, kubeconfig: Path, namespace: str, log: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
-        self._command = [
-            str(Path(sys.executable).with_name("diffugen-operator")),
-            f"--kubeconfig={kubeconfig}",
-            f"--namespace={namespace}" if namespace else "--all-namespaces",
-        ]
-        self.log = log
-        self.environment = environment or {}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    "DIFFUGEN_GENERATOR_IMAGE": IMAGE,
-                    "DIFFUGEN_LIGHT_IMAGE": IMAGE,
-                    "DIFFUGEN_SCRAPE_INTERVAL": "1",
-                    "DIFFUGEN_PROGRESS_INTERVAL": "2",
-                    **self.environment,
-                },
-                preexec_fn=kernel.die_with_parent(),
-            )
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def exit_code(self) -> int:
-        """Wait for its end; returns its exit code."""
-        assert self._process is not None
-        return self._process.wait(timeout=30)
-
-    def end(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(with_signal)
-        self._process.wait(timeout=30)
-        self._process = None
-
-    def kill(self) -> None:
-        self.end(signal.SIGKILL)
 
 
 @dataclass

@@ -44,7 +44,7 @@ async def serving(
 ) -> AsyncIterator[tuple[ForkServer, Callable[..., Launch]]]:
     """Start a server, and give a function that makes launches for it."""
     base = {"PATH": f"{scripts}:{os.defpath}", "OMP_NUM_THREADS": "1"}
-    program = Preloaded(("probe",), modules)
+    program = Preloaded("probe", (("probe", "end"), ("probe", "wait")), modules)
 
     def launch(*words: str, **environment: str) -> Launch:
         return Launch(["probe", *words], {**base, **environment}, tmp_path)
@@ -115,7 +115,7 @@ def test_without_a_server_a_container_is_started_in_the_usual_way(scripts: Path,
             with pytest.raises(OSError, match="the fork server has ended|reset|Broken pipe"):
                 await server.start(launch("end", "1"), tmp_path / "first")
             children = [
-                await start_container(server, launch("end", str(number)), tmp_path / f"log-{number}")
+                await start_container([server], launch("end", str(number)), tmp_path / f"log-{number}")
                 for number in (3, 4)
             ]
             return [await child.wait() for child in children]
@@ -133,7 +133,7 @@ def test_a_server_that_ended_is_started_again_and_its_socket_is_closed(scripts: 
             assert former is not None
             assert ended is not None
             await ended.kill()
-            child = await start_container(server, launch("end", "3"), tmp_path / "log")
+            child = await start_container([server], launch("end", "3"), tmp_path / "log")
             assert former.is_closing()
             return await child.wait()
 
@@ -171,8 +171,9 @@ def test_what_differs_when_it_is_imported_is_started_in_the_usual_way(scripts: P
     async def run() -> list[bool]:
         async with serving(scripts, tmp_path) as (server, launch):
             other = Launch(["other"], launch().environment, tmp_path)
-            elsewhere = Launch(["probe"], {**launch().environment, "PATH": os.defpath}, tmp_path)
-            launches = [launch(), launch(COLOR="red"), launch(HF_ENDPOINT="x"), launch(OMP_NUM_THREADS="2")]
-            return [server.fits(each) for each in (*launches, other, elsewhere)]
+            elsewhere = Launch(["probe", "end"], {**launch().environment, "PATH": os.defpath}, tmp_path)
+            same = [launch("end"), launch("wait", "0", COLOR="red")]
+            differ = [launch("stop"), launch("end", HF_ENDPOINT="x"), launch("end", OMP_NUM_THREADS="2")]
+            return [server.fits(each) for each in (*same, *differ, other, elsewhere)]
 
-    assert asyncio.run(run()) == [True, True, False, False, False, False]
+    assert asyncio.run(run()) == [True, True, False, False, False, False, False]

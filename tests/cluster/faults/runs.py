@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tests.cluster.world import Json, OperatorProcess, World
+from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.world import Json, World
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6))
 """The seed of all random choices."""
@@ -31,7 +31,7 @@ class MortalOperator(OperatorProcess):
     def __init__(self, sound: OperatorProcess, crashes: Path, *, odds: float = 0, seed: object = 0) -> None:
         """Take the place of `sound`; it dies at every boundary once, or at random with these odds."""
         self.__dict__.update(vars(sound))
-        self._command = [sys.executable, str(Path(__file__).with_name("crashing.py")), *sound._command[1:]]
+        self._command = [str(Path(__file__).with_name("crashing.py")), *sound._command[1:]]
         self.crashes = crashes
         chance = {"CRASH_ODDS": str(odds), "CRASH_SEED": str(seed)} if odds else {}
         # No progress numbers: how many status writes they cause depends on the speed of the machine.

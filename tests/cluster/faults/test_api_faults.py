@@ -9,8 +9,9 @@ import pytest
 
 from tests.cluster.faults.api_proxy import FAULTS, ApiFront, ApiProxy, FreezingApi, RefusingApi
 from tests.cluster.faults.runs import QUICK, TINY, assert_ended_right, is_ready, seen
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.pods import eventually
-from tests.cluster.world import OperatorProcess, World
+from tests.cluster.world import World
 
 SELDOM_LISTED = {**QUICK, "DIFFUGEN_RESYNC_INTERVAL": "600", "DIFFUGEN_WATCH_SILENCE": "5"}
 """Settings under which watches must recover from faults alone: no regular list comes in time."""

@@ -10,8 +10,8 @@ machine:
   environment; the text `/dev/termination-log`, or the container's own `terminationMessagePath`, is replaced
   like a mount path.
 - Images are names. A known one (`images`) means "run this in the project's own environment".
-- Workers of stages are forks of a process that has imported their libraries (`fork_server`), unless their environment
-  has a variable that libraries read when they are imported.
+- The generator's workers and the operator are forks of a process that has imported their libraries (`fork_server`),
+  unless their environment has a variable that libraries read when they are imported.
 - Only the memory limit is enforced (`memory`), not CPU limits and not security contexts (the API server admits and
   checks these). `OMP_NUM_THREADS` limits the threads of each container, so that containers share the cores.
 - Each container has its own directories for `HOME` and `TMPDIR`. It can read the host's other files.

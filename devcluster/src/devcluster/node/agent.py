@@ -14,7 +14,7 @@ from devcluster.layout import StateDirectory
 from devcluster.node.addresses import AddressPool
 from devcluster.node.events import EventRecorder
 from devcluster.node.fork_server import ForkServer
-from devcluster.node.images import STAGE_WORKER, ImageStore
+from devcluster.node.images import PRELOADED, ImageStore
 from devcluster.node.logserver import LogServer
 from devcluster.node.pods import HOST_ADDRESS, NodeContext, PodWorker, delete_for_good
 from devcluster.node.registration import Registration
@@ -76,7 +76,9 @@ class Agent:
             events=EventRecorder(api, self._name),
             pods_directory=self._directory.pods,
             base_environment=environment,
-            fork_server=ForkServer(STAGE_WORKER, environment, self._directory.log_of("fork-server")),
+            fork_servers=[
+                ForkServer(each, environment, self._directory.log_of(f"fork-server-{each.name}")) for each in PRELOADED
+            ],
         )
 
     async def _watch_pods(self, api: KubeApi, node: NodeContext) -> None:

@@ -1,9 +1,9 @@
-"""Starts workers as forks of a process that has imported their libraries.
+"""Starts containers as forks of a process that has imported their libraries.
 
-A worker of a stage imports torch, diffusers and transformers, which costs seconds of CPU in every pod. On this kind of
-node a cluster's pods are short, and the imports were most of their cost. So the first such container starts a fork
-server (`fork_server_main`), and each is a fork of it. All else is as in a new process: its own session, environment,
-working directory and log.
+A worker of a stage imports torch, diffusers and transformers, which costs seconds of CPU in every pod; the other
+workers and the operator need one second. On this kind of node a cluster's pods are short, and the imports were most of
+their cost. So the first container of a program starts a fork server (`fork_server_main`), and each is a fork of it. All
+else is as in a new process: its own session, environment, working directory and log.
 
 A container is started in the usual way if its program is another one, if its environment has a variable that libraries
 read when they are imported, or if the fork server has ended.
@@ -16,7 +16,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,9 @@ _READ_ON_IMPORT = (
 class Preloaded:
     """A program whose libraries are imported beforehand."""
 
-    words: tuple[str, ...]
-    """The beginning of the container's command: the name of a console script of this environment, and arguments."""
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    """How a container's command may begin: the name of one console script of this environment, and arguments."""
     modules: tuple[str, ...]
 
 
@@ -68,7 +69,7 @@ class ForkServer:
     ) -> None:
         """Serve the program of the folder `scripts`; the server's own output goes to `log`."""
         self._program = program
-        self._script = scripts / program.words[0]
+        self._script = scripts / program.commands[0][0]
         self._environment = dict(base_environment)
         self._log = log
         self._lock = asyncio.Lock()
@@ -78,10 +79,9 @@ class ForkServer:
 
     def fits(self, launch: Launch) -> bool:
         """Return whether a fork of this server is the same as a new process."""
-        words = self._program.words
         return (
-            tuple(launch.command[: len(words)]) == words
-            and shutil.which(words[0], path=launch.environment.get("PATH", "")) == str(self._script)
+            any(tuple(launch.command[: len(words)]) == words for words in self._program.commands)
+            and shutil.which(self._script.name, path=launch.environment.get("PATH", "")) == str(self._script)
             and _read_on_import(launch.environment) == _read_on_import(self._environment)
         )
 
@@ -138,13 +138,13 @@ class ForkServer:
         return server, answers, requests
 
 
-async def start_container(server: ForkServer, launch: Launch, log: Path) -> Child:
-    """Start a container's process: as a fork if the server fits and answers, else in the usual way.
+async def start_container(servers: Iterable[ForkServer], launch: Launch, log: Path) -> Child:
+    """Start a container's process: as a fork if a server fits and answers, else in the usual way.
 
     If the server has ended, as where a library cannot be imported, the new process says why in its own log. Raises
     OSError if the program cannot be started.
     """
-    if server.fits(launch):
+    for server in filter(lambda each: each.fits(launch), servers):
         try:
             return await server.start(launch, log)
         except OSError as error:

@@ -10,8 +10,9 @@ _ENTRYPOINTS: Mapping[str, tuple[str, ...]] = {
     "diffugen/operator": ("diffugen-operator",),
 }
 
-STAGE_WORKER = Preloaded(
-    ("diffugen", "worker", "stage"),
+_STAGE_WORKER = Preloaded(
+    "stage-worker",
+    (("diffugen", "worker", "stage"),),
     (
         "diffugen_generator.cli",
         "diffugen_generator.worker",
@@ -25,7 +26,23 @@ STAGE_WORKER = Preloaded(
         "diffugen_generator.telemetry.metrics",
     ),
 )
-"""The worker whose imports cost most, and the modules that import its libraries."""
+_LIGHT_WORKER = Preloaded(  # without the models' libraries, as in the light image
+    "light-worker",
+    (("diffugen", "worker", "plan"), ("diffugen", "worker", "publish"), ("diffugen", "worker", "delete")),
+    (
+        "diffugen_generator.cli",
+        "diffugen_generator.worker",
+        "diffugen_generator.deletion",
+        "diffugen_generator.planning.plan",
+        "diffugen_generator.publishing.format_registry",
+        "diffugen_generator.publishing.publish",
+        "diffugen_generator.store.s3",
+    ),
+)
+_OPERATOR = Preloaded("operator", (("diffugen-operator",),), ("diffugen_operator.main",))
+
+PRELOADED = (_STAGE_WORKER, _LIGHT_WORKER, _OPERATOR)
+"""The programs of the images, each with the modules that import its libraries."""
 
 
 class ImageStore:

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ class NodeContext:
     pods_directory: Path
     base_environment: Mapping[str, str]
     """The environment variables of every container."""
-    fork_server: ForkServer
+    fork_servers: Sequence[ForkServer]
 
 
 class _NotRunnableError(RuntimeError):
@@ -209,7 +209,7 @@ class PodWorker:
             await asyncio.sleep(_RETRY_S)
 
     async def _launch(self, container: Container, launch: Launch) -> None:
-        await container.start(launch, partial(start_container, self._node.fork_server))
+        await container.start(launch, partial(start_container, self._node.fork_servers))
 
     async def _prepare(self, container: Container, volumes: Mapping[str, Path]) -> Launch:
         spec = container.spec
