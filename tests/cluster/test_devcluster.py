@@ -337,11 +337,11 @@ def test_pods_of_a_lost_node_are_evicted() -> None:
         home = next(node for node in two.nodes if node.name == first["spec"]["nodeName"])
 
         home.kill()
-        eventually(lambda: "deletionTimestamp" in two.get("pods")["items"][0]["metadata"])
+        eventually(lambda: "deletionTimestamp" in two.items("pods", namespace="default")[0]["metadata"])
 
         home.start()  # only the node can tell the Job that the pod has ended
         eventually(lambda: not running_pods(two))
-        eventually(lambda: two.get("job", "job")["status"].get("failed") == 1)
+        eventually(lambda: two.get("job", "job", namespace="default")["status"].get("failed") == 1)
 
 
 def running_pods(cluster: Cluster) -> list[Json]:
