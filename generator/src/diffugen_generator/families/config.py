@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from diffugen_generator.families.checkpoint import CheckpointFolder, CheckpointHeader, Prediction
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.lora import Lora, Shapes
@@ -43,6 +44,18 @@ class FamilyConfig(Protocol):
         """Raise `ValueError` if a component's weights do not fit its settings; the error's text ends a sentence.
 
         `shapes` has the shape of each tensor in the headers of its files, by name.
+        """
+        ...
+
+    def read_checkpoint(self, header: CheckpointHeader, predicts: Prediction | None) -> CheckpointFolder | None:
+        """Return the folder that a checkpoint in a single file stands for; None if it is of another family.
+
+        Raises `ValueError` if the file is of this family and cannot be drawn with; the error's text ends a sentence
+        about the model.
+
+        Args:
+            header: the tensors of the file, whose numbers are not read.
+            predicts: what the network predicts, as the manifest says; None to go by the file.
         """
         ...
 

@@ -28,6 +28,8 @@ class ModelFolder:
     """The pipeline's class in `model_index.json`; `registry.family_of` finds the family by it."""
     weights: frozenset[str] = frozenset()
     """The files of its weights, relative to `path`."""
+    checkpoint: Path | None = None
+    """The file with all weights of a model in a single file; `path` then has only the settings made from it."""
 
 
 def settings_of(path: Path) -> dict[str, Any]:

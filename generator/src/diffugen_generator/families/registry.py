@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.families.checkpoint import CheckpointFolder, CheckpointHeader, Prediction
 from diffugen_generator.families.config import FamilyConfig
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.foreign_files import described
 from diffugen_generator.families.unet.config import UNET
 
 FAMILIES: list[FamilyConfig] = [UNET]
@@ -25,6 +27,21 @@ def family_of(pipeline: str) -> FamilyConfig:
         if pipeline in family.pipelines:
             return family
     raise KeyError(pipeline)
+
+
+def read_checkpoint(header: CheckpointHeader, predicts: Prediction | None) -> CheckpointFolder:
+    """Return the folder that a checkpoint in a single file stands for.
+
+    Raises `ValueError` if no family can draw with the file; the error's text ends a sentence about the model.
+
+    Args:
+        header: the tensors of the file, whose numbers are not read.
+        predicts: what the network predicts, as the manifest says; None to go by the file.
+    """
+    for family in FAMILIES:
+        if (found := family.read_checkpoint(header, predicts)) is not None:
+            return found
+    raise ValueError(described(header.shapes))
 
 
 def token_limit(model: ModelFolder, tokenizer: str = "tokenizer") -> int:

@@ -17,8 +17,9 @@ from pathlib import Path
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.failures import Missing
+from diffugen_generator.families.checkpoint import CheckpointHeader
 from diffugen_generator.models.digests import FileDigest
-from diffugen_generator.models.headers import Head, Shapes, read_shapes
+from diffugen_generator.models.headers import Head, read_header
 from diffugen_generator.store.s3 import S3Store
 
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<path>[^\s?#]+)")
@@ -71,10 +72,10 @@ class BucketFolder:
             raise SpecError("UnsupportedModel", f"{self._field}: {self.uri!r} {error}") from None
         return FileDigest(size, whole.hexdigest())
 
-    def shapes(self, name: str) -> Shapes:
-        """Return the shapes of a safetensors object's tensors; reads its header by ranges."""
+    def header(self, name: str) -> CheckpointHeader:
+        """Return the header of a safetensors object; reads it by ranges."""
         try:
-            return read_shapes(lambda offset, count: self._store.read_range(name, offset, count))
+            return read_header(lambda offset, count: self._store.read_range(name, offset, count))
         except ValueError as error:
             raise SpecError(
                 "UnsupportedModel", f"{self._field}: {self.uri!r} has a file {name}, and {error}; copy it again."

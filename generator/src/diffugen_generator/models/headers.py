@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from diffugen_generator.families.checkpoint import CheckpointHeader
 from diffugen_generator.models.files import SAFE
 
 _LARGEST: Final = 100_000_000
@@ -21,6 +22,8 @@ _LARGEST: Final = 100_000_000
 _LENGTH: Final = 8
 _POINTER: Final = b"version "
 """The first bytes of a Git LFS pointer. Read as a length, they would mean a header larger than any disk."""
+_PICKLES: Final = (b"PK\x03\x04", b"\x80")
+"""The first bytes of files of torch: a zip archive, or a pickle. A header can begin with the same bytes."""
 
 
 class Head:
@@ -65,29 +68,40 @@ Shapes = dict[str, tuple[int, ...]]
 """The shape of each tensor of a file, by name."""
 STATED: Final = "shapes.json"
 """The shapes of the weights files of a folder that has only the settings of a remote model."""
+METADATA: Final = "metadata.json"
+"""The text in the headers of these files, beside the shapes."""
 
 
-def read_shapes(read: Callable[[int, int], bytes]) -> Shapes:
-    """Return the shapes in a safetensors file; raise `ValueError` if its header cannot be read.
+def read_header(read: Callable[[int, int], bytes]) -> CheckpointHeader:
+    """Return the header of a safetensors file; raise `ValueError` if it cannot be read.
 
     `read` returns the bytes from an offset on, as many as are asked for.
     """
     length = int.from_bytes(read(0, _LENGTH), "little")
     if length > _LARGEST:
         raise ValueError("its header is too large")
-    return shapes_in(read(_LENGTH, length))
-
-
-def shapes_in(header: bytes) -> Shapes:
-    """Return the shapes in a header; raise `ValueError` if it cannot be read."""
+    content = read(_LENGTH, length)
     try:
-        return {
-            str(name): tuple(int(side) for side in entry["shape"])
-            for name, entry in json.loads(header).items()
-            if name != "__metadata__"
-        }
+        header = json.loads(content)
+        metadata = header.pop("__metadata__", None) or {}
+        return CheckpointHeader(
+            {str(name): tuple(int(side) for side in entry["shape"]) for name, entry in header.items()},
+            {str(name): str(value) for name, value in metadata.items()},
+        )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError("its header cannot be read") from None
+
+
+def header_of(folder: Path, name: str) -> CheckpointHeader:
+    """Return the header of a safetensors file, which may be only written down beside the settings of a remote model.
+
+    Raises `ValueError` if it cannot be read.
+    """
+    if (folder / name).is_file():
+        return _local(folder / name)
+    shapes = json.loads((folder / STATED).read_bytes())[name]
+    beside = json.loads((folder / METADATA).read_bytes())[name]
+    return CheckpointHeader({each: tuple(shape) for each, shape in shapes.items()}, beside)
 
 
 def shapes_of(folder: Path, names: Iterable[str]) -> dict[str, Shapes]:
@@ -104,7 +118,7 @@ def shapes_of(folder: Path, names: Iterable[str]) -> dict[str, Shapes]:
     for name in sorted(names):
         component, path = name.partition("/")[0], folder / name
         if name.endswith(SAFE) and path.is_file():
-            found.setdefault(component, {}).update(_local(path))
+            found.setdefault(component, {}).update(_local(path).shapes)
         elif name in stated:
             found.setdefault(component, {}).update({each: tuple(shape) for each, shape in stated[name].items()})
         elif not name.endswith(".json"):  # the index of a set in parts
@@ -112,14 +126,14 @@ def shapes_of(folder: Path, names: Iterable[str]) -> dict[str, Shapes]:
     return {component: shapes for component, shapes in found.items() if component not in unknown}
 
 
-def _local(path: Path) -> Shapes:
+def _local(path: Path) -> CheckpointHeader:
     with path.open("rb") as stream:
 
         def read(offset: int, count: int) -> bytes:
             stream.seek(offset)
             return stream.read(count)
 
-        return read_shapes(read)
+        return read_header(read)
 
 
 def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
@@ -129,12 +143,22 @@ def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
     try:
         stated = _stated(start, read)
     except (struct.error, ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"has a file {name} whose header cannot be read: it is broken; copy it again.") from None
+        raise ValueError(unreadable(name, start)) from None
     if stated != size:
         raise ValueError(
             f"has a file {name} of {size:,} bytes whose header tells of {stated:,}: it was cut short or is broken; "
             "copy it again."
         )
+
+
+def unreadable(name: str, start: bytes) -> str:
+    """Return what is wrong with the file `name` that begins with `start` and has no header: the end of a sentence."""
+    if start.startswith(_PICKLES):
+        return (
+            f"has a file {name} that is a pickle and not safetensors, and may run code when loaded; save it as "
+            "safetensors, or rename it to .ckpt and pin it with modelSHA256."
+        )
+    return f"has a file {name} whose header cannot be read: it is broken; copy it again."
 
 
 def _stated(start: bytes, read: Callable[[int], bytes]) -> int:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import ModelRefused, ModelUnreachable
+from diffugen_generator.families.checkpoint import CheckpointHeader
 from diffugen_generator.models.digests import FileDigest, hashed
-from diffugen_generator.models.headers import Shapes
+from diffugen_generator.models.headers import unreadable
 from diffugen_generator.models.uris import HUB
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _ENDPOINT = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>refs/pr/\d+|[^/\s]+))?(?:/(?P<path>\S+))?")
+_REVISION_AFTER_FILE = re.compile(r"(?P<path>\S+\.(?:safetensors|ckpt|bin|pt))@(?P<revision>refs/pr/\d+|[^/\s@]+)")
+"""`FILE@REVISION`, which means the same as the revision after the repository."""
 _TRANSPORTS = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
 """HTTP libraries of the hub's client, which depend on its version. Their errors are recognized by their module."""
 
@@ -44,8 +47,11 @@ class Repository:
             raise SpecError(
                 "UnknownModel", f"{field}: {uri!r} names no repository; write hf://ORG/NAME or hf://ORG/NAME@REVISION."
             )
-        self._repo, self._revision = match["repo"], (match["revision"] or "main").replace("%2F", "/")
-        self.path = match["path"] or ""
+        path, revision = match["path"] or "", match["revision"]
+        if revision is None and (after := _REVISION_AFTER_FILE.fullmatch(path)):
+            path, revision = after["path"], after["revision"]
+        self._repo, self._revision = match["repo"], (revision or "main").replace("%2F", "/")
+        self.path = path
         """A file in the repository; empty for the whole repository."""
         self._field = field
         self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or _ENDPOINT
@@ -76,8 +82,8 @@ class Repository:
         (file,) = (each for each in self._info.siblings or [] if each.rfilename == name)
         return FileDigest(file.lfs.size, file.lfs.sha256) if file.lfs else None
 
-    def shapes(self, name: str) -> Shapes:
-        """Return the shapes of a safetensors file's tensors; reads its header by ranges."""
+    def header(self, name: str) -> CheckpointHeader:
+        """Return the header of a safetensors file; reads it by ranges."""
         from huggingface_hub import HfApi, errors  # noqa: PLC0415 - half a second, only for such models
 
         api = HfApi(endpoint=self._endpoint, token=_token())
@@ -86,12 +92,21 @@ class Repository:
                 lambda: api.parse_safetensors_file_metadata(self._repo, name, revision=self.commit, timeout=15)
             )
         except errors.SafetensorsParsingError:
+            fault = unreadable(name, self._start(name))
             raise SpecError(
-                "UnsupportedModel",
-                f"{self._field}: {self.uri!r} has a file {name} whose header cannot be read: it is broken; name "
-                "another revision, or another model.",
+                "UnsupportedModel", f"{self._field}: {self.uri!r} {fault.replace('copy it again', 'name another')}"
             ) from None
-        return {tensor: tuple(info.shape) for tensor, info in found.tensors.items()}
+        shapes = {tensor: tuple(info.shape) for tensor, info in found.tensors.items()}
+        return CheckpointHeader(shapes, {str(key): str(value) for key, value in (found.metadata or {}).items()})
+
+    def _start(self, name: str) -> bytes:
+        """Return the first bytes of a file."""
+        from huggingface_hub import get_session, hf_hub_url  # noqa: PLC0415 - half a second, only for such models
+
+        url = hf_hub_url(self._repo, name, revision=self.commit, endpoint=self._endpoint)
+        token = _token()
+        asked = {"Range": "bytes=0-7"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        return self._asked(lambda: bytes(get_session().get(url, headers=asked, follow_redirects=True).content[:8]))
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
         """Fetch files into a folder and return their digests; a partial download that is already there continues."""

@@ -16,10 +16,10 @@ from diffugen_api.addresses import canonical
 from diffugen_api.contract import ENV_MODEL_CACHE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
+from diffugen_generator.families.checkpoint import CheckpointHeader
 from diffugen_generator.models import cache, headers
 from diffugen_generator.models.digests import FileDigest, hashed
 from diffugen_generator.models.files import SAFE
-from diffugen_generator.models.headers import Shapes
 from diffugen_generator.models.model_cards import CARD
 from diffugen_generator.models.uris import BUCKET, HUB
 
@@ -50,8 +50,8 @@ class Remote(Protocol):
         """Return a file's digest if it is known without a download."""
         ...
 
-    def shapes(self, name: str) -> Shapes:
-        """Return the shapes of a safetensors file's tensors; only its header is read."""
+    def header(self, name: str) -> CheckpointHeader:
+        """Return the header of a safetensors file, without its other bytes."""
         ...
 
     def fetch(self, names: Collection[str], folder: Path) -> Mapping[str, FileDigest]:
@@ -84,12 +84,30 @@ def remote_of(uri: str, field: str, s3: S3 | None) -> Remote:
         repository = Repository(uri, field)
         if repository.path:
             raise SpecError(
-                "UnknownModel", f"{field}: {uri!r} names a file; write hf://ORG/NAME@REVISION, the whole repository."
+                "UnknownModel",
+                f"{field}: {uri!r} names a file that is no checkpoint (.safetensors, .ckpt); write "
+                "hf://ORG/NAME@REVISION, the whole repository, or one that is.",
             )
         return repository
     from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
 
     return BucketFolder(uri, field, s3)
+
+
+def remote_file_of(uri: str, field: str, s3: S3 | None) -> tuple[Remote, str]:
+    """Return the one file that `hf://ORG/NAME@REVISION/FILE` or `s3://BUCKET/FILE` names, and its name in its folder.
+
+    Raises `SpecError` naming `field` if there is no such file.
+    """
+    if uri.startswith(HUB):
+        from diffugen_generator.models.hub import Repository  # noqa: PLC0415 - few models are from there
+
+        repository = Repository(uri, field)
+        return repository, repository.path
+    from diffugen_generator.models.buckets import BucketFolder  # noqa: PLC0415 - a third of a second
+
+    bucket = BucketFolder(uri, field, s3, single=True)
+    return bucket, bucket.path
 
 
 def held(
@@ -133,20 +151,22 @@ def _described(
         wanted = choose(part)
         settings = [name for name in wanted.names if name not in wanted.weights]
         files = dict(remote.fetch([*settings, *_card(remote)], part))
-        stated, tensors = {}, {}
+        stated, tensors, metadata = {}, {}, {}
         for name in sorted(wanted.weights):
             if (digest := remote.digest(name)) is None:
                 files |= remote.fetch([name], part)  # a small file: the hub keeps it with the settings
             else:
                 stated[name] = list(digest)
                 if shapes and name.endswith(SAFE):
-                    tensors[name] = {tensor: list(shape) for tensor, shape in remote.shapes(name).items()}
-        for name, content in ((_STATED, stated), (headers.STATED, tensors)):
+                    header = remote.header(name)
+                    tensors[name] = {tensor: list(shape) for tensor, shape in header.shapes.items()}
+                    metadata[name] = dict(header.metadata)
+        for name, content in ((_STATED, stated), (headers.STATED, tensors), (headers.METADATA, metadata)):
             (part / name).write_bytes(canonical(content))
             files[name] = hashed(part / name)
         return files
 
     folder, files = cache.entry(["described", *identity], fill)
     stated = {name: FileDigest(*digest) for name, digest in json.loads((folder / _STATED).read_bytes()).items()}
-    beside = {_STATED, headers.STATED, CARD}
+    beside = {_STATED, headers.STATED, headers.METADATA, CARD}
     return folder, {name: digest for name, digest in files.items() if name not in beside} | stated

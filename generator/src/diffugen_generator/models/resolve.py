@@ -3,6 +3,8 @@
 A model is a folder in the layout of diffusers: local, in a bucket or on the hub. Its digest covers only the files that
 the pipeline reads. So a README or a second copy of the weights does not change the address of any image, and the
 digest is the same in every place. A plan needs no weights of remote models; a stage finds them in the cache.
+
+A model in a single file, or a folder that holds only such a file, is resolved by `checkpoints`.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder
 from diffugen_generator.families.registry import family_of
+from diffugen_generator.models.checkpoints import SUFFIXES, divided, names_file, only_file, resolve_checkpoint
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
-from diffugen_generator.models.files import SAFE, Choice, choose
+from diffugen_generator.models.files import Choice, choose
 from diffugen_generator.models.headers import check_whole, shapes_of
 from diffugen_generator.models.remotes import MODEL, Remote, held, remote_of
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
@@ -37,13 +40,15 @@ def resolve(
     pickled: bool = False,
     weights: bool = True,
 ) -> ModelFolder:
-    """Find the model that `uri` names: `builtin://NAME`, `hf://…`, `s3://…`, or the absolute path of a folder.
+    """Find the model that `uri` names: `builtin://NAME`, `hf://…`, `s3://…`, or an absolute path.
+
+    It is a folder of diffusers, or a checkpoint in a single file; `#epsilon` or `#v_prediction` may follow a file.
 
     Args:
         uri: the manifest's value.
         field: the manifest's field, for errors.
         s3: the store whose endpoint, region and credentials `s3://` means.
-        pin: the digest that the model must have; with it, pickled weights are allowed.
+        pin: the digest that the model must have, of a single file its SHA-256; with it, pickled weights are allowed.
         pickled: allow pickled weights without `pin`; the caller then compares the digest.
         weights: fetch the weights of a remote model; if False, only what is needed to check and digest it.
 
@@ -52,6 +57,28 @@ def resolve(
             known family with safetensors weights, `ModelMismatch` if its digest is not `pin`.
         Failure: the hub or the bucket does not answer, or refuses.
     """
+    place, predicts = divided(uri, field)
+    single = place if names_file(place) else None
+    if single is None:
+        try:
+            return _resolve_folder_or_remote(uri, field, s3, pin=pin, pickled=pickled, weights=weights)
+        except _SingleFileError as error:
+            single = error.uri
+    return resolve_checkpoint(single, predicts, field=field, s3=s3, pin=pin, pickled=pickled, weights=weights)
+
+
+class _SingleFileError(Exception):
+    """A folder that holds only a checkpoint in a single file."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.uri = uri
+        """The file."""
+
+
+def _resolve_folder_or_remote(
+    uri: str, field: str, s3: S3 | None, *, pin: str | None, pickled: bool, weights: bool
+) -> ModelFolder:
     if uri.startswith((HUB, BUCKET)):
         found, safe = _resolve_remote(remote_of(uri, field, s3), field, weights=weights)
     else:
@@ -93,10 +120,22 @@ def _resolve_remote(remote: Remote, field: str, *, weights: bool) -> tuple[Model
 def _choice_of(remote: Remote, field: str, folder: Path) -> Choice:
     names = remote.names()
     index = None
-    if INDEX in names:
+    if INDEX not in names:
+        _look_for_single(remote.uri, field, names)
+    else:
         remote.fetch([INDEX], folder)
         index = (folder / INDEX).read_bytes()
     return _chosen(remote.uri, field, names, index)
+
+
+def _look_for_single(uri: str, field: str, names: Collection[str]) -> None:
+    """Raise `_SingleFileError` if a folder without `model_index.json` has one checkpoint, `SpecError` if several."""
+    try:
+        found = only_file(names)
+    except ValueError as error:
+        raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
+    if found is not None:
+        raise _SingleFileError(f"{uri.rstrip('/')}/{found}")
 
 
 def _chosen(uri: str, field: str, names: Collection[str], index: bytes | None) -> Choice:
@@ -121,24 +160,17 @@ def _found(uri: str, field: str, path: Path, choice: Choice, files: Mapping[str,
 
 def _folder_of(uri: str, field: str) -> Path:
     path = path_of(uri, field, builtin=builtin_names(), what="a diffusers folder")
-    if path.is_file() or (path.is_dir() and not (path / INDEX).is_file() and _single_files_in(path)):
-        single = path.name if path.is_file() else _single_files_in(path)[0]
-        raise SpecError(
-            "UnsupportedModel",
-            f"{field}: {uri!r} is a checkpoint in a single file, {single}, and not a diffusers folder; convert it with "
-            f"diffusers, StableDiffusionPipeline.from_single_file({single!r}).save_pretrained(FOLDER), and give the "
-            "folder.",
-        )
     if not path.is_dir():
         raise SpecError(
-            "UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there."
+            "UnknownModel",
+            f"{field}: there is no folder {uri!r}; mount the model's diffusers folder there, or give a checkpoint "
+            f"({', '.join(SUFFIXES)}).",
         )
-    return path if (path / INDEX).is_file() else _snapshot_of(path, uri, field)
-
-
-def _single_files_in(path: Path) -> list[str]:
-    """Return the names of checkpoints at the top of a folder."""
-    return sorted(each.name for each in path.iterdir() if each.suffix in {SAFE, ".ckpt"} and each.is_file())
+    if not (path / INDEX).is_file():
+        path = _snapshot_of(path, uri, field)
+    if not (path / INDEX).is_file():
+        _look_for_single(str(path), field, [each.name for each in path.iterdir() if each.is_file()])
+    return path
 
 
 def _snapshot_of(path: Path, uri: str, field: str) -> Path:

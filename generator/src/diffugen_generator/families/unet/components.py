@@ -7,7 +7,7 @@ program import code.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -42,6 +42,7 @@ from diffugen_generator.families.unet.schedulers import (
     open_scheduler,
     prediction_target,
 )
+from diffugen_generator.families.unet.single_file import SingleFile
 from diffugen_generator.families.unet.text_encoding import TextEncoder, TextEncoding
 from diffugen_generator.families.unet.text_projections import keep_text_projections
 from diffugen_generator.families.unet.tokens import PromptTokenizer
@@ -205,11 +206,12 @@ def load(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     is_sdxl = model.pipeline in SDXL_PIPELINES
     try:
-        networks = [_network(CLIPTextModel, model, "text_encoder", kind)]
+        opened = _opened(model)
+        networks = [opened(CLIPTextModel, "text_encoder", kind)]
         if is_sdxl:
-            networks.append(_network(CLIPTextModelWithProjection, model, "text_encoder_2", kind))
-        unet = _network(UNet2DConditionModel, model, "unet", kind)
-        vae = _network(AutoencoderKL, model, "vae", kind)
+            networks.append(opened(CLIPTextModelWithProjection, "text_encoder_2", kind))
+        unet = opened(UNet2DConditionModel, "unet", kind)
+        vae = opened(AutoencoderKL, "vae", kind)
         if kind is torch.float16 and _upcasts(model, is_sdxl):
             vae = vae.to(torch.float32)
         steps = open_scheduler(model.path / "scheduler", scheduler)
@@ -251,6 +253,13 @@ def _teach(network: Any, tokenizer: PromptTokenizer, learnt: Sequence[NDArray[np
     table = torch.cat([known[: tokenizer.first_learnt], *rows])
     count, width = table.shape
     network.set_input_embeddings(torch.nn.Embedding(count, width, _weight=table).requires_grad_(False))
+
+
+def _opened(model: ModelFolder) -> Callable[[Any, str, torch.dtype], Any]:
+    """Return the function that loads a network by its class, its component and its precision."""
+    if model.checkpoint is not None:
+        return SingleFile(model, model.checkpoint).network
+    return lambda kind, component, dtype: _network(kind, model, component, dtype)
 
 
 def _network(kind: Any, model: ModelFolder, component: str, dtype: torch.dtype) -> Any:

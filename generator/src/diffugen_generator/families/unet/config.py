@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from diffugen_generator.families.checkpoint import CheckpointFolder, CheckpointHeader, Prediction
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder, settings_of
 from diffugen_generator.families.lora import Lora, Shapes
@@ -18,6 +19,7 @@ from diffugen_generator.families.unet.architecture import (
     takes_a_mask,
     tokens_at_once,
 )
+from diffugen_generator.families.unet.checkpoint import read_checkpoint
 from diffugen_generator.families.unet.lora_layouts import check_lora
 from diffugen_generator.families.unet.samplers import check_sampler
 from diffugen_generator.families.unet.tensors import lacking
@@ -57,6 +59,10 @@ class UNetConfig:
         """Raise `ValueError` if a component's weights lack tensors, or have others than its settings ask for."""
         if fault := lacking(component, settings_of(folder / component / "config.json"), shapes):
             raise ValueError(f"has weights in {component}/ that {fault}: copy it again, or name another model.")
+
+    def read_checkpoint(self, header: CheckpointHeader, predicts: Prediction | None) -> CheckpointFolder | None:
+        """Return the folder that a single file in the layout of latent diffusion stands for; None for other files."""
+        return read_checkpoint(header, predicts)
 
     def takes_a_mask(self, folder: Path) -> bool:
         """Return whether the UNet takes a mask and the masked image: two sets of latents and one channel."""
