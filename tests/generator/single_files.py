@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def write_folder(folder: Path, layout: str) -> Path:
             scaling_factor=0.13025 if xl else 0.18215,
             force_upcast=xl,
         ),
-        "text_encoder": _encoder(64, act="gelu" if generation == "2" else "quick_gelu", layers=23 if generation == "2" else 2),
+        "text_encoder": _encoder(
+            64, act="gelu" if generation == "2" else "quick_gelu", layers=23 if generation == "2" else 2
+        ),
         "tokenizer": _tokenizer("!" if generation == "2" else "<|endoftext|>"),
     }
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -96,6 +99,7 @@ def write_folder(folder: Path, layout: str) -> Path:
     return folder
 
 
+@cache
 def _tokenizer(pad: str) -> Any:
     """Return CLIP's tokenizer; that it is CLIP's is tested apart."""
     import json
@@ -149,7 +153,9 @@ def ldm_tensors(folder: Path, layout: str) -> dict[str, Any]:
         found[f"model.diffusion_model.{_unet_name(name, unet)}"] = tensor
     for name, tensor in weights("vae").items():
         new = _vae_name(name)
-        found[f"first_stage_model.{new}"] = tensor[:, :, None, None] if ".attn_1." in new and tensor.ndim == 2 else tensor
+        found[f"first_stage_model.{new}"] = (
+            tensor[:, :, None, None] if ".attn_1." in new and tensor.ndim == 2 else tensor
+        )
     if generation == "1":
         found |= {f"cond_stage_model.transformer.{_whole(n)}": each for n, each in weights("text_encoder").items()}
         found["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
@@ -255,6 +261,7 @@ def _open_clip(weights: Mapping[str, Any]) -> dict[str, Any]:
         if ".q_proj." in name:
             parts = [weights[name.replace(".q_proj.", f".{each}_proj.")] for each in "qkv"]
             new = new.replace("self_attn.q_proj.", "attn.in_proj_")
-            tensor = torch.cat(parts)
+            found[new] = torch.cat(parts)
+            continue
         found[new] = tensor
     return found

@@ -105,7 +105,7 @@ def test_a_folder_whose_weights_lack_a_tensor_is_refused(own_model: Path) -> Non
 def test_only_the_header_of_an_object_is_read_for_its_shapes(bucket: Path) -> None:
     folder = BucketFolder("s3://data/model", "the.field", None)
 
-    shapes = folder.shapes(UNET)
+    shapes = folder.header(UNET).shapes
 
     whole = {name: tuple(tensor.shape) for name, tensor in load_file(bucket / UNET).items()}
     header = int.from_bytes((bucket / UNET).read_bytes()[:8], "little")
@@ -120,4 +120,4 @@ def test_an_object_without_a_header_is_refused(bucket: Path, start: bytes) -> No
     with pytest.raises(
         SpecError, match=rf"^the\.field: 's3://data/model' has a file {UNET}, and its header (is|cannot)"
     ):
-        BucketFolder("s3://data/model", "the.field", None).shapes(UNET)
+        BucketFolder("s3://data/model", "the.field", None).header(UNET)

@@ -179,15 +179,6 @@ def test_a_path_may_begin_with_the_home_folder(own_model: Path, monkeypatch: pyt
     assert resolve(f"~/{own_model.name}").path == own_model
 
 
-def test_a_checkpoint_in_a_single_file_is_refused_with_how_to_convert_it(tmp_path: Path) -> None:
-    (tmp_path / "dream.safetensors").write_bytes(b"weights")
-
-    for uri in (tmp_path, tmp_path / "dream.safetensors"):
-        with pytest.raises(SpecError, match=r"single file, dream\.safetensors, .*from_single_file\(") as caught:
-            resolve(str(uri))
-        assert caught.value.reason == "UnsupportedModel"
-
-
 @pytest.mark.parametrize(
     ("shape", "name"),
     [

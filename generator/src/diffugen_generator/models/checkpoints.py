@@ -42,8 +42,8 @@ def divided(uri: str, field: str) -> tuple[str, Prediction | None]:
     if found is None:
         raise SpecError(
             "UnsupportedModel",
-            f"{field}: {uri!r} ends with #{stated}, and a checkpoint may end with #{' or #'.join(PREDICTIONS)}; write one of "
-            "them, or nothing.",
+            f"{field}: {uri!r} ends with #{stated}, and a checkpoint may end with #{' or #'.join(PREDICTIONS)}; write "
+            "one of them, or nothing.",
         )
     return file, found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.families.checkpoint import CheckpointFolder, CheckpointHeader, Prediction
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder, settings_of, whole_number
 from diffugen_generator.families.lora import Lora, Shapes
@@ -38,6 +39,10 @@ class JointConfig:
         """Raise `ValueError` if the projection into the transformer is missing."""
         if "into.weight" not in shapes:
             raise ValueError(f"has weights in {component}/ that lack into.weight.")
+
+    def read_checkpoint(self, header: CheckpointHeader, predicts: Prediction | None) -> CheckpointFolder | None:
+        """Return None: the family has no single files."""
+        return None
 
     def takes_a_mask(self, folder: Path) -> bool:
         """Return False: the family has no inpainting model."""
