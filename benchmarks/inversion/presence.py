@@ -1,6 +1,6 @@
 """Measures how often images show a held-out object: a color and shape for which the built-in model has no word.
 
-The color oracle (`generator/training/oracle.py`) finds the objects; the shape is found by the outline.
+The color oracle (`diffugen_generator.builtin_shapes.oracle`) finds the objects and their shape.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from generator.training.measure_shapes import outline_of
 
+from diffugen_generator.builtin_shapes import oracle
 from diffugen_generator.diffusion.drawing import Drawer, DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.model import DiffusionModel
 from diffugen_generator.inversion.images import TrainingImage
-from generator.training import oracle, scenes
+from generator.training import scenes
 
 COLOR: Final = "purple"
 SHAPE: Final = "star"
@@ -47,5 +47,5 @@ def presence(model: DiffusionModel, word: str, count: int) -> float:
         ]
         for image in drawer.decode(drawer.sample(requests, _DRAWING)):
             objects = oracle.objects_of(image)
-            shown += len(objects) == 1 and objects[0].color == COLOR and outline_of(objects[0].mask) == SHAPE
+            shown += len(objects) == 1 and objects[0].color == COLOR and oracle.outline_of(objects[0].mask) == SHAPE
     return shown / count

@@ -15,6 +15,7 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator.builtin_shapes import oracle
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.planning.plan import plan, stages_of
 from diffugen_generator.samples import image_files, labels
@@ -22,7 +23,7 @@ from diffugen_generator.samples.labels import Instance
 from diffugen_generator.samples.shards import read_shard
 from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.store.folder import FolderStore
-from generator.training import oracle, scenes
+from generator.training import scenes
 
 MODEL = "builtin://shapes"
 STAGE = "base"

@@ -26,7 +26,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
-from generator.training import oracle, scenes
+from diffugen_generator.builtin_shapes import oracle
+from generator.training import scenes
 
 THRESHOLDS = (0.3, 0.4, 0.5)
 
@@ -98,21 +99,6 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max(1, (one | other).sum()))
 
 
-def outline_of(mask: NDArray[np.bool_]) -> str:
-    """The class whose ideal outline of the same area, turned and moved, fits `mask` [64, 64] best."""
-    rows, columns = np.nonzero(mask)
-    x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
-    scores = {}
-    for kind, name in enumerate(scenes.CLASSES):
-        radius = float(np.sqrt(mask.sum() / scenes.AREAS[kind]))
-        turns = np.linspace(-0.2, 0.2, 5)
-        shifts = np.array([(dx, dy) for dx in (-1.0, 0.0, 1.0) for dy in (-1.0, 0.0, 1.0)])
-        turn, shift = np.repeat(turns, len(shifts)), np.tile(shifts, (len(turns), 1))
-        ideals = scenes.outlines(kind, radius=radius, x=x + shift[:, 0], y=y + shift[:, 1], turn=turn)
-        scores[name] = max(overlap(mask, ideal) for ideal in ideals)
-    return max(scores, key=lambda name: scores[name])
-
-
 def drawn_prompts(count: int, objects: int, seed: int) -> list[scenes.Words]:
     """Contents of `count` random scenes with this number of objects."""
     drawn = scenes.draw(count, np.random.default_rng([seed, objects]), two=float(objects - 1))
@@ -157,7 +143,7 @@ def measure(
                 continue
             tokens = pipeline.tokenizer.tokenize(captions[index])
             for color, kind in each.objects:
-                outlines.append(outline_of(found[color]) == kind)
+                outlines.append(oracle.outline_of(found[color]) == kind)
                 at = tokens.index(f"{kind}</w>") + 1  # after the start mark
                 values = enlarged(maps[index, at].numpy())
                 for threshold in THRESHOLDS:

@@ -10,8 +10,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
+from diffugen_generator.builtin_shapes import oracle
 from diffugen_generator.models.uris import BUILTIN_FOLDER
-from generator.training import oracle, scenes
+from generator.training import scenes
 
 BATCH = 16
 """Prompts at once; with the seed it decides the images."""

@@ -345,6 +345,10 @@ def train_token(  # noqa: PLR0917 - a command's options
     seed: Annotated[int, typer.Option(help="All that is random derives from it.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror images at random.")] = False,
     size: Annotated[str, typer.Option(help="Pixels: 512, or 768x512.")] = "512",
+    clip: Annotated[
+        str | None,
+        typer.Option(help="A CLIP model that compares images with yours: hf://…, a folder.", show_default=False),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -370,7 +374,7 @@ def train_token(  # noqa: PLR0917 - a command's options
             size=size,
         )
         display, stop = open_display(quiet=False), stop_on_interrupt()
-        card = train_here(model, images, settings, output, display, masks=masks, device=device, stop=stop)
+        card = train_here(model, images, settings, output, display, masks=masks, device=device, stop=stop, clip=clip)
         if as_json:
             print_json([card])
         else:

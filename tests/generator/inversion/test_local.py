@@ -43,6 +43,7 @@ def test_a_training_writes_the_embedding_a_card_samples_and_the_loss(tmp_path: P
     assert sorted(card["images"]) == ["0.png", "1.png", "2.png"]
     assert (card["settings"]["token"], card["steps"]) == (TOKEN, 12)
     assert card["loss"]["best"] <= card["loss"]["first"]
+    assert (card["presence"]["measure"], card["presence"]["token"]) == (None, None)
     vectors = safetensors.torch.load((tmp_path / "out/learned_embeds.safetensors").read_bytes())
     assert [(name, tuple(each.shape)) for name, each in vectors.items()] == [(TOKEN, (1, 32))]
     with Image.open(tmp_path / "out/samples.png") as samples:
@@ -83,8 +84,9 @@ def test_a_stopped_training_continues_from_its_checkpoint(tmp_path: Path, source
 
     assert steps == list(range(6, 13))
     assert names_in(tmp_path / "out") == FILES
+    assert (whole["resumedAt"], resumed["resumedAt"]) == ([], [5])
     for card in (whole, resumed):
-        del card["seconds"]
+        del card["seconds"], card["resumedAt"]
     assert resumed == whole
     vectors = [(tmp_path / each / "learned_embeds.safetensors").read_bytes() for each in ("whole", "out")]
     assert vectors[0] == vectors[1]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from generator.training import oracle, scenes
+from diffugen_generator.builtin_shapes import oracle
+from generator.training import scenes
 
 
 @pytest.fixture(scope="module")

@@ -77,11 +77,13 @@ def train_token(
     masks: Path | None,
     device: str | None,
     stop: Event,
+    clip: str | None = None,
 ) -> dict[str, Any]:
     """Train and return the card; raise `SpecError` or a `Failure`."""
     from diffugen_generator.diffusion.devices import open_device  # noqa: PLC0415 - torch
     from diffugen_generator.inversion.local import Sources, train_here  # noqa: PLC0415
     from diffugen_generator.inversion.training import TrainingState  # noqa: PLC0415
+    from diffugen_generator.labeling.detectors.clip import open_clip  # noqa: PLC0415
 
     with display.task(f"train {settings.token}", "steps") as advance:
 
@@ -97,6 +99,7 @@ def train_token(
             on_progress=on_progress,
             on_loading=lambda: advance.busy("loading the model"),
             stop=stop,
+            similarity=None if clip is None else lambda: open_clip(clip, "--clip", None),
         )
 
 
@@ -110,8 +113,22 @@ def show_trained(console: Console, card: Mapping[str, Any], output: Path, previe
         highlight=False,
         soft_wrap=True,
     )
+    if (shown := worth_of(card["presence"])) is not None:
+        console.print(f"[dim]presence[/]   {escape(shown)}", highlight=False, soft_wrap=True)
     for name, where in (("embedding", output), ("look at", output / preview)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
+
+
+def worth_of(presence: Mapping[str, Any]) -> str | None:
+    """Return the card's presence figures in words; None if nothing was measured."""
+    token, initializer = presence["token"], presence["initializer"]
+    match presence["measure"]:
+        case "oracle":
+            shown = " and ".join(f"a {each}" for each in presence["of"])
+            return f"{token:.0%} of {presence['images']} images show {shown}; with the initializer, {initializer:.0%}"
+        case "clip":
+            return f"similarity with the training images {token:.3f}; with the initializer, {initializer:.3f}"
+    return None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from diffugen_generator.families.token_training import TokenModel
 from diffugen_generator.inversion.embedding_files import embedding_files
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.loss_curve import loss_curve
+from diffugen_generator.inversion.presence import ImageSimilarity, presence_of
 from diffugen_generator.inversion.result_names import CARD, LOSS, SAMPLES
 from diffugen_generator.inversion.samples import COLUMNS, draw_samples, grid
 from diffugen_generator.inversion.settings import TrainingSettings
@@ -31,26 +32,32 @@ def artifacts(
     *,
     address: str,
     seconds: float,
+    similarity: ImageSimilarity | None = None,
 ) -> dict[str, bytes]:
     """Return the files of a finished training by name, the card last.
 
-    `digests` are the SHA-256s of the images' files, `address` is the training's content address.
+    `digests` are the SHA-256s of the images' files, `address` is the training's content address, and `similarity`
+    compares images for the card.
     """
     files = embedding_files(settings.token, state.best)
     files[SAMPLES] = sample_grid(model, images, settings)
     files[LOSS] = loss_curve(state.losses, state.evaluations, f"{settings.token} on {model.taught.model.uri}")
     card = _card(model, digests, settings, state, address=address, seconds=seconds)
+    card["presence"] = presence_of(model, images, settings, _drawing(settings), similarity)
     files[CARD] = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
     return files
 
 
 def sample_grid(model: TokenModel, images: Sequence[TrainingImage], settings: TrainingSettings) -> bytes:
     """Return a PNG: some of the images, and below them images that the model draws with the current vectors."""
-    drawing = DrawingSettings(width=settings.width, height=settings.height, steps=_STEPS, guidance=_GUIDANCE)
     sentences = settings.sentences()
     prompts = [sentences[number % len(sentences)] for number in range(_ROWS * COLUMNS)]
-    drawn = draw_samples(model.taught, prompts, drawing, seed=settings.seed)
+    drawn = draw_samples(model.taught, prompts, _drawing(settings), seed=settings.seed)
     return grid([image.pixels for image in images], drawn)
+
+
+def _drawing(settings: TrainingSettings) -> DrawingSettings:
+    return DrawingSettings(width=settings.width, height=settings.height, steps=_STEPS, guidance=_GUIDANCE)
 
 
 def _card(
@@ -70,6 +77,7 @@ def _card(
         "images": dict(digests),
         "steps": state.step,
         "plateaued": state.plateaued,
+        "resumedAt": state.resumed,
         "seconds": round(seconds, 1),
         "loss": {
             "first": state.evaluations[0][1],

@@ -29,6 +29,7 @@ def dumps(state: TrainingState, address: str) -> bytes:
         "losses": json.dumps(state.losses),
         "evaluations": json.dumps(state.evaluations),
         "plateaued": json.dumps(state.plateaued),
+        "resumed": json.dumps(state.resumed),
     }
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
 
@@ -55,6 +56,7 @@ def loads(data: bytes, address: str, like: Sequence[torch.Tensor]) -> TrainingSt
             losses=[float(loss) for loss in json.loads(metadata["losses"])],
             evaluations=[(int(step), float(loss)) for step, loss in json.loads(metadata["evaluations"])],
             plateaued=bool(json.loads(metadata["plateaued"])),
+            resumed=[int(step) for step in json.loads(metadata.get("resumed", "[]"))],
         )
     except (SafetensorError, KeyError, ValueError, struct.error, TypeError):
         return None

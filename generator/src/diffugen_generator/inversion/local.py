@@ -14,6 +14,7 @@ import torch
 from diffugen_api.errors import SpecError
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.inversion.images import SUFFIXES, digests_of, training_images
+from diffugen_generator.inversion.presence import ImageSimilarity
 from diffugen_generator.inversion.request import address_of
 from diffugen_generator.inversion.result_names import CARD, CHECKPOINT, PREVIEW
 from diffugen_generator.inversion.settings import TrainingSettings
@@ -41,10 +42,12 @@ def train_here(
     on_progress: Callable[[TrainingState], None] = lambda _: None,
     on_loading: Callable[[], None] = lambda: None,
     stop: Event | None = None,
+    similarity: Callable[[], ImageSimilarity] | None = None,
 ) -> dict[str, Any]:
     """Train a word into the folder `output` and return its card; a finished training is not repeated.
 
-    Raises `SpecError` for invalid input, and `Interrupted` if `stop` is set: the next call continues from there.
+    `similarity` opens a model that compares images, for the card. Raises `SpecError` for invalid input, and
+    `Interrupted` if `stop` is set: the next call continues from there.
     """
     files = _files(sources.images, "IMAGES")
     masks = _files(sources.masks, "--masks") if sources.masks is not None else {}
@@ -69,6 +72,7 @@ def train_here(
         on_progress=on_progress,
         on_preview=lambda image: _write(output / PREVIEW, image),
         stop=stop,
+        similarity=similarity() if similarity is not None else None,
     )
     for name, data in made.items():
         _write(output / name, data)

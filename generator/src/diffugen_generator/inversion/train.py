@@ -13,11 +13,12 @@ from diffugen_generator.families.registry import family_of
 from diffugen_generator.inversion.artifacts import artifacts, sample_grid
 from diffugen_generator.inversion.checkpoints import dumps, loads
 from diffugen_generator.inversion.images import TrainingImage
+from diffugen_generator.inversion.presence import ImageSimilarity
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.inversion.training import Training, TrainingState
 
 _SAVE_EVERY: Final = 30.0
-"""Seconds between two checkpoints, at least."""
+"""Seconds after which a checkpoint is saved; one is also saved at each evaluation."""
 _PREVIEW_EVERY: Final = 300.0
 """Seconds between two previews, at least: drawing one takes as long as many steps."""
 
@@ -46,11 +47,14 @@ def train(
     on_progress: Callable[[TrainingState], None] = lambda _: None,
     on_preview: Callable[[bytes], None] | None = None,
     stop: Event | None = None,
+    similarity: ImageSimilarity | None = None,
 ) -> dict[str, bytes]:
     """Train a word and return its files by name, the card last.
 
     A checkpoint of the same training is resumed. `on_preview` gets a PNG with samples every few minutes. If `stop` is
-    set, a checkpoint is saved and `Interrupted` is raised. Raises `SpecError` naming `field` or a field in it.
+    set, a checkpoint is saved and `Interrupted` is raised. `similarity` compares images for the card.
+
+    Raises `SpecError` naming `field` or a field in it.
     """
     began = time.monotonic()
     family = family_of(loaded.model.pipeline)
@@ -59,13 +63,16 @@ def train(
         training = Training(model, images, settings)
         found = checkpoints.load()
         state = loads(found, address, model.vectors) if found is not None else None
+        if state is not None:
+            state.resumed.append(state.step)
         last = previewed = time.monotonic()
 
         def on_step(now: TrainingState) -> None:
             nonlocal last, previewed
             on_progress(now)
             stopped = stop is not None and stop.is_set()
-            if stopped or time.monotonic() - last >= _SAVE_EVERY:
+            evaluated = now.evaluations[-1][0] == now.step
+            if stopped or evaluated or time.monotonic() - last >= _SAVE_EVERY:
                 checkpoints.save(dumps(now, address))
                 last = time.monotonic()
             if on_preview is not None and not stopped and time.monotonic() - previewed >= _PREVIEW_EVERY:
@@ -78,6 +85,8 @@ def train(
 
         state = training.run(state or training.begin(), on_step)
         seconds = time.monotonic() - began
-        return artifacts(model, images, digests, settings, state, address=address, seconds=seconds)
+        return artifacts(
+            model, images, digests, settings, state, address=address, seconds=seconds, similarity=similarity
+        )
     finally:
         model.close()

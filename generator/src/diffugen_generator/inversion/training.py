@@ -50,6 +50,8 @@ class TrainingState:
     evaluations: list[tuple[int, float]] = field(default_factory=list)
     """Step and loss of each evaluation; the first is before any step."""
     plateaued: bool = False
+    resumed: list[int] = field(default_factory=list)
+    """The steps of the checkpoints from which the training went on after it had ended."""
 
     @property
     def best_loss(self) -> float:

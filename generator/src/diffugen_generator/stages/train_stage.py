@@ -17,6 +17,7 @@ from diffugen_generator.planning.trainings import training_of
 from diffugen_generator.store.protocol import Store
 
 if TYPE_CHECKING:
+    from diffugen_generator.inversion.presence import ImageSimilarity
     from diffugen_generator.inversion.training import TrainingState
 
 
@@ -65,11 +66,20 @@ def train_stage(
         on_progress=lambda state: on_progress(state, found.settings.steps),
         on_preview=lambda image: store.write(layout.trained(found.address, PREVIEW), image, CONTENT_TYPES[".png"]),
         stop=stop,
+        similarity=_similarity(spec),
     )
     for file, data in made.items():
         store.write(layout.trained(found.address, file), data, CONTENT_TYPES[PurePosixPath(file).suffix])
     store.delete([layout.trained(found.address, file) for file in (CHECKPOINT, PREVIEW)])
     return ShardCounts(total=1, labelled=1)
+
+
+def _similarity(spec: LabeledDatasetSpec) -> ImageSimilarity | None:
+    """Return the CLIP model of `spec.quality.clipScore`, for the card."""
+    from diffugen_generator.labeling.detectors.clip import open_clip  # noqa: PLC0415 - imports torch
+
+    wanted = spec.quality.clip_score
+    return None if wanted is None else open_clip(wanted.model, "spec.quality.clipScore.model", spec.output.s3)
 
 
 class _StoreCheckpoints:

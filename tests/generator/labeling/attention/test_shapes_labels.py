@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_api.words import Vocabulary
+from diffugen_generator.builtin_shapes import oracle
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.folder import ModelFolder
@@ -18,7 +19,7 @@ from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.labeler import LabelInput
-from generator.training import oracle, scenes
+from generator.training import scenes
 from tests.generator.drawers import ImageDrawer
 from tests.generator.made import objects_in
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass
 from diffugen_generator.labeling.decide.from_detections import choose
-from diffugen_generator.labeling.detectors.clip import Clip
+from diffugen_generator.labeling.detectors.clip import Clip, open_clip
 from diffugen_generator.labeling.detectors.open_vocabulary import grounding_text, spans_of
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.evidence.detections import Detections
@@ -190,6 +190,16 @@ def test_clip_scores_are_cosines_and_do_not_depend_on_the_batch(folder: Path) ->
     assert all(-1 <= cosine <= 1 for cosine in together)
     assert together == pytest.approx([clip.look([raster])[0].value for raster in rasters], abs=1e-5)
     assert together[0] != pytest.approx(clip.look([LabelInput(rasters[0].image, "a star", 0)])[0].value, abs=1e-6)
+
+
+def test_clip_compares_images_with_images(folder: Path) -> None:
+    clip = open_clip(str(tiny_detectors.clip(folder / "clip")), "--clip", None)
+    one, other = noise(40, 72).image, np.zeros((64, 64, 3), np.uint8)
+
+    assert clip.between([one], [one]) == pytest.approx(1, abs=1e-5)
+    apart = clip.between([one], [other])
+    assert apart < 0.999
+    assert clip.between([one, other], [one]) == pytest.approx((1 + apart) / 2, abs=1e-5)
 
 
 @pytest.fixture(scope="module")

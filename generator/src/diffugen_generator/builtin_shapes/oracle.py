@@ -1,6 +1,6 @@
 """The color oracle: finds an image's objects by hue, and checks whether they are the requested ones.
 
-It does not use classes, and no training uses it as a loss. Objects of `scenes` have saturated colors of six hues, and
+It does not use classes, and no training uses it as a loss. Objects have saturated colors of six hues, and
 backgrounds are nearly grey. So each pixel gets the nearest named hue, or none. A majority vote in 3x3 pixels removes
 single wrong pixels.
 """
@@ -13,8 +13,10 @@ from typing import Final
 
 import cv2
 import numpy as np
-from generator.training.scenes import COLORS
 from numpy.typing import NDArray
+
+from diffugen_generator.builtin_shapes.outlines import AREAS, outlines
+from diffugen_generator.builtin_shapes.vocabulary import CLASSES, COLORS
 
 SMALLEST, LARGEST = 0.012, 0.40
 """Share of the image that an object covers."""
@@ -61,6 +63,21 @@ def shows(image: NDArray[np.uint8], wanted: Iterable[str]) -> bool:
     return sorted(each.color for each in objects_of(image)) == sorted(wanted)
 
 
+def outline_of(mask: NDArray[np.bool_]) -> str:
+    """The class whose ideal outline of the same area, turned and moved, fits `mask` [64, 64] best."""
+    rows, columns = np.nonzero(mask)
+    x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+    scores = {}
+    for kind, name in enumerate(CLASSES):
+        radius = float(np.sqrt(mask.sum() / AREAS[kind]))
+        turns = np.linspace(-0.2, 0.2, 5)
+        shifts = np.array([(dx, dy) for dx in (-1.0, 0.0, 1.0) for dy in (-1.0, 0.0, 1.0)])
+        turn, shift = np.repeat(turns, len(shifts)), np.tile(shifts, (len(turns), 1))
+        ideals = outlines(kind, radius=radius, x=x + shift[:, 0], y=y + shift[:, 1], turn=turn)
+        scores[name] = max(_overlap(mask, ideal) for ideal in ideals)
+    return max(scores, key=lambda name: scores[name])
+
+
 def _directions(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     """Hue of `rgb` [..., 3] as a unit vector [..., 2] in the plane across the grey axis (zero for greys)."""
     r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
@@ -78,3 +95,8 @@ def _whole(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     if stats[largest, cv2.CC_STAT_AREA] < WHOLENESS * area:
         return None
     return np.asarray(labels == largest)
+
+
+def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
