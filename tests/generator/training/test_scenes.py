@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from diffugen_generator.builtin_shapes.outlines import AREAS, outlines
 from generator.training import scenes
 
 
@@ -41,8 +42,8 @@ def test_two_objects_differ_and_are_separate_from_left_to_right(drawn: scenes.Sc
 @pytest.mark.parametrize("kind", range(len(scenes.CLASSES)))
 def test_areas_are_as_documented(kind: int) -> None:
     middle = np.full(1, 31.4)
-    mask = scenes.outlines(kind, radius=20.0, x=middle, y=middle, turn=np.full(1, 0.1))
-    assert mask.sum() / 400 == pytest.approx(scenes.AREAS[kind], rel=0.03)
+    mask = outlines(kind, radius=20.0, x=middle, y=middle, turn=np.full(1, 0.1))
+    assert mask.sum() / 400 == pytest.approx(AREAS[kind], rel=0.03)
 
 
 def test_the_share_of_pairs_is_as_requested() -> None:
