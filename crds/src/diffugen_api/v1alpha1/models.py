@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 from diffugen_api.v1alpha1.base import Model, cel, validations
 
 MODEL = (
-    "A Stable Diffusion pipeline (1.x, 2.x, XL): builtin://NAME, hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER, or a path; "
-    "or a checkpoint in a single file: hf://ORG/NAME/FILE.safetensors@REVISION, s3://BUCKET/FILE.safetensors, or its path"
+    "A Stable Diffusion pipeline (1.x, 2.x, XL): builtin://NAME, hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or a path, "
+    "or a checkpoint in a single file: hf://ORG/NAME/FILE.safetensors@REVISION, s3://BUCKET/FILE.safetensors or a path"
 )
 WORD = r"^[^\s()\[\]{}\\\",:+]*[^\s()\[\]{}\\\",:+-]$"
 """What an embedding may be called: no blanks, and none of the signs of prompt weights."""

@@ -53,8 +53,8 @@ class Drawing(Model):
         alias="modelSHA256",
         max_length=64,
         pattern=r"^[0-9a-f]{64}$",
-        description="The digest that the model must have, as the plan reports it; of a checkpoint in a single file, its "
-        "SHA-256. Pickled weights are loaded only from a model whose digest is given here.",
+        description="The digest that the model must have, as the plan reports it; of a checkpoint in a single file, "
+        "its SHA-256. Pickled weights are loaded only from a model whose digest is given here.",
     )
     embeddings: list[Embedding] = Field(
         default_factory=list,

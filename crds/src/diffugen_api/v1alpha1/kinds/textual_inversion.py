@@ -25,8 +25,8 @@ class TextualInversion(Model):
         alias="modelSHA256",
         max_length=64,
         pattern=r"^[0-9a-f]{64}$",
-        description="The digest that the model must have, as the plan reports it; of a checkpoint in a single file, its "
-        "SHA-256.",
+        description="The digest that the model must have, as the plan reports it; of a checkpoint in a single file, "
+        "its SHA-256.",
     )
     images: str = Field(
         min_length=1,
