@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo images e2e test test-faults verify docs docs-images report-picture generate format cluster-binaries cluster-up cluster-down bench-inversion bench-labels bench-plan \
+.PHONY: help venv demo images e2e test test-faults verify docs docs-images report-picture generate format cluster-binaries cluster-up cluster-down bench-guidance bench-inversion bench-labels bench-plan \
   bench-publish bench-report bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -85,6 +85,9 @@ docs-images: report-picture ## Draw the images of the README and the guide anew 
 
 bench-plan: venv ## Measure a million-sample plan
 	$(BIN)/python benchmarks/plan.py
+
+bench-guidance: venv ## Measure which guidance scale makes the best training data (about twenty minutes on two cores)
+	$(BIN)/python -m benchmarks.guidance
 
 bench-inversion: venv ## Measure what teaching a word costs and is worth (about ten minutes on two cores)
 	$(BIN)/python -m benchmarks.inversion

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import Expansion
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.manifests import order_of, read_datasets
 from diffugen_generator.commands.run import run
@@ -44,7 +45,8 @@ def main() -> None:
     """Run the example and write the image."""
     with tempfile.TemporaryDirectory(prefix="docs-images-") as scratch:
         order, store = published("shapes-graph", Path(scratch), {"fragment_fraction": 0.2})
-        samples = list(labeled_samples(order, recipes_of(order.spec, read_summary(store, order.revision)), store))
+        recipes = recipes_of(order.spec, read_summary(store, order.revision))
+        samples = list(labeled_samples(Expansion(order.spec), recipes, store))
         graph(rows_of(samples), [each.name for each in order.spec.classes], store).save(
             ROOT / "docs" / "graph.png", optimize=True
         )

@@ -24,11 +24,13 @@ SCENES = 500
 IGNORE = 255
 
 
-def score(drawn: Sequence[Drawn], labelled: Callable[[Drawn], Mapping[str, Mask]], *, seed: int = 0) -> float:
+def score(
+    drawn: Sequence[Drawn], labelled: Callable[[Drawn], Mapping[str, Mask]], *, seed: int = 0, epochs: int = EPOCHS
+) -> float:
     """Train on `drawn` with a labeler's masks; return the mean IoU on `SCENES` drawn scenes."""
     rasters = np.stack([each.image for each in drawn])
     targets = np.stack([target_of(labelled(each), each.image.shape[:2]) for each in drawn])
-    network = train(rasters, targets, seed=seed)
+    network = train(rasters, targets, seed=seed, epochs=epochs)
     truth = scenes.draw(SCENES, np.random.default_rng(77), two=0.5)
     exact = np.zeros(truth.images.shape[:3], np.int64)
     for slot in range(2):
@@ -74,16 +76,16 @@ def _block(before: int, after: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def train(rasters: NDArray[np.uint8], targets: NDArray[np.int64], *, seed: int) -> Segmenter:
+def train(rasters: NDArray[np.uint8], targets: NDArray[np.int64], *, seed: int, epochs: int = EPOCHS) -> Segmenter:
     """Train from nothing: AdamW, one cycle; images are not mirrored, as the classes' looks are not symmetric."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = Segmenter(len(scenes.CLASSES) + 1)
-    steps = EPOCHS * (len(rasters) // BATCH)
+    steps = epochs * (len(rasters) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     network.train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         order = rng.permutation(len(rasters))
         for start in range(0, len(order) - BATCH + 1, BATCH):
             some = order[start : start + BATCH]

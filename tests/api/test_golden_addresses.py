@@ -34,6 +34,8 @@ LATER: frozenset[str] = frozenset(
         "spec.output.coco.segmentation",
         "spec.labeling.attention.fragmentFraction",  # test_plan
         "spec.prompts.maxBytes",  # in no address: test_prompt_weights
+        "spec.prompts.file",  # test_prompt_rows
+        "spec.prompts.fileSHA256",
         "spec.labeling.attention.calibration",
         "spec.labeling.attention.calibration.images",
         "spec.labeling.attention.calibration.masks",

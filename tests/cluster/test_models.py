@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -20,7 +21,9 @@ from diffugen_generator.failures import BucketMissing, StoreRefused
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import detectors_of
 from diffugen_generator.models.small_files import open_file
+from diffugen_generator.planning.prompt_rows import read_rows
 from tests.cluster.world import World
+from tests.generator.made import an_order
 
 pytestmark = pytest.mark.cluster
 
@@ -124,6 +127,27 @@ def test_a_single_object_is_fetched_too(s3: S3, access: MinioAccess) -> None:
     _, path, _ = open_file(f"s3://{s3.bucket}/words/x.safetensors", field="f", s3=s3)
 
     assert path.read_bytes() == b"vectors"
+
+
+def test_prompts_are_read_from_a_bucket_with_the_credentials_of_the_store(
+    s3: S3, access: MinioAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b'{"prompt": "a ball"}\n{"prompt": "a star"}\n'
+    access.client().put_object(s3.bucket, "prompts/captions.jsonl", io.BytesIO(data), len(data))
+    prompts = {"file": f"s3://{s3.bucket}/prompts/captions.jsonl", "fileSHA256": hashlib.sha256(data).hexdigest()}
+    spec = an_order("builtin://shapes", prompts=prompts, output={"s3": s3.model_dump(by_alias=True)}).spec
+
+    assert [row.prompt for row in read_rows(spec).read()] == ["a ball", "a star"]
+
+    access.client().put_object(s3.bucket, "prompts/captions.jsonl", io.BytesIO(b"["), 1)
+    with pytest.raises(SpecError, match="^spec.prompts.fileSHA256: s3://.* has the SHA-256"):
+        read_rows(spec)
+    access.client().remove_object(s3.bucket, "prompts/captions.jsonl")
+    with pytest.raises(SpecError, match="^spec.prompts.file: there is nothing at s3://"):
+        read_rows(spec)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-wrong-wrong")
+    with pytest.raises(StoreRefused):
+        read_rows(spec)
 
 
 def test_a_model_that_is_missing_in_the_bucket_is_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ PATTERNS: Mapping[str, str] = {
     "http://minio.storage:9000",
     r"^[^\s()\[\]{}\\\",:+]*[^\s()\[\]{}\\\",:+-]$": "one word without ( ) [ ] { } \\ \" , : + and without '-' at its "
     "end, such as <piano>",
+    r"^(s3://|hf://|/|~).+\.(txt|jsonl|csv)(\.gz)?$": "s3://BUCKET/FILE, hf://ORG/NAME/FILE or an absolute path, with "
+    "the ending .txt, .jsonl or .csv, each also with .gz",
     r"^[^{}]*(\{\}[^{}]*)+$": "text with {} where the word goes, such as 'a photo of {}'",
 }
 """Each pattern of the models in words."""

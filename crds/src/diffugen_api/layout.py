@@ -6,7 +6,7 @@
       labels/<stage>/<label id>/<id[:2]>/<id>.json           the decided labels: instances
       embeddings/<address>/                                  a word that a stage trained: its files, card.json last
       calibrations/<address>/calibration.json                chosen from annotated images
-      plans/<revision>/spec.json, <stage>/<index>.jsonl.gz   the samples of a shard; plan.json last
+      plans/<revision>/spec.json, prompts.jsonl.gz, <stage>/<index>.jsonl.gz   the samples of a shard; plan.json last
       shards/<revision>/<stage>/<index>.json                 the report of a shard
       revisions/<revision>/  manifest.jsonl.gz, a folder per format, report.html, report/, dataset.json (last)
       current.json                                             the pointer; moved when all other files are written
@@ -93,6 +93,11 @@ def plan_summary(revision: str) -> str:
 def planned_spec(revision: str) -> str:
     """Return the key of the spec that a plan was made for, written before its shards."""
     return f"plans/{revision}/spec.json"
+
+
+def planned_prompts(revision: str) -> str:
+    """Return the key of the rows of a plan's prompts file, as the plan read them."""
+    return f"plans/{revision}/prompts.jsonl.gz"
 
 
 def shard(revision: str, stage: str, index: int) -> str:

@@ -30,8 +30,9 @@ from diffugen_api.derivations.base import Derivation, Draft, SampleFamily
 from diffugen_api.derivations.registry import derivations_of
 from diffugen_api.errors import SpecError
 from diffugen_api.prompt_reading import read_prompt
+from diffugen_api.prompt_rows import PromptRows
 from diffugen_api.prompt_weights import Prompt
-from diffugen_api.prompts import check_weights, names_of, prompts_of, templates_of
+from diffugen_api.prompts import check_weights, combined, field_of, names_of, prompts_of, templates_of
 from diffugen_api.recipes import StageRecipe, revision_of, stage_recipe, store_of
 from diffugen_api.sample_families import sample_families_of
 from diffugen_api.samples import Sample, Source, weights_row
@@ -51,9 +52,13 @@ MAX_COMPARED = 1_000_000
 class Expansion:
     """A spec with its templates parsed and its sample families found, each once, when it is first used."""
 
-    def __init__(self, spec: LabeledDatasetSpec) -> None:
-        """Expand `spec`. The attributes and methods raise `SpecError` naming an invalid field."""
+    def __init__(self, spec: LabeledDatasetSpec, rows: PromptRows | None = None) -> None:
+        """Expand `spec`, which has the prompts file of `rows`, if any.
+
+        The attributes and methods raise `SpecError` naming an invalid field.
+        """
         self.spec = spec
+        self.rows = rows
 
     @cached_property
     def templates(self) -> list[Template]:
@@ -67,8 +72,10 @@ class Expansion:
 
     @cached_property
     def families(self) -> dict[str, list[SampleFamily]]:
-        """The sample families of each stage, by its name."""
-        return sample_families_of(self.spec, self.templates, self.derivations)
+        """The sample families of each stage, by its name; `ValueError` where the spec has a file without rows."""
+        if self.spec.prompts.file is not None and self.rows is None:
+            raise ValueError("the spec has a prompts file, and the expansion was made without its rows")
+        return sample_families_of(self.spec, self.templates, self.derivations, self.rows)
 
     @cached_property
     def most(self) -> dict[str, int]:
@@ -85,12 +92,14 @@ class Expansion:
 
     def warnings(self) -> list[str]:
         """Return a sentence for each valid part of the spec that has no effect, or another one than it seems."""
-        return warnings_of(self.spec, self.templates, self.families)
+        return warnings_of(self.spec, self.templates, self.families, self.rows)
 
     def count_prompts_and_seeds(self) -> int:
         """Return the number of samples of each txt2img stage, with equal prompts counted several times."""
         asked = self.spec.prompts
-        prompts = sum(count(names_of(t), asked.variables, asked.combine, asked.sample) for t in self.templates)
+        filled = combined(self.spec, self.templates)
+        prompts = sum(count(names_of(each), asked.variables, asked.combine, asked.sample) for _, each in filled)
+        prompts += self.rows.count if self.rows is not None else 0
         return prompts * asked.samples_per_prompt
 
     def count_distinct_samples(self, stage: str | None = None) -> int:
@@ -122,7 +131,7 @@ class Expansion:
         made = _Maker(spec, recipe)
         if recipe.source is None:
             numbers = range(spec.prompts.samples_per_prompt)
-            for filled in prompts_of(spec, self.templates):
+            for filled in prompts_of(spec, self.templates, self.rows):
                 yield from made(Draft(filled.template, filled.variables, {}), filled.number, numbers, None, {})
             return
         derivation = self.derivations[recipe.stage]
@@ -146,9 +155,9 @@ class Expansion:
         spec = self.spec
         source = next(each.source for each in spec.stages if each.name == stage)
         if source is None:
-            for filled in prompts_of(spec, self.templates):
-                field = f"spec.prompts.templates[{filled.number}]"
-                yield Draft(filled.template, filled.variables, {}), read_prompt(spec, filled.prompt, field)
+            for filled in prompts_of(spec, self.templates, self.rows):
+                read = read_prompt(spec, filled.prompt, field_of(spec, filled.number))
+                yield Draft(filled.template, filled.variables, {}), read
             return
         derivation = self.derivations[stage]
         for old, read in self._drafts(source):
@@ -173,7 +182,7 @@ class _Maker:
         self, draft: Draft, number: int, counted: Sequence[Any], source: Source | None, mask: dict[str, str]
     ) -> Iterator[_Made]:
         prompt = draft.prompt
-        text = read_prompt(self._spec, prompt, f"spec.prompts.templates[{number}]")
+        text = read_prompt(self._spec, prompt, field_of(self._spec, number))
         pieces = text if isinstance(text, tuple) else ()
         variables, words = dict(draft.variables), dict(draft.words)
         for each in counted:

@@ -37,7 +37,13 @@ DECISION_VERSION = 1
 _CONTENT_FIELDS = ("classes", "image", "seed", "prompts", "stages", "labeling", "quality", "regenerateToken")
 _CONTENT_OUTPUT_FIELDS = ("formats", "splits")
 
-_PROMPTS_ADDED_LATER: Mapping[str, Any] = {"combine": "product", "sample": None, "syntax": "auto"}
+_PROMPTS_ADDED_LATER: Mapping[str, Any] = {
+    "combine": "product",
+    "sample": None,
+    "syntax": "auto",
+    "file": None,
+    "fileSHA256": None,
+}
 _ATTENTION_ADDED_LATER: Mapping[str, Any] = {
     "ignoreBand": 0,
     "minPresence": None,

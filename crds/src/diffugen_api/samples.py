@@ -43,7 +43,7 @@ class Sample:
     """One image to draw.
 
     `seed` is in 0..2**63-1. `variables` are those that its template names. `template` is the template's index in
-    `spec.prompts`.
+    `spec.prompts`, or the number of templates if the prompt is of a file.
     """
 
     id: str

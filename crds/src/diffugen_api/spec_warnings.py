@@ -14,8 +14,9 @@ from typing import Final
 from diffugen_api.derivations.base import SampleFamily, vocabulary
 from diffugen_api.derivations.inpaint import texts_of
 from diffugen_api.prompt_reading import read_prompt
+from diffugen_api.prompt_rows import PromptRows
 from diffugen_api.prompt_weights import plain
-from diffugen_api.prompts import tried
+from diffugen_api.prompts import combined, field_of, tried
 from diffugen_api.templates import Template
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, ObjectClass, embeddings_of
 from diffugen_api.words import Vocabulary, mentions
@@ -58,7 +59,10 @@ _REGULAR: Final = frozenset({"caiman", "human", "german", "roman", "shaman", "ta
 
 
 def warnings_of(
-    spec: LabeledDatasetSpec, templates: Sequence[Template], families: Mapping[str, Sequence[SampleFamily]]
+    spec: LabeledDatasetSpec,
+    templates: Sequence[Template],
+    families: Mapping[str, Sequence[SampleFamily]],
+    rows: PromptRows | None = None,
 ) -> list[str]:
     """Return a sentence for each part of a spec that has no effect, or another one than it seems.
 
@@ -66,8 +70,10 @@ def warnings_of(
         spec: the spec.
         templates: its parsed templates.
         families: the sample families of each stage.
+        rows: the rows of its prompts file.
     """
-    found = [*_unused_variables(spec, templates), *_read_as_text(spec, templates), *_words_in_tokens(spec)]
+    found = [*_unused_variables(spec, templates), *_read_as_text(spec, templates, rows), *_words_in_tokens(spec)]
+    found += rows.warnings if rows is not None else ()
     return [*found, *_unnamed(spec, [family for some in families.values() for family in some])]
 
 
@@ -101,11 +107,11 @@ def _unused_variables(spec: LabeledDatasetSpec, templates: Sequence[Template]) -
             )
 
 
-def _read_as_text(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Iterator[str]:
+def _read_as_text(spec: LabeledDatasetSpec, templates: Sequence[Template], rows: PromptRows | None) -> Iterator[str]:
     """Yield a warning for each kind of syntax that the prompts have, and that is drawn as text."""
     unclosed = spec.prompts.syntax == "auto"
     seen: set[str] = set()
-    for field, text in islice(_texts(spec, templates), MOST_TEXTS):
+    for field, text in islice(_texts(spec, templates, rows), MOST_TEXTS):
         for pattern, why in _SYNTAX:
             if why not in seen and (match := pattern.search(text)):
                 seen.add(why)
@@ -118,12 +124,14 @@ def _read_as_text(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> It
             )
 
 
-def _texts(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Iterator[tuple[str, str]]:
+def _texts(
+    spec: LabeledDatasetSpec, templates: Sequence[Template], rows: PromptRows | None
+) -> Iterator[tuple[str, str]]:
     """Yield texts that are drawn, each with its field."""
     yield "spec.prompts.negative", spec.prompts.negative
-    for number, template in enumerate(templates):
+    for number, template in combined(spec, templates):
         for prompt in tried(template, spec.prompts.variables):
-            yield f"spec.prompts.templates[{number}]", prompt
+            yield field_of(spec, number), prompt
     for number, stage in enumerate(spec.stages):
         field = f"spec.stages[{number}].{stage.kind}"
         if stage.img2img is not None:
@@ -134,6 +142,8 @@ def _texts(spec: LabeledDatasetSpec, templates: Sequence[Template]) -> Iterator[
                 yield f"{field}.template", stage.inpaint.template
             for name, texts in stage.inpaint.replacements.items():
                 yield from ((f"{field}.replacements.{name}[{place}]", text) for place, text in enumerate(texts))
+    for row in rows.examples if rows is not None else ():
+        yield from (("spec.prompts.file", text) for text in (row.prompt, *row.values.values()) if text)
 
 
 def _unclosed(text: str) -> str:
@@ -179,7 +189,7 @@ def _unnamed(spec: LabeledDatasetSpec, families: Sequence[SampleFamily]) -> Iter
     missing = {each.name for each in spec.classes}
     unseen = set(attention.background)
     found: dict[str, None] = {}
-    complete = True
+    complete = all(family.complete for family in families)
     seen: set[str] = set()
     for count, (text, known) in enumerate(_family_texts(spec, families, search)):
         if count >= MOST_TEXTS:

@@ -124,21 +124,22 @@ def run(  # noqa: PLR0917 - typer's options
     """Draw, label and publish in this process, without a cluster. Samples in the store are reused."""
 
     def do() -> None:
-        from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.run import run as run_here  # noqa: PLC0415 - numpy, OpenCV, COCO
         from diffugen_generator.commands.tables import show_run  # noqa: PLC0415
         from diffugen_generator.commands.warnings import show_warnings  # noqa: PLC0415
 
         datasets = _datasets(file)
-        warnings = [_warnings(file, Expansion(dataset.spec), strict=strict) for dataset in datasets]
+        expansions = [_expansion(dataset) for dataset in datasets]
+        warnings = [_warnings(file, expansion, strict=strict) for expansion in expansions]
         stop = stop_on_interrupt()
         results = []
-        for dataset, warned in zip(datasets, warnings, strict=True):
+        for dataset, expansion, warned in zip(datasets, expansions, warnings, strict=True):
             show_warnings(open_console(stderr=True), warned)
             display = open_display(quiet=False)
             place = _store(dataset, store, endpoint)
-            result = run_here(order_of(dataset), place, display, device=device, stop=stop, reproduce=reproduce)
+            order = order_of(dataset)
+            result = run_here(order, place, display, expansion=expansion, device=device, stop=stop, reproduce=reproduce)
             results.append({**result.row(), **({"warnings": warned} if warned else {})})
             if not as_json:
                 show_run(open_console(), result)
@@ -160,14 +161,13 @@ def plan(  # noqa: PLR0917 - typer's options
     """Show the plan of a run: stages, samples, shards, prompts. --store also counts what would be reused."""
 
     def do() -> None:
-        from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.manifests import order_of  # noqa: PLC0415
         from diffugen_generator.commands.tables import first_prompts, show_plan  # noqa: PLC0415
         from diffugen_generator.planning.plan import survey  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
-            order, expansion = order_of(dataset), Expansion(dataset.spec)
+            order, expansion = order_of(dataset), _expansion(dataset)
             warnings = _warnings(file, expansion, strict=strict)
             held = _store(dataset, store, endpoint) if store is not None else None
             with open_display(quiet=as_json).task("planning", "samples") as advance:
@@ -190,13 +190,12 @@ def validate(file: File, strict: Strict = False, as_json: Json = False, debug: D
     """Check a manifest as `kubectl apply` and the plan step do; report every fault with its field."""
 
     def do() -> None:
-        from diffugen_api.plan import Expansion  # noqa: PLC0415
         from diffugen_generator.commands.warnings import show_warnings  # noqa: PLC0415
         from diffugen_generator.planning.plan import check_counts  # noqa: PLC0415
 
         shown = []
         for dataset in _datasets(file):
-            expansion = Expansion(dataset.spec)
+            expansion = _expansion(dataset)
             check_counts(expansion)
             count = expansion.count_distinct_samples()
             warnings = _warnings(file, expansion, strict=strict)
@@ -478,6 +477,17 @@ def _datasets(file: Path) -> list[LabeledDataset]:
     from diffugen_generator.commands.manifests import read_datasets  # noqa: PLC0415
 
     return read_datasets(file)
+
+
+def _expansion(dataset: LabeledDataset) -> Expansion:
+    """Return the expansion of a dataset; its prompts file, if any, is read now and checked."""
+    from diffugen_api.plan import Expansion  # noqa: PLC0415
+
+    if dataset.spec.prompts.file is None:
+        return Expansion(dataset.spec)
+    from diffugen_generator.planning.prompt_rows import expansion_of  # noqa: PLC0415 - few manifests have a file
+
+    return expansion_of(dataset.spec)
 
 
 def _warnings(file: Path, expansion: Expansion, *, strict: bool) -> list[str]:

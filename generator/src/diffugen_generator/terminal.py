@@ -119,7 +119,7 @@ def open_console(*, stderr: bool = False) -> Console:
     """
     from diffugen_generator.plain_console import PlainConsole  # noqa: PLC0415 - imports rich
 
-    console = PlainConsole(stderr=stderr)
+    console = PlainConsole(stderr=stderr, emoji=False)  # ":car:" in a message is text
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNLIMITED_WIDTH
     return console

@@ -32,7 +32,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class SampleFamily:
-    """The images that one template makes in one stage."""
+    """The images that one template, or the prompts of one file, make in one stage."""
 
     template: Template
     values: Mapping[str, list[str]]
@@ -41,6 +41,10 @@ class SampleFamily:
     """All words that mean a class, besides the class's own words."""
     most: int
     """An upper bound of the number of images."""
+    texts: tuple[str, ...] = ()
+    """Prompts of a file, as the file has them; `template` is empty then."""
+    complete: bool = True
+    """Whether `values` and `texts` have everything that the file has."""
 
 
 class Derivation(ABC):

@@ -58,7 +58,7 @@ class Replacements(Derivation):
         """Return the families of the source's templates that can name a class with replacements."""
         named = [self._named_classes(family) for family in sources]
         for name in self._task.replacements:
-            if not any(name in classes for classes in named):
+            if all(family.complete for family in sources) and not any(name in classes for classes in named):
                 raise SpecError(
                     "NothingToReplace",
                     f"{self._field}.replacements.{name}: no prompt of stage {self._task.source!r} names the class "
@@ -79,7 +79,7 @@ class Replacements(Derivation):
             self._check_fields(template, source)
         words, texts = source.words, []
         for name, given in self._task.replacements.items():
-            for text in given if name in classes else ():
+            for text in given if name in classes or not source.complete else ():
                 read_prompt(self._spec, text, f"{self._field}.replacements.{name}")
                 texts.append(text)
                 words = self._words(words, name, text)
@@ -91,15 +91,19 @@ class Replacements(Derivation):
             values = {name: texts if name == OBJECT_VARIABLE else source.values[name] for name in names_of(own)}
         for prompt in tried(own, values):
             read_prompt(self._spec, prompt, f"{self._field}.{'replacements' if template is None else 'template'}")
-        return SampleFamily(own, values, words, source.most * len(texts))
+        most = source.most * len(texts)
+        if template is None:
+            return replace(source, values=values, words=words, most=most)
+        return SampleFamily(own, values, words, most, complete=source.complete)
 
     def _check_fields(self, template: Template, source: SampleFamily) -> None:
         """Raise `SpecError` where the stage's template has a field that the source's images lack."""
         known = {OBJECT_VARIABLE, *names_of(source.template)}
         if missing := next((name for name in names_of(template) if name not in known), ""):
+            prompt = source.texts[0] if source.texts else source.template.text
             raise SpecError(
                 "UnknownVariable",
-                f"{self._field}.template: it has the field {{{missing}}}, but the prompt {source.template.text!r} of "
+                f"{self._field}.template: it has the field {{{missing}}}, but the prompt {prompt!r} of "
                 f"stage {self._task.source!r} does not; use {{{OBJECT_VARIABLE}}} and fields that all of its prompts "
                 "have.",
             )
@@ -160,6 +164,8 @@ class Replacements(Derivation):
 
 def texts_of(spec: LabeledDatasetSpec, family: SampleFamily) -> Iterator[str]:
     """Yield prompts of a family that have every value once, then the text of its template between the fields."""
+    for text in family.texts:
+        yield plain(read_prompt(spec, text, "spec.prompts"))
     for prompt in tried(family.template, family.values):
         yield plain(read_prompt(spec, prompt, "spec.prompts"))
     yield from family.template.literals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from diffugen_api.v1alpha1.base import Model, Word, cel, validations
 
@@ -51,13 +51,42 @@ class Image(Model):
     )
 
 
+FILE_PATTERN = r"^(s3://|hf://|/|~).+\.(txt|jsonl|csv)(\.gz)?$"
+
+
 class Prompts(Model):
-    """What to draw: each template, filled with combinations of the values of its variables."""
+    """What to draw: each template, filled with combinations of the values of its variables, and the rows of a file."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("has(self.templates) || has(self.file)", "there is nothing to draw: give templates, a file, or both"),
+            cel("has(self.file) || !has(self.fileSHA256)", "fileSHA256 is of a file: give file, or remove it"),
+        )
+    )
 
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=2000)]] = Field(
+        default_factory=list,
         min_length=1,
         max_length=256,
-        description="Prompts, with {name} where the value of a variable goes; write {{ and }} for braces.",
+        description="Prompts, with {name} where the value of a variable goes; write {{ and }} for braces. Needed where "
+        "there is no `file`.",
+    )
+    file: str | None = Field(
+        default=None,
+        max_length=1024,
+        pattern=FILE_PATTERN,
+        description="A file of up to a million rows, beside or in place of templates: s3://BUCKET/FILE at the endpoint "
+        "of `spec.output.s3`, hf://ORG/NAME@REVISION/FILE, or an absolute path in the plan's pod; .txt, .jsonl or "
+        ".csv, each also with .gz. A row is a prompt, or values of the variables of templates. The plan keeps a copy "
+        "for the steps after it.",
+    )
+    file_sha256: str | None = Field(
+        default=None,
+        alias="fileSHA256",
+        max_length=64,
+        pattern=r"^[0-9a-f]{64}$",
+        description="The SHA-256 that the file must have. Write that of the new content after a change of the file: a "
+        "file that changes under its name starts no new run.",
     )
     variables: dict[
         VariableName,
@@ -88,7 +117,8 @@ class Prompts(Model):
         default=None,
         ge=1,
         le=5_000_000,
-        description="Number of combinations to draw of each template, chosen by `spec.seed`; all where absent.",
+        description="Number of combinations to draw of each template, and of rows of the file, chosen by `spec.seed`; "
+        "all where absent.",
     )
     negative: str = Field(
         default="", max_length=4000, description="The negative prompt: what the images should not show."
@@ -108,3 +138,11 @@ class Prompts(Model):
     samples_per_prompt: int = Field(
         default=1, ge=1, le=1_000_000, description="Number of images for each prompt, each with its own seed."
     )
+
+    @model_validator(mode="after")
+    def _something_to_draw(self) -> Prompts:
+        if not self.templates and self.file is None:
+            raise ValueError("there is nothing to draw: give templates, a file, or both")
+        if self.file is None and self.file_sha256 is not None:
+            raise ValueError("fileSHA256 is of a file: give file, or remove it")
+        return self

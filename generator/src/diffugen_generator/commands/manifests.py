@@ -143,7 +143,8 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
     try:
         expansion = Expansion(dataset.spec)
         expansion.check_weights()
-        expansion.check_stages()
+        if dataset.spec.prompts.file is None:  # the commands read the file once, and check the stages then
+            expansion.check_stages()
     except SpecError as error:
         yield _fault_of(error)
         return

@@ -15,9 +15,10 @@ from threading import Event
 from typing import Any
 
 from diffugen_api import layout
-from diffugen_api.plan import Expansion, SpecError
+from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import Interrupted, Missing
+from diffugen_generator.planning.prompt_rows import planned_expansion
 from diffugen_generator.planning.summary import read_summary
 from diffugen_generator.publishing.history import kept_folders, pointer_before
 from diffugen_generator.publishing.labeled_samples import recipes_of
@@ -244,7 +245,7 @@ def _add_plan(store: Store, revision: str, named: _Named) -> None:
             f"URI: {store.uri} is being planned, revision {revision}; wait for it, or delete plans/{revision}/.",
         ) from None
     spec = LabeledDatasetSpec.model_validate(data)
-    expansion = Expansion(spec)
+    expansion = planned_expansion(spec, summary, store, revision)
     for recipe in recipes_of(spec, summary):
         named.labels.add((recipe.stage, recipe.label_id))
         named.evidence |= {(recipe.stage, evidence_id) for evidence_id in recipe.evidence_ids}

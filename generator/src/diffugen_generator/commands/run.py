@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts, StagePlan
 from diffugen_api.orders import WorkOrder
+from diffugen_api.plan import Expansion
 from diffugen_api.v1alpha1 import in_graph_order
 from diffugen_generator.failures import Incomplete, Interrupted
 from diffugen_generator.planning.plan import plan
+from diffugen_generator.planning.prompt_rows import expansion_of
 from diffugen_generator.publishing.format_registry import check_formats
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import dataset_of
@@ -38,27 +40,38 @@ _ROUNDS = 4
 
 
 def run(
-    order: WorkOrder, store: Store, display: Reporter, *, device: str | None, stop: Event, reproduce: bool = False
+    order: WorkOrder,
+    store: Store,
+    display: Reporter,
+    *,
+    expansion: Expansion | None = None,
+    device: str | None,
+    stop: Event,
+    reproduce: bool = False,
 ) -> RunResult:
     """Draw, label and publish a dataset; raise `SpecError` or a `Failure`.
+
+    `expansion` is that of the order's spec, if the caller has it already.
 
     With `reproduce`, images, evidence and labels have the same bytes each time, on the same machine. If objects in the
     store are found to be damaged or missing, the run plans again, because the new plan includes them.
     """
     began = time.monotonic()
     check_formats(order.spec.output.formats)
+    expansion = expansion or expansion_of(order.spec)
     for _ in range(_ROUNDS - 1):
         try:
-            return _run(order, store, display, device=device, stop=stop, began=began, reproduce=reproduce)
+            return _run(order, store, display, expansion, device=device, stop=stop, began=began, reproduce=reproduce)
         except Incomplete as incomplete:
             LOG.warning("%s: planning again", incomplete)
-    return _run(order, store, display, device=device, stop=stop, began=began, reproduce=reproduce)
+    return _run(order, store, display, expansion, device=device, stop=stop, began=began, reproduce=reproduce)
 
 
 def _run(
     order: WorkOrder,
     store: Store,
     display: Reporter,
+    expansion: Expansion,
     *,
     device: str | None,
     stop: Event,
@@ -66,7 +79,7 @@ def _run(
     reproduce: bool,
 ) -> RunResult:
     with display.task("planning", "samples") as advance:
-        outcome = plan(order, store, on_progress=advance, stop=stop.is_set)
+        outcome = plan(order, store, expansion=expansion, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     progress = _RunProgress(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
     sessions = SessionCache.of(order.spec, device=device, reproduce=reproduce)

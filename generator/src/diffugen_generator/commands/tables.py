@@ -9,6 +9,7 @@ from rich.table import Table
 
 from diffugen_api.contract import StagePlan
 from diffugen_api.plan import Expansion
+from diffugen_api.prompts import combined, row_prompts
 from diffugen_api.v1alpha1 import model_of
 from diffugen_generator.commands.manifests import InvalidManifest
 from diffugen_generator.commands.warnings import show_warnings
@@ -42,16 +43,21 @@ def show_plan(
     if not store_checked:
         hint = "no store was checked, so every sample counts as missing; --store DIR counts what a folder already holds"
         console.print(f"[dim]{hint}[/]", highlight=False, soft_wrap=True)
-    console.print("\n[dim]prompts, the first of each template[/]")
+    of_file = " and of the file" if expansion.rows is not None else ""
+    console.print(f"\n[dim]prompts, the first of each template{of_file}[/]")
     for prompt in first_prompts(expansion):
         console.print(f"  {prompt}", markup=False, highlight=False, soft_wrap=True)
     show_warnings(console, warnings_of(expansion))
 
 
 def first_prompts(expansion: Expansion) -> list[str]:
-    """Return the first prompt of each of the first templates."""
+    """Return the first prompt of each of the first templates, then those of the first rows of the file."""
     values = {name: given[0] for name, given in expansion.spec.prompts.variables.items()}
-    return [template.render(values) for template in expansion.templates[:_SHOWN]]
+    filled = combined(expansion.spec, expansion.templates)
+    prompts = [template.render(values) for _, template in filled]
+    for row in expansion.rows.examples[:_SHOWN] if expansion.rows is not None else ():
+        prompts += [each.prompt for each in row_prompts(row, expansion.templates)]
+    return prompts[:_SHOWN]
 
 
 def show_run(console: Console, result: RunResult) -> None:

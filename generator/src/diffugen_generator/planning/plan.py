@@ -57,6 +57,7 @@ from diffugen_generator.models.model_cards import license_in
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import SideModel, pin_model_uris
 from diffugen_generator.planning.holdings import Holdings
+from diffugen_generator.planning.prompt_rows import expansion_of, put
 from diffugen_generator.planning.shard_writing import ShardCounter, ShardWriter, Sink
 from diffugen_generator.planning.trainings import Training, check_fit, trainings_of
 from diffugen_generator.planning.warnings import warnings_of
@@ -107,18 +108,23 @@ def plan(
     order: WorkOrder,
     store: Store,
     *,
+    expansion: Expansion | None = None,
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Write the shards of the incomplete samples, then `plan.json`; raise `SpecError` or a `Failure`.
 
+    `expansion` is that of the order's spec, if the caller has it already.
+
     If labels of sources are found to be damaged, they are deleted and the plan is made once more.
     """
-    expansion = Expansion(order.spec)
     store.check()
+    expansion = expansion or expansion_of(order.spec)
     trainings = trainings_of(order.spec)
     stages = stages_of(expansion, trainings, store)
     store.write(layout.planned_spec(order.revision), _spec_document(order.spec), JSON)
+    rows = expansion.rows
+    prompts = put(rows, order.spec.prompts.file or "", store, order.revision) if rows is not None else None
     while True:
         damaged: dict[str, Damaged] = {}
         counter = _ProgressCounter(sum(expansion.most.values()), on_progress, stop)
@@ -134,6 +140,8 @@ def plan(
     plans = [found[stage.name] for stage in order.spec.stages]
     counter.finish()
     summary = _summary(order, stages, plans)
+    if prompts is not None:
+        summary["prompts"] = prompts
     if trainings:
         summary["trainings"] = [training.row() for training in trainings.values()]
     store.write(layout.plan_summary(order.revision), _document(sealed(summary)), JSON)
@@ -246,7 +254,7 @@ def _check_count(expansion: Expansion, stage: Stage, count: int, field: str) -> 
     if count > MAX_SAMPLES:
         asking = f"{field}: it asks"
         if stage.source is None:
-            asking = "spec.prompts: templates, variables and samplesPerPrompt ask"
+            asking = "spec.prompts: templates, variables, rows and samplesPerPrompt ask"
         raise SpecError(
             "TooManySamples",
             f"{asking} for {count:,} images a stage; the limit is {MAX_SAMPLES:,}: ask for fewer or split the dataset.",

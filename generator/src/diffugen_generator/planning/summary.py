@@ -34,8 +34,14 @@ class _Stage(Schema):
     licenses: dict[str, str] = Field(default={})
 
 
+class _Prompts(Schema):
+    sha256: str
+    digest: str
+
+
 class _Summary(Schema):
     stages: list[_Stage] = Field(max_length=1000)
+    prompts: _Prompts | None = None
 
 
 def read_summary(store: Store, revision: str) -> dict[str, Any]:
@@ -72,6 +78,11 @@ def side_models_in(summary: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
 def licenses_in(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the licenses that the models' cards state, by the models' digests."""
     return {digest: stated for stage in summary["stages"] for digest, stated in stage.get("licenses", {}).items()}
+
+
+def prompts_digest_in(summary: Mapping[str, Any]) -> str:
+    """Return the digest of the rows of the prompts file; empty where there is no file."""
+    return str(summary.get("prompts", {}).get("digest", ""))
 
 
 def calibrations_in(summary: Mapping[str, Any]) -> dict[str, str]:

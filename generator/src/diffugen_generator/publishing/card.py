@@ -164,6 +164,7 @@ def _prompts(spec: LabeledDatasetSpec) -> list[str]:
         "",
         *(f"- `{_code(template)}`" for template in prompts.templates[:_SHOWN]),
         *_more(len(prompts.templates)),
+        *([f"- the rows of `{_code(prompts.file)}`"] if prompts.file is not None else []),
         "",
         *(f"- `{name}`: {_values(values)}" for name, values in prompts.variables.items()),
         *([f"- negative prompt: `{_code(prompts.negative)}`"] if prompts.negative else []),

@@ -18,7 +18,6 @@ from itertools import chain
 from typing import Any
 
 from diffugen_api import layout
-from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, Sample, StageRecipe, stage_recipe
 from diffugen_api.prompt_weights import Piece
 from diffugen_api.samples import Source, weights_row
@@ -191,10 +190,9 @@ def recipes_of(spec: LabeledDatasetSpec, plan_summary: Mapping[str, Any]) -> lis
     return [recipes[stage.name] for stage in spec.drawing_stages]
 
 
-def labeled_samples(order: WorkOrder, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
+def labeled_samples(expansion: Expansion, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
     """Yield the dataset's samples; raise `Incomplete` at the first one without labels."""
-    spec = order.spec
-    return judged_together(lambda: _judged(spec, recipes, store), spec)
+    return judged_together(lambda: _judged(expansion, recipes, store), expansion.spec)
 
 
 def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: LabeledDatasetSpec) -> Iterator[LabeledSample]:
@@ -253,9 +251,8 @@ def _with_splits(
         yield replace(each, verdict=verdict, split=splits.of(each.sample.root))
 
 
-def _judged(spec: LabeledDatasetSpec, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
+def _judged(expansion: Expansion, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
     """Yield the dataset's samples, each judged by its own label."""
-    expansion = Expansion(spec)
     reads: Iterator[Callable[[], LabeledSample]] = chain.from_iterable(
         _reads(expansion, each, store) for each in recipes
     )

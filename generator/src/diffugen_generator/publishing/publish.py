@@ -22,7 +22,8 @@ from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, StageRecipe, address
 from diffugen_generator.failures import Damaged, Incomplete, Missing
-from diffugen_generator.planning.summary import read_summary
+from diffugen_generator.planning.prompt_rows import planned_expansion
+from diffugen_generator.planning.summary import prompts_digest_in, read_summary
 from diffugen_generator.publishing.file_list import missing_files
 from diffugen_generator.publishing.filling import PUBLISH_VERSION, Progress, Work, fill
 from diffugen_generator.publishing.history import former_revisions
@@ -54,12 +55,14 @@ def publish(
     """
     plan = _plan(store, order.revision)
     recipes = recipes_of(order.spec, plan)
-    fingerprint = _fingerprint(recipes)
+    fingerprint = _fingerprint(recipes, plan)
     folder = _folder(store, order.revision, fingerprint)
     dataset = _dataset_in(store, folder)
     if dataset is None:
-        to_publish = samples(recipes) if samples is not None else labeled_samples(order, recipes, store)
-        expected = sum(Expansion(order.spec).most.values()) if total is None else total
+        if samples is None or total is None:
+            expansion = _expansion(order, plan, store)
+        to_publish = samples(recipes) if samples is not None else labeled_samples(expansion, recipes, store)
+        expected = sum(expansion.most.values()) if total is None else total
         work = Work(order, store, folder, plan, recipes, to_publish, expected, drawn, fingerprint)
         dataset = fill(work, on_progress, stop)
     published = _published(store, folder, dataset)
@@ -131,9 +134,19 @@ def _dataset_in(store: Store, folder: str) -> dict[str, Any] | None:
     return None
 
 
-def _fingerprint(recipes: list[StageRecipe]) -> str:
+def _expansion(order: WorkOrder, plan: Mapping[str, Any], store: Store) -> Expansion:
+    try:
+        return planned_expansion(order.spec, plan, store, order.revision)
+    except Damaged as damaged:
+        discard(store, damaged)
+        raise
+
+
+def _fingerprint(recipes: list[StageRecipe], plan: Mapping[str, Any]) -> str:
     """Return a hash over everything that decides a published folder's content except the spec."""
-    return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes]])
+    digest = prompts_digest_in(plan)
+    rows = [digest] if digest else []  # added later; without a prompts file the fingerprint is the older one
+    return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes], *rows])
 
 
 def _sentence(published: Published) -> str:
