@@ -37,11 +37,12 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator.builtin_shapes import oracle
 from diffugen_generator.planning.plan import stages_of
 from diffugen_generator.quality.verdicts import verdict_on
 from diffugen_generator.samples import image_files, labels
 from diffugen_generator.store.folder import FolderStore
-from generator.training import oracle, scenes
+from generator.training import scenes
 
 RESULTS: Final = Path(__file__).parent / "results" / "guidance.json"
 SCALES: Final = (1.5, 2.0, 3.0, 5.0, 7.5)
