@@ -19,25 +19,47 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from diffugen_generator.publishing.polygons import KEEP, Points, has_holes, overlap, polygons_of
+from diffugen_generator.publishing.polygons import KEEP, Points, outlines_of, overlap, polygons_of
 from diffugen_generator.samples.labels import Rle
+from diffugen_generator.samples.run_lengths import runs_of
 
 Choice = Literal["auto", "polygon", "rle"]
 
 
 def segmentation_of(segmentation: Rle, choice: Choice) -> list[list[float]] | dict[str, Any]:
     """Return the mask as COCO's JSON data: a list of polygons [x, y, x, y, ...], or an RLE with `counts` as a list."""
-    mask = segmentation.mask()
-    if choice == "rle" or (choice == "auto" and has_holes(mask)):
-        return run_lengths(mask)
-    if choice == "polygon":
-        return _flat(polygons_of(mask, lambda polygons: overlap(by_pycocotools(polygons, mask.shape), mask) >= KEEP))
+    if choice == "rle":
+        return stored_run_lengths(segmentation)
+    mask, corner = _cropped(segmentation.mask())
+    parts = outlines_of(mask)
+    if choice == "auto" and any(len(part) > 1 for part in parts):  # a hole
+        return stored_run_lengths(segmentation)
+    readers = (by_pycocotools,) if choice == "polygon" else (by_pycocotools, by_rounding)
 
     def read_back(polygons: Sequence[Points]) -> bool:
-        return all(overlap(read(polygons, mask.shape), mask) >= KEEP for read in (by_pycocotools, by_rounding))
+        return all(overlap(read(polygons, mask.shape), mask) >= KEEP for read in readers)
 
-    polygons = polygons_of(mask, read_back)
-    return _flat(polygons) if read_back(polygons) else run_lengths(mask)
+    for polygons in polygons_of(parts):
+        if read_back(polygons):
+            return _flat([polygon + corner for polygon in polygons])
+    return _flat([polygon + corner for polygon in polygons]) if choice == "polygon" else stored_run_lengths(segmentation)
+
+
+def _cropped(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return the part of `mask` [h, w] with the object and a border of a pixel, and its upper left corner (x, y)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return mask, np.zeros(2, np.int64)
+    top, left = max(0, int(rows[0]) - 1), max(0, int(columns[0]) - 1)
+    return mask[top : rows[-1] + 2, left : columns[-1] + 2], np.array([left, top])
+
+
+def stored_run_lengths(segmentation: Rle) -> dict[str, Any]:
+    """Return `run_lengths` of a stored mask; it is only decoded where its runs are not those of COCO."""
+    runs = runs_of(segmentation.counts)
+    if 0 in runs[1:]:  # a run of no pixel between two others
+        return run_lengths(segmentation.mask())
+    return {"size": list(segmentation.size), "counts": runs}
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -65,4 +87,4 @@ def by_rounding(polygons: Sequence[Points], shape: tuple[int, ...]) -> NDArray[n
 
 
 def _flat(polygons: Sequence[Points]) -> list[list[float]]:
-    return [[round(float(value), 2) for value in polygon.ravel()] for polygon in polygons]
+    return [polygon.ravel().round(2).tolist() for polygon in polygons]

@@ -14,7 +14,7 @@ YOLO's format can hold one polygon an object. Converters usually make three erro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -48,23 +48,19 @@ def polygon_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return points
 
 
-def polygons_of(mask: NDArray[np.bool_], fits: Callable[[Sequence[Points]], bool]) -> list[Points]:
-    """Return a polygon for each connected part of `mask` [h, w]; none where the mask is empty.
+def polygons_of(parts: Sequence[Sequence[Ring]]) -> Iterator[list[Points]]:
+    """Yield a polygon for each of `parts` (`outlines_of`): two simplified forms, the simplest first, then the exact one.
 
-    Holes are joined to the border of their part by bridges. Of the simplified polygons, the simplest that `fits` is
-    taken; if none does, the exact outlines of the pixels.
+    Holes are joined to the border of their part by bridges. The exact form is the outline of the pixels.
     """
-    parts = _parts(mask.astype(np.uint8))
     for tolerance in _TOLERANCES:
-        simpler = [_in_pixels(_joined([_simplified(ring, tolerance) for ring in part])) for part in parts]
-        if fits(simpler):
-            return simpler
-    return [_in_pixels(_joined(part)) for part in parts]
+        yield [_in_pixels(_joined([_simplified(ring, tolerance) for ring in part])) for part in parts]
+    yield [_in_pixels(_joined(part)) for part in parts]
 
 
-def has_holes(mask: NDArray[np.bool_]) -> bool:
-    """Return whether some part of `mask` [h, w] has a hole."""
-    return any(len(part) > 1 for part in _parts(mask.astype(np.uint8)))
+def outlines_of(mask: NDArray[np.bool_]) -> list[list[Ring]]:
+    """Trace each connected part of `mask` [h, w]: its border first, then its holes; no part where the mask is empty."""
+    return _parts(mask.astype(np.uint8))
 
 
 def filled(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -130,6 +126,8 @@ def _in_pixels(path: Ring) -> NDArray[np.float64]:
 
 def _joined(rings: Sequence[Ring]) -> Ring:
     """Join rings into one closed path: Prim's algorithm over the rings, splicing each in where it is nearest."""
+    if len(rings) == 1:
+        return rings[0]
     first = max(range(len(rings)), key=lambda i: (len(rings[i]), -i))
     points = np.concatenate(rings)
     starts = np.cumsum([0, *(len(ring) for ring in rings)])

@@ -51,7 +51,7 @@ def parse(data: bytes, schema: type[BaseModel] | None = None) -> dict[str, Any]:
     if len(data) > MOST_BYTES:
         raise ValueError(f"it has {len(data):,} bytes; the limit is {MOST_BYTES:,}")
     try:
-        content = _unsealed(json.loads(data, parse_constant=_no_constant))
+        content = _unsealed(json.loads(data, parse_constant=_no_constant), data)
         if schema is not None:
             schema.model_validate(content)
     except RecursionError:
@@ -86,14 +86,30 @@ def discard(store: Store, damaged: Damaged) -> None:
     store.delete(damaged.keys)
 
 
-def _unsealed(content: Any) -> dict[str, Any]:
-    """Return a document without its checksum; raise `ValueError` if it does not match."""
+def _unsealed(content: Any, data: bytes) -> dict[str, Any]:
+    """Return a document, read from `data`, without its checksum; raise `ValueError` if it does not match."""
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - the file is wrong, not the caller
     stated = content.pop(CHECKSUM, None)
-    if stated is not None and stated != _checksum(content):
+    if stated is not None and not _is_canonical(data, stated) and stated != _checksum(content):
         raise ValueError("its checksum does not match")
     return content
+
+
+_OPENING = f'{{"{CHECKSUM}":"'.encode()
+
+
+def _is_canonical(data: bytes, checksum: Any) -> bool:
+    """Return whether `data` is canonical JSON that begins with its checksum, and the checksum matches the rest.
+
+    So are labels, and they need not be written once more to be compared.
+    """
+    rest = len(_OPENING) + 64
+    if not (isinstance(checksum, str) and data.startswith(_OPENING) and data[rest : rest + 2] == b'",'):
+        return False
+    digest = hashlib.sha256(b"{")
+    digest.update(data[rest + 2 :].rstrip(b"\n"))
+    return digest.hexdigest() == checksum
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

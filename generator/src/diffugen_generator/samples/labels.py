@@ -55,14 +55,14 @@ class Rle:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Rle:
         """Read what `row` wrote; raise `ValueError` if it is not a valid mask."""
-        height, width = (int(side) for side in row["size"])
-        return cls.checked((height, width), str(row["counts"]))
+        return cls.with_area(row)[0]
 
     @classmethod
-    def checked(cls, size: tuple[int, int], counts: str) -> Rle:
-        """Return a stored mask; raise `ValueError` if it is not valid."""
-        area_of(size, counts)
-        return cls(size, counts)
+    def with_area(cls, row: Mapping[str, Any]) -> tuple[Rle, int]:
+        """Return what `row` wrote and its number of pixels; raise `ValueError` if it is not a valid mask."""
+        height, width = (int(side) for side in row["size"])
+        mask = cls((height, width), str(row["counts"]))
+        return mask, area_of(mask.size, mask.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,15 @@ class Instance:
     def from_row(cls, row: Mapping[str, Any]) -> Instance:
         """Read what `row` wrote; raise `ValueError` if a value is out of range."""
         x, y, width, height = (float(value) for value in row["bbox"])
-        box, mask = (x, y, width, height), Rle.from_row(row["segmentation"])
+        box = (x, y, width, height)
+        mask, pixels = Rle.with_area(row["segmentation"])
         score, area = float(row["score"]), int(row["area"])
         rows, columns = mask.size
         if not (x >= 0 and y >= 0 and 0 < width <= columns - x and 0 < height <= rows - y):  # also rejects NaN
             raise ValueError(f"bbox: {list(box)} is not in an image of {columns} x {rows} pixels")
         if not math.isfinite(score):
             raise ValueError("score: not a finite number")
-        if area != area_of(mask.size, mask.counts):
+        if area != pixels:
             raise ValueError(f"area: {area} is not that of the mask")
         return cls(str(row["class"]), score, box, area, mask, row.get("scores", {}))
 

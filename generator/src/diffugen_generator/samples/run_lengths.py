@@ -17,6 +17,11 @@ MOST_PIXELS = 1 << 27
 
 _MORE, _SIGN, _BITS, _LONGEST = 0x20, 0x10, 0x1F, 7
 """The flags of a character, its five bits of value, and the most characters of a run."""
+_FEW = 512
+"""Characters up to which a loop is faster than arrays."""
+_NOT_ONE = "counts: not a run-length encoding"
+_CUT = "counts: the last run is cut off"
+_TOO_LONG = "counts: a run is too long"
 
 
 def area_of(size: tuple[int, int], counts: str) -> int:
@@ -24,28 +29,59 @@ def area_of(size: tuple[int, int], counts: str) -> int:
     height, width = size
     if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE and height * width <= MOST_PIXELS):
         raise ValueError(f"size: [{height}, {width}] is out of range")
-    runs = _runs(counts)
-    if (runs < 0).any() or int(runs.sum()) != height * width:
+    runs = runs_of(counts)
+    if min(runs) < 0 or sum(runs) != height * width:
         raise ValueError(f"counts: the runs do not fill a mask of {height} x {width} pixels")
-    return int(runs[1::2].sum())
+    return sum(runs[1::2])
 
 
-def _runs(counts: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the lengths of the runs, of background and object in turn."""
+def runs_of(counts: str) -> list[int]:
+    """Return the lengths of the runs, of background and object in turn; raise `ValueError` for other text."""
+    return _few(counts) if len(counts) <= _FEW else _many(counts)
+
+
+def _few(counts: str) -> list[int]:
+    """`runs_of` for a short text."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts.encode("ascii", "replace"):
+        code = character - 48
+        if not 0 <= code <= _MORE | _BITS:
+            raise ValueError(_NOT_ONE)
+        value |= (code & _BITS) << shift
+        shift += 5
+        if code & _MORE:
+            continue
+        if shift > 5 * _LONGEST:
+            raise ValueError(_TOO_LONG)
+        if code & _SIGN:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if not runs and not shift:
+        raise ValueError(_NOT_ONE)
+    if shift:
+        raise ValueError(_CUT)
+    return runs
+
+
+def _many(counts: str) -> list[int]:
+    """`runs_of` for a long text."""
     characters = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - ord("0")
     last = np.flatnonzero((characters & _MORE) == 0)  # the last character of each run
     if not len(characters) or (characters < 0).any() or (characters > _MORE | _BITS).any():
-        raise ValueError("counts: not a run-length encoding")
+        raise ValueError(_NOT_ONE)
     if not len(last) or last[-1] != len(characters) - 1:
-        raise ValueError("counts: the last run is cut off")
+        raise ValueError(_CUT)
     first = np.concatenate([[0], last[:-1] + 1])
     length = last - first + 1
     if length.max() > _LONGEST:
-        raise ValueError("counts: a run is too long")
+        raise ValueError(_TOO_LONG)
     place = np.arange(len(characters)) - np.repeat(first, length)
     values = np.add.reduceat((characters & _BITS) << (5 * place), first)
     negative = (characters[last] & _SIGN) != 0
     values = np.where(negative, values - (np.int64(1) << (5 * length)), values)
     values[2::2] = np.cumsum(values[2::2])  # differences start at the fourth run; the third is stored as it is
     values[1::2] = np.cumsum(values[1::2])
-    return values
+    runs: list[int] = values.tolist()
+    return runs

@@ -71,4 +71,4 @@ class Detections:
 def _detection(native: str, score: float, size: tuple[int, int], counts: str) -> Detection:
     if not math.isfinite(score):
         raise ValueError(f"the score of a {native[:40]!r} is not finite")
-    return Detection(native, score, Rle.checked(size, counts))
+    return Detection(native, score, Rle.from_row({"size": size, "counts": counts}))
