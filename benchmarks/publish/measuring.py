@@ -24,7 +24,9 @@ FORMATS = ("coco", "yolo", "webdataset")
 
 
 def order_for(kind: str, samples: int) -> WorkOrder:
-    return records.order_of(samples, *(FORMATS if kind == "simulated" else ("coco",)))
+    if kind == "simulated":
+        return records.order_of(samples, *FORMATS)
+    return records.order_of(samples, "coco", masks="rle")
 
 
 def main() -> None:

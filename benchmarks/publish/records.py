@@ -36,14 +36,19 @@ SCENES = 256
 STAGE = "base"
 
 
-def order_of(samples: int, *formats: str) -> WorkOrder:
+def order_of(samples: int, *formats: str, masks: str = "") -> WorkOrder:
+    """Return the order of a dataset; `masks` is the form of COCO's masks where it is not the usual one."""
     spec = LabeledDatasetSpec.model_validate(
         {
             "classes": [{"name": name} for name in scenes.CLASSES],
             "image": {"width": scenes.SIZE, "height": scenes.SIZE},
             "prompts": {"templates": ["a red ball and a blue star on snow"], "samplesPerPrompt": samples},
             "stages": [{"name": STAGE, "txt2img": {"model": "builtin://shapes", "steps": 20}}],
-            "output": {"formats": list(formats), "splits": {"train": 0.8, "val": 0.1, "test": 0.1}},
+            "output": {
+                "formats": list(formats),
+                "splits": {"train": 0.8, "val": 0.1, "test": 0.1},
+                **({"coco": {"segmentation": masks}} if masks else {}),
+            },
         }
     )
     return WorkOrder(namespace="default", name="bench", revision=revision_of(spec), spec=spec)

@@ -7,9 +7,12 @@ import json
 from typing import Any
 
 
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def canonical(value: Any) -> bytes:
     """Return the canonical JSON text of a value: sorted keys, no spaces, UTF-8; NaN is an error."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _text(value).encode()
 
 
 def address(value: Any, digits: int = 32) -> str:

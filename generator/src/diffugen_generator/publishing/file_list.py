@@ -20,6 +20,8 @@ import numpy as np
 
 from diffugen_generator.publishing.published import FILE_LIST, PublishedFile
 
+_text = json.JSONEncoder(separators=(",", ":")).encode
+
 LISTED = 10_000
 """The most files that `dataset.json` lists one by one."""
 
@@ -42,7 +44,7 @@ class FileList:
 
     def add(self, file: PublishedFile, *, index: bool) -> None:
         """Add a file; `index` is false for one of many small files, such as images."""
-        self._scratch.write(json.dumps([file.path, file.size, file.sha256], separators=(",", ":")) + "\n")
+        self._scratch.write(_text([file.path, file.size, file.sha256]) + "\n")
         self._marks.append(_mark(file.path, file.size))
         if index:
             self.index[file.path] = file

@@ -32,7 +32,7 @@ from diffugen_generator.quality.sources import Sources
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
 from diffugen_generator.samples.image_files import CONTENT_TYPES
-from diffugen_generator.samples.labels import Instance, Label, MarkedInstance, Region, rounded
+from diffugen_generator.samples.labels import Instance, Label, MarkedInstance, Region, Rle, rounded
 from diffugen_generator.samples.shards import origins_of
 from diffugen_generator.store.protocol import Store
 
@@ -42,8 +42,10 @@ DAMAGED = "Damaged"
 _ID = re.compile(r"[0-9a-f]{8,64}")
 _READERS = 32
 """Labels being read at once."""
-_WINDOW = 256
+_WINDOW = 512
 """Labels read ahead of the writers."""
+_BATCH = 8
+"""Labels that a thread reads one after another."""
 
 
 def _names_in(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -207,7 +209,7 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
         yield from (replace(each, split=split) for each in judged())
         return
     spool: Spool[LabeledSample]
-    with Spool() as spool:
+    with Spool(LabeledSample, Sample, Source, Verdict, Label, Instance, MarkedInstance, Region, Rle) as spool:
         yield from _with_splits(judged(), spec, asked, spool)
 
 
@@ -256,7 +258,7 @@ def _judged(expansion: Expansion, recipes: list[StageRecipe], store: Store) -> I
     reads: Iterator[Callable[[], LabeledSample]] = chain.from_iterable(
         _reads(expansion, each, store) for each in recipes
     )
-    yield from in_order(lambda read: read(), reads, workers=_READERS, window=_WINDOW)
+    yield from in_order(lambda read: read(), reads, workers=_READERS, window=_WINDOW, batch=_BATCH)
 
 
 def _reads(expansion: Expansion, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], LabeledSample]]:

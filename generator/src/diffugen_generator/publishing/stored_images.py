@@ -21,6 +21,8 @@ _READERS = 16
 """Images that are read at the same time."""
 _WINDOW = 32
 """Images that are read ahead of the formats; they are in memory as files, about 0.5 MB each at 512 px."""
+_BATCH = 2
+"""Images that a thread reads one after another."""
 
 
 class StoredImage:
@@ -97,4 +99,4 @@ def with_images(
             image.forget()
         return sample, image
 
-    yield from in_order(opened, samples, workers=_READERS, window=_WINDOW)
+    yield from in_order(opened, samples, workers=_READERS, window=_WINDOW, batch=_BATCH)

@@ -22,6 +22,8 @@ from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.labels import Instance, Region
 from diffugen_generator.store.protocol import JSON
 
+_text = json.JSONEncoder(separators=(",", ":")).encode
+
 _LOADING = """\
 ### COCO
 
@@ -158,7 +160,7 @@ class _Split:
 
 def _append(part: IO[str], value: dict[str, Any], *, first: bool) -> None:
     part.write("\n" if first else ",\n")
-    part.write(json.dumps(value, separators=(",", ":")))
+    part.write(_text(value))
 
 
 FORMAT = Coco

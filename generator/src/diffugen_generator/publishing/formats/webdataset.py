@@ -20,6 +20,8 @@ from diffugen_generator.store.protocol import JSON
 SHARD_BYTES = 256 << 20
 """A tar file is closed after the sample with which it reaches this size."""
 
+_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _LOADING = """\
 ### WebDataset
 
@@ -49,7 +51,7 @@ class WebDataset(DatasetFormat):
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Append the sample to the tar file of its split."""
         self._extension = sample.extension
-        label = json.dumps(label_of(sample, self.folder.class_ids), ensure_ascii=False, separators=(",", ":"))
+        label = _text(label_of(sample, self.folder.class_ids))
         files = {f"{sample.sample.id}.json": label.encode(), sample.file_name: image.read()}
         self._shards[sample.split].add(files)
 

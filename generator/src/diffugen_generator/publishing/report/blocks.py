@@ -21,19 +21,22 @@ SAMPLES = 64
 ACROSS = 8
 """Thumbnails in a row of a sprite."""
 
-_EMPTY = (128, 128, 128)
+_EMPTY = 128
+"""The gray of a cell without a thumbnail."""
 _QUALITY = 88
 
 
 def sprite_of(previews: list[Preview], cell: int) -> bytes:
     """Return a JPEG with the thumbnails, each in the upper left of a cell of `cell` x `cell` pixels, row by row."""
     rows = -(-len(previews) // ACROSS)
-    sprite = Image.new("RGB", (ACROSS * cell, rows * cell), _EMPTY)
+    sprite = np.full((rows * cell, ACROSS * cell, 3), _EMPTY, np.uint8)
     for number, preview in enumerate(previews):
         if preview.thumbnail is not None:
-            sprite.paste(Image.fromarray(preview.thumbnail), (number % ACROSS * cell, number // ACROSS * cell))
+            top, left = number // ACROSS * cell, number % ACROSS * cell
+            height, width = preview.thumbnail.shape[:2]
+            sprite[top : top + height, left : left + width] = preview.thumbnail
     stream = io.BytesIO()
-    sprite.save(stream, "jpeg", quality=_QUALITY, subsampling=0)
+    Image.fromarray(sprite).save(stream, "jpeg", quality=_QUALITY, subsampling=0)
     return stream.getvalue()
 
 

@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -55,6 +56,10 @@ def preview_of(
 
 def thumbnail_of(data: bytes, cell: int) -> NDArray[np.uint8]:
     """Return an image file's pixels [h, w, 3], at most `cell` on the longest side; raise `ValueError`."""
+    if _is_small_png(data, cell):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is not None:  # [h, w, 3] BGR
+            return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
     try:
         with Image.open(io.BytesIO(data)) as file:
             file.draft("RGB", (cell, cell))  # JPEG decodes to a smaller size at once
@@ -63,6 +68,20 @@ def thumbnail_of(data: bytes, cell: int) -> NDArray[np.uint8]:
             return np.asarray(small)
     except (OSError, SyntaxError) as error:
         raise ValueError(f"not an image: {error}") from error
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_RGB_8 = b"\x08\x02"
+"""Bit depth and color type in the header of a PNG as this project writes it."""
+
+
+def _is_small_png(data: bytes, cell: int) -> bool:
+    """Return whether a file is a PNG of 8 bits RGB that is not larger than a thumbnail.
+
+    OpenCV decodes such a file in a third of the time, to the same pixels.
+    """
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    return data.startswith(_PNG) and max(width, height) <= cell and data[24:26] == _RGB_8
 
 
 def _maps(sample: LabeledSample, recipe: StageRecipe, store: Store) -> AttentionMaps | None:
