@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.publish import records
 
 from diffugen_api.orders import WorkOrder
-from diffugen_generator.planning.summary import read_summary
+from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
 
@@ -29,12 +30,21 @@ def order_for(kind: str, samples: int) -> WorkOrder:
     return records.order_of(samples, "coco", masks="rle")
 
 
+def warm_up(kind: str) -> None:
+    """Publish a few samples elsewhere, so that the time of importing libraries is not measured; the peer's is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        order = order_for(kind, 8)
+        store = records.write_store(order, Path(folder))
+        plan(order, store)
+        publish(order, store)
+
+
 def main() -> None:
     kind, samples, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     order = order_for(kind, samples)
     store = records.SimulatedStore(folder) if kind == "simulated" else FolderStore(folder)
-    read_summary(store, order.revision)
     records.prepare()
+    warm_up(kind)
     began = time.monotonic()
     spent = time.process_time()
     outcome = publish(order, store)

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from threading import Event, Thread
 
 import pytest
 
-from diffugen_generator.bounded_pool import BoundedPool
+from diffugen_generator.bounded_pool import BoundedPool, in_order
 from diffugen_generator.failures import Interrupted
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_results_keep_the_order_and_few_items_are_taken_ahead(batch: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    ahead = []
+    for done, result in enumerate(in_order(lambda each: each * 2, items(), workers=4, window=6, batch=batch)):
+        assert result == 2 * done
+        ahead.append(len(taken) - done)
+
+    assert taken == list(range(40))
+    assert max(ahead) <= max(6, batch) + batch
 
 
 def test_leaving_waits_for_all_work() -> None:

@@ -20,9 +20,7 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 
-def in_order(
-    work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int, batch: int = 1
-) -> Iterator[R]:
+def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int, batch: int = 1) -> Iterator[R]:
     """Yield `work(item)` for each item, in order; up to `window` of them are started ahead of the caller.
 
     A thread takes `batch` items at a time: with short work, handing over an item takes as long as the work itself.

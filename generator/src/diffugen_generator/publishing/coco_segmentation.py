@@ -42,7 +42,9 @@ def segmentation_of(segmentation: Rle, choice: Choice) -> list[list[float]] | di
     for polygons in polygons_of(parts):
         if read_back(polygons):
             return _flat([polygon + corner for polygon in polygons])
-    return _flat([polygon + corner for polygon in polygons]) if choice == "polygon" else stored_run_lengths(segmentation)
+    return (
+        _flat([polygon + corner for polygon in polygons]) if choice == "polygon" else stored_run_lengths(segmentation)
+    )
 
 
 def _cropped(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

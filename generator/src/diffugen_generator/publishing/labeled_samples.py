@@ -42,7 +42,7 @@ DAMAGED = "Damaged"
 _ID = re.compile(r"[0-9a-f]{8,64}")
 _READERS = 32
 """Labels being read at once."""
-_WINDOW = 512
+_WINDOW = 256
 """Labels read ahead of the writers."""
 _BATCH = 8
 """Labels that a thread reads one after another."""

@@ -49,9 +49,10 @@ def polygon_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def polygons_of(parts: Sequence[Sequence[Ring]]) -> Iterator[list[Points]]:
-    """Yield a polygon for each of `parts` (`outlines_of`): two simplified forms, the simplest first, then the exact one.
+    """Yield a polygon for each of `parts`, which are those of `outlines_of`, in three forms.
 
-    Holes are joined to the border of their part by bridges. The exact form is the outline of the pixels.
+    Two are simplified, the simplest first; the third is the exact outline of the pixels. Holes are joined to the border
+    of their part by bridges.
     """
     for tolerance in _TOLERANCES:
         yield [_in_pixels(_joined([_simplified(ring, tolerance) for ring in part])) for part in parts]

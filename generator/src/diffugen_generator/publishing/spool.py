@@ -27,7 +27,7 @@ class Spool(Generic[T]):
     def __init__(self, *parts: type) -> None:
         """Begin an empty file. `parts` are dataclasses in the values; they are pickled faster if they are named."""
         self._file = TemporaryFile(prefix="diffugen-", buffering=_BUFFER)  # noqa: SIM115 - closed by __exit__
-        self._reducers = {part: _reducer(part) for part in parts}
+        self._reducers: dict[type, Callable[[Any], Any]] = {part: _reducer(part) for part in parts}
         self._last: list[T] = []
         self._count = 0
 
@@ -47,7 +47,7 @@ class Spool(Generic[T]):
 
     def _write(self) -> None:
         pickler = pickle.Pickler(self._file, pickle.HIGHEST_PROTOCOL)
-        pickler.dispatch_table = copyreg.dispatch_table | self._reducers
+        pickler.dispatch_table = {**copyreg.dispatch_table, **self._reducers}
         pickler.dump(self._last)
         self._last = []
         self._count += 1

@@ -51,7 +51,7 @@ def parse(data: bytes, schema: type[BaseModel] | None = None) -> dict[str, Any]:
     if len(data) > MOST_BYTES:
         raise ValueError(f"it has {len(data):,} bytes; the limit is {MOST_BYTES:,}")
     try:
-        content = _unsealed(json.loads(data, parse_constant=_no_constant), data)
+        content = _unsealed(_decode(data.decode()), data)
         if schema is not None:
             schema.model_validate(content)
     except RecursionError:
@@ -118,3 +118,6 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode

@@ -8,6 +8,8 @@ places before it.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 
 MOST_SIDE = 65_536
@@ -17,6 +19,7 @@ MOST_PIXELS = 1 << 27
 
 _MORE, _SIGN, _BITS, _LONGEST = 0x20, 0x10, 0x1F, 7
 """The flags of a character, its five bits of value, and the most characters of a run."""
+_ZERO = ord("0")
 _FEW = 512
 """Characters up to which a loop is faster than arrays."""
 _NOT_ONE = "counts: not a run-length encoding"
@@ -42,32 +45,34 @@ def runs_of(counts: str) -> list[int]:
 
 def _few(counts: str) -> list[int]:
     """`runs_of` for a short text."""
+    codes = counts.encode("ascii", "replace")
+    if not codes or min(codes) < _ZERO or max(codes) > _ZERO + (_MORE | _BITS):
+        raise ValueError(_NOT_ONE)
     runs: list[int] = []
     value = shift = 0
-    for character in counts.encode("ascii", "replace"):
-        code = character - 48
-        if not 0 <= code <= _MORE | _BITS:
-            raise ValueError(_NOT_ONE)
-        value |= (code & _BITS) << shift
+    for code in codes:
+        if not shift and code < _ZERO + _MORE:  # a run of one character, as most are
+            runs.append(code - _ZERO - ((code - _ZERO & _SIGN) << 1))
+            continue
+        bits = code - _ZERO
+        value |= (bits & _BITS) << shift
         shift += 5
-        if code & _MORE:
+        if bits & _MORE:
             continue
         if shift > 5 * _LONGEST:
             raise ValueError(_TOO_LONG)
-        if code & _SIGN:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        runs.append(value - ((bits & _SIGN) << shift - 4))
         value = shift = 0
-    if not runs and not shift:
-        raise ValueError(_NOT_ONE)
     if shift:
         raise ValueError(_CUT)
+    runs[2::2] = accumulate(runs[2::2])  # differences start at the fourth run; the third is stored as it is
+    runs[1::2] = accumulate(runs[1::2])
     return runs
 
 
 def _many(counts: str) -> list[int]:
     """`runs_of` for a long text."""
-    characters = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - ord("0")
+    characters = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - _ZERO
     last = np.flatnonzero((characters & _MORE) == 0)  # the last character of each run
     if not len(characters) or (characters < 0).any() or (characters > _MORE | _BITS).any():
         raise ValueError(_NOT_ONE)
@@ -81,7 +86,7 @@ def _many(counts: str) -> list[int]:
     values = np.add.reduceat((characters & _BITS) << (5 * place), first)
     negative = (characters[last] & _SIGN) != 0
     values = np.where(negative, values - (np.int64(1) << (5 * length)), values)
-    values[2::2] = np.cumsum(values[2::2])  # differences start at the fourth run; the third is stored as it is
+    values[2::2] = np.cumsum(values[2::2])
     values[1::2] = np.cumsum(values[1::2])
     runs: list[int] = values.tolist()
     return runs

@@ -50,8 +50,7 @@ class FolderStore:
     def read(self, key: str) -> bytes:
         """Return a file's bytes; raise `Missing` if it does not exist."""
         try:
-            with open(self._name(key), "rb") as file:  # noqa: PTH123 - the time of a path counts, with a million files
-                return file.read()
+            return _bytes_of(self._name(key))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Missing(key, self.uri) from None
         except OSError as error:
@@ -208,6 +207,18 @@ class FolderStore:
                 yield from self._below(folder / name, prefix + name, "")
             else:
                 yield prefix + name
+
+
+def _bytes_of(name: str) -> bytes:
+    """Return a file's bytes, in half the time of `Path.read_bytes`: it counts, with a million small files."""
+    number = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(number, os.fstat(number).st_size + 1)
+        while more := os.read(number, _CHUNK):
+            data += more
+        return data
+    finally:
+        os.close(number)
 
 
 def _write(part: Path, data: bytes) -> None:

@@ -59,7 +59,7 @@ def thumbnail_of(data: bytes, cell: int) -> NDArray[np.uint8]:
     if _is_small_png(data, cell):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None:  # [h, w, 3] BGR
-            return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
+            return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     try:
         with Image.open(io.BytesIO(data)) as file:
             file.draft("RGB", (cell, cell))  # JPEG decodes to a smaller size at once
