@@ -66,7 +66,7 @@ unet = load(resolve("builtin://shapes"), torch.device("cpu")).unet
 latents, texts = torch.zeros(16, 4, 16, 16), torch.zeros(16, 77, 96)
 faults = []
 with torch.inference_mode():
-    for _ in range(15):
+    for _ in range(6):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         unet(latents, torch.tensor(500), encoder_hidden_states=texts)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
