@@ -383,6 +383,53 @@ def train_token(  # noqa: PLR0917 - a command's options
 
 
 @app.command()
+def prompts(  # noqa: PLR0917 - a command's options
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A chat model of transformers: hf://ORG/NAME@REVISION, s3://…, a folder.", show_default=False
+        ),
+    ],
+    classes: Annotated[
+        list[str],
+        typer.Option("--class", metavar="NAME[=WORD,…]", help="What to name; once for each.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write: .txt or .jsonl.", show_default=False)
+    ],
+    count: Annotated[int, typer.Option(help="The number of prompts.")] = 500,
+    about: Annotated[str, typer.Option(help="What the photos are about.", show_default=False)] = "",
+    together: Annotated[int, typer.Option(help="The most classes that one prompt is asked to name.")] = 1,
+    temperature: Annotated[float, typer.Option(help="How much replies vary; 0: not at all.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="All that is random derives from it.")] = 0,
+    batch: Annotated[int, typer.Option(help="Requests at once.")] = 8,
+    tries: Annotated[int, typer.Option(help="How often a prompt is asked for before it is given up.")] = 5,
+    most_tokens: Annotated[int, typer.Option("--max-tokens", help="The longest reply.")] = 120,
+    dtype: Annotated[
+        str, typer.Option(metavar="auto|float32|bfloat16|float16", help="auto: bfloat16 on a GPU, float32 on a CPU.")
+    ] = "auto",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write prompts that name your classes with a chat model, into a file for `prompts.file` of a manifest."""
+
+    def do() -> None:
+        from diffugen_generator.commands.prompts import generation_of, show_written, wanted_of, write_file  # noqa: PLC0415  # noqa: PLC0415
+
+        wanted = wanted_of(classes, count=count, together=together, about=about, seed=seed, batch=batch, tries=tries)
+        generation = generation_of(dtype=dtype, temperature=temperature, most_tokens=most_tokens)
+        display, stop = open_display(quiet=False), stop_on_interrupt()
+        result = write_file(model, wanted, generation, output, display, device=device, stop=stop)
+        if as_json:
+            print_json([result])
+        else:
+            show_written(open_console(), result)
+
+    report_errors(do, debug=debug, as_json=as_json)
+
+
+@app.command()
 def calibrate(  # noqa: PLR0917 - a command's options
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder with 1 to 64 images.", show_default=False)],
     masks: Annotated[

@@ -41,6 +41,8 @@ _FIELD = "spec.labeling.detector"
 _CHECKER = "StableDiffusionSafetyChecker"
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _SETTINGS = (".json", ".txt")
+_CHAT_SETTINGS = (*_SETTINGS, ".jinja", ".model")
+"""Language models also have a chat template, and tokenizers of sentencepiece."""
 _SHOWN = 12
 """How many classes of a detector an error lists."""
 
@@ -89,12 +91,24 @@ def find_folder(uri: str, families: Sequence[str], field: str, s3: S3 | None, *,
     `field` is the manifest's field, for errors; `s3` is the store that `s3://` means. Without `weights`, those of a
     remote model are not fetched. Raises `SpecError`: `UnknownModel` or `UnsupportedModel`.
     """
-    uri, path, parts, files = _found(uri, field, s3, checker=families is CHECKERS, weights=weights)
+    return _side_model(_found(uri, field, s3, checker=families is CHECKERS, weights=weights), field, families)
+
+
+def find_chat_model(uri: str, field: str) -> SideModel:
+    """Find the folder of a language model, of any `model_type`, with its weights; raise as `find_folder` does."""
+    return _side_model(_found(uri, field, None, settings=_CHAT_SETTINGS), field, ())
+
+
+def _side_model(
+    found: tuple[str, Path, _Parts, Mapping[str, FileDigest]], field: str, families: Sequence[str]
+) -> SideModel:
+    """Return the model of what `_found` returned; without `families`, any `model_type` is taken."""
+    uri, path, parts, files = found
     try:
         config = settings_from((path / parts.folder / _CONFIG).read_bytes(), _CONFIG)
     except ValueError as error:
         raise _unsupported(uri, field, str(error)) from None
-    if (family := _family(config)) not in families:
+    if (family := _family(config)) not in families and families:
         raise _unsupported(uri, field, f"is a {family}; what can be used here is: {', '.join(families)}.")
     if parts.lacks:
         raise _unsupported(uri, field, parts.lacks)
@@ -162,12 +176,18 @@ class _Parts:
 
 
 def _found(
-    uri: str, field: str, s3: S3 | None, *, checker: bool, weights: bool
+    uri: str,
+    field: str,
+    s3: S3 | None,
+    *,
+    checker: bool = False,
+    weights: bool = True,
+    settings: tuple[str, ...] = _SETTINGS,
 ) -> tuple[str, Path, _Parts, Mapping[str, FileDigest]]:
     """Return the URI (of a repository with its commit), a local folder, the files read from it, and their digests."""
     if uri.startswith((HUB, BUCKET)):
         remote = remote_of(uri, field, s3)
-        parts = _parts_of(uri, field, remote.names(), checker=checker)
+        parts = _parts_of(uri, field, remote.names(), settings, checker=checker)
         identity = [remote.identity, list(parts.names)]
         path, files = held(remote, "folder", identity, lambda _: parts, weights=weights)
         return remote.uri, path, parts, files
@@ -175,11 +195,11 @@ def _found(
     if not path.is_dir():
         raise SpecError("UnknownModel", f"{field}: there is no folder {uri!r}; mount the model's folder there.")
     names = [file.relative_to(path).as_posix() for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file()]
-    parts = _parts_of(uri, field, names, checker=checker)
+    parts = _parts_of(uri, field, names, settings, checker=checker)
     return uri, path, parts, {name: hashed(path / name) for name in parts.names}
 
 
-def _parts_of(uri: str, field: str, names: Collection[str], *, checker: bool) -> _Parts:
+def _parts_of(uri: str, field: str, names: Collection[str], endings: tuple[str, ...], *, checker: bool) -> _Parts:
     seen = {name for name in names if not PurePosixPath(name).name.startswith(".")}
     in_pipeline = checker and _CONFIG not in seen and f"safety_checker/{_CONFIG}" in seen
     folder, processor = ("safety_checker/", "feature_extractor/") if in_pipeline else ("", "")
@@ -191,7 +211,7 @@ def _parts_of(uri: str, field: str, names: Collection[str], *, checker: bool) ->
     lacks = "" if safe else "has no weights; save them as safetensors."
     if not safe and any(name.endswith(PICKLED) for name in own):
         lacks = "has only pickled weights, which may run code when loaded; save it as safetensors."
-    settings = {name for name in own if name.endswith(_SETTINGS)}
+    settings = {name for name in own if name.endswith(endings)}
     if checker:
         preprocessor = processor + _PREPROCESSOR
         settings = {config, preprocessor} & seen

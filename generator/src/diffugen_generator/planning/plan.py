@@ -254,7 +254,9 @@ def _check_count(expansion: Expansion, stage: Stage, count: int, field: str) -> 
     if count > MAX_SAMPLES:
         asking = f"{field}: it asks"
         if stage.source is None:
-            asking = "spec.prompts: templates, variables, rows and samplesPerPrompt ask"
+            asking = "spec.prompts: templates, variables and samplesPerPrompt ask"
+            if expansion.rows is not None:
+                asking = "spec.prompts: templates, variables, the rows of the file and samplesPerPrompt ask"
         raise SpecError(
             "TooManySamples",
             f"{asking} for {count:,} images a stage; the limit is {MAX_SAMPLES:,}: ask for fewer or split the dataset.",

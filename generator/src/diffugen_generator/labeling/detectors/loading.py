@@ -11,8 +11,10 @@ from diffugen_api.errors import SpecError
 from diffugen_generator.models.side_models import SideModel
 
 
-def load_model(auto: Any, side_model: SideModel, device: torch.device) -> Any:  # transformers' classes are untyped
-    """Load a model by one of transformers' auto classes, in float32, ready for inference.
+def load_model(  # transformers' classes are untyped
+    auto: Any, side_model: SideModel, device: torch.device, *, dtype: torch.dtype = torch.float32
+) -> Any:
+    """Load a model by one of transformers' auto classes, ready for inference.
 
     Raises `SpecError` if the files are not a complete model; missing or unused weights are errors, too.
     """
@@ -21,7 +23,7 @@ def load_model(auto: Any, side_model: SideModel, device: torch.device) -> Any:  
         model, report = auto.from_pretrained(
             side_model.path,
             variant=side_model.variant or None,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
