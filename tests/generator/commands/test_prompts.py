@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.words import Vocabulary, mentions
@@ -16,7 +15,7 @@ from diffugen_generator.planning.prompt_rows import read_rows
 from tests.generator.chat_models import TEMPLATE, WORDS, a_chat_model
 from tests.generator.made import spec_data
 
-OPTIONS = "--class ball --class star --count 6 --max-tokens 12 --tries 20 --device cpu".split()
+OPTIONS = ["--class=ball", "--class=star", "--count=6", "--max-tokens=12", "--tries=20", "--device=cpu"]
 
 
 @pytest.fixture(scope="module")
