@@ -5,6 +5,7 @@ import json
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,13 @@ def test_what_was_not_pulled_is_no_fault(tmp_path: Path) -> None:
 # --- export and merge ---
 
 
+def shown(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the summary of a report."""
+    text = files["report/summary.js"].decode().removeprefix("DiffuGenReport.receive('summary','").removesuffix("');\n")
+    found: dict[str, Any] = json.loads(text.replace("\\x3c", "<").replace("\\'", "'").replace("\\\\", "\\"))
+    return found
+
+
 def test_an_exported_format_is_what_publishing_writes(tmp_path: Path) -> None:
     store, _ = published(tmp_path)
     formats = ["coco", "yolo", "voc", "masks", "webdataset"]
@@ -127,6 +135,13 @@ def test_an_exported_format_is_what_publishing_writes(tmp_path: Path) -> None:
     for path, data in expected.items():
         if path.split("/")[0] in formats and "instances_" not in path:
             assert found[path] == data, path
+    report = {path for path in expected if path == "report.html" or path.startswith("report/")}
+    assert report <= found.keys()
+    for path in report:
+        if path.startswith(("report/index/", "report/thumbnails/")):
+            assert found[path] == expected[path], path
+    for one, other in zip(shown(found)["stages"], shown(expected)["stages"], strict=True):
+        assert {**one, "model": ""} == {**other, "model": ""}
     coco = {path: json.loads(data) for path, data in found.items() if "instances_" in path}
     for path, data in coco.items():
         want = json.loads(expected[path])
@@ -204,6 +219,8 @@ def test_datasets_are_merged_by_the_names_of_their_classes(tmp_path: Path) -> No
 
     assert result["samples"] + result["rejected"] == 16
     assert result["duplicates"] == 8
+    summary = shown(tree(tmp_path / "out"))
+    assert (summary["shown"], summary["counts"]["samples"]) == (16, result["samples"])
     dataset = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert dataset["classIds"] == {"ball": 0, "star": 1, "square": 2, "triangle": 3}
     counts = [json.loads((folder_of(store) / "dataset.json").read_text())["classes"] for store in (one, other)]

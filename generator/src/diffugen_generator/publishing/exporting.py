@@ -1,7 +1,8 @@
 """Writes published samples once more: in other formats, or several datasets as one. Nothing is drawn or labeled.
 
 The samples come from the manifests of published revisions, and the images from where these have them. The result is a
-folder like that of a revision, with `dataset.json` last, so everything that reads published revisions reads it, too.
+folder like that of a revision, with its report and with `dataset.json` last, so everything that reads published
+revisions reads it, too. The report has no attention maps: they are in the store of the dataset, not in the revision.
 Classes are joined by name. A sample that several revisions have is written once, as the first of them has it. A family
 of images that several revisions have is in the split of the first, so no split gets an image drawn from another's.
 """
@@ -16,20 +17,16 @@ from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import SpecError, address
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, normalized
+from diffugen_api.plan import SpecError, StageRecipe, address
+from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order, normalized
 from diffugen_generator.bounded_pool import BoundedPool, in_order
 from diffugen_generator.failures import FilesDamaged, Interrupted
-from diffugen_generator.publishing.contact_sheet import ContactSheet
-from diffugen_generator.publishing.croissant import PATH as CROISSANT
-from diffugen_generator.publishing.croissant import croissant
-from diffugen_generator.publishing.dataset_format import FormatFolder
-from diffugen_generator.publishing.format_registry import check_formats, format_named
+from diffugen_generator.publishing.format_registry import check_formats
 from diffugen_generator.publishing.labeled_samples import LabeledSample
-from diffugen_generator.publishing.manifest import Manifest
 from diffugen_generator.publishing.models import Models
 from diffugen_generator.publishing.reading import PublishedDataset
 from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.revision_writer import RevisionWriter
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.samples.documents import indented, sealed
@@ -77,59 +74,48 @@ def write_again(
     expected = sum(int(each.dataset["samples"]) + int(each.dataset["rejected"]) for each in sources)
     with scratch_folder() as scratch, ExitStack() as files, BoundedPool(_WRITERS) as pool:
         release = Release(target, "", scratch, pool, spec, files, revision)
-        tally, manifest = Tally(release), Manifest(release, {})
-        sheet = ContactSheet(release, tally, name)
-        writers = [format_named(each)(FormatFolder(release, each)) for each in formats]
-        keep = any(writer.reads_images for writer in writers)
+        stages = _Stages(sources)
+        writer = RevisionWriter(order, release, stages.recipes, stages.models, expected=expected)
 
         def fetched(row: _Row) -> tuple[_Row, StoredImage]:
-            sample = replace(row.sample, image=f"{_IMAGES}{row.sample.file_name}")
+            accepted = row.sample.verdict.accepted
+            sample = replace(row.sample, image=f"{_IMAGES}{row.sample.file_name}" if accepted else "")
             image = StoredImage(target, sample)
-            if sample.verdict.accepted:
+            if accepted:
                 data = row.published.image(row.sample)
-                image.take(data, keep=keep)
+                image.take(data, keep=True)
                 if row.line.get("imageSha256", image.sha256) != image.sha256:
                     raise FilesDamaged(
                         f"{row.published.uri}: the image of sample {sample.sample.id} differs from its SHA-256 in the "
                         "manifest; pull the dataset again, or see `diffugen verify`"
                     )
                 target.write(sample.image, data)
+            writer.look(sample, image)
+            if not writer.reads_images:
+                image.forget()
             return replace(row, sample=sample), image
 
         drawn = True
         rows = in_order(fetched, _rows(sources), workers=_READERS, window=_WINDOW)
         for done, (row, image) in enumerate(rows, start=1):
-            tally.add(row.sample)
             drawn = drawn and not row.sample.given
-            manifest.add_row({**row.line, "split": row.sample.split})
-            sheet.add(row.sample)
-            if row.sample.verdict.accepted:
-                for writer in writers:
-                    writer.add(row.sample, image)
+            stages.add(row.sample)
+            writer.add(row.sample, image, {**row.line, "split": row.sample.split})
             on_progress(done, max(done, expected))
             if stop():
                 raise Interrupted("writing was stopped; nothing was put in place")
-        manifest.finish()
-        for writer in writers:
-            writer.finish()
-        release.finish()
-        sheet.finish()
-        stages = [stage for each in sources for stage in each.dataset.get("stages", ())]
-        licenses = {digest: stated for stage in stages for digest, stated in stage.get("licenses", {}).items()}
-        readme = _card(order, sources, tally, [writer.loading() for writer in writers], licenses)
-        release.write("README.md", readme.encode(), "text/markdown")
-        release.finish()
-        described = croissant(order, release, tally, Models((), {}, licenses), drawn=drawn)
-        release.write(CROISSANT, indented(described), "application/ld+json")
-        release.write_file_list()
+        writer.finish_samples()
+        licenses = {digest: stated for row in stages.rows for digest, stated in row.get("licenses", {}).items()}
+        models = Models((), {}, licenses)
+        writer.finish(models, lambda loading: _card(order, sources, writer.tally, loading, licenses), drawn=drawn)
         dataset = {
             "namespace": order.namespace,
             "name": name,
             "revision": revision,
-            **tally.row(),
+            **writer.tally.row(),
             "formats": list(formats),
             "classIds": release.class_ids,
-            "stages": stages,
+            "stages": stages.rows,
             "sources": [_source(each) for each in sources],
             **release.files.row(),
             "spec": normalized(spec),
@@ -138,6 +124,41 @@ def write_again(
         clear(target, target.list(_IMAGES))
         target.write(layout.dataset_card(""), indented(sealed(dataset)), JSON)
     return dataset
+
+
+class _Stages:
+    """The stages of the sources, for the report; of stages with one name, the first."""
+
+    def __init__(self, sources: Sequence[PublishedDataset]) -> None:
+        self.rows = [row for each in sources for row in each.dataset.get("stages", ())]
+        """As each source's `dataset.json` has them."""
+        self.models: dict[str, str] = {}
+        """The URI of each stage's model; empty where it is not known."""
+        self._drawings: dict[str, dict[str, Any]] = {}
+        self._seen: set[str] = set()
+        recipes: dict[str, StageRecipe] = {}
+        for source in sources:
+            rows = {str(row["name"]): row for row in source.dataset.get("stages", ())}
+            known = {stage.name: stage for stage in in_graph_order(source.spec.drawing_stages)}
+            counted = (*source.dataset["acceptedByStage"], *source.dataset["rejectedByStage"])
+            for name in dict.fromkeys((*known, *rows, *counted)):
+                if name in recipes:
+                    continue
+                row, stage = rows.get(name, {}), known.get(name)
+                drawing = self._drawings[name] = {"model": str(row.get("modelDigest", "")), "settings": {}}
+                origin = recipes.get(stage.source) if stage is not None and stage.source is not None else None
+                replaces = stage is not None and (stage.task.inpaints or (origin is not None and origin.replaces))
+                kind = stage.kind if stage is not None else ""
+                recipes[name] = StageRecipe(name, kind, drawing, "", "", {}, origin, replaces)
+                self.models[name] = str(row.get("model", ""))
+        self.recipes = list(recipes.values())
+        """A stage's drawing has its settings once `add` took a sample of it."""
+
+    def add(self, sample: LabeledSample) -> None:
+        """Take the settings of a stage from its first sample."""
+        if sample.stage not in self._seen:
+            self._seen.add(sample.stage)
+            self._drawings[sample.stage].update(sample.drawing)
 
 
 def joined_spec(sources: Sequence[PublishedDataset], formats: Sequence[str]) -> LabeledDatasetSpec:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,21 +16,15 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe
 from diffugen_api.v1alpha1 import normalized
 from diffugen_generator.bounded_pool import BoundedPool
-from diffugen_generator.failures import Incomplete, Interrupted, Missing
+from diffugen_generator.failures import Incomplete, Interrupted
 from diffugen_generator.planning.summary import licenses_in, side_models_in
 from diffugen_generator.publishing.card import card
-from diffugen_generator.publishing.contact_sheet import ContactSheet
-from diffugen_generator.publishing.croissant import PATH as CROISSANT
-from diffugen_generator.publishing.croissant import croissant
-from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
-from diffugen_generator.publishing.format_registry import format_named
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
-from diffugen_generator.publishing.manifest import Manifest
 from diffugen_generator.publishing.models import Models
 from diffugen_generator.publishing.release import NOT_CONTENT, Release
-from diffugen_generator.publishing.report.report import Report
-from diffugen_generator.publishing.stored_images import StoredImage, with_images
+from diffugen_generator.publishing.revision_writer import RevisionWriter
+from diffugen_generator.publishing.stored_images import with_images
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality.hints import hints
 from diffugen_generator.samples.documents import indented, sealed
@@ -77,48 +71,28 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
     with scratch_folder() as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
         release = Release(work.store, work.folder, scratch, pool, order.spec, open_files, work.folder.split("/")[1])
         release.write(ADDRESSES, indented(sealed({"fingerprint": work.fingerprint})), JSON)
-        tally = Tally(release)
-        manifest = Manifest(release, {stage["name"]: stage["model"] for stage in work.plan["stages"]})
-        sheet = ContactSheet(release, tally, order.name)
-        formats = [format_named(name)(FormatFolder(release, name)) for name in order.spec.output.formats]
-        report = Report(order, release, tally, work.recipes, expected=work.expected)
-        keep = any(each.reads_images for each in formats)
-        images = with_images(work.samples, work.store, keep=keep, look=report.look)
+        stages = work.plan["stages"]
+        stage_models = {stage["name"]: stage["model"] for stage in stages}
+        writer = RevisionWriter(order, release, work.recipes, stage_models, expected=work.expected)
+        images = with_images(work.samples, work.store, keep=writer.reads_images, look=writer.look)
         for done, (sample, image) in enumerate(images, start=1):
             if fault := sample.damaged or image.fault:
                 release.report(sample, fault)  # `Release.finish` raises, when all faults are known
                 continue
-            tally.add(sample)
-            manifest.add(sample, image)
-            sheet.add(sample)
-            report.add(sample)
-            if sample.verdict.accepted:
-                _add(sample, image, formats, release)
+            writer.add(sample, image)
             if on_progress:
                 on_progress(done, max(done, work.expected))
             if stop():
                 raise Interrupted("publishing was stopped; the next try does it again")
-        manifest.finish()
-        for dataset_format in formats:
-            dataset_format.finish()
+        writer.finish_samples()
+        tally = writer.tally
         if not tally.accepted and not release.lost:
             raise _nothing_accepted(tally, work.folder)
-        release.finish()
-        sheet.finish()
         side_models = {kind: digest for found in side_models_in(work.plan).values() for kind, digest in found.items()}
         models = Models(
-            [(stage["model"], stage["modelDigest"]) for stage in work.plan["stages"]],
-            side_models,
-            licenses_in(work.plan),
+            [(stage["model"], stage["modelDigest"]) for stage in stages], side_models, licenses_in(work.plan)
         )
-        report.finish({stage["name"]: stage["model"] for stage in work.plan["stages"]}, side_models, drawn=work.drawn)
-        loading = [each.loading() for each in formats]
-        readme = card(order, tally, models, loading, drawn=work.drawn)
-        release.write("README.md", readme.encode(), "text/markdown")
-        release.finish()
-        described = croissant(order, release, tally, models, drawn=work.drawn)
-        release.write(CROISSANT, indented(described), "application/ld+json")
-        release.write_file_list()
+        writer.finish(models, lambda loading: card(order, tally, models, loading, drawn=work.drawn), drawn=work.drawn)
         if missing := release.missing():
             more = f" and {missing[1]}" if len(missing) > 1 else ""
             raise Incomplete(
@@ -127,14 +101,6 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
         dataset = _dataset(work, release, tally)
         work.store.write(layout.dataset_card(work.folder), indented(sealed(dataset)), JSON)
     return dataset
-
-
-def _add(sample: LabeledSample, image: StoredImage, formats: Sequence[DatasetFormat], release: Release) -> None:
-    try:
-        for each in formats:
-            each.add(sample, image)
-    except Missing as missing:
-        release.report(sample, missing)
 
 
 _OF_STAGES = (
