@@ -31,8 +31,8 @@ VALUES = {"fullnameOverride": "diffugen-operator", "clusterWide": True, "crds": 
 
 SET_BY_THE_CHART = {
     "ca_config_map", "context", "generator_image", "http_host", "http_port", "kubeconfig", "lease_name",
-    "lease_namespace", "light_image", "namespaces", "store_bucket", "store_endpoint", "store_prefix", "store_region",
-    "store_secret",
+    "lease_namespace", "light_image", "namespaces", "store_addressing_style", "store_bucket", "store_endpoint",
+    "store_prefix", "store_region", "store_secret",
 }  # fmt: skip
 """Settings that have a value of their own, or none in a pod."""
 

@@ -32,6 +32,7 @@ LATER: frozenset[str] = frozenset(
         "spec.output.yolo.task",
         "spec.output.coco",
         "spec.output.coco.segmentation",
+        "spec.output.s3.addressingStyle",  # test_plan
         "spec.labeling.attention.fragmentFraction",  # test_plan
         "spec.prompts.maxBytes",  # in no address: test_prompt_weights
         "spec.prompts.file",  # test_prompt_rows

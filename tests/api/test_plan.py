@@ -217,6 +217,7 @@ def test_another_secret_is_the_same_store() -> None:
 def test_the_stores_address_does_not_change_when_a_field_with_a_default_is_added() -> None:
     where = {"endpoint": "http://minio:9000", "bucket": "datasets"}
     assert store_of(a_spec(output={"s3": where})) == store_of(a_spec(output={"s3": {**where, "region": "us-east-1"}}))
+    assert store_of(a_spec(output={"s3": {**where, "addressingStyle": "auto"}})) == address(where, 10)
     assert store_of(a_spec(output={"s3": where})) == address(where, 10)
 
 

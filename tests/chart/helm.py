@@ -48,7 +48,7 @@ VARIANTS: dict[str, Json] = {
         "store": {"endpoint": "https://s3.example", "bucket": "data", "prefix": "team", "secretName": "keys"}
     },
     "a default store by workload identity": {
-        "store": {"endpoint": "https://s3.example", "bucket": "data", "region": "eu-west-1"}
+        "store": {"endpoint": "https://s3.example", "bucket": "data", "region": "eu-west-1", "addressingStyle": "path"}
     },
     "MinIO for trials": {"minio": {"enabled": True, "accessKey": "access", "secretKey": "secret-of-it"}},
     "MinIO with a volume": {

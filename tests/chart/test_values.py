@@ -51,6 +51,7 @@ OTHERS: dict[str, Any] = {
     "networkPolicy.metricsFrom": [{"podSelector": {}}],
     "settings.logFormat": "text",
     "settings.podTemplatePolicy": "any",
+    "store.addressingStyle": "virtual",
     "store.endpoint": "https://other.example",
     "tolerations": [{"operator": "Exists"}],
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"}],

@@ -75,6 +75,7 @@ def test_an_invalid_setting_is_named_with_its_flag_its_variable_and_the_fix(name
         ("store_bucket", "", "a bucket's name"),
         ("store_prefix", "a/../b", "a folder"),
         ("store_region", "r" * 64, "a region's name"),
+        ("store_addressing_style", "host", "auto, path or virtual"),
         ("store_secret", "My_Secret", "a Secret's name"),
     ],
 )
@@ -94,12 +95,22 @@ def test_a_part_of_a_default_store_without_an_endpoint_is_refused(name: str) -> 
 
 def test_a_default_store_is_parsed_like_a_datasets_own() -> None:
     settings = Settings(
-        store_endpoint="https://s3.example", store_bucket="data", store_prefix="team", store_secret="keys"
+        store_endpoint="https://s3.example",
+        store_bucket="data",
+        store_prefix="team",
+        store_secret="keys",
+        store_addressing_style="virtual",
     )
 
     assert Settings().default_store is None
     assert settings.default_store == S3.model_validate(
-        {"endpoint": "https://s3.example", "bucket": "data", "prefix": "team", "secretRef": {"name": "keys"}}
+        {
+            "endpoint": "https://s3.example",
+            "bucket": "data",
+            "prefix": "team",
+            "addressingStyle": "virtual",
+            "secretRef": {"name": "keys"},
+        }
     )
 
 

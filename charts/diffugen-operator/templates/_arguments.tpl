@@ -5,6 +5,7 @@ storeEndpoint: {{ .Values.store.endpoint | quote }}
 storeBucket: {{ required "store.bucket: name the bucket of store.endpoint" .Values.store.bucket | quote }}
 storePrefix: {{ .Values.store.prefix | quote }}
 storeRegion: {{ .Values.store.region | quote }}
+storeAddressingStyle: {{ .Values.store.addressingStyle | quote }}
 storeSecret: {{ .Values.store.secretName | quote }}
 {{- else if .Values.minio.enabled -}}
 storeEndpoint: {{ printf "http://%s.%s:9000" (include "diffugen.minio" .) .Release.Namespace | quote }}

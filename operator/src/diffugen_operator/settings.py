@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     store_region: str = "us-east-1"
     """The default store's region."""
 
+    store_addressing_style: str = "auto"
+    """How requests name the default store's bucket, as `output.s3.addressingStyle`: auto, path or virtual."""
+
     store_secret: str = ""
     """The default store's Secret (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), which every namespace with datasets must
     hold under this name. Empty: the pods' own credentials, as of their service account."""
@@ -240,6 +243,7 @@ class Settings(BaseSettings):
                 "bucket": self.store_bucket,
                 "prefix": self.store_prefix,
                 "region": self.store_region,
+                "addressingStyle": self.store_addressing_style,
                 **({"secretRef": {"name": self.store_secret}} if self.store_secret else {}),
             }
         )
@@ -250,6 +254,7 @@ _STORE_FIELDS = {
     "bucket": ("store_bucket", "a bucket's name (3 to 63 lower-case letters, digits, dots and dashes)"),
     "prefix": ("store_prefix", "a folder (letters, digits, and . _ - /), without . or .. as a part"),
     "region": ("store_region", "a region's name of at most 63 characters"),
+    "addressingStyle": ("store_addressing_style", "auto, path or virtual"),
     "secretRef": ("store_secret", "a Secret's name, or nothing"),
 }
 """For each field of `output.s3`, the setting that holds it for the default store, and what a valid value is."""

@@ -13,6 +13,9 @@ MOST_CLASSES_OF_VOC = 254
 """VOC's masks have 256 values: 0 is background, and 255 is to be ignored."""
 
 
+AddressingStyle = Literal["auto", "path", "virtual"]
+
+
 class SecretRef(Model):
     """A Secret in the dataset's own namespace."""
 
@@ -46,6 +49,11 @@ class S3(Model):
         description="Folder in the bucket.",
     )
     region: str = Field(default="us-east-1", max_length=63, description="The region of the bucket.")
+    addressing_style: AddressingStyle = Field(
+        default="auto",
+        description="How requests name the bucket. path: ENDPOINT/BUCKET. virtual: BUCKET.ENDPOINT, which some clouds "
+        "require. auto: virtual for AWS and Alibaba Cloud, path for other stores.",
+    )
     secret_ref: SecretRef | None = Field(
         default=None,
         description="A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",

@@ -14,7 +14,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.given.image_sources import BucketSource, FolderSource, ImageSource
 from diffugen_generator.store.folder import FolderStore
-from diffugen_generator.store.opening import open_bucket, open_folder
+from diffugen_generator.store.opening import addressing_style, open_bucket, open_folder
 from diffugen_generator.store.protocol import Store
 
 _S3 = "s3://"
@@ -68,6 +68,7 @@ def _bucket(place: str, endpoint: str) -> S3:
         raise SpecError("NoEndpoint", f"{place}: say where the store is: --endpoint, or AWS_ENDPOINT_URL.")
     parts = urlsplit(place)
     data = {"endpoint": endpoint, "bucket": parts.netloc, "prefix": parts.path.strip("/")}
+    data["addressingStyle"] = addressing_style()
     if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
         data["region"] = region
     try:

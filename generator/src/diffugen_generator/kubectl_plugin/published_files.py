@@ -74,6 +74,7 @@ def _opened(kubectl: Kubectl, dataset: Json, address: Address) -> Iterator[tuple
         yield _client(endpoint.netloc, keys, s3, secure=endpoint.scheme == "https"), False
         return
     name, namespace, port = service
+    s3 = {**s3, "addressingStyle": "path"}  # a host name of the bucket would not lead to the forwarded port
     with kubectl.port_forward(name, namespace, port) as local:
         yield _client(f"127.0.0.1:{local}", keys, s3, secure=endpoint.scheme == "https"), True
 
@@ -106,7 +107,7 @@ def _keys(kubectl: Kubectl, s3: Json) -> tuple[str, str, str]:
 
 def _client(host: str, keys: tuple[str, str, str], s3: Json, *, secure: bool) -> Minio:
     access, secret, token = keys
-    return Minio(
+    client = Minio(
         host,
         access_key=access,
         secret_key=secret,
@@ -114,3 +115,8 @@ def _client(host: str, keys: tuple[str, str, str], s3: Json, *, secure: bool) ->
         secure=secure,
         region=s3.get("region", "us-east-1"),
     )
+    if s3.get("addressingStyle") == "virtual":
+        client.enable_virtual_style_endpoint()
+    elif s3.get("addressingStyle") == "path":
+        client.disable_virtual_style_endpoint()
+    return client

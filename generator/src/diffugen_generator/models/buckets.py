@@ -20,6 +20,7 @@ from diffugen_generator.failures import Missing
 from diffugen_generator.families.checkpoint import CheckpointHeader
 from diffugen_generator.models.digests import FileDigest
 from diffugen_generator.models.headers import Head, read_header
+from diffugen_generator.store.opening import addressing_style
 from diffugen_generator.store.s3 import S3Store
 
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<path>[^\s?#]+)")
@@ -44,6 +45,7 @@ class BucketFolder:
             endpoint=os.environ.get("AWS_ENDPOINT_URL") or _AWS,
             bucket=match["bucket"],
             region=os.environ.get("AWS_REGION") or "us-east-1",
+            addressing_style=addressing_style(),
         )
         self._endpoint = where.endpoint
         self._bucket, self._folder = match["bucket"], folder

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import get_args
 
 from diffugen_api.layout import dataset_root
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
+from diffugen_api.v1alpha1.output import AddressingStyle
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import Store
+
+ENV_ADDRESSING_STYLE = "DIFFUGEN_S3_ADDRESSING_STYLE"
+"""How requests name a bucket of a location on the command line: as `output.s3.addressingStyle` in a spec."""
+
+
+def addressing_style() -> AddressingStyle:
+    """Return the style of the environment; auto if it names none. Raises SpecError for an unknown one."""
+    text = os.environ.get(ENV_ADDRESSING_STYLE) or "auto"
+    for style in get_args(AddressingStyle):
+        if text == style:
+            return style  # type: ignore[no-any-return]  # get_args is not typed
+    raise SpecError("InvalidStore", f"{ENV_ADDRESSING_STYLE} is {text!r}: set it to auto, path or virtual.")
 
 
 def open_folder(folder: Path, namespace: str, name: str) -> FolderStore:

@@ -272,7 +272,7 @@ class S3Store:
         )
         try:
             endpoint = urlsplit(self._s3.endpoint)
-            return LeanMinio(
+            client = LeanMinio(
                 endpoint.netloc,
                 secure=endpoint.scheme == "https",
                 region=self._s3.region,
@@ -284,6 +284,11 @@ class S3Store:
                 f"spec.output.s3.endpoint: {self._s3.endpoint} is not the address of a store ({error}); "
                 "give scheme, host and port, e.g. http://minio.storage:9000"
             ) from error
+        if self._s3.addressing_style == "virtual":
+            client.enable_virtual_style_endpoint()
+        elif self._s3.addressing_style == "path":
+            client.disable_virtual_style_endpoint()
+        return client
 
     @contextmanager
     def _failures(self, verb: str, key: str = "") -> Iterator[None]:
