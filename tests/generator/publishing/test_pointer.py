@@ -261,7 +261,7 @@ def test_labels_are_read_ahead_in_limited_numbers(model: str, tmp_path: Path) ->
 
     publish(order, Listening(tmp_path / "store"), on_progress=on_progress)
 
-    assert max(most_ahead) <= 256 + 8 + 32 + 2  # labels, a batch of them, and images with theirs
+    assert max(most_ahead) <= 256 + 8 + 64 + 4  # labels, a batch of them, and images with theirs
     assert sum(key.startswith("labels/") for key in read) == 600
 
 

@@ -15,6 +15,7 @@ from minio import Minio
 
 from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
 from diffugen_generator.kubectl_plugin.report_server import Served, serving
+from diffugen_generator.store.s3_client import use_addressing_style
 
 Json = dict[str, Any]
 
@@ -115,8 +116,5 @@ def _client(host: str, keys: tuple[str, str, str], s3: Json, *, secure: bool) ->
         secure=secure,
         region=s3.get("region", "us-east-1"),
     )
-    if s3.get("addressingStyle") == "virtual":
-        client.enable_virtual_style_endpoint()
-    elif s3.get("addressingStyle") == "path":
-        client.disable_virtual_style_endpoint()
+    use_addressing_style(client, s3.get("addressingStyle", "auto"))
     return client

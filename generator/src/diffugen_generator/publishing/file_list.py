@@ -44,7 +44,7 @@ class FileList:
 
     def add(self, file: PublishedFile, *, index: bool) -> None:
         """Add a file; `index` is false for one of many small files, such as images."""
-        self._scratch.write(_text([file.path, file.size, file.sha256]) + "\n")
+        self._scratch.write(_text(file) + "\n")
         self._marks.append(_mark(file.path, file.size))
         if index:
             self.index[file.path] = file

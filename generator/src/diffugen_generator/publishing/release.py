@@ -24,6 +24,9 @@ from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
 
+_COPIES = 8
+"""Images that a thread copies one after another."""
+
 NOT_CONTENT = ("run", "suspend", "deletionPolicy", "revisionHistoryLimit")
 """Fields of the spec that published files leave out: they may differ between tries of one revision."""
 
@@ -44,6 +47,8 @@ class Release:
     """The name of the revision, or of its folder in the store if that differs."""
     lost: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Samples whose image or label is missing or damaged, by their id: stage, object, and what happened to it."""
+    _copies: list[tuple[LabeledSample, str]] = field(default_factory=list)
+    """Images that are to be copied, and the paths of the copies."""
 
     @cached_property
     def files(self) -> FileList:
@@ -57,7 +62,7 @@ class Release:
         fractions = self.spec.output.splits
         return [split for split in ("train", "val", "test") if getattr(fractions, split) > 0]
 
-    @property
+    @cached_property
     def class_ids(self) -> dict[str, int]:
         """Each class's id, from 0, in the order of the manifest."""
         return {c.name: number for number, c in enumerate(self.spec.classes)}
@@ -88,13 +93,22 @@ class Release:
     def copy_image(self, image: StoredImage, path: str) -> None:
         """Copy a sample's image into the folder in the background; the store copies it without a download."""
         self.files.add(PublishedFile(path, image.size, image.sha256), index=False)
-        self.pool.submit(self._copy_image, image.sample, path)
+        self._copies.append((image.sample, path))
+        if len(self._copies) == _COPIES:
+            self._copy_all()
 
-    def _copy_image(self, sample: LabeledSample, path: str) -> None:
-        try:
-            self.store.copy(sample.image, self.folder + path)
-        except Missing as missing:
-            self.report(sample, missing)
+    def _copy_all(self) -> None:
+        """Let a thread do the copies that wait: handing over a single one takes longer than a link in a folder."""
+        copies, self._copies = self._copies, []
+        if copies:
+            self.pool.submit(self._copy_images, copies)
+
+    def _copy_images(self, copies: list[tuple[LabeledSample, str]]) -> None:
+        for sample, path in copies:
+            try:
+                self.store.copy(sample.image, self.folder + path)
+            except Missing as missing:
+                self.report(sample, missing)
 
     def write_file_list(self) -> None:
         """Write `files.jsonl.gz` if `dataset.json` cannot list all files; to be called after all other files."""
@@ -124,6 +138,7 @@ class Release:
 
     def finish(self) -> None:
         """Wait until all background writes are done; raise `Incomplete` where an image or a label is gone."""
+        self._copy_all()
         self.pool.finish()
         if self.lost:
             stage, what, verb = self.lost[min(self.lost)]

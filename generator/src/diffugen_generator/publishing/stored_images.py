@@ -19,9 +19,9 @@ from diffugen_generator.store.protocol import Store
 
 _READERS = 16
 """Images that are read at the same time."""
-_WINDOW = 32
+_WINDOW = 64
 """Images that are read ahead of the formats; they are in memory as files, about 0.5 MB each at 512 px."""
-_BATCH = 2
+_BATCH = 4
 """Images that a thread reads one after another."""
 
 

@@ -47,7 +47,7 @@ from diffugen_generator.failures import (
     StoreUnreachable,
 )
 from diffugen_generator.store.protocol import BINARY
-from diffugen_generator.store.s3_client import LeanMinio, status_of
+from diffugen_generator.store.s3_client import LeanMinio, status_of, use_addressing_style
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 60.0
@@ -284,10 +284,7 @@ class S3Store:
                 f"spec.output.s3.endpoint: {self._s3.endpoint} is not the address of a store ({error}); "
                 "give scheme, host and port, e.g. http://minio.storage:9000"
             ) from error
-        if self._s3.addressing_style == "virtual":
-            client.enable_virtual_style_endpoint()
-        elif self._s3.addressing_style == "path":
-            client.disable_virtual_style_endpoint()
+        use_addressing_style(client, self._s3.addressing_style)
         return client
 
     @contextmanager

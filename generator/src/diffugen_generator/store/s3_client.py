@@ -113,6 +113,14 @@ class LeanMinio(Minio):
         return answer
 
 
+def use_addressing_style(client: Minio, style: str) -> None:
+    """Let requests name the bucket by path (`path`) or by host (`virtual`); `auto` leaves it to the client."""
+    if style == "virtual":
+        client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    elif style == "path":
+        client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+
+
 def status_of(error: InvalidResponseError) -> int:
     """Return the HTTP status of an answer that is not XML; the client keeps it in a private attribute only."""
     return int(error._code)

@@ -87,6 +87,7 @@ class _Split:
     def __init__(self, folder: FormatFolder, name: str) -> None:
         self._folder = folder
         self._name = name
+        self._class_ids = folder.class_ids
         self._segmentation = _options(folder).segmentation
         self._images = folder.open_text(f"images_{name}.json")
         self._annotations = folder.open_text(f"annotations_{name}.json")
@@ -114,13 +115,15 @@ class _Split:
             _append(self._annotations, self._crowd(region), first=self._annotation_count == 1)
 
     def _annotation(self, instance: Instance) -> dict[str, Any]:
+        row = instance.row()
+        row["segmentation"] = segmentation_of(instance.segmentation, self._segmentation)
+        del row["class"]
         return {
             "id": self._annotation_count,
             "image_id": self.image_count,
-            "category_id": category_id(self._folder.class_ids[instance.class_name]),
+            "category_id": category_id(self._class_ids[instance.class_name]),
             "iscrowd": 0,
-            **{name: part for name, part in instance.row().items() if name != "class"},
-            "segmentation": segmentation_of(instance.segmentation, self._segmentation),
+            **row,
         }
 
     def _crowd(self, region: Region) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class _Split:
         return {
             "id": self._annotation_count,
             "image_id": self.image_count,
-            "category_id": category_id(self._folder.class_ids[region.class_name]),
+            "category_id": category_id(self._class_ids[region.class_name]),
             "iscrowd": 1,
             "bbox": [float(side) for side in coco_mask.toBbox(encoded)],
             "area": int(coco_mask.area(encoded)),
