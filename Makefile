@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 AS_LOCKED := --no-annotate --constraints requirements.lock --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo images e2e test test-faults verify docs docs-images report-picture generate format cluster-binaries cluster-up cluster-down bench-guidance bench-inversion bench-labels bench-plan \
+.PHONY: help venv demo images e2e test test-faults fuzz verify docs docs-images report-picture generate format cluster-binaries cluster-up cluster-down bench-guidance bench-inversion bench-labels bench-plan \
   bench-publish bench-report bench-scale bench-throughput lock clean
 
 help: ## Show this list
@@ -35,6 +35,9 @@ test-faults: venv ## Run the fault tests once for each seed (SEEDS="1 2 3"), unt
 	  echo "FAULT_SEED=$$seed"; \
 	  FAULT_SEED=$$seed $(BIN)/pytest --numprocesses 2 --dist loadfile --exitfirst tests/cluster/faults $(PYTEST_ARGS); \
 	done
+
+fuzz: venv ## Try odd manifests and damaged files (FUZZ_SECONDS=600; FUZZ_SEED=N is the first case)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest tests/generator/fuzz $(PYTEST_ARGS)
 
 verify: venv ## ruff, mypy --strict, import-linter, and whether what is generated is up to date
 	$(BIN)/ruff check $(SOURCES)

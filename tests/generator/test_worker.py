@@ -201,7 +201,7 @@ def test_the_order_that_the_pods_job_names_is_executed(pod: Pod, order: WorkOrde
 def test_the_bounds_of_the_pods_environment_apply(pod: Pod) -> None:
     bounds = {"DIFFUGEN_MAX_PROMPT_BYTES": "3", "DIFFUGEN_REVISION_HISTORY_LIMIT": "2"}
 
-    order = worker._read_order(pod.order_file, bounds)
+    order = worker.read_order(pod.order_file, bounds)
 
     assert (order.spec.prompts.max_bytes, order.spec.revision_history_limit) == (3, 2)
     code, outcome = pod.run(Step.PLAN, environ=bounds)

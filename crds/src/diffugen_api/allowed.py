@@ -103,8 +103,13 @@ def _count(schema: Schema, least: str, most: str, what: str) -> str:
     return f" of {schema[least]} to {schema[most]} {what}" if least in schema else f" of at most {schema[most]} {what}"
 
 
+_MOST_DIGITS = 30
+
+
 def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**_MOST_DIGITS else f"a number of more than {_MOST_DIGITS} digits"
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
 def broken_rule(value: object, schema: Schema) -> str:

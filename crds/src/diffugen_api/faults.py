@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from diffugen_api.allowed import allowed, broken_rule, parts, required, resolved
+from diffugen_api.errors import shortened
 
 Location = tuple[str | int, ...]
 Written = Callable[[Location], str | None]
@@ -26,6 +27,10 @@ Written = Callable[[Location], str | None]
 _INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
 _MOST_SHOWN = 60
 _MOST_FIELDS = 12
+_LONGEST = 1000
+"""The most characters of a field's name, and of a message."""
+_WHOLE = 1e15
+"""Below it, floating-point numbers have a fraction to lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def faults_of(
         location = _location(detail, data)
         fault = _fault(detail, location, _schema(model), data, written)
         whole = ".".join(part for part in (path, fault.path) if part).replace(".[", "[")
-        found.setdefault(whole, Fault(whole, fault.message))
+        found.setdefault(whole, Fault(shortened(whole, _LONGEST), shortened(fault.message, _LONGEST)))
     return list(found.values())
 
 
@@ -98,7 +103,7 @@ def _fault(
         members = parts(schema, _schema_at(schema, location[:-1]))
         known = [name for member in members for name in member.get("properties", ())]
         return Fault(path, _unknown_field(str(location[-1]), known))
-    if detail["loc"][-1] == "[key]":
+    if detail["loc"][-1:] == ("[key]",):
         names = _schema_at(schema, location[:-1])
         rule = {"pattern": next(iter(names.get("patternProperties", {})), ""), **names.get("propertyNames", {})}
         return Fault(path_of(location[:-1]), f"the name {broken_rule(location[-1], rule)}")
@@ -205,10 +210,10 @@ def _fix(
     elif "enum" in member or "const" in member:
         fix = _choice(member, str(value))
     elif kind == "string":
-        fix = f'quote it: "{text or _yaml(value)}"'
+        fix = f'quote it: "{_yaml(text or value)}"'
     elif isinstance(value, str) and _is_number(value, whole=kind == "integer"):
-        fix = f"write {value.strip()} without quotes"
-    elif kind == "integer" and isinstance(value, float):
+        fix = f"write {_yaml(value.strip())} without quotes"
+    elif kind == "integer" and isinstance(value, float) and abs(value) < _WHOLE:
         fix = f"write {int(value)} or {int(value) + 1}"
     return fix
 
@@ -244,7 +249,12 @@ def _is_number(text: str, *, whole: bool) -> bool:
 
 
 def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else _digits(value) if isinstance(value, int) else str(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+
+
+def _digits(value: int) -> str:
+    return str(value) if abs(value) < 10**_MOST_SHOWN else "a very large number"
 
 
 def shown(value: object, text: str | None = None) -> str:

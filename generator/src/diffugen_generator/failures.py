@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffugen_api.contract import REASON_INCOMPLETE, ExitCode
+from diffugen_api.errors import shortened
 
 
 def first_line(error: BaseException) -> str:
@@ -22,6 +23,10 @@ class Failure(Exception):  # noqa: N818 - the base class; the names of its subcl
 
     reason = "Failed"
     exit_code = ExitCode.TRY_AGAIN
+
+    def __init__(self, *arguments: object) -> None:
+        """Keep a message of bounded length."""
+        super().__init__(*(shortened(each) if isinstance(each, str) else each for each in arguments))
 
 
 class StoreFailure(Failure):

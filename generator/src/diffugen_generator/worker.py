@@ -10,7 +10,6 @@ makes the Job try again for the rest.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import signal
@@ -49,6 +48,7 @@ from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Prompts, Run
+from diffugen_generator.bounded_json import json_of
 from diffugen_generator.exit_codes import CRASHED, outcome_of
 from diffugen_generator.failures import BadShard, Missing
 from diffugen_generator.samples.shards import read_shard
@@ -108,7 +108,7 @@ def work(
 def _run(  # noqa: PLR0917 - the arguments of `work`
     step: Step, order_file: Path | None, stage: str, folder: Path | None, environ: Mapping[str, str], stop: Event
 ) -> Outcome:
-    order = _read_order(order_file, environ)
+    order = read_order(order_file, environ)
     store = _open(order, folder)
     LOG.info("%s of %s/%s, revision %s, in %s", step, order.namespace, order.name, order.revision, store.uri)
     return _STEPS[step](Task(step, order, store, stage, environ, stop))
@@ -220,7 +220,8 @@ _STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
 }
 
 
-def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
+def read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
+    """Return the work order of a file, else of the environment; raise `SpecError` if it cannot be read."""
     path = file or (Path(environ[ENV_ORDER]) if environ.get(ENV_ORDER) else None)
     if path is None:
         raise SpecError("NoOrder", f"no work order is given: use --order FILE, or set {ENV_ORDER}.")
@@ -233,7 +234,7 @@ def _read_order(file: Path | None, environ: Mapping[str, str]) -> WorkOrder:
     if (wanted := environ.get(ENV_ORDER_SHA256)) and hashlib.sha256(text).hexdigest() != wanted:
         raise SpecError("OrderDiffers", f"the work order {path} is not the one that the pod's Job names: {_PLANTED}")
     try:
-        data = json.loads(text)
+        data = json_of(text)
         order = WorkOrder.model_validate(data)
     except ValidationError as error:
         fault = first_of(faults_of(error, WorkOrder, data))

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from diffugen_api.contract import KIND, ExitCode
+from diffugen_api.errors import shortened
 from diffugen_api.faults import Fault, Written, faults_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, SpecError, revision_of
@@ -31,6 +32,12 @@ from diffugen_generator.models.uris import BUCKET, HUB
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
+_MOST_SHOWN = 20
+"""The most faults in one message."""
+_WIDE = 800
+"""The most characters of each."""
+
+
 class InvalidManifest(Failure):
     """An invalid manifest, with all of its faults."""
 
@@ -38,8 +45,10 @@ class InvalidManifest(Failure):
     exit_code = ExitCode.BAD_SPEC
 
     def __init__(self, file: Path, faults: Sequence[Fault]) -> None:
-        """Keep every fault."""
-        super().__init__("; ".join(str(fault) for fault in faults))
+        """Keep every fault; the message has the first ones."""
+        shown = [shortened(str(fault), _WIDE) for fault in faults[:_MOST_SHOWN]]
+        more = [f"and {len(faults) - _MOST_SHOWN:,} more"] if len(faults) > _MOST_SHOWN else []
+        super().__init__("; ".join([*shown, *more]))
         self.file = file
         self.faults = list(faults)
 

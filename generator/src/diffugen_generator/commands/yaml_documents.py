@@ -10,6 +10,9 @@ import yaml
 
 Location = tuple[str | int, ...]
 
+MOST_VALUES = 1_000_000
+"""The most values of a document, aliases counted wherever they are used; the largest manifests have some 100,000."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -29,18 +32,50 @@ class Document:
 def documents(text: str) -> Iterator[Document]:
     """Yield the documents of a YAML text that are not empty.
 
-    Raises `yaml.MarkedYAMLError` for what is not YAML, and for a key that is written twice: most readers keep the last
-    one without an error.
+    Raises `yaml.MarkedYAMLError` for what is not YAML, for a key that is written twice (most readers keep the last one
+    without an error), and for aliases that make a document too large or contain themselves.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()
             _check_keys(node)
+            _check_size(node)
             if (data := loader.construct_document(node)) is not None:
                 yield Document(data, node)
     finally:
         loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Names the place of a scalar that cannot be read, such as a number of 5,000 digits or the 99th of a month."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the value of a node."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            problem = f"this value cannot be read ({error}): write another one, or quote it"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+
+
+def _check_size(root: yaml.Node | None) -> None:
+    sizes: dict[int, int] = {}
+
+    def size_of(node: yaml.Node) -> int:
+        if (known := sizes.get(id(node))) is None:
+            sizes[id(node)] = MOST_VALUES + 1  # of an anchor that contains itself
+            values = node.value if isinstance(node, yaml.SequenceNode) else []
+            if isinstance(node, yaml.MappingNode):
+                values = [part for pair in node.value for part in pair]
+            known = sizes[id(node)] = 1 + sum(map(size_of, values))
+        if known > MOST_VALUES:
+            problem = f"with its aliases it has more than {MOST_VALUES:,} values: write them out, and fewer"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return known
+
+    if root is not None:
+        size_of(root)
 
 
 def _check_keys(root: yaml.Node | None) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from diffugen_generator.bounded_json import json_of
 
 INDEX: Final = "model_index.json"
 PICKLED: Final = (".bin", ".ckpt", ".pt", ".pth")
@@ -44,7 +45,7 @@ def settings_of(path: Path) -> dict[str, Any]:
 def settings_from(content: bytes, what: str) -> dict[str, Any]:
     """Return a JSON object; raise `ValueError` if it is broken."""
     try:
-        settings = json.loads(content)
+        settings = json_of(content)
     except ValueError:
         raise ValueError(f"has a {what} that is not JSON: it is broken; copy it again.") from None
     if not isinstance(settings, dict):

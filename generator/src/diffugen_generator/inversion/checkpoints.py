@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from diffugen_generator.bounded_json import json_of
 from diffugen_generator.inversion.training import TrainingState
 
 
@@ -53,18 +54,18 @@ def loads(data: bytes, address: str, like: Sequence[torch.Tensor]) -> TrainingSt
             vectors=each("vectors"),
             best=each("best"),
             moments=list(zip(each("mean"), each("square"), strict=True)),
-            losses=[float(loss) for loss in json.loads(metadata["losses"])],
-            evaluations=[(int(step), float(loss)) for step, loss in json.loads(metadata["evaluations"])],
-            plateaued=bool(json.loads(metadata["plateaued"])),
-            resumed=[int(step) for step in json.loads(metadata.get("resumed", "[]"))],
+            losses=[float(loss) for loss in json_of(metadata["losses"].encode())],
+            evaluations=[(int(step), float(loss)) for step, loss in json_of(metadata["evaluations"].encode())],
+            plateaued=bool(json_of(metadata["plateaued"].encode())),
+            resumed=[int(step) for step in json_of(metadata.get("resumed", "[]").encode())],
         )
-    except (SafetensorError, KeyError, ValueError, struct.error, TypeError):
+    except (SafetensorError, AttributeError, LookupError, OverflowError, TypeError, ValueError, struct.error):
         return None
 
 
 def _metadata(data: bytes) -> dict[str, str]:
     """Return the metadata of a safetensors file: its first eight bytes are the length of the JSON header after them."""
     (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
+    header = json_of(data[8 : 8 + length])
     metadata: dict[str, str] = header["__metadata__"]
     return metadata

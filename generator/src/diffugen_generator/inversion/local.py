@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from diffugen_api.errors import SpecError
+from diffugen_generator.bounded_json import json_of
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.inversion.images import SUFFIXES, digests_of, training_images
 from diffugen_generator.inversion.presence import ImageSimilarity
@@ -54,7 +55,7 @@ def train_here(
     model = resolve(sources.model, field="--model")
     digests = digests_of(files)
     wanted = address_of(settings, model.digest, digests, digests_of(masks))
-    if (card := _card(output)) is not None and card.get("address") == wanted:
+    if (card := read_card(output)) is not None and card.get("address") == wanted:
         return card
     images = training_images(files, masks, (settings.width, settings.height), field="IMAGES")
     output.mkdir(parents=True, exist_ok=True)
@@ -102,12 +103,13 @@ def _write(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
-def _card(output: Path) -> dict[str, Any] | None:
+def read_card(output: Path) -> dict[str, Any] | None:
+    """Return the card of a finished training; None if there is none, or if it is damaged."""
     try:
-        card: dict[str, Any] = json.loads((output / CARD).read_bytes())
+        card = json_of((output / CARD).read_bytes())
     except (OSError, ValueError):
         return None
-    return card
+    return card if isinstance(card, dict) else None
 
 
 def _files(folder: Path, field: str) -> dict[str, bytes]:

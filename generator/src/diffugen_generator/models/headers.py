@@ -26,6 +26,10 @@ _PICKLES: Final = (b"PK\x03\x04", b"\x80")
 """The first bytes of files of torch: a zip archive, or a pickle. A header can begin with the same bytes."""
 
 
+_BROKEN: Final = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+"""What reading a header raises that is not one of safetensors."""
+
+
 class Head:
     """Keeps the first bytes of a file that is read in chunks, up to the end of its header."""
 
@@ -88,7 +92,7 @@ def read_header(read: Callable[[int, int], bytes]) -> CheckpointHeader:
             {str(name): tuple(int(side) for side in entry["shape"]) for name, entry in header.items()},
             {str(name): str(value) for name, value in metadata.items()},
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except _BROKEN:
         raise ValueError("its header cannot be read") from None
 
 
@@ -126,6 +130,11 @@ def shapes_of(folder: Path, names: Iterable[str]) -> dict[str, Shapes]:
     return {component: shapes for component, shapes in found.items() if component not in unknown}
 
 
+def shapes_at(path: Path) -> Shapes:
+    """Return the shapes in a safetensors file; raise `ValueError` if its header cannot be read."""
+    return dict(_local(path).shapes)
+
+
 def _local(path: Path) -> CheckpointHeader:
     with path.open("rb") as stream:
 
@@ -142,7 +151,7 @@ def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
         raise ValueError(f"has a pointer of Git LFS in place of {name}; fetch the file itself with `git lfs pull`.")
     try:
         stated = _stated(start, read)
-    except (struct.error, ValueError, LookupError, TypeError, AttributeError):
+    except (struct.error, *_BROKEN):
         raise ValueError(unreadable(name, start)) from None
     if stated != size:
         raise ValueError(

@@ -5,7 +5,6 @@ Only safetensors files are read, because a pickled file can run code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,12 +16,11 @@ from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.lora import Lora, Shapes
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.models.files import SAFE
-from diffugen_generator.models.headers import check_whole
+from diffugen_generator.models.headers import check_whole, shapes_at
 from diffugen_generator.models.small_files import open_file
 from diffugen_generator.samples.shards import LoraFile
 
 _DEFAULT: Final = "pytorch_lora_weights.safetensors"
-_LENGTH: Final = 8
 
 
 def find_loras(named: Mapping[str, api.Lora], model: ModelFolder, s3: S3 | None) -> tuple[LoraFile, ...]:
@@ -70,6 +68,4 @@ def _shapes_in(path: Path) -> Shapes:
     if path.suffix != SAFE:
         raise ValueError("is not a safetensors file, and others may run code when loaded; save it as safetensors")
     check_whole(path.parent, [path.name])
-    with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(_LENGTH), "little")))
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes_at(path)

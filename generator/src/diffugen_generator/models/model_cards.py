@@ -11,6 +11,7 @@ CARD: Final = "README.md"
 _FENCE = "---"
 _MOST_BYTES = 1 << 20
 _MOST_CHARACTERS = 200
+_MOST_NAMES = 20
 
 
 def license_in(folder: Path) -> str:
@@ -30,12 +31,14 @@ def license_in(folder: Path) -> str:
         return ""
     try:
         head = yaml.safe_load("\n".join(lines[1:end]))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):  # a date of month 13 is a ValueError
         return ""
     if not isinstance(head, dict):
         return ""
     stated = head.get("license")
     if stated == "other":
         stated = head.get("license_name") or head.get("license_link") or stated
-    names = stated if isinstance(stated, list) else [stated]
-    return " ".join(", ".join(str(name) for name in names if name).split())[:_MOST_CHARACTERS]
+    names = stated[:_MOST_NAMES] if isinstance(stated, list) else [stated]
+    # no list or map: with aliases, a small one can have billions of values
+    plain = [str(name) for name in names if name and isinstance(name, str | int | float)]
+    return " ".join(", ".join(plain).split())[:_MOST_CHARACTERS]

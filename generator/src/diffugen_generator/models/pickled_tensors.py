@@ -39,6 +39,8 @@ MOST_DEPTH: Final = 16
 MOST_HEADER: Final = 1 << 20
 """The largest header of a safetensors file in bytes."""
 
+_MOST_NAME: Final = 100
+
 _SAFE: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _STORAGES: Final = {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2"}
 _HASHING: Final = frozenset({"ADDITEMS", "DICT", "EMPTY_SET", "FROZENSET", "INST", "OBJ"})
@@ -208,7 +210,7 @@ class _Unpickler(pickle._Unpickler):
             return name  # `persistent_load` reads it; a pickle cannot call a string
         if (module, name) == ("torch", "Size"):
             return tuple
-        raise pickle.UnpicklingError(f"names {module}.{name}")
+        raise pickle.UnpicklingError(f"names {f'{module}.{name}'[:_MOST_NAME]}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, kind, key, _, count, *_ = pid

@@ -15,6 +15,7 @@ from typing import Any
 from diffugen_api import layout
 from diffugen_api.contract import FormerRevision
 from diffugen_api.plan import SpecError
+from diffugen_generator.failures import Damaged
 from diffugen_generator.samples.documents import parse
 from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.protocol import Store
@@ -65,15 +66,23 @@ def pointer_before(store: Store) -> tuple[dict[str, Any], str]:
 
 def kept_folders(pointer: Mapping[str, Any]) -> list[str]:
     """Return the names of the folders below `revisions/` that a pointer keeps, its own first."""
-    return [_folder_of(row) for row in (pointer, *pointer.get("history", []))]
+    return [_folder_of(row) for row in (pointer, *_history_of(pointer))]
 
 
 def former_revisions(pointer: Mapping[str, Any]) -> list[FormerRevision]:
     """Return a pointer's history as the termination message has it."""
     return [
         FormerRevision(folder=_folder_of(row), published_at=row["publishedAt"], samples=row.get("samples", 0))
-        for row in pointer.get("history", [])
+        for row in _history_of(pointer)
     ]
+
+
+def _history_of(pointer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of the earlier revisions; raise `Damaged` if one of them cannot be read: it may be kept."""
+    rows = pointer.get("history", [])
+    if not isinstance(rows, list) or not all(_is_readable(row) for row in rows):
+        raise Damaged(layout.CURRENT, "its history cannot be read")
+    return rows
 
 
 def prune(store: Store, kept: Callable[[], list[str]], *, stop: Callable[[], bool] = lambda: False) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from diffugen_api import layout
+from diffugen_generator.bounded_json import json_of
 from diffugen_generator.failures import Damaged
 from diffugen_generator.samples.documents import Schema, read_document
 from diffugen_generator.store.protocol import Store
@@ -141,9 +141,9 @@ def rows_of(key: str, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of gzipped JSON lines, such as a manifest; raise `Damaged`, which names `key`."""
     for line in lines_of(key, chunks):
         try:
-            row = json.loads(line)
+            row = json_of(line)
         except ValueError as error:
-            raise Damaged(key, f"a line is not JSON: {error}") from None
+            raise Damaged(key, f"a line is not JSON ({error})") from None
         if not isinstance(row, dict):
             raise Damaged(key, "a line is not a JSON object")
         yield row

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diffugen_api.addresses import canonical
+from diffugen_generator.bounded_json import json_of
 from diffugen_generator.failures import Damaged
 from diffugen_generator.store.protocol import Store
 
@@ -26,8 +27,6 @@ LOG = logging.getLogger("diffugen")
 
 CHECKSUM = "checksum"
 """The field with the SHA-256 of the canonical JSON of all other fields."""
-MOST_BYTES = 64 << 20
-"""The largest document that is parsed; a label of a thousand objects has 2 MB."""
 
 
 class Schema(BaseModel):
@@ -48,18 +47,12 @@ def indented(content: Mapping[str, Any]) -> bytes:
 
 def parse(data: bytes, schema: type[BaseModel] | None = None) -> dict[str, Any]:
     """Return a document's fields without its checksum; raise `ValueError` if it is damaged."""
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"it has {len(data):,} bytes; the limit is {MOST_BYTES:,}")
     try:
-        content = _unsealed(_decode(data.decode()), data)
+        content = _unsealed(json_of(data), data)
         if schema is not None:
             schema.model_validate(content)
-    except RecursionError:
+    except RecursionError:  # of the checksum
         raise ValueError("it is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the document"
@@ -114,10 +107,3 @@ def _is_canonical(data: bytes, checksum: Any) -> bool:
 
 def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(content)).hexdigest()
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-_decode = json.JSONDecoder(parse_constant=_no_constant).decode

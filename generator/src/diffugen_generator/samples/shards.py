@@ -36,6 +36,8 @@ EVIDENCE_IDS_KEY, DIGESTS_KEY = "witnesses", "judges"
 
 _MOST_BYTES = 1 << 30
 """The largest content of a shard that is read: 1,000 samples with prompts of 1 MB each."""
+_MOST_TEXT = 300
+"""The most characters of a message about a damaged file: it can have the file's own text."""
 _LEVEL = 3
 """Compression level: 3 is ten times faster than 9, and the files are a third larger; a shard is read once."""
 
@@ -284,7 +286,8 @@ def decode_shard(data: bytes) -> tuple[ShardHeader, list[ShardRow]]:
     except RecursionError as error:
         raise BadShard("the shard cannot be read (it is nested too deeply); plan again") from error
     except (AttributeError, ValueError, KeyError, TypeError, zlib.error) as error:
-        raise BadShard(f"the shard cannot be read ({type(error).__name__}: {error}); plan again") from error
+        why = f"{type(error).__name__}: {str(error)[:_MOST_TEXT]}"
+        raise BadShard(f"the shard cannot be read ({why}); plan again") from error
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """YOLO boxes, read with supervision and Ultralytics."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 import supervision as sv
 
 from diffugen_generator.labeling.detectors.yolo import import_ultralytics
+from diffugen_generator.publishing.publish import publish
+from tests.generator.made import a_finished_store, a_model, an_order
 from tests.generator.publishing.hand_made import CLASSES, HandMade, assert_box, hand_made
+from tests.generator.yolo_weights import quiet
 
 SPLITS = ("train", "val", "test")
 
@@ -59,3 +64,40 @@ def test_ultralytics_reads_the_boxes(made: HandMade, tmp_path: Path, monkeypatch
 
 def test_the_card_names_the_task(made: HandMade) -> None:
     assert "yolo detect train data=yolo/data.yaml model=yolo11n.pt" in (made.folder / "README.md").read_text()
+
+
+TRAINING = """
+import shutil, sys
+from pathlib import Path
+import matplotlib
+from ultralytics import YOLO
+from ultralytics.utils import USER_CONFIG_DIR
+from tests.generator.yolo_weights import NETWORK
+
+work = Path(sys.argv[1])
+shutil.copy(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", Path(USER_CONFIG_DIR) / "Arial.ttf")
+(work / "tiny-seg.yaml").write_text(NETWORK)
+options = dict(epochs=1, imgsz=64, device="cpu", workers=0, amp=False, plots=False, project=str(work / "runs"))
+YOLO(str(work / "tiny-seg.yaml"), task="segment").train(data=sys.argv[2], name="train", **options)
+"""
+
+
+def test_ultralytics_trains_and_validates_on_eight_images_as_they_are_published(tmp_path: Path) -> None:
+    prompts = {"templates": ["a {object}"], "variables": {"object": ["ball", "star"]}, "samplesPerPrompt": 4}
+    order = an_order(a_model(tmp_path / "model"), prompts=prompts, output={"formats": ["yolo"]})
+    store = a_finished_store(order, tmp_path / "store")
+    publish(order, store)
+    description = store.root / "revisions" / order.revision / "yolo" / "data.yaml"
+    work = tmp_path / "work"
+    work.mkdir()
+
+    subprocess.run(
+        [sys.executable, "-c", TRAINING, work, description],
+        check=True,
+        cwd=Path(__file__).parents[4],
+        env={**os.environ, **quiet(work)},
+    )
+
+    [_, row] = (work / "runs" / "train" / "results.csv").read_text().splitlines()
+    assert row.split(",")[0] == "1"
+    assert (work / "runs" / "train" / "weights" / "best.pt").is_file()

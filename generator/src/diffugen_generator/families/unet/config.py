@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,10 +77,10 @@ class UNetConfig:
         for name in ("vocab.json", "added_tokens.json"):
             file = folder / "tokenizer" / name
             if file.is_file():
-                words |= set(json.loads(file.read_bytes()))
+                words |= set(settings_of(file))
         whole = folder / "tokenizer" / "tokenizer.json"
         if not words and whole.is_file():
-            words |= set(json.loads(whole.read_bytes())["model"]["vocab"])
+            words |= set(settings_of(whole)["model"]["vocab"])
         return frozenset(word.removesuffix(END_OF_WORD).lower() for word in words)
 
     def embedding_sets(self, model: ModelFolder) -> Sequence[tuple[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ SAMPLE = "sample"
 MOST_BYTES = 256 << 20
 """The largest array that is read: 1,000 maps of 512 x 512."""
 MOST_ARRAYS = 32
+MOST_TEXT = 300
+"""The most characters of a library's message."""
 
 
 def npz_of(arrays: Mapping[str, Any], sample_id: str, *, compressed: bool = False) -> bytes:
@@ -52,11 +55,12 @@ def arrays_in(data: bytes, what: str, sample_id: str = "") -> Iterator[Mapping[s
         SyntaxError,
         TypeError,
         ValueError,
+        tokenize.TokenError,  # of numpy's reader of headers
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
         zlib.error,
     ) as error:
-        raise ValueError(f"not {what}: {error}") from error
+        raise ValueError(f"not {what}: {str(error)[:MOST_TEXT]}") from error
 
 
 def _check_owner(arrays: Mapping[str, NDArray[Any]], sample_id: str) -> None:
