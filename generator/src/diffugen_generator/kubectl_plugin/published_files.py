@@ -15,7 +15,6 @@ from minio import Minio
 
 from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
 from diffugen_generator.kubectl_plugin.report_server import Served, serving
-from diffugen_generator.store.s3_client import use_addressing_style
 
 Json = dict[str, Any]
 
@@ -116,5 +115,9 @@ def _client(host: str, keys: tuple[str, str, str], s3: Json, *, secure: bool) ->
         secure=secure,
         region=s3.get("region", "us-east-1"),
     )
-    use_addressing_style(client, s3.get("addressingStyle", "auto"))
+    style = s3.get("addressingStyle", "auto")
+    if style == "virtual":
+        client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    elif style == "path":
+        client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
     return client
