@@ -44,6 +44,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "calibration_gain_miou": (0.08, 1),
     "calibration_gain_unrefined_miou": (-0.01, 1),
     "calibration_gain_snapped_miou": (-0.002, 1),
+    "calibration_gain_token_unrefined_miou": (0.0, 1),
+    "calibration_gain_token_snapped_miou": (-0.002, 1),
 }
 """The lower and the upper bound of each figure."""
 

@@ -25,6 +25,8 @@ LABELERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "snapped": {},
 }
 """Settings of `labeling.attention`: DAAM's maps, raw maps of one pass, and the default."""
+WITH_TOKEN: Final = ("unrefined", "snapped")
+"""The labelers that are also calibrated with `backgroundToken`."""
 
 
 def annotate(store: FolderStore, images: int, folder: Path, seed: int) -> None:
@@ -57,18 +59,33 @@ def measure(folder: Path, images: int) -> dict[str, Any]:
         _say(f"{name}: {before:.4f}")
         after = []
         for seed in SEEDS:
-            files = folder / f"annotated-{seed}"
-            places = {"images": str(files / "images"), "masks": str(files / "masks")}
-            after.append(judge(store, images, {**attention, "calibration": places}))
+            after.append(judge(store, images, calibrated(folder, seed, attention)))
             _say(f"{name}, calibrated with images {seed}: {after[-1]:.4f}")
         figures[name] = {"before": before, "after": after}
+        if name in WITH_TOKEN:
+            figures[name]["with_token"] = []
+            for seed in SEEDS:
+                figures[name]["with_token"].append(
+                    judge(store, images, calibrated(folder, seed, attention, token=True))
+                )
+                _say(f"{name}, calibrated with images {seed} and a token: {figures[name]['with_token'][-1]:.4f}")
     gains = {name: round(float(np.mean(each["after"])) - each["before"], 4) for name, each in figures.items()}
+    with_token = {name: float(np.mean(figures[name]["with_token"])) - figures[name]["before"] for name in WITH_TOKEN}
     return {
+        "calibration_gain_token_unrefined_miou": round(with_token["unrefined"], 4),
+        "calibration_gain_token_snapped_miou": round(with_token["snapped"], 4),
         "calibration_gain_miou": gains["inline"],
         "calibration_gain_unrefined_miou": gains["unrefined"],
         "calibration_gain_snapped_miou": gains["snapped"],
         "calibration": {"images": images, **figures},
     }
+
+
+def calibrated(folder: Path, seed: int, attention: Mapping[str, Any], *, token: bool = False) -> dict[str, Any]:
+    """Return the settings `attention` with a calibration on the images of `seed`; `token` is `backgroundToken`."""
+    files = folder / f"annotated-{seed}"
+    places: dict[str, Any] = {"images": str(files / "images"), "masks": str(files / "masks")}
+    return {**attention, "calibration": {**places, **({"backgroundToken": True} if token else {})}}
 
 
 def draw(store: FolderStore, count: int) -> None:

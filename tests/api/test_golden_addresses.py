@@ -40,6 +40,7 @@ LATER: frozenset[str] = frozenset(
         "spec.labeling.attention.calibration",
         "spec.labeling.attention.calibration.images",
         "spec.labeling.attention.calibration.masks",
+        "spec.labeling.attention.calibration.backgroundToken",  # test_labeling
         "spec.labeling.attention.rescale",
         "spec.labeling.attention.headWeights",
         *(f"spec.run.{field}" for field in QUEUEING),  # test_how_a_run_waits_is_in_no_address

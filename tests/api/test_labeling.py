@@ -175,3 +175,16 @@ def test_a_calibration_is_part_of_the_evidence_and_chooses_heads_alone() -> None
     for setting in ({"rescale": True}, {"headWeights": "agreement"}):
         with pytest.raises(ValidationError, match="do not go with calibration"):
             Labeling.model_validate({"attention": {"calibration": places, **setting}})
+
+
+def test_a_background_token_is_in_the_revision_only_if_it_is_asked_for_and_goes_with_posthoc() -> None:
+    places = {"images": "s3://photos/images", "masks": "s3://photos/masks"}
+
+    def revision(**calibration: object) -> str:
+        return revision_of(a_spec(labeling={"attention": {"calibration": {**places, **calibration}}}))
+
+    assert revision() == revision(backgroundToken=False) == "c10c3a8fd9"
+    assert revision(backgroundToken=True) != revision()
+    wanted = {"capture": "inline", "calibration": {**places, "backgroundToken": True}}
+    with pytest.raises(ValidationError, match="backgroundToken goes with capture: posthoc: remove it, or set posthoc"):
+        Labeling.model_validate({"attention": wanted})

@@ -52,6 +52,7 @@ _ATTENTION_ADDED_LATER: Mapping[str, Any] = {
     "headWeights": "equal",
     "calibration": None,
 }
+_CALIBRATION_ADDED_LATER: Mapping[str, Any] = {"backgroundToken": False}
 _CLASS_ADDED_LATER: Mapping[str, Any] = {"detectorClass": None}
 _LABELING_ADDED_LATER: Mapping[str, Any] = {"detector": None, "agreement": 0.5}
 _QUALITY_ADDED_LATER: Mapping[str, Any] = {
@@ -82,6 +83,8 @@ def revision_of(spec: LabeledDatasetSpec) -> str:
     content["labeling"] = _without(_LABELING_ADDED_LATER, data["labeling"])
     if attention := data["labeling"].get("attention"):
         content["labeling"]["attention"] = _without(_ATTENTION_ADDED_LATER, attention)
+        if calibration := attention.get("calibration"):
+            content["labeling"]["attention"]["calibration"] = _without(_CALIBRATION_ADDED_LATER, calibration)
     content["quality"] = _without(_QUALITY_ADDED_LATER, data["quality"])
     content["output"] = {field: data["output"][field] for field in _CONTENT_OUTPUT_FIELDS}
     for name, defaults in _OUTPUT_ADDED_LATER.items():

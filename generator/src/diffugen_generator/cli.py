@@ -445,6 +445,9 @@ def calibrate(  # noqa: PLR0917 - a command's options
     capture: Annotated[str, typer.Option(metavar="posthoc|inline", help="When attention is read.")] = "posthoc",
     refine: Annotated[bool, typer.Option(help="Spread the maps along self-attention.")] = True,
     snap: Annotated[bool, typer.Option(help="Move borders to where the colors change.")] = True,
+    background_token: Annotated[
+        bool, typer.Option("--background-token", help="Also train a token for what is no object.")
+    ] = False,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -464,6 +467,7 @@ def calibrate(  # noqa: PLR0917 - a command's options
             capture=capture,
             refine=refine,
             snap=snap,
+            background_token=background_token,
             device=device,
         )
         if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_the_address_covers_everything_that_decides() -> None:
     ]
     assert len(set(found)) == len(found)
     assert address(threshold="auto", minPresence=0.1) == address()
+    places = {"images": "/images", "masks": "/masks"}
+    assert address(calibration=places) == address()
+    assert address(calibration={**places, "backgroundToken": True}) not in found
+
+
+def test_addresses_stay_as_they_were_before_there_were_tokens() -> None:
+    files = Annotations({"a.png": b"image"}, {"ball/a.png": b"mask"}, {"a": "a ball"})
+
+    assert files.address(AttentionLabeling(), [ObjectClass(name="ball")], "m", {}, SIZE) == (
+        "6eaad3bbef29ca365e344eaf64f380c2"
+    )
 
 
 @pytest.mark.parametrize("attention", [{}, {"refine": False, "snap": False}, {"capture": "inline"}], ids=str)
@@ -183,6 +195,13 @@ def test_a_damaged_or_foreign_calibration_counts_as_missing(tmp_path: Path) -> N
     chosen = Calibration({"layer": (0.25, 0.75)}, 0.3, 0.55, 0.6, 0.8)
     chosen.write(store, address)
     assert Calibration.read(store, address) == chosen
+    with_token = replace(chosen, token=(0.5, -1.25, 3e-7))
+    with_token.write(store, address)
+    read = Calibration.read(store, address)
+    assert read is not None
+    assert read.token == pytest.approx(with_token.token)
+    assert replace(read, token=()) == chosen
+    assert "token" not in chosen.row(address)
 
     chosen.write(store, "b" * 32)
     store.write(layout.calibration(address), store.read(layout.calibration("b" * 32)))

@@ -13,6 +13,7 @@ LEAST_CONFIDENCE = 0.05
 
 _POSTHOC_ONLY = "rescale and headWeights: agreement go with capture: posthoc: remove them, or set posthoc"
 _CALIBRATED = "rescale and headWeights: agreement do not go with calibration, which chooses heads itself: remove them"
+_POSTHOC_TOKEN = "calibration.backgroundToken goes with capture: posthoc: remove it, or set posthoc"
 _ONE_LABELER = "labeling names no labeler: give attention: {}, or a detector, or both"
 _MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
 _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
@@ -32,6 +33,11 @@ class Calibration(Model):
         max_length=512,
         description="The folder with a folder for each class, named as the class. In it is a mask for each image that "
         "shows the class: of the image's name, white where the object is.",
+    )
+    background_token: bool = Field(
+        default=False,
+        description="Also train a token that takes the attention of cells without an object. It is used only if it "
+        "helps on images that it was not trained on, so it takes two images or more. Only with capture: posthoc.",
     )
 
 
@@ -53,6 +59,11 @@ class AttentionLabeling(Model):
                 "!has(self.calibration) || "
                 "!(has(self.rescale) && self.rescale || has(self.headWeights) && self.headWeights == 'agreement')",
                 _CALIBRATED,
+            ),
+            cel(
+                "!has(self.capture) || self.capture == 'posthoc' || !has(self.calibration) || "
+                "!has(self.calibration.backgroundToken) || !self.calibration.backgroundToken",
+                _POSTHOC_TOKEN,
             ),
         )
     )
@@ -125,6 +136,8 @@ class AttentionLabeling(Model):
             raise ValueError(_POSTHOC_ONLY)
         if self.calibration is not None and (self.rescale or self.head_weights == "agreement"):
             raise ValueError(_CALIBRATED)
+        if self.capture == "inline" and self.calibration is not None and self.calibration.background_token:
+            raise ValueError(_POSTHOC_TOKEN)
         return self
 
 

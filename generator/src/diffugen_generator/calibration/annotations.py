@@ -86,6 +86,7 @@ class Annotations:
                 "capture": attention.capture,
                 "refine": attention.refine,
                 "snap": attention.snap,
+                **({"backgroundToken": True} if trains_token(attention) else {}),
             }
         )
 
@@ -143,6 +144,11 @@ class Annotations:
                     f"write one of: {', '.join(known[kind].words)}.",
                 )
         return AnnotatedImage(image.name, image.pixels, caption, image.masks)
+
+
+def trains_token(attention: AttentionLabeling) -> bool:
+    """Return whether a token for what is no object is asked for."""
+    return attention.calibration is not None and attention.calibration.background_token
 
 
 def _digests(files: Mapping[str, bytes]) -> dict[str, str]:

@@ -7,6 +7,10 @@ selection (Caruana et al. 2004): heads are added one by one, and the same head c
 objects of any class fits the mask of a lone object as well as one that shows its class alone. So heads are weighted
 only if an image has masks of two classes.
 
+With `calibration.backgroundToken`, a token for what is no object is trained, too. It is judged on images that it was
+not trained on: the images are parted, each part is read with the token that the others trained. It is used if the
+labels of these images are better than those with the settings chosen before; then all heads count the same.
+
 Sampling is imitated: an annotated image is noised at steps over the whole schedule, as far as its caption and its
 content are those of a drawn image. Each image is read with two draws of noise, once mirrored.
 
@@ -16,7 +20,7 @@ Shapes: see the legend in `labeling.attention`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -26,7 +30,8 @@ from torch.nn import functional
 
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_api.words import Mention, Vocabulary, mentions
-from diffugen_generator.calibration.annotations import AnnotatedImage
+from diffugen_generator.calibration.annotations import AnnotatedImage, trains_token
+from diffugen_generator.calibration.background_token import Reading, TokenTraining
 from diffugen_generator.calibration.result import Calibration
 from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
@@ -48,6 +53,8 @@ ROUNDS: Final = 8
 """How many heads are added, one after the other."""
 MOST_HEADS: Final = 48
 """The heads that can be added: the best ones alone."""
+PARTS: Final = 4
+"""Into so many parts the images are parted to judge a token, at most."""
 _SIDE: Final = 32
 """Maps of single heads are kept with at most so many cells a side."""
 _SALT: Final = 0x94D049BB133111EB
@@ -98,6 +105,7 @@ class Calibrating:
         self._texts = texts
         self._vocabulary = vocabulary
         self._attention = attention
+        self._training = TokenTraining(model, texts, vocabulary, attention)
         self._heads: list[tuple[str, int]] = []
         self._equal: Heads = {}
         """The same weight for each head: no heads are chosen."""
@@ -109,6 +117,7 @@ class Calibrating:
             views += [self._view(image, seed, mirror=bool(seed)) for seed in (0, 1)]
             on_progress(number + 1, len(images))
         equal = self._equal = dict.fromkeys(self._heads, 1 / len(self._heads))
+        before = self._decided(views[::2], equal, 1.0)[BORDER]
         scores = {last: self._best(views, equal, last) for last in views[0].by_head}
         last = max(scores, key=lambda each: scores[each])
         if scores[last] < scores[1.0] + MARGIN:
@@ -117,15 +126,59 @@ class Calibrating:
         if any(len(image.masks) > 1 for image in images):
             added = self._ensemble(views, last)
             chosen = added if self._best(views, added, last) >= scores[last] + MARGIN else equal
+        token: torch.Tensor | None = None
+        if trains_token(self._attention) and len(images) > 1:
+            readings = self._readings(images)
+            token = self._token(views, readings, chosen)
+            if token is not None:
+                views, chosen = self._with_token(views, readings, token), equal
         fits = self._decided(views[::2], chosen, last)
         border = max(fits, key=lambda each: fits[each])
         near = [each for each in fits if fits[each] >= fits[border] - MARGIN]
         border = min(near, key=lambda each: abs(each - BORDER))
-        before = self._decided(views[::2], equal, 1.0)[BORDER]
         if fits[border] < before:
             return Calibration(before=round(before, 4), after=round(before, 4))
         heads = {} if chosen is equal else _by_layer(chosen, self._heads)
-        return Calibration(heads, last, border, round(before, 4), round(fits[border], 4))
+        found = Calibration(heads, last, border, round(before, 4), round(fits[border], 4))
+        return found if token is None else replace(found, token=tuple(token.tolist()))
+
+    def _token(self, views: Sequence[_View], readings: Sequence[Reading], heads: Heads) -> torch.Tensor | None:
+        """Return the token that is trained on all readings; None if it does not help on images that it did not see.
+
+        `views` and `readings` have two of each image. Labels without the token are those with the weights `heads`.
+        """
+        count = len(readings) // 2
+        parts = min(PARTS, count)
+        without = with_token = 0.0
+        for part in range(parts):
+            held = [number for number in range(len(readings)) if number // 2 % parts == part]
+            token = self._training.train([each for number, each in enumerate(readings) if number not in held])
+            some, seen = [views[number] for number in held], [readings[number] for number in held]
+            without += self._decided(some, heads, 1.0)[BORDER]
+            with_token += self._decided(self._with_token(some, seen, token), self._equal, 1.0)[BORDER]
+        return self._training.train(readings) if with_token > without else None
+
+    @torch.no_grad()
+    def _with_token(self, views: Sequence[_View], readings: Sequence[Reading], token: torch.Tensor) -> list[_View]:
+        """Return the views with the maps that this token gives; every second one is mirrored."""
+        maps = [self._training.maps(each, token)[0].cpu() for each in readings]
+        return [
+            replace(view, usual=each.flip(-1) if number % 2 else each)
+            for number, (view, each) in enumerate(zip(views, maps, strict=True))
+        ]
+
+    def _readings(self, images: Sequence[AnnotatedImage]) -> list[Reading]:
+        """Return two readings of each image, as `run` does: the second is mirrored."""
+        return [
+            self._training.read(
+                image.pixels[:, ::-1].copy() if seed else image.pixels,
+                image.caption,
+                {kind: mask[:, ::-1].copy() if seed else mask for kind, mask in image.masks.items()},
+                seed,
+            )
+            for image in images
+            for seed in (0, 1)
+        ]
 
     @torch.inference_mode()
     def _view(self, image: AnnotatedImage, seed: int, *, mirror: bool) -> _View:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from diffugen_api import layout
@@ -24,6 +26,7 @@ class _Document(Schema):
     border: float = Field(gt=0, lt=1)
     before: _Weight
     after: _Weight
+    token: str = Field(default="", pattern=r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Calibration:
     """Mean intersection over union on the annotated images with the default settings, in 0..1."""
     after: float = 0.0
     """The same with the chosen settings."""
+    token: tuple[float, ...] = ()
+    """A state of the text encoder that stands for what is no object, in fp32; empty if none is used."""
 
     def row(self, address: str) -> dict[str, Any]:
         """Return the calibration as JSON data with its content address."""
@@ -50,6 +55,7 @@ class Calibration:
             "border": self.border,
             "before": self.before,
             "after": self.after,
+            **({"token": _packed(self.token)} if self.token else {}),
         }
 
     def write(self, store: Store, address: str) -> None:
@@ -71,4 +77,16 @@ class Calibration:
             discard(store, Damaged(key, f"it belongs to the calibration {row['address']}"))
             return None
         heads = {name: tuple(float(weight) for weight in weights) for name, weights in row["heads"].items()}
-        return cls(heads, float(row["last"]), float(row["border"]), float(row["before"]), float(row["after"]))
+        before, after = float(row["before"]), float(row["after"])
+        token = _unpacked(row.get("token", ""))
+        return cls(heads, float(row["last"]), float(row["border"]), before, after, token)
+
+
+def _packed(token: tuple[float, ...]) -> str:
+    """Return numbers as little-endian fp32 in base64."""
+    return base64.b64encode(np.asarray(token, "<f4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> tuple[float, ...]:
+    data = base64.b64decode(text)
+    return tuple(np.frombuffer(data[: len(data) // 4 * 4], "<f4").tolist())

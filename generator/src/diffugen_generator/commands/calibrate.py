@@ -29,6 +29,7 @@ def calibrate(
     capture: str,
     refine: bool,
     snap: bool,
+    background_token: bool,
     device: str | None,
 ) -> dict[str, Any]:
     """Calibrate and return the result as JSON data; raise `SpecError` naming the option that is wrong."""
@@ -36,10 +37,13 @@ def calibrate(
         raise SpecError("NoClasses", "--class: no class is named; repeat it for each class of the masks.")
     try:
         known = [ObjectClass.model_validate(class_of(text)) for text in classes]
-        attention = AttentionLabeling.model_validate({"capture": capture, "refine": refine, "snap": snap})
+        places = {"images": str(images), "masks": str(masks), "backgroundToken": background_token}
+        attention = AttentionLabeling.model_validate(
+            {"capture": capture, "refine": refine, "snap": snap, "calibration": places}
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = "--capture" if first["loc"] == ("capture",) else "--class"
+        option = "--class" if "name" in first["loc"] or "synonyms" in first["loc"] else "--capture"
         raise SpecError("InvalidOption", f"{option}: {first['msg']}; give another value.") from None
     annotations = Annotations.read(str(images.resolve()), str(masks.resolve()), None, field="calibrate")
     found = resolve(model, field="--model")
@@ -63,15 +67,18 @@ def calibrate(
 def show_calibration(console: Console, found: dict[str, Any], images: Path, masks: Path) -> None:
     """Print what was chosen, and how a manifest asks for it."""
     heads = sum(sum(weight > 0 for weight in weights) for weights in found["heads"].values())
+    token = ", a token for what is no object" if found.get("token") else ""
     chosen = f"{heads} heads of {len(found['heads'])} layers" if heads else "all heads"
     console.print(
         f"\n[bold]{found['images']} images[/]: mIoU {found['before']:.3f} to {found['after']:.3f} on them, with "
-        f"{chosen}, the last {found['last']:.0%} of the steps, border {found['border']:g}",
+        f"{chosen}, the last {found['last']:.0%} of the steps, border {found['border']:g}{token}",
         highlight=False,
         soft_wrap=True,
     )
+    places = f"images: {images.resolve()}, masks: {masks.resolve()}"
+    places += ", backgroundToken: true" if token else ""
     console.print(
-        escape(f"labeling: {{attention: {{calibration: {{images: {images.resolve()}, masks: {masks.resolve()}}}}}}}"),
+        escape(f"labeling: {{attention: {{calibration: {{{places}}}}}}}"),
         highlight=False,
         soft_wrap=True,
     )

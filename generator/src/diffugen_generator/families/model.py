@@ -115,6 +115,15 @@ class AttentionReading(Protocol):
         """Return the heat maps [b, columns, h, w]; raise `SpecError` if the model has no layer to read."""
         ...
 
+    def attributed(self, texts: torch.Tensor, columns: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Return the maps [b, columns, h, w] as if the network had read other texts; only of `queried_pass`.
+
+        `texts` [b, n, width] are states as in `Conditioning`; `columns` [b, n, columns] has the weight of each; only
+        those that are True in `known` [b, n] take part. Differentiable in `texts`, if the pass did not run in
+        inference mode.
+        """
+        ...
+
     def by_head(self) -> dict[str, torch.Tensor]:
         """Return the map of each head, by the layer's name: [b, heads, columns, h, w]; only of `all_passes`."""
         ...
@@ -140,6 +149,10 @@ class AttentionReader(Protocol):
         heads: HeadWeights = EQUAL_HEADS,
     ) -> AbstractContextManager[AttentionReading]:
         """Read the single pass of b rows inside the `with`, with the heads joined by `heads`."""
+        ...
+
+    def queried_pass(self, size: tuple[int, int], *, self_attention: bool) -> AbstractContextManager[AttentionReading]:
+        """Keep the queries of the single pass inside the `with`, to read other texts afterwards: `attributed`."""
         ...
 
     def all_passes(

@@ -120,6 +120,7 @@ class ModelSession:
             rescale=attention is not None and attention.rescale,
             heads=self._heads,
             border=self._border,
+            token=torch.tensor(found.token) if found.token else None,
         )
         self._presence = PresenceCheck(loaded, texts, vocabulary)
         self._side_labelers = SideLabelers(header, where, s3)

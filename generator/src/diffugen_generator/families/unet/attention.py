@@ -15,8 +15,9 @@ import torch
 from torch.nn import functional
 
 from diffugen_api.plan import SpecError
+from diffugen_generator.families.fused_attention import attended
 from diffugen_generator.families.model import EQUAL_HEADS, HeadWeights, SelfAttention
-from diffugen_generator.families.unet.attention_capture import Captured, capturing, sizes_of
+from diffugen_generator.families.unet.attention_capture import Captured, capturing, keys_of, sizes_of
 from diffugen_generator.families.unet.attention_sums import Summed, summing
 
 LARGE = 32
@@ -53,6 +54,24 @@ class UNetAttention:
         heads: HeadWeights = EQUAL_HEADS,
     ) -> Iterator[MergedLevels]:
         """Read the levels of one pass; see `AttentionReader`."""
+        with self._captured(columns, size, self_attention=self_attention, heads=heads) as merged:
+            yield merged
+
+    @contextmanager
+    def queried_pass(self, size: tuple[int, int], *, self_attention: bool) -> Iterator[MergedLevels]:
+        """Keep the queries of one pass; see `AttentionReader`."""
+        with self._captured(None, size, self_attention=self_attention) as merged:
+            yield merged
+
+    @contextmanager
+    def _captured(
+        self,
+        columns: torch.Tensor | None,
+        size: tuple[int, int],
+        *,
+        self_attention: bool,
+        heads: HeadWeights = EQUAL_HEADS,
+    ) -> Iterator[MergedLevels]:
         sizes = sizes_of(*size)
         levels = list(self._weights)
         with capturing(
@@ -104,7 +123,20 @@ class MergedLevels:
 
     def maps(self) -> torch.Tensor:
         """Return the maps [b, columns, h, w] at the finest captured level."""
-        cross = self._captured.cross
+        return self._merged(self._captured.cross)
+
+    def attributed(self, texts: torch.Tensor, columns: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Return the maps [b, columns, h, w] of other texts; see `AttentionReading`."""
+        queries = self._captured.queries.items()
+        return self._merged(
+            {
+                level: [attended(query, keys_of(attn, texts), columns, known) for attn, query in layers]
+                for level, layers in queries
+            }
+        )
+
+    def _merged(self, cross: Mapping[int, Sequence[torch.Tensor]]) -> torch.Tensor:
+        """Merge the attention [b, cells, columns] of each level's layers to maps of the finest level."""
         if not cross:
             raise SpecError(
                 "UnsupportedModel",
@@ -114,7 +146,7 @@ class MergedLevels:
         finest = min(cross)
         merged = torch.zeros(())
         for level, layers in sorted(cross.items()):
-            mean = torch.stack(layers).mean(dim=0).transpose(1, 2)  # [b, columns, cells]
+            mean = torch.stack(list(layers)).mean(dim=0).transpose(1, 2)  # [b, columns, cells]
             mean = mean.reshape(*mean.shape[:2], *self._sizes[level])  # [b, columns, h, w]
             share = mean / mean.mean(dim=(2, 3), keepdim=True).clamp_min(1e-12)
             grown = functional.interpolate(share, size=self._sizes[finest], mode="bilinear", align_corners=False)
@@ -127,7 +159,7 @@ class MergedLevels:
 
     def self_attention(self) -> tuple[tuple[int, int], SelfAttention]:
         """Return the (h, w) of the finest level, and its self-attention layers."""
-        finest = min(self._captured.cross)
+        finest = min(self._captured.cross or self._captured.queries)
         return self._sizes[finest], self._captured.own.get(finest, [])
 
 
@@ -145,6 +177,10 @@ class SummedPasses:
         if not self._summed.by_layer:
             raise SpecError("UnsupportedModel", f"the UNet of {self._uri} has no cross-attention to label by.")
         return self._summed.maps()
+
+    def attributed(self, texts: torch.Tensor, columns: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Raise `NotImplementedError`: no queries are kept."""
+        raise NotImplementedError("other texts are read with queried_pass")
 
     def by_head(self) -> dict[str, torch.Tensor]:
         """Return the map of each head, by the layer's name: [b, heads, columns, h, w] at the latents' size."""

@@ -30,6 +30,8 @@ class Captured:
 
     cross: dict[int, list[torch.Tensor]] = field(default_factory=dict)
     """For each level, one tensor [b, cells, columns] per layer: the mean over heads of attention to each column."""
+    queries: dict[int, list[tuple[Any, torch.Tensor]]] = field(default_factory=dict)
+    """For each level, each layer of cross-attention with its queries [b, heads, cells, d], if no columns are read."""
     own: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
     """For each level, queries and keys [b, heads, cells, d] of each self-attention layer."""
 
@@ -47,7 +49,7 @@ def sizes_of(height: int, width: int, levels: int = 6) -> list[tuple[int, int]]:
 def capturing(
     unet: Any,
     *,
-    columns: torch.Tensor,
+    columns: torch.Tensor | None,
     sizes: Sequence[tuple[int, int]],
     cross_levels: Sequence[int],
     own_levels: Sequence[int] = (),
@@ -57,7 +59,7 @@ def capturing(
 
     Args:
         unet: any diffusers UNet, or another module with `Attention` layers.
-        columns: [b, tokens, columns]; the weight of each token of the text in each column.
+        columns: [b, tokens, columns]; the weight of each token of the text in each column. None keeps the queries.
         sizes: feature map sizes by level, as `sizes_of` returns them.
         cross_levels: levels at which cross-attention is captured.
         own_levels: levels at which queries and keys of self-attention are kept.
@@ -163,7 +165,7 @@ class _Reading(ObservingProcessor):
         original: Any,
         *,
         captured: Captured,
-        columns: torch.Tensor,
+        columns: torch.Tensor | None,
         level_of: dict[int, int],
         cross_levels: frozenset[int],
         own_levels: frozenset[int],
@@ -188,6 +190,9 @@ class _Reading(ObservingProcessor):
         level = self._level_of.get(cells_of(hidden_states), -1)
         if encoder_hidden_states is not None and level in self._cross_levels:
             query, key = queries_and_keys(attn, hidden_states, encoder_hidden_states, temb)
+            if self._columns is None:
+                self._captured.queries.setdefault(level, []).append((attn, query))
+                return
             seen = self._captured.cross.setdefault(level, [])
             if self._heads.by_agreement:
                 weights = agreement(attn, query, key, encoder_hidden_states)  # [b, heads, cells]
@@ -225,12 +230,19 @@ def queries_and_keys(
     elif attn.norm_cross:
         encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
     query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-    key = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
     if attn.norm_q is not None:
         query = attn.norm_q(query)
-    if attn.norm_k is not None:
-        key = attn.norm_k(key)
-    return query, key
+    return query, _keys(attn, encoder_hidden_states)
+
+
+def keys_of(attn: Any, texts: torch.Tensor) -> torch.Tensor:
+    """Return the keys [b, heads, tokens, d] of a cross-attention layer for texts [b, tokens, width]."""
+    return _keys(attn, attn.norm_encoder_hidden_states(texts) if attn.norm_cross else texts)
+
+
+def _keys(attn: Any, states: torch.Tensor) -> torch.Tensor:
+    key: torch.Tensor = attn.to_k(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+    return key if attn.norm_k is None else attn.norm_k(key)
 
 
 def agreement(attn: Any, query: torch.Tensor, key: torch.Tensor, encoder_hidden_states: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.model import EQUAL_HEADS, DiffusionModel, HeadWeights
 from diffugen_generator.labeling.attention.refinement import spread
 from diffugen_generator.labeling.attention.word_maps import (
+    attribution_texts,
     evidence_of,
     mention_columns,
     recentred,
@@ -50,12 +51,14 @@ class PosthocAttention:
         rescale: bool = False,
         heads: HeadWeights = EQUAL_HEADS,
         border: float | None = None,
+        token: torch.Tensor | None = None,
     ) -> None:
         """Read maps for the words of `vocabulary`; with `refine`, spread them along self-attention.
 
         With `rescale`, maps are divided by the attention to all words; `heads` is how heads are joined; `border` is a
-        calibrated threshold.
+        calibrated threshold; `token` [width] is a calibrated token for what is no object.
         """
+        self._token = token
         self._border = border
         self._rescale = rescale
         self._heads = heads
@@ -92,10 +95,13 @@ class PosthocAttention:
         if self._rescale:
             columns = with_all_words(columns, read)
         size = (int(latents.shape[2]), int(latents.shape[3]))
-        predict = model.predictor(self._texts.conditioning([unweighted(each.prompt) for each in padded]))
+        texts = self._texts.conditioning([unweighted(each.prompt) for each in padded])
+        predict = model.predictor(texts)
         columns = columns.to(model.device)
         reader = model.attention
-        if self._heads.chosen:
+        if self._token is not None:
+            reading_pass = reader.queried_pass(size, self_attention=self._refine)
+        elif self._heads.chosen:
             reading_pass = reader.all_passes(
                 columns, size, guided=False, passes=1, self_attention=self._refine, heads=self._heads
             )
@@ -103,7 +109,10 @@ class PosthocAttention:
             reading_pass = reader.one_pass(columns, size, self_attention=self._refine, heads=self._heads)
         with reading_pass as reading:
             predict(noised, torch.tensor(step, device=model.device))
-        maps = rescaled(reading.maps()) if self._rescale else reading.maps()  # [b, columns, h, w]
+        if self._token is not None:
+            maps = reading.attributed(*attribution_texts(texts.states, columns, read, self._token))
+        else:
+            maps = rescaled(reading.maps()) if self._rescale else reading.maps()  # [b, columns, h, w]
         maps = recentred(spread(maps, reading, refine=self._refine), self._border).cpu()
         return [evidence_of(self._vocabulary, named[i], maps[i], model.dtype) for i in range(len(inputs))]
 

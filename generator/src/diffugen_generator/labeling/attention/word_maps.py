@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
+from torch.nn import functional
 
 from diffugen_api.words import Mention, Vocabulary
 from diffugen_generator.families.finite import check_finite
@@ -39,6 +40,25 @@ def with_all_words(columns: torch.Tensor, read: Sequence[TokenizedPrompt]) -> to
     """Return `columns` [b, tokens, columns] with one more column: the sum over all tokens that are no marks."""
     words = torch.tensor([[float(begin < end) for begin, end in each.spans] for each in read])
     return torch.cat([columns, words[..., None]], dim=2)
+
+
+def attribution_texts(
+    states: torch.Tensor, columns: torch.Tensor, read: Sequence[TokenizedPrompt], token: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return texts in which `token` [width] takes the place of all marks, with their columns and their known states.
+
+    `states` [b, tokens, width] are the prompts as the network reads them, `columns` those of `mention_columns`. The
+    words keep their states, so they know the other words of their prompt. A token for what is no object is the
+    attribution prompt of OVAM (Marcos-Manchón et al. 2024, arXiv 2403.14291). The result is [b, 1 + tokens, width],
+    [b, 1 + tokens, columns] and [b, 1 + tokens], the token first.
+    """
+    first = token.to(states).expand(len(states), 1, -1)
+    words = torch.tensor([[begin < end for begin, end in each.spans] for each in read], device=states.device)
+    return (
+        torch.cat([first, states], dim=1),
+        functional.pad(columns, (0, 0, 1, 0)).to(states.device),
+        functional.pad(words, (1, 0), value=True),
+    )
 
 
 def rescaled(maps: torch.Tensor) -> torch.Tensor:
