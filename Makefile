@@ -89,7 +89,7 @@ docs-images: report-picture ## Draw the images of the README and the guide anew 
 bench-plan: venv ## Measure a million-sample plan
 	$(BIN)/python benchmarks/plan.py
 
-bench-guidance: venv ## Measure which guidance scale makes the best training data (about twenty minutes on two cores)
+bench-guidance: venv ## Measure which guidance scale makes the best training data (about half an hour of one core)
 	$(BIN)/python -m benchmarks.guidance
 
 bench-inversion: venv ## Measure what teaching a word costs and is worth (about ten minutes on two cores)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import plan, report
+from benchmarks import guidance, plan, report
 from benchmarks.inversion import __main__ as inversion
 from benchmarks.labels import __main__ as labels
 from benchmarks.publish import __main__ as publishing
 from benchmarks.scale import reporting
 from benchmarks.throughput import __main__ as throughput
+
+from diffugen_generator.commands import new_manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,27 @@ def test_planning_a_million_samples_is_within_the_bounds_of_time_and_memory() ->
     assert [each["samples"] for each in cases] == [1_000_000] * 3
     assert max(each["seconds"] for each in cases) <= plan.SECONDS
     assert max(each["megabytes"] for each in cases) <= plan.MEGABYTES
+
+
+def test_planning_from_a_file_of_a_million_prompts_is_within_the_bounds_of_time_and_memory() -> None:
+    found = committed(plan.RESULTS)["file"]
+
+    assert (found["samples"], found["draw"]) == (1_000_000, 1_000_000)
+    assert found["within"]
+    assert found["cpu_seconds"] <= plan.SECONDS
+    assert found["megabytes"] <= plan.MEGABYTES
+
+
+def test_the_recommended_guidance_is_measured_to_be_no_worse_than_the_default() -> None:
+    found = committed(guidance.RESULTS)
+    scales = {each["guidance"]: each for each in found["scales"]}
+
+    assert list(scales) == list(guidance.SCALES)
+    assert all(len(each["scores"]) == found["seeds"] * found["trainings"] for each in scales.values())
+    assert found["best"] == guidance.best_of(found["scales"])
+    recommended, default = scales[new_manifest.GUIDANCE], scales[7.5]
+    assert recommended["downstream_miou"] > default["downstream_miou"] + default["spread"]
+    assert scales[found["best"]]["downstream_miou"] - recommended["downstream_miou"] <= recommended["spread"]
 
 
 def test_two_thousand_classes_take_no_more_than_a_few_times_as_long_to_plan_as_twenty() -> None:

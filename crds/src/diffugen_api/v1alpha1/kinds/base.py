@@ -82,7 +82,10 @@ class Drawing(Model):
         description="The sampler, with the model's own noise schedule and step spacing; the model's own where absent.",
     )
     guidance_scale: float = Field(
-        default=7.5, ge=1, le=50, description="Scale of classifier-free guidance; 1 switches it off."
+        default=7.5,
+        ge=1,
+        le=50,
+        description="Scale of classifier-free guidance; 1 switches it off. For training data, 2 to 3 is best.",
     )
 
     @property
