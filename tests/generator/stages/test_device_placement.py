@@ -1,0 +1,137 @@
+"""All tensors of a stage are on its device: a stage runs on a pretended GPU, which refuses tensors left on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffugen_api.orders import WorkOrder
+from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass, in_graph_order
+from diffugen_generator.families.unet import prediction
+from diffugen_generator.families.unet.components import load
+from diffugen_generator.inversion.training import Training
+from diffugen_generator.labeling.detectors.opening import open_detector
+from diffugen_generator.labeling.labeler import LabelInput
+from diffugen_generator.models.resolve import resolve
+from diffugen_generator.models.side_models import detectors_of
+from diffugen_generator.planning.plan import plan
+from diffugen_generator.stages.run_shard import run_shard
+from diffugen_generator.stages.session_cache import SessionCache
+from diffugen_generator.store.folder import FolderStore
+from tests.generator import tiny_detectors
+from tests.generator.conftest import write_pipeline
+from tests.generator.graphs import a_box, an_order, base, label, redrawn, repainted, shards_of
+from tests.generator.inversion.trainings import a_model, settings, some_images
+from tests.generator.pipelines import write_shape
+from tests.generator.pretended_device import CUDA, a_pretended_gpu
+
+MAPS = [
+    {"refine": True, "rescale": True, "minPresence": 0.001},
+    {"refine": True, "capture": "inline", "minPresence": 0.001},
+]
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """Everything in a test runs with the pretended GPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "pretended")
+    with a_pretended_gpu() as device:
+        yield device
+
+
+def draw(order: WorkOrder, store: FolderStore) -> int:
+    """Draw and label every stage on the GPU; return how many images were labeled."""
+    plan(order, store)
+    sessions = SessionCache(device="cuda", batch_size=2, dtype="float32")
+    labeled = 0
+    for stage in in_graph_order(order.spec.stages):
+        for header, rows in shards_of(order, store, stage.name):
+            labeled += run_shard(header, rows, store, sessions=sessions).labelled
+            for row in rows if stage.name == "base" else ():
+                label(store, header, row.sample, a_box(8, 8, 40, 40))
+    return labeled
+
+
+@pytest.mark.parametrize("attention", MAPS, ids=["posthoc", "inline"])
+@pytest.mark.parametrize("shape", ["sd1", "xl"])
+def test_drawing_redrawing_inpainting_and_attention(tmp_path: Path, shape: str, attention: dict[str, Any]) -> None:
+    model = str(write_shape(tmp_path / shape, shape))
+    stages = [base(model, scheduler="euler_a"), redrawn("again", "base"), repainted("new", "base")]
+
+    assert draw(an_order(stages, labeling={"attention": attention}), FolderStore(tmp_path / "store")) > 8
+
+
+def test_a_model_made_for_inpainting(tmp_path: Path, tiny_folder: Path) -> None:
+    inpainting = str(write_pipeline(tmp_path / "inpainting", channels=9))
+    stages = [base(str(tiny_folder)), repainted("new", "base", model=inpainting)]
+
+    assert draw(an_order(stages, labeling={"attention": {}}), FolderStore(tmp_path / "store")) > 4
+
+
+def test_scores_of_images(tmp_path: Path, tiny_folder: Path) -> None:
+    clip, checker = tiny_detectors.clip(tmp_path / "clip"), tiny_detectors.safety_checker(tmp_path / "checker")
+    quality = {"minInstances": 0, "clipScore": {"model": str(clip), "min": 0}, "safety": {"model": str(checker)}}
+
+    assert draw(an_order([base(str(tiny_folder))], quality=quality), FolderStore(tmp_path / "store")) == 4
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "rf_detr", "grounding_dino", "owlv2"])
+def test_detectors(tmp_path: Path, gpu: torch.device, kind: str) -> None:
+    finder = getattr(tiny_detectors, kind)(tmp_path / kind)
+    given: dict[str, Any] = {"type": "transformers", "model": str(finder)}
+    if kind in {"grounding_dino", "owlv2"}:
+        given |= {"type": "open-vocabulary", "maskModel": str(tiny_detectors.sam2(tmp_path / "sam2"))}
+    chosen = DetectorLabeling.model_validate(given)
+    image = np.random.default_rng(0).integers(0, 255, (40, 72, 3), dtype=np.uint8)
+
+    detector: Any = open_detector(chosen, detectors_of(chosen), [ObjectClass(name="ball")], gpu)
+
+    assert len(detector.look([LabelInput(image, "a ball", 0)] * 2)) == 2
+
+
+@pytest.mark.parametrize("shape", ["sd1", "xl"])
+def test_training_of_a_word(tmp_path: Path, gpu: torch.device, shape: str) -> None:
+    components = load(resolve(str(write_shape(tmp_path / shape, shape))), gpu, dtype="float32")
+    chosen = settings(vectors=2, steps=3)
+    model = a_model(components, chosen)
+
+    training = Training(model, some_images(), chosen)
+    state = training.run(training.begin())
+
+    assert state.step == 3
+    assert {each.device for each in model.vectors} == {CUDA}
+
+
+@pytest.mark.parametrize("fault", ["the conditioning", "the noise", "a loss mask"])
+def test_a_tensor_that_is_left_on_the_cpu_is_refused(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    if fault == "the conditioning":
+        begin = prediction.UNetPredictor.__init__
+
+        def left_behind(self: Any, components: Any, conditioning: Any, **more: Any) -> None:
+            begin(self, components, type(conditioning)(conditioning.states.cpu(), conditioning.pooled), **more)
+
+        monkeypatch.setattr(prediction.UNetPredictor, "__init__", left_behind)
+    elif fault == "the noise":
+        from diffugen_generator.diffusion import drawing
+
+        noise = drawing.Drawer._noise
+        monkeypatch.setattr(drawing.Drawer, "_noise", lambda self, *given: noise(self, *given).cpu())
+    else:
+        from diffugen_generator.diffusion import denoise_paths
+
+        mask = denoise_paths._latent_mask
+        monkeypatch.setattr(
+            denoise_paths, "_latent_mask", lambda *given: None if (it := mask(*given)) is None else it.cpu()
+        )
+    stages = [base(str(tiny_folder)), repainted("new", "base")]
+
+    with pytest.raises(Exception, match="on one device, and found cuda and cpu"):
+        draw(an_order(stages, labeling={"attention": {}}), FolderStore(tmp_path / "store"))
