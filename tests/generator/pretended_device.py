@@ -22,6 +22,8 @@ from torch.utils._pytree import tree_flatten
 
 CUDA = torch.device("cuda", 0)
 CPU = torch.device("cpu")
+_TENSOR: Any = torch.Tensor
+"""Its properties have getters, which its types do not tell."""
 _CROSSING = frozenset({"copy_", "_to_copy"})
 _INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"})
 
@@ -94,12 +96,12 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func == torch.Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == _TENSOR.device.__get__:
             real = func(*args)
             return CUDA if real.type == "cpu" and self._places.has(args[0]) else real
-        if func == torch.Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
+        if func == _TENSOR.is_cuda.__get__:
             return self._places.has(args[0])
-        if func in {torch.Tensor.numpy, torch.Tensor.__array__} and self._places.has(args[0]):
+        if func in (torch.Tensor.numpy, torch.Tensor.__array__) and self._places.has(args[0]):
             raise TypeError("can't convert a tensor on cuda to numpy; copy it to the CPU first")
         if func in {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda}:
             return self._moved(func, args, kwargs)
