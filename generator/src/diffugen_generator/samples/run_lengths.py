@@ -8,23 +8,21 @@ places before it.
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
-
-import numpy as np
 
 MOST_SIDE = 65_536
 """The most pixels of a side."""
 MOST_PIXELS = 1 << 27
 """The most pixels of a mask: twice the 64 megapixels that an image may have."""
 
+_ZERO = ord("0")
 _MORE, _SIGN, _BITS, _LONGEST = 0x20, 0x10, 0x1F, 7
 """The flags of a character, its five bits of value, and the most characters of a run."""
-_ZERO = ord("0")
-_FEW = 512
-"""Characters up to which a loop is faster than arrays."""
-_NOT_ONE = "counts: not a run-length encoding"
-_CUT = "counts: the last run is cut off"
-_TOO_LONG = "counts: a run is too long"
+_CHARACTERS = bytes(range(_ZERO, _ZERO + (_MORE | _BITS) + 1))
+_RUN = re.compile(rb"[P-o]*[0-O]")
+"""The characters of a run: those with more to follow, and the last one."""
+_TOO_LONG = re.compile(rb"[P-o]{%d}" % _LONGEST)
 
 
 def area_of(size: tuple[int, int], counts: str) -> int:
@@ -40,53 +38,29 @@ def area_of(size: tuple[int, int], counts: str) -> int:
 
 def runs_of(counts: str) -> list[int]:
     """Return the lengths of the runs, of background and object in turn; raise `ValueError` for other text."""
-    return _few(counts) if len(counts) <= _FEW else _many(counts)
-
-
-def _few(counts: str) -> list[int]:
-    """`runs_of` for a short text."""
     codes = counts.encode("ascii", "replace")
-    if not codes or min(codes) < _ZERO or max(codes) > _ZERO + (_MORE | _BITS):
-        raise ValueError(_NOT_ONE)
-    runs: list[int] = []
-    value = shift = 0
-    for code in codes:
-        if not shift and code < _ZERO + _MORE:  # a run of one character, as most are
-            runs.append(code - _ZERO - ((code - _ZERO & _SIGN) << 1))
-            continue
-        bits = code - _ZERO
-        value |= (bits & _BITS) << shift
-        shift += 5
-        if bits & _MORE:
-            continue
-        if shift > 5 * _LONGEST:
-            raise ValueError(_TOO_LONG)
-        runs.append(value - ((bits & _SIGN) << shift - 4))
-        value = shift = 0
-    if shift:
-        raise ValueError(_CUT)
+    if not codes or codes.translate(None, _CHARACTERS):
+        raise ValueError("counts: not a run-length encoding")
+    if codes[-1] >= _ZERO + _MORE:
+        raise ValueError("counts: the last run is cut off")
+    if _TOO_LONG.search(codes):
+        raise ValueError("counts: a run is too long")
+    runs = list(map(_VALUES.__getitem__, _RUN.findall(codes)))
     runs[2::2] = accumulate(runs[2::2])  # differences start at the fourth run; the third is stored as it is
     runs[1::2] = accumulate(runs[1::2])
     return runs
 
 
-def _many(counts: str) -> list[int]:
-    """`runs_of` for a long text."""
-    characters = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - _ZERO
-    last = np.flatnonzero((characters & _MORE) == 0)  # the last character of each run
-    if not len(characters) or (characters < 0).any() or (characters > _MORE | _BITS).any():
-        raise ValueError(_NOT_ONE)
-    if not len(last) or last[-1] != len(characters) - 1:
-        raise ValueError(_CUT)
-    first = np.concatenate([[0], last[:-1] + 1])
-    length = last - first + 1
-    if length.max() > _LONGEST:
-        raise ValueError(_TOO_LONG)
-    place = np.arange(len(characters)) - np.repeat(first, length)
-    values = np.add.reduceat((characters & _BITS) << (5 * place), first)
-    negative = (characters[last] & _SIGN) != 0
-    values = np.where(negative, values - (np.int64(1) << (5 * length)), values)
-    values[2::2] = np.cumsum(values[2::2])
-    values[1::2] = np.cumsum(values[1::2])
-    runs: list[int] = values.tolist()
-    return runs
+class _Values(dict[bytes, int]):
+    """The numbers of runs by their characters; those of short ones are kept."""
+
+    def __missing__(self, text: bytes) -> int:
+        value = sum((code - _ZERO & _BITS) << 5 * place for place, code in enumerate(text))
+        if text[-1] - _ZERO & _SIGN:
+            value -= 1 << 5 * len(text)
+        if len(text) <= 2:
+            self[text] = value
+        return value
+
+
+_VALUES = _Values()
