@@ -129,8 +129,8 @@ def test_an_error_of_the_file_system_names_the_folder(
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    for name in ("replace", "read_bytes"):
-        monkeypatch.setattr(Path, name, fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "open", fail)
     monkeypatch.setattr(os, "scandir", fail)
     for act in (
         lambda: store.write("a", b""),
