@@ -13,7 +13,7 @@ LEAST_CONFIDENCE = 0.05
 
 _POSTHOC_ONLY = "rescale and headWeights: agreement go with capture: posthoc: remove them, or set posthoc"
 _CALIBRATED = "rescale and headWeights: agreement do not go with calibration, which chooses heads itself: remove them"
-_POSTHOC_TOKEN = "calibration.backgroundToken goes with capture: posthoc: remove it, or set posthoc"
+_POSTHOC_CALIBRATION = "calibration.backgroundToken goes with capture: posthoc: remove it, or set posthoc"
 _ONE_LABELER = "labeling names no labeler: give attention: {}, or a detector, or both"
 _MASK_MODEL = "maskModel goes with type open-vocabulary, which needs it to turn boxes into masks: add or remove it"
 _PIN = "a .pt file runs code when it is loaded: pin it by sha256, or use another type of detector"
@@ -63,7 +63,7 @@ class AttentionLabeling(Model):
             cel(
                 "!has(self.capture) || self.capture == 'posthoc' || !has(self.calibration) || "
                 "!has(self.calibration.backgroundToken) || !self.calibration.backgroundToken",
-                _POSTHOC_TOKEN,
+                _POSTHOC_CALIBRATION,
             ),
         )
     )
@@ -137,7 +137,7 @@ class AttentionLabeling(Model):
         if self.calibration is not None and (self.rescale or self.head_weights == "agreement"):
             raise ValueError(_CALIBRATED)
         if self.capture == "inline" and self.calibration is not None and self.calibration.background_token:
-            raise ValueError(_POSTHOC_TOKEN)
+            raise ValueError(_POSTHOC_CALIBRATION)
         return self
 
 
