@@ -113,7 +113,7 @@ def _resumed(loaded: Any, examples: list[TrainingImage], settings: TrainingSetti
 
     def stop(state: TrainingState) -> None:
         nonlocal saved
-        if state.step == settings.steps // 3:
+        if state.step == settings.steps // 2:
             saved = dumps(state, "bench")
             raise _Stop
 
