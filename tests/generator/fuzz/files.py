@@ -225,7 +225,7 @@ class Files:
         yield Kind(
             "checkpoint",
             checkpoints.dumps(state, ADDRESS),
-            lambda data: checkpoints.loads(data, ADDRESS, [vectors]),
+            lambda data: checked("checkpoint", lambda: checkpoints.loads(data, ADDRESS, [vectors])),
             in_header,
             100,
         )

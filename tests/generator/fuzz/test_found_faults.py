@@ -125,7 +125,8 @@ def test_a_damaged_card_or_checkpoint_counts_as_missing(data: bytes, tmp_path: P
     (tmp_path / CARD).write_bytes(data)
 
     assert read_card(tmp_path) is None
-    assert loads(len(data).to_bytes(8, "little") + data, "a", []) is None
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        loads(len(data).to_bytes(8, "little") + data, "a", [])
 
 
 @pytest.mark.parametrize("data", [DEEP, b"1", b"[]"])

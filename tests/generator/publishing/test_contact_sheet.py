@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from diffugen_api.plan import Sample
-from diffugen_generator.publishing.contact_sheet import _cut, draw_sheet
+from diffugen_generator.publishing.contact_sheet import IMAGES, ContactSheet, _cut, draw_sheet
 from diffugen_generator.publishing.fonts import own_font
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality.verdicts import Verdict
 from diffugen_generator.samples.labels import Label
 from tests.generator.made import an_instance
@@ -31,6 +38,38 @@ def a_sample(width: int, height: int, prompt: str = "a red ball " * 20) -> Label
         verdict=Verdict((an_instance("ball", mask),)),
         label=Label(sample.id, ()),
     )
+
+
+def chosen_of(samples: Sequence[LabeledSample], classes: int) -> list[LabeledSample]:
+    """The samples that a sheet of a dataset with as many classes shows."""
+    release: Any = SimpleNamespace(class_ids={f"class {number}": number for number in range(classes)})
+    sheet = ContactSheet(release, Tally(release), "sheet")
+    for sample in samples:
+        sheet.add(sample)
+    return sheet._chosen()
+
+
+def showing(number: int, *classes: int) -> LabeledSample:
+    mask = np.ones((8, 8), np.bool_)
+    sample = a_sample(8, 8)
+    objects = tuple(an_instance(f"class {each}", mask) for each in classes)
+    return replace(sample, sample=replace(sample.sample, id=f"{number:032x}"), verdict=Verdict(objects))
+
+
+@pytest.mark.parametrize("classes", [1, 10, 2000])
+def test_the_sheet_is_full_even_if_one_class_comes_first_in_every_image(classes: int) -> None:
+    samples = [showing(number, 0, number % classes) for number in range(200)]
+
+    chosen = chosen_of(samples, classes)
+
+    assert len({each.sample.id for each in chosen}) == len(chosen) == IMAGES
+    counts = Counter(instance.class_name for each in chosen for instance in each.verdict.instances[1:])
+    assert len(counts) >= min(classes, IMAGES) - 2
+    assert max(counts.values()) <= IMAGES // min(classes, IMAGES) + 4
+
+
+def test_a_few_images_are_all_on_the_sheet() -> None:
+    assert len(chosen_of([showing(number, 0) for number in range(20)], 2000)) == 20
 
 
 def sheet_of(*sizes: tuple[int, int]) -> np.ndarray:

@@ -122,7 +122,24 @@ def test_a_changed_training_draws_again_and_other_prompts_train_nothing(folder: 
     assert [(each.draw, each.reused) for each in same] == [(0, 2), (0, 1)]
 
 
-def test_a_killed_training_continues_from_the_checkpoint_in_the_store(folder: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_training_begins_anew(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    order, steps = an_order_with_a_word(folder), list[int]()
+    store = a_store(folder, order)
+    plan(order, store)
+    key = layout.trained(trained_in(folder, order)["concept"]["address"], "checkpoint.safetensors")
+    store.write(key, b"\x02\0\0\0\0\0\0\0{}")
+
+    train_stage(order.spec, "concept", store, device="cpu", on_progress=lambda state, _: steps.append(state.step))
+
+    assert f"{key} is damaged (not a checkpoint: '__metadata__')" in caplog.text
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_killed_training_continues_from_the_checkpoint_in_the_store(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     order, whole = an_order_with_a_word(folder), an_order_with_a_word(folder)
     store, stop, steps = a_store(folder, order), Event(), list[int]()
     plan(order, store)
@@ -140,11 +157,32 @@ def test_a_killed_training_continues_from_the_checkpoint_in_the_store(folder: Pa
     again = train_stage(order.spec, "concept", store, device="cpu")
 
     assert steps == [4, 5, 6]
+    assert "damaged" not in caplog.text
     assert (counts, again) == (ShardCounts(total=1, labelled=1), ShardCounts(total=1, reused=1))
     other = open_folder(folder / "other", whole.namespace, whole.name)
     train_stage(whole.spec, "concept", other, device="cpu")
     key = layout.trained(trained_in(folder, order)["concept"]["address"], "learned_embeds.safetensors")
     assert store.read(key) == other.read(key)
+
+
+@pytest.mark.parametrize("file", ["learned_embeds.safetensors", "card.json"])
+def test_a_damaged_result_is_named_and_trained_again(file: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    order = an_order_with_a_word(folder)
+    store = a_store(folder, order)
+    plan(order, store)
+    train_stage(order.spec, "concept", store, device="cpu")
+    address = trained_in(folder, order)["concept"]["address"]
+    key, vectors = (layout.trained(address, name) for name in (file, "learned_embeds.safetensors"))
+    before = store.read(vectors)
+    data = bytearray(store.read(key))
+    data[-1] ^= 1 if file.endswith("safetensors") else 255
+    store.write(key, bytes(data))
+
+    assert [each.draw for each in surveyed(folder, order) if each.name == "concept"] == [1]
+    assert f"{key} is damaged" in caplog.text
+    assert train_stage(order.spec, "concept", store, device="cpu").labelled == 1
+    assert store.read(vectors) == before
+    assert train_stage(order.spec, "concept", store, device="cpu").reused == 1
 
 
 @pytest.mark.parametrize(

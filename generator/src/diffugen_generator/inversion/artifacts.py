@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from diffugen_generator.inversion.embedding_files import embedding_files
 from diffugen_generator.inversion.images import TrainingImage
 from diffugen_generator.inversion.loss_curve import loss_curve
 from diffugen_generator.inversion.presence import ImageSimilarity, presence_of
-from diffugen_generator.inversion.result_names import CARD, LOSS, SAMPLES
+from diffugen_generator.inversion.result_names import CARD, FILES, LOSS, SAMPLES
 from diffugen_generator.inversion.samples import COLUMNS, draw_samples, grid
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.inversion.training import TrainingState
@@ -43,6 +44,7 @@ def artifacts(
     files[SAMPLES] = sample_grid(model, images, settings)
     files[LOSS] = loss_curve(state.losses, state.evaluations, f"{settings.token} on {model.taught.model.uri}")
     card = _card(model, digests, settings, state, address=address, seconds=seconds)
+    card[FILES] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     card["presence"] = presence_of(model, images, settings, _drawing(settings), similarity)
     files[CARD] = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
     return files

@@ -87,6 +87,7 @@ class _FolderCheckpoints:
     """The checkpoint in the output folder."""
 
     def __init__(self, path: Path) -> None:
+        self.key = str(path)
         self._path = path
 
     def load(self) -> bytes | None:

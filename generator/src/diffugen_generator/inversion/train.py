@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import Final, Protocol
+
+import torch
 
 from diffugen_generator.failures import Interrupted
 from diffugen_generator.families.model import DiffusionModel
@@ -23,8 +26,14 @@ _PREVIEW_EVERY: Final = 300.0
 """Seconds between two previews, at least: drawing one takes as long as many steps."""
 
 
+LOG = logging.getLogger("diffugen")
+
+
 class Checkpoints(Protocol):
     """Stores the state of a training until it is finished."""
+
+    key: str
+    """The name of the checkpoint, for messages."""
 
     def load(self) -> bytes | None:
         """Return the last checkpoint; None where there is none."""
@@ -62,7 +71,7 @@ def train(
     try:
         training = Training(model, images, settings)
         found = checkpoints.load()
-        state = loads(found, address, model.vectors) if found is not None else None
+        state = _state_in(found, checkpoints.key, address, model.vectors)
         if state is not None:
             state.resumed.append(state.step)
         last = previewed = time.monotonic()
@@ -90,3 +99,14 @@ def train(
         )
     finally:
         model.close()
+
+
+def _state_in(file: bytes | None, key: str, address: str, vectors: Sequence[torch.Tensor]) -> TrainingState | None:
+    """Return the state in a checkpoint; None if there is none, or if it is damaged, which is logged."""
+    if file is None:
+        return None
+    try:
+        return loads(file, address, vectors)
+    except ValueError as error:
+        LOG.warning("%s is damaged (%s); it counts as missing, and the training begins anew", key, error)
+        return None

@@ -6,24 +6,38 @@ word that any revision of the dataset has trained is not trained again.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import Field
 
 from diffugen_api import layout
 from diffugen_api.contract import StagePlan
 from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Stage, TextualInversion
+from diffugen_generator.failures import Damaged, Missing
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of, token_limit
 from diffugen_generator.inversion.images import digests_of
 from diffugen_generator.inversion.request import address_of, read_images, settings_of
-from diffugen_generator.inversion.result_names import CARD, whole_file
+from diffugen_generator.inversion.result_names import CARD, FILES, whole_file
 from diffugen_generator.inversion.settings import TrainingSettings
 from diffugen_generator.models.checks import made_for_inpainting
+from diffugen_generator.models.files import SAFE
 from diffugen_generator.models.resolve import resolve
+from diffugen_generator.samples.documents import Schema, read_document
 from diffugen_generator.samples.shards import TaughtWord
 from diffugen_generator.store.protocol import Store
+
+LOG = logging.getLogger("diffugen")
+
+
+class _Card(Schema):
+    address: str
+    files: dict[str, str] = Field(default={}, max_length=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,27 @@ class Training:
         return TaughtWord(self.task.token, uri, self.address, trained=True)
 
     def is_done(self, store: Store | None) -> bool:
-        """Return whether the store has the result."""
-        return store is not None and store.exists(layout.trained(self.address, CARD))
+        """Return whether the store has the result; a damaged one counts as missing, is logged, and is made again."""
+        if store is None:
+            return False
+        try:
+            card = read_document(store, layout.trained(self.address, CARD), _Card)
+            self._check_files(store, card)
+        except Missing:
+            return False
+        except Damaged as damaged:
+            LOG.warning("%s is damaged (%s); it counts as missing and is made again", damaged.key, damaged.why)
+            return False
+        return True
+
+    def _check_files(self, store: Store, card: Mapping[str, Any]) -> None:
+        """Raise `Damaged` or `Missing` if the vectors are not those that the card states; earlier cards state none."""
+        if card["address"] != self.address:
+            raise Damaged(layout.trained(self.address, CARD), f"it is the card of the training {card['address'][:40]}")
+        for name, digest in card.get(FILES, {}).items():
+            key = layout.trained(self.address, name)
+            if name.endswith(SAFE) and hashlib.sha256(store.read(key)).hexdigest() != digest:
+                raise Damaged(key, "its SHA-256 is not the one in the card")
 
     def plan(self, store: Store | None) -> StagePlan:
         """Return the stage's plan: one sample, the word."""

@@ -69,16 +69,19 @@ class ContactSheet:
         self._title = title
         self._by_class: dict[str, list[_Chosen]] = {name: [] for name in ("", *release.class_ids)}
         self._each = max(2, -(-IMAGES // len(release.class_ids)) * 2)
+        self._any: list[_Chosen] = []
+        """The first of all, for the places that are left."""
 
     def add(self, sample: LabeledSample) -> None:
-        """Keep an accepted sample if it is among the first of its first object's class."""
+        """Keep an accepted sample if it is among the first of a class that it shows, or of all."""
         if not sample.verdict.accepted:
             return
-        instances = sample.verdict.instances
-        chosen = self._by_class[instances[0].class_name if instances else ""]
-        chosen.append(_Chosen(hashlib.sha256(f"sheet:{sample.sample.id}".encode()).hexdigest(), sample))
-        if len(chosen) > 4 * self._each:
-            chosen[:] = self._first(chosen)
+        each = _Chosen(hashlib.sha256(f"sheet:{sample.sample.id}".encode()).hexdigest(), sample)
+        shown = dict.fromkeys(instance.class_name for instance in sample.verdict.instances) or {"": None}
+        for chosen, most in ((self._any, IMAGES), *((self._by_class[name], self._each) for name in shown)):
+            chosen.append(each)
+            if len(chosen) > 4 * most:
+                chosen[:] = _first(chosen, most)
 
     def finish(self) -> None:
         """Draw the sheet and write it."""
@@ -89,13 +92,12 @@ class ContactSheet:
         sheet.save(buffer, "png", optimize=True)
         self._release.write(PATH, buffer.getvalue(), "image/png")
 
-    def _first(self, chosen: Sequence[_Chosen]) -> list[_Chosen]:
-        return heapq.nsmallest(self._each, chosen, key=lambda c: c.rank)
-
     def _chosen(self) -> list[LabeledSample]:
-        queues = [self._first(chosen) for chosen in self._by_class.values()]
-        in_turn = [chosen.sample for turn in zip_longest(*queues) for chosen in turn if chosen is not None]
-        return in_turn[:IMAGES]
+        """Return the images: the classes take turns, and what is left is filled with any."""
+        queues = [_first(chosen, self._each) for chosen in self._by_class.values()]
+        in_turn = [chosen for turn in zip_longest(*queues) for chosen in turn if chosen is not None]
+        found = {each.rank: each.sample for each in (*in_turn, *_first(self._any, IMAGES))}
+        return list(found.values())[:IMAGES]
 
     def _pixels(self, sample: LabeledSample) -> Pixels:
         try:
@@ -114,6 +116,10 @@ class ContactSheet:
         counts = self._tally.row()
         splits = ", ".join(f"{split} {count:,}" for split, count in counts["splits"].items())
         return f"{counts['samples']:,} images ({splits}), {counts['instances']:,} objects"
+
+
+def _first(chosen: Sequence[_Chosen], most: int) -> list[_Chosen]:
+    return heapq.nsmallest(most, chosen, key=lambda each: each.rank)
 
 
 def draw_sheet(

@@ -87,13 +87,13 @@ class _StoreCheckpoints:
 
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
-        self._key = key
+        self.key = key
 
     def load(self) -> bytes | None:
         try:
-            return self._store.read(self._key)
+            return self._store.read(self.key)
         except Missing:
             return None
 
     def save(self, data: bytes) -> None:
-        self._store.write(self._key, data)
+        self._store.write(self.key, data)
