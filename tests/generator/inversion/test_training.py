@@ -92,9 +92,12 @@ def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_resumed(tmp_pat
     data = dumps(Training(model, some_images(), settings()).begin(), "one")
 
     assert loads(data, "other", model.vectors) is None
-    assert loads(data[:40], "one", model.vectors) is None
-    assert loads(b"", "one", model.vectors) is None
     assert loads(data, "one", model.vectors) is not None
+    for damaged in (data[:40], b"", data[:-1]):
+        with pytest.raises(ValueError, match="not a checkpoint"):
+            loads(damaged, "one", model.vectors)
+    with pytest.raises(ValueError, match=r"vectors is not \[9, 32\] finite numbers"):
+        loads(data, "one", [model.vectors[0].new_zeros(9, 32)])
 
 
 def test_another_seed_takes_other_steps(tmp_path: Path) -> None:

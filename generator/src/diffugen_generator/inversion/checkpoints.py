@@ -60,7 +60,7 @@ def loads(data: bytes, address: str, like: Sequence[torch.Tensor]) -> TrainingSt
         )
     except (SafetensorError, AttributeError, LookupError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise ValueError(f"not a checkpoint: {str(error)[:200]}") from None
-    if state.step < 0 or not state.evaluations:
+    if state.step < 0 or (state.step and not state.evaluations):
         raise ValueError("not a checkpoint: it has no evaluation")
     return state
 
