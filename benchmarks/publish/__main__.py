@@ -4,10 +4,12 @@ The bounds: at most 1 GiB of resident memory at every size, time that grows in p
 the speed of datumaro for COCO alone of the same 10,000 records, from the same folder, images copied, masks in the same
 form (RLE as lists), in the same run: the two take turns, and the medians are compared.
 
-For datumaro, the time is that of the export of a dataset that is in memory. For publishing, it is that of the whole
-step: it also reads labels and recipes from their files, compares every image with its SHA-256, and writes the manifest,
-the report with its thumbnails, the contact sheet, the dataset card, the Croissant metadata, and the list of all files
-with their SHA-256.
+Both begin with records on the disk and end with annotations and images on the disk. Datumaro reads its records from
+one file, unchecked, and exports them. Publishing reads a label, a recipe and an image for each sample, each from a file
+of its own; it checks labels and masks, compares every image with its SHA-256, and writes also the manifest, the report
+with its thumbnails, the contact sheet, the dataset card, the Croissant metadata, and the list of all files with their
+SHA-256.
+`speedup_over_export` compares all of this with the export alone of datumaro, whose dataset is then in memory already.
 
 Run: python -m benchmarks.publish [--most SAMPLES]
 """
@@ -126,7 +128,8 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "formats": list(FORMATS),
         "sizes": [],
-        "speedup_over_peer": round(coco["peer_seconds"] / coco["seconds"], 2),
+        "speedup_over_peer": round((coco["peer_reading_seconds"] + coco["peer_seconds"]) / coco["seconds"], 2),
+        "speedup_over_export": round(coco["peer_seconds"] / coco["seconds"], 2),
         "coco": coco,
     }
     for samples in (size for size in SIZES if size <= most):
