@@ -79,10 +79,13 @@ class Vocabulary:
             Term((-len(word), number, place), word, name, background=False)
             for number, (name, words) in classes
             for place, word in enumerate(words)
+            if word.strip()
         ]
         last = len(self.classes)
         terms += [
-            Term((-len(word), last, place), word, word, background=True) for place, word in enumerate(self.background)
+            Term((-len(word), last, place), word, word, background=True)
+            for place, word in enumerate(self.background)
+            if word.strip()
         ]
         return _Index(terms)
 

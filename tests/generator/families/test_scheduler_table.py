@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diffusers import DPMSolverMultistepScheduler
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.families.folder import ModelFolder
@@ -57,6 +58,16 @@ def disagreements(tmp_path: Path, kind: str, name: str, cases: Iterator[tuple[di
         if accepted(folder, name, steps) is bool(fault):
             found.append(f"{changes} {steps}: {fault or 'it runs'}")
     return found
+
+
+def test_settings_with_an_infinite_number_as_diffusers_writes_them(tmp_path: Path) -> None:
+    scheduler = DPMSolverMultistepScheduler(num_train_timesteps=100)
+    scheduler.save_pretrained(tmp_path / "scheduler")
+    assert "-Infinity" in (tmp_path / "scheduler" / "scheduler_config.json").read_text()
+
+    for name in ("", *NAMED):
+        assert accepted(tmp_path, name, 5)
+        assert runs(tmp_path, name, 5) == ""
 
 
 def ids(case: tuple[str, str]) -> str:

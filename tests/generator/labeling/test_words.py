@@ -105,6 +105,7 @@ def test_a_prompt_is_compared_with_few_of_thousands_of_terms() -> None:
 
 def test_an_empty_word_names_nothing() -> None:
     assert mentions("a ball", Vocabulary({"ball": ["ball"]}).called({"ball": ("",)}))[0].name == "ball"
+    assert mentions("a ball", Vocabulary({"ball": ["\x1c", "ball"]}, ["\x1c"]))[0].name == "ball"
 
 
 def test_a_term_of_many_pieces_has_all_their_tokens(tiny_model: ModelFolder) -> None:

@@ -43,9 +43,12 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def settings_from(content: bytes, what: str) -> dict[str, Any]:
-    """Return a JSON object; raise `ValueError` if it is broken."""
+    """Return a JSON object; raise `ValueError` if it is broken.
+
+    diffusers writes infinite numbers: `lambda_min_clipped` of DPMSolverMultistepScheduler is `-Infinity`.
+    """
     try:
-        settings = json_of(content)
+        settings = json_of(content, infinite=True)
     except ValueError:
         raise ValueError(f"has a {what} that is not JSON: it is broken; copy it again.") from None
     if not isinstance(settings, dict):
