@@ -24,7 +24,7 @@ Location = tuple[str | int, ...]
 Written = Callable[[Location], str | None]
 """Returns the text of a scalar as the manifest spells it, such as `no` for False; None where it is not known."""
 
-_INNER_PATH = re.compile(r"(?P<path>(?:\w+)?\[\d+\][\w.\[\]]*): ")
+_INNER_PATH = re.compile(r"(?P<path>[\w.]*\[\d+\][\w.\[\]]*): ")
 _MOST_SHOWN = 60
 _MOST_FIELDS = 12
 _LONGEST = 1000
@@ -97,7 +97,7 @@ def _fault(
         message = detail["msg"].removeprefix("Value error, ")
         if (inner := _INNER_PATH.match(message)) is not None:  # a rule over several fields names the field it means
             part = inner["path"]
-            return Fault(f"{path}{part}" if part.startswith("[") else f"{path}.{part}", message[inner.end() :])
+            return Fault(f"{path}{part}" if part.startswith("[") or not path else f"{path}.{part}", message[inner.end() :])
         return Fault(path, message)
     if detail["type"] == "extra_forbidden":
         members = parts(schema, _schema_at(schema, location[:-1]))

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from diffugen_api import layout
+from diffugen_api.errors import SpecError
 from diffugen_generator.commands.published_at import published_at
 from diffugen_generator.commands.view import serving
 from diffugen_generator.planning.plan import plan
+from diffugen_generator.publishing.exporting import joined_spec
 from diffugen_generator.publishing.publish import publish
+from diffugen_generator.publishing.reading import PublishedDataset
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.commands.published import diffugen, order_of, published, sentence, told, tree
 from tests.generator.made import run_shards
@@ -230,6 +233,28 @@ def test_datasets_are_merged_by_the_names_of_their_classes(tmp_path: Path) -> No
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith("# both\n")
     assert "## Loading" in card
+
+
+def test_datasets_that_cannot_be_one_are_one_sentence() -> None:
+    def named(*names: str) -> PublishedDataset:
+        spec = {
+            "classes": [{"name": name} for name in names],
+            "prompts": {"templates": ["a ball"]},
+            "stages": [{"name": "base", "txt2img": {"model": "builtin://shapes"}}],
+        }
+        ids = {name: number for number, name in enumerate(names)}
+        return PublishedDataset(FolderStore(Path("nowhere")), "", {"spec": spec, "splits": {}, "classIds": ids})
+
+    many = [named("ball", *(f"{word} {number}" for number in range(150))) for word in ("thing", "other")]
+
+    with pytest.raises(SpecError) as failure:
+        joined_spec(many, ["coco", "voc"])
+    assert str(failure.value) == (
+        "these datasets cannot be one: spec.output.formats[1]: the masks of voc have values for at most 254 classes: "
+        "remove voc from output.formats, or some classes."
+    )
+    with pytest.raises(SpecError, match=r"cannot be one: spec.classes\[1\].name: 'Ball' already names class 'ball'"):
+        joined_spec([named("ball"), named("Ball")], ["coco"])
 
 
 def test_a_family_in_two_datasets_is_in_one_split(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import ValidationError
+
 from diffugen_api import layout
+from diffugen_api.faults import faults_of, first_of
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order, normalized
@@ -185,8 +188,8 @@ def joined_spec(sources: Sequence[PublishedDataset], formats: Sequence[str]) -> 
     }
     try:
         return LabeledDatasetSpec.model_validate(data)
-    except ValueError as error:
-        fault = " ".join(str(error).split())
+    except ValidationError as error:
+        fault = first_of(faults_of(error, LabeledDatasetSpec, data, path="spec"))
         raise SpecError("CannotJoin", f"these datasets cannot be one: {fault}") from None
 
 
