@@ -63,6 +63,11 @@ def test_the_runs_are_those_of_the_mask(share: float, size: tuple[int, int]) -> 
     assert lengths.area_of(size, stored.counts) == np.count_nonzero(mask)
 
 
+@pytest.mark.parametrize("text", ["\u00e9", "0\u4e16", "\ud800"])
+def test_letters_of_other_scripts_are_refused(text: str) -> None:
+    assert answer(text) == "counts: not a run-length encoding"
+
+
 def test_runs_without_pixels_are_joined() -> None:
     encoded = coco_mask.frPyObjects({"size": [4, 3], "counts": [2, 3, 0, 1, 6]}, 4, 3)
     stored = Rle((4, 3), encoded["counts"].decode())

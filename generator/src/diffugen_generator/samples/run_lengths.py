@@ -38,7 +38,7 @@ def area_of(size: tuple[int, int], counts: str) -> int:
 
 def runs_of(counts: str) -> list[int]:
     """Return the lengths of the runs, of background and object in turn; raise `ValueError` for other text."""
-    codes = counts.encode("ascii", "replace")
+    codes = counts.encode("utf-8", "surrogatepass")
     if not codes or codes.translate(None, _CHARACTERS):
         raise ValueError("counts: not a run-length encoding")
     if codes[-1] >= _ZERO + _MORE:
