@@ -97,7 +97,8 @@ def _fault(
         message = detail["msg"].removeprefix("Value error, ")
         if (inner := _INNER_PATH.match(message)) is not None:  # a rule over several fields names the field it means
             part = inner["path"]
-            return Fault(f"{path}{part}" if part.startswith("[") or not path else f"{path}.{part}", message[inner.end() :])
+            between = "." if path and not part.startswith("[") else ""
+            return Fault(f"{path}{between}{part}", message[inner.end() :])
         return Fault(path, message)
     if detail["type"] == "extra_forbidden":
         members = parts(schema, _schema_at(schema, location[:-1]))

@@ -195,6 +195,21 @@ def test_a_damaged_image_is_not_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "voc").exists()
 
 
+def test_a_manifest_that_contradicts_its_dataset_is_not_exported(tmp_path: Path) -> None:
+    store, _ = published(tmp_path)
+    path = folder_of(store) / "manifest.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    row = next(each for each in rows if each["instances"])
+    wrong = {"stage": row | {"stage": "other"}, "split": row | {"split": "other"}}
+    wrong["class"] = row | {"instances": [row["instances"][0] | {"class": "other"}]}
+
+    for what, other in wrong.items():
+        lines = [json.dumps(other if each is row else each) + "\n" for each in rows]
+        replaced(path, gzip.compress("".join(lines).encode()))
+        result = diffugen("export", store.root, "--format", "voc", "--output", tmp_path / "voc")
+        assert f"sample {row['id']} has the {what} 'other', which dataset.json does not have" in sentence(result)
+
+
 def test_a_synonym_may_be_a_class_of_the_other_dataset(tmp_path: Path) -> None:
     one, _ = published(tmp_path / "one", classes=[{"name": name} for name in (*SHAPES, "sphere")])
     classes = [{"name": "ball", "synonyms": ["sphere"]}, *({"name": name} for name in SHAPES[1:])]

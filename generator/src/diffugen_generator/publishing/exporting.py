@@ -23,9 +23,10 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe, address
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order, normalized
 from diffugen_generator.bounded_pool import BoundedPool, in_order
-from diffugen_generator.failures import FilesDamaged, Interrupted
+from diffugen_generator.failures import Damaged, FilesDamaged, Interrupted
 from diffugen_generator.publishing.format_registry import check_formats
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.models import Models
 from diffugen_generator.publishing.reading import PublishedDataset
 from diffugen_generator.publishing.release import Release
@@ -201,6 +202,7 @@ def _rows(sources: Sequence[PublishedDataset]) -> Iterator[_Row]:
         parents: dict[str, str] = {}
         for line in published.rows():
             sample = published.sample_of(line)
+            _check_counted(sample, published)
             if sample.sample.source is not None:
                 parents[sample.sample.id] = sample.sample.source.id
             if sample.sample.id in seen:
@@ -215,6 +217,25 @@ def _rows(sources: Sequence[PublishedDataset]) -> Iterator[_Row]:
                 else:
                     sample = replace(sample, split=splits.setdefault(root, sample.split))
             yield _Row(published, line, sample)
+
+
+def _check_counted(sample: LabeledSample, published: PublishedDataset) -> None:
+    """Raise `Damaged` if a sample has a stage, a split or a class that its `dataset.json` does not have."""
+    dataset, names = published.dataset, {each.class_name for each in sample.verdict.instances}
+    names |= {each.instance.class_name for each in sample.label.marked}
+    names |= {each.class_name for each in sample.label.ignored}
+    stages = {**dataset["acceptedByStage"], **dataset["rejectedByStage"]}
+    unknown = {
+        "stage": {sample.stage} - stages.keys(),
+        "split": {sample.split} - dataset["splits"].keys() if sample.verdict.accepted else set(),
+        "class": names - dataset["classIds"].keys(),
+    }
+    for what, some in unknown.items():
+        if some:
+            raise Damaged(
+                published.folder + MANIFEST,
+                f"sample {sample.sample.id} has the {what} {min(some)!r}, which dataset.json does not have",
+            )
 
 
 def _source(published: PublishedDataset) -> dict[str, Any]:
