@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Object, Resource
 from diffugen_operator.kube.child_events import Watch
 from diffugen_operator.kube.work_queue import Key
-from diffugen_operator.process import Operator
+from diffugen_operator.process import Operator, _spare_garbage_collector
 from diffugen_operator.reconcile.reconciler import Reconciler
 from diffugen_operator.settings import Settings
 from diffugen_operator.telemetry.logs import configure
@@ -235,3 +236,14 @@ async def test_a_missing_crd_is_waited_for_in_one_sentence_and_readyz_fails(
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "The CRD is not installed; waiting for it."
     ]
+
+
+def test_the_garbage_collector_skips_what_lasts_and_looks_less_often_at_the_rest() -> None:
+    former = gc.get_threshold()
+    try:
+        _spare_garbage_collector()
+        assert gc.get_freeze_count() > 10_000
+        assert gc.get_threshold() > former
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*former)

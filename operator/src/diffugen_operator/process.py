@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import secrets
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -52,6 +52,8 @@ _FIRST_RESYNC_SECONDS = 15.0
 _LONGEST_STOP_SECONDS = 10.0
 _POLL_SECONDS = 2.0
 _CONFLICT_SECONDS = 0.05
+_COLLECTIONS = (5_000, 20, 20)
+"""New objects until their garbage is collected, and so many collections until one of the next older generation."""
 
 
 class Operator:
@@ -123,6 +125,7 @@ class Operator:
         tasks: list[asyncio.Task[None]] = []
         try:
             if await _unless_stopped(self._prepare(tasks)):
+                _spare_garbage_collector()
                 self._start(tasks)
                 await self._datasets.run()
         finally:
@@ -354,15 +357,20 @@ class Operator:
     def _page(self) -> bytes:
         for resource in Resource:
             self._metrics.show_objects(resource, self._cache.count(resource))
-        held = Counter(
-            condition["type"]
-            for key in self._cache.datasets()
-            for condition in (self._cache.dataset(key) or {}).get("status", {}).get("conditions", ())
-            if condition["status"] == "True"
-        )
+        held = self._cache.true_conditions()
         for condition in ("Ready", "Reconciling", "Stalled", "Queued", "Suspended"):
             self._metrics.show_datasets(condition, held[condition])
         return self._metrics.page()
+
+
+def _spare_garbage_collector() -> None:
+    """Let the garbage collector skip what lasts as long as the process, and look less often at the rest.
+
+    A reconcile leaves few cycles, but with Python's defaults their search takes a tenth of the process's CPU time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
 
 
 def _why_not(error: BaseException) -> str:

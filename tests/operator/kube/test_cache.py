@@ -224,6 +224,78 @@ async def test_events_queue_the_dataset_and_repetitions_do_not() -> None:
     assert await queue.take() == KEY
 
 
+async def test_a_pod_that_succeeded_waits_for_its_job_and_one_that_failed_does_not() -> None:
+    seconds, cache = 0.0, Cache()
+    queue = WorkQueue(clock=lambda: seconds, backoff_base=1, backoff_limit=1)
+    inbox = Inbox(cache, queue)
+    cache.put(JOBS, a_job())
+
+    inbox.take(PODS, "MODIFIED", a_pod(version=2) | {"status": {"phase": "Succeeded"}})
+    assert queue.schedule.next_due() is None
+    assert [pod["status"] for pod in cache.pods_of("vision", "j")] == [{"phase": "Succeeded"}]
+
+    inbox.take(PODS, "MODIFIED", a_pod("q", version=3) | {"status": {"phase": "Failed"}})
+    assert queue.schedule.next_due() is not None
+    seconds = 1.0
+    assert await queue.take() == KEY
+    queue.done(KEY)
+
+    inbox.take(PODS, "DELETED", a_pod(version=4) | {"status": {"phase": "Succeeded"}})
+    assert queue.schedule.next_due() is not None
+
+
+def test_only_conditions_of_a_job_that_decisions_read_are_a_change() -> None:
+    def with_conditions(version: int, *kinds: str) -> dict[str, Any]:
+        conditions = [{"type": kind, "status": "True", "lastProbeTime": "x"} for kind in kinds]
+        return a_job(version=version) | {"status": {"conditions": conditions, "succeeded": version}}
+
+    cache = Cache()
+    cache.put(JOBS, a_job(version=1))
+
+    assert not cache.put(JOBS, with_conditions(2, "SuccessCriteriaMet"))
+    assert cache.put(JOBS, with_conditions(3, "SuccessCriteriaMet", "Complete"))
+    kept = cache.jobs_of(KEY, "uid-of-shapes")[0]["status"]["conditions"]
+    assert kept == [{"type": "Complete", "status": "True"}]
+
+
+def test_the_true_conditions_of_datasets_are_counted() -> None:
+    def with_status(name: str, version: int, ready: str) -> dict[str, Any]:
+        conditions = [{"type": "Ready", "status": ready}, {"type": "Queued", "status": "True"}]
+        return a_dataset(version, name=name) | {"status": {"conditions": conditions}}
+
+    cache = Cache()
+    cache.put(DATASETS, with_status("a", 1, "False"))
+    cache.put(DATASETS, with_status("b", 2, "True"))
+    assert cache.true_conditions() == {"Ready": 1, "Queued": 2}
+
+    cache.put(DATASETS, with_status("a", 3, "True"))
+    cache.drop(DATASETS, with_status("b", 4, "True"))
+    assert cache.true_conditions() == {"Ready": 1, "Queued": 1}
+
+
+def test_a_dataset_with_a_number_beyond_64_bits_is_kept() -> None:
+    cache, raw = Cache(), a_dataset()
+    raw["spec"]["run"] = {"podTemplate": {"metadata": {"annotations": {"n": 10**20}}}}
+
+    assert cache.put(DATASETS, raw)
+    kept = cache.dataset(KEY)
+    assert kept is not None
+    assert kept["spec"]["run"]["podTemplate"]["metadata"]["annotations"]["n"] == 10**20
+
+
+def test_what_a_reader_changes_does_not_change_the_cache() -> None:
+    cache = Cache()
+    cache.put(DATASETS, a_dataset(7))
+    first = cache.dataset(KEY)
+    assert first is not None
+    first["spec"].clear()
+
+    again = cache.dataset(KEY)
+    assert again is not None
+    assert again["spec"] == a_dataset()["spec"]
+    assert again["metadata"]["resourceVersion"] == "7"
+
+
 def test_the_manager_of_suspend_is_kept_and_other_managers_are_not() -> None:
     def entry(manager: str, second: int, **fields: Any) -> dict[str, Any]:
         return {"manager": manager, "time": f"2026-11-22T12:00:{second:02d}Z", "fieldsV1": {"f:spec": fields}}

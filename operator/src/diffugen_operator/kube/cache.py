@@ -10,17 +10,34 @@ request are compared by version, as above.
 
 Only the parts of an object that decisions need are kept: no managed fields, no pod specs, no counts of running
 pods. If only other parts change, the object does not count as changed.
+
+An object is kept as JSON, which has less than a tenth of the size of the same object as dictionaries, and which the
+garbage collector does not visit. It is read when it is asked for.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from diffugen_api.contract import KIND, MANAGED_BY
+import orjson
+
+from diffugen_api.contract import (
+    ANNOTATION_PARALLELISM,
+    ANNOTATION_SETUP,
+    ANNOTATION_SUSPENDED,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_QUEUE,
+    LABEL_STAGE,
+    LABEL_STEP,
+    MANAGED_BY,
+)
 from diffugen_operator.kube.work_queue import Key
 
 Object = dict[str, Any]
@@ -41,20 +58,35 @@ class Resource(StrEnum):
     PODS = "pods"
 
 
-_NOISE_OF_METADATA = frozenset({"managedFields"})
-_NOISE = {
-    Resource.DATASETS: frozenset[str](),
-    Resource.JOBS: frozenset({"active", "ready", "terminating", "uncountedTerminatedPods"}),
-}
-"""Fields of a status that change often and that no decision needs."""
+class _Fields(NamedTuple):
+    """The fields of a kind that decisions read."""
 
-# There are more pods than other objects, and they change most often. Only what a decision reads is kept of them.
-_OF_PODS = (
-    ("namespace", "name", "uid", "resourceVersion", "deletionTimestamp", "ownerReferences"),
-    ("batch.kubernetes.io/job-name", "job-name", "batch.kubernetes.io/job-completion-index"),
-    ("phase", "reason", "message", "podIP", "startTime"),
+    metadata: tuple[str, ...]
+    labels: tuple[str, ...]
+    annotations: tuple[str, ...]
+    status: tuple[str, ...]
+
+
+_METADATA = ("namespace", "name", "uid", "deletionTimestamp", "ownerReferences")
+_OF_JOBS = _Fields(
+    metadata=(*_METADATA, "creationTimestamp"),
+    labels=(LABEL_STEP, LABEL_STAGE, LABEL_ATTEMPT, LABEL_QUEUE),
+    annotations=(ANNOTATION_SETUP, ANNOTATION_SUSPENDED, ANNOTATION_PARALLELISM),
+    status=("startTime", "completionTime", "failed", "completedIndexes", "failedIndexes"),
 )
-"""Of a pod: the fields of its metadata, its labels, and the fields of its status."""
+_OF_PODS = _Fields(
+    metadata=_METADATA,
+    labels=("batch.kubernetes.io/job-name", "job-name", "batch.kubernetes.io/job-completion-index"),
+    annotations=(),
+    status=("phase", "reason", "message", "podIP", "startTime"),
+)
+_OF_JOB_CONDITIONS = ("type", "status", "reason", "message")
+_JOB_CONDITIONS = frozenset({"Complete", "Failed", "FailureTarget", "Suspended"})
+_OF_STATES = ("type", "status", "reason", "message", "lastTransitionTime", "name", "image", "state")
+"""Of a pod's conditions and of its containers' statuses, the fields that decisions read."""
+
+_QUIET = frozenset({"startTime"})
+"""Fields of a status that are kept; if only they change, the object does not count as changed."""
 
 
 class _Gone(NamedTuple):
@@ -65,56 +97,76 @@ class _Gone(NamedTuple):
     """When it became known, counted in changes of the cache."""
 
 
-_QUIET = frozenset({"startTime"})
-"""Fields of a status that are kept; if only they change, the object does not count as changed."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of an object."""
+
+    version: int
+    uid: str
+    parent: Name | None
+    """The dataset of a Job, or the Job of a pod."""
+    owner: str
+    """The uid of its controller."""
+    change: int
+    """When it became known, counted in changes of the cache."""
+    true_conditions: tuple[str, ...]
+    """Of a dataset: the types of its conditions that are true."""
+    content: bytes
+    """The parts that decisions need, as JSON, without the resourceVersion."""
+
+    def read(self) -> Object:
+        """Return the object."""
+        found: Object = orjson.loads(self.content)
+        found["metadata"]["resourceVersion"] = str(self.version)
+        return found
 
 
 class Cache:
     """The datasets, their Jobs and their pods."""
 
     def __init__(self) -> None:
-        self._objects: dict[Resource, dict[Name, Object]] = {resource: {} for resource in Resource}
+        self._objects: dict[Resource, dict[Name, _Kept]] = {resource: {} for resource in Resource}
         self._gone: dict[Resource, dict[Name, _Gone]] = {resource: {} for resource in Resource}
         self._changes = 0
-        self._changed_at: dict[Resource, dict[Name, int]] = {resource: {} for resource in Resource}
-        self._children: dict[Resource, defaultdict[Name, dict[str, Object]]] = {
+        self._children: dict[Resource, defaultdict[Name, dict[str, None]]] = {
             Resource.JOBS: defaultdict(dict),  # by dataset
             Resource.PODS: defaultdict(dict),  # by Job
         }
 
     def dataset(self, key: Key) -> Object | None:
         """Return a dataset."""
-        return self._objects[Resource.DATASETS].get((key.namespace, key.name))
+        known = self._objects[Resource.DATASETS].get((key.namespace, key.name))
+        return None if known is None else known.read()
 
     def datasets(self) -> list[Key]:
         """Return the names of all datasets."""
         return [Key(*name) for name in self._objects[Resource.DATASETS]]
 
+    def true_conditions(self) -> Counter[str]:
+        """Return for how many datasets a condition is true, by its type."""
+        return Counter(kind for kept in self._objects[Resource.DATASETS].values() for kind in kept.true_conditions)
+
     def jobs_of(self, key: Key, uid: str) -> list[Object]:
         """Return the Jobs that the dataset of this uid owns."""
-        jobs = self._children[Resource.JOBS].get((key.namespace, key.name), {})
-        return [job for job in jobs.values() if (owner_of(job) or {}).get("uid") == uid]
+        return [job.read() for job in self._children_of(Resource.JOBS, key.namespace, key.name) if job.owner == uid]
 
     def pods_of(self, namespace: str, job: str) -> list[Object]:
         """Return the pods of a Job."""
-        return list(self._children[Resource.PODS].get((namespace, job), {}).values())
+        return [pod.read() for pod in self._children_of(Resource.PODS, namespace, job)]
 
     def key_of(self, resource: Resource, obj: Mapping[str, Any]) -> Key | None:
         """Return the dataset that an object belongs to; None if it is not ours, or its owner is not known yet."""
-        namespace = obj["metadata"]["namespace"]
         if resource is Resource.DATASETS:
-            return Key(namespace, obj["metadata"]["name"])
-        owner = owner_of(obj)
-        if owner is None:
+            return Key(*_name(obj))
+        parent = _parent(resource, obj)
+        if parent is None:
             return None
-        if resource is Resource.JOBS:
-            return Key(namespace, owner["name"]) if owner.get("kind") == KIND else None
-        return self.dataset_of(namespace, owner["name"])
+        return Key(*parent) if resource is Resource.JOBS else self.dataset_of(*parent)
 
     def dataset_of(self, namespace: str, job: str) -> Key | None:
         """Return the dataset of a Job; None if no Job of this name is known."""
         known = self._objects[Resource.JOBS].get((namespace, job))
-        return None if known is None else self.key_of(Resource.JOBS, known)
+        return None if known is None or known.parent is None else Key(*known.parent)
 
     def mark(self) -> int:
         """Return a mark to be passed with the answer to a request that is sent now."""
@@ -130,16 +182,15 @@ class Cache:
         if self._is_older(resource, name, version_of(obj), known, requested):
             return False
         self._changes += 1
-        self._changed_at[resource][name] = self._changes
-        if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
-            self.drop(resource, known)
-        kept = _reduced(resource, obj)
-        news = known is None or known["metadata"]["uid"] != kept["metadata"]["uid"] or _content(known) != _content(kept)
+        if known is not None and known.uid != obj["metadata"]["uid"]:
+            self._forget(resource, name, known)
+            known = None
+        kept = _kept(resource, obj, self._changes)
         self._objects[resource][name] = kept
         self._gone[resource].pop(name, None)
-        if (parent := _parent(resource, kept)) is not None:
-            self._children[resource][parent][name[1]] = kept
-        return news
+        if kept.parent is not None:
+            self._children[resource][kept.parent].setdefault(name[1])
+        return known is None or _differ(known.content, kept.content)
 
     def drop(self, resource: Resource, obj: Mapping[str, Any]) -> None:
         """Remove a deleted object; nothing older can restore it; an object with another uid stays."""
@@ -147,17 +198,9 @@ class Cache:
         known = self._objects[resource].get(name)
         if known is None:
             self._remember_gone(resource, name, version_of(obj))
-            return
-        if known["metadata"]["uid"] != obj["metadata"]["uid"]:
-            return
-        self._remember_gone(resource, name, max(version_of(known), version_of(obj)))
-        del self._objects[resource][name]
-        self._changed_at[resource].pop(name, None)
-        if (parent := _parent(resource, known)) is not None:
-            siblings = self._children[resource][parent]
-            siblings.pop(name[1], None)
-            if not siblings:
-                del self._children[resource][parent]
+        elif known.uid == obj["metadata"]["uid"]:
+            self._remember_gone(resource, name, max(known.version, version_of(obj)))
+            self._forget(resource, name, known)
 
     def put_page(self, resource: Resource, objects: Iterable[Mapping[str, Any]], *, requested: int) -> set[Name]:
         """Store a page of a list that was requested at this mark; returns the names in it."""
@@ -171,27 +214,36 @@ class Cache:
         self, resource: Resource, namespace: str | None, listed: set[Name], version: int, *, requested: int
     ) -> None:
         """Remove objects that a list of a namespace (None: of all) at `version` lacks, except those known later."""
-        for name, obj in list(self._objects[resource].items()):
-            if namespace in (None, name[0]) and name not in listed:
-                known_before = self._changed_at[resource].get(name, 0) <= requested
-                if known_before or version_of(obj) <= version:
-                    self.drop(resource, obj)
+        for name, kept in list(self._objects[resource].items()):
+            absent = namespace in (None, name[0]) and name not in listed
+            if absent and (kept.change <= requested or kept.version <= version):
+                self._remember_gone(resource, name, kept.version)
+                self._forget(resource, name, kept)
 
     def count(self, resource: Resource) -> int:
         """Return how many objects of a kind are known."""
         return len(self._objects[resource])
 
+    def _children_of(self, resource: Resource, namespace: str, parent: str) -> list[_Kept]:
+        objects = self._objects[resource]
+        return [objects[namespace, name] for name in self._children[resource].get((namespace, parent), ())]
+
     def _is_older(
-        self, resource: Resource, name: Name, version: int, known: Object | None, requested: int | None
+        self, resource: Resource, name: Name, version: int, known: _Kept | None, requested: int | None
     ) -> bool:
         """Whether an object of this version is older than what is known of its name."""
-        if known is not None:
-            latest, change = version_of(known), self._changed_at[resource].get(name, 0)
-        else:
-            latest, change = self._gone[resource].get(name, _Gone(-1, 0))
-        if requested is not None and change <= requested:
-            return known is not None and version == latest  # Nothing has changed.
-        return version <= latest
+        latest = known or self._gone[resource].get(name, _Gone(-1, 0))
+        if requested is not None and latest.change <= requested:
+            return known is not None and version == known.version  # Nothing has changed.
+        return version <= latest.version
+
+    def _forget(self, resource: Resource, name: Name, known: _Kept) -> None:
+        del self._objects[resource][name]
+        if known.parent is not None:
+            siblings = self._children[resource][known.parent]
+            siblings.pop(name[1], None)
+            if not siblings:
+                del self._children[resource][known.parent]
 
     def _remember_gone(self, resource: Resource, name: Name, version: int) -> None:
         gone = self._gone[resource]
@@ -216,55 +268,98 @@ def version_of(obj: Mapping[str, Any]) -> int:
 
 
 def _name(obj: Mapping[str, Any]) -> Name:
-    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+    return sys.intern(obj["metadata"]["namespace"]), obj["metadata"]["name"]
 
 
 def _parent(resource: Resource, obj: Mapping[str, Any]) -> Name | None:
     owner = owner_of(obj)
-    if resource is Resource.DATASETS or owner is None:
+    if resource is Resource.DATASETS or owner is None or (resource is Resource.JOBS and owner.get("kind") != KIND):
         return None
-    return obj["metadata"]["namespace"], owner["name"]
+    return sys.intern(obj["metadata"]["namespace"]), owner["name"]
 
 
-def _content(obj: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return an object's content without its version."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+def _kept(resource: Resource, obj: Mapping[str, Any], change: int) -> _Kept:
+    reduced = _REDUCED[resource](obj)
+    return _Kept(
+        version=version_of(obj),
+        uid=obj["metadata"]["uid"],
+        parent=_parent(resource, obj),
+        owner=(owner_of(obj) or {}).get("uid", ""),
+        change=change,
+        true_conditions=_true_conditions(reduced["status"]) if resource is Resource.DATASETS else (),
+        content=_dumped(reduced),
+    )
+
+
+def _true_conditions(status: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sys.intern(each["type"]) for each in status.get("conditions") or () if each["status"] == "True")
+
+
+def _dumped(obj: Object) -> bytes:
+    try:
+        return memoryview(orjson.dumps(obj)).tobytes()  # A copy: orjson's own bytes keep the room of its buffer.
+    except TypeError:  # A pod template may have a number beyond 64 bits.
+        return json.dumps(obj).encode()
+
+
+def _differ(former: bytes, present: bytes) -> bool:
+    """Whether there is a difference that counts as a change."""
+    return former != present and _loud(former) != _loud(present)
+
+
+def _loud(content: bytes) -> Object:
+    obj: Object = orjson.loads(content)
     # When a Job started is kept, but it causes no reconcile: nothing is due at that moment.
-    return metadata, obj.get("spec") or {}, _without(obj["status"], _QUIET)
+    obj["status"] = {name: value for name, value in obj["status"].items() if name not in _QUIET}
+    return obj
+
+
+def _dataset(obj: Mapping[str, Any]) -> Object:
+    metadata = {
+        name: value for name, value in obj["metadata"].items() if name not in ("managedFields", "resourceVersion")
+    }
+    if annotations := metadata.get("annotations"):
+        metadata["annotations"] = {name: text for name, text in annotations.items() if name != _APPLIED}
+    return {"metadata": metadata, "spec": obj.get("spec") or {}, "status": obj.get("status") or {}}
+
+
+def _job(obj: Mapping[str, Any]) -> Object:
+    reduced = _reduced(_OF_JOBS, obj)
+    spec, conditions = obj.get("spec") or {}, (obj.get("status") or {}).get("conditions") or ()
+    reduced["spec"] = {"suspend": spec.get("suspend"), "parallelism": spec.get("parallelism")}
+    if spec.get("suspend"):
+        reduced["spec"]["suspendedBy"] = _suspender(obj)
+    if found := [_only(_OF_JOB_CONDITIONS, each) for each in conditions if each.get("type") in _JOB_CONDITIONS]:
+        reduced["status"]["conditions"] = found
+    return reduced
 
 
 def _pod(obj: Mapping[str, Any]) -> Object:
-    of_metadata, labels, of_status = _OF_PODS
-    metadata, status = obj["metadata"], obj.get("status") or {}
-    kept = {name: metadata[name] for name in of_metadata if name in metadata}
-    kept["labels"] = {name: text for name, text in (metadata.get("labels") or {}).items() if name in labels}
-    state = {name: status[name] for name in of_status if name in status}
-    for conditions in ("conditions", "containerStatuses", "initContainerStatuses"):
-        if found := status.get(conditions):
-            state[conditions] = [{name: each[name] for name in _OF_STATES if name in each} for each in found]
-    return {"metadata": kept, "status": state, "spec": {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}}
+    reduced, status = _reduced(_OF_PODS, obj), obj.get("status") or {}
+    reduced["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName", "")}
+    for states in ("conditions", "containerStatuses", "initContainerStatuses"):
+        if found := status.get(states):
+            reduced["status"][states] = [_only(_OF_STATES, each) for each in found]
+    return reduced
 
 
-_OF_STATES = ("type", "status", "reason", "message", "lastTransitionTime", "name", "image", "state")
-"""Of a pod's conditions and of its containers' statuses, the fields that decisions read."""
+_REDUCED: Mapping[Resource, Callable[[Mapping[str, Any]], Object]] = {
+    Resource.DATASETS: _dataset,
+    Resource.JOBS: _job,
+    Resource.PODS: _pod,
+}
+"""For each kind, what returns the parts of an object that decisions need."""
 
 
-def _reduced(resource: Resource, obj: Mapping[str, Any]) -> Object:
-    if resource is Resource.PODS:
-        pod: Object = _shared(_pod(obj))
-        return pod
-    metadata = _without(obj["metadata"], _NOISE_OF_METADATA)
-    if annotations := metadata.get("annotations"):
-        metadata["annotations"] = {key: text for key, text in annotations.items() if key != _APPLIED}
-    kept: Object = {"metadata": metadata, "status": _without(obj.get("status") or {}, _NOISE[resource])}
-    if resource is Resource.DATASETS:
-        kept["spec"] = obj.get("spec") or {}
-    else:
-        kept["spec"] = {key: (obj.get("spec") or {}).get(key) for key in ("suspend", "parallelism")}
-        if kept["spec"]["suspend"]:
-            kept["spec"]["suspendedBy"] = _suspender(obj)
-    shared: Object = _shared(kept)
-    return shared
+def _reduced(fields: _Fields, obj: Mapping[str, Any]) -> Object:
+    metadata = _only(fields.metadata, obj["metadata"])
+    metadata["labels"] = _only(fields.labels, obj["metadata"].get("labels") or {})
+    metadata["annotations"] = _only(fields.annotations, obj["metadata"].get("annotations") or {})
+    return {"metadata": metadata, "status": _only(fields.status, obj.get("status") or {})}
+
+
+def _only(names: Iterable[str], fields: Mapping[str, Any]) -> Object:
+    return {name: fields[name] for name in names if name in fields}
 
 
 def _suspender(job: Mapping[str, Any]) -> str:
@@ -283,16 +378,3 @@ def _suspender(job: Mapping[str, Any]) -> str:
     at_creation = (last.get("time") or "") <= (job["metadata"].get("creationTimestamp") or "")
     manager: str = last.get("manager", "")
     return "" if manager == MANAGED_BY and at_creation else manager
-
-
-def _shared(value: Any) -> Any:
-    """Return the same value in less memory: strings that thousands of objects repeat are kept once."""
-    if isinstance(value, dict):
-        return {sys.intern(key): _shared(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_shared(inner) for inner in value]
-    return sys.intern(value) if isinstance(value, str) else value
-
-
-def _without(fields: Mapping[str, Any], noise: frozenset[str]) -> Object:
-    return {key: value for key, value in fields.items() if key not in noise}

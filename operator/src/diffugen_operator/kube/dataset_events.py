@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 NOT_FOUND = 404
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_SETTLING_SECONDS = 0.25
+_SETTLING_SECONDS = 1.0
 """How long to wait for the next event of a pod before its dataset is reconciled."""
 
 
@@ -45,13 +45,18 @@ class Inbox:
         elif not self._cache.put(resource, obj):
             return
         key = key or self._cache.key_of(resource, obj)
-        if key is None:
+        if key is None or (kind != "DELETED" and _has_succeeded(resource, obj)):
             return
         if resource is Resource.DATASETS:
             self._queue.add(key, urgent=_spec_changed(obj))
         else:
-            # A pod has three events while it starts, and its end is reported before its Job's.
+            # A pod has three events while it starts.
             self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
+
+
+def _has_succeeded(resource: Resource, obj: dict[str, Any]) -> bool:
+    """Whether an object is a pod that has succeeded: its Job changes next, and nothing is decided before that."""
+    return resource is Resource.PODS and (obj.get("status") or {}).get("phase") == "Succeeded"
 
 
 def _spec_changed(dataset: dict[str, Any]) -> bool:
