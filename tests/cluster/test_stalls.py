@@ -123,6 +123,24 @@ def drawing(dataset: Json) -> bool:
     return bool(dataset["status"]["planned"]) and dataset["status"]["summary"]["reason"] in {"Queued", "Drawing"}
 
 
+def test_user_namespace_and_scheduler_of_the_pod_template_reach_the_pods_under_the_restricted_policy(
+    world: World,
+) -> None:
+    world.operator.environment = {"DIFFUGEN_POD_TEMPLATE_POLICY": "restricted"}
+    world.operator.start()
+    try:
+        world.apply(run={"podTemplate": {"spec": {"hostUsers": False, "schedulerName": "of-another-team"}}})
+        world.wait("the pod of the plan", lambda _: bool(world.pods("plan")), seconds=60)
+        (pod,) = world.pods("plan")
+
+        assert pod["spec"]["hostUsers"] is False
+        assert pod["spec"]["schedulerName"] == "of-another-team"
+        assert "nodeName" not in pod["spec"], "it waits for that scheduler"
+    finally:
+        world.operator.end()
+        world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+
+
 def test_a_run_without_progress_stalls_and_continues_by_itself(world: World) -> None:
     def told(dataset: Json) -> bool:
         stalled = world.condition("Stalled", dataset)

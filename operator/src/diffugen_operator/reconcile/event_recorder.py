@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffugen_api.contract import GROUP, KIND, VERSION
 from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
@@ -29,28 +29,37 @@ _BACKLOG = 5000
 Post = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+class _Waiting(NamedTuple):
+    """An Event that waits to be posted. It does not keep the dataset in memory: thousands may wait."""
+
+    dataset: str
+    revision: str
+    manifest: dict[str, Any]
+
+
 class Recorder:
     """Posts announcements as Events, one after the other."""
 
     def __init__(self, post: Post, *, instance: str) -> None:
         self._post = post
         self._instance = instance
-        self._queue: asyncio.Queue[tuple[Dataset, dict[str, Any]]] = asyncio.Queue(_BACKLOG)
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(_BACKLOG)
 
     def announce(self, dataset: Dataset, announcement: Announcement, now: datetime) -> None:
         """Queue an announcement; it is dropped if too many wait already."""
         try:
-            self._queue.put_nowait((dataset, event(dataset, announcement, now, self._instance)))
+            manifest = event(dataset, announcement, now, self._instance)
+            self._queue.put_nowait(_Waiting(f"{dataset.namespace}/{dataset.name}", dataset.status.revision, manifest))
         except asyncio.QueueFull:
             logger.warning("Too many Events wait to be posted; %s is dropped.", announcement.reason)
 
     async def run(self) -> None:
         """Post announcements until the task is canceled."""
         while True:
-            dataset, manifest = await self._queue.get()
+            waiting = await self._queue.get()
             try:
-                with concerning(f"{dataset.namespace}/{dataset.name}", dataset.status.revision):
-                    while pause := await self._posted(manifest):  # noqa: ASYNC110 - the API server sets the pause
+                with concerning(waiting.dataset, waiting.revision):
+                    while pause := await self._posted(waiting.manifest):  # noqa: ASYNC110 - the API server sets the pause
                         await asyncio.sleep(pause)
             finally:
                 self._queue.task_done()
