@@ -57,6 +57,15 @@ def test_each_row_with_a_prompt_is_drawn_as_it_is_written() -> None:
     assert Expansion(spec, given).count_prompts_and_seeds() == 4
 
 
+def test_a_spec_without_templates_can_be_written_out_and_read_again() -> None:
+    spec = spec_with()
+
+    again = LabeledDatasetSpec.model_validate(spec.model_dump(mode="json", by_alias=True))
+
+    assert again == spec
+    assert revision_of(again) == revision_of(spec)
+
+
 def test_rows_fill_the_templates_whose_fields_they_have() -> None:
     templates = ["a {object}", "a {object}, {view} view", "a {size} moon"]
     spec = spec_with(templates=templates, variables={"size": ["big"]})

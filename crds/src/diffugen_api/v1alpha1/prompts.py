@@ -59,14 +59,16 @@ class Prompts(Model):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel("has(self.templates) || has(self.file)", "there is nothing to draw: give templates, a file, or both"),
+            cel(
+                "has(self.file) || (has(self.templates) && size(self.templates) > 0)",
+                "there is nothing to draw: give templates, a file, or both",
+            ),
             cel("has(self.file) || !has(self.fileSHA256)", "fileSHA256 is of a file: give file, or remove it"),
         )
     )
 
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=2000)]] = Field(
         default_factory=list,
-        min_length=1,
         max_length=256,
         description="Prompts, with {name} where the value of a variable goes; write {{ and }} for braces. Needed where "
         "there is no `file`.",
