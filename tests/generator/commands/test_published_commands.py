@@ -471,6 +471,34 @@ def test_a_run_of_the_same_revision_with_another_model_keeps_its_samples(tmp_pat
     assert tree(store.root) == before
 
 
+def test_pruning_keeps_what_a_changed_prompts_file_drew(tmp_path: Path) -> None:
+    file = tmp_path / "captions.txt"
+    file.write_text("a ball\na star\n")
+    store, order = published(tmp_path, prompts={"file": str(file)})
+    file.write_text("a ball\na square\n")
+    plan(order, store)
+    run_shards(order, store)
+    before = tree(store.root)
+
+    result = told("prune", store.root, "--keep", "1", "--delete")
+
+    assert sum(result["objects"].values()) == 0
+    assert tree(store.root) == before
+
+
+def test_a_dataset_with_nothing_but_a_prompts_file_is_pruned_and_exported(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a ball\na star\n" * 2)
+    prompts = {"file": str(tmp_path / "captions.txt"), "samplesPerPrompt": 2}
+    store, _ = published(tmp_path, prompts=prompts)
+    unfinished = order_of(tmp_path, prompts={**prompts, "samplesPerPrompt": 3})
+    plan(unfinished, store)
+
+    assert told("prune", store.root)["unfinished"] == [unfinished.revision]
+
+    told("export", store.root, "--format", "voc", "--output", tmp_path / "voc")
+    assert json.loads((tmp_path / "voc" / "dataset.json").read_text())["samples"] == 4
+
+
 def test_pruning_names_what_is_wrong(tmp_path: Path) -> None:
     store, _ = published(tmp_path)
     (tmp_path / "empty").mkdir()

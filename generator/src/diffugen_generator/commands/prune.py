@@ -2,7 +2,8 @@
 
 First, the pointer's history is cut to the kept revisions; the others are deleted with their plans. Then samples, their
 evidence and their labels are listed, and those that no kept revision names are deleted. A plan of a revision that is
-not published as a whole belongs to a run that is not finished: everything that it names is kept. Without `delete`
+not published as a whole belongs to a run that is not finished: everything that it names is kept. So is what the plan of
+a published revision names, if it has other models or a prompts file, which may have changed since. Without `delete`
 nothing is changed.
 """
 
@@ -19,7 +20,7 @@ from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.failures import Interrupted, Missing
 from diffugen_generator.planning.prompt_rows import planned_expansion
-from diffugen_generator.planning.summary import read_summary
+from diffugen_generator.planning.summary import prompts_digest_in, read_summary
 from diffugen_generator.publishing.history import kept_folders, pointer_before
 from diffugen_generator.publishing.labeled_samples import recipes_of
 from diffugen_generator.publishing.published import dataset_at
@@ -189,7 +190,7 @@ def _named(store: Store, kept: list[str], unfinished: list[str], display: Report
             for stage in published.dataset.get("stages", ()):
                 named.labels.add((stage["name"], stage["labelId"]))
                 _add_evidence(named, stage["name"], stage, plan)
-            if not given and _differs(plan, published.dataset):
+            if not given and (_differs(plan, published.dataset) or prompts_digest_in(plan)):
                 _add_plan(store, revision, named)
         for revision in unfinished:
             if given:
