@@ -103,6 +103,7 @@ FAULTS = [
         "line 1: the object 'bal' is not a class: did you",
     ),
     ("a.jsonl", b'{"prompt": "a \\ud800 ball"}\n', "line 1: the text has half of a surrogate pair"),
+    ("a.jsonl", b'{"prompt": "a ball", "color": "\\ud800"}\n', "line 1: the text has half of a surrogate pair"),
     ("a.jsonl", b"[" * 100_000, "line 1: it is nested too deeply"),
     ("a.csv", b"prompt,colour\na ball,red\n", "line 1: there is no variable 'colour': did you mean 'color'?"),
     ("a.csv", b"prompt,prompt\na,b\n", "line 1: two columns are named 'prompt'; rename or remove one."),

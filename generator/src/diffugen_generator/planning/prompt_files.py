@@ -120,11 +120,11 @@ class _Checker:
         prompts = tuple(row_prompts(row, self.templates))
         if not prompts:
             raise self.fault(line, self._fills_nothing(values))
+        try:
+            "".join((prompt, *values.values())).encode()
+        except UnicodeEncodeError:
+            raise self.fault(line, "the text has half of a surrogate pair; write the whole character.") from None
         for each in prompts:
-            try:
-                each.prompt.encode()
-            except UnicodeEncodeError:
-                raise self.fault(line, "the text has half of a surrogate pair; write the whole character.") from None
             try:
                 read_prompt(self.spec, each.prompt, FIELD)
             except SpecError as error:
