@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from diffugen_generator.inversion.checkpoints import loads
 from diffugen_generator.inversion.local import read_card
 from diffugen_generator.inversion.result_names import CARD
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
+from diffugen_generator.models.checkpoint_pickles import header_of_pickle
 from diffugen_generator.models.headers import read_header
 from diffugen_generator.models.model_cards import license_in
 from diffugen_generator.models.pickled_tensors import read_tensors
@@ -169,3 +173,26 @@ def test_a_network_of_billions_of_layers_is_not_written_out() -> None:
 
     assert expected is not None
     assert len(expected) == MOST_TENSORS
+
+
+INFINITE = b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00(G" + struct.pack(">d", math.inf) + b"ttR."
+
+
+@pytest.mark.parametrize("damage", ["infinite", "deflate", "encrypted", "method"])
+def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.ckpt"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", INFINITE if damage == "infinite" else pickle.dumps({"state_dict": {}}))
+    data = bytearray(file.read_bytes())
+    entry = data.find(b"PK\x01\x02")
+    if damage == "deflate":
+        data[40:45] = b"\xff" * 5
+    elif damage == "encrypted":
+        data[6] |= 1
+        data[entry + 8] |= 1
+    elif damage == "method":
+        data[8] = data[entry + 10] = 97
+    file.write_bytes(data)
+
+    with pytest.raises(ValueError, match=r"cannot be read: it is broken; copy it again\.$"):
+        header_of_pickle(file)

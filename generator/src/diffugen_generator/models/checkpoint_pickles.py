@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any, Final
 
 from diffugen_generator.families.checkpoint import CheckpointHeader
 
+_BROKEN: Final = (
+    AttributeError, EOFError, LookupError, OverflowError, RecursionError, TypeError, ValueError, pickle.UnpicklingError
+)  # fmt: skip
+"""What a pickle that is cut short or wrong raises."""
 _LARGEST: Final = 64 << 20
 """The largest `data.pkl` in bytes; that of Stable Diffusion XL with its averages has less than 2 MB."""
 
@@ -29,17 +34,28 @@ def header_of_pickle(path: Path) -> CheckpointHeader:
             if archive.getinfo(name).file_size > _LARGEST:
                 raise ValueError(f"has a pickle of more than {_LARGEST >> 20} MB; save it as safetensors.")
             with archive.open(name) as stream:
-                content = _Shapes(stream).load()
+                content = _loaded(stream)
     except (zipfile.BadZipFile, StopIteration):
         raise ValueError(
             "is no checkpoint of torch 1.6 or later, or it was cut short; save it as safetensors."
         ) from None
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"is a pickle that {error}, which could run code; save it as safetensors.") from None
-    except (TypeError, AttributeError, LookupError, EOFError, RecursionError):
-        raise ValueError("has a pickle that cannot be read: it is broken; copy it again.") from None
+    except (zlib.error, RuntimeError):  # encrypted, or compressed in another way than zip files of torch are
+        raise ValueError("has an archive that cannot be read: it is broken; copy it again.") from None
     table = content.get("state_dict", content) if isinstance(content, dict) else {}
     return CheckpointHeader({str(key): each.sides for key, each in table.items() if isinstance(each, _Tensor)})
+
+
+def _loaded(stream: IO[bytes]) -> object:
+    try:
+        return _Shapes(stream).load()
+    except _ForeignError as error:
+        raise ValueError(f"is a pickle that names {error}, which could run code; save it as safetensors.") from None
+    except _BROKEN:
+        raise ValueError("has a pickle that cannot be read: it is broken; copy it again.") from None
+
+
+class _ForeignError(Exception):
+    """A pickle names something else than tensors; the argument is the name."""
 
 
 class _Tensor:
@@ -71,7 +87,7 @@ class _Shapes(pickle.Unpickler):
             return known[module, name]
         if module in {"torch", "torch.storage"} and name.endswith("Storage"):
             return name  # `persistent_load` gets it; a pickle cannot call a string
-        raise pickle.UnpicklingError(f"names {module}.{name}")
+        raise _ForeignError(f"{module}.{name}")
 
     def persistent_load(self, _pid: object) -> None:
         """Return nothing: the numbers are in other files."""
