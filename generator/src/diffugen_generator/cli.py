@@ -415,7 +415,7 @@ def prompts(  # noqa: PLR0917 - a command's options
     """Write prompts that name your classes with a chat model, into a file for `prompts.file` of a manifest."""
 
     def do() -> None:
-        from diffugen_generator.commands.prompts import generation_of, show_written, wanted_of, write_file  # noqa: PLC0415  # noqa: PLC0415
+        from diffugen_generator.commands.prompts import generation_of, show_written, wanted_of, write_file  # noqa: PLC0415
 
         wanted = wanted_of(classes, count=count, together=together, about=about, seed=seed, batch=batch, tries=tries)
         generation = generation_of(dtype=dtype, temperature=temperature, most_tokens=most_tokens)

@@ -19,6 +19,11 @@ CARS = Vocabulary({"car": ["car", "automobile"], "person": ["person"]})
         ("<think>The user wants\na car.</think>\n\nA car in snow.", "A car in snow."),
         ("<think>It never ends", ""),
         ("Photo 3: 2 cars and a car", "2 cars and a car"),
+        ('Here is a caption for a photo of a car:\n\n"A car in snow."', "A car in snow."),
+        ("Sure! Here's one caption: A car: red.", "A car: red."),
+        ("**Here are the captions:**\n1. A car in snow.", "A car in snow."),
+        ("Here is a car in snow.", "Here is a car in snow."),
+        ("Surely a car.", "Surely a car."),
         ("\n \n", ""),
     ],
 )

@@ -1,5 +1,6 @@
 """A chat model of transformers, tiny and with random weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,35 @@ def test_a_model_with_missing_weights_is_refused(path: str, tmp_path: Path) -> N
 
     with pytest.raises(SpecError, match="--model: the model .* cannot be loaded as a llama: weights are missing"):
         loaded(str(tmp_path))
+
+
+def settings_of(path: str, copy: Path, name: str, **changes: Any) -> Path:
+    """Copy a model, with changes of one file of settings."""
+    for file in Path(path).iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / name).write_text(json.dumps(json.loads((copy / name).read_text()) | changes))
+    return copy
+
+
+def test_a_quantized_model_names_the_package_that_it_needs(path: str, tmp_path: Path) -> None:
+    quantized = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    model = settings_of(path, tmp_path, "config.json", quantization_config=quantized)
+
+    with pytest.raises(SpecError, match="cannot be loaded as a llama: Loading a GPTQ .*; install it, or name a model"):
+        loaded(str(model))
+
+
+def test_outputs_that_are_no_numbers_are_refused(path: str) -> None:
+    chat = loaded(path)
+    torch.nn.init.constant_(chat._model.lm_head.weight, torch.nan)
+
+    with pytest.raises(SpecError, match="its outputs overflow in torch.float32; give --dtype"):
+        chat.replies(REQUESTS, seed=1)
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no') }}", "{{ messages[0].content + 3 }}"])
+def test_a_chat_template_that_fails_is_refused(tmp_path: Path, template: str) -> None:
+    chat = loaded(a_chat_model(tmp_path, template=template))
+
+    with pytest.raises(SpecError, match="its chat template fails: .*; name a model with a template for one user"):
+        chat.replies(REQUESTS, seed=1)

@@ -20,6 +20,11 @@ _THINKING: Final = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.D
 _BEGIN: Final = re.compile(
     r"^(?:[-*•#>]+\s*|\d{1,3}[.)]\s+|(?:caption|prompt|description|image|photo)\s*(?:\d{1,3})?\s*:\s*)+", re.IGNORECASE
 )
+_INTRODUCTION: Final = re.compile(
+    r"^(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[!,.: ]*)?(?:here(?:['’]s| is| are)\b[^:\"“]{0,200}:\s*)?",
+    re.IGNORECASE,
+)
+"""What some models say before the caption: `Sure! Here is a caption for a photo of a car:`."""
 _QUOTES: Final = "\"'`“”‘’*_ "
 
 
@@ -46,11 +51,11 @@ def judged(reply: str, asked: Collection[str], vocabulary: Vocabulary) -> Judged
 
 
 def prompt_in(reply: str) -> str:
-    """Return the first line with text, without thoughts, list marks, a title such as `Caption:`, and quotes."""
+    """Return the first line with text, without thoughts, introduction, list marks, title and quotes."""
     text = _THINKING.sub(" ", reply)
     for line in text.splitlines():
         found = line.strip()
-        while (shorter := _BEGIN.sub("", found).strip(_QUOTES)) != found:
+        while (shorter := _INTRODUCTION.sub("", _BEGIN.sub("", found)).strip(_QUOTES)) != found:
             found = shorter
         if found:
             return " ".join(found.split())

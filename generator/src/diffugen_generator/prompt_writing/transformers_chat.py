@@ -52,7 +52,7 @@ class TransformersChat:
 
     @torch.inference_mode()
     def replies(self, requests: Sequence[str], *, seed: int) -> list[str]:
-        """Return one reply for each request."""
+        """Return one reply for each request; raise `SpecError` if the template or the numbers of the model fail."""
         texts = [self._text(each) for each in requests]
         inputs = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not self._templated)
         tokens, mask = inputs["input_ids"].to(self._device), inputs["attention_mask"].to(self._device)
@@ -60,7 +60,11 @@ class TransformersChat:
         with torch.random.fork_rng(gpus):
             torch.manual_seed(seed)
             out = self._model.generate(
-                input_ids=tokens, attention_mask=mask, pad_token_id=self._tokenizer.pad_token_id, **self._settings
+                input_ids=tokens,
+                attention_mask=mask,
+                pad_token_id=self._tokenizer.pad_token_id,
+                logits_processor=[self._check_scores],
+                **self._settings,
             )
         replies: list[str] = self._tokenizer.batch_decode(out[:, tokens.shape[1] :], skip_special_tokens=True)
         return replies
@@ -77,6 +81,16 @@ class TransformersChat:
             text: str = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
             )
-        except TemplateError as error:
-            raise unsupported(self._folder, f"its chat template fails: {error}") from error
+        except (TemplateError, LookupError, TypeError, ValueError) as error:  # the code of a template can raise these
+            raise unsupported(
+                self._folder, f"its chat template fails: {error}", "name a model with a template for one user message"
+            ) from error
         return text
+
+    def _check_scores(self, _tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the next tokens [requests, vocabulary]; raise `SpecError` if any is no number."""
+        if torch.isnan(scores).any():
+            raise unsupported(
+                self._folder, f"its outputs overflow in {self._model.dtype}", "give --dtype float32, or bfloat16"
+            )
+        return scores

@@ -29,6 +29,8 @@ def load_model(  # transformers' classes are untyped
             trust_remote_code=False,
             output_loading_info=True,
         )
+    except ImportError as error:
+        raise _needs_package(side_model, error) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise unsupported(side_model, str(error)) from error
     if missing := sorted(report["missing_keys"]):
@@ -40,15 +42,21 @@ def load_part(auto: Any, side_model: SideModel) -> Any:
     """Load a processor or tokenizer by one of transformers' auto classes."""
     try:
         return auto.from_pretrained(side_model.processor, local_files_only=True, trust_remote_code=False)
+    except ImportError as error:
+        raise _needs_package(side_model, error) from error
     except (OSError, ValueError, KeyError) as error:
         raise unsupported(side_model, str(error)) from error
 
 
-def unsupported(side_model: SideModel, why: str) -> SpecError:
-    """Return the error for a model that cannot be loaded."""
+def unsupported(side_model: SideModel, why: str, fix: str = "save it again, whole") -> SpecError:
+    """Return the error for a model that cannot be loaded: why, and what to do."""
     line = " ".join(why.split())[:300]
     return SpecError(
         "UnsupportedModel",
-        f"{side_model.field}: the model {side_model.uri} cannot be loaded as a {side_model.family}: {line}; "
-        "save it again, whole.",
+        f"{side_model.field}: the model {side_model.uri} cannot be loaded as a {side_model.family}: {line}; {fix}.",
     )
+
+
+def _needs_package(side_model: SideModel, error: ImportError) -> SpecError:
+    """Return the error for a model that needs a package which is not installed, such as one for quantized weights."""
+    return unsupported(side_model, str(error).rstrip("."), "install it, or name a model that does not need it")
