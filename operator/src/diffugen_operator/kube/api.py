@@ -21,7 +21,7 @@ from diffugen_operator.kube.connection import TRANSPORT_ERRORS, Connection, Watc
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.settings import Settings
 
-PAGE = 100
+PAGE = 40
 """Objects in one page of a list: a page is decoded as a whole, and its size adds to the peak of memory."""
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _KUEUE = "kueue.x-k8s.io"
