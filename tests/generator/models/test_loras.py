@@ -146,6 +146,28 @@ def test_the_scale_in_the_header_of_a_peft_file_counts(tiny_model: ModelFolder, 
     assert torch.allclose(after - before, torch.full_like(before, 0.5 * 9 / RANK * RANK), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rank"),
+    [
+        ('{"unet.alpha_pattern": {"*": 9}}', RANK),
+        ('{"unet.lora_alpha": [9]}', RANK),
+        ('{"unet.alpha_pattern": 9}', RANK),
+        ("[" * 100_000, RANK),
+        ("{}", 0),
+    ],
+)
+def test_odd_settings_in_the_header_are_refused(
+    tiny_model: ModelFolder, settings: str, rank: int, tmp_path: Path
+) -> None:
+    name = f"unet.{CROSS.removeprefix('unet.').partition('.lora')[0].partition('_lora')[0]}"
+    path = tmp_path / "lora.safetensors"
+    matrices = {f"{name}.lora_A.weight": torch.ones(rank, 32), f"{name}.lora_B.weight": torch.ones(32, rank)}
+    save_file(matrices, path, metadata={"lora_adapter_metadata": settings})
+
+    with pytest.raises(SpecError, match="the LoRA x does not fit the model: "):
+        load(tiny_model, torch.device("cpu"), loras=[Lora("x", path, 1.0)])
+
+
 def test_each_layer_has_its_own_alpha(tiny_model: ModelFolder, tmp_path: Path) -> None:
     # diffusers 0.42 uses the most frequent alpha of a file for all attention layers
     plain = load(tiny_model, torch.device("cpu"))

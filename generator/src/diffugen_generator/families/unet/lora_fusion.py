@@ -6,7 +6,6 @@ they are, so drawing costs no more than without. Only the loaded weights change;
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from diffugen_api.errors import SpecError
+from diffugen_generator.bounded_json import json_of
 from diffugen_generator.failures import first_line
 from diffugen_generator.families.lora import Lora
 
@@ -54,7 +54,7 @@ def fuse(networks: Mapping[str, Any], loras: Sequence[Lora]) -> None:
         try:
             for place, part in _parts_of(lora, networks):
                 parts.setdefault(place, []).append(part)
-        except (ValueError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, re.error) as error:
             raise SpecError(
                 "UnsupportedLora",
                 f"the LoRA {lora.uri} does not fit the model: {first_line(error)}; name one that was trained for it.",
@@ -127,7 +127,7 @@ def _scale(place: tuple[str, str], rank: int, alphas: Mapping[tuple[str, str], f
 def _settings_of(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         stored = (file.metadata() or {}).get(_SETTINGS)
-    settings = json.loads(stored) if stored else {}
+    settings = json_of(stored.encode(), infinite=True) if stored else {}
     if not isinstance(settings, dict):
         raise ValueError(f"its {_SETTINGS} is no JSON object")  # noqa: TRY004 - the file's fault
     return settings
