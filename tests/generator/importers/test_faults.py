@@ -83,6 +83,8 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         (b'{"steps": 50,}', "it is not JSON: line 1, column 1"),
         (b"[]", "it is not a JSON object"),
         (b"\xff", "it is not text in UTF-8"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b'{"steps": ' + b"9" * 5000 + b"}", "it has a number of too many digits"),
     ],
 )
 def test_a_file_that_is_not_a_configuration_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -117,6 +117,12 @@ def read_config(text: str) -> Config:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidConfigError([Problem("", f"it is not JSON: {where}: {error.msg}; correct it there")]) from None
+    except RecursionError:
+        raise InvalidConfigError(
+            [Problem("", "it is nested too deeply; give a configuration file of DiffuGen")]
+        ) from None
+    except ValueError:
+        raise InvalidConfigError([Problem("", "it has a number of too many digits; shorten it")]) from None
     if not isinstance(data, dict):
         raise InvalidConfigError([Problem("", "it is not a JSON object; give a configuration file of DiffuGen")])
     problems: list[Problem] = []
