@@ -151,6 +151,15 @@ def test_more_rows_than_the_most_are_refused(tmp_path: Path, monkeypatch: pytest
         read(tmp_path, "a.txt", "a ball\na star\na square\n")
 
 
+def test_more_prompts_than_the_most_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_rows, "_MOST_PROMPTS", 3)
+    templates = ["a {object}", "the {object}"]
+    lines = '{"object": "ball"}\n{"object": "star"}\n'
+
+    with pytest.raises(SpecError, match="its rows make more than 3 prompts with the templates; give fewer templates"):
+        read(tmp_path, "a.jsonl", lines, templates=templates)
+
+
 def test_a_template_that_nothing_fills_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"spec.prompts.templates\[0\]: no variable is named 'color', and no row"):
         read(tmp_path, "a.txt", "a ball", templates=TEMPLATES)
@@ -198,6 +207,17 @@ def test_the_rows_kept_for_checks_have_one_of_each_kind(tmp_path: Path, monkeypa
     assert list(rows.examples) == [PromptRow("1", {}), PromptRow("2", {}), PromptRow("", RED)]
     assert not rows.complete
     assert api.MOST_EXAMPLES > 2
+
+
+def test_few_long_rows_are_kept_for_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_rows, "_MOST_KEPT", 1000)
+    lines = [f"a ball {number}" + " on snow" * 50 for number in range(10)]
+
+    rows = read(tmp_path, "a.txt", "\n".join(lines))
+
+    assert [row.prompt for row in rows.examples] == lines[:2]
+    assert not rows.complete
+    assert rows.count == 10
 
 
 def test_a_file_that_changes_after_it_was_read_changes_nothing(tmp_path: Path) -> None:

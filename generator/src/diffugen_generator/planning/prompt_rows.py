@@ -35,6 +35,10 @@ from diffugen_generator.planning.prompt_files import FIELD, FileRow, rows_of
 from diffugen_generator.store.protocol import Store
 
 _encoded: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_MOST_PROMPTS: Final = 5_000_000
+"""The most prompts that the rows may make; a stage has no more images. Bounds the memory of the search for duplicates."""
+_MOST_KEPT: Final = 32 << 20
+"""The most bytes of the rows that are kept as examples."""
 _SHOWN: Final = 5
 """The most duplicates that a warning names."""
 
@@ -132,6 +136,12 @@ class _Scan:
         if self.count > MOST_ROWS:
             raise SpecError(
                 "TooManyPrompts", f"{FIELD}: it has more than {MOST_ROWS:,} rows; split it into several datasets."
+            )
+        if len(self._seen) > _MOST_PROMPTS:
+            raise SpecError(
+                "TooManyPrompts",
+                f"{FIELD}: its rows make more than {_MOST_PROMPTS:,} prompts with the templates; give fewer templates, "
+                "or split it into several datasets.",
             )
         if self._sample is not None:
             self._choose(_rank(self._origin, row.row))
@@ -247,10 +257,11 @@ def _described(copy: _Copy, templates: list[Template], sha256: str, warnings: Se
     examples: list[PromptRow] = []
     first: dict[int, PromptRow] = {}
     filled: dict[int, int] = {}
-    prompts = total = 0
+    prompts = total = size = 0
     for line in copy.lines():
         row = _row(line)
         total += 1
+        size += len(line)
         digest.update(line)
         if row.prompt:
             prompts += 1
@@ -259,7 +270,7 @@ def _described(copy: _Copy, templates: list[Template], sha256: str, warnings: Se
             numbers = [number for number, each in enumerate(templates) if fills(row.values, each)]
             for number in numbers:
                 filled[number] = filled.get(number, 0) + 1
-        if total <= MOST_EXAMPLES or not first.keys() >= set(numbers):
+        if (total <= MOST_EXAMPLES and size <= _MOST_KEPT) or not first.keys() >= set(numbers):
             examples.append(row)
         for number in numbers:
             first.setdefault(number, row)
