@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from diffugen_api.orders import WorkOrder
-from diffugen_api.v1alpha1 import DetectorLabeling, ObjectClass, in_graph_order
+from diffugen_api.v1alpha1 import AttentionLabeling, DetectorLabeling, ObjectClass, in_graph_order
+from diffugen_api.words import Vocabulary
+from diffugen_generator.calibration import background_token
+from diffugen_generator.calibration.calibrate import Calibrating, calibrate
+from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.unet import prediction
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.inversion.training import Training
+from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.detectors.opening import open_detector
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.resolve import resolve
@@ -24,6 +29,7 @@ from diffugen_generator.stages.run_shard import run_shard
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from tests.generator import tiny_detectors
+from tests.generator.calibration.test_calibration import CLASSES, FIELD, SIZE, annotated
 from tests.generator.conftest import write_pipeline
 from tests.generator.graphs import a_box, an_order, base, label, redrawn, repainted, shards_of
 from tests.generator.inversion.trainings import a_model, settings, some_images
@@ -93,6 +99,26 @@ def test_detectors(tmp_path: Path, gpu: torch.device, kind: str) -> None:
     detector: Any = open_detector(chosen, detectors_of(chosen), [ObjectClass(name="ball")], gpu)
 
     assert len(detector.look([LabelInput(image, "a ball", 0)] * 2)) == 2
+
+
+@pytest.mark.parametrize("capture", ["posthoc", "inline"])
+def test_calibration(
+    tmp_path: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch, capture: Literal["posthoc", "inline"]
+) -> None:
+    monkeypatch.setattr(background_token, "STEPS", 2)
+    monkeypatch.setattr(Calibrating, "_token", lambda self, _, readings, __: self._training.train(readings))
+    places = {"images": "/images", "masks": "/masks", "backgroundToken": capture == "posthoc"}
+    attention = AttentionLabeling.model_validate({"capture": capture, "calibration": places})
+    model = load(resolve(str(write_shape(tmp_path / "sd1", "sd1"))), gpu, dtype="float32")
+    texts, vocabulary = TextStates(model), Vocabulary({each.name: each.words for each in CLASSES})
+    images = annotated().opened(CLASSES, SIZE, field=FIELD)
+
+    found = calibrate(model, texts, vocabulary, images, attention)
+
+    assert 0 <= found.before <= found.after <= 1
+    if capture == "posthoc":
+        labeler = PosthocAttention(model, texts, vocabulary, refine=True, token=texts.conditioning([""]).states[0, 0])
+        assert len(labeler.look([LabelInput(each.pixels, each.caption, 1) for each in images])) == len(images)
 
 
 @pytest.mark.parametrize("shape", ["sd1", "xl"])
