@@ -101,7 +101,7 @@ def test_a_wrong_option_is_named(model: str, tmp_path: Path, options: list[str],
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there.txt").write_text("kept")
 
     for name, says in (
@@ -111,6 +111,8 @@ def test_a_file_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     ):
         assert says in run("/no/model", tmp_path / name).output
     assert (tmp_path / "there.txt").read_text() == "kept"
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    assert "cannot be written to; name a file in another folder" in run("/no/model", tmp_path / "captions.txt").output
 
 
 def test_a_folder_that_is_no_language_model_is_refused(tmp_path: Path) -> None:

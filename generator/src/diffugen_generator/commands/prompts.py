@@ -145,8 +145,11 @@ def _check_output(output: Path) -> None:
         raise _fault("--output", f"{str(output)!r} ends in neither .txt nor .jsonl; give a name with one of them")
     if output.exists():
         raise _fault("--output", f"{str(output)!r} is there already; remove it, or give another name")
-    if not output.absolute().parent.is_dir():
-        raise _fault("--output", f"there is no folder {str(output.absolute().parent)!r}; make it first")
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise _fault("--output", f"there is no folder {str(folder)!r}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise _fault("--output", f"the folder {str(folder)!r} cannot be written to; name a file in another folder")
 
 
 def _result(written: Written, wanted: Wanted, generation: Generation, found: SideModel, output: Path) -> dict[str, Any]:
