@@ -36,7 +36,7 @@ from diffugen_generator.store.protocol import Store
 
 _encoded: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _MOST_PROMPTS: Final = 5_000_000
-"""The most prompts that the rows may make; a stage has no more images. Bounds the memory of the search for duplicates."""
+"""The most prompts that the rows may make; a stage has no more images. It bounds the memory for finding duplicates."""
 _MOST_KEPT: Final = 32 << 20
 """The most bytes of the rows that are kept as examples."""
 _SHOWN: Final = 5
