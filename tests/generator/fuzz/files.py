@@ -23,10 +23,12 @@ from diffugen_api.prompts import templates_of
 from diffugen_api.v1alpha1 import Lora
 from diffugen_generator.calibration.result import Calibration
 from diffugen_generator.commands.display import PlainDisplay
+from diffugen_generator.commands.import_config import import_config
 from diffugen_generator.commands.run import run
 from diffugen_generator.deletion import delete
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
+from diffugen_generator.importers.manifest_draft import Options
 from diffugen_generator.inversion import checkpoints
 from diffugen_generator.inversion.local import read_card
 from diffugen_generator.inversion.result_names import CARD
@@ -54,6 +56,7 @@ from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.worker import read_order
 from tests.generator.fuzz.damage import Change, changed_bytes, changed_json, in_header, in_lines, in_text_lines, in_zip
 from tests.generator.graphs import an_order, base, samples_of_stage, shards_of
+from tests.generator.importers.configs import SUPERVISED
 
 ADDRESS = "a" * 32
 
@@ -250,6 +253,16 @@ class Files:
 
         text = self.order.model_dump_json(by_alias=True).encode()
         yield Kind("work order", text, order, changed_json, 100)
+
+        (folder / "seg").mkdir()
+        (folder / "seg" / "boats-seg.pt").write_bytes(b"weights")
+        (folder / "seg" / "names.txt").write_text("boat\ncanoe\nship\n")
+
+        def config(data: bytes) -> object:
+            (folder / "config.json").write_bytes(data)
+            return import_config(folder / "config.json", Options(), folder)
+
+        yield Kind("configuration of DiffuGen", json.dumps(SUPERVISED).encode(), config, changed_json, 100)
 
         spec = self.order.spec
         for name, text in (

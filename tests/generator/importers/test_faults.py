@@ -31,6 +31,8 @@ FAULTS: list[tuple[dict[str, Any], str, Any, str]] = [
     (SUPERVISED, "label_model", ..., "label_model: it is missing and unsupervised is false; .*--detector"),
     (SUPERVISED, "label_model.type", "Mask", "label_model.type: 'Mask' is not supported.*; write 'YOLOSeg'"),
     (SUPERVISED, "label_model.weights", "gone.pt", "label_model.weights: there is no file 'gone.pt' .*--root.*--det"),
+    (SUPERVISED, "label_model.weights", "w" * 300, "label_model.weights: there is no file 'www"),
+    (SUPERVISED, "label_model.weights", ".", "label_model.weights: there is no file '.'"),
     (SUPERVISED, "txt2img", ..., "txt2img: it is missing"),
     (SUPERVISED, "txt2img.stable_diffusion_model", ..., "txt2img.stable_diffusion_model: it is missing; .*--model"),
     (SUPERVISED, "txt2img.stable_diffusion_model", "a/b/c", "txt2img.stable_diffusion_model: 'a/b/c' is neither"),

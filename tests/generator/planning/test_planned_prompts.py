@@ -1,5 +1,6 @@
 """A plan with a prompts file: the steps after it see the rows that the plan saw."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -84,7 +85,19 @@ def test_a_changed_file_draws_only_its_new_rows_and_is_published_beside(
     assert "a green square on stone" not in published_prompts(store, order.revision)
 
 
-@pytest.mark.parametrize("data", [None, b"", b"no gzip"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        b"",
+        b"no gzip",
+        gzip.compress(b"")[:10] + b"\xff" * 40,
+        gzip.compress(b"1\n"),
+        gzip.compress(b'["", 1]\n'),
+        gzip.compress(b"[" * 100_000),
+    ],
+    ids=["missing", "empty", "other", "bits", "number", "no map", "deep"],
+)
 def test_a_damaged_copy_of_the_rows_is_planned_again(order: WorkOrder, store: FolderStore, data: bytes | None) -> None:
     plan(order, store)
     run_shards(order, store)

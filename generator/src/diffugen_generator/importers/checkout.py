@@ -31,7 +31,10 @@ class Checkout:
         if not path:
             return None
         places = (folder / path for folder in self.folders)  # an absolute path stays as it is
-        return next((place for place in places if place.exists()), None)
+        try:
+            return next((place for place in places if place.exists()), None)
+        except OSError:  # a name that is too long, or a folder that may not be read
+            return None
 
     def sha256(self, path: Path) -> str:
         """Return the SHA-256 of a file in hex."""
@@ -40,7 +43,7 @@ class Checkout:
 
     def lines(self, path: Path) -> list[str]:
         """Return the lines of a text file, without blanks around them and without empty ones."""
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line.strip() for line in lines if line.strip()]
 
     def __str__(self) -> str:

@@ -83,7 +83,8 @@ def _supervised(config: Config, objects: list[str], draft: ManifestDraft) -> lis
 def _check_model_classes(config: Config, checkout: Checkout, draft: ManifestDraft) -> None:
     """Add a problem for each class that the label model does not have, if the list of its classes is found."""
     label = config.label_model
-    if label is None or label.type != YOLO or (file := checkout.find(label.classes)) is None:
+    file = checkout.find(label.classes) if label is not None and label.type == YOLO else None
+    if file is None or not file.is_file():
         return
     known = checkout.lines(file)
     for word, native in config.class_map.items():

@@ -42,7 +42,7 @@ def labeling_of(config: Config, options: Options, checkout: Checkout, draft: Man
         return {}
     if label.type != YOLO:
         draft.problem("label_model.type", f"{label.type!r} is not supported, by DiffuGen neither; write {YOLO!r}")
-    if (file := checkout.find(label.weights)) is None:
+    if (file := checkout.find(label.weights)) is None or not file.is_file():
         draft.problem(
             "label_model.weights",
             f"there is no file {label.weights!r} below {checkout}, and its SHA-256 must be in the manifest; give "

@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import weakref
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def planned_expansion(spec: LabeledDatasetSpec, summary: Mapping[str, Any], stor
         rows = _described(copy, templates_of(spec), entry["sha256"], ())
     except Missing:
         raise Damaged(key, "it is missing", keys=[layout.plan_summary(revision)]) from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, AttributeError, RecursionError, TypeError, ValueError, zlib.error) as error:
         raise Damaged(key, f"it is not a list of rows: {error}", keys=[key, layout.plan_summary(revision)]) from None
     if rows.digest != entry["digest"]:
         raise Damaged(key, "it has other rows than the plan", keys=[key, layout.plan_summary(revision)])
@@ -194,7 +195,7 @@ class _Copy:
         return _Writer(io.BufferedWriter(file, 1 << 16))
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines; raise `OSError` or `EOFError` if the file is damaged."""
+        """Yield the lines; raise `OSError`, `EOFError` or `zlib.error` if the file is damaged."""
         with gzip.open(self.path, "rb") as lines:
             yield from lines
 
