@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
-from diffugen_generator.commands.train_token import worth_of
+from diffugen_generator.commands.train_token import show_trained, worth_of
 from diffugen_generator.diffusion.drawing import DrawingSettings
 from diffugen_generator.families.registry import family_of
 from diffugen_generator.inversion import presence
@@ -98,3 +100,19 @@ def test_the_card_says_why_nothing_is_measured(tmp_path: Path) -> None:
     assert (found["measure"], found["token"], found["initializer"]) == (None, None, None)
     assert "spec.quality.clipScore.model" in found["reason"]
     assert worth_of(found) is None
+
+
+def test_the_card_of_an_earlier_version_is_shown(tmp_path: Path) -> None:
+    card = {
+        "loss": {"first": 0.2, "best": 0.1, "bestStep": 3},
+        "settings": {"token": "<piano>"},
+        "plateaued": False,
+        "steps": 5,
+        "seconds": 1.0,
+    }
+    shown = io.StringIO()
+
+    show_trained(Console(file=shown), card, tmp_path, "samples.png")
+
+    assert "<piano>: 5 steps" in shown.getvalue()
+    assert "presence" not in shown.getvalue()

@@ -113,16 +113,16 @@ def show_trained(console: Console, card: Mapping[str, Any], output: Path, previe
         highlight=False,
         soft_wrap=True,
     )
-    if (shown := worth_of(card["presence"])) is not None:
+    if (shown := worth_of(card.get("presence", {}))) is not None:
         console.print(f"[dim]presence[/]   {escape(shown)}", highlight=False, soft_wrap=True)
     for name, where in (("embedding", output), ("look at", output / preview)):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
 
 
 def worth_of(presence: Mapping[str, Any]) -> str | None:
-    """Return the card's presence figures in words; None if nothing was measured."""
-    token, initializer = presence["token"], presence["initializer"]
-    match presence["measure"]:
+    """Return the card's presence figures in words; None if nothing was measured, as in the cards of earlier versions."""
+    token, initializer = presence.get("token"), presence.get("initializer")
+    match presence.get("measure"):
         case "oracle":
             shown = " and ".join(f"a {each}" for each in presence["of"])
             return f"{token:.0%} of {presence['images']} images show {shown}; with the initializer, {initializer:.0%}"
