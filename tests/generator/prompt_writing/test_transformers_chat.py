@@ -87,6 +87,14 @@ def test_a_model_is_fetched_with_its_chat_template_and_has_the_digest_of_its_fol
     assert (found.path / "chat_template.jinja").read_text() == TEMPLATE
 
 
+def test_a_second_copy_of_the_weights_in_another_layout_is_not_read(path: str, tmp_path: Path) -> None:
+    for file in Path(path).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "consolidated.safetensors").write_bytes(b"not read")
+
+    assert find_chat_model(str(tmp_path), "--model").digest == find_chat_model(path, "--model").digest
+
+
 def test_a_model_with_missing_weights_is_refused(path: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

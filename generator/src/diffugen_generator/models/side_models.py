@@ -43,6 +43,8 @@ _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _SETTINGS = (".json", ".txt")
 _CHAT_SETTINGS = (*_SETTINGS, ".jinja", ".model")
 """Language models also have a chat template, and tokenizers of sentencepiece."""
+_OTHER_LAYOUT = "consolidated"
+"""The begin of the names of a second copy of all weights in Mistral's own layout, which transformers does not read."""
 _SHOWN = 12
 """How many classes of a detector an error lists."""
 
@@ -206,7 +208,7 @@ def _parts_of(uri: str, field: str, names: Collection[str], endings: tuple[str, 
     own = {name for name in seen if name.startswith(folder) and "/" not in name.removeprefix(folder)}
     if (config := folder + _CONFIG) not in own:
         raise _unsupported(uri, field, f"has no {_CONFIG}.")
-    safe = {name for name in own if name.endswith(SAFE)}
+    safe = {name for name in own if name.endswith(SAFE) and not name.startswith(_OTHER_LAYOUT)}
     weights = one_set(safe, own) if safe else set[str]()
     lacks = "" if safe else "has no weights; save them as safetensors."
     if not safe and any(name.endswith(PICKLED) for name in own):
