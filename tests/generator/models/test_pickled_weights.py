@@ -46,3 +46,13 @@ def test_pickled_weights_are_loaded_only_with_their_digest_and_run_no_code(
     load(resolve(str(own_model), pin=digest), CPU)
 
     assert flags == [True]
+
+
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "dream.ckpt"])
+def test_a_pointer_of_git_lfs_is_no_pickle_to_trust(own_model: Path, name: str) -> None:
+    for file in (own_model / "unet").glob("*.safetensors"):
+        file.unlink()
+    (own_model / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n")
+
+    with pytest.raises(SpecError, match=f"has a pointer of Git LFS in place of {name}; fetch the file itself"):
+        resolve(str(own_model / name if name.endswith(".ckpt") else own_model))

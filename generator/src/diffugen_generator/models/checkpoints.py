@@ -109,6 +109,10 @@ def _local(uri: str, field: str) -> tuple[Path, str, FileDigest]:
             "UnknownModel",
             f"{field}: there is no file {uri!r}; give an absolute path, s3://BUCKET/FILE or hf://ORG/NAME@REVISION/FILE.",
         )
+    try:
+        check_whole(path.parent, [path.name])  # before its digest is compared or shown
+    except ValueError as error:
+        raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
     return path.parent, path.name, hashed(path)
 
 

@@ -57,15 +57,19 @@ class Head:
 
 
 def check_whole(folder: Path, names: Iterable[str]) -> None:
-    """Raise `ValueError` if one of the safetensors files `names` in `folder` is not complete.
+    """Raise `ValueError` if one of the files `names` in `folder` is a safetensors file that is not complete.
 
-    Files that do not exist are not checked. The error's text continues a sentence about the model.
+    Files of every kind are refused if they are pointers of Git LFS. Files that do not exist are not checked. The error's
+    text continues a sentence about the model.
     """
     for name in sorted(names):
         path = folder / name
-        if name.endswith(SAFE) and path.is_file():
+        if path.is_file():
             with path.open("rb") as stream:
-                _check(name, path.stat().st_size, stream.read)
+                if name.endswith(SAFE):
+                    _check(name, path.stat().st_size, stream.read)
+                else:
+                    _check_start(name, stream.read(_LENGTH))
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -147,8 +151,7 @@ def _local(path: Path) -> CheckpointHeader:
 
 def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
     start = read(_LENGTH)
-    if start == _POINTER:
-        raise ValueError(f"has a pointer of Git LFS in place of {name}; fetch the file itself with `git lfs pull`.")
+    _check_start(name, start)
     try:
         stated = _stated(start, read)
     except (struct.error, *_BROKEN):
@@ -158,6 +161,11 @@ def _check(name: str, size: int, read: Callable[[int], bytes]) -> None:
             f"has a file {name} of {size:,} bytes whose header tells of {stated:,}: it was cut short or is broken; "
             "copy it again."
         )
+
+
+def _check_start(name: str, start: bytes) -> None:
+    if start == _POINTER:
+        raise ValueError(f"has a pointer of Git LFS in place of {name}; fetch the file itself with `git lfs pull`.")
 
 
 def unreadable(name: str, start: bytes) -> str:
