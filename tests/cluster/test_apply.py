@@ -46,6 +46,11 @@ def refusals() -> list[Any]:
             id="two stages of one name",
         ),
         pytest.param(
+            {"prompts": {"templates": []}},
+            ["spec.prompts", "there is nothing to draw: give templates, a file, or both"],
+            id="neither templates nor a file",
+        ),
+        pytest.param(
             {"labeling": {}},
             ["spec.labeling", "labeling names no labeler: give attention: {}, or a detector, or both"],
             id="no labeller",

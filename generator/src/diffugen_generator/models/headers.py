@@ -59,8 +59,8 @@ class Head:
 def check_whole(folder: Path, names: Iterable[str]) -> None:
     """Raise `ValueError` if one of the files `names` in `folder` is a safetensors file that is not complete.
 
-    Files of every kind are refused if they are pointers of Git LFS. Files that do not exist are not checked. The error's
-    text continues a sentence about the model.
+    Files of every kind are refused if they are pointers of Git LFS. Files that do not exist are not checked. The
+    error's text continues a sentence about the model.
     """
     for name in sorted(names):
         path = folder / name
