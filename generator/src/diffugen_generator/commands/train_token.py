@@ -120,7 +120,7 @@ def show_trained(console: Console, card: Mapping[str, Any], output: Path, previe
 
 
 def worth_of(presence: Mapping[str, Any]) -> str | None:
-    """Return the card's presence figures in words; None if nothing was measured, as in the cards of earlier versions."""
+    """Return the presence figures of a card in words; None if nothing was measured, as in cards of earlier versions."""
     token, initializer = presence.get("token"), presence.get("initializer")
     match presence.get("measure"):
         case "oracle":
