@@ -18,6 +18,7 @@ CARS = Vocabulary({"car": ["car", "automobile"], "person": ["person"]})
         ("- # a car", "a car"),
         ("<think>The user wants\na car.</think>\n\nA car in snow.", "A car in snow."),
         ("<think>It never ends", ""),
+        ("The user wants\na car.\n</think>\n\nA car in snow.", "A car in snow."),
         ("Photo 3: 2 cars and a car", "2 cars and a car"),
         ('Here is a caption for a photo of a car:\n\n"A car in snow."', "A car in snow."),
         ("Sure! Here's one caption: A car: red.", "A car: red."),

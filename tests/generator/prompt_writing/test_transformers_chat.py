@@ -74,6 +74,12 @@ def test_the_chat_template_writes_the_request(path: str, monkeypatch: pytest.Mon
     assert seen == ["user a ball a "]
 
 
+def test_thoughts_that_the_template_begins_are_part_of_the_reply(tmp_path: Path) -> None:
+    chat = loaded(a_chat_model(tmp_path, template=f"{TEMPLATE}<think>\n"))
+
+    assert all(reply.startswith("<think>") for reply in chat.replies(REQUESTS, seed=1))
+
+
 def test_a_model_is_fetched_with_its_chat_template_and_has_the_digest_of_its_folder(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

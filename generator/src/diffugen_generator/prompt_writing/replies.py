@@ -16,7 +16,8 @@ NO_CLASS: Final = "names no asked class"
 UNUSABLE: Final = "is no plain sentence"
 NEAR_DUPLICATE: Final = "repeats another prompt"
 
-_THINKING: Final = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINKING: Final = re.compile(r"\A.*</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
+"""The thoughts of a reasoning model, up to their last end; thoughts without an end are the rest of the reply."""
 _BEGIN: Final = re.compile(
     r"^(?:[-*•#>]+\s*|\d{1,3}[.)]\s+|(?:caption|prompt|description|image|photo)\s*(?:\d{1,3})?\s*:\s*)+", re.IGNORECASE
 )

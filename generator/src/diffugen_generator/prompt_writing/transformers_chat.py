@@ -17,6 +17,7 @@ from diffugen_generator.labeling.detectors.loading import load_model, load_part,
 from diffugen_generator.models.side_models import SideModel
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_THOUGHT: Final = "<think>"
 _TOP_P: Final = 0.95
 """Nucleus sampling (Holtzman et al. 2020): the least likely words, 5 % in sum, are never chosen."""
 
@@ -67,7 +68,9 @@ class TransformersChat:
                 **self._settings,
             )
         replies: list[str] = self._tokenizer.batch_decode(out[:, tokens.shape[1] :], skip_special_tokens=True)
-        return replies
+        # some templates begin the thoughts of the model, and the reply has only their end
+        begun = [_THOUGHT if text.rstrip().endswith(_THOUGHT) else "" for text in texts]
+        return [f"{begin}{reply}" for begin, reply in zip(begun, replies, strict=True)]
 
     @property
     def _templated(self) -> bool:
