@@ -115,6 +115,15 @@ def test_a_damaged_copy_of_the_rows_is_planned_again(order: WorkOrder, store: Fo
     assert publish(order, store).published is not None
 
 
+def test_a_small_copy_with_a_very_long_row_is_not_unpacked(order: WorkOrder, store: FolderStore) -> None:
+    plan(order, store)
+    key = layout.planned_prompts(order.revision)
+    store.write(key, gzip.compress(b" " * (65 << 20), 1))
+
+    with pytest.raises(Damaged, match="a row has more than 67,108,864 bytes"):
+        publish(order, store)
+
+
 def test_a_broken_row_stops_the_plan_before_anything_is_written(
     order: WorkOrder, store: FolderStore, file: Path
 ) -> None:

@@ -40,6 +40,8 @@ _MOST_PROMPTS: Final = 5_000_000
 """The most prompts that the rows may make; a stage has no more images. It bounds the memory for finding duplicates."""
 _MOST_KEPT: Final = 32 << 20
 """The most bytes of the rows that are kept as examples."""
+_MOST_LINE: Final = 64 << 20
+"""The most bytes of a row in the copy: a small file can be unpacked to a very long line."""
 _SHOWN: Final = 5
 """The most duplicates that a warning names."""
 
@@ -195,9 +197,12 @@ class _Copy:
         return _Writer(io.BufferedWriter(file, 1 << 16))
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines; raise `OSError`, `EOFError` or `zlib.error` if the file is damaged."""
+        """Yield the lines; raise `OSError`, `EOFError`, `ValueError` or `zlib.error` if the file is damaged."""
         with gzip.open(self.path, "rb") as lines:
-            yield from lines
+            while line := lines.readline(_MOST_LINE + 1):
+                if len(line) > _MOST_LINE:
+                    raise ValueError(f"a row has more than {_MOST_LINE:,} bytes")
+                yield line
 
     def rows(self) -> Iterator[PromptRow]:
         """Yield the rows; raise `ValueError`, `OSError` or `EOFError` if the file is damaged."""
