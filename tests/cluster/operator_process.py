@@ -44,6 +44,7 @@ class OperatorProcess:
             "DIFFUGEN_PROGRESS_INTERVAL": "2",
             **self.environment,
         }
+        self.log.touch()
         self._pid = _fork_server().start(self._command, environment, self.log)
 
     @property

@@ -21,6 +21,8 @@ SPACINGS = ("leading", "linspace", "trailing")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 FEW = {"num_train_timesteps": 100}
 """So that the tests are short; the bounds depend only on the number of training steps."""
+NO_SIGNAL = {"rescale_betas_zero_snr": True}
+"""At its last timestep nothing but noise is left."""
 KINDS = [("", name) for name in NAMED] + [(kind, "") for kind in sorted(OWN)]
 
 
@@ -28,11 +30,11 @@ def settings(kind: str, **changes: Any) -> dict[str, Any]:
     return {"_class_name": kind or "DDIMScheduler", "num_train_timesteps": 1000, **BETAS, **changes}
 
 
-def accepted(folder: Path, name: str, steps: int) -> bool:
+def accepted(folder: Path, name: str, steps: int, strength: float = 1) -> bool:
     """Whether the plan accepts the steps."""
     try:
         model = ModelFolder("model", folder, "")
-        check_sampler(model, name or None, steps, field="model", stage="stage")
+        check_sampler(model, name or None, steps, field="model", stage="stage", strength=strength)
     except SpecError:
         return False
     return True
@@ -93,6 +95,40 @@ def test_about_as_many_steps_as_the_model_was_trained_with(tmp_path: Path, case:
         for spacing, offset, steps in product(
             SPACINGS, (0, 1), (51 * trained // 100, trained - 2, trained - 1, trained)
         )
+    )
+
+    assert disagreements(tmp_path, *case, cases) == []
+
+
+@pytest.mark.parametrize("case", KINDS, ids=ids)
+def test_a_model_that_is_left_no_signal(tmp_path: Path, case: tuple[str, str]) -> None:
+    few = ((spacing, prediction, steps) for spacing in SPACINGS for prediction in PREDICTIONS for steps in (1, 2, 5))
+    cases = (
+        ({**FEW, **NO_SIGNAL, "timestep_spacing": spacing, "prediction_type": prediction}, steps)
+        for spacing, prediction, steps in (*few, ("leading", "epsilon", 100))
+    )
+
+    assert disagreements(tmp_path, *case, cases) == []
+
+
+def test_below_full_strength_the_timestep_without_signal_is_not_among_the_steps(tmp_path: Path) -> None:
+    (tmp_path / "scheduler").mkdir()
+    content = settings("", **FEW, **NO_SIGNAL, timestep_spacing="trailing")
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+    scheduler = open_scheduler(tmp_path / "scheduler", "ddim")
+
+    with pytest.raises(ValueError, match="not finite"):
+        try_out(scheduler, 5, 0)
+    assert not accepted(tmp_path, "ddim", 5)
+    try_out(scheduler, 5, 1)
+    assert accepted(tmp_path, "ddim", 5, strength=0.8)
+
+
+@pytest.mark.parametrize("case", KINDS, ids=ids)
+def test_a_cosine_schedule(tmp_path: Path, case: tuple[str, str]) -> None:
+    cases = (
+        ({"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": spacing}, steps)
+        for spacing, steps in product(SPACINGS, (1, 5, 20))
     )
 
     assert disagreements(tmp_path, *case, cases) == []

@@ -23,9 +23,8 @@ from diffugen_api.v1alpha1 import LabeledDataset, model_of
 from diffugen_generator.commands.yaml_documents import Document, documents
 from diffugen_generator.failures import Failure
 from diffugen_generator.families.folder import ModelFolder
-from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
-from diffugen_generator.models.checks import check_kind
+from diffugen_generator.models.checks import check_kind, check_sampler
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.uris import BUCKET, HUB
 
@@ -170,9 +169,7 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
         if stage.draws and (field := model_of(stages, stage)[1]) in found:
             drawing = f"spec.stages[{number}].{stage.kind}"
             try:
-                family_of(found[field].pipeline).check_sampler(
-                    found[field], stage.task.scheduler, stage.task.steps, field=field, stage=drawing
-                )
+                check_sampler(found[field], stage.task, field=field, stage=drawing)
             except SpecError as error:
                 yield _fault_of(error)
     try:

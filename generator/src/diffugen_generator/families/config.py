@@ -63,7 +63,9 @@ class FamilyConfig(Protocol):
         """Return whether the network was made for inpainting: it takes a mask and the masked image as extra input."""
         ...
 
-    def check_sampler(self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
+    def check_sampler(
+        self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str, strength: float = 1
+    ) -> None:
         """Raise `SpecError` if a stage cannot draw with its sampler, or not with this number of steps.
 
         Args:
@@ -72,6 +74,7 @@ class FamilyConfig(Protocol):
             steps: the number of steps of the stage.
             field: the manifest's field that names the model.
             stage: the manifest's field with the stage's kind, such as `spec.stages[0].txt2img`.
+            strength: the part of the steps that runs; below 1, the first timestep is not among them.
         """
         ...
 

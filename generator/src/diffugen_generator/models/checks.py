@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import Drawing
+from diffugen_api.v1alpha1.kinds.base import DrawingFromImages
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.registry import family_of
 
@@ -16,6 +17,20 @@ def check_kind(model: ModelFolder, task: Drawing, field: str) -> None:
             f"{field}: {model.uri!r} is made for inpainting and cannot do {task.kind}; name one that is not, or use it "
             "in an inpaint stage.",
         )
+
+
+def check_sampler(model: ModelFolder, task: Drawing, *, field: str, stage: str) -> None:
+    """Raise `SpecError` if a stage cannot draw with its sampler, steps and strength.
+
+    Args:
+        model: the model of the stage.
+        task: what the stage draws.
+        field: the manifest's field that names the model.
+        stage: the manifest's field with the stage's kind, such as `spec.stages[0].txt2img`.
+    """
+    strength = task.strength if isinstance(task, DrawingFromImages) else 1
+    family = family_of(model.pipeline)
+    family.check_sampler(model, task.scheduler, task.steps, field=field, stage=stage, strength=strength)
 
 
 def made_for_inpainting(model: ModelFolder) -> bool:

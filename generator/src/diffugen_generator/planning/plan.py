@@ -48,9 +48,8 @@ from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.calibration.annotations import CALIBRATION, Annotations, adapted, annotations_of
 from diffugen_generator.failures import Damaged, Interrupted
 from diffugen_generator.families.folder import ModelFolder
-from diffugen_generator.families.registry import family_of
 from diffugen_generator.labeling.side_model_registry import side_models_of
-from diffugen_generator.models.checks import check_kind
+from diffugen_generator.models.checks import check_kind, check_sampler
 from diffugen_generator.models.embeddings import find_embeddings
 from diffugen_generator.models.loras import find_loras
 from diffugen_generator.models.model_cards import license_in
@@ -189,9 +188,7 @@ def stages_of(
         model = resolve(uri, field=field, s3=spec.output.s3, pin=pin, weights=False)
         check_kind(model, stage.task, field)
         drawing = f"spec.stages[{numbers[stage.name]}].{stage.kind}"
-        family_of(model.pipeline).check_sampler(
-            model, stage.task.scheduler, stage.task.steps, field=field, stage=drawing
-        )
+        check_sampler(model, stage.task, field=field, stage=drawing)
         words = _words(embeddings_of(spec.stages, stage), model, spec.output.s3, trainings or {}, store)
         digests = {word.token: word.digest for word in words}
         source = stages[stage.source].recipe if stage.source is not None else None

@@ -48,7 +48,9 @@ class JointConfig:
         """Return False: the family has no inpainting model."""
         return False
 
-    def check_sampler(self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
+    def check_sampler(
+        self, model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str, strength: float = 1
+    ) -> None:
         """Raise `SpecError` for the name of a scheduler: flow matching is the only one."""
         if name is not None:
             raise SpecError("UnsupportedModel", f"{stage}.scheduler: {field} has one of its own; leave it out.")

@@ -96,7 +96,9 @@ _OWN_SIGMAS: Final = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_s
 _UNBOUNDED: Final = 1_000_000
 
 
-def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str) -> None:
+def check_sampler(
+    model: ModelFolder, name: str | None, steps: int, *, field: str, stage: str, strength: float = 1
+) -> None:
     """Raise `SpecError` if a stage cannot draw with its sampler, or not with this number of steps.
 
     Args:
@@ -105,6 +107,7 @@ def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: st
         steps: the number of steps of the stage.
         field: the manifest's field that names the model.
         stage: the manifest's field with the stage's kind, such as `spec.stages[0].txt2img`.
+        strength: the part of the steps that runs; below 1, the first timestep is not among them.
     """
     try:
         kind, settings = _sampler_of(model.path / "scheduler", name)
@@ -124,6 +127,18 @@ def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: st
             f"{field}: {model.uri!r} predicts {predicts!r}, which {kind} cannot draw with; name another in "
             f"{stage}.scheduler, such as ddim.",
         )
+    if strength == 1 and _divides_by_no_signal(kind, settings, steps):
+        raise SpecError(
+            "UnsupportedModel",
+            f"{field}: {model.uri!r} predicts noise, and at its last timestep nothing but noise is left, so {kind} "
+            f"would divide by 0; name another in {stage}.scheduler, such as euler.",
+        )
+    if steps in able and _overflows(kind, settings, steps):
+        raise SpecError(
+            "UnsupportedSteps",
+            f"{stage}.steps: {steps} steps of {kind} with the noise levels of {model.uri!r} give numbers that are not "
+            f"finite; give it more than {_OVERFLOWING_STEPS}, or name another in {stage}.scheduler.",
+        )
     if steps in able and not _are_apart(kind, settings, steps):
         raise SpecError(
             "UnsupportedSteps",
@@ -142,6 +157,35 @@ def check_sampler(model: ModelFolder, name: str | None, steps: int, *, field: st
 def _whole_or_zero(value: object) -> int:
     """Return a setting that is a whole number, or 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _divides_by_no_signal(kind: str, settings: Mapping[str, Any], steps: int) -> bool:
+    """Return whether sampling starts at a timestep without signal, from which the image is divided by the signal.
+
+    `rescale_betas_zero_snr` makes the last timestep such a one (Lin et al. 2023, section 3.1).
+    """
+    noise = settings.get("prediction_type", "epsilon") == "epsilon"
+    if kind not in _COUNTED or not noise or not settings.get("rescale_betas_zero_snr", False):
+        return False
+    if kind in _DISTILLED:
+        return not settings.get("clip_sample", False)
+    if settings.get("clip_sample", True):  # what is infinite is clipped
+        return False
+    trained = whole_number(settings, "num_train_timesteps", f"scheduler/{CONFIG}", 1000)
+    spacing = settings.get("timestep_spacing", "leading")
+    if spacing == "leading":
+        first = (steps - 1) * (trained // steps) + _whole_or_zero(settings.get("steps_offset", 0))
+        return steps <= trained and first == trained - 1
+    return spacing != "linspace" or steps > 1
+
+
+_OVERFLOWING_STEPS: Final = 10
+
+
+def _overflows(kind: str, settings: Mapping[str, Any], steps: int) -> bool:
+    """Return whether the steps between the great noise levels of a cosine schedule may give infinite numbers."""
+    steep = settings.get("beta_schedule") == "squaredcos_cap_v2" and settings.get("timestep_spacing") != "leading"
+    return kind == "KDPM2AncestralDiscreteScheduler" and steep and 1 < steps <= _OVERFLOWING_STEPS
 
 
 def _are_apart(kind: str, settings: Mapping[str, Any], steps: int) -> bool:
