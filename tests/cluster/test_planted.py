@@ -11,6 +11,7 @@ from diffugen_operator.manifests.jobs import RunPlan
 from diffugen_operator.manifests.names import RunKey
 from diffugen_operator.settings import Settings
 from tests.cluster.pods import eventually
+from tests.cluster.test_kills import slow_stage
 from tests.cluster.world import Json, World
 
 
@@ -56,10 +57,9 @@ def test_a_planted_clean_up_order_deletes_nothing_of_another_dataset(running: Wo
 
 def test_a_job_that_somebody_else_suspends_is_not_resumed_against_them(running: World) -> None:
     world = running
-    world.apply(suspend=True)
-    world.wait("suspended", lambda d: world.condition("Suspended", d)["status"] == "True")
-    world.apply()
-    (job,) = eventually(lambda: world.jobs("plan"))
+    two = {"templates": ["a red {object}"], "samplesPerPrompt": 1}
+    world.apply(prompts=two, stages=[slow_stage()])  # the Job of the plan could end before it is suspended
+    (job,) = eventually(lambda: world.jobs("stage"))
     suspend = '{"spec": {"suspend": true}}'
     name = job["metadata"]["name"]
     world.kubectl("patch", "job", name, "-n", world.namespace, "--type=merge", "-p", suspend)
@@ -76,4 +76,5 @@ def test_a_job_that_somebody_else_suspends_is_not_resumed_against_them(running: 
     assert "is suspended by kubectl-patch" in world.condition("Queued", held)["message"]
     assert patches == []
     world.kubectl("patch", "job", name, "-n", world.namespace, "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    world.wait("planned", lambda d: bool(d["status"].get("planned")))
+    world.wait("resumed", lambda d: world.condition("Queued", d)["reason"] != "JobHeld")
+    world.wait_ready()
