@@ -32,8 +32,6 @@ BOUNDS: Mapping[str, float] = {
     "cpu_growth": LINEAR_WITHIN,
 }
 """The upper bound of each figure."""
-NOT_REACHED = frozenset({"cpu_growth", "cpu_ms_per_dataset", "rss_mb"})
-"""Figures whose bound the committed result does not reach."""
 
 
 @dataclass(frozen=True)
