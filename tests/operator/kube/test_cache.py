@@ -31,7 +31,7 @@ def a_child(name: str, owner: str, kind: str, version: int = 1, uid: str = "") -
             "resourceVersion": str(version),
             "ownerReferences": [reference],
         },
-        "spec": {"suspend": True, "parallelism": 2, "template": {"spec": {"containers": ["much"]}}},
+        "spec": {"suspend": True, "parallelism": 2, "template": {"spec": {"containers": [{"name": "generator", "args": ["much"]}]}}},
         "status": {"active": 1},
     }
 
@@ -199,6 +199,7 @@ def test_only_fields_that_the_operator_uses_are_kept() -> None:
         "suspend": True,
         "parallelism": 2,
         "suspendedBy": "",
+        "order": "",
     }
 
 

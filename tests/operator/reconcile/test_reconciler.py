@@ -123,6 +123,25 @@ async def test_a_planted_job_that_reads_another_order_is_a_name_conflict() -> No
     assert conditions["Stalled"] == "NameConflict"
 
 
+@pytest.mark.parametrize("planted", [True, False])
+async def test_a_job_that_was_seen_and_not_created_is_compared(planted: bool) -> None:
+    world = World()
+    await world.turn(2)
+    job = world.job("plan")
+    if planted:
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        container["env"] = [each for each in container["env"] if each["name"] != "DIFFUGEN_ORDER_SHA256"]
+    world.cache = Cache()
+    world.see(Resource.DATASETS, world.dataset)
+    world.see(Resource.JOBS, world.cluster.put("jobs", job))
+    world.restarted()
+
+    await world.turn()
+
+    conditions = {c["type"]: c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert conditions.get("Stalled") == ("NameConflict" if planted else None)
+
+
 async def test_pods_of_another_job_with_the_same_name_are_ignored() -> None:
     world = World()
     await world.turn(2)

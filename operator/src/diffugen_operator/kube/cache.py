@@ -31,6 +31,7 @@ from diffugen_api.contract import (
     ANNOTATION_PARALLELISM,
     ANNOTATION_SETUP,
     ANNOTATION_SUSPENDED,
+    ENV_ORDER_SHA256,
     KIND,
     LABEL_ATTEMPT,
     LABEL_QUEUE,
@@ -39,6 +40,7 @@ from diffugen_api.contract import (
     MANAGED_BY,
 )
 from diffugen_operator.kube.work_queue import Key
+from diffugen_operator.manifests.names import CONTAINER
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -326,7 +328,7 @@ def _dataset(obj: Mapping[str, Any]) -> Object:
 def _job(obj: Mapping[str, Any]) -> Object:
     reduced = _reduced(_OF_JOBS, obj)
     spec, conditions = obj.get("spec") or {}, (obj.get("status") or {}).get("conditions") or ()
-    reduced["spec"] = {"suspend": spec.get("suspend"), "parallelism": spec.get("parallelism")}
+    reduced["spec"] = {"suspend": spec.get("suspend"), "parallelism": spec.get("parallelism"), "order": order_of(obj)}
     if spec.get("suspend"):
         reduced["spec"]["suspendedBy"] = _suspender(obj)
     if found := [_only(_OF_JOB_CONDITIONS, each) for each in conditions if each.get("type") in _JOB_CONDITIONS]:
@@ -360,6 +362,13 @@ def _reduced(fields: _Fields, obj: Mapping[str, Any]) -> Object:
 
 def _only(names: Iterable[str], fields: Mapping[str, Any]) -> Object:
     return {name: fields[name] for name in names if name in fields}
+
+
+def order_of(job: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the work order that a Job's pods accept; empty if its pod template names none."""
+    template = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
+    env = next((each.get("env") or () for each in template.get("containers") or () if each["name"] == CONTAINER), ())
+    return next((each.get("value") or "" for each in env if each["name"] == ENV_ORDER_SHA256), "")
 
 
 def _suspender(job: Mapping[str, Any]) -> str:

@@ -71,6 +71,11 @@ class RunPlan:
         return WorkOrder(namespace=key.namespace, name=key.name, revision=key.revision, spec=spec).dumps()
 
     @cached_property
+    def order_sha256(self) -> str:
+        """The SHA-256 of the work order, in hexadecimal digits; each Job of the run has it in its pod template."""
+        return hashlib.sha256(self.order_text.encode()).hexdigest()
+
+    @cached_property
     def is_compressed(self) -> bool:
         """Whether the work order is too long for a ConfigMap as it is."""
         return len(self.order_text.encode()) > _PLAIN_BYTES
@@ -250,7 +255,7 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
                 order=Order(
                     config_map=names.work_order_name(run.key),
                     file=contract.ORDER_KEY_COMPRESSED if run.is_compressed else contract.ORDER_KEY,
-                    sha256=hashlib.sha256(run.order_text.encode()).hexdigest(),
+                    sha256=run.order_sha256,
                     dataset=run.key.name,
                 ),
                 gpu=gpu,

@@ -59,6 +59,8 @@ class Job:
     failure: Trouble | None
     """The Job's Failed condition."""
     completion_time: str | None
+    order_sha256: str
+    """The work order that its pods accept."""
 
     @property
     def held(self) -> bool:
@@ -113,6 +115,7 @@ class Job:
             failing=_condition(status, "FailureTarget") is not None,
             failure=Trouble(reason=failed.get("reason", ""), message=failed.get("message", "")) if failed else None,
             completion_time=_time_of(status.get("completionTime")),
+            order_sha256=spec.get("order") or "",
         )
 
 

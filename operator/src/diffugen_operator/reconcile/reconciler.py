@@ -13,15 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from diffugen_api.contract import ENV_ORDER_SHA256, FINALIZER, LABEL_ATTEMPT, MOST_ORDER_BYTES, Step
+from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, MOST_ORDER_BYTES, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.backoff import backoff
-from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
+from diffugen_operator.kube.cache import Cache, Object, Resource, order_of, owner_of
 from diffugen_operator.kube.work_queue import Clock, Key
-from diffugen_operator.manifests.jobs import excess_of
-from diffugen_operator.manifests.names import CONTAINER
+from diffugen_operator.manifests.jobs import RunPlan, excess_of
 from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, is_deleting, read_spec
 from diffugen_operator.observed.jobs import Job
@@ -41,6 +40,7 @@ from diffugen_operator.policy.actions import (
 )
 from diffugen_operator.policy.announcements import announcements, images_between, is_transition
 from diffugen_operator.policy.decide import decide, failing, refused
+from diffugen_operator.policy.runs import finished, run_key
 from diffugen_operator.reconcile.event_recorder import Recorder
 from diffugen_operator.reconcile.kueue import FIRST_LOOK_SECONDS, LOOK_SECONDS, Kueue
 from diffugen_operator.reconcile.requests import PodProgress, Requests
@@ -91,6 +91,8 @@ class _Memory:
     order_seen_at: float = float("-inf")
     failures: int = 0
     """How often in a row an action failed though it was not refused."""
+    compared: set[str] = field(default_factory=set)
+    """The uids of Jobs that are as a run of the dataset makes them."""
 
 
 class Reconciler:
@@ -127,6 +129,9 @@ class Reconciler:
         observed = await self._observe(key, dataset, memory)
         situation = Situation(dataset, observed, self._now(), self._settings)
         decision = decide(situation)
+        foreign = self._foreign(dataset, observed, memory)
+        if foreign is not None:
+            decision = refused(situation, decision, foreign, for_good=True)
         memory.meters.record(self._clock(), {stage.name: stage.samples.done for stage in decision.status.stages})
         try:
             for action in decision.actions:
@@ -193,6 +198,28 @@ class Reconciler:
             pace=memory.meters.pace(),
             queue_reasons=await self._queue_reasons(key.namespace, jobs),
         )
+
+    def _foreign(self, dataset: Dataset, observed: Observed, memory: _Memory) -> Trouble | None:
+        """Return the trouble if a Job of the present run is not as this run makes it.
+
+        The name, labels and owner of a Job can be guessed, so each that this process did not create is compared once.
+        One that the status names was compared before that was written.
+        """
+        status, wanted = dataset.status, dataset.wanted
+        if not isinstance(wanted, Wanted) or wanted.revision != status.revision or wanted.spec.suspend:
+            return None
+        if dataset.deleting or is_halted(status) or finished(dataset):
+            return None
+        recorded = {stage.job for stage in status.stages}
+        for job in observed.jobs:
+            current = job.attempt == status.attempt and job.deleting_since is None
+            if not current or job.name in recorded or job.uid in memory.compared:
+                continue
+            run = RunPlan(key=run_key(dataset), spec=wanted.spec, settings=self._settings)
+            if job.order_sha256 != run.order_sha256:
+                return _conflict("Job", job.name)
+            memory.compared.add(job.uid)
+        return None
 
     async def _queue_reasons(self, namespace: str, jobs: list[Job]) -> Mapping[str, Trouble]:
         found = {job.name: await self._kueue.why_waiting(namespace, job.uid) for job in jobs if _waits_in_queue(job)}
@@ -267,6 +294,7 @@ class Reconciler:
                 overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
                 raise _refusal(error, reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED) from error
             job = _check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
+        self._memories[Key(dataset.namespace, dataset.name)].compared.add(job["metadata"]["uid"])
         self._cache.put(Resource.JOBS, job)
 
     async def _commit(
@@ -348,11 +376,16 @@ def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Obj
     same_run = labels.get(LABEL_ATTEMPT) == manifest["metadata"]["labels"][LABEL_ATTEMPT]
     # Its name and labels can be guessed: anyone with the right to create such objects could have taken the name before.
     if not (ours and same_run and _content_of(there, kind) == _content_of(manifest, kind)):
-        message = (
-            f"A {kind} named {name} exists and is not as this run makes it: delete or rename it, then request a retry."
-        )
-        raise RefusedError(Trouble(reason=reasons.NAME_CONFLICT, message=message), for_good=True)
+        raise RefusedError(_conflict(kind, name), for_good=True)
     return there
+
+
+def _conflict(kind: str, name: str) -> Trouble:
+    return Trouble(
+        reason=reasons.NAME_CONFLICT,
+        message=f"A {kind} named {name} exists and is not as this run makes it: delete or rename it, then request a "
+        "retry.",
+    )
 
 
 def _content_of(obj: Object, kind: str) -> object:
@@ -360,6 +393,4 @@ def _content_of(obj: Object, kind: str) -> object:
     if kind == "ConfigMap":
         packed = {key: _unpacked(value) for key, value in (obj.get("binaryData") or {}).items()}
         return obj.get("data") or {}, packed, obj.get("immutable") is True
-    containers = obj["spec"]["template"]["spec"].get("containers") or ()
-    env = next((each.get("env") or () for each in containers if each["name"] == CONTAINER), ())
-    return [each.get("value") for each in env if each["name"] == ENV_ORDER_SHA256]
+    return order_of(obj)
