@@ -31,7 +31,11 @@ def a_child(name: str, owner: str, kind: str, version: int = 1, uid: str = "") -
             "resourceVersion": str(version),
             "ownerReferences": [reference],
         },
-        "spec": {"suspend": True, "parallelism": 2, "template": {"spec": {"containers": [{"name": "generator", "args": ["much"]}]}}},
+        "spec": {
+            "suspend": True,
+            "parallelism": 2,
+            "template": {"spec": {"containers": [{"name": "generator", "args": ["much"]}]}},
+        },
         "status": {"active": 1},
     }
 
