@@ -13,6 +13,7 @@ import pytest
 
 from diffugen_api import layout
 from diffugen_api.errors import SpecError
+from diffugen_api.orders import WorkOrder
 from diffugen_generator.commands.published_at import published_at
 from diffugen_generator.commands.view import serving
 from diffugen_generator.planning.plan import plan
@@ -456,11 +457,7 @@ def test_a_current_revision_that_is_published_again_keeps_its_samples(tmp_path: 
     assert "has lost the dataset.json of its current revision" in sentence(lost)
 
 
-def test_a_run_of_the_same_revision_with_another_model_keeps_its_samples(tmp_path: Path) -> None:
-    store, order = published(tmp_path)
-    (tmp_path / "model" / "unet" / "config.json").write_text(
-        (tmp_path / "model" / "unet" / "config.json").read_text() + " "
-    )
+def assert_that_prune_keeps_all_when_drawn_again(order: WorkOrder, store: FolderStore) -> None:
     plan(order, store)
     run_shards(order, store)
     before = tree(store.root)
@@ -469,6 +466,14 @@ def test_a_run_of_the_same_revision_with_another_model_keeps_its_samples(tmp_pat
 
     assert sum(result["objects"].values()) == 0
     assert tree(store.root) == before
+
+
+def test_a_run_of_the_same_revision_with_another_model_keeps_its_samples(tmp_path: Path) -> None:
+    store, order = published(tmp_path)
+    (tmp_path / "model" / "unet" / "config.json").write_text(
+        (tmp_path / "model" / "unet" / "config.json").read_text() + " "
+    )
+    assert_that_prune_keeps_all_when_drawn_again(order, store)
 
 
 def test_pruning_keeps_what_a_changed_prompts_file_drew(tmp_path: Path) -> None:
@@ -476,14 +481,7 @@ def test_pruning_keeps_what_a_changed_prompts_file_drew(tmp_path: Path) -> None:
     file.write_text("a ball\na star\n")
     store, order = published(tmp_path, prompts={"file": str(file)})
     file.write_text("a ball\na square\n")
-    plan(order, store)
-    run_shards(order, store)
-    before = tree(store.root)
-
-    result = told("prune", store.root, "--keep", "1", "--delete")
-
-    assert sum(result["objects"].values()) == 0
-    assert tree(store.root) == before
+    assert_that_prune_keeps_all_when_drawn_again(order, store)
 
 
 def test_a_dataset_with_nothing_but_a_prompts_file_is_pruned_and_exported(tmp_path: Path) -> None:
