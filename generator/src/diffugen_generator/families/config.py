@@ -55,7 +55,7 @@ class FamilyConfig(Protocol):
 
         Args:
             header: the tensors of the file, whose numbers are not read.
-            predicts: what the network predicts, as the manifest says; None to go by the file.
+            predicts: what the network predicts, as the manifest says; if None, what the file says.
         """
         ...
 

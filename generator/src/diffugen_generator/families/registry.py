@@ -36,7 +36,7 @@ def read_checkpoint(header: CheckpointHeader, predicts: Prediction | None) -> Ch
 
     Args:
         header: the tensors of the file, whose numbers are not read.
-        predicts: what the network predicts, as the manifest says; None to go by the file.
+        predicts: what the network predicts, as the manifest says; if None, what the file says.
     """
     for family in FAMILIES:
         if (found := family.read_checkpoint(header, predicts)) is not None:

@@ -76,7 +76,7 @@ def read_checkpoint(header: CheckpointHeader, predicts: Prediction | None) -> Ch
 
     Args:
         header: the file's tensors.
-        predicts: what the UNet predicts, as the user says; None to go by the file.
+        predicts: what the UNet predicts, as the user says; if None, what the file says.
 
     Raises `ValueError` if the file is of this family and cannot be drawn with; the text ends a sentence about it.
     """
