@@ -56,6 +56,11 @@ class Reading:
     """[height, width] in 0..1 for each annotated class, with four values a cell on each side."""
 
 
+def reading_noise(latents: torch.Tensor, seed: int, step: int) -> torch.Tensor:
+    """Return the standard normal noise for latents [1, c, h, w] of an annotated image at a timestep."""
+    return seeded_noise(latents.shape[1:], [seed], _SALT + step)
+
+
 class TokenTraining:
     """Trains the token for one model and one vocabulary."""
 
@@ -79,7 +84,7 @@ class TokenTraining:
         named, read = mentions(caption, self._vocabulary), model.read(caption)
         size = (int(latents.shape[2]), int(latents.shape[3]))
         step = model.training_step(NOISE_AT)
-        noise = seeded_noise(latents.shape[1:], [seed], _SALT + step)
+        noise = reading_noise(latents, seed, step)
         noised = model.forward_noised(latents, noise, step)
         with model.attention.queried_pass(size, self_attention=self._refine) as attention:
             model.predictor(states)(noised, torch.tensor(step, device=model.device))

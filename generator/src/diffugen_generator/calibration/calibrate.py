@@ -31,9 +31,8 @@ from torch.nn import functional
 from diffugen_api.v1alpha1 import AttentionLabeling
 from diffugen_api.words import Mention, Vocabulary, mentions
 from diffugen_generator.calibration.annotations import AnnotatedImage, trains_token
-from diffugen_generator.calibration.background_token import Reading, TokenTraining
+from diffugen_generator.calibration.background_token import Reading, TokenTraining, reading_noise
 from diffugen_generator.calibration.result import Calibration
-from diffugen_generator.diffusion.noise import seeded_noise
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.families.model import DiffusionModel, SelfAttention
 from diffugen_generator.labeling.attention.posthoc import NOISE_AT
@@ -57,7 +56,6 @@ PARTS: Final = 4
 """Into so many parts the images are parted to judge a token, at most."""
 _SIDE: Final = 32
 """Maps of single heads are kept with at most so many cells a side."""
-_SALT: Final = 0x94D049BB133111EB
 
 Heads = Mapping[tuple[str, int], float]
 """The weight of each head: a layer's name and the head's number."""
@@ -194,7 +192,7 @@ class Calibrating:
         total, own_size, layers = torch.zeros(()), size, list[tuple[torch.Tensor, torch.Tensor]]()
         for share in SHARES if inline else (NOISE_AT,):
             step = model.training_step(share)
-            noise = seeded_noise(latents.shape[1:], [seed], _SALT + step)
+            noise = reading_noise(latents, seed, step)
             noised = model.forward_noised(latents, noise, step)
             refine = inline and self._attention.refine and not layers  # the last step has the least noise
             with model.attention.all_passes(columns, size, guided=False, passes=1, self_attention=refine) as reading:
