@@ -215,22 +215,30 @@ class RefusingApi(ApiFront):
 
 
 class ExpiringApi(ApiFront):
-    """Refuses every login after a random number of requests, as where tokens expire early: a few answers are 401."""
+    """Refuses every login after a random number of requests, as where tokens expire early: a few answers are 401.
+
+    Of the kinds in `FEW`, one of the first three requests is refused in any case.
+    """
+
+    FEW = ("watch", "PATCH", "POST")
 
     def __init__(self, kubeconfig: Path, *, seed: object) -> None:
         super().__init__(kubeconfig)
         self._random = random.Random(str(seed))
         self._left = self._random.randint(5, 25)
+        self._due = {kind: self._random.randint(1, 3) for kind in self.FEW}
         self.refused: Counter[str] = Counter()
         """The requests that were refused, by their kind: watch, or the method."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Pass the request on, or refuse it."""
+        kind = "watch" if _is_watch(request) else request.method
         self._left -= 1
-        if self._left < 0:
+        self._due[kind] = self._due.get(kind, 0) - 1
+        if self._left < 0 or self._due[kind] == 0:
             if self._left <= -self._random.randint(1, 4):
                 self._left = self._random.randint(5, 25)
-            self.refused["watch" if _is_watch(request) else request.method] += 1
+            self.refused[kind] += 1
             return _status(401, "Unauthorized")
         return await super().answer(request)
 
