@@ -144,6 +144,10 @@ def test_bad_images_are_named(tmp_path: Path, sources: Sources) -> None:
             {"templates": ("a {}" * 20,)},
             r"train-token\.templates\[0\]: .* is longer than the text encoder reads",
         ),
+        (
+            {"templates": (), "vectors": 32},
+            r"train-token\.templates\[0\]: .* is longer than the text encoder reads .*train fewer vectors",
+        ),
     ],
 )
 def test_the_error_names_what_cannot_be_trained(
@@ -151,6 +155,12 @@ def test_the_error_names_what_cannot_be_trained(
 ) -> None:
     with pytest.raises(SpecError, match=expected):
         train_here(sources, settings(**changes), tmp_path / "out", CPU)
+
+
+def test_built_in_sentences_that_are_too_long_for_the_model_are_left_out(tmp_path: Path, sources: Sources) -> None:
+    card = train_here(sources, settings(templates=()), tmp_path / "out", CPU)
+
+    assert card["steps"] == 12
 
 
 def test_a_fault_leaves_the_model_unchanged(tmp_path: Path, sources: Sources) -> None:

@@ -14,7 +14,8 @@ from typing import Final
 
 import torch
 
-from diffugen_generator.families.token_training import TokenModel
+from diffugen_api.errors import SpecError
+from diffugen_generator.families.token_training import Sentence, TokenModel
 from diffugen_generator.inversion.images import TrainingImage, mirrored
 from diffugen_generator.inversion.loss_masks import masks_of
 from diffugen_generator.inversion.settings import TrainingSettings
@@ -75,7 +76,7 @@ class Training:
         cells = (int(self._latents.shape[2]), int(self._latents.shape[3]))
         masks = masks_of([image.mask for image in shown], cells)
         self._masks = masks if masks is None else masks.to(self._latents.device)
-        self._sentences = model.sentences(settings.sentences())
+        self._sentences = _read_sentences(model, settings)
         self.every = max(_LEAST_EVERY, settings.steps // EVALUATIONS)
         """Steps between two evaluations."""
 
@@ -181,3 +182,22 @@ def _seed_of(seed: int, number: int) -> int:
     mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
     mixed = ((mixed ^ (mixed >> 31)) * 0xD6E8FEB86659FD93) % 2**64
     return mixed >> 1
+
+
+def _read_sentences(model: TokenModel, settings: TrainingSettings) -> list[Sentence]:
+    """Return the training sentences as ids; built-in ones that are too long for the text encoder are left out.
+
+    Raises `SpecError` if one of the user's own is too long, or all built-in ones are.
+    """
+    if settings.templates:
+        return model.sentences(settings.sentences())
+    read: list[Sentence] = []
+    faults: list[SpecError] = []
+    for text in settings.sentences():
+        try:
+            read += model.sentences([text])
+        except SpecError as error:
+            faults.append(error)
+    if not read:
+        raise faults[0]
+    return read
