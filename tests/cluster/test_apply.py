@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.world import Json, World
+from tests.cluster.world import ROOT, Json, World
 
 MANY_CLASSES = [{"name": f"object no. {n}"} for n in range(2000)]
 STAGE = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
@@ -168,6 +168,15 @@ def test_another_order_of_the_classes_is_taken_over(world: World, *, server_side
         manifest = world.manifest(classes=[{"name": name} for name in names], suspend=True)
         world.applied(manifest, server_side=server_side)
         assert [each["name"] for each in world.get()["spec"]["classes"]] == names
+
+
+def test_the_examples_are_accepted(world: World) -> None:
+    files = [file for file in sorted((ROOT / "examples").glob("*.yaml")) if file.stem != "kueue"]  # which needs Kueue
+    given = [word for file in files for word in ("-f", str(file))]
+
+    done = world.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", world.namespace, *given)
+
+    assert done.count("created (server dry run)") == len(files) > 5, done
 
 
 def test_splits_may_be_integers(world: World) -> None:

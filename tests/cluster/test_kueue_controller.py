@@ -134,3 +134,11 @@ def test_jobs_without_a_queue_that_kueue_holds_are_left_to_it(running: World, ku
     world.wait_ready()
     world.kubectl("delete", "lds", "shapes", "-n", world.namespace, "--wait=false")
     eventually(lambda: not world.items("lds"))
+
+
+def test_the_example_of_queues_is_accepted(world: World, kueue: Path) -> None:
+    example = ROOT / "examples" / "kueue.yaml"
+
+    done = world.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", world.namespace, "-f", str(example))
+
+    assert done.count("created (server dry run)") >= 5, done

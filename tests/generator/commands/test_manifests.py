@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from diffugen_api.plan import Expansion
 from diffugen_generator.commands.manifests import InvalidManifest, order_of, read_datasets
+from diffugen_generator.planning.warnings import warnings_of
 
 ROOT = Path(__file__).parents[3]
 BASE: dict[str, Any] = {"name": "base", "txt2img": {"model": "builtin://shapes"}}
@@ -46,10 +48,29 @@ def test_a_valid_manifest_gives_a_dataset(tmp_path: Path) -> None:
     assert len(order.revision) == 10
 
 
-def test_the_example_is_valid() -> None:
-    [dataset] = read_datasets(ROOT / "examples" / "shapes.yaml")
+EXAMPLES = {
+    "cars": 480 + 1920 + 1344,
+    "instruments": 256,
+    "kueue": 96,
+    "minimal": 8,
+    "shapes": 96,
+    "shapes-both": 48,
+    "shapes-graph": 60,
+}
+"""The number of samples of each example."""
 
-    assert [c.name for c in dataset.spec.classes] == ["ball", "square", "triangle", "star"]
+
+def test_every_example_is_known() -> None:
+    assert {file.stem for file in (ROOT / "examples").glob("*.yaml")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_valid_without_warnings(name: str) -> None:
+    [dataset] = read_datasets(ROOT / "examples" / f"{name}.yaml")
+    expansion = Expansion(dataset.spec)
+
+    assert expansion.count_distinct_samples() == EXAMPLES[name]
+    assert list(warnings_of(expansion)) == []
 
 
 @pytest.mark.parametrize(
