@@ -53,7 +53,7 @@ docs: venv ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 # The browser stops at the end of its virtual time, when the page has painted what it shows.
-report-picture: venv ## Draw the picture in the README anew: the report of examples/shapes.yaml (needs chromium)
+report-picture: venv ## Draw the README's image of the report anew: the report of examples/shapes.yaml (needs chromium)
 	mkdir -p out/report
 	$(BIN)/diffugen run examples/shapes.yaml --store $(CURDIR)/out/report --json > out/report/run.json
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1440,1010 --virtual-time-budget=10000 --screenshot=docs/report.png \
@@ -98,7 +98,7 @@ bench-inversion: venv ## Measure what teaching a word costs and is worth (about 
 bench-labels: venv ## Measure what labels are worth (about twenty minutes on two cores)
 	$(BIN)/python -m benchmarks.labels
 
-bench-throughput: venv ## Measure pictures a second against diffusers' pipeline and DAAM-style labels (CPU: some ten minutes)
+bench-throughput: venv ## Measure images a second against diffusers' pipeline and DAAM-style labels (CPU: some ten minutes)
 	$(BIN)/python -m benchmarks.throughput
 
 bench-publish: venv ## Measure publishing up to a million samples, and datumaro's COCO export (about half an hour)

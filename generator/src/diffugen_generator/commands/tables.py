@@ -66,8 +66,9 @@ def show_run(console: Console, result: RunResult) -> None:
     table.add_column("stage")
     graph = any(stage.source is not None for stage in result.order.spec.stages)
     parts = ("samples", "reused", "drawn", "labelled", *(("skipped",) if graph else ()))
-    for column in (*parts, "time"):
-        table.add_column(column, justify="right")
+    for part in parts:
+        table.add_column("labeled" if part == "labelled" else part, justify="right")  # the JSON's key stays
+    table.add_column("time", justify="right")
     for stage in result.stages:
         row = stage.row()
         counts = (f"{row[part]:,}" for part in parts)
