@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import kopf
@@ -209,10 +210,83 @@ async def test_kopf_is_started_again_after_any_end(
     assert "The watch of datasets ended: answer 410. It begins again in" in caplog.text
 
 
+async def test_kopf_begins_again_from_a_list_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, starts = Operator(Settings()), asyncio.Queue[int]()
+
+    async def runs(**_: object) -> None:
+        starts.put_nowait(1)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(kopf, "operator", runs)
+    operator._datasets.begin_again()  # before it runs, there is nothing to begin again
+    running = asyncio.create_task(operator._datasets.run())
+    async with asyncio.timeout(5):
+        await starts.get()
+        operator._datasets.begin_again()
+        await starts.get()
+
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_nothing_is_listed_while_the_crd_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, lists = Operator(Settings(resync_interval=0.01)), asyncio.Queue[int]()
+
+    async def relist() -> bool:
+        lists.put_nowait(1)
+        return True
+
+    monkeypatch.setattr(operator, "_relist", relist)
+    operator._datasets.crd_missing = True
+    resync = asyncio.create_task(operator._resync())
+    await asyncio.sleep(0.1)
+    assert lists.empty()
+
+    operator._datasets.crd_missing = False
+    async with asyncio.timeout(5):
+        await lists.get()
+    resync.cancel()
+
+
+async def test_every_watch_counts_its_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, tasks = Operator(Settings()), list[asyncio.Task[None]]()
+
+    async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        yield [], 1
+
+    async def forever(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Cluster, "pages", pages)
+    monkeypatch.setattr(Watch, "run", forever)
+    await operator._relist()
+    operator._start(tasks)
+    watches = operator._watches.values()
+
+    for count in (operator._connection._count_restart, operator._kueue._count, *(watch._count for watch in watches)):
+        count("these", "ended")
+
+    assert len(watches) == 2
+    row = 'diffugen_operator_watch_restarts_total{reason="ended",resource="these"} 4.0'
+    assert row in operator._page().decode()
+    for task in tasks:
+        task.cancel()
+
+
+def test_ages_are_measured_by_the_clock_of_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, ahead = Operator(Settings()), timedelta(minutes=-10)
+    operator._connection._ahead = ahead
+
+    assert abs(operator._reconciler._now() - datetime.now(UTC) - ahead) < timedelta(minutes=1)
+
+
 async def test_a_missing_crd_is_waited_for_in_one_sentence_and_readyz_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator, served, unready = Operator(Settings()), [False, False, True], list[str | None]()
+    listed: list[Resource] = []
     ends = KopfEnds(KopfError(404))
     operator._listed = True
 
@@ -221,6 +295,7 @@ async def test_a_missing_crd_is_waited_for_in_one_sentence_and_readyz_fails(
         return served.pop(0)
 
     async def pages(_: Cluster, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Object], int]]:
+        listed.append(resource)
         yield [], 1
 
     monkeypatch.setattr(kopf, "operator", ends.operator)
@@ -231,6 +306,7 @@ async def test_a_missing_crd_is_waited_for_in_one_sentence_and_readyz_fails(
     await operator._datasets.run()
 
     assert ends.starts == 2
+    assert listed == list(Resource), "what happened meanwhile is found"
     assert set(unready) == {"the CRD labeleddatasets.diffugen.dev is not installed"}
     assert operator._not_ready() is None
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ class ApiServer:
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    """For each request, the client's port: another one is another connection."""
     falls_silent: bool = False
     """Whether a watch stays open without further events after its prepared answer."""
+    never_answers: bool = False
 
     def will(self, body: Any, status: int = 200, **headers: str) -> ApiServer:
         self.answers.append((status, body, {name.replace("_", "-"): text for name, text in headers.items()}))
@@ -43,6 +46,9 @@ class ApiServer:
         body = json.loads(text) if text else None
         self.asked.append((request.method, request.path, dict(request.query), body))
         self.headers.append(dict(request.headers))
+        self.ports.append(request.transport.get_extra_info("peername")[1] if request.transport else 0)
+        if self.never_answers:
+            await asyncio.sleep(60)
         status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
         end = "\n" if "watch" in request.query else ""
         if end and self.falls_silent:
@@ -85,6 +91,15 @@ async def connection(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     connection = Connection(Settings(kubeconfig=kubeconfig), Metrics().count_request)
     yield connection
     await connection.close()
+
+
+async def ended(waits: Awaitable[object]) -> BaseException | None:
+    """Return the exception with which this ends soon; fails if it does not end."""
+    task = asyncio.ensure_future(waits)
+    done, _ = await asyncio.wait({task}, timeout=5)
+    task.cancel()
+    assert done, "it does not end"
+    return task.exception()
 
 
 @pytest.fixture
@@ -201,8 +216,31 @@ async def test_a_silent_watch_is_ended(api: ApiServer, connection: Connection) -
     api.will(bookmark)
 
     assert await anext(watch) == ("BOOKMARK", bookmark["object"])
-    with pytest.raises(TimeoutError):
-        await anext(watch)
+    assert isinstance(await ended(anext(watch)), TimeoutError)
+
+
+async def test_a_silent_watch_is_ended_although_its_connection_pool_was_closed(
+    api: ApiServer, connection: Connection
+) -> None:
+    """Closing a pool ends the timers of its requests without an error."""
+    api.falls_silent = True
+    watch = Cluster(connection, Settings(watch_silence=0.2)).watch(Resource.JOBS, "vision", 7)
+    api.will({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
+    await anext(watch)
+
+    waits = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    await (await connection.session()).close()
+
+    assert isinstance(await ended(waits), TimeoutError)
+
+
+async def test_a_watch_whose_answer_never_begins_is_ended(api: ApiServer, connection: Connection) -> None:
+    api.never_answers = True
+
+    watch = Cluster(connection, Settings(watch_silence=0.2)).watch(Resource.JOBS, "vision", 7)
+
+    assert isinstance(await ended(anext(watch)), TimeoutError)
 
 
 @pytest.mark.parametrize(

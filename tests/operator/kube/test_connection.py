@@ -6,19 +6,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import kopf
 import pytest
 import yaml
 
+from diffugen_operator.kube import connection as connection_module
 from diffugen_operator.kube.api import ApiError, Cluster
 from diffugen_operator.kube.cache import Resource
 from diffugen_operator.kube.connection import Connection, WatchEndedError
-from diffugen_operator.kube.kubeconfig import LoginError
+from diffugen_operator.kube.credentials import Credential
+from diffugen_operator.kube.kubeconfig import Access, LoginError
 from diffugen_operator.settings import Settings
 from diffugen_operator.telemetry.metrics import Metrics
 from tests.operator.kube.test_api import JOB, ApiServer, a_kubeconfig, api  # noqa: F401  (a fixture)
@@ -150,6 +154,44 @@ async def test_any_401_causes_a_new_login(api: ApiServer, login: Login) -> None:
     await login.cluster.create_job(JOB)
 
     assert tokens(api) == ["Bearer secret-token", "Bearer secret-token", "Bearer new-token"]
+    assert api.ports[0] == api.ports[1] != api.ports[2], "another pool: a connection may have the former certificate"
+
+
+async def test_the_context_that_the_settings_name_is_used(api: ApiServer, login: Login) -> None:
+    there = yaml.safe_load(login.file.read_text())
+    named = {"name": "named", "context": {"cluster": "c", "user": "v"}}
+    users = [*there["users"], {"name": "v", "user": {"token": "of-v"}}]
+    login.user({}, users=users, contexts=[*there["contexts"], named])
+    settings = Settings(kubeconfig=str(login.file), context="named")
+    connection = Connection(settings, Metrics().count_request)
+
+    await Cluster(connection, settings).create_job(JOB)
+    await connection.close()
+
+    assert tokens(api) == ["Bearer of-v"]
+
+
+async def test_a_renewed_client_certificate_opens_other_connections(
+    api: ApiServer, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate belongs to a connection, and a token does not."""
+    due = iter(
+        (timedelta(minutes=number), certificate) for number, certificate in enumerate(["one", "one", "two", "two"], 1)
+    )
+
+    async def obtained(access: Access, now: Any) -> Credential:
+        after, certificate = next(due)
+        return Credential(certificate=certificate, renew_at=NOW + after)
+
+    monkeypatch.setattr(connection_module, "obtain", obtained)
+    monkeypatch.setattr(kopf.ConnectionInfo, "as_ssl_context", lambda self: ssl.create_default_context())
+
+    for minutes in range(4):
+        login.now = NOW + timedelta(minutes=minutes)
+        await login.cluster.create_job(JOB)
+
+    first, second, _, last = api.ports  # The request that renewed it is the last one on the former connections.
+    assert first == second != last
 
 
 async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiServer, login: Login) -> None:

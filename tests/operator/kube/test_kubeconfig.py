@@ -56,7 +56,9 @@ def test_the_named_file_precedes_the_variable_the_service_account_and_the_home(
 
     assert found(named, KUBECONFIG=variable).server == "https://one:6443"
     assert found("", KUBECONFIG=variable).server == "https://two:6443"
-    assert found("", KUBERNETES_SERVICE_HOST="fd00::1").server == "https://[fd00::1]:443"
+    in_pod = found("", KUBERNETES_SERVICE_HOST="fd00::1")
+    assert in_pod.server == "https://[fd00::1]:443"
+    assert (in_pod.token_file, in_pod.token) == (str(account / "token"), ""), "a file is read again before it expires"
     monkeypatch.setattr(kubeconfig, "SERVICE_ACCOUNT", tmp_path / "no-service-account")
     assert found("").server == "https://three:6443"
 

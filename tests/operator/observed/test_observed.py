@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diffugen_api.contract import Outcome
-from diffugen_api.v1alpha1 import S3
+from diffugen_api.v1alpha1 import S3, LabeledDatasetStatus
 from diffugen_operator.observed.base import read_time
 from diffugen_operator.observed.dataset import Dataset, InvalidSpec, Wanted, read_spec, read_status
 from diffugen_operator.observed.jobs import Job
@@ -202,6 +202,9 @@ def an_outcome(**changes: Any) -> Outcome | None:
     [
         {"uri": "s3://" + "x" * 1100},
         {"revision": "r" * 64},
+        {"revision": ""},
+        {"uri": ""},
+        {"history": [{"folder": "", "publishedAt": "2026-11-21T12:00:00Z", "samples": 7}]},
         {"samples": -1},
         {"instances": 10**13},
         {"manifestSHA256": "AB" * 32},
@@ -244,6 +247,24 @@ def test_fields_of_a_status_that_cannot_be_read_count_as_absent() -> None:
 
     assert unreadable[:2] == ("status.planned", "status.conditions[0].status")
     assert (status.attempt, status.revision, status.planned, status.conditions) == (3, "r1", False, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "place"),
+    [
+        ({"attempt": -1}, "status.attempt"),
+        ({"attempt": 2**63 - 1}, "status.attempt"),
+        ({"stages": [{"name": "base", "kind": "x", "samples": {"done": -1}}]}, "status.stages[0].samples.done"),
+        ({"stages": [{"name": "base", "kind": "x", "shards": {"total": 10_001}}]}, "status.stages[0].shards.total"),
+        ({"history": [{"revision": "", "publishedAt": "t", "samples": 1}]}, "status.history[0].revision"),
+    ],
+    ids=str,
+)
+def test_values_beyond_the_bounds_of_a_status_cannot_be_read(status: dict[str, Any], place: str) -> None:
+    read, unreadable = read_status(status)
+
+    assert unreadable == (place,)
+    assert read == LabeledDatasetStatus()
 
 
 def test_fields_of_a_later_version_are_ignored_at_every_level() -> None:

@@ -349,8 +349,13 @@ def a_workload(uid: str, version: int, *conditions: dict[str, str]) -> dict[str,
 
 
 async def test_where_workloads_can_be_watched_each_change_is_known_at_once() -> None:
-    workloads, changed = WatchedWorkloads(), asyncio.Queue[str]()
-    kueue = Kueue(workloads, lambda: 0.0, changed=lambda namespace, job: changed.put_nowait(f"{namespace}/{job}"))
+    workloads, changed, restarts = WatchedWorkloads(), asyncio.Queue[str](), list[tuple[str, str]]()
+    kueue = Kueue(
+        workloads,
+        lambda: 0.0,
+        changed=lambda namespace, job: changed.put_nowait(f"{namespace}/{job}"),
+        count=lambda resource, reason: restarts.append((resource, reason)),
+    )
     workloads.listed = [a_workload("a", 90, PENDING), a_workload("b", 91, RESERVED, ADMITTED)]
     watching = asyncio.create_task(kueue.watch(None, jitter=lambda: 0.0))
     await asyncio.sleep(0)
@@ -373,6 +378,7 @@ async def test_where_workloads_can_be_watched_each_change_is_known_at_once() -> 
         assert await changed.get() == "vision/job-a", "it is not watched now"
         assert await changed.get() == "vision/job-a"
         assert workloads.lists == 2
+    assert restarts == [("workloads", "gone")]
     watching.cancel()
 
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import string
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -109,13 +110,37 @@ async def test_a_planted_order_is_a_name_conflict_and_no_job_reads_it(planted: d
     assert not [name for kind, name in world.cluster.objects if kind == "jobs"]
 
 
-async def test_a_planted_job_that_reads_another_order_is_a_name_conflict() -> None:
+async def test_an_order_that_was_replaced_during_the_run_is_a_name_conflict() -> None:
+    world = World()
+    await world.turn(2)
+    order = next(obj for (kind, _), obj in world.cluster.objects.items() if kind == "configmaps")
+    order.update({"data": {"order.json": '{"namespace": "vision", "name": "another"}'}})
+    world.plan_ends()
+    world.seconds = 31
+
+    await world.turn()
+
+    conditions = {c["type"]: c["reason"] for c in world.dataset["status"]["conditions"]}
+    assert conditions["Stalled"] == "NameConflict"
+    assert "create jobs" not in world.asked()[-2:]
+
+
+def without_digest(job: dict[str, Any]) -> None:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["env"] = [each for each in container["env"] if each["name"] != "DIFFUGEN_ORDER_SHA256"]
+
+
+def of_another_attempt(job: dict[str, Any]) -> None:
+    job["metadata"]["labels"]["diffugen.dev/attempt"] = "7"
+
+
+@pytest.mark.parametrize("plant", [without_digest, of_another_attempt])
+async def test_a_planted_job_is_a_name_conflict(plant: Callable[[dict[str, Any]], None]) -> None:
     world = World()
     await world.turn(2)
     job = world.job("plan")
     world.cache.drop(Resource.JOBS, job)
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    container["env"] = [each for each in container["env"] if each["name"] != "DIFFUGEN_ORDER_SHA256"]
+    plant(job)
 
     await world.turn()
 
@@ -129,8 +154,7 @@ async def test_a_job_that_was_seen_and_not_created_is_compared(planted: bool) ->
     await world.turn(2)
     job = world.job("plan")
     if planted:
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        container["env"] = [each for each in container["env"] if each["name"] != "DIFFUGEN_ORDER_SHA256"]
+        without_digest(job)
     world.cache = Cache()
     world.see(Resource.DATASETS, world.dataset)
     world.see(Resource.JOBS, world.cluster.put("jobs", job))

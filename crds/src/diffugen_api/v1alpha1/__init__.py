@@ -29,6 +29,7 @@ from diffugen_api.v1alpha1.stages import (
     tokens_of,
 )
 from diffugen_api.v1alpha1.status import (
+    MOST_ATTEMPTS,
     Condition,
     DatasetStatus,
     HistoryEntry,
@@ -41,6 +42,7 @@ from diffugen_api.v1alpha1.status import (
 
 __all__ = [
     "LEAST_CONFIDENCE",
+    "MOST_ATTEMPTS",
     "S3",
     "WORD_PATTERN",
     "AttentionLabeling",

@@ -6,11 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from diffugen_api.contract import MAX_SHARDS, MOST_SAMPLES
 from diffugen_api.v1alpha1.base import Model
+
+MOST_ATTEMPTS = 1_000_000
+"""Upper bound of the number of a run; the next one is 1 again."""
 
 
 class StatusModel(Model):
-    """Base of all parts of the status. Fields of a later version are ignored, so that a rollback can read them."""
+    """Base of all parts of the status. Fields of a later version are ignored, so that a rollback can read them.
+
+    Every value has bounds: what somebody else wrote must not make the next status one that the API server refuses. A
+    required text is never empty, because empty values are left out of what is written.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -18,13 +26,17 @@ class StatusModel(Model):
 class Condition(StatusModel):
     """A condition, as metav1.Condition has it."""
 
-    type: str = Field(max_length=63, description="The condition: Ready, Reconciling, Stalled, Queued or Suspended.")
+    type: str = Field(
+        min_length=1, max_length=63, description="The condition: Ready, Reconciling, Stalled, Queued or Suspended."
+    )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
-    reason: str = Field(max_length=63, description="The cause, as one CamelCase word.")
+    reason: str = Field(min_length=1, max_length=63, description="The cause, as one CamelCase word.")
     message: str = Field(
         default="", max_length=1024, description="The cause and, after a failure, the fix, in one sentence."
     )
-    last_transition_time: str = Field(max_length=32, description="When `status` of the condition last changed.")
+    last_transition_time: str = Field(
+        min_length=1, max_length=32, description="When `status` of the condition last changed."
+    )
     observed_generation: int = Field(
         default=-1, description="The generation of the resource that the condition is about."
     )
@@ -54,26 +66,30 @@ class Summary(StatusModel):
 class SampleCounts(StatusModel):
     """A stage's samples."""
 
-    total: int = Field(default=0, description="Samples of the stage.")
-    done: int = Field(default=0, description="Finished samples.")
-    reused: int = Field(default=0, description="Samples that were complete when the run was planned.")
-    accepted: int | None = Field(default=None, description="Samples in the published dataset.")
-    rejected: int | None = Field(default=None, description="Samples that the quality rules rejected.")
+    total: int = Field(default=0, ge=0, le=MOST_SAMPLES, description="Samples of the stage.")
+    done: int = Field(default=0, ge=0, le=MOST_SAMPLES, description="Finished samples.")
+    reused: int = Field(
+        default=0, ge=0, le=MOST_SAMPLES, description="Samples that were complete when the run was planned."
+    )
+    accepted: int | None = Field(default=None, ge=0, le=MOST_SAMPLES, description="Samples in the published dataset.")
+    rejected: int | None = Field(
+        default=None, ge=0, le=MOST_SAMPLES, description="Samples that the quality rules rejected."
+    )
 
 
 class ShardStatus(StatusModel):
     """A stage's shards: the indexes of its Job."""
 
-    total: int = Field(default=0, description="Shards of the stage.")
-    succeeded: int = Field(default=0, description="Shards that are done.")
-    failed: int = Field(default=0, description="Shards that failed for good.")
+    total: int = Field(default=0, ge=0, le=MAX_SHARDS, description="Shards of the stage.")
+    succeeded: int = Field(default=0, ge=0, le=MAX_SHARDS, description="Shards that are done.")
+    failed: int = Field(default=0, ge=0, le=MAX_SHARDS, description="Shards that failed for good.")
 
 
 class StageStatus(StatusModel):
     """One stage of the run."""
 
-    name: str = Field(max_length=30, description="The stage's name.")
-    kind: str = Field(max_length=30, description="The kind of the stage, such as txt2img.")
+    name: str = Field(min_length=1, max_length=30, description="The stage's name.")
+    kind: str = Field(min_length=1, max_length=30, description="The kind of the stage, such as txt2img.")
     state: Literal["Pending", "Queued", "Running", "Succeeded", "Failed"] = Field(
         default="Pending", description="The state of the stage."
     )
@@ -93,25 +109,27 @@ class StageStatus(StatusModel):
 class DatasetStatus(StatusModel):
     """The published dataset. It stays until a new run publishes another one."""
 
-    uri: str = Field(max_length=1100, description="Where the dataset is.")
-    revision: str = Field(max_length=63, description="The revision that was published.")
-    samples: int = Field(description="Images in the dataset.")
-    instances: int = Field(description="Labeled objects in the dataset.")
-    manifest_sha256: str = Field(alias="manifestSHA256", max_length=64, description="SHA-256 of manifest.jsonl.gz.")
-    published_at: str = Field(max_length=32, description="When it was published.")
+    uri: str = Field(min_length=1, max_length=1100, description="Where the dataset is.")
+    revision: str = Field(min_length=1, max_length=63, description="The revision that was published.")
+    samples: int = Field(ge=0, le=MOST_SAMPLES, description="Images in the dataset.")
+    instances: int = Field(ge=0, le=MOST_SAMPLES, description="Labeled objects in the dataset.")
+    manifest_sha256: str = Field(
+        alias="manifestSHA256", min_length=1, max_length=64, description="SHA-256 of manifest.jsonl.gz."
+    )
+    published_at: str = Field(min_length=1, max_length=32, description="When it was published.")
 
 
 class HistoryEntry(StatusModel):
     """A revision that was published earlier and is still in the store."""
 
-    revision: str = Field(max_length=63, description="The revision that was published.")
+    revision: str = Field(min_length=1, max_length=63, description="The revision that was published.")
     uri: str = Field(
         default="",
         max_length=1100,
         description="Left out if the status would be too large; the folder is beside that of the current revision.",
     )
-    published_at: str = Field(max_length=32, description="When it was published.")
-    samples: int = Field(description="Images in the dataset.")
+    published_at: str = Field(min_length=1, max_length=32, description="When it was published.")
+    samples: int = Field(ge=0, le=MOST_SAMPLES, description="Images in the dataset.")
 
 
 class LabeledDatasetStatus(StatusModel):
@@ -121,7 +139,12 @@ class LabeledDatasetStatus(StatusModel):
     revision: str = Field(
         default="", max_length=63, description="The wanted revision: a hash over everything that decides the content."
     )
-    attempt: int = Field(default=0, description="Number of the run; a new revision or a retry starts the next one.")
+    attempt: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_ATTEMPTS,
+        description="Number of the run; a new revision or a retry starts the next one.",
+    )
     resource_uid: str = Field(
         default="",
         alias="resourceUID",
@@ -136,7 +159,10 @@ class LabeledDatasetStatus(StatusModel):
         description="Valid settings of the spec that have no effect, or that are a risk, as the plan found them.",
     )
     replans: int = Field(
-        default=0, description="Number of automatic new plans since the last publication, edit or retry."
+        default=0,
+        ge=0,
+        le=MOST_ATTEMPTS,
+        description="Number of automatic new plans since the last publication, edit or retry.",
     )
     clean_up_start_time: str | None = Field(
         default=None, max_length=32, description="When the clean-up of the store began, after deletion."

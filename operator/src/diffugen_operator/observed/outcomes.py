@@ -20,6 +20,9 @@ MOST_HISTORY = 10
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]{0,61}[A-Za-z0-9_])?")
 """What the API allows as a condition's reason."""
 
+_ANY_TIME = "1970-01-01T00:00:00Z"
+"""In place of the time of a step's end, which is not known yet."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,7 +62,7 @@ def history_of(result: Published) -> list[HistoryEntry]:
 
 def _fits(result: Published) -> bool:
     try:
-        dataset_of(result, "")
+        dataset_of(result, _ANY_TIME)
         history_of(result)
     except ValidationError:
         return False

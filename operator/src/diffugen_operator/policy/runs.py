@@ -20,7 +20,7 @@ from datetime import timedelta
 from enum import Enum
 
 from diffugen_api.contract import Step
-from diffugen_api.v1alpha1 import LabeledDatasetSpec, LabeledDatasetStatus, SampleCounts, StageStatus
+from diffugen_api.v1alpha1 import MOST_ATTEMPTS, LabeledDatasetSpec, LabeledDatasetStatus, SampleCounts, StageStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs, names
 from diffugen_operator.manifests.names import RunKey
@@ -171,7 +171,7 @@ def new_ledger(situation: Situation, revision: str, store: str) -> LabeledDatase
         update={
             "revision": revision,
             "store": store,
-            "attempt": former.attempt + 1,
+            "attempt": former.attempt % MOST_ATTEMPTS + 1,
             "resource_uid": dataset.uid,
             "clean_up_start_time": None,
             "planned": False,

@@ -195,8 +195,8 @@ def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> 
     done = samples.reused + samples_done(size, job.completed_indexes, running)
     shards = ShardStatus(
         total=stage.shards.total,
-        succeeded=len(finished),
-        failed=sum(len(span) for span in parse_indexes(job.failed_indexes)),
+        succeeded=min(len(finished), stage.shards.total),
+        failed=min(sum(len(span) for span in parse_indexes(job.failed_indexes)), stage.shards.total),
     )
     counted = samples.model_copy(update={"done": max(done, samples.done)})
     return stage.model_copy(update={"samples": counted, "shards": shards, "message": message})

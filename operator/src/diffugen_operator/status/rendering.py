@@ -67,7 +67,8 @@ def is_halted(status: LabeledDatasetStatus) -> bool:
 
 def _summary(stages: list[StageStatus], phase: Phase, pace: float | None, *, generation: int) -> Summary:
     total = sum(stage.samples.total for stage in stages)
-    done = sum(stage.samples.done for stage in stages)
+    # Somebody else may have written the counts.
+    done = sum(min(stage.samples.done, stage.samples.total) for stage in stages)
     running = phase.kind is Kind.WORKING and any(stage.state == "Running" for stage in stages)
     return Summary(
         state=_state(phase),
