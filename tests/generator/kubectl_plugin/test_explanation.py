@@ -119,6 +119,25 @@ def test_a_job_without_pods_and_its_warning() -> None:
     ]
 
 
+def test_a_right_that_the_operator_lacks() -> None:
+    life = a_life()
+    life.refuse("Forbidden", 'jobs.batch is forbidden: User "operator" cannot create', for_good=False)
+
+    (finding,) = found(life)
+    assert finding.what == 'It waits in line, Forbidden: jobs.batch is forbidden: User "operator" cannot create'
+    assert "the rights of its chart" in finding.todo
+
+
+def test_an_event_that_a_condition_repeats_is_left_out() -> None:
+    life = a_life(output={}).settle()
+    message = next(c["message"] for c in life.raw["status"]["conditions"] if c["type"] == "Stalled")
+    about = {"kind": "LabeledDataset", "name": "shapes", "uid": life.raw["metadata"]["uid"]}
+    event = {"type": "Warning", "reason": "StoreNotSet", "message": message, "involvedObject": about}
+
+    assert len(found(life, events=[event])) == 1
+    assert len(found(life, events=[{**event, "message": "another"}])) == 2
+
+
 def test_a_run_without_problems_shows_its_progress() -> None:
     life = a_life().until_drawing().pod_runs("base", "0", total=8, done=3).settle()
 

@@ -15,8 +15,12 @@ Json = dict[str, Any]
 
 _LONGEST_EVENT = 300
 _MOST_EVENTS = 3
-_LOOK_AT_QUEUE = {"Unschedulable": "kubectl describe nodes", "QuotaExceeded": "kubectl describe resourcequota"}
-"""What to look at by the reason of Queued; otherwise it is Kueue's."""
+_LOOK_AT_QUEUE = {
+    "Unschedulable": "kubectl describe nodes",
+    "QuotaExceeded": "kubectl describe resourcequota",
+    "Forbidden": "give the operator the rights of its chart: helm upgrade, or kubectl apply -k deploy/",
+}
+"""What to do by the reason of Queued; otherwise it is Kueue's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +134,15 @@ def _jobs(found: Surroundings) -> Iterator[Finding]:
 
 
 def _events(found: Surroundings) -> Iterator[Finding]:
-    """Yield the latest warnings about the dataset and what belongs to it."""
+    """Yield the latest warnings about the dataset and what belongs to it, without those that a condition repeats."""
+    shown = {str(c.get("message", "")) for c in found.dataset.get("status", {}).get("conditions", [])}
     uids = {obj["metadata"].get("uid") for obj in (found.dataset, *found.jobs, *found.pods)}
     about = [
         event
         for event in found.events
-        if event.get("type") == "Warning" and event.get("involvedObject", {}).get("uid") in uids
+        if event.get("type") == "Warning"
+        and event.get("involvedObject", {}).get("uid") in uids
+        and event.get("message") not in shown
     ]
     about.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), reverse=True)
     for event in about[:_MOST_EVENTS]:
