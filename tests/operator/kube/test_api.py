@@ -151,6 +151,19 @@ async def test_a_job_is_deleted_by_its_uid_and_its_pods_with_it(
     assert api.asked[0][3] == {"propagationPolicy": policy, "preconditions": {"uid": "u-1"}}
 
 
+@pytest.mark.parametrize(("suspend", "mark"), [(True, "true"), (False, None)])
+async def test_a_suspended_job_has_our_mark_until_it_is_resumed(
+    api: ApiServer, cluster: Cluster, suspend: bool, mark: str | None
+) -> None:
+    await cluster.suspend_job("vision", "j", suspend=suspend)
+
+    assert api.asked[0][3] == {
+        "metadata": {"annotations": {"diffugen.dev/suspended": mark}},
+        "spec": {"suspend": suspend},
+    }
+    assert api.headers[0]["Content-Type"] == "application/merge-patch+json", "null removes it"
+
+
 @pytest.mark.parametrize("code", [404, 409])
 async def test_deleting_a_missing_object_succeeds(api: ApiServer, cluster: Cluster, code: int) -> None:
     api.will({"reason": "NotFound"}, code)

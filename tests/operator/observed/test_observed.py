@@ -236,6 +236,14 @@ def test_text_that_is_not_a_time_with_a_zone_reads_as_none(text: str | None) -> 
     assert read_time("2026-11-22T13:00:00.5+01:00") == datetime(2026, 11, 22, 12, 0, 0, 500_000, tzinfo=UTC)
 
 
+def test_a_completion_time_that_is_not_a_time_counts_as_absent() -> None:
+    def completed_at(text: str) -> str | None:
+        return Job.read({"metadata": {"name": "j", "uid": "u"}, "status": {"completionTime": text}}).completion_time
+
+    assert completed_at("2026-11-22T13:00:00.5+01:00") == "2026-11-22T12:00:00Z", "as the API writes it"
+    assert completed_at("yesterday, " + "x" * 40) is None
+
+
 def test_impossible_indexes_are_ignored() -> None:
     assert parse_indexes("0,3-5,x,-1,7-,²,5-999999999") == [range(1), range(3, 6), range(5, 10_000)]
 

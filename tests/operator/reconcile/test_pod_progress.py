@@ -113,6 +113,27 @@ async def test_pods_are_asked_without_credentials(scraper: Scraper, seen: list[w
     assert "Authorization" not in seen[0].headers
 
 
+async def test_of_a_page_without_end_only_the_beginning_is_read() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(PAGE.encode())
+        while True:
+            await response.write(b"# more\n" * 10_000)
+
+    app = web.Application()
+    app.router.add_get("/metrics", answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.77.4", METRICS_PORT).start()
+    scraper = Scraper(Settings(scrape_timeout=5))
+
+    assert await scraper.ask("127.0.77.4") == Shard(total=8, done=3)
+
+    await scraper.close()
+    await runner.cleanup()
+
+
 @pytest.fixture
 async def silent() -> AsyncIterator[list[float]]:
     """A pod at 127.0.77.3 that accepts connections and does not answer; yields the times of the requests."""

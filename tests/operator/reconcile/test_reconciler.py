@@ -181,6 +181,24 @@ async def test_pods_of_another_job_with_the_same_name_are_ignored() -> None:
     assert not world.dataset["status"].get("planned")
 
 
+async def test_a_job_that_the_operator_suspended_is_resumed_by_its_mark() -> None:
+    world = World()
+    await world.turn(2)
+
+    def edited(suspend: bool) -> None:
+        metadata = {**world.dataset["metadata"], "generation": world.dataset["metadata"]["generation"] + 1}
+        dataset = world.dataset | {"metadata": metadata, "spec": {**world.dataset["spec"], "suspend": suspend}}
+        world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", dataset))
+
+    edited(suspend=True)
+    await world.turn(2)
+    assert world.job("plan")["spec"]["suspend"] is True
+
+    edited(suspend=False)
+    await world.turn()
+    assert world.job("plan")["spec"]["suspend"] is False
+
+
 async def test_a_job_of_the_wanted_name_that_is_not_ours_stalls() -> None:
     world = World()
     await world.turn(2)
