@@ -25,7 +25,7 @@ class PretendCluster(Requests):
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
         self.requests: list[tuple[str, str]] = []
-        self.refusals: dict[str, ApiError] = {}
+        self.refusals: dict[str, Exception] = {}
         self.events: list[str] = []
         self.version = 100
         self.crash_at: tuple[int, str] | None = None

@@ -39,8 +39,9 @@ from diffugen_operator.kube.leader_election import Election, LeaseLostError
 from diffugen_operator.kube.work_queue import Key, WorkQueue
 from diffugen_operator.reconcile.event_recorder import Recorder
 from diffugen_operator.reconcile.kueue import Kueue
+from diffugen_operator.reconcile.ownership import ChildStoppingError
 from diffugen_operator.reconcile.pod_progress import Scraper
-from diffugen_operator.reconcile.reconciler import ChildStoppingError, Reconciler
+from diffugen_operator.reconcile.reconciler import Reconciler
 from diffugen_operator.settings import Settings
 from diffugen_operator.telemetry.logs import concerning
 from diffugen_operator.telemetry.metrics import Metrics

@@ -117,6 +117,15 @@ async def test_the_first_leads_at_once_and_the_second_waits(world: World) -> Non
     held.cancel()
 
 
+async def test_a_lease_that_somebody_else_wrote_is_taken_in_the_end(world: World) -> None:
+    largest = 2**31 - 1
+    spec = {"holderIdentity": "nobody", "leaseDurationSeconds": largest, "leaseTransitions": largest}
+    world.lease = {"metadata": {"name": "l", "namespace": "system", "resourceVersion": "1"}, "spec": spec}
+
+    assert (await wins_within(world, world.process("first"), 3610) or 0) >= 3600
+    assert world.lease["spec"]["leaseTransitions"] == 0, "the API server refuses larger numbers"
+
+
 @pytest.mark.parametrize("wrong_by", [-3600, 0, 3600])
 async def test_after_a_crash_another_leads_within_the_lease_duration_with_any_clock(
     world: World, wrong_by: float

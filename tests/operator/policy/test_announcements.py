@@ -32,6 +32,16 @@ def test_a_whole_run_is_reported_in_five_events() -> None:
     assert told(life.later(600)) == []
 
 
+def test_the_start_of_a_run_says_that_the_plan_is_next_and_not_that_the_spec_is_accepted() -> None:
+    life = a_life()
+    before = life.status
+    life.turn()
+
+    (started,) = announcements(before, life.status)
+
+    assert started.message == f"Attempt 1, revision {life.status.revision}: The dataset is new; its plan is made first."
+
+
 @pytest.mark.parametrize(
     ("plans", "words"),
     [

@@ -20,8 +20,8 @@ from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Cache, Resource
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.observed.progress import Shard
+from diffugen_operator.reconcile.ownership import ChildStoppingError
 from diffugen_operator.reconcile.pod_progress import Scraper
-from diffugen_operator.reconcile.reconciler import ChildStoppingError
 from diffugen_operator.settings import Settings
 from tests.operator.lives import a_plan, a_raw_dataset
 from tests.operator.worlds import SETTINGS, World
@@ -37,6 +37,31 @@ async def drawing(scraper: Scraper | None = None) -> World:
     return world
 
 
+def edited(world: World, **changes: Any) -> None:
+    metadata = {**world.dataset["metadata"], "generation": world.dataset["metadata"]["generation"] + 1}
+    dataset = world.dataset | {"metadata": metadata, "spec": {**world.dataset["spec"], **changes}}
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", dataset))
+
+
+async def with_stray(world: World) -> None:
+    """Begin another run while the Job of the former one exists."""
+    await world.turn(2)
+    edited(world, seed=7)
+    await world.turn()
+
+
+async def suspended_while_planning(world: World) -> None:
+    await world.turn(2)
+    edited(world, suspend=True)
+
+
+async def resized_while_drawing(world: World) -> None:
+    await world.turn(2)
+    world.plan_ends()
+    await world.turn()
+    edited(world, run={"parallelism": 2})
+
+
 async def test_the_status_is_written_first_then_order_and_job() -> None:
     world = World()
 
@@ -49,7 +74,7 @@ async def test_the_status_is_written_first_then_order_and_job() -> None:
     assert world.asked() == ["patch status"], "that it plans is written where the plan takes a while"
 
 
-async def test_at_rest_no_request_is_made() -> None:
+async def test_at_rest_no_askedis_made() -> None:
     world = World()
     await world.turn(3)
     world.asked()
@@ -185,16 +210,11 @@ async def test_a_job_that_the_operator_suspended_is_resumed_by_its_mark() -> Non
     world = World()
     await world.turn(2)
 
-    def edited(suspend: bool) -> None:
-        metadata = {**world.dataset["metadata"], "generation": world.dataset["metadata"]["generation"] + 1}
-        dataset = world.dataset | {"metadata": metadata, "spec": {**world.dataset["spec"], "suspend": suspend}}
-        world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", dataset))
-
-    edited(suspend=True)
+    edited(world, suspend=True)
     await world.turn(2)
     assert world.job("plan")["spec"]["suspend"] is True
 
-    edited(suspend=False)
+    edited(world, suspend=False)
     await world.turn()
     assert world.job("plan")["spec"]["suspend"] is False
 
@@ -549,6 +569,67 @@ async def test_an_action_that_fails_repeatedly_stalls_with_the_api_servers_messa
     assert world.cluster.events.count("JobNotCreated") == 1
 
 
+@pytest.mark.parametrize(
+    ("prepare", "asked", "reason"),
+    [
+        (lambda world: edited(world, deletionPolicy="Delete"), "patch finalizers", "FinalizerNotChanged"),
+        (lambda world: world.turn(), "create configmaps", "ConfigMapNotCreated"),
+        (lambda world: world.turn(), "create jobs", "JobNotCreated"),
+        (suspended_while_planning, "patch jobs", "JobNotChanged"),
+        (resized_while_drawing, "patch jobs", "JobNotChanged"),
+        (with_stray, "delete jobs", "JobNotDeleted"),
+    ],
+    ids=["finalizer", "order", "job", "suspension", "size", "stray"],
+)
+@pytest.mark.parametrize(
+    "error", [ApiError(500, "InternalError", "no webhook answers"), TimeoutError("no webhook answers")]
+)
+async def test_each_action_that_fails_repeatedly_is_reported(
+    prepare: Callable[[World], Any], asked: str, reason: str, error: Exception
+) -> None:
+    world = World()
+    if (prepared := prepare(world)) is not None:
+        await prepared
+
+    for _ in range(3):
+        world.cluster.refusals[asked] = error
+        with pytest.raises(type(error)):
+            await world.turn()
+
+    shown = {c["type"]: (c["reason"], c["message"]) for c in world.dataset["status"]["conditions"]}
+    assert shown["Reconciling"][0] == reason
+    assert "no webhook answers" in shown["Reconciling"][1]
+
+
+async def test_failures_with_successes_in_between_are_not_reported() -> None:
+    world = World()
+    await world.turn(2)
+    for number in range(4):
+        edited(world, suspend=number % 2 == 0)
+        world.cluster.refusals["patch jobs"] = ApiError(500, "InternalError", "etcd is away")
+        with pytest.raises(ApiError):
+            await world.turn()
+        assert not any("etcd is away" in c["message"] for c in world.dataset["status"]["conditions"])
+        await world.turn(2)
+
+
+async def test_a_former_order_that_cannot_be_deleted_delays_no_run() -> None:
+    world = World()
+    await world.turn(2)
+    edited(world, seed=7)
+    refusal = ApiError(500, "InternalError", "no webhook answers")
+
+    for _ in range(2):
+        world.cluster.refusals["delete configmaps"] = refusal
+        with pytest.raises(ApiError):
+            await world.turn()
+    assert world.dataset["status"]["attempt"] == 1
+    world.cluster.refusals["delete configmaps"] = refusal
+    await world.turn()
+
+    assert world.dataset["status"]["attempt"] == 2
+
+
 async def test_every_warning_of_a_plan_is_an_event_even_if_the_status_has_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -624,6 +705,21 @@ async def test_a_status_of_a_later_version_is_replaced_with_an_event() -> None:
     assert world.cluster.events.count("StatusUnreadable") == 1
     assert world.dataset["status"]["attempt"] == 2, "its stages are planned again"
     assert all(stage["state"] != "Paused" for stage in world.dataset["status"]["stages"])
+
+
+async def test_a_value_that_nothing_reads_now_is_replaced_too_where_it_is_unreadable() -> None:
+    world = World(suspend=True)
+    await world.turn(3)
+    status = {**world.dataset["status"], "history": [{"revision": "r1", "publishedAt": "t", "samples": "many"}]}
+    world.see(Resource.DATASETS, world.cluster.put("labeleddatasets", world.dataset | {"status": status}))
+    running = asyncio.create_task(world.recorder.run())
+
+    await world.turn(2)
+    await world.recorder.flush()
+    running.cancel()
+
+    assert world.dataset["status"]["history"] == []
+    assert world.cluster.events.count("StatusUnreadable") == 1
 
 
 def a_large_prompts(variables: int) -> dict[str, Any]:

@@ -23,6 +23,10 @@ from diffugen_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_MOST_TRANSITIONS = 2**31
+_LONGEST_SECONDS = 3600
+"""No longer is a Lease without a renewal respected: somebody else may have written its duration."""
+
 Lease = dict[str, Any]
 """A coordination.k8s.io/v1 Lease, as the API server returns it."""
 
@@ -136,7 +140,8 @@ class Election:
         if spec.get("holderIdentity") in (None, "", self._identity):
             return True
         duration = spec.get("leaseDurationSeconds") or self._settings.lease_duration
-        return self._clock() >= self._seen_at + float(duration)
+        longest = max(_LONGEST_SECONDS, self._settings.lease_duration)
+        return self._clock() >= self._seen_at + min(duration, longest)
 
     async def _renew(self) -> None:
         began = self._clock()
@@ -169,6 +174,7 @@ class Election:
         # MicroTime: six digits, always.
         moment = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         changed = former.get("holderIdentity") != holder
+        taken = 1 if changed and holder and former else 0
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -178,6 +184,7 @@ class Election:
                 "leaseDurationSeconds": duration or self._settings.lease_duration,
                 "acquireTime": moment if changed else former.get("acquireTime", moment),
                 "renewTime": moment,
-                "leaseTransitions": former.get("leaseTransitions", 0) + (1 if changed and holder and former else 0),
+                # Somebody else may have written the largest number, whose successor the API server refuses.
+                "leaseTransitions": ((former.get("leaseTransitions") or 0) + taken) % _MOST_TRANSITIONS,
             },
         }

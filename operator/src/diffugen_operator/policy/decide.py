@@ -24,7 +24,6 @@ from diffugen_operator.policy.actions import (
     CreateWorkOrder,
     Decision,
     DeleteJob,
-    DeleteWorkOrder,
     ResizeJob,
     SetFinalizer,
     StepResult,
@@ -179,7 +178,6 @@ _NOT_DONE: Mapping[type, tuple[str, str]] = {
     SuspendJob: (reasons.JOB_NOT_CHANGED, "Job {} cannot be suspended or resumed"),
     ResizeJob: (reasons.JOB_NOT_CHANGED, "The parallelism of Job {} cannot be changed"),
     DeleteJob: (reasons.JOB_NOT_DELETED, "Job {} cannot be deleted"),
-    DeleteWorkOrder: (reasons.CONFIG_MAP_NOT_DELETED, "ConfigMap {} cannot be deleted"),
     SetFinalizer: (reasons.FINALIZER_NOT_CHANGED, "The dataset's finalizer cannot be changed"),
 }
 """The reason and the message for each action that fails repeatedly."""

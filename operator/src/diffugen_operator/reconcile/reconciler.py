@@ -6,19 +6,18 @@ repeated safely: a Job of this run that exists already is kept.
 
 from __future__ import annotations
 
-import base64
 import logging
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from diffugen_api.contract import FINALIZER, LABEL_ATTEMPT, MOST_ORDER_BYTES, Step
+from diffugen_api.contract import FINALIZER, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus
 from diffugen_operator import reasons
 from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.backoff import backoff
-from diffugen_operator.kube.cache import Cache, Object, Resource, order_of, owner_of
+from diffugen_operator.kube.cache import Cache, Object, Resource, owner_of
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS
 from diffugen_operator.kube.work_queue import Clock, Key
 from diffugen_operator.manifests.jobs import RunPlan, excess_of
 from diffugen_operator.observed.base import Trouble
@@ -43,6 +42,7 @@ from diffugen_operator.policy.decide import decide, failing, refused
 from diffugen_operator.policy.runs import finished, run_key
 from diffugen_operator.reconcile.event_recorder import Recorder
 from diffugen_operator.reconcile.kueue import FIRST_LOOK_SECONDS, LOOK_SECONDS, Kueue
+from diffugen_operator.reconcile.ownership import RefusedError, check_ours, conflict
 from diffugen_operator.reconcile.requests import PodProgress, Requests
 from diffugen_operator.settings import Settings
 from diffugen_operator.status.conditions import READY, find
@@ -58,19 +58,6 @@ REPORTED_FAILURES = 3
 """After so many failures in a row of a dataset's actions, its status reports which action fails and why."""
 _OUTDATED = (404, 409)
 """The API server's answers when the cache is outdated: the next try reads the cache again."""
-
-
-class RefusedError(Exception):
-    """The API server refused an action."""
-
-    def __init__(self, trouble: Trouble, *, for_good: bool) -> None:
-        super().__init__(trouble.message)
-        self.trouble = trouble
-        self.for_good = for_good
-
-
-class ChildStoppingError(Exception):
-    """An object with the wanted name is still being deleted."""
 
 
 @dataclass(slots=True)
@@ -160,17 +147,30 @@ class Reconciler:
 
     async def _tried(self, situation: Situation, decision: Decision, action: Action, memory: _Memory) -> None:
         """Apply an action. One that fails repeatedly is reported in the status, with the API server's message."""
-        dataset = situation.dataset
         try:
-            await self._apply(dataset, action)
-        except ApiError as error:
+            await self._apply(situation.dataset, action)
+        except (ApiError, *TRANSPORT_ERRORS) as error:
             memory.failures += 1
-            report = failing(situation, decision, action, error.message or str(error))
-            if error.code not in _OUTDATED and memory.failures >= REPORTED_FAILURES and report is not None:
-                key = Key(dataset.namespace, dataset.name)
-                if (raw := self._cache.dataset(key)) is not None:
-                    await self._commit(key, raw, dataset, report, memory)
+            if memory.failures >= REPORTED_FAILURES:
+                if isinstance(action, DeleteWorkOrder):  # Nothing reads it; it is deleted with the dataset.
+                    logger.warning("ConfigMap %s of the former run cannot be deleted: %s", action.name, error)
+                    return
+                await self._report(situation, decision, action, error, memory)
             raise
+
+    async def _report(
+        self, situation: Situation, decision: Decision, action: Action, error: Exception, memory: _Memory
+    ) -> None:
+        """Write to the status that an action fails, and why; nothing if only the cache is outdated."""
+        dataset, words = situation.dataset, f"the API server does not answer: {error!r}"
+        key = Key(dataset.namespace, dataset.name)
+        if isinstance(error, ApiError):
+            if error.code in _OUTDATED:
+                return
+            words = error.message or str(error)
+        report = failing(situation, decision, action, words)
+        if report is not None and (raw := self._cache.dataset(key)) is not None:
+            await self._commit(key, raw, dataset, report, memory)
 
     def _wanted(self, raw: Object, memory: _Memory) -> Wanted | InvalidSpec:
         """Read the spec once per generation, and once more for a deletion: a large one takes milliseconds."""
@@ -217,7 +217,7 @@ class Reconciler:
                 continue
             run = RunPlan(key=run_key(dataset), spec=wanted.spec, settings=self._settings)
             if job.order_sha256 != run.order_sha256:
-                return _conflict("Job", job.name)
+                return conflict("Job", job.name)
             memory.compared.add(job.uid)
         return None
 
@@ -274,7 +274,7 @@ class Reconciler:
             if (memory.order, memory.order_seen_at > self._clock() - _ORDER_LOOK_SECONDS) == (name, True):
                 return
             if (there := await self._cluster.get_config_map(dataset.namespace, name)) is not None:
-                _check_ours(there, manifest, dataset)
+                check_ours(there, manifest, dataset)
                 memory.order, memory.order_seen_at = name, self._clock()
                 return
         try:
@@ -282,7 +282,7 @@ class Reconciler:
         except ApiError as error:
             if error.code != 409:
                 raise _refusal(error, reasons.CONFIG_MAP_REJECTED) from error
-            _check_ours(await self._cluster.get_config_map(dataset.namespace, name), manifest, dataset)
+            check_ours(await self._cluster.get_config_map(dataset.namespace, name), manifest, dataset)
         memory.order, memory.order_seen_at = name, self._clock()
 
     async def _create_job(self, dataset: Dataset, manifest: Object) -> None:
@@ -293,7 +293,7 @@ class Reconciler:
             if error.code != 409:
                 overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
                 raise _refusal(error, reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED) from error
-            job = _check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
+            job = check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
         self._memories[Key(dataset.namespace, dataset.name)].compared.add(job["metadata"]["uid"])
         self._cache.put(Resource.JOBS, job)
 
@@ -355,42 +355,3 @@ def _result_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) 
     if job.complete:  # A stage needs no termination message: its Job has the result.
         return not job.stage and not any(pod.ended is not None and pod.ended.exit_code == 0 for pod in pods)
     return not pods or any(pod.ended is None for pod in pods)
-
-
-def _unpacked(value: str) -> bytes | str:
-    """Return what a value was before compression: another version of zlib compresses the same to other bytes."""
-    try:
-        unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        return unpacking.decompress(base64.b64decode(value), MOST_ORDER_BYTES)
-    except (ValueError, zlib.error):
-        return value
-
-
-def _check_ours(there: Object | None, manifest: Object, dataset: Dataset) -> Object:
-    """Return the existing object of this name, if this run of this dataset created it."""
-    name, kind = manifest["metadata"]["name"], manifest["kind"]
-    if there is None or "deletionTimestamp" in there["metadata"]:
-        raise ChildStoppingError(f"{kind} {name} is still being deleted")
-    ours = (owner_of(there) or {}).get("uid") == dataset.uid
-    labels = there["metadata"].get("labels") or {}
-    same_run = labels.get(LABEL_ATTEMPT) == manifest["metadata"]["labels"][LABEL_ATTEMPT]
-    # Its name and labels can be guessed: anyone with the right to create such objects could have taken the name before.
-    if not (ours and same_run and _content_of(there, kind) == _content_of(manifest, kind)):
-        raise RefusedError(_conflict(kind, name), for_good=True)
-    return there
-
-
-def _conflict(kind: str, name: str) -> Trouble:
-    return Trouble(
-        reason=reasons.NAME_CONFLICT,
-        message=f"A {kind} named {name} exists and is not as this run makes it: delete or rename it, then request a "
-        "retry.",
-    )
-
-
-def _content_of(obj: Object, kind: str) -> object:
-    """Return the part that must match: all of a ConfigMap; of a Job, whose defaults and mutations vary, its order."""
-    if kind == "ConfigMap":
-        packed = {key: _unpacked(value) for key, value in (obj.get("binaryData") or {}).items()}
-        return obj.get("data") or {}, packed, obj.get("immutable") is True
-    return order_of(obj)
