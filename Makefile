@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 MEMBERS := crds operator generator devcluster
-SOURCES := $(MEMBERS) charts gitops tests benchmarks
+SOURCES := version.py $(MEMBERS) charts gitops tests benchmarks
 NAME ?= dev
 SEEDS ?= 1 2 3
 TEST_TOOLS := helm actionlint kueue versitygw
@@ -114,7 +114,7 @@ bench-scale: venv ## Measure the operator with 1,000 datasets (about six minutes
 venv: $(VENV)/.ready ## Make .venv with everything in it (the console scripts too)
 
 # The interpreter is whatever of CPython 3.11 to 3.13 is found; uv itself comes from pip where it is not installed.
-$(VENV)/.ready: requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) | $(UV)
+$(VENV)/.ready: requirements.lock pyproject.toml version.py $(MEMBERS:%=%/pyproject.toml) | $(UV)
 	$(UV) venv --quiet --allow-existing --no-python-downloads --python '>=3.11,<3.14' $(VENV)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)

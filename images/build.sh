@@ -2,7 +2,7 @@
 # images/build.sh [operator] [light] [models]: builds the images (all three where none is named) with docker or buildah.
 #
 #   IMAGE_REGISTRY   what the names begin with (diffugen): diffugen/operator, diffugen/generator-light, diffugen/generator
-#   IMAGE_TAG        their tag (the version of the operator)
+#   IMAGE_TAG        their tag (the version: python3 version.py)
 #   BUILDER          docker or buildah (docker where it answers)
 #   BASE             another base image: Python 3.11 to 3.13 with venv and pip, and certificates
 #   MODELS           models, or models-yolo (AGPL-3.0)
@@ -16,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 [ "${BUILDER:-buildah}" = docker ] || export STORAGE_DRIVER="${STORAGE_DRIVER:-overlay}"
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' operator/pyproject.toml)
+version=$(python3 version.py)
 registry=${IMAGE_REGISTRY:-diffugen} tag=${IMAGE_TAG:-$version}
 epoch=${SOURCE_DATE_EPOCH:-1704067200}
 if [ -z "${BUILDER:-}" ]; then

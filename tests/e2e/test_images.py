@@ -87,7 +87,6 @@ def test_labels_of_the_open_container_initiative() -> None:
     assert {f"{prefix}{name}" for name in ("version", "revision", "source", "description")} <= set(labels)
 
 
-@pytest.mark.xfail(reason="the digest of our own layer still differs between two builds")
 @pytest.mark.parametrize("image", ["operator", "light"])
 def test_two_builds_give_equal_layers(image: str, tmp_path: Path) -> None:
     first = layers(built(image))

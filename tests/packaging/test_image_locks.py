@@ -2,12 +2,11 @@
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.wheels import LOCK, ROOT
+from tests.packaging.wheels import LOCK, ROOT, dependencies_of
 
 IMAGES = ROOT / "images"
 LOCKS = [IMAGES / "operator" / "requirements.lock", *sorted((IMAGES / "generator").glob("*.lock"))]
@@ -52,8 +51,7 @@ def test_a_target_has_its_needed_packages(lock: str, absent: set[str], present: 
 def test_the_dependencies_of_a_distribution_are_in_its_images_lock() -> None:
     """This fails if a dependency was added without `make lock`."""
     for folder, lock in (("operator", "operator/requirements.lock"), ("generator", "generator/light.lock")):
-        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
-        names = {re.split(r"[^a-zA-Z0-9._-]", each)[0] for each in project["dependencies"]} - {"diffugen-api"}
+        names = {re.split(r"[^a-zA-Z0-9._-]", each)[0] for each in dependencies_of(folder)} - {"diffugen-api"}
         assert names <= set(pins(IMAGES / lock)), lock
 
 

@@ -1,15 +1,17 @@
 """The metadata of the distributions on an index, and the content of their files."""
 
 import hashlib
+import importlib.metadata
 import re
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from version import version
 
 import diffugen_operator
-from tests.packaging.wheels import MEMBERS, ROOT, build, metadata_of, project_of
+from tests.packaging.wheels import MEMBERS, ROOT, build, metadata_of
 
 PACKAGES = {"diffugen-api": "diffugen_api", "diffugen-operator": "diffugen_operator", "diffugen": "diffugen_generator"}
 
@@ -24,16 +26,21 @@ def wheel(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(MEMBERS[distribution], "wheel", tmp_path_factory.mktemp("dist"))
 
 
-def test_all_have_one_version_and_require_each_other_at_it() -> None:
-    projects = [project_of(folder) for folder in (*MEMBERS.values(), "devcluster", ".")]
-    versions = {project["version"] for project in projects}
-    assert versions == {diffugen_operator.__version__}
+def test_all_have_the_version_of_the_checkout_and_require_each_other_at_it(tmp_path: Path) -> None:
+    asked = {}
+    for name, folder in MEMBERS.items():
+        metadata = metadata_of(build(folder, "wheel", tmp_path, DIFFUGEN_VERSION="3.1.4"))
+        assert metadata["Version"] == "3.1.4"
+        asked[name] = metadata.get_all("Requires-Dist", [])
 
-    asked = {name: project_of(MEMBERS[name])["dependencies"] for name in MEMBERS}
-    pin = f"diffugen-api=={diffugen_operator.__version__}"
-    assert pin in asked["diffugen"]
-    assert pin in asked["diffugen-operator"]
+    assert "diffugen-api==3.1.4" in asked["diffugen"]
+    assert "diffugen-api==3.1.4" in asked["diffugen-operator"]
     assert not [each for each in asked["diffugen-api"] if each.startswith("diffugen")]
+    assert metadata_of(build("crds", "wheel", tmp_path / "own"))["Version"] == version()
+
+
+def test_the_installed_operator_reads_its_own_version() -> None:
+    assert diffugen_operator.__version__ == importlib.metadata.version("diffugen-operator")
 
 
 def test_a_wheel_has_complete_metadata(distribution: str, wheel: Path) -> None:

@@ -25,10 +25,17 @@ def project_of(folder: str) -> dict[str, Any]:
     return table
 
 
-def build(folder: str, target: str, into: Path) -> Path:
+def dependencies_of(folder: str) -> list[str]:
+    """The requirements of a folder's distribution; `{version}` stands for its own version."""
+    table = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    found: list[str] = table["custom"]["dependencies"]
+    return found
+
+
+def build(folder: str, target: str, into: Path, **environment: str) -> Path:
     """Build one distribution, `wheel` or `sdist`, and return its file."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(into)]
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": "1704067200"}
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": "1704067200", **environment}
     done = subprocess.run(command, cwd=ROOT / folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     name = project_of(folder)["name"].replace("-", "_")
@@ -60,7 +67,8 @@ def install(venv: Path, wheels: Path, *requirements: str) -> None:
     command = [uv(), "pip", "install", "--quiet", "--python", str(venv / "bin" / "python"), "--link-mode", "symlink"]
     command += ["--find-links", str(wheels), "--constraints", str(LOCK)]
     # At the version built here, so that the index cannot replace it with an older release of the same name.
-    command += [f"{requirement}=={project_of('generator')['version']}" for requirement in requirements]
+    [api] = wheels.glob("diffugen_api-*.whl")
+    command += [f"{requirement}=={metadata_of(api)['Version']}" for requirement in requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

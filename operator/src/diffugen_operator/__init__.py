@@ -6,4 +6,6 @@ writes the status once. kopf only transports the watch events of datasets.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("diffugen-operator")
