@@ -1,16 +1,26 @@
-"""The order of the test files."""
+"""The order of the test files, and the kubectl of the tests."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from devcluster.binaries import cache_directory
+
 TESTS = Path(__file__).parent
 WAITING = (TESTS / "cluster" / "faults", TESTS / "cluster")
 """The folders whose tests wait for a cluster: the first for most of their time."""
+
+
+def pytest_configure() -> None:
+    """On a machine without kubectl, put the one that `devcluster binaries` builds on the PATH."""
+    if shutil.which("kubectl") is None:
+        os.environ["PATH"] += f"{os.pathsep}{cache_directory()}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

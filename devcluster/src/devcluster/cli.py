@@ -1,5 +1,6 @@
 """`devcluster`: the cluster for people, and for `make`."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -87,6 +88,8 @@ def env(name: Name = "default") -> None:
     }
     for variable, value in exports.items():
         typer.echo(f"export {variable}={value}")
+    if shutil.which("kubectl") is None:
+        typer.echo(f'export PATH="$PATH:{cluster.kubectl_path.parent}"')
 
 
 @app.command()

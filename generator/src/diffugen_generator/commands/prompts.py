@@ -20,6 +20,7 @@ from diffugen_api.errors import SpecError
 from diffugen_api.v1alpha1 import ObjectClass
 from diffugen_generator.class_options import class_of
 from diffugen_generator.models.side_models import SideModel, find_chat_model
+from diffugen_generator.prompt_writing.replies import NEAR_DUPLICATE
 from diffugen_generator.prompt_writing.writing import ChatModel, Wanted, Written, write_prompts
 from diffugen_generator.telemetry.reporter import Reporter
 
@@ -117,13 +118,19 @@ def show_written(console: Console, result: Mapping[str, Any]) -> None:
     )
     if (missing := result["asked"] - result["prompts"]) > 0:
         console.print(
-            f"[yellow]![/] {missing:,} fewer than asked for: the model repeats itself; more --tries, a higher "
-            "--temperature or another --about helps",
+            f"[yellow]![/] {missing:,} fewer than asked for: {_why_fewer(result['rejected'])}",
             highlight=False,
             soft_wrap=True,
         )
     for name, where in (("prompts", result["output"]), ("SHA-256", result["sha256"])):
         console.print(f"[dim]{name}[/]  {where}", highlight=False, soft_wrap=True)
+
+
+def _why_fewer(rejected: Mapping[str, int]) -> str:
+    """Return the cause of most rejections, and what helps."""
+    if max(rejected, key=lambda why: rejected[why], default=NEAR_DUPLICATE) == NEAR_DUPLICATE:
+        return "the model repeats itself; more --tries, a higher --temperature or another --about helps"
+    return "the model seldom does what it is asked; more --tries, a lower --temperature or a larger model helps"
 
 
 def _load(found: SideModel, device: str | None, generation: Generation) -> ChatModel:
