@@ -160,7 +160,7 @@ class Cluster:
         """Return the output of kubectl, run as the administrator. Raises `ClusterError` with kubectl's error."""
         # Its own cache folder: in the user's cache, every cluster would leave a directory.
         cache = self.directory.path / "kubectl-cache"
-        command = [self.kubectl_path, f"--kubeconfig={self.kubeconfig}", f"--cache-dir={cache}", *arguments]
+        command = [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", f"--cache-dir={cache}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
             raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
