@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_api.words import Vocabulary, mentions
 from diffugen_generator.cli import app
+from diffugen_generator.commands.prompts import show_written
 from diffugen_generator.planning.prompt_rows import read_rows
+from diffugen_generator.prompt_writing.replies import NEAR_DUPLICATE, NO_CLASS
 from tests.generator.chat_models import TEMPLATE, WORDS, a_chat_model
 from tests.generator.made import spec_data
 
@@ -131,3 +134,19 @@ def test_the_result_is_printed(model: str, tmp_path: Path) -> None:
 
     assert "6 prompts (ball " in output
     assert hashlib.sha256(file.read_bytes()).hexdigest() in output
+
+
+@pytest.mark.parametrize(
+    ("rejected", "says"),
+    [
+        ({NEAR_DUPLICATE: 3, NO_CLASS: 2}, "the model repeats itself; more --tries, a higher --temperature"),
+        ({NEAR_DUPLICATE: 1, NO_CLASS: 20}, "the model seldom does what it is asked; more --tries, a lower --temp"),
+    ],
+)
+def test_the_cause_of_missing_prompts_is_told(rejected: dict[str, int], says: str) -> None:
+    console = Console(record=True, width=200)
+    counts = {"prompts": 5, "asked": 8, "classes": {"car": 5}, "replies": 26, "rejected": rejected}
+
+    show_written(console, {**counts, "output": "captions.txt", "sha256": "0" * 64})
+
+    assert f"3 fewer than asked for: {says}" in console.export_text()

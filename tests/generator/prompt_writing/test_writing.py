@@ -1,7 +1,9 @@
-"""Writing prompts, with a chat model whose replies are recorded."""
+"""Writing prompts, with given replies, and with those of a real chat model, which are recorded."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from diffugen_generator.prompt_writing.replies import NEAR_DUPLICATE, NO_CLASS
 from diffugen_generator.prompt_writing.writing import Wanted, Written, write_prompts
 
 CLASSES = {"car": ("car", "automobile"), "person": ("person",)}
-RECORDED = (
+GIVEN = (
     "A car waits at a red light in the rain.",
     "Two people talk.",
     "A car waits at a red light, in the rain",
@@ -22,8 +24,8 @@ RECORDED = (
 """Replies to requests for a car, a person, a car, a person, and then again for the second and the third."""
 
 
-class Recorded:
-    """Replies with recorded texts, one after the other."""
+class Replies:
+    """Replies with given texts, one after the other."""
 
     def __init__(self, replies: Sequence[str] | Callable[[str, int], str]) -> None:
         self._replies = replies
@@ -47,12 +49,12 @@ def obedient(request: str, number: int) -> str:
     return f"A {' and a '.join(words)} at house {number} in town {number}"
 
 
-def write(model: Recorded, **settings: object) -> Written:
+def write(model: Replies, **settings: object) -> Written:
     return write_prompts(Wanted(CLASSES, **{"count": 4, "batch": 2, **settings}), model)  # type: ignore[arg-type]
 
 
 def test_replies_that_name_no_class_or_repeat_another_are_asked_for_again() -> None:
-    found = write(Recorded(RECORDED))
+    found = write(Replies(GIVEN))
 
     assert found.prompts == [
         "A car waits at a red light in the rain.",
@@ -64,8 +66,23 @@ def test_replies_that_name_no_class_or_repeat_another_are_asked_for_again() -> N
     assert found.rejected == {NO_CLASS: 1, NEAR_DUPLICATE: 1}
 
 
+def test_the_recorded_replies_of_a_real_model_become_prompts() -> None:
+    recorded = json.loads((Path(__file__).parent / "smollm2.json").read_text())
+    model = Replies(recorded["replies"])
+
+    found = write(model, count=8, batch=8, together=2, seed=1, about="street scenes seen by a dash camera")
+
+    assert len(model.requests) == len(recorded["replies"])
+    assert found.prompts == recorded["prompts"]
+    assert dict(found.classes) == recorded["classes"]
+    assert dict(found.rejected) == recorded["rejected"]
+    words = re.compile(r"\b(car|automobile|person)s?\b", re.IGNORECASE)
+    assert all(words.search(prompt) for prompt in found.prompts)
+    assert all("\n" not in prompt and not prompt.startswith('"') for prompt in found.prompts)
+
+
 def test_every_class_has_its_share() -> None:
-    found = write(Recorded(obedient), count=7)
+    found = write(Replies(obedient), count=7)
 
     assert len(found.prompts) == 7
     assert found.classes == {"car": 4, "person": 3}
@@ -73,7 +90,7 @@ def test_every_class_has_its_share() -> None:
 
 
 def test_a_prompt_can_be_asked_to_name_several_classes() -> None:
-    model = Recorded(obedient)
+    model = Replies(obedient)
 
     found = write(model, count=40, together=2)
 
@@ -84,7 +101,7 @@ def test_a_prompt_can_be_asked_to_name_several_classes() -> None:
 
 
 def test_the_requests_depend_on_the_seed_alone() -> None:
-    first, again, other = Recorded(obedient), Recorded(obedient), Recorded(obedient)
+    first, again, other = Replies(obedient), Replies(obedient), Replies(obedient)
 
     assert write(first, count=20, seed=1).prompts == write(again, count=20, seed=1).prompts
     write(other, count=20, seed=2)
@@ -96,7 +113,7 @@ def test_the_requests_depend_on_the_seed_alone() -> None:
 
 
 def test_the_request_says_what_the_photos_are_about() -> None:
-    model = Recorded(obedient)
+    model = Replies(obedient)
 
     write(model, about="parking lots seen from a drone")
 
@@ -104,7 +121,7 @@ def test_the_request_says_what_the_photos_are_about() -> None:
 
 
 def test_a_model_that_names_no_class_is_given_up_early() -> None:
-    model = Recorded(["I cannot help with that."])
+    model = Replies(["I cannot help with that."])
 
     with pytest.raises(SpecError) as error:
         write(model, count=100_000, tries=3)
@@ -118,7 +135,7 @@ def test_a_model_that_names_no_class_is_given_up_early() -> None:
 
 
 def test_a_class_that_is_never_named_is_an_error() -> None:
-    model = Recorded(lambda request, number: f"A car at house {number} in town {number}")
+    model = Replies(lambda request, number: f"A car at house {number} in town {number}")
 
     with pytest.raises(SpecError, match="is a prompt that names 'person'"):
         write(model)
@@ -127,7 +144,7 @@ def test_a_class_that_is_never_named_is_an_error() -> None:
 
 
 def test_a_model_that_repeats_itself_writes_fewer() -> None:
-    found = write(Recorded(lambda request, _: "A car and a person."), count=2, tries=3)
+    found = write(Replies(lambda request, _: "A car and a person."), count=2, tries=3)
 
     assert found.prompts == ["A car and a person."]
     assert found.classes == {"car": 1, "person": 1}
@@ -138,14 +155,14 @@ def test_a_stop_writes_nothing() -> None:
     stops = iter([False, True])
 
     with pytest.raises(Interrupted, match="stopped with 2 of 4 prompts; nothing is written"):
-        write_prompts(Wanted(CLASSES, 4, batch=2), Recorded(obedient), stop=lambda: next(stops))
+        write_prompts(Wanted(CLASSES, 4, batch=2), Replies(obedient), stop=lambda: next(stops))
 
 
 def test_the_progress_is_reported() -> None:
     seen: list[tuple[int, int]] = []
 
     write_prompts(
-        Wanted(CLASSES, 4, batch=2), Recorded(obedient), on_progress=lambda done, total: seen.append((done, total))
+        Wanted(CLASSES, 4, batch=2), Replies(obedient), on_progress=lambda done, total: seen.append((done, total))
     )
 
     assert seen == [(2, 4), (4, 4)]
