@@ -143,6 +143,26 @@ def test_the_check_of_loaded_files_can_be_skipped(tmp_path: Path, monkeypatch: p
     assert len(calls) == 1
 
 
+def test_a_file_that_did_not_change_is_hashed_once_by_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = cache.entry(["x"], a_fill([]), tmp_path)
+    opened: list[str] = []
+    begin = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *mode, **more: opened.append(path.name) or begin(path, *mode, **more)
+    )
+
+    for _ in range(3):
+        assert cache.found(["x"], tmp_path, verify=True)
+    assert opened.count("file") == 1
+    changed(folder)
+    opened.clear()
+    for _ in range(3):
+        assert cache.found(["x"], tmp_path, verify=True) is None
+    assert opened.count("file") == 1
+
+
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK])
 def test_without_locks_each_process_fills_its_own_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

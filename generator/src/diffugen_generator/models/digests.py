@@ -34,14 +34,18 @@ def digest_of(files: Mapping[str, FileDigest]) -> str:
 
 
 def hashed(path: Path) -> FileDigest:
-    """Return the digest of a local file. A file that did not change since the last call is not read again."""
+    """Return the digest of a local file. A file that did not change since the last call is not read again.
+
+    The time of the last change of the inode (ctime) counts, too: no program can set it, and a file that takes another
+    one's place may get its inode, its size and its mtime.
+    """
     status = path.stat()
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return FileDigest(status.st_size, _sha256(path, identity))
 
 
 @lru_cache(maxsize=512)
-def _sha256(path: Path, _identity: tuple[int, int, int, int]) -> str:
+def _sha256(path: Path, _identity: tuple[int, ...]) -> str:
     whole = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
