@@ -191,7 +191,10 @@ def test_plan_shows_stages_counts_and_prompts() -> None:
     [head, row] = [line.split() for line in ended.stdout.splitlines() if line.startswith(("stage", "base"))]
     assert head == ["stage", "kind", "model", "samples", "reused", "to", "draw", "to", "relabel", "shards"]
     assert row == ["base", "txt2img", "builtin://shapes", "96", "-", "96", "-", "6"]
-    assert "no store was checked, so every sample counts as missing; --store DIR counts" in ended.stdout
+    assert (
+        "no store was checked, so every sample counts as missing; --store DIR or s3://BUCKET/PREFIX counts"
+        in ended.stdout
+    )
     assert "  a yellow square and a red ball on snow" in ended.stdout.splitlines()
 
 

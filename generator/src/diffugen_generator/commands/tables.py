@@ -41,7 +41,10 @@ def show_plan(
         table.add_row(stage.name, stage.kind, *source, model, *row)
     console.print(table)
     if not store_checked:
-        hint = "no store was checked, so every sample counts as missing; --store DIR counts what a folder already holds"
+        hint = (
+            "no store was checked, so every sample counts as missing; --store DIR or s3://BUCKET/PREFIX counts what it "
+            "holds"
+        )
         console.print(f"[dim]{hint}[/]", highlight=False, soft_wrap=True)
     of_file = " and of the file" if expansion.rows is not None else ""
     console.print(f"\n[dim]prompts, the first of each template{of_file}[/]")
