@@ -46,6 +46,7 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
             r"output.formats\[1\]: the masks of voc have values for at most 254 classes",
         ),
         ({"classes": [{"name": f"thing {n}"} for n in range(2001)]}, "at most 2000 items"),
+        ({"classes": [{"name": "ball\x1b[31m"}]}, "should match pattern"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
         ({"stages": [{"name": "Base", "txt2img": {"model": "m"}}]}, "should match pattern"),
         ({"output": {"s3": {"endpoint": "minio:9000", "bucket": "data"}}}, "should match pattern"),
@@ -54,6 +55,11 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
 def test_a_bad_manifest_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         a_spec(**change)
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9", "\u7403", "\u043c\u044f\u0447", "traffic light/red", "a", "x" * 63])
+def test_a_class_has_a_name_in_any_script(name: str) -> None:
+    assert a_spec(classes=[{"name": name}, {"name": "ball"}, {"name": "star"}]).classes[0].name == name
 
 
 def test_a_class_may_repeat_its_own_word() -> None:

@@ -33,7 +33,10 @@ def ended(work: str, *signals: signal.Signals, grace: float = 0.5) -> tuple[int,
         assert process.stdout.readline() == "ready\n"
         for each in signals:
             process.send_signal(each)
-        _, errors = process.communicate(timeout=120)
+        try:
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()  # what does not end would keep the tests waiting
     return process.returncode, errors
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.samplers import NAMED, OWN, check_sampler
-from diffugen_generator.families.unet.schedulers import open_scheduler, try_out
+from diffugen_generator.families.unet.schedulers import DiffusersSampler, open_scheduler, try_out
 
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SPACINGS = ("leading", "linspace", "trailing")
@@ -23,6 +24,7 @@ FEW = {"num_train_timesteps": 100}
 """So that the tests are short; the bounds depend only on the number of training steps."""
 NO_SIGNAL = {"rescale_betas_zero_snr": True}
 """At its last timestep nothing but noise is left."""
+COSINE = "squaredcos_cap_v2"
 KINDS = [("", name) for name in NAMED] + [(kind, "") for kind in sorted(OWN)]
 
 
@@ -125,9 +127,32 @@ def test_below_full_strength_the_timestep_without_signal_is_not_among_the_steps(
 
 
 @pytest.mark.parametrize("case", KINDS, ids=ids)
+@pytest.mark.parametrize("schedule", [{**NO_SIGNAL, "prediction_type": "v_prediction"}, {"beta_schedule": COSINE}])
+def test_the_steps_that_the_plan_accepts_are_drawn(
+    tmp_path: Path, case: tuple[str, str], schedule: dict[str, Any]
+) -> None:
+    """As a stage runs them: some schedulers look up the first timestep, and find none or another one."""
+    kind, name = case
+    (tmp_path / "scheduler").mkdir()
+    content = settings(kind, **FEW, **schedule, timestep_spacing="trailing")
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+    steps = 20
+    if not accepted(tmp_path, name, steps):
+        return
+    sampler = DiffusersSampler(open_scheduler(tmp_path / "scheduler", name or None), torch.device("cpu"))
+    latents, generators = torch.ones(1, 1, 1, 1), [torch.Generator().manual_seed(0)]
+
+    for begin in (0, 4 * sampler.order):
+        sampler.set_steps(steps, (8, 8))
+        sampler.begin_at(begin)
+        for t in sampler.timesteps[begin:]:
+            latents = sampler.step(sampler.scaled(latents, t) / 2, t, latents, generators)
+
+
+@pytest.mark.parametrize("case", KINDS, ids=ids)
 def test_a_cosine_schedule(tmp_path: Path, case: tuple[str, str]) -> None:
     cases = (
-        ({"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": spacing}, steps)
+        ({"beta_schedule": COSINE, "timestep_spacing": spacing}, steps)
         for spacing, steps in product(SPACINGS, (1, 5, 20))
     )
 

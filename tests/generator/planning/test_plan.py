@@ -182,6 +182,16 @@ def test_every_stage_is_planned(model: str, store: FolderStore) -> None:
     assert [(stage.name, stage.draw) for stage in outcome.plan or []] == [("one", 16), ("two", 16)]
 
 
+def test_warnings_of_the_spec_are_in_the_outcome(model: str, store: FolderStore) -> None:
+    prompts = spec_data(model)["prompts"]
+    prompts["variables"]["weather"] = ["rain", "fog"]
+
+    outcome = plan(an_order(model, prompts=prompts), store)
+
+    [warning] = outcome.warnings
+    assert warning.startswith("spec.prompts.variables.weather: no template has the field {weather}")
+
+
 def test_the_summary_comes_last_and_names_the_models(model: str, store: FolderStore) -> None:
     order = an_order(model)
 

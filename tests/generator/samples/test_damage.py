@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -25,6 +26,7 @@ from diffugen_generator.commands.run import run
 from diffugen_generator.failures import Damaged
 from diffugen_generator.publishing.published import current_of
 from diffugen_generator.samples.documents import sealed
+from diffugen_generator.samples.labels import Rle
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.graphs import an_order, base, redrawn
 
@@ -131,9 +133,27 @@ def enlarge(store: FolderStore, keys: list[str]) -> list[str]:
     return rewritten(store, keys, lambda each: each["segmentation"].update(size=[1_000_000, 1_000_000]))
 
 
+def resize(store: FolderStore, keys: list[str]) -> list[str]:
+    """Give an object a valid mask of another size than the image."""
+    return rewritten(store, keys, lambda each: each.update(full_mask(32)))
+
+
 def overfill(store: FolderStore, keys: list[str]) -> list[str]:
-    """Give a mask runs that go beyond its size."""
-    return rewritten(store, keys, lambda each: each["segmentation"].update(counts="PPPPPPPPP0PPPPP0"))
+    """Give a mask runs that go beyond its size: those of a mask of four times its pixels."""
+    return rewritten(
+        store,
+        keys,
+        lambda each: each.update({**full_mask(128), "segmentation": {**full_mask(128)["segmentation"], "size": SIZE}}),
+    )
+
+
+SIZE = [64, 64]
+
+
+def full_mask(side: int) -> dict[str, Any]:
+    """Return the fields of an object that fills a square."""
+    mask = Rle.of(np.ones((side, side), np.bool_))
+    return {"segmentation": mask.row(), "area": side * side, "bbox": [0, 0, min(side, 64), min(side, 64)]}
 
 
 def rename(store: FolderStore, keys: list[str]) -> list[str]:
@@ -164,10 +184,13 @@ def lie(store: FolderStore, keys: list[str]) -> list[str]:
 
 
 def inflate(store: FolderStore, keys: list[str]) -> list[str]:
-    """Write evidence whose header asks for a terabyte."""
-    stream = io.BytesIO()
-    np.savez(stream, maps=np.zeros((1, 2, 2), np.uint8))
-    store.write(keys[0], stream.getvalue().replace(b"(1, 2, 2), }", b"(999999999,)"))
+    """Write evidence whose header asks for a petabyte."""
+    array, stream = io.BytesIO(), io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (1, 1 << 25, 1 << 25)}
+    np.lib.format.write_array_header_1_0(array, header)
+    with zipfile.ZipFile(stream, "w") as entries:
+        entries.writestr("maps.npy", array.getvalue() + bytes(4))
+    store.write(keys[0], stream.getvalue())
     return keys[:1]
 
 
@@ -187,6 +210,7 @@ RECIPES, REDRAWN = ("samples/base", ".json"), ("labels/sand", ".json")
         ("quality", LABELS, empty),
         ("quality", LABELS, nest),
         ("quality", LABELS, enlarge),
+        ("quality", LABELS, resize),
         ("quality", LABELS, overfill),
         ("quality", REDRAWN, rename),
         ("quality", LABELS, misplace),

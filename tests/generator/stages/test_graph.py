@@ -13,7 +13,7 @@ import torch
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import SpecError
-from diffugen_generator.diffusion.denoise_paths import Img2ImgPath
+from diffugen_generator.diffusion.denoise_paths import Img2ImgPath, first_index
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.diffusion.texts import TextStates
@@ -145,6 +145,14 @@ def test_strength_sets_the_number_of_steps_and_how_close_to_the_source_they_star
 
     assert [steps for steps, _ in found] == [1, 3, 6, 10]
     assert [distance for _, distance in found] == sorted(distance for _, distance in found)
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "run"), [(5, 0.7, 4), (5, 0.5, 2), (10, 0.3, 3), (4, 0.01, 1), (7, 1, 7)]
+)
+def test_the_steps_that_run_are_rounded_half_to_even(steps: int, strength: float, run: int) -> None:
+    """Diffusers drops the fraction; the content addresses of stored images stand for these numbers."""
+    assert steps - first_index(steps, strength, order=1) == run
 
 
 @pytest.mark.parametrize("scheduler", [None, "euler_a", "dpmsolver++", "heun", "lcm", "pndm", "unipc"])

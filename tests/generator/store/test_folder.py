@@ -190,12 +190,29 @@ def test_of_two_writers_that_read_the_same_content_one_succeeds(tmp_path: Path) 
     assert store.read("current.json") == b"three"
 
 
-def test_a_file_is_synced_to_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "no hard links here")
+
+
+@pytest.mark.parametrize("way", ["write", "upload", "copy"])
+def test_a_file_is_synced_to_disk_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.write("source", b"content")
+    (tmp_path / "file").write_bytes(b"content")
     order: list[str] = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: order.append("fsync") or fsync(number))
+    monkeypatch.setattr(os, "link", without_links)
     monkeypatch.setattr(Path, "replace", lambda path, target: order.append("rename") or replace(path, target))
 
-    FolderStore(tmp_path / "store").write("a/b", b"content")
+    if way == "write":
+        store.write("a/b", b"content")
+    elif way == "upload":
+        store.upload("a/b", tmp_path / "file")
+    else:
+        store.copy("source", "a/b")
 
     assert order == ["fsync", "rename"]
+    assert store.read("a/b") == b"content"

@@ -134,6 +134,18 @@ def test_the_prompt_chooses_among_classes_that_share_a_detector_class(prompt: st
     assert [name for name, _ in found] == expected
 
 
+def labeled(prompt: str, words: dict[str, tuple[str, ...]], *tokens: str) -> list[str]:
+    """Return the classes that one detection of a car gets."""
+    header = ShardHeader(
+        stage="recolor", kind="inpaint", revision="0" * 10, index=0, model="/models/any", model_digest="", drawing={},
+        evidence_id="", label_id="l" * 32, attention=None, classes=SEDAN_AND_SUV, detector=a_detector(), tokens=tokens,
+    )  # fmt: skip
+    sample = Sample("0" * 32, prompt, 1, 0, {}, words=words)
+    found = Findings(beside={DETECTOR: seen((box(0, 0, 9, 9), "car", 0.9))})
+    label = label_of(sample, np.zeros((40, 60, 3), np.uint8), found, header)
+    return [each.class_name for each in label.instances]
+
+
 @pytest.mark.parametrize(
     ("prompt", "words", "expected"),
     [
@@ -145,16 +157,12 @@ def test_the_prompt_chooses_among_classes_that_share_a_detector_class(prompt: st
 def test_a_replacement_chooses_like_the_class_that_it_replaces(
     prompt: str, words: dict[str, tuple[str, ...]], expected: list[str]
 ) -> None:
-    header = ShardHeader(
-        stage="recolor", kind="inpaint", revision="0" * 10, index=0, model="/models/any", model_digest="", drawing={},
-        evidence_id="", label_id="l" * 32, attention=None, classes=SEDAN_AND_SUV, detector=a_detector(),
-    )  # fmt: skip
-    sample = Sample("0" * 32, prompt, 1, 0, {}, words=words)
-    found = Findings(beside={DETECTOR: seen((box(0, 0, 9, 9), "car", 0.9))})
+    assert labeled(prompt, words) == expected
 
-    label = label_of(sample, np.zeros((40, 60, 3), np.uint8), found, header)
 
-    assert [each.class_name for each in label.instances] == expected
+def test_a_word_inside_a_token_chooses_no_class() -> None:
+    assert labeled("an suv, <sedan-accident>", {}) == []
+    assert labeled("an suv, <sedan-accident>", {}, "<sedan-accident>") == ["suv"]
 
 
 def test_open_vocabulary_detections_map_from_words_to_classes() -> None:
