@@ -275,7 +275,26 @@ async def test_every_watch_counts_its_restarts(monkeypatch: pytest.MonkeyPatch) 
         task.cancel()
 
 
-def test_ages_are_measured_by_the_clock_of_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_is_looked_at_as_soon_as_kueue_says_something_else_about_its_job() -> None:
+    operator = Operator(Settings())
+    owner = {"kind": "LabeledDataset", "name": "shapes", "uid": "uid-of-shapes", "controller": True}
+    metadata = {
+        "namespace": "vision",
+        "name": "j",
+        "uid": "uid-of-j",
+        "resourceVersion": "7",
+        "ownerReferences": [owner],
+    }
+    operator._cache.put(Resource.JOBS, {"metadata": metadata})
+
+    operator._kueue._changed("vision", "a Job of nobody")
+    assert operator._queue.schedule.depth() == 0
+    operator._kueue._changed("vision", "j")
+
+    assert operator._queue.schedule.depth() == 1
+
+
+def test_ages_are_measured_by_the_clock_of_the_api_server() -> None:
     operator, ahead = Operator(Settings()), timedelta(minutes=-10)
     operator._connection._ahead = ahead
 

@@ -1,9 +1,12 @@
-"""etcd is restored from a snapshot: what the API server holds, and its resourceVersions, go back."""
+"""What the API server has goes back or away: etcd is restored, the CRD is deleted, the operator is an older one."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from devcluster import Cluster
 from tests.cluster.conftest import reported, worlds_of
 from tests.cluster.faults.test_api_faults import SELDOM_LISTED
 from tests.cluster.pods import eventually
-from tests.cluster.world import Json, World
+from tests.cluster.world import CRD, Json, World
 
 
 def stopped(cluster: Cluster, *, replace: Path | None = None, keep: Path | None = None) -> None:
@@ -63,6 +66,45 @@ def test_edits_are_heard_after_etcd_was_restored_from_a_snapshot(
 
             assert int(heard["metadata"]["resourceVersion"]) < int(lost), "the versions went back"
             assert "Traceback" not in world.operator.log.read_text()
+        finally:
+            world.operator.end()
+
+
+def readiness(world: World) -> int:
+    """Return the status code of the operator's /readyz."""
+    (port,) = eventually(lambda: re.findall(r"http://\S+:(\d+)", world.operator.log.read_text())[:1])
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_datasets_are_heard_again_after_their_crd_was_deleted_and_installed_again(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with reported(request.config, nodes=0) as cluster:
+        world = worlds_of(cluster, tmp_path_factory)("without-crd")
+        world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "60"}
+        world.operator.start()
+        try:
+            world.apply(suspend=True)
+            suspended(world, 1)
+            pid = world.operator.pid
+            assert readiness(world) == 200
+
+            cluster.kubectl("delete", "crd", "labeleddatasets.diffugen.dev")
+            eventually(lambda: "The CRD is not installed; waiting for it." in world.operator.log.read_text())
+            assert readiness(world) == 503
+
+            cluster.apply_file(CRD)
+            eventually(lambda: [cluster.items("lds")])
+            world.apply(suspend=True)
+            suspended(world, 1)
+            eventually(lambda: readiness(world) == 200)
+            log = world.operator.log.read_text()
+            assert (log.count("The CRD is not installed"), log.count("Traceback")) == (1, 0)
+            assert world.operator.pid == pid
         finally:
             world.operator.end()
 

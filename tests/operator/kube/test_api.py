@@ -256,6 +256,20 @@ async def test_a_watch_whose_answer_never_begins_is_ended(api: ApiServer, connec
     assert isinstance(await ended(anext(watch)), TimeoutError)
 
 
+async def test_of_kueues_workloads_only_those_of_jobs_are_read(api: ApiServer, cluster: Cluster) -> None:
+    api.will(a_page("w", version=7)).will({"type": "BOOKMARK", "object": {}}).will({"items": []})
+
+    _ = [page async for page in cluster.workload_pages("v1beta2", None)]
+    _ = [event async for event in cluster.watch_workloads("v1beta2", "vision", 7)]
+    await cluster.workloads_of("v1beta2", "vision", "uid-of-j")
+
+    assert [(path, params.get("labelSelector")) for _, path, params, _ in api.asked] == [
+        ("/apis/kueue.x-k8s.io/v1beta2/workloads", "kueue.x-k8s.io/job-uid"),
+        ("/apis/kueue.x-k8s.io/v1beta2/namespaces/vision/workloads", "kueue.x-k8s.io/job-uid"),
+        ("/apis/kueue.x-k8s.io/v1beta2/namespaces/vision/workloads", "kueue.x-k8s.io/job-uid=uid-of-j"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "installed"),
     [
