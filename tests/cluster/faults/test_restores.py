@@ -72,7 +72,7 @@ def test_edits_are_heard_after_etcd_was_restored_from_a_snapshot(
 
 def readiness(world: World) -> int:
     """Return the status code of the operator's /readyz."""
-    (port,) = eventually(lambda: re.findall(r"http://\S+:(\d+)", world.operator.log.read_text())[:1])
+    (port,) = eventually(lambda: re.findall(r"Probes and metrics at \S+:(\d+)\.", world.operator.log.read_text()))
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return int(answer.status)
