@@ -53,11 +53,26 @@ SDXL = COMMON | {
     "projection_class_embeddings_input_dim": 6 * 8 + 24,
 }
 SHAPES = {"sd1": SD1, "sd2": SD2, "sdxl": SDXL}
+SMALL_SD1 = COMMON | {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    "attention_head_dim": 2,
+}
+SMALL_SDXL = SDXL | {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": (1, 2),
+    "transformer_layers_per_block": (1, 2),
+}
+SMALL = {"small sd1": SMALL_SD1, "small sdxl": SMALL_SDXL}
+"""For the tests that compile: compiling takes a time for each layer."""
 
 
 def pipeline_of(shape: str) -> Any:
     torch.manual_seed(4)
-    unet: Any = UNet2DConditionModel(**SHAPES[shape])
+    unet: Any = UNet2DConditionModel(**(SHAPES | SMALL)[shape])
     unet.eval()
     with torch.no_grad():  # sharp attention: with unchanged random weights it is nearly uniform
         for name, weights in unet.named_parameters():
@@ -65,7 +80,7 @@ def pipeline_of(shape: str) -> Any:
                 weights.mul_(4)
     scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
     parts: dict[str, Any] = {"vae": None, "text_encoder": None, "tokenizer": None, "unet": unet, "scheduler": scheduler}
-    if shape == "sdxl":
+    if "sdxl" in shape:
         made: Any = StableDiffusionXLPipeline(**parts, text_encoder_2=None, tokenizer_2=None)
     else:
         made = StableDiffusionPipeline(
@@ -191,8 +206,8 @@ def compiled_in_place(pipeline: Any) -> None:
         (fused, "sd2"),
         (sliced, "sdxl"),
         (fused, "sdxl"),
-        (compiled, "sdxl"),
-        (compiled_in_place, "sd1"),
+        (compiled, "small sdxl"),
+        (compiled_in_place, "small sd1"),
     ],
 )
 def test_capture_works_with_any_processors_and_restores_them(change: Callable[[Any], None], shape: str) -> None:
@@ -214,7 +229,7 @@ def test_capture_works_with_any_processors_and_restores_them(change: Callable[[A
 
 
 def test_a_compiled_unet_is_compiled_once_and_runs_uncompiled_during_capture() -> None:
-    pipeline, graphs = pipeline_of("sd1"), []
+    pipeline, graphs = pipeline_of("small sd1"), []
 
     def backend(module: Any, _: Any) -> Any:
         graphs.append(module)
