@@ -110,6 +110,8 @@ class Step(StrEnum):
 
     PLAN = "plan"
     STAGE = "stage"
+    PUBLISH_SHARD = "publish-shard"
+    """Publishes a part of a large dataset; `PUBLISH` joins the parts then."""
     PUBLISH = "publish"
     DELETE = "delete"
 

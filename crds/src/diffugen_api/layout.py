@@ -8,6 +8,7 @@
       calibrations/<address>/calibration.json                chosen from annotated images
       plans/<revision>/spec.json, prompts.jsonl.gz, <stage>/<index>.jsonl.gz   the samples of a shard; plan.json last
       shards/<revision>/<stage>/<index>.json                 the report of a shard
+      shards/<revision>/_publish/<address>/                  of a publication in shards, until it is joined: their parts
       revisions/<revision>/  manifest.jsonl.gz, a folder per format, report.html, report/, dataset.json (last)
       current.json                                             the pointer; moved when all other files are written
 
@@ -108,6 +109,11 @@ def shard(revision: str, stage: str, index: int) -> str:
 def shard_report(revision: str, stage: str, index: int) -> str:
     """Return the key of a shard's report."""
     return f"shards/{revision}/{stage}/{index:05d}.json"
+
+
+def publish_parts(revision: str) -> str:
+    """Return the folder of all parts of a revision's publication, with its closing slash; no stage has this name."""
+    return f"shards/{revision}/_publish/"
 
 
 def revision_folder(revision: str) -> str:

@@ -501,12 +501,45 @@ def worker_stage(
     _work(Step.STAGE, order, store, stage)
 
 
+Shards = Annotated[int, typer.Option(help="In how many shards the dataset is published.", min=1, show_default=False)]
+SamplesPerShard = Annotated[
+    int, typer.Option(help="Samples of a shard; the last one has all that follow.", min=1, show_default=False)
+]
+
+
+@worker.command("publish-shard")
+def worker_publish_shard(
+    shards: Shards, samples_per_shard: SamplesPerShard, order: OrderFile = None, store: StoreFolder = None
+) -> None:
+    """Write one shard of a large dataset; $JOB_COMPLETION_INDEX is its number. `publish` joins the shards."""
+    from diffugen_api.contract import Step  # noqa: PLC0415
+
+    _work(Step.PUBLISH_SHARD, order, store, division=(shards, samples_per_shard))
+
+
 @worker.command("publish")
-def worker_publish(order: OrderFile = None, store: StoreFolder = None) -> None:
+def worker_publish(
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            help="Join as many shards, which `publish-shard` has written; give --samples-per-shard too.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    samples_per_shard: Annotated[
+        int | None, typer.Option(help="Samples of a shard, as `publish-shard` got it.", min=1, show_default=False)
+    ] = None,
+    order: OrderFile = None,
+    store: StoreFolder = None,
+) -> None:
     """Write the dataset in its formats and move the pointer current.json."""
     from diffugen_api.contract import Step  # noqa: PLC0415
 
-    _work(Step.PUBLISH, order, store)
+    if (shards is None) != (samples_per_shard is None):
+        raise typer.BadParameter("--shards and --samples-per-shard belong together: give both, or none.")
+    division = (shards, samples_per_shard) if shards is not None and samples_per_shard is not None else None
+    _work(Step.PUBLISH, order, store, division=division)
 
 
 @worker.command("delete")
@@ -517,11 +550,13 @@ def worker_delete(order: OrderFile = None, store: StoreFolder = None) -> None:
     _work(Step.DELETE, order, store)
 
 
-def _work(step: Any, order: Path | None, store: Path | None, stage: str = "") -> None:
+def _work(
+    step: Any, order: Path | None, store: Path | None, stage: str = "", division: tuple[int, int] | None = None
+) -> None:
     from diffugen_generator.exit_codes import leave_at_once  # noqa: PLC0415
     from diffugen_generator.worker import work  # noqa: PLC0415
 
-    leave_at_once(work(step, order_file=order, stage=stage, folder=store))
+    leave_at_once(work(step, order_file=order, stage=stage, folder=store, division=division))
 
 
 def _datasets(file: Path) -> list[LabeledDataset]:

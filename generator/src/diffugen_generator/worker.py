@@ -70,14 +70,18 @@ class Task:
     """The stage's name, for a stage step."""
     environ: Mapping[str, str]
     stop: Event
+    division: tuple[int, int] | None = None
+    """For a publication in shards: their number, and the samples of each."""
 
 
-def work(
+def work(  # noqa: PLR0913 - what a command line can say
+
     step: Step,
     *,
     order_file: Path | None = None,
     stage: str = "",
     folder: Path | None = None,
+    division: tuple[int, int] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> int:
     """Run one step and return the exit code of the process.
@@ -87,6 +91,7 @@ def work(
         order_file: the work order; by default the file named by `$DIFFUGEN_ORDER`.
         stage: the name of the stage, for a stage step.
         folder: a local folder to use in place of the bucket of the order.
+        division: for a publication in shards, their number and the samples of each.
         environ: the process's environment.
     """
     logging.basicConfig(
@@ -95,7 +100,7 @@ def work(
     stop = _stop_on_signals()
 
     try:
-        outcome, code = _run(step, order_file, stage, folder, environ, stop), 0
+        outcome, code = _run(step, order_file, stage, folder, division, environ, stop), 0
     except (Exception, KeyboardInterrupt) as error:
         outcome, code = outcome_of(error)
         if code == CRASHED:
@@ -106,12 +111,18 @@ def work(
 
 
 def _run(  # noqa: PLR0917 - the arguments of `work`
-    step: Step, order_file: Path | None, stage: str, folder: Path | None, environ: Mapping[str, str], stop: Event
+    step: Step,
+    order_file: Path | None,
+    stage: str,
+    folder: Path | None,
+    division: tuple[int, int] | None,
+    environ: Mapping[str, str],
+    stop: Event,
 ) -> Outcome:
     order = read_order(order_file, environ)
     store = _open(order, folder)
     LOG.info("%s of %s/%s, revision %s, in %s", step, order.namespace, order.name, order.revision, store.uri)
-    return _STEPS[step](Task(step, order, store, stage, environ, stop))
+    return _STEPS[step](Task(step, order, store, stage, environ, stop, division))
 
 
 def _plan(task: Task) -> Outcome:
@@ -195,10 +206,25 @@ def _train(task: Task) -> Outcome:
 
 
 def _publish(task: Task) -> Outcome:
-    from diffugen_generator.publishing.publish import publish  # noqa: PLC0415 - each step imports its own
+    from diffugen_generator.publishing.parts import Division  # noqa: PLC0415 - each step imports its own
+    from diffugen_generator.publishing.publish import publish  # noqa: PLC0415
 
     lines = ProgressLines(LOG.info, "publishing")
-    return publish(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set)
+    division = Division(*task.division) if task.division is not None else None
+    return publish(task.order, task.store, on_progress=lines.update, stop=task.stop.is_set, division=division)
+
+
+def _publish_shard(task: Task) -> Outcome:
+    from diffugen_generator.publishing.parts import Division  # noqa: PLC0415 - each step imports its own
+    from diffugen_generator.publishing.publish_shard import publish_shard  # noqa: PLC0415
+
+    if task.division is None:
+        raise SpecError("NoShards", "--shards and --samples-per-shard are not set; set both.")
+    index, division = _shard_index(task.environ), Division(*task.division)
+    if index >= division.count:
+        raise SpecError("NoShard", f"{ENV_SHARD} is {index}, but there are {division.count} shards, counted from 0.")
+    lines = ProgressLines(LOG.info, f"publishing shard {index}")
+    return publish_shard(task.order, task.store, index, division, on_progress=lines.update, stop=task.stop.is_set)
 
 
 def _delete(task: Task) -> Outcome:
@@ -216,6 +242,7 @@ _STEPS: Mapping[Step, Callable[[Task], Outcome]] = {
     Step.PLAN: _plan,
     Step.STAGE: _stage,
     Step.PUBLISH: _publish,
+    Step.PUBLISH_SHARD: _publish_shard,
     Step.DELETE: _delete,
 }
 

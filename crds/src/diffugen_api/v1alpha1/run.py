@@ -61,6 +61,13 @@ class Run(Model):
         le=10_000,
         description="Images for each index of a stage's Job.",
     )
+    samples_per_publish_shard: int = Field(
+        default=50_000,
+        ge=1,
+        le=1_000_000,
+        description="Samples that one pod publishes; a larger dataset is published in shards, at most parallelism at "
+        "the same time, and then joined.",
+    )
     parallelism: int = Field(
         default=1,
         ge=1,

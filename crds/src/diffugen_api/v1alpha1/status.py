@@ -78,9 +78,9 @@ class SampleCounts(StatusModel):
 
 
 class ShardStatus(StatusModel):
-    """A stage's shards: the indexes of its Job."""
+    """The shards of a stage or of the publication: the indexes of its Job."""
 
-    total: int = Field(default=0, ge=0, le=MAX_SHARDS, description="Shards of the stage.")
+    total: int = Field(default=0, ge=0, le=MAX_SHARDS, description="All shards.")
     succeeded: int = Field(default=0, ge=0, le=MAX_SHARDS, description="Shards that are done.")
     failed: int = Field(default=0, ge=0, le=MAX_SHARDS, description="Shards that failed for good.")
 
@@ -185,6 +185,9 @@ class LabeledDatasetStatus(StatusModel):
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="The stages of the run.",
+    )
+    publish_shards: ShardStatus | None = Field(
+        default=None, description="The shards in which this attempt publishes; absent where one pod publishes all."
     )
     dataset: DatasetStatus | None = None
     history: list[HistoryEntry] = Field(

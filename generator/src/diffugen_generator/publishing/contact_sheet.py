@@ -12,9 +12,9 @@ import hashlib
 import heapq
 import io
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -82,6 +82,18 @@ class ContactSheet:
             chosen.append(each)
             if len(chosen) > 4 * most:
                 chosen[:] = _first(chosen, most)
+
+    def part(self) -> list[dict[str, Any]]:
+        """Return the first samples of a part, as lines of a manifest for `join`."""
+        chosen = [*_first(self._any, IMAGES)]
+        for each in self._by_class.values():
+            chosen += _first(each, self._each)
+        return [each.sample.row() for each in {each.rank: each for each in chosen}.values()]
+
+    def join(self, part: Sequence[Mapping[str, Any]]) -> None:
+        """Add the first samples of a part; raise `ValueError` if one cannot be read."""
+        for row in part:
+            self.add(LabeledSample.from_row(row))
 
     def finish(self) -> None:
         """Draw the sheet and write it."""

@@ -16,12 +16,13 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe
 from diffugen_api.v1alpha1 import normalized
 from diffugen_generator.bounded_pool import BoundedPool
-from diffugen_generator.failures import Incomplete, Interrupted
+from diffugen_generator.failures import Damaged, Incomplete, Interrupted, Missing
 from diffugen_generator.planning.summary import licenses_in, side_models_in
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.models import Models
+from diffugen_generator.publishing.parts import Parts
 from diffugen_generator.publishing.release import NOT_CONTENT, Release
 from diffugen_generator.publishing.revision_writer import RevisionWriter
 from diffugen_generator.publishing.stored_images import with_images
@@ -39,7 +40,7 @@ PUBLISH_VERSION = 5
 file with its size, the manifest has what recipes say of number types and versions, and `croissant.json` is written."""
 ADDRESSES = layout.addresses("")
 
-_WRITERS = 32
+WRITERS = 32
 """Copies and small files that are written at the same time."""
 
 Progress = Callable[[int, int], None]
@@ -63,27 +64,27 @@ class Work:
     """False for the user's own images."""
     fingerprint: str
     """A hash over everything that decides the content of the folder except the spec."""
+    parts: Parts | None = None
+    """The parts to join in place of `samples`."""
+
+    @property
+    def stage_models(self) -> dict[str, str]:
+        """The URI of each stage's model."""
+        return {stage["name"]: stage["model"] for stage in self.plan["stages"]}
 
 
 def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Write a revision's folder and return its `dataset.json`, which is written last."""
     order = work.order
-    with scratch_folder() as scratch, ExitStack() as open_files, BoundedPool(_WRITERS) as pool:
+    with scratch_folder() as scratch, ExitStack() as open_files, BoundedPool(WRITERS) as pool:
         release = Release(work.store, work.folder, scratch, pool, order.spec, open_files, work.folder.split("/")[1])
         release.write(ADDRESSES, indented(sealed({"fingerprint": work.fingerprint})), JSON)
         stages = work.plan["stages"]
-        stage_models = {stage["name"]: stage["model"] for stage in stages}
-        writer = RevisionWriter(order, release, work.recipes, stage_models, expected=work.expected)
-        images = with_images(work.samples, work.store, keep=writer.reads_images, look=writer.look)
-        for done, (sample, image) in enumerate(images, start=1):
-            if fault := sample.damaged or image.fault:
-                release.report(sample, fault)  # `Release.finish` raises, when all faults are known
-                continue
-            writer.add(sample, image)
-            if on_progress:
-                on_progress(done, max(done, work.expected))
-            if stop():
-                raise Interrupted("publishing was stopped; the next try does it again")
+        writer = RevisionWriter(order, release, work.recipes, work.stage_models, expected=work.expected)
+        if work.parts is not None:
+            _join(writer, work.parts, on_progress, stop)
+        else:
+            _add_samples(writer, release, work, on_progress, stop)
         writer.finish_samples()
         tally = writer.tally
         if not tally.accepted and not release.lost:
@@ -94,6 +95,8 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
         )
         writer.finish(models, lambda loading: card(order, tally, models, loading, drawn=work.drawn), drawn=work.drawn)
         if missing := release.missing():
+            if work.parts is not None:
+                work.parts.discard()
             more = f" and {missing[1]}" if len(missing) > 1 else ""
             raise Incomplete(
                 f"{work.folder} was deleted while it was being filled: {missing[0]}{more} is not there; plan again"
@@ -101,6 +104,38 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
         dataset = _dataset(work, release, tally)
         work.store.write(layout.dataset_card(work.folder), indented(sealed(dataset)), JSON)
     return dataset
+
+
+def _add_samples(
+    writer: RevisionWriter, release: Release, work: Work, on_progress: Progress | None, stop: Callable[[], bool]
+) -> None:
+    images = with_images(work.samples, work.store, keep=writer.reads_images, look=writer.look)
+    for done, (sample, image) in enumerate(images, start=1):
+        if fault := sample.damaged or image.fault:
+            release.report(sample, fault)  # `Release.finish` raises, when all faults are known
+            continue
+        writer.add(sample, image)
+        if on_progress:
+            on_progress(done, max(done, work.expected))
+        check_stop(stop)
+
+
+def _join(writer: RevisionWriter, parts: Parts, on_progress: Progress | None, stop: Callable[[], bool]) -> None:
+    try:
+        for part in parts.every():
+            writer.join(part)
+            if on_progress:
+                on_progress(writer.tally.all(), max(writer.tally.all(), parts.division.count * parts.division.size))
+            check_stop(stop)
+    except (Missing, Damaged) as fault:
+        parts.discard()
+        raise Incomplete(f"the shards of the publication cannot be joined: {fault}; plan again") from fault
+
+
+def check_stop(stop: Callable[[], bool]) -> None:
+    """Raise `Interrupted` where publishing is to stop."""
+    if stop():
+        raise Interrupted("publishing was stopped; the next try does it again")
 
 
 _OF_STAGES = (

@@ -9,9 +9,7 @@ the places of families in their order (24 bytes a sample), and for the hashes of
 from __future__ import annotations
 
 import re
-from array import array
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -25,9 +23,8 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec, in_graph_order
 from diffugen_generator.bounded_pool import in_order
 from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.planning.summary import calibrations_in, digests_of, loras_in, side_models_in, words_in
-from diffugen_generator.publishing.splits import Splits, place_of
+from diffugen_generator.publishing.placing import Accepted, Placing
 from diffugen_generator.publishing.spool import Spool
-from diffugen_generator.quality.duplicates import Duplicates, Hashed
 from diffugen_generator.quality.sources import Sources
 from diffugen_generator.quality.verdicts import Verdict, verdict_on
 from diffugen_generator.samples import labels
@@ -107,6 +104,11 @@ class LabeledSample:
             self.drawing,
             self.damaged,
         )
+
+    def as_accepted(self) -> Accepted:
+        """Return what an accepted sample contributes to the splits and to the search for duplicates."""
+        statistics = self.label.statistics
+        return Accepted(self.sample.id, self.sample.root, str(statistics["hash"]) if statistics else "")
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> LabeledSample:
@@ -220,69 +222,81 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
     `judged` starts the pass over the samples. Its results are kept in a local file while hashes of images are read and
     families are counted. If there is only one split and duplicates are accepted, they are yielded at once.
     """
-    asked = {name: fraction for name, fraction in spec.output.splits if fraction > 0}
+    asked = _asked(spec)
     if spec.quality.duplicates is None and len(asked) == 1:
         [split] = asked
         yield from (each.placed(each.verdict, split) for each in judged())
         return
     spool: Spool[LabeledSample]
     with Spool(LabeledSample, Sample, Source, Verdict, Label, Instance, MarkedInstance, Region, Rle) as spool:
-        yield from _with_splits(judged(), spec, asked, spool)
+        yield from _with_splits(judged(), spec, spool)
 
 
 def _with_splits(
-    judged: Iterator[LabeledSample], spec: LabeledDatasetSpec, asked: Mapping[str, float], spool: Spool[LabeledSample]
+    judged: Iterator[LabeledSample], spec: LabeledDatasetSpec, spool: Spool[LabeledSample]
 ) -> Iterator[LabeledSample]:
-    ids, places = bytearray(), array("Q")
     damaged: list[LabeledSample] = []
 
-    def accepted() -> Iterator[Hashed]:
+    def accepted() -> Iterator[Accepted]:
         for each in judged:
             spool.add(each)
             if each.damaged is not None:
                 damaged.append(each)
             if each.verdict.accepted:
-                ids.extend(bytes.fromhex(each.sample.id))
-                places.append(place_of(each.sample.root))
-                if each.label.statistics:
-                    yield Hashed(each.sample.id, str(each.label.statistics["hash"]))
+                yield each.as_accepted()
 
-    duplicates = None
-    if spec.quality.duplicates is not None:
-        duplicates = Duplicates(accepted(), spec.quality.duplicates.max_distance)
-    else:
-        deque(accepted(), maxlen=0)
+    placing = placing_of(spec, accepted())
     if damaged:  # without their labels the splits are not known, so nothing else is written
         yield from damaged
         return
-    size = len(ids) // len(places) if places else 0
-    splits = Splits(
-        asked,
-        (
-            place
-            for number, place in enumerate(places)
-            if not (duplicates and duplicates.original_of(ids[number * size : (number + 1) * size].hex()))
-        ),
-    )
     for each in spool:
-        original = duplicates.original_of(each.sample.id) if duplicates and each.verdict.accepted else ""
-        verdict = each.verdict.as_duplicate(original) if original else each.verdict
-        yield each.placed(verdict, splits.of(each.sample.root))
+        yield placed(each, placing)
+
+
+def placing_of(spec: LabeledDatasetSpec, accepted: Iterable[Accepted]) -> Placing:
+    """Return what all accepted samples of a dataset decide together."""
+    duplicates = spec.quality.duplicates
+    return Placing(_asked(spec), duplicates.max_distance if duplicates is not None else None, accepted)
+
+
+def _asked(spec: LabeledDatasetSpec) -> dict[str, float]:
+    return {name: fraction for name, fraction in spec.output.splits if fraction > 0}
+
+
+def placed(sample: LabeledSample, placing: Placing) -> LabeledSample:
+    """Return a sample, judged by its own label, with its split and with its final verdict."""
+    original = placing.original_of(sample.sample.id) if sample.verdict.accepted else ""
+    verdict = sample.verdict.as_duplicate(original) if original else sample.verdict
+    return sample.placed(verdict, placing.split_of(sample.sample.root))
 
 
 def _judged(expansion: Expansion, recipes: list[StageRecipe], store: Store) -> Iterator[LabeledSample]:
     """Yield the dataset's samples, each judged by its own label."""
-    reads: Iterator[Callable[[], LabeledSample]] = chain.from_iterable(
-        _reads(expansion, each, store) for each in recipes
-    )
-    yield from in_order(lambda read: read(), reads, workers=_READERS, window=_WINDOW, batch=_BATCH)
+    return read_ahead(read for _, read in reads_of(expansion, recipes, store))
 
 
-def _reads(expansion: Expansion, recipe: StageRecipe, store: Store) -> Iterator[Callable[[], LabeledSample]]:
+Read = Callable[[], LabeledSample]
+"""Reads a sample's label, and judges the sample by it."""
+
+
+def read_ahead(reads: Iterable[Read]) -> Iterator[LabeledSample]:
+    """Yield the samples of `reads`, in order; a bounded number of threads reads ahead."""
+    return in_order(lambda read: read(), reads, workers=_READERS, window=_WINDOW, batch=_BATCH)
+
+
+def reads_of(expansion: Expansion, recipes: list[StageRecipe], store: Store) -> Iterator[tuple[Sample, Read]]:
+    """Yield each sample of the dataset, in the spec's order, with what reads its label."""
+    return chain.from_iterable(_reads(expansion, each, store) for each in recipes)
+
+
+def _reads(expansion: Expansion, recipe: StageRecipe, store: Store) -> Iterator[tuple[Sample, Read]]:
     spec = expansion.spec
     sources = Sources(store, origins_of(recipe), (spec.image.height, spec.image.width), spec.quality)
     classes = frozenset(each.name for each in spec.classes)
-    return (partial(_labeled, spec, classes, recipe, sources, sample, store) for sample in expansion.samples_of(recipe))
+    return (
+        (sample, partial(_labeled, spec, classes, recipe, sources, sample, store))
+        for sample in expansion.samples_of(recipe)
+    )
 
 
 def _labeled(  # noqa: PLR0917 - the first four are the same for all samples of a stage

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from diffugen_api.plan import canonical
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.parts import Part
+from diffugen_generator.publishing.published import lines_of
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.stored_images import StoredImage
 
@@ -45,7 +47,16 @@ class Manifest:
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Write a line as it is."""
-        self._file.write(self._squeeze.compress(canonical(row) + b"\n"))
+        self._add_line(canonical(row))
+
+    def join(self, part: Part) -> None:
+        """Write the lines of a part, whose `finish` uploaded them."""
+        key = part.folder + PATH
+        for line in lines_of(key, part.store.stream(key)):
+            self._add_line(line)
+
+    def _add_line(self, line: bytes) -> None:
+        self._file.write(self._squeeze.compress(line + b"\n"))
 
     def finish(self) -> None:
         """Upload the manifest."""

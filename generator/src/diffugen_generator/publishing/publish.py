@@ -11,30 +11,24 @@ written first, has the fingerprint of the content, and content with another fing
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from diffugen_api import layout
 from diffugen_api.contract import Outcome, Published
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import Expansion, StageRecipe, address
-from diffugen_generator.failures import Damaged, Incomplete, Missing
-from diffugen_generator.planning.prompt_rows import planned_expansion
-from diffugen_generator.planning.summary import prompts_digest_in, read_summary
-from diffugen_generator.publishing.file_list import missing_files
-from diffugen_generator.publishing.filling import PUBLISH_VERSION, Progress, Work, fill
+from diffugen_api.plan import StageRecipe
+from diffugen_generator.publishing.filling import Progress, Work, fill
 from diffugen_generator.publishing.history import former_revisions
-from diffugen_generator.publishing.labeled_samples import LabeledSample, labeled_samples, recipes_of
+from diffugen_generator.publishing.labeled_samples import LabeledSample, labeled_samples
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
+from diffugen_generator.publishing.parts import Division
 from diffugen_generator.publishing.pointer import point, pruned
-from diffugen_generator.publishing.published import dataset_at, digest_in, files_of
-from diffugen_generator.samples.documents import Schema, discard, read_document
+from diffugen_generator.publishing.publication import Publication
+from diffugen_generator.publishing.published import digest_in
+from diffugen_generator.store.clearing import clear
 from diffugen_generator.store.protocol import Store
-
-LOG = logging.getLogger("diffugen")
 
 
 def publish(
@@ -47,26 +41,34 @@ def publish(
     samples: Callable[[list[StageRecipe]], Iterable[LabeledSample]] | None = None,
     drawn: bool = True,
     total: int | None = None,
+    division: Division | None = None,
 ) -> Outcome:
     """Publish the dataset; raise `Incomplete` where a stage is not finished, `SpecError` where nothing is accepted.
 
     `samples` replaces the samples that the spec asks for, and `total` is their number; `drawn` is false for the user's
-    own images.
+    own images. With `division`, `publish_shard` has written the parts of it, and they are joined here.
     """
-    plan = _plan(store, order.revision)
-    recipes = recipes_of(order.spec, plan)
-    fingerprint = _fingerprint(recipes, plan)
-    folder = _folder(store, order.revision, fingerprint)
-    dataset = _dataset_in(store, folder)
+    publication = Publication.of(order, store)
+    folder, recipes = publication.folder, publication.recipes
+    dataset = publication.dataset()
     if dataset is None:
+        parts = publication.parts(division) if division is not None else None
+        to_publish: Iterable[LabeledSample] = ()
         if samples is None or total is None:
-            expansion = _expansion(order, plan, store)
-        to_publish = samples(recipes) if samples is not None else labeled_samples(expansion, recipes, store)
+            expansion = publication.expansion()
+        if samples is not None:
+            to_publish = samples(recipes)
+        elif parts is None:
+            to_publish = labeled_samples(expansion, recipes, store)
         expected = sum(expansion.most.values()) if total is None else total
-        work = Work(order, store, folder, plan, recipes, to_publish, expected, drawn, fingerprint)
+        work = Work(
+            order, store, folder, publication.plan, recipes, to_publish, expected, drawn, publication.fingerprint, parts
+        )
         dataset = fill(work, on_progress, stop)
     published = _published(store, folder, dataset)
     pointer = point(store, folder, published, order.spec.revision_history_limit, clock)
+    if division is not None:
+        clear(store, store.list(layout.publish_parts(order.revision)), stop=stop)
     published = published.model_copy(
         update={"published_at": pointer["publishedAt"], "history": former_revisions(pointer)}
     )
@@ -85,68 +87,6 @@ def _published(store: Store, folder: str, dataset: Mapping[str, Any]) -> Publish
         accepted_by_stage=dataset["acceptedByStage"],
         rejected_by_stage=dataset["rejectedByStage"],
     )
-
-
-def _folder(store: Store, revision: str, fingerprint: str) -> str:
-    """Return the folder for content with a fingerprint: the revision's own, or another one if that is in use."""
-    folder = layout.revision_folder(revision)
-    key = layout.addresses(folder)
-    try:
-        taken = read_document(store, key, _Addresses)["fingerprint"]
-    except Missing:
-        return folder
-    except Damaged as damaged:  # its content is not known, and readers may use it: it stays as it is
-        LOG.warning("%s is damaged (%s); the dataset goes to a folder beside it", damaged.key, damaged.why)
-        taken = ""
-    return folder if taken == fingerprint else layout.revision_folder(f"{revision}-{fingerprint[:8]}")
-
-
-class _Addresses(Schema):
-    fingerprint: str
-
-
-def _plan(store: Store, revision: str) -> dict[str, Any]:
-    try:
-        return read_summary(store, revision)
-    except Missing:
-        raise Incomplete(f"there is no plan of revision {revision}; plan first") from None
-    except Damaged as damaged:
-        discard(store, damaged)
-        raise
-
-
-def _dataset_in(store: Store, folder: str) -> dict[str, Any] | None:
-    """Return the `dataset.json` of a folder; None where it is not complete, or damaged and to be filled again."""
-    key = layout.dataset_card(folder)
-    skip = len(folder)
-    try:
-        dataset = dataset_at(store, key)
-        sizes = ((stored[skip:], size) for stored, size in store.sizes(folder))
-        missing = missing_files(partial(files_of, store, folder, dataset), sizes)
-    except Missing:
-        return None
-    except Damaged as damaged:
-        discard(store, Damaged(damaged.key, damaged.why, keys=[key]))
-        return None
-    if not missing:
-        return dataset
-    discard(store, Damaged(folder + missing[0], "it is missing or has another size", keys=[key]))
-    return None
-
-
-def _expansion(order: WorkOrder, plan: Mapping[str, Any], store: Store) -> Expansion:
-    try:
-        return planned_expansion(order.spec, plan, store, order.revision)
-    except Damaged as damaged:
-        discard(store, damaged)
-        raise
-
-
-def _fingerprint(recipes: list[StageRecipe], plan: Mapping[str, Any]) -> str:
-    """Return a hash over everything that decides a published folder's content except the spec."""
-    digest = prompts_digest_in(plan)
-    rows = [digest] if digest else []  # added later; without a prompts file the fingerprint is the older one
-    return address([PUBLISH_VERSION, [[r.stage, dict(r.drawing), r.label_id] for r in recipes], *rows])
 
 
 def _sentence(published: Published) -> str:

@@ -129,12 +129,16 @@ def files_of(store: Store, folder: str, dataset: Mapping[str, Any]) -> Iterator[
         return
     yield listed[FILE_LIST]
     key = folder + FILE_LIST
-    for line in lines_of(key, store.stream(key)):
-        try:
-            file = _LINE.validate_json(line)
-        except ValidationError as error:
-            raise Damaged(key, f"a line is not a file: {error.errors(include_url=False)[0]['msg']}") from None
-        yield PublishedFile(file.path, file.size, file.sha256)
+    yield from (listed_file(key, line) for line in lines_of(key, store.stream(key)))
+
+
+def listed_file(key: str, line: bytes) -> PublishedFile:
+    """Return the file of a line of a list; raise `Damaged`, which names `key`, the list."""
+    try:
+        file = _LINE.validate_json(line)
+    except ValidationError as error:
+        raise Damaged(key, f"a line is not a file: {error.errors(include_url=False)[0]['msg']}") from None
+    return PublishedFile(file.path, file.size, file.sha256)
 
 
 def rows_of(key: str, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:

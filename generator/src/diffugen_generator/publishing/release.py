@@ -78,12 +78,21 @@ class Release:
 
     def upload(self, path: str, source: Path, content_type: str = BINARY) -> None:
         """Upload a local file as an index file, and delete the local file."""
+        self.files.add(self.stored(self.folder + path, path, source, content_type), index=True)
+
+    def stored(self, key: str, path: str, source: Path, content_type: str) -> PublishedFile:
+        """Upload a local file as the object `key` and delete it; return it as the published file `path`."""
         with source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = source.stat().st_size
-        self.store.upload(self.folder + path, source, content_type)
-        self.files.add(PublishedFile(path, size, digest), index=True)
+        self.store.upload(key, source, content_type)
         source.unlink()
+        return PublishedFile(path, size, digest)
+
+    def take(self, source: str, file: PublishedFile) -> None:
+        """Take the object `source` as an index file; the store copies it in the background, without a download."""
+        self.files.add(file, index=True)
+        self.pool.submit(self.store.copy, source, self.folder + file.path)
 
     def put(self, path: str, data: bytes, content_type: str) -> None:
         """Write one of many small objects in the background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +42,37 @@ class Tally:
         self.images[sample.split] += 1
         self.instances.update((instance.class_name, sample.split) for instance in sample.verdict.instances)
 
+    def all(self) -> int:
+        """Return the number of samples, accepted or not."""
+        return self.accepted.total() + self.rejected.total()
+
     def of_class(self, name: str) -> int:
         """Return how many objects of a class there are."""
         return sum(self.instances[name, split] for split in self.release.splits)
+
+    def part(self) -> dict[str, Any]:
+        """Return the counts of a part of the samples, as JSON data for `join`."""
+        return {
+            **{name: dict(counts) for name, counts in self._by_name().items()},
+            "leftOut": self.left_out,
+            "instances": [[*of, count] for of, count in self.instances.items()],
+        }
+
+    def join(self, part: Mapping[str, Any]) -> None:
+        """Add the counts of a part, in the order of the samples."""
+        for name, counts in self._by_name().items():
+            counts.update(part[name])
+        self.left_out += int(part["leftOut"])
+        self.instances.update({(str(name), str(split)): int(count) for name, split, count in part["instances"]})
+
+    def _by_name(self) -> dict[str, Counter[str]]:
+        return {
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "reasons": self.reasons,
+            "dropped": self.dropped,
+            "images": self.images,
+        }
 
     def row(self) -> dict[str, Any]:
         """Return the counts for `dataset.json`."""

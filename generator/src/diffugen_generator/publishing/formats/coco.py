@@ -10,6 +10,7 @@ the background. Image and annotation ids count from 1 in each split.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import IO, Any
 
 from pycocotools import mask as coco_mask
@@ -18,6 +19,7 @@ from diffugen_api.v1alpha1.output import CocoOutput
 from diffugen_generator.publishing.coco_segmentation import run_lengths, segmentation_of
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.labels import Instance, Region
 from diffugen_generator.store.protocol import JSON
@@ -64,6 +66,19 @@ class Coco(DatasetFormat):
         self._splits[sample.split].add(sample)
         self.folder.copy_image(image, f"{sample.split}/{sample.file_name}")
 
+    def pass_over(self, split: str, objects: int) -> None:
+        """Count ids on."""
+        self._splits[split].pass_over(objects)
+
+    def part(self) -> dict[str, Any]:
+        """Return the number of images of each split, those of earlier parts included."""
+        return {"images": {name: split.image_count for name, split in self._splits.items()}}
+
+    def join(self, content: Mapping[str, Any], part: Part) -> None:
+        """Take the number of images."""
+        for name, split in self._splits.items():
+            split.image_count = int(content["images"][name])
+
     def finish(self) -> None:
         """Upload the annotation files of the splits that have images."""
         for split in self._splits.values():
@@ -93,6 +108,10 @@ class _Split:
         self._annotations = folder.open_text(f"annotations_{name}.json")
         self.image_count = 0
         self._annotation_count = 0
+
+    def pass_over(self, objects: int) -> None:
+        self.image_count += 1
+        self._annotation_count += objects
 
     def add(self, sample: LabeledSample) -> None:
         self.image_count += 1

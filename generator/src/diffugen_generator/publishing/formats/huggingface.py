@@ -2,7 +2,8 @@
 
 The features are typed: `image` is an Image, categories are a ClassLabel with the class ids. They are in the metadata of
 the Parquet files, so `datasets` (4 or newer) knows them without a script. Rows are written in small groups, so that a
-stream reads no more than it needs, and files in pieces of about 400 MB. The split `val` is called `validation`, as
+stream reads no more than it needs, and files in pieces of about 400 MB; a part of a dataset that is published in parts
+begins new ones. The split `val` is called `validation`, as
 everywhere on the Hub.
 """
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.stored_images import StoredImage
 
 FILE_BYTES = 400 << 20
@@ -77,6 +79,18 @@ class HuggingFace(DatasetFormat):
         """Append the sample as a row."""
         self._files[sample.split].add(row_of(sample, image.read(), self.folder.class_ids))
 
+    def part(self) -> dict[str, Any]:
+        """Upload the last files; return how many there are."""
+        for files in self._files.values():
+            files.close()
+        return {"files": {split: files.count for split, files in self._files.items()}}
+
+    def join(self, content: Mapping[str, Any], part: Part) -> None:
+        """Take the files of a part, with the next numbers."""
+        for split, files in self._files.items():
+            for number in range(int(content["files"][split])):
+                files.take(part, number)
+
     def finish(self) -> None:
         """Upload the last files and write the README."""
         for files in self._files.values():
@@ -119,6 +133,10 @@ class _Files:
         self._written += self._bytes
         self._rows, self._bytes = [], 0
 
+    def take(self, part: Part, number: int) -> None:
+        self.count += 1
+        self._folder.take(part, f"data/{_name(self._split, number)}", f"data/{self._name}")
+
     def close(self) -> None:
         if self._rows:
             self._write()
@@ -129,7 +147,11 @@ class _Files:
 
     @property
     def _name(self) -> str:
-        return f"{_SPLITS[self._split]}-{self.count - 1:05d}.parquet"
+        return _name(self._split, self.count - 1)
+
+
+def _name(split: str, number: int) -> str:
+    return f"{_SPLITS[split]}-{number:05d}.parquet"
 
 
 def row_of(sample: LabeledSample, image: bytes, class_ids: Mapping[str, int]) -> dict[str, Any]:

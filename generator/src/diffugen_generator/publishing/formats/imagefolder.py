@@ -5,8 +5,12 @@ An image has one class if all its objects are of that class. Other images are le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.safe_names import safe_names
 from diffugen_generator.publishing.stored_images import StoredImage
 
@@ -45,6 +49,15 @@ class ImageFolder(DatasetFormat):
             return
         self._kept += 1
         self.folder.copy_image(image, f"{sample.split}/{self._folders[classes.pop()]}/{sample.file_name}")
+
+    def part(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"kept": self._kept, "leftOut": self._left_out}
+
+    def join(self, content: Mapping[str, Any], part: Part) -> None:
+        """Add the counts of a part."""
+        self._kept += int(content["kept"])
+        self._left_out += int(content["leftOut"])
 
     def finish(self) -> None:
         """Write nothing: the folders are the labels."""

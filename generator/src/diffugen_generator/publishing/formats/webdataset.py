@@ -1,5 +1,7 @@
 """WebDataset: tar files of about 256 MB, `<split>-000000.tar`, to be read in a stream.
 
+A part of a dataset that is published in parts begins new tar files.
+
 A sample is two files in a row, the image and `<id>.json`. The JSON has the prompt, the seed, and the objects as in the
 manifest with their class ids. `index.json` lists the tar files of each split with their number of samples. The same
 samples always give the same bytes.
@@ -10,10 +12,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from typing import Any
 
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.store.protocol import JSON
 
@@ -55,6 +59,20 @@ class WebDataset(DatasetFormat):
         files = {f"{sample.sample.id}.json": label.encode(), sample.file_name: image.read()}
         self._shards[sample.split].add(files)
 
+    def part(self) -> dict[str, Any]:
+        """Upload the last tar files; return the index, and the extension of the images if there are any."""
+        for shards in self._shards.values():
+            shards.close()
+        index = {split: shards.index for split, shards in self._shards.items()}
+        return {"index": index, **({"extension": self._extension} if any(index.values()) else {})}
+
+    def join(self, content: Mapping[str, Any], part: Part) -> None:
+        """Take the tar files of a part, with the next numbers."""
+        self._extension = str(content.get("extension", self._extension))
+        for split, shards in self._shards.items():
+            for row in content["index"][split]:
+                shards.take(part, row)
+
     def finish(self) -> None:
         """Upload the last tar files and write the index."""
         for shards in self._shards.values():
@@ -78,9 +96,17 @@ class _Shards:
         self._split = split
         self._tar: tarfile.TarFile | None = None
 
+    def take(self, part: Part, row: Mapping[str, Any]) -> None:
+        name = self._next_name()
+        self._folder.take(part, str(row["file"]), name)
+        self.index.append({"file": name, "samples": int(row["samples"])})
+
+    def _next_name(self) -> str:
+        return f"{self._split}-{len(self.index):06d}.tar"
+
     def add(self, files: dict[str, bytes]) -> None:
         if self._tar is None:
-            name = f"{self._split}-{len(self.index):06d}.tar"
+            name = self._next_name()
             self._tar = tarfile.open(self._folder.local(name), "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed by `close`
             self.index.append({"file": name, "samples": 0})
         for name, data in files.items():

@@ -8,13 +8,15 @@ the box. An image without objects has an empty file, so that it counts as a nega
 from __future__ import annotations
 
 import json
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
 from diffugen_api.v1alpha1.output import YoloOutput
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.polygons import Points, polygon_of
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.labels import Instance
@@ -48,6 +50,14 @@ class Yolo(DatasetFormat):
         self.folder.copy_image(image, f"images/{sample.split}/{sample.file_name}")
         lines = label_lines(sample, self.folder.class_ids, self._task)
         self.folder.put(f"labels/{sample.split}/{sample.sample.id}.txt", lines.encode(), "text/plain")
+
+    def part(self) -> dict[str, Any]:
+        """Return the splits that have images."""
+        return {"filled": sorted(self._filled)}
+
+    def join(self, content: Mapping[str, Any], part: Part) -> None:
+        """Take the splits that have images."""
+        self._filled.update(content["filled"])
 
     def finish(self) -> None:
         """Write `data.yaml`, without which no tool reads the folder as a dataset."""

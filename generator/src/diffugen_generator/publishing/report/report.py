@@ -14,12 +14,16 @@ has a part of them: whole families, chosen by a hash, so that it is the same par
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from diffugen_api.orders import WorkOrder
-from diffugen_api.plan import StageRecipe
+from diffugen_api.plan import Sample, StageRecipe
 from diffugen_generator.publishing.labeled_samples import LabeledSample
+from diffugen_generator.publishing.published import PublishedFile
 from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.report.blocks import SAMPLES, maps_of, rows_of, sprite_of
 from diffugen_generator.publishing.report.data_files import JAVASCRIPT, data_file
@@ -42,11 +46,50 @@ _TYPES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ShownSpan:
+    """Consecutive samples of those that a report shows, by their numbers from 0."""
+
+    first: int = 0
+    end: int = sys.maxsize
+    """The number after the last one."""
+
+    @property
+    def after_blocks(self) -> int:
+        """How many samples after the end belong to a block that begins in the span; fewer if there are no more."""
+        return self._after(SAMPLES)
+
+    @property
+    def after_chunks(self) -> int:
+        """How many samples after the end belong to a chunk that begins in the span; fewer if there are no more."""
+        return self._after(ROWS)
+
+    def _after(self, size: int) -> int:
+        begins = -(-self.first // size) * size < self.end
+        return -self.end % size if begins else 0
+
+
+def is_shown(sample: Sample, expected: int) -> bool:
+    """Return whether the report of a dataset with `expected` samples, at most, shows a sample."""
+    share = MOST / max(expected, MOST)
+    if share == 1:
+        return True
+    place = hashlib.sha256(f"report:{sample.root}".encode()).digest()[:8]
+    return int.from_bytes(place, "big") < share * 2**64
+
+
 class Report:
     """Writes the report while samples are published; its last files when all are counted."""
 
     def __init__(
-        self, order: WorkOrder, release: Release, tally: Tally, recipes: Sequence[StageRecipe], *, expected: int
+        self,
+        order: WorkOrder,
+        release: Release,
+        tally: Tally,
+        recipes: Sequence[StageRecipe],
+        *,
+        expected: int,
+        span: ShownSpan | None = None,
     ) -> None:
         """Begin an empty report.
 
@@ -56,15 +99,21 @@ class Report:
             tally: counts the same samples.
             recipes: the recipes of all stages.
             expected: how many samples there are, at most.
+            span: which samples this part of the dataset has, of those that the report shows; all if absent. Blocks and
+                chunks that begin there are written here, with the samples after the span that they need.
         """
+        span = span or ShownSpan()
         self._order, self._release, self._tally = order, release, tally
         self._recipes = {recipe.stage: recipe for recipe in recipes}
-        self._share = MOST / max(expected, MOST)
+        self._expected = expected
         size = order.spec.image
         self._cell = min(LARGEST, max(size.width, size.height))
         self._previews: dict[str, Preview] = {}
         self._block: list[tuple[LabeledSample, Preview]] = []
-        self._blocks = self._chunks = self._shown = 0
+        self._begun = self._shown = span.first
+        self._end = span.end
+        self._blocks, self._chunks = -(-span.first // SAMPLES), -(-span.first // ROWS)
+        self._late: list[PublishedFile] = []
         self._has_maps = False
         self._stages = {name: number for number, name in enumerate(self._recipes)}
         self._splits = {name: number for number, name in enumerate(release.splits)}
@@ -80,13 +129,33 @@ class Report:
         """Take a sample, accepted or not, in the order of the manifest."""
         if not self._shows(sample):
             return
+        place = self._shown
         self._shown += 1
-        self._index.add(sample)
-        self._block.append((sample, self._previews.pop(sample.sample.id, Preview())))
+        preview = self._previews.pop(sample.sample.id, Preview())
+        if len(self._index) or self._begins(place, ROWS):
+            self._index.add(sample)
+        if self._block or self._begins(place, SAMPLES):
+            self._block.append((sample, preview))
         if len(self._block) == SAMPLES:
             self._write_block()
         if len(self._index) == ROWS:
             self._write_index()
+
+    def part(self) -> dict[str, Any]:
+        """Write what is left of a part of the samples; return JSON data for `join`."""
+        shown = min(self._shown, self._end) - self._begun
+        if self._block:
+            self._write_block()
+        # without parts, a chunk that is not full is written at the end, and listed there
+        late = self._write_index() if len(self._index) else None
+        return {"shown": shown, "maps": self._has_maps, "late": [late] if late else []}
+
+    def join(self, part: Mapping[str, Any], late: Sequence[PublishedFile]) -> None:
+        """Take a part, in the order of the samples; `late` are the files that its `late` names."""
+        self._shown += int(part["shown"])
+        self._chunks = -(-self._shown // ROWS)
+        self._has_maps = self._has_maps or bool(part["maps"])
+        self._late += late
 
     def finish(self, models: Mapping[str, str], side_models: Mapping[str, str], *, drawn: bool) -> None:
         """Write what is left, and the page.
@@ -100,6 +169,8 @@ class Report:
             self._write_block()
         if len(self._index):
             self._write_index()
+        for file in self._late:
+            self._release.files.add(file, index=True)
         summary = summary_of(
             self._order,
             self._tally,
@@ -118,19 +189,23 @@ class Report:
             self._release.write(path, data, _TYPES[name.rpartition(".")[2]])
 
     def _shows(self, sample: LabeledSample) -> bool:
-        if self._share == 1:
-            return True
-        place = hashlib.sha256(f"report:{sample.sample.root}".encode()).digest()[:8]
-        return int.from_bytes(place, "big") < self._share * 2**64
+        return is_shown(sample.sample, self._expected)
+
+    def _begins(self, place: int, size: int) -> bool:
+        """Return whether the shown sample number `place` begins a group of `size` that is written here."""
+        return place % size == 0 and place < self._end
 
     def _new_index(self) -> IndexColumns:
         return IndexColumns(self._stages, self._splits, self._release.class_ids)
 
-    def _write_index(self) -> None:
+    def _write_index(self) -> str:
+        """Write a chunk, and return its path."""
         name = f"index/{self._chunks:05d}"
-        self._release.write(f"{FOLDER}{name}.js", data_file(name, self._index.content()), JAVASCRIPT)
+        path = f"{FOLDER}{name}.js"
+        self._release.write(path, data_file(name, self._index.content()), JAVASCRIPT)
         self._index = self._new_index()
         self._chunks += 1
+        return path
 
     def _write_block(self) -> None:
         samples, previews = [sample for sample, _ in self._block], [preview for _, preview in self._block]
