@@ -25,7 +25,7 @@ TRAINING = (
     "accumulate", "batchSize", "flip", "images", "initializer", "learn", "learningRate", "masks", "model",
     "modelSHA256", "patience", "seed", "steps", "templates", "token", "vectors",
 )  # fmt: skip
-QUEUEING = ("cpuQueueName", "minParallelism", "workloadPriorityClass")
+RUNNING = ("cpuQueueName", "minParallelism", "workloadPriorityClass", "samplesPerPublishShard")
 LATER: frozenset[str] = frozenset(
     {
         "spec.output.yolo",
@@ -43,7 +43,7 @@ LATER: frozenset[str] = frozenset(
         "spec.labeling.attention.calibration.backgroundToken",  # test_labeling
         "spec.labeling.attention.rescale",
         "spec.labeling.attention.headWeights",
-        *(f"spec.run.{field}" for field in QUEUEING),  # test_how_a_run_waits_is_in_no_address
+        *(f"spec.run.{field}" for field in RUNNING),  # test_how_a_run_proceeds_is_in_no_address
         *(
             f"spec.stages.{kind}.{field}"  # test_loras
             for kind in ("txt2img", "img2img", "inpaint")
@@ -84,7 +84,7 @@ def addresses(data: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def test_how_a_run_waits_is_in_no_address() -> None:
+def test_how_a_run_proceeds_is_in_no_address() -> None:
     run = {"cpuQueueName": "cpus", "minParallelism": 2, "workloadPriorityClass": "low"}
     spec = SPECS["shapes"]
 

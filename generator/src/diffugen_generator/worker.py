@@ -74,8 +74,7 @@ class Task:
     """For a publication in shards: their number, and the samples of each."""
 
 
-def work(  # noqa: PLR0913 - what a command line can say
-
+def work(
     step: Step,
     *,
     order_file: Path | None = None,

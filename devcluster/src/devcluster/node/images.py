@@ -28,7 +28,12 @@ _STAGE_WORKER = Preloaded(
 )
 _LIGHT_WORKER = Preloaded(  # without the models' libraries, as in the light image
     "light-worker",
-    (("diffugen", "worker", "plan"), ("diffugen", "worker", "publish"), ("diffugen", "worker", "delete")),
+    (
+        ("diffugen", "worker", "plan"),
+        ("diffugen", "worker", "publish"),
+        ("diffugen", "worker", "publish-shard"),
+        ("diffugen", "worker", "delete"),
+    ),
     (
         "diffugen_generator.cli",
         "diffugen_generator.worker",

@@ -71,7 +71,9 @@ def logs(
     name: Name,
     *,
     stage: Annotated[str, typer.Option(help="Only pods of this stage.")] = "",
-    step: Annotated[str, typer.Option(help="Only pods of this step: plan, stage, publish or delete.")] = "",
+    step: Annotated[
+        str, typer.Option(help="Only pods of this step: plan, stage, publish-shard, publish or delete.")
+    ] = "",
     index: Annotated[int | None, typer.Option(help="Only pods of this shard.", min=0)] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they write.")] = False,
     tail: Annotated[int, typer.Option(help="How many lines of each pod; -1: all.")] = -1,

@@ -14,7 +14,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -92,10 +92,11 @@ SETUP = "2-"
 _SHARING = ("parallelism", "queueName", "cpuQueueName")
 _OF_STAGES = ("minParallelism", "resources", "backoffLimitPerShard", "dtype", "batchSize")
 _OF_OTHERS: Mapping[Step, tuple[str, ...]] = {
-    Step.PLAN: _OF_STAGES,
+    Step.PLAN: (*_OF_STAGES, "samplesPerPublishShard"),
+    Step.PUBLISH_SHARD: ("dtype", "batchSize", "samplesPerShard", "modelCache"),
     Step.PUBLISH: (*_OF_STAGES, "samplesPerShard", "modelCache"),
-    Step.DELETE: (*_OF_STAGES, "samplesPerShard", "modelCache", "activeDeadlineSeconds"),
-    Step.STAGE: (),
+    Step.DELETE: (*_OF_STAGES, "samplesPerShard", "modelCache", "activeDeadlineSeconds", "samplesPerPublishShard"),
+    Step.STAGE: ("samplesPerPublishShard",),
 }
 """For each step, the fields of `run` that change nothing of its Job."""
 
@@ -122,7 +123,7 @@ def _bounds_of(spec: LabeledDatasetSpec, step: Step) -> dict[str, int]:
     """Return the bounds outside `run` that the Job of this step applies, where they are not the default."""
     if step is Step.PLAN and spec.prompts.max_bytes != DEFAULT_PROMPT_BYTES:
         return {"maxBytes": spec.prompts.max_bytes}
-    if step is Step.PUBLISH and spec.revision_history_limit != DEFAULT_HISTORY_LIMIT:
+    if step in {Step.PUBLISH, Step.PUBLISH_SHARD} and spec.revision_history_limit != DEFAULT_HISTORY_LIMIT:
         return {"revisionHistoryLimit": spec.revision_history_limit}
     return {}
 
@@ -193,9 +194,32 @@ def plan_job(run: RunPlan) -> Manifest:
     return _single(run, Step.PLAN)
 
 
-def publish_job(run: RunPlan) -> Manifest:
-    """Return the Job of the publish step."""
-    return _single(run, Step.PUBLISH)
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How the samples of a publication are divided into shards."""
+
+    count: int
+    size: int
+    """Samples of a shard; the last one has all that follow."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options of the worker."""
+        return ["--shards", str(self.count), "--samples-per-shard", str(self.size)]
+
+
+def publish_job(run: RunPlan, division: Division | None = None) -> Manifest:
+    """Return the Job of the publish step; with a division, it joins the shards."""
+    return _single(run, Step.PUBLISH, division.arguments if division is not None else ())
+
+
+def publish_shard_job(run: RunPlan, division: Division, parallelism: int) -> Manifest:
+    """Return the Indexed Job of the shards of a publication."""
+    # Work that is missing from the store is not found by a retry of the pod, nor by the other shards.
+    rule = _on_exit("FailJob", ExitCode.BAD_SHARD)
+    command = ["diffugen", "worker", Step.PUBLISH_SHARD.value, *division.arguments]
+    indexed = _indexed(run, division.count, parallelism, rule)
+    return _job(run, Step.PUBLISH_SHARD, indexed, command=command, stage="", gpu=False)
 
 
 def delete_job(run: RunPlan) -> Manifest:
@@ -205,8 +229,13 @@ def delete_job(run: RunPlan) -> Manifest:
 
 def stage_job(run: RunPlan, stage: StageStatus, parallelism: int) -> Manifest:
     """Return the Indexed Job of a stage: one index for each shard, so many pods at once."""
-    shards = stage.shards.total
-    indexed = {
+    indexed = _indexed(run, stage.shards.total, parallelism, _on_exit("FailIndex", ExitCode.BAD_SHARD))
+    command = ["diffugen", "worker", "stage", "--stage", stage.name]
+    return _job(run, Step.STAGE, indexed, command=command, stage=stage.name, gpu=stage.gpu)
+
+
+def _indexed(run: RunPlan, shards: int, parallelism: int, rule: Manifest) -> Manifest:
+    return {
         "completionMode": "Indexed",
         "completions": shards,
         "parallelism": parallelism,
@@ -214,20 +243,18 @@ def stage_job(run: RunPlan, stage: StageStatus, parallelism: int) -> Manifest:
         "maxFailedIndexes": min(shards, max(1, shards // 10)),
         # No retry may start before the former pod is gone, so that an index never has two pods.
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailIndex", ExitCode.BAD_SHARD)]},
+        "podFailurePolicy": {"rules": [*_common_rules(), rule]},
     }
-    command = ["diffugen", "worker", "stage", "--stage", stage.name]
-    return _job(run, Step.STAGE, indexed, command=command, stage=stage.name, gpu=stage.gpu)
 
 
-def _single(run: RunPlan, step: Step) -> Manifest:
+def _single(run: RunPlan, step: Step, arguments: Sequence[str] = ()) -> Manifest:
     spec = {
         "backoffLimit": CRASHES,
         "podReplacementPolicy": "Failed",
         # A retry of the pod does not find work that is missing from the store: only another attempt plans it.
         "podFailurePolicy": {"rules": [*_common_rules(), _on_exit("FailJob", ExitCode.BAD_SHARD)]},
     }
-    return _job(run, step, spec, command=["diffugen", "worker", step.value], stage="", gpu=False)
+    return _job(run, step, spec, command=["diffugen", "worker", step.value, *arguments], stage="", gpu=False)
 
 
 def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str], stage: str, gpu: bool) -> Manifest:

@@ -32,7 +32,8 @@ from diffugen_operator.policy.actions import (
 from diffugen_operator.policy.plan_step import PLAN, planned
 from diffugen_operator.policy.pod_steps import InProgress, ResultLost, step_state, with_work_order
 from diffugen_operator.policy.pod_troubles import PODS_DUE, START_DUE, ends_at
-from diffugen_operator.policy.publish_step import PUBLISH, published
+from diffugen_operator.policy.publish_shards import publish_shards
+from diffugen_operator.policy.publish_step import published
 from diffugen_operator.policy.runs import Restart
 from diffugen_operator.policy.stages import advance_stages
 from diffugen_operator.policy.stall import stalls_at, with_stall
@@ -143,8 +144,10 @@ def _advance(run: RunPlan, situation: Situation, ledger: LabeledDatasetStatus) -
 
 
 def _publish(run: RunPlan, stages: StepResult, situation: Situation) -> StepResult | Restart:
-    ledger = stages.ledger
-    publish = step_state(PUBLISH, run, situation)
+    shards = publish_shards(run, stages.ledger, situation)
+    ledger = shards.ledger
+    stages = replace(stages, ledger=ledger)
+    publish = shards.in_progress or step_state(publish_step.publish_step(shards.division), run, situation)
     if isinstance(publish, ResultLost):
         return Restart.RESULT_LOST
     if isinstance(publish, InProgress) and publish.phase.reason == REASON_INCOMPLETE:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from diffugen_api.contract import Outcome, Published, Step
 from diffugen_api.v1alpha1 import LabeledDatasetStatus, StageStatus
 from diffugen_operator import reasons
 from diffugen_operator.manifests import jobs
+from diffugen_operator.manifests.jobs import Division
 from diffugen_operator.observed.outcomes import dataset_of, history_of
 from diffugen_operator.policy.pod_steps import SinglePodStep
 
@@ -18,6 +22,17 @@ PUBLISH = SinglePodStep(
     manifest=jobs.publish_job,
     answers=lambda outcome, _: outcome.published is not None,
 )
+
+
+def publish_step(division: Division | None) -> SinglePodStep:
+    """Return the publish step; with a division, it joins the shards."""
+    if division is None:
+        return PUBLISH
+    return replace(
+        PUBLISH,
+        message="The publish step joins the shards, and moves the pointer last.",
+        manifest=partial(jobs.publish_job, division=division),
+    )
 
 
 def published(ledger: LabeledDatasetStatus, outcome: Outcome, at: str) -> LabeledDatasetStatus:

@@ -177,6 +177,7 @@ def new_ledger(situation: Situation, revision: str, store: str) -> LabeledDatase
             "planned": False,
             "warnings": [],
             "stages": [],
+            "publish_shards": None,
             "last_handled_retry_at": dataset.retry_at or former.last_handled_retry_at,
         }
     )

@@ -22,9 +22,9 @@ from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.progress import Cut, Shard, parse_indexes, samples_done
 from diffugen_operator.observed.situation import Observed, Situation
 from diffugen_operator.policy.actions import Action, CreateJob, ResizeJob, StepResult
+from diffugen_operator.policy.indexed_jobs import failure_of, shard_status
 from diffugen_operator.policy.job_state import Complete, Failed, Missing, created_phase, job_state
 from diffugen_operator.policy.pod_shares import shares
-from diffugen_operator.policy.pod_troubles import deadline_message, last_failure
 from diffugen_operator.policy.stage_graph import blocked, ready, sources
 from diffugen_operator.status.conditions import Phase, cut
 
@@ -104,7 +104,7 @@ def _observe(run: RunPlan, stage: StageStatus, situation: Situation) -> _StageSt
         return _StageState(_succeeded(stage, job, situation.now))
     stage = _counted(run, stage, job, observed)
     if isinstance(state, Failed):
-        failure = _failure(stage, state, observed)
+        failure = failure_of(state, f"stage {stage.name}", reasons.STAGE_FAILED, observed)
         message = cut(failure.message, _STAGE_MESSAGE_LENGTH)
         return _StageState(stage.model_copy(update={"state": "Failed", "message": message}), failure=failure)
     if job.deleting_since is None:
@@ -193,11 +193,7 @@ def _counted(run: RunPlan, stage: StageStatus, job: Job, observed: Observed) -> 
     if not _draws(run, stage):  # the pod counts the steps of its training, which has one sample
         message, running = _steps_message(message, running), []
     done = samples.reused + samples_done(size, job.completed_indexes, running)
-    shards = ShardStatus(
-        total=stage.shards.total,
-        succeeded=min(len(finished), stage.shards.total),
-        failed=min(sum(len(span) for span in parse_indexes(job.failed_indexes)), stage.shards.total),
-    )
+    shards = shard_status(job, stage.shards.total)
     counted = samples.model_copy(update={"done": max(done, samples.done)})
     return stage.model_copy(update={"samples": counted, "shards": shards, "message": message})
 
@@ -214,15 +210,3 @@ def _steps_message(known: str, running: Sequence[Shard]) -> str:
         if shard.total and shard.done > reached:
             return f"Step {shard.done:,} of {shard.total:,}."
     return known
-
-
-def _failure(stage: StageStatus, failed: Failed, observed: Observed) -> Trouble:
-    job, why = failed.job, failed.failure
-    last = last_failure(observed.pods_of(job))
-    reported = last.message if last is not None else why.message
-    if why.reason == reasons.DEADLINE_EXCEEDED:
-        return Trouble(reason=reasons.DEADLINE_EXCEEDED, message=deadline_message(job, last))
-    if why.reason in ("FailedIndexes", "MaxFailedIndexesExceeded"):
-        message = f"Shards {cut(job.failed_indexes, 64)} of stage {stage.name} failed; the last failure: {reported}"
-        return Trouble(reason=reasons.SHARDS_FAILED, message=message)
-    return Trouble(reason=(last.reason if last else "") or reasons.STAGE_FAILED, message=reported)

@@ -72,7 +72,7 @@ def _moved(old: LabeledDatasetStatus, new: LabeledDatasetStatus, phase: Phase) -
 
 
 def _marks(status: LabeledDatasetStatus) -> tuple[object, ...]:
-    return status.attempt, status.planned, [_marks_of(stage) for stage in status.stages]
+    return status.attempt, status.planned, [_marks_of(stage) for stage in status.stages], status.publish_shards
 
 
 def _marks_of(stage: StageStatus) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from diffugen_operator.observed.situation import Situation
 from diffugen_operator.policy import publish_step, runs
 from diffugen_operator.policy.plan_step import PLAN, planned
 from diffugen_operator.policy.pod_steps import result_of
+from diffugen_operator.policy.publish_shards import with_finished_shards
 from diffugen_operator.policy.stages import with_finished
 from diffugen_operator.status.conditions import Phase
 
@@ -44,7 +45,7 @@ def suspended_run(situation: Situation, ledger: LabeledDatasetStatus) -> Suspend
     if not ledger.planned and spec is not None and (result := result_of(PLAN, spec, key, situation)) is not None:
         ledger, found = planned(ledger, spec, result.outcome), result.outcome.plan or ()
         warnings = result.outcome.warnings
-    ledger = with_finished(key, ledger, situation)
+    ledger = with_finished_shards(key, with_finished(key, ledger, situation), situation)
     if (result := result_of(publish_step.PUBLISH, spec, key, situation)) is None:
         return SuspendedRun(ledger, Phase.suspended(ledger.summary.stage), found, warnings)
     ledger = publish_step.published(ledger, result.outcome, result.at)

@@ -352,6 +352,8 @@ def _result_is_missing(job: Job, pods: list[Pod], status: LabeledDatasetStatus) 
     over = is_halted(status) or find(status.conditions, READY) is not None
     if not job.finished or over or job.attempt != status.attempt or (job.step is Step.PLAN and status.planned):
         return False
-    if job.complete:  # A stage needs no termination message: its Job has the result.
-        return not job.stage and not any(pod.ended is not None and pod.ended.exit_code == 0 for pod in pods)
+    if job.complete:  # Shards need no termination message: their Job has the result.
+        return not (job.stage or job.step is Step.PUBLISH_SHARD) and not any(
+            pod.ended is not None and pod.ended.exit_code == 0 for pod in pods
+        )
     return not pods or any(pod.ended is None for pod in pods)
