@@ -85,7 +85,12 @@ def addresses(data: dict[str, Any]) -> dict[str, str]:
 
 
 def test_how_a_run_proceeds_is_in_no_address() -> None:
-    run = {"cpuQueueName": "cpus", "minParallelism": 2, "workloadPriorityClass": "low"}
+    run = {
+        "cpuQueueName": "cpus",
+        "minParallelism": 2,
+        "workloadPriorityClass": "low",
+        "samplesPerPublishShard": 3,
+    }
     spec = SPECS["shapes"]
 
     assert addresses({**spec, "run": {**spec.get("run", {}), **run}}) == addresses(spec)

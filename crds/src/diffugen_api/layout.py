@@ -116,6 +116,11 @@ def publish_parts(revision: str) -> str:
     return f"shards/{revision}/_publish/"
 
 
+def publish_part(revision: str, address: str, index: int) -> str:
+    """Return the key of the document of a part; `address` is that of all parts of one publication."""
+    return f"{publish_parts(revision)}{address}/{index:05d}/part.json"
+
+
 def revision_folder(revision: str) -> str:
     """Return the folder of a published revision, with its closing slash."""
     return f"revisions/{revision}/"

@@ -17,6 +17,7 @@ import pytest
 from diffugen_api.orders import WorkOrder
 from diffugen_generator.failures import Incomplete, Interrupted
 from diffugen_generator.planning.plan import plan
+from diffugen_generator.publishing import contact_sheet
 from diffugen_generator.publishing.parts import Division
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.publish_shard import publish_shard
@@ -42,7 +43,8 @@ THREE = Division(3, 20)
 
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let blocks and chunks of the report begin in one shard and end in another."""
+    """Let blocks and chunks of the report begin in one shard and end in another, and a small contact sheet suffice."""
+    monkeypatch.setattr(contact_sheet, "IMAGES", 5)
     monkeypatch.setattr(report, "SAMPLES", 8)
     monkeypatch.setattr(report, "ROWS", 32)
 

@@ -26,6 +26,7 @@ from diffugen_generator.samples.documents import Schema, indented, read_document
 from diffugen_generator.store.protocol import BINARY, JSON, Store
 
 FILES = "files.jsonl.gz"
+_DOCUMENT = "part.json"
 _VERSION = 1
 """Raised when the files of a part change."""
 
@@ -78,7 +79,7 @@ class Part:
             row = self.content["uploads"][path]
             return PublishedFile(path, int(row["size"]), str(row["sha256"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise Damaged(self.folder + "part.json", f"it does not have {path}") from error
+            raise Damaged(self.folder + _DOCUMENT, f"it does not have {path}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +93,22 @@ class Parts:
     division: Division
 
     @property
+    def address(self) -> str:
+        """A hash of everything that decides what the parts hold, except the spec."""
+        return address([_VERSION, self.fingerprint, self.division.count, self.division.size])
+
+    @property
     def folder(self) -> str:
         """Key of the folder of all parts, with its closing slash."""
-        division = self.division
-        name = address([_VERSION, self.fingerprint, division.count, division.size])
-        return f"{layout.publish_parts(self.revision)}{name}/"
+        return f"{layout.publish_parts(self.revision)}{self.address}/"
+
+    def document(self, index: int) -> str:
+        """Return the key of a part's document."""
+        return layout.publish_part(self.revision, self.address, index)
 
     def of(self, index: int) -> str:
         """Return the key of a part's folder, with its closing slash."""
-        return f"{self.folder}{index:05d}/"
+        return self.document(index).removesuffix(_DOCUMENT)
 
     def decisions(self, index: int) -> str:
         """Return the key of the decisions on a part."""
@@ -113,20 +121,20 @@ class Parts:
     def is_complete(self, index: int) -> bool:
         """Return whether a part is finished; one whose document is damaged is not."""
         try:
-            read_document(self.store, f"{self.of(index)}part.json", _PartContent)
+            read_document(self.store, self.document(index), _PartContent)
         except (Missing, Damaged):
             return False
         return True
 
     def complete(self, index: int, content: Mapping[str, Any]) -> None:
         """Mark a part as finished."""
-        self.store.write(f"{self.of(index)}part.json", indented(sealed(content)), JSON)
+        self.store.write(self.document(index), indented(sealed(content)), JSON)
 
     def read(self, index: int) -> Part:
         """Return a finished part; raise `Incomplete` where it is not."""
         folder = self.of(index)
         try:
-            return Part(self.store, folder, read_document(self.store, f"{folder}part.json", _PartContent))
+            return Part(self.store, folder, read_document(self.store, self.document(index), _PartContent))
         except Missing:
             raise Incomplete(f"shard {index} of the publication is not in the store; plan again") from None
 
@@ -142,7 +150,7 @@ class Parts:
 
     def discard(self) -> None:
         """Mark all parts as not finished, so that they are written again."""
-        keys = [f"{self.of(index)}part.json" for index in range(self.division.count)]
+        keys = [self.document(index) for index in range(self.division.count)]
         for start in range(0, len(keys), 1000):
             self.store.delete(keys[start : start + 1000])
 

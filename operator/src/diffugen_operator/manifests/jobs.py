@@ -123,7 +123,7 @@ def _bounds_of(spec: LabeledDatasetSpec, step: Step) -> dict[str, int]:
     """Return the bounds outside `run` that the Job of this step applies, where they are not the default."""
     if step is Step.PLAN and spec.prompts.max_bytes != DEFAULT_PROMPT_BYTES:
         return {"maxBytes": spec.prompts.max_bytes}
-    if step in {Step.PUBLISH, Step.PUBLISH_SHARD} and spec.revision_history_limit != DEFAULT_HISTORY_LIMIT:
+    if step is Step.PUBLISH and spec.revision_history_limit != DEFAULT_HISTORY_LIMIT:
         return {"revisionHistoryLimit": spec.revision_history_limit}
     return {}
 
