@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.cluster.world import Json, World
 
-OF_THE_NAMESPACE = {"report/summary.js"}
-"""The files that name the namespace."""
+OF_THE_NAMESPACE = {"report/summary.js", "croissant.json"}
+"""The files that name the namespace, or have the digest of one that does."""
 
 
 def test_a_killed_shard_is_published_again_and_the_dataset_is_the_same(new_world: Any) -> None:
@@ -37,6 +37,7 @@ def test_a_killed_shard_is_published_again_and_the_dataset_is_the_same(new_world
     files, expected = published_files(world), published_files(whole)
     assert sorted(files) == sorted(expected)
     assert {path for path, row in files.items() if row != expected[path]} <= OF_THE_NAMESPACE
+    assert described_files(world) == described_files(whole)
     assert not [key for key in world.keys("shards/") if "_publish/" in key]
 
 
@@ -56,3 +57,11 @@ def published_files(world: World) -> dict[str, Json]:
     assert current is not None
     files: dict[str, Json] = json.loads(world.read(current["dataset"]))["files"]
     return files
+
+
+def described_files(world: World) -> list[Json]:
+    """The files that croissant.json describes, in its order, except those that name the namespace."""
+    current = world.current()
+    assert current is not None
+    described = json.loads(world.read(current["dataset"].replace("dataset.json", "croissant.json")))
+    return [file for file in described["distribution"] if file["@id"] not in OF_THE_NAMESPACE]

@@ -257,6 +257,40 @@ def test_publishing_before_the_stages_are_done_is_an_error(pod: Pod) -> None:
     assert "plan again" in outcome.message
 
 
+def test_a_large_dataset_is_published_by_shards_and_joined(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffugen_generator.stages.run_shard.run_shard", by_hand)
+    pod.run(Step.PLAN)
+    for index in range(2):
+        pod.run_shard(index)
+
+    code, outcome = pod.run(Step.PUBLISH, division=(2, 8))
+    assert (code, outcome.reason) == (65, "Incomplete")
+    for index in ("0", "1"):
+        code, outcome = pod.run(Step.PUBLISH_SHARD, division=(2, 8), environ={"JOB_COMPLETION_INDEX": index})
+        assert (code, outcome.reason, outcome.counts) == (0, "ShardDone", ShardCounts(total=8))
+    assert not pod.store.exists("current.json")
+    code, outcome = pod.run(Step.PUBLISH, division=(2, 8))
+
+    assert (code, outcome.reason) == (0, "Published")
+    assert outcome.published is not None
+    assert outcome.published.samples + outcome.published.rejected == 16
+
+
+@pytest.mark.parametrize(
+    ("more", "reason", "words"),
+    [
+        ({}, "NoShards", "set both"),
+        ({"division": (2, 8)}, "NoShard", "JOB_COMPLETION_INDEX is ''"),
+        ({"division": (2, 8), "environ": {"JOB_COMPLETION_INDEX": "2"}}, "NoShard", "there are 2 shards"),
+    ],
+)
+def test_a_shard_of_a_publication_needs_its_number(pod: Pod, more: dict[str, Any], reason: str, words: str) -> None:
+    code, outcome = pod.run(Step.PUBLISH_SHARD, **more)
+
+    assert (code, outcome.reason) == (64, reason)
+    assert words in outcome.message
+
+
 def test_a_shard_that_is_not_in_the_plan_fails_alone(pod: Pod) -> None:
     pod.run(Step.PLAN)
 
