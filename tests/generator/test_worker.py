@@ -265,8 +265,8 @@ def test_a_large_dataset_is_published_by_shards_and_joined(pod: Pod, monkeypatch
 
     code, outcome = pod.run(Step.PUBLISH, division=(2, 8))
     assert (code, outcome.reason) == (65, "Incomplete")
-    for index in ("0", "1"):
-        code, outcome = pod.run(Step.PUBLISH_SHARD, division=(2, 8), environ={"JOB_COMPLETION_INDEX": index})
+    for index in range(2):
+        code, outcome = pod.run(Step.PUBLISH_SHARD, division=(2, 8), environ={"JOB_COMPLETION_INDEX": str(index)})
         assert (code, outcome.reason, outcome.counts) == (0, "ShardDone", ShardCounts(total=8))
     assert not pod.store.exists("current.json")
     code, outcome = pod.run(Step.PUBLISH, division=(2, 8))
