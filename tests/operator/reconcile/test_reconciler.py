@@ -539,7 +539,9 @@ async def test_an_action_that_fails_repeatedly_stalls_with_the_api_servers_messa
         return {c["type"]: (c["reason"], c["message"]) for c in world.dataset["status"]["conditions"]}
 
     async def fails() -> None:
-        world.cluster.refusals["create jobs"] = ApiError(500, "InternalError", words)
+        world.seconds += 11
+        refused = ApiError(500, "InternalError", f"{words} after {world.seconds} s")  # another message each time
+        world.cluster.refusals["create jobs"] = refused
         with pytest.raises(ApiError, match="failed calling webhook"):
             await world.turn()
 
