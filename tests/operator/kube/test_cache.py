@@ -320,6 +320,20 @@ def test_the_manager_of_suspend_is_kept_and_other_managers_are_not() -> None:
     assert held_by(later, entry("kueue", 12, **{"f:suspend": {}})) == "kueue"
 
 
+def test_of_a_pod_that_outlives_its_generator_the_time_of_the_last_change_is_kept() -> None:
+    def changed_at(phase: str, **state: Any) -> Any:
+        cache, pod = Cache(), a_pod()
+        changes = [{"time": f"2026-11-22T12:00:0{second}Z"} for second in (1, 7, 3)]
+        pod["metadata"]["managedFields"] = changes
+        pod["status"] = {"phase": phase, "containerStatuses": [{"name": "generator", "state": state}]}
+        cache.put(PODS, pod)
+        return cache.pods_of("vision", "j")[0]["status"].get("changedAt")
+
+    assert changed_at("Running", terminated={"exitCode": 0}) == "2026-11-22T12:00:07Z"
+    assert changed_at("Running", running={}) is None, "so that other changes are none"
+    assert changed_at("Succeeded", terminated={"exitCode": 0}) is None
+
+
 def test_the_start_time_of_a_job_is_kept_and_is_not_a_change() -> None:
     cache = Cache()
     cache.put(JOBS, a_job(version=1))

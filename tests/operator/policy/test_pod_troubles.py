@@ -263,6 +263,16 @@ def test_a_container_that_outlives_the_generator_is_named_after_a_while() -> Non
     assert life.later(1800).settle().condition("Stalled") is not None, "it never ends by itself"
 
 
+def test_how_long_a_container_outlives_the_generator_is_not_measured_by_its_nodes_clock() -> None:
+    ended = {"name": "generator", "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-11-22T11:00:00Z"}}}
+    proxy = {"name": "istio-proxy", "state": {"running": {}}}
+    life = a_life().until_planning()
+    life.pod("plan", phase="Running", containerStatuses=[ended, proxy], changedAt=life.now.isoformat())
+
+    assert life.later(29).settle().shown()[2] == "Planning"
+    assert life.later(2).settle().shown()[2] == "ContainerStillRunning"
+
+
 def test_a_pod_that_starts_slowly_is_not_reported_while_others_run() -> None:
     life = a_life().until_drawing().pod_starts("base").pod_runs("base", "1").later(121)
 

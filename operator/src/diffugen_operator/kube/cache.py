@@ -342,6 +342,10 @@ def _pod(obj: Mapping[str, Any]) -> Object:
     for states in ("conditions", "containerStatuses", "initContainerStatuses"):
         if found := status.get(states):
             reduced["status"][states] = [_only(_OF_STATES, each) for each in found]
+    ended = any("terminated" in (each.get("state") or {}) for each in status.get("containerStatuses") or ())
+    if ended and status.get("phase") == "Running":  # By the API server's clock; the node's may be wrong.
+        changes = [entry.get("time") or "" for entry in obj["metadata"].get("managedFields") or ()]
+        reduced["status"]["changedAt"] = max(changes, default="")
     return reduced
 
 

@@ -50,6 +50,8 @@ class Pod:
     """The kubelet's message if it evicted or rejected the pod."""
     still_running: tuple[str, ...]
     """Containers that run although the generator has ended; the pod does not end before them."""
+    lingers_since: datetime | None
+    """Since when: by the API server's record of the pod's last change, which was that end, else by the node's clock."""
     silent_node: str
     """The pod's node if that does not answer, so that the pod's state is unknown."""
 
@@ -75,6 +77,7 @@ class Pod:
             ended=_ended(state),
             evicted=_evicted(status, state),
             still_running=_still_running(status, state),
+            lingers_since=_lingers_since(status, state),
             silent_node=raw.get("spec", {}).get("nodeName", "") if _node_is_silent(status) else "",
         )
 
@@ -83,6 +86,12 @@ def _still_running(status: Raw, state: Raw) -> tuple[str, ...]:
     if status.get("phase") != "Running" or "terminated" not in state:
         return ()
     return tuple(c["name"] for c in status.get("containerStatuses") or () if "running" in (c.get("state") or {}))
+
+
+def _lingers_since(status: Raw, state: Raw) -> datetime | None:
+    if not _still_running(status, state):
+        return None
+    return read_time(status.get("changedAt")) or read_time(state["terminated"].get("finishedAt"))
 
 
 def _evicted(status: Raw, state: Raw) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from diffugen_api.contract import ExitCode
 from diffugen_operator import reasons
-from diffugen_operator.observed.base import Trouble, read_time
+from diffugen_operator.observed.base import Trouble
 from diffugen_operator.observed.jobs import Job
 from diffugen_operator.observed.pods import Ended, Pod
 from diffugen_operator.observed.situation import Observed, Situation
@@ -88,8 +88,7 @@ def _stuck(pod: Pod) -> Trouble | None:
 
 def ends_at(pod: Pod) -> datetime | None:
     """Return when a pod whose generator has ended should have ended too; None if nothing of it runs any longer."""
-    ended = read_time(pod.ended.finished_at) if pod.ended is not None and pod.still_running else None
-    return None if ended is None else ended + END_DUE
+    return None if pod.lingers_since is None else pod.lingers_since + END_DUE
 
 
 def _still_running(pod: Pod) -> str:
