@@ -43,7 +43,8 @@ DiffuGenReport.gallery = (() => {
   function objectsText(objects) {
     if (objects.length === 0) return "no object";
     const lowest = Math.min(...objects.map((each) => each.score));
-    return `${objects.length}\u00a0${objects.length === 1 ? "object" : "objects"} ≥\u00a0${lowest.toFixed(2)}`;
+    const score = lowest.toFixed(2);
+    return objects.length === 1 ? `1\u00a0object, score\u00a0${score}` : `${objects.length}\u00a0objects, scores from\u00a0${score}`;
   }
 
   // TooFewInstances -> Too few instances
