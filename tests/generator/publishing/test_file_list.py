@@ -70,7 +70,9 @@ def test_files_of_an_earlier_version_are_found_in_the_store(tmp_path: Path) -> N
     assert found == {path: file if "/" not in path else file._replace(sha256="") for path, file in expected.items()}
 
 
-def test_missing_and_cut_files_are_found() -> None:
+@pytest.mark.parametrize("step", [7, 3000, 1 << 16])
+def test_missing_and_cut_files_are_found(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_list, "_STEP", step)
     files = [PublishedFile(f"images/{number}.png", number, "") for number in range(3000)]
     sizes = [(file.path, file.size) for file in files if file.size not in {7, 2999}]
     sizes += [("images/2999.png", 12), ("other", 5)]
@@ -104,3 +106,14 @@ def test_a_revision_that_lost_a_file_is_filled_again(tmp_path: Path) -> None:
     publish(order, store)
 
     assert files_on_disk(store, folder) == before
+
+
+def test_of_many_missing_files_the_same_ten_are_named_in_any_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [PublishedFile(f"images/{number}.png", number, "") for number in range(200)]
+    found = []
+    for step in (3, 50, 1000):
+        monkeypatch.setattr(file_list, "_STEP", step)
+        found.append(file_list.missing_files(lambda: iter(files), []))
+
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 10

@@ -17,16 +17,21 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffugen_generator.publishing.published import FILE_LIST, PublishedFile
 
-_text = json.JSONEncoder(separators=(",", ":")).encode
+_text = json.JSONEncoder().encode
 
 LISTED = 10_000
 """The most files that `dataset.json` lists one by one."""
 
 _SHOWN = 10
 """The most missing files that are named."""
+_STEP = 1 << 16
+"""Files that are compared at a time."""
+_CHUNK = 1 << 20
+"""Bytes that are compressed at a time."""
 
 
 class FileList:
@@ -44,7 +49,7 @@ class FileList:
 
     def add(self, file: PublishedFile, *, index: bool) -> None:
         """Add a file; `index` is false for one of many small files, such as images."""
-        self._scratch.write(_text(file) + "\n")
+        self._scratch.write(_text({"path": file.path, **file.row()}) + "\n")
         self._marks.append(_mark(file.path, file.size))
         if index:
             self.index[file.path] = file
@@ -54,7 +59,7 @@ class FileList:
         self._scratch.flush()
         with Path(self._scratch.name).open(encoding="utf-8") as lines:
             for line in lines:
-                yield PublishedFile(*json.loads(line))
+                yield PublishedFile(**json.loads(line))
 
     def missing(self, sizes: Iterable[tuple[str, int]]) -> list[str]:
         """Return up to ten paths that are not in `sizes`, or have another size there."""
@@ -68,9 +73,10 @@ class FileList:
     def write_lines(self, path: Path) -> None:
         """Write the list as gzipped JSON lines."""
         squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
-        with path.open("wb") as out:
-            for file in self:
-                out.write(squeeze.compress(json.dumps({"path": file.path, **file.row()}).encode() + b"\n"))
+        self._scratch.flush()
+        with Path(self._scratch.name).open("rb") as lines, path.open("wb") as out:
+            while chunk := lines.read(_CHUNK):
+                out.write(squeeze.compress(chunk))
             out.write(squeeze.flush())
 
     def row(self) -> dict[str, Any]:
@@ -92,8 +98,20 @@ def _missing(
     marks: Iterable[int], files: Callable[[], Iterator[PublishedFile]], sizes: Iterable[tuple[str, int]]
 ) -> list[str]:
     there = np.fromiter((_mark(path, size) for path, size in sizes), np.uint64)
-    absent = {int(mark) for mark in np.setdiff1d(np.fromiter(marks, np.uint64), there)[:_SHOWN]}
+    there.sort()
+    absent = {int(mark) for mark in _absent(np.fromiter(marks, np.uint64), there)}
     return sorted({file.path for file in files() if _mark(file.path, file.size) in absent}) if absent else []
+
+
+def _absent(marks: NDArray[np.uint64], there: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return up to ten of `marks`, the lowest, that are not in `there`, which is sorted; a step of them at a time."""
+    absent = marks[:0]
+    for start in range(0, len(marks), _STEP):
+        step = marks[start : start + _STEP]
+        at = np.searchsorted(there, step)
+        found = there[np.minimum(at, len(there) - 1)] == step if len(there) else np.zeros(len(step), np.bool_)
+        absent = np.unique(np.concatenate([absent, step[~found]]))[:_SHOWN]
+    return absent
 
 
 def _mark(path: str, size: int) -> int:
