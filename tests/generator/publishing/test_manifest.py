@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.run import run
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.models.model_cards import license_in
+from diffugen_generator.publishing import manifest
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.terminal import open_console
@@ -59,6 +61,21 @@ def test_rejected_samples_keep_the_digest_of_their_image(tmp_path: Path) -> None
     for line in lines:
         assert line["imageSha256"] == hashlib.sha256(store.read(line["image"])).hexdigest()
         assert line["dtype"] == "bfloat16"
+
+
+def test_lines_that_are_compressed_together_give_the_bytes_of_single_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = an_order(a_model(tmp_path / "model"), prompts={"templates": ["a ball"], "samplesPerPrompt": 40})
+    found = []
+    for together in (1, 3000, manifest._TOGETHER):
+        monkeypatch.setattr(manifest, "_TOGETHER", together)
+        store = a_finished_store(order, tmp_path / f"store{together}")
+        publish(order, store)
+        found.append(store.read(f"revisions/{order.revision}/manifest.jsonl.gz"))
+
+    assert found[0] == found[1] == found[2]
+    assert len(gzip.decompress(found[0]).splitlines()) == 40
 
 
 @pytest.mark.parametrize(

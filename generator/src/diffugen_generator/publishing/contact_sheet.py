@@ -101,7 +101,7 @@ class ContactSheet:
         images = [self._pixels(sample) for sample in samples]
         sheet = draw_sheet(self._title, self._legend(), self._summary(), samples, images)
         buffer = io.BytesIO()
-        sheet.save(buffer, "png", optimize=True)
+        sheet.save(buffer, "png", compress_level=6)
         self._release.write(PATH, buffer.getvalue(), "image/png")
 
     def _chosen(self) -> list[LabeledSample]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from diffugen_api.plan import canonical
+from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.published import lines_of
@@ -20,6 +21,10 @@ from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.stored_images import StoredImage
 
 PATH = "manifest.jsonl.gz"
+
+_TOGETHER = 1 << 17
+"""Bytes of lines that are compressed at once, in a thread: a call for each line would wait for other threads each time.
+The result is the same for any number of bytes."""
 
 _FROM_RECIPE: Final = ("embeddings", "dtype", "device", "versions")
 
@@ -34,6 +39,8 @@ class Manifest:
         self._file = release.open_binary(PATH)
         # zlib's own gzip framing: time 0, no file name
         self._squeeze = zlib.compressobj(6, zlib.DEFLATED, wbits=31)
+        self._lines = bytearray()
+        self._writer = release.open_files.enter_context(BoundedPool(1))
 
     def add(self, sample: LabeledSample, image: StoredImage) -> None:
         """Write a line for a sample, with what its recipe has: the SHA-256 of the image, and what it was drawn with."""
@@ -56,10 +63,22 @@ class Manifest:
             self._add_line(line)
 
     def _add_line(self, line: bytes) -> None:
-        self._file.write(self._squeeze.compress(line + b"\n"))
+        self._lines += line
+        self._lines += b"\n"
+        if len(self._lines) >= _TOGETHER:
+            self._compress()
 
     def finish(self) -> None:
         """Upload the manifest."""
+        self._compress()
+        self._writer.finish()
         self._file.write(self._squeeze.flush())
         self._file.close()
         self._release.upload(PATH, self._release.scratch / PATH, "application/gzip")
+
+    def _compress(self) -> None:
+        lines, self._lines = self._lines, bytearray()
+        self._writer.submit(self._write, lines)
+
+    def _write(self, lines: bytearray) -> None:
+        self._file.write(self._squeeze.compress(lines))

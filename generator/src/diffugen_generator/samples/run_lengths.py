@@ -19,6 +19,8 @@ MOST_PIXELS = 1 << 27
 _ZERO = ord("0")
 _MORE, _SIGN, _BITS, _LONGEST = 0x20, 0x10, 0x1F, 7
 """The flags of a character, its five bits of value, and the most characters of a run."""
+_SHORT = 3
+"""The most characters of a run whose number is kept: there are 33,824 such runs."""
 _CHARACTERS = bytes(range(_ZERO, _ZERO + (_MORE | _BITS) + 1))
 _RUN = re.compile(rb"[P-o]*[0-O]")
 """The characters of a run: those with more to follow, and the last one."""
@@ -55,10 +57,10 @@ class _Values(dict[bytes, int]):
     """The numbers of runs by their characters; those of short ones are kept."""
 
     def __missing__(self, text: bytes) -> int:
-        value = sum((code - _ZERO & _BITS) << 5 * place for place, code in enumerate(text))
-        if text[-1] - _ZERO & _SIGN:
-            value -= 1 << 5 * len(text)
-        if len(text) <= 2:
+        value = -1 if text[-1] - _ZERO & _SIGN else 0
+        for code in reversed(text):
+            value = value << 5 | code - _ZERO & _BITS
+        if len(text) <= _SHORT:
             self[text] = value
         return value
 

@@ -125,15 +125,14 @@ class _Split:
             "stage": sample.stage,
             **({"given": dict(sample.given)} if sample.given else {}),
         }
-        _append(self._images, image, first=self.image_count == 1)
-        for instance in sample.verdict.instances:
-            self._annotation_count += 1
-            _append(self._annotations, self._annotation(instance), first=self._annotation_count == 1)
-        for region in sample.label.ignored:
-            self._annotation_count += 1
-            _append(self._annotations, self._crowd(region), first=self._annotation_count == 1)
+        _append(self._images, [image], first=self.image_count == 1)
+        first = self._annotation_count == 0
+        annotations = [self._annotation(instance) for instance in sample.verdict.instances]
+        annotations += [self._crowd(region) for region in sample.label.ignored]
+        _append(self._annotations, annotations, first=first)
 
     def _annotation(self, instance: Instance) -> dict[str, Any]:
+        self._annotation_count += 1
         row = instance.row()
         row["segmentation"] = segmentation_of(instance.segmentation, self._segmentation)
         del row["class"]
@@ -146,6 +145,7 @@ class _Split:
         }
 
     def _crowd(self, region: Region) -> dict[str, Any]:
+        self._annotation_count += 1
         encoded = region.segmentation.row()
         return {
             "id": self._annotation_count,
@@ -180,9 +180,11 @@ class _Split:
         self._folder.upload(f"annotations/{name}", path, JSON)
 
 
-def _append(part: IO[str], value: dict[str, Any], *, first: bool) -> None:
-    part.write("\n" if first else ",\n")
-    part.write(_text(value))
+def _append(part: IO[str], values: list[dict[str, Any]], *, first: bool) -> None:
+    """Append values to a list in JSON, each on a line of its own; `first` if the list is empty."""
+    if values:
+        text = "".join([f",\n{_text(value)}" for value in values])
+        part.write(text[1:] if first else text)
 
 
 FORMAT = Coco

@@ -53,9 +53,8 @@ def _row(sample: LabeledSample, preview: Preview) -> dict[str, Any]:
         row.pop(known, None)
     return {
         **row,
-        "instances": [_short(each.row()) for each in sample.verdict.instances],
         **({"leftOut": [_short(each.row()) for each in left_out]} if left_out else {}),
-        **{name: [_short(each) for each in row[name]] for name in ("marked", "ignore") if name in row},
+        **{name: [_short(each) for each in row[name]] for name in ("instances", "marked", "ignore") if name in row},
         "seed": str(sample.sample.seed),  # JavaScript's numbers are exact up to 2**53 only
         "file": sample.file_name,
         "thumbnail": preview.thumbnail is not None,
