@@ -113,7 +113,7 @@ class _Shards:
             member = tarfile.TarInfo(name)  # time 0, no owner
             member.size = len(data)
             self._tar.addfile(member, io.BytesIO(data))
-            self._tar.members.clear()  # tarfile remembers each file that it has written, which takes 400 bytes
+            self._tar.getmembers().clear()  # it keeps 400 bytes of each file that it has written
         self.index[-1]["samples"] += 1
         if self._tar.offset >= SHARD_BYTES:
             self.close()
