@@ -108,8 +108,9 @@ def test_an_example_is_valid_without_warnings(name: str) -> None:
         ),
         pytest.param(
             {"run": {"xyz": 1}},
-            "spec.run.xyz: there is no such field: remove it, or write one of samplesPerShard, parallelism, "
-            "queueName, cpuQueueName, minParallelism, workloadPriorityClass, resources, image, podTemplate, ",
+            "spec.run.xyz: there is no such field: remove it, or write one of samplesPerShard, "
+            "samplesPerPublishShard, parallelism, queueName, cpuQueueName, minParallelism, workloadPriorityClass, "
+            "resources, image, podTemplate, ",
             id="nothing like it",
         ),
         pytest.param(
