@@ -96,6 +96,12 @@ def test_settings_become_flags_and_integers_stay_integers() -> None:
     assert (settings.log_level, settings.log_format) == ("DEBUG", "json")
 
 
+def test_pod_templates_are_restricted_where_nobody_chose() -> None:
+    assert settings_of(render()).pod_template_policy == "restricted"
+    chosen = render({"settings": {"podTemplatePolicy": "any"}})
+    assert settings_of(chosen).pod_template_policy == "any"
+
+
 def test_certificates_and_images_reach_the_operator() -> None:
     assert settings_of(render(VARIANTS["certificates of its own"])).ca_config_map == "team-ca"
     settings = settings_of(render(VARIANTS["images by digest from a mirror"]))

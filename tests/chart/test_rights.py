@@ -38,13 +38,18 @@ def test_cluster_wide_the_rules_are_the_shipped_ones() -> None:
     assert one(manifests, "Role")["rules"] == shipped("rbac.yaml", "Role", "diffugen-operator")
 
 
-def test_kueues_rule_is_the_shipped_one() -> None:
+@pytest.mark.parametrize(
+    ("wide", "kind", "file"),
+    [(True, "ClusterRole", "rbac-kueue.yaml"), (False, "Role", "rbac-kueue-namespaced.yaml")],
+)
+def test_kueues_rule_is_the_shipped_one(wide: bool, kind: str, file: str) -> None:
     without, with_it = (
-        one(render({"clusterWide": True, "rbac": {"kueue": on}}), "ClusterRole", RELEASE) for on in (False, True)
+        one(render({"clusterWide": wide, "rbac": {"kueue": on}}), kind, RELEASE) for on in (False, True)
     )
 
     extra = [rule for rule in with_it["rules"] if rule not in without["rules"]]
-    assert extra == shipped("rbac-kueue.yaml", "ClusterRole", "diffugen-operator-kueue")
+    assert extra == shipped(file, kind, "diffugen-operator-kueue")
+    assert extra == [{"apiGroups": ["kueue.x-k8s.io"], "resources": ["workloads"], "verbs": ["list", "watch"]}]
 
 
 def test_a_namespaced_installation_gives_the_operator_no_cluster_wide_right() -> None:
@@ -55,6 +60,9 @@ def test_a_namespaced_installation_gives_the_operator_no_cluster_wide_right() ->
 
     assert {kind for kind, _ in bound} == {"Role"}
     assert not of_kind(manifests, "ClusterRoleBinding")
+    for file in ("rbac-namespaced.yaml", "rbac-kueue-namespaced.yaml"):
+        objects = yaml.safe_load_all((ROOT / "operator" / file).read_text())
+        assert {each["kind"] for each in objects} == {"Role", "RoleBinding"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
