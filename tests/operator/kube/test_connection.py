@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kopf
 import pytest
 import yaml
@@ -25,7 +26,7 @@ from diffugen_operator.kube.credentials import Credential
 from diffugen_operator.kube.kubeconfig import Access, LoginError
 from diffugen_operator.settings import Settings
 from diffugen_operator.telemetry.metrics import Metrics
-from tests.operator.kube.test_api import JOB, ApiServer, a_kubeconfig, api  # noqa: F401  (a fixture)
+from tests.operator.kube.test_api import JOB, ApiServer, a_kubeconfig, api, ended  # noqa: F401  (a fixture)
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 API_VERSION = "client.authentication.k8s.io/v1"
@@ -212,6 +213,26 @@ async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiSer
         await asyncio.wait_for(waits, 5)
     assert lent.closed, "kopf asks for another session before its next request"
     assert not (await login.connection.lend()).aiohttp_session.closed
+
+
+async def test_a_new_login_ends_kopfs_watch_and_that_is_counted(api: ApiServer, login: Login) -> None:
+    url = f"{api.url}/apis/diffugen.dev/v1alpha1/labeleddatasets?watch=true"  # type: ignore[attr-defined]
+    api.falls_silent = True
+    api.will({"type": "BOOKMARK"})
+    watch = await (await login.connection.lend()).aiohttp_session.get(url)
+    await watch.content.readline()
+    waits = asyncio.ensure_future(watch.content.readline())
+    await asyncio.sleep(0)
+    api.will({"reason": "Unauthorized"}, 401)
+
+    with pytest.raises(ApiError, match="401"):
+        await login.cluster.get(Resource.JOBS, "vision", "j")
+
+    assert isinstance(await ended(waits), aiohttp.ClientConnectionError)
+    api.falls_silent = False
+    async with (await login.connection.lend()).aiohttp_session.get(url) as again:
+        await again.read()
+    assert login.restarts == [("labeleddatasets", "login")]
 
 
 async def test_a_kubeconfig_that_now_names_another_cluster_is_not_followed(
