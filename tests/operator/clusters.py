@@ -31,6 +31,8 @@ class PretendCluster(Requests):
         self.crash_at: tuple[int, str] | None = None
         """Crash at the n-th write, before or after it took effect."""
         self.writes = 0
+        self.image_volumes = True
+        """Whether image volumes are kept; a server without the feature drops them."""
 
     def _crash(self, when: str) -> None:
         if self.crash_at == (self.writes, when):
@@ -80,6 +82,16 @@ class PretendCluster(Requests):
 
     async def create_job(self, manifest: Object) -> Object:
         return self._create("jobs", manifest)
+
+    async def dry_run_job(self, manifest: Object) -> Object:
+        self.requests.append(("dry run", "jobs"))
+        if (refusal := self.refusals.pop("dry run jobs", None)) is not None:
+            raise refusal
+        pod = manifest["spec"]["template"]["spec"]
+        if self.image_volumes:
+            return copy.deepcopy(manifest)
+        kept = {**pod, "volumes": [each for each in pod["volumes"] if "image" not in each]}
+        return {**manifest, "spec": {**manifest["spec"], "template": {**manifest["spec"]["template"], "spec": kept}}}
 
     async def create_config_map(self, manifest: Object) -> Object:
         return self._create("configmaps", manifest)

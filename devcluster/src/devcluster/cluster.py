@@ -96,6 +96,7 @@ class Cluster:
         unreachable_toleration_s: int = 300,
         owner_pid: int | None = None,
         store: str = "minio",
+        emulated_version: str = "",
         report: Reporter | None = None,
     ) -> Self:
         """Start a cluster that belongs to this process, or to `owner_pid`; return when all of it is usable.
@@ -116,6 +117,7 @@ class Cluster:
             unreachable_toleration_s=unreachable_toleration_s,
             owner_pid=owner_pid or os.getpid(),
             store=store,
+            emulated_version=emulated_version,
         )
         directory, guard = launch(spec, path, report or ConsoleReporter())
         cluster = cls(directory)
@@ -191,6 +193,12 @@ class Cluster:
         done = subprocess.run([*command, "--local", archive], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterError(f"{archive}: {done.stderr.strip()}")
+
+    def add_image(self, reference: str, root: Path) -> None:
+        """Let image volumes on a node of kind process have the image `NAME@sha256:DIGEST`, with the files of `root`."""
+        folder = self.directory.image_root(reference)
+        folder.parent.mkdir(exist_ok=True)
+        folder.symlink_to(root)
 
     def pod_log(self, namespace: str, pod: str, container: str | None = None) -> str:
         """Return the log of a pod's containers, or of one of them; also after the pod's end."""

@@ -153,6 +153,7 @@ def _apiserver(spec: ClusterSpec, directory: StateDirectory, ports: Ports) -> Pr
             f"--audit-policy-file={policy}",
             f"--audit-log-path={directory.audit_log}",
             "--audit-log-maxsize=4096",  # megabytes: never rotated, so that counting reads one file
+            *([f"--emulated-version={spec.emulated_version}"] if spec.emulated_version else []),
         ],
         needs=directory.network_ready if spec.node_kind == KUBELET else None,
     )

@@ -45,6 +45,8 @@ class ClusterSpec:
     """The first folder in the PATH of every container."""
     store: str = "minio"
     """The object store: `minio`, or `versitygw`, an S3 gateway over a folder."""
+    emulated_version: str = ""
+    """The Kubernetes version whose features the API server has, such as 1.34; empty: its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,13 @@ class StateDirectory:
     def pods(self) -> Path:
         """One directory for each pod: volumes, scratch, logs."""
         return self.path / "pods"
+
+    def image_root(self, reference: str) -> Path:
+        """Return the folder with the files of an image, for image volumes on a node of kind process.
+
+        It does not exist if the node does not have the image. Images are known by the digest of NAME@sha256:DIGEST.
+        """
+        return self.path / "images" / (reference.partition("@sha256:")[2] or "unknown")
 
     @property
     def network_ready(self) -> Path:

@@ -133,6 +133,13 @@ async def test_a_job_is_created_with_strict_field_validation(api: ApiServer, clu
     assert api.asked == [("POST", "/apis/batch/v1/namespaces/vision/jobs", {"fieldValidation": "Strict"}, JOB)]
 
 
+async def test_a_dry_run_is_as_strict_as_the_creation(api: ApiServer, cluster: Cluster) -> None:
+    await cluster.dry_run_job(JOB)
+
+    strict = {"fieldValidation": "Strict", "dryRun": "All"}
+    assert api.asked == [("POST", "/apis/batch/v1/namespaces/vision/jobs", strict, JOB)]
+
+
 async def test_a_status_is_merged_only_into_the_version_that_was_read(api: ApiServer, cluster: Cluster) -> None:
     await cluster.patch_status(Key("vision", "shapes"), "41", {"planned": True})
 

@@ -112,6 +112,68 @@ def test_a_pod_that_only_decides_labels_requests_no_gpu_under_any_overlay() -> N
     assert generator_of(job)["image"] == "light:1"
 
 
+def image_of(letter: str, path: str = "") -> str:
+    return f"oci://registry.example/models/{letter}:v1@sha256:{letter * 64}{path}"
+
+
+def mounted_images(job: dict[str, Any]) -> dict[str, str]:
+    """Return the image of each folder that a pod reads models from."""
+    volumes = {each["name"]: each["image"] for each in pod_of(job)["volumes"] if "image" in each}
+    mounts = {each["name"]: each for each in generator_of(job)["volumeMounts"] if each["name"] in volumes}
+    assert mounts.keys() == volumes.keys()
+    assert all(each["readOnly"] for each in mounts.values())
+    assert all(each["pullPolicy"] == "IfNotPresent" for each in volumes.values())
+    return {mounts[name]["mountPath"]: image["reference"] for name, image in volumes.items()}
+
+
+def test_models_in_images_are_mounted_where_they_are_read() -> None:
+    stages: list[dict[str, Any]] = [
+        {"name": "base", "txt2img": {"model": image_of("a"), "loras": [{"uri": image_of("b", "#/fog.safetensors")}]}},
+        {"name": "redrawn", "img2img": {"from": "base", "variables": {"object": ["ball"]}}},
+        {"name": "other", "txt2img": {"model": image_of("c")}},
+        {
+            "name": "word",
+            "textualInversion": {
+                "model": image_of("d"),
+                "images": "s3://pictures/few",
+                "token": "<x>",
+                "initializer": "ball",
+            },
+        },
+    ]
+    detector = {"type": "transformers", "model": image_of("e", "#/segmenter")}
+    run = a_run(stages=stages, labeling={"detector": detector})
+
+    def images_of(stage: str) -> set[str]:
+        status = StageStatus(name=stage, kind="txt2img", gpu=True, shards=ShardStatus(total=1))
+        return {reference[-1] for reference in mounted_images(jobs.stage_job(run, status, 1)).values()}
+
+    assert {reference[-1] for reference in mounted_images(jobs.plan_job(run)).values()} == set("abcde")
+    assert images_of("base") == images_of("redrawn") == set("abe")
+    assert images_of("other") == set("ce")
+    assert images_of("word") == {"d"}
+    assert mounted_images(jobs.publish_job(run)) == mounted_images(jobs.delete_job(run)) == {}
+
+
+def test_a_pod_finds_the_folder_of_each_image_by_its_digest() -> None:
+    digest = "a" * 64
+    loras = [{"uri": image_of("a", "#/fog.safetensors")}, {"uri": image_of("b", "#/fog.safetensors")}]
+    stages = [{"name": "base", "txt2img": {"model": image_of("a", "#/sd15"), "loras": loras}}]
+    job = jobs.stage_job(a_run(stages=stages), a_stage(), 1)
+
+    env = {each["name"]: each.get("value") for each in generator_of(job)["env"]}
+    named = dict(pair.split("=") for pair in str(env["DIFFUGEN_MODEL_IMAGES"]).split(","))
+    assert mounted_images(job)[named[f"sha256:{digest}"]] == f"registry.example/models/a@sha256:{digest}"
+    assert len(named) == 2
+    assert all(len(each["name"]) <= 63 for each in pod_of(job)["volumes"])
+
+
+def test_without_a_model_in_an_image_a_pod_is_as_before() -> None:
+    for job in (jobs.plan_job(a_run()), jobs.stage_job(a_run(), a_stage(), 1)):
+        assert mounted_images(job) == {}
+        assert "DIFFUGEN_MODEL_IMAGES" not in json.dumps(job)
+
+
 GPUS = {"limits": {"nvidia.com/gpu": 1, "memory": "1Gi"}}
 
 

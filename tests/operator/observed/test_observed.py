@@ -117,6 +117,30 @@ def test_the_kubelets_two_reasons_for_a_missing_image_are_treated_alike(reason: 
     assert waiting.message == "The image 'img' of pod p cannot be pulled: check run.image and its registry."
 
 
+def test_the_image_of_a_model_that_cannot_be_pulled_is_named() -> None:
+    model = f"ghcr.io/org/sd15@sha256:{'a' * 64}"
+    pulled = {"reason": "ErrImagePull", "message": f'failed to pull image "{model}": {model}: not found'}
+    tried = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{model}": ErrImagePull: not found'}
+
+    first, second = (a_pod(containerStatuses=[a_container(waiting=each)]).waiting for each in (pulled, tried))
+
+    assert first is not None
+    assert first == second
+    assert first.reason == "ImagePullFailed"
+    assert first.message.startswith(f"The image '{model}' of a model cannot be pulled for pod p: check its oci://")
+
+
+def test_the_generators_own_image_may_be_named_by_its_digest_too() -> None:
+    image = f"ghcr.io/org/generator@sha256:{'b' * 64}"
+    waiting_state = {"reason": "ErrImagePull", "message": f'failed to pull image "{image}"'}
+    container = {**a_container(waiting=waiting_state), "image": image}
+
+    waiting = a_pod(containerStatuses=[container]).waiting
+
+    assert waiting is not None
+    assert "check run.image" in waiting.message
+
+
 def test_a_good_spec_is_read_into_revision_and_store() -> None:
     wanted = read_spec(a_raw_dataset())
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+
+from diffugen_api.model_images import OCI, PATTERN, read_model_image
 
 WORD_PATTERN = r"^\S(.*\S)?$"
 Word = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=WORD_PATTERN)]
@@ -27,6 +29,30 @@ def unique_names(what: str) -> dict[str, str]:
         "self.all(x, self.exists_one(y, y.name == x.name))",
         f"{what} names must be unique: rename or remove the duplicates",
     )
+
+
+def _a_whole_image(uri: str) -> str:
+    if uri.startswith(OCI):
+        read_model_image(uri)
+    return uri
+
+
+ModelUri = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        json_schema_extra=validations(
+            cel(
+                f"!self.startsWith('{OCI}') || self.matches('{PATTERN}')",
+                f"the model in an image is {OCI}REGISTRY/REPOSITORY@sha256:DIGEST, and #/PATH where it is not at the "
+                "root of the image: give the digest",
+            )
+        ),
+    ),
+    AfterValidator(_a_whole_image),
+]
+"""The address of a model, or of a file that goes with one."""
 
 
 class Model(BaseModel):

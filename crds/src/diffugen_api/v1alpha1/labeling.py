@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from diffugen_api.v1alpha1.base import Model, Word, cel, validations
+from diffugen_api.v1alpha1.base import Model, ModelUri, Word, cel, validations
 
 LEAST_CONFIDENCE = 0.05
 """Detections with a lower score are not stored as evidence, so no setting can be lower."""
@@ -156,11 +156,10 @@ class DetectorLabeling(Model):
         "segmentation model (AGPL-3.0; needs the extra `yolo`). open-vocabulary: Grounding DINO or OWLv2 finds boxes "
         "by the words of the classes, and SAM 2 turns them into masks.",
     )
-    model: str = Field(
-        min_length=1,
-        max_length=512,
+    model: ModelUri = Field(
         description="builtin://shapes-segmenter, or a folder with safetensors weights: hf://ORG/NAME@REVISION, "
-        "s3://BUCKET/FOLDER or a path; for yolo a .pt file: a path, s3://BUCKET/FILE or hf://ORG/NAME@REVISION/FILE.",
+        "s3://BUCKET/FOLDER, oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FOLDER, or a path; for yolo a .pt file: a path, "
+        "s3://BUCKET/FILE, oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FILE, or hf://ORG/NAME@REVISION/FILE.",
     )
     sha256: str | None = Field(
         default=None,
@@ -168,10 +167,8 @@ class DetectorLabeling(Model):
         pattern=r"^[0-9a-f]{64}$",
         description="SHA-256 of the .pt file; a file with another one is refused. Required for yolo.",
     )
-    mask_model: str | None = Field(
+    mask_model: ModelUri | None = Field(
         default=None,
-        min_length=1,
-        max_length=512,
         description="open-vocabulary: the SAM 2 model that turns boxes into masks, in the forms of `model`.",
     )
     confidence: float = Field(

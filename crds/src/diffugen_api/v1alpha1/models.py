@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from diffugen_api.v1alpha1.base import Model, cel, validations
+from diffugen_api.v1alpha1.base import Model, ModelUri, cel, validations
 
 MODEL = (
-    "A Stable Diffusion pipeline (1.x, 2.x, XL): builtin://NAME, hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or a path, "
-    "or a checkpoint in a single file: hf://ORG/NAME/FILE.safetensors@REVISION, s3://BUCKET/FILE.safetensors or a path"
+    "A Stable Diffusion pipeline (1.x, 2.x, XL): builtin://NAME, hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER, "
+    "oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FOLDER in an image, or a path; or a checkpoint in a single file: "
+    "hf://ORG/NAME/FILE.safetensors@REVISION, s3://BUCKET/FILE.safetensors, oci://IMAGE#/FILE.safetensors, or a path"
 )
 WORD = r"^[^\s()\[\]{}\\\",:+]*[^\s()\[\]{}\\\",:+-]$"
 """What an embedding may be called: no blanks, and none of the signs of prompt weights."""
@@ -28,12 +29,11 @@ class Embedding(Model):
         )
     )
 
-    uri: str = Field(
+    uri: ModelUri = Field(
         default="",
-        min_length=1,
-        max_length=512,
-        description="The file, in the form of diffusers or A1111, as safetensors or .pt: a path, s3://BUCKET/FILE, or "
-        "hf://ORG/NAME@REVISION/FILE (learned_embeds.safetensors where no file is named).",
+        description="The file, in the form of diffusers or A1111, as safetensors or .pt: a path, s3://BUCKET/FILE, "
+        "oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FILE, or hf://ORG/NAME@REVISION/FILE (learned_embeds.safetensors "
+        "where no file is named).",
     )
     source: str | None = Field(
         default=None,
@@ -66,11 +66,10 @@ class Embedding(Model):
 class Lora(Model):
     """A low-rank adaptation of a model (LoRA, Hu et al. 2021), and how strongly it counts."""
 
-    uri: str = Field(
-        min_length=1,
-        max_length=512,
-        description="The safetensors file, in the layout of diffusers, kohya or PEFT: a path, s3://BUCKET/FILE, or "
-        "hf://ORG/NAME@REVISION/FILE (pytorch_lora_weights.safetensors where no file is named).",
+    uri: ModelUri = Field(
+        description="The safetensors file, in the layout of diffusers, kohya or PEFT: a path, s3://BUCKET/FILE, "
+        "oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FILE, or hf://ORG/NAME@REVISION/FILE "
+        "(pytorch_lora_weights.safetensors where no file is named).",
     )
     weight: float = Field(
         default=1, ge=-10, le=10, description="How strongly it counts: 1 as it was trained, 0 not at all."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field, model_validator
 
-from diffugen_api.v1alpha1.base import Model, cel, validations
+from diffugen_api.v1alpha1.base import Model, ModelUri, cel, validations
 
 _AREAS = "minAreaFraction must not be above maxAreaFraction, or no object is kept: lower the first or raise the second"
 
@@ -30,11 +30,9 @@ class ImageScore(Model):
 class ClipScore(ImageScore):
     """How well an image fits its prompt, by a CLIP model."""
 
-    model: str = Field(
-        min_length=1,
-        max_length=512,
-        description="A CLIP model with a processor, in safetensors: hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or the "
-        "path of a folder.",
+    model: ModelUri = Field(
+        description="A CLIP model with a processor, in safetensors: hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER, "
+        "oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FOLDER, or the path of a folder.",
     )
     min: float = Field(
         default=0.2,
@@ -47,12 +45,10 @@ class ClipScore(ImageScore):
 class Safety(ImageScore):
     """Images that a safety checker flags are rejected; their pixels are not changed."""
 
-    model: str = Field(
-        min_length=1,
-        max_length=512,
+    model: ModelUri = Field(
         description="A StableDiffusionSafetyChecker in safetensors, with its preprocessor_config.json: "
-        "hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER or the path of a folder. The folder of a pipeline with "
-        "safety_checker/ and feature_extractor/ is also accepted.",
+        "hf://ORG/NAME@REVISION, s3://BUCKET/FOLDER, oci://REGISTRY/REPOSITORY@sha256:DIGEST#/FOLDER, or the path of "
+        "a folder. The folder of a pipeline with safety_checker/ and feature_extractor/ is also accepted.",
     )
     max: float = Field(
         default=0,

@@ -9,7 +9,8 @@ machine:
 - The termination message is read from the file that `DIFFUGEN_TERMINATION_LOG` names in every container's
   environment; the text `/dev/termination-log`, or the container's own `terminationMessagePath`, is replaced
   like a mount path.
-- Images are names. A known one (`images`) means "run this in the project's own environment".
+- Images are names. A known one (`images`) means "run this in the project's own environment". An image volume is a
+  folder that was given for the image's digest (`Cluster.add_image`); it is not read-only.
 - The generator's workers and the operator are forks of a process that has imported their libraries (`fork_server`),
   unless their environment has a variable that libraries read when they are imported.
 - Only the memory limit is enforced (`memory`), not CPU limits and not security contexts (the API server admits and

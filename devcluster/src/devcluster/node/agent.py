@@ -71,7 +71,7 @@ class Agent:
         }
         return NodeContext(
             api=api,
-            images=ImageStore(self._spec.images),
+            images=ImageStore(self._spec.images, self._directory.image_root),
             addresses=AddressPool(),
             events=EventRecorder(api, self._name),
             pods_directory=self._directory.pods,

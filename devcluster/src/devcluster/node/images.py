@@ -1,6 +1,7 @@
 """Images on a node without images: the name decides whether a container can run, and with which entry point."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from devcluster.kubeapi import JsonObject
 from devcluster.node.fork_server import Preloaded
@@ -53,8 +54,10 @@ PRELOADED = (_STAGE_WORKER, _LIGHT_WORKER, _OPERATOR)
 class ImageStore:
     """The images that this node has."""
 
-    def __init__(self, prefixes: Sequence[str]) -> None:
+    def __init__(self, prefixes: Sequence[str], root_of: Callable[[str], Path]) -> None:
+        """`root_of` returns the folder of an image that is a volume, which may not exist."""
         self._prefixes = tuple(prefixes)
+        self.root_of = root_of
 
     def has(self, image: str) -> bool:
         """Return whether the node has an image; a registry before the name is ignored."""

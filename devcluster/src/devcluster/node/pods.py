@@ -160,7 +160,8 @@ class PodWorker:
         reported = ""
         while True:
             try:
-                return await make_volumes(self.pod_with_addresses(), self._directory / "volumes", self._sources)
+                volumes = self._directory / "volumes"
+                return await make_volumes(self.pod_with_addresses(), volumes, self._sources, self._node.images)
             except (MissingError, ApiError) as error:
                 if str(error) != reported:
                     reported = str(error)
@@ -214,6 +215,7 @@ class PodWorker:
     async def _prepare(self, container: Container, volumes: Mapping[str, Path]) -> Launch:
         spec = container.spec
         self._require_image(spec)
+        self._require_image_volumes(spec, volumes)
         for directory in (container.directory / "home", container.directory / "tmp"):
             directory.mkdir(parents=True, exist_ok=True)
         mounts = mounts_of(spec, volumes)
@@ -255,6 +257,13 @@ class PodWorker:
             message = f'Container image "{image}" is not present with pull policy of Never'
             raise _NotRunnableError("ErrImageNeverPull", message)
         raise _NotRunnableError("ImagePullBackOff", f'Back-off pulling image "{image}"')
+
+    def _require_image_volumes(self, spec: JsonObject, volumes: Mapping[str, Path]) -> None:
+        images = {each["name"]: each["image"] for each in self.pod["spec"].get("volumes") or [] if "image" in each}
+        for name in (mount["name"] for mount in spec.get("volumeMounts") or []):
+            if name in images and not volumes[name].is_dir():
+                reference = images[name]["reference"]
+                raise _NotRunnableError("ImagePullBackOff", f'Back-off pulling image "{reference}"')
 
     def _working_directory(self, container: Container, paths: PathMap) -> Path:
         inside: str = container.spec.get("workingDir", "")

@@ -4,15 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from devcluster.kubeapi import JsonObject
+from devcluster.node.images import ImageStore
 from devcluster.node.sources import MissingError, Sources, field_of, resource_of
 
 _DEFAULT_MODE = 0o644
 
 
-async def make_volumes(pod: JsonObject, directory: Path, sources: Sources) -> dict[str, Path]:
-    """Return each volume's directory by name. Raises `MissingError` if a volume refers to a missing object."""
+async def make_volumes(pod: JsonObject, directory: Path, sources: Sources, images: ImageStore) -> dict[str, Path]:
+    """Return each volume's directory by name; that of an image which the node does not have does not exist.
+
+    Raises `MissingError` if a volume refers to a missing object.
+    """
     volumes = {}
     for volume in pod["spec"].get("volumes") or []:
+        if "image" in volume:
+            volumes[volume["name"]] = images.root_of(volume["image"].get("reference", ""))
+            continue
         target = directory / volume["name"]
         target.mkdir(parents=True, exist_ok=True)
         try:

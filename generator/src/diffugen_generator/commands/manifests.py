@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from diffugen_api.contract import KIND, ExitCode
 from diffugen_api.errors import shortened
 from diffugen_api.faults import Fault, Written, faults_of
+from diffugen_api.model_images import OCI
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Expansion, SpecError, revision_of
 from diffugen_api.v1alpha1 import LabeledDataset, model_of
@@ -179,8 +180,8 @@ def _spec_faults(dataset: LabeledDataset) -> Iterator[Fault]:
 
 
 def _is_everywhere(model: str) -> bool:
-    """Return whether a model can be found here. A folder is in the pod; the plan checks remote addresses."""
-    return not model.startswith(("/", HUB, BUCKET))
+    """Return whether a model can be found here. A folder or an image is in the pod; the plan checks them."""
+    return not model.startswith(("/", HUB, BUCKET, OCI))
 
 
 def _fault_of(error: SpecError) -> Fault:

@@ -23,7 +23,7 @@ from diffugen_generator.models.files import SAFE, Choice
 from diffugen_generator.models.headers import check_whole, header_of
 from diffugen_generator.models.model_cards import CARD
 from diffugen_generator.models.remotes import MODEL, held, remote_file_of
-from diffugen_generator.models.uris import BUCKET, HUB, home_expanded
+from diffugen_generator.models.uris import BUCKET, HUB, local_path
 
 PICKLE: Final = ".ckpt"
 SUFFIXES: Final = (SAFE, PICKLE)
@@ -103,7 +103,7 @@ def resolve_checkpoint(
 
 
 def _local(uri: str, field: str) -> tuple[Path, str, FileDigest]:
-    path = home_expanded(uri)
+    path = local_path(uri, field)
     if not path.is_absolute() or not path.is_file():
         raise SpecError(
             "UnknownModel",

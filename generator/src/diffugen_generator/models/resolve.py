@@ -1,8 +1,9 @@
 """Resolves a `model:` field: finds the model, checks it and computes its digest, without loading it.
 
-A model is a folder in the layout of diffusers: local, in a bucket or on the hub. Its digest covers only the files that
-the pipeline reads. So a README or a second copy of the weights does not change the address of any image, and the
-digest is the same in every place. A plan needs no weights of remote models; a stage finds them in the cache.
+A model is a folder in the layout of diffusers: local, in a container image, in a bucket or on the hub. Its digest
+covers only the files that the pipeline reads. So a README or a second copy of the weights does not change the address
+of any image, and the digest is the same in every place. A plan needs no weights of models on the hub or in a bucket; a
+stage finds them in the cache.
 
 A model in a single file, or a folder that holds only such a file, is resolved by `checkpoints`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from diffugen_api.model_images import OCI, below
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3
 from diffugen_generator.families.folder import INDEX, PICKLED, ModelFolder
@@ -40,7 +42,7 @@ def resolve(
     pickled: bool = False,
     weights: bool = True,
 ) -> ModelFolder:
-    """Find the model that `uri` names: `builtin://NAME`, `hf://…`, `s3://…`, or an absolute path.
+    """Find the model that `uri` names: `builtin://NAME`, `hf://…`, `s3://…`, `oci://…`, or an absolute path.
 
     It is a folder of diffusers, or a checkpoint in a single file; `#epsilon` or `#v_prediction` may follow a file.
 
@@ -135,7 +137,7 @@ def _look_for_single(uri: str, field: str, names: Collection[str]) -> None:
     except ValueError as error:
         raise SpecError("UnsupportedModel", f"{field}: {uri!r} {error}") from None
     if found is not None:
-        raise _SingleFileError(f"{uri.rstrip('/')}/{found}")
+        raise _SingleFileError(below(uri, found) if uri.startswith(OCI) else f"{uri.rstrip('/')}/{found}")
 
 
 def _chosen(uri: str, field: str, names: Collection[str], index: bytes | None) -> Choice:
@@ -169,7 +171,8 @@ def _folder_of(uri: str, field: str) -> Path:
     if not (path / INDEX).is_file():
         path = _snapshot_of(path, uri, field)
     if not (path / INDEX).is_file():
-        _look_for_single(str(path), field, [each.name for each in path.iterdir() if each.is_file()])
+        place = uri if uri.startswith(OCI) else str(path)
+        _look_for_single(place, field, [each.name for each in path.iterdir() if each.is_file()])
     return path
 
 

@@ -168,8 +168,15 @@ class Cluster:
 
     async def create_job(self, manifest: Object) -> Object:
         """Create a Job; fields that Kubernetes does not know are an error."""
+        return await self._create_job(manifest, {})
+
+    async def dry_run_job(self, manifest: Object) -> Object:
+        """Return the Job as the API server would create it; nothing is created."""
+        return await self._create_job(manifest, {"dryRun": "All"})
+
+    async def _create_job(self, manifest: Object, params: Mapping[str, str]) -> Object:
         path = _path(Resource.JOBS, manifest["metadata"]["namespace"])
-        return await self._request("POST", path, params={"fieldValidation": "Strict"}, body=manifest)
+        return await self._request("POST", path, params={"fieldValidation": "Strict", **params}, body=manifest)
 
     async def create_config_map(self, manifest: Object) -> Object:
         """Create a ConfigMap."""

@@ -22,6 +22,8 @@ from typing import Any
 from diffugen_api import contract
 from diffugen_api.addresses import address
 from diffugen_api.contract import ExitCode, Step
+from diffugen_api.model_images import ModelImage
+from diffugen_api.model_uris import images_of, model_uris
 from diffugen_api.orders import WorkOrder
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Run, StageStatus
 from diffugen_operator.manifests import names
@@ -287,9 +289,18 @@ def _job(run: RunPlan, step: Step, spec: Mapping[str, Any], *, command: list[str
                 ),
                 gpu=gpu,
                 models=step in {Step.PLAN, Step.STAGE},
+                images=_images(run, step, stage),
             ),
         },
     }
+
+
+def _images(run: RunPlan, step: Step, stage: str) -> list[ModelImage]:
+    """Return the images with models that the pods of a step read: the plan all, a stage its own, other steps none."""
+    if step is Step.PLAN:
+        return images_of(model_uris(run.spec).values())
+    own = next((each for each in run.spec.stages if each.name == stage), None)
+    return [] if own is None else images_of(model_uris(run.spec, own).values())
 
 
 def _for_kueue(run: RunPlan, queue: str, job: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

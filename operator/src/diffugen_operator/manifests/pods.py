@@ -6,11 +6,12 @@ store's credentials from the user's Secret (which the operator never reads), and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from diffugen_api import contract
+from diffugen_api.model_images import ModelImage
 from diffugen_api.v1alpha1 import LabeledDatasetSpec, Prompts, Resources, Run
 from diffugen_operator.manifests.devices import without_devices
 from diffugen_operator.manifests.names import CONTAINER
@@ -52,16 +53,20 @@ def pod_template(
     order: Order,
     gpu: bool,
     models: bool = True,
+    images: Sequence[ModelImage] = (),
 ) -> dict[str, Any]:
     """Return the pod template of a step, with the user's overlay on it.
 
-    Steps that read `models` share the cache of them, if there is one. A pod that runs no model claims no device under
-    any overlay, and our labels are always kept, because the pods are found by them.
+    Steps that read `models` share the cache of them, if there is one, and mount `images`, in which there are models. A
+    pod that runs no model claims no device under any overlay, and our labels are always kept, because the pods are
+    found by them.
     """
     run = spec.run
     generated = _generated(spec, settings, command=command, order=order, gpu=gpu)
     if models and run.model_cache is not None:
         _add_cache(generated["spec"], run.model_cache.persistent_volume_claim)
+    if images:
+        _add_images(generated["spec"], images)
     if settings.ca_config_map:
         _add_authorities(generated["spec"], settings.ca_config_map)
     template = overlaid(generated, run.pod_template)
@@ -115,6 +120,28 @@ def _add_cache(pod: dict[str, Any], claim: str) -> None:
     pod["volumes"].append({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})
     # A new volume usually belongs to root; with this group a pod of any other user can write to it.
     pod["securityContext"] |= {"fsGroup": CACHE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
+
+
+def _add_images(pod: dict[str, Any], images: Sequence[ModelImage]) -> None:
+    (container,) = pod["containers"]
+    folders = {image.digest: f"{contract.MODEL_IMAGES_MOUNT}/{image.digest.replace(':', '-')}" for image in images}
+    value = ",".join(f"{digest}={folder}" for digest, folder in folders.items())
+    container["env"].append({"name": contract.ENV_MODEL_IMAGES, "value": value})
+    for image in images:
+        # A volume's name has at most 63 characters, which is less than a digest.
+        name = f"image-{image.digest.removeprefix('sha256:')[:40]}"
+        container["volumeMounts"].append({"name": name, "mountPath": folders[image.digest], "readOnly": True})
+        source = {"reference": image.reference, "pullPolicy": "IfNotPresent"}
+        pod["volumes"].append({"name": name, "image": source})
+
+
+def image_volumes(pod: Mapping[str, Any]) -> dict[str, str]:
+    """Return the image of each image volume of a pod's spec, by the volume's name."""
+    return {
+        volume["name"]: volume["image"].get("reference", "")
+        for volume in pod.get("volumes") or ()
+        if volume.get("image") is not None
+    }
 
 
 def _add_authorities(pod: dict[str, Any], config_map: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -14,6 +15,7 @@ from diffugen_operator.observed.outcomes import read_outcome
 
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _CONTAINER_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_PINNED = re.compile(r"[A-Za-z0-9.:/_-]+@sha256:[0-9a-f]{64}")
 _FIX_CONTAINER = "Create or fix what it names and the pod starts by itself, or name another one in the spec."
 
 
@@ -118,6 +120,11 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
     if reason in _IMAGE_TROUBLE:
         # The kubelet alternates between two messages. Ours is constant, so that the status does not change.
         message = f"The image {image!r} of pod {pod} cannot be pulled: check run.image and its registry."
+        if (other := _pinned_image(waiting.get("message", ""))) not in ("", image):
+            message = (
+                f"The image {other!r} of a model cannot be pulled for pod {pod}: check its oci:// address, its "
+                "registry, and imagePullSecrets of the service account or of run.podTemplate."
+            )
         return Trouble(reason=reasons.IMAGE_PULL_FAILED, message=message)
     if reason in _CONTAINER_TROUBLE:
         cause = (waiting.get("message", "") or reason).rstrip(". ")
@@ -125,6 +132,12 @@ def _waiting(state: Raw, pod: str, image: str) -> Trouble | None:
             reason=reasons.CONTAINER_CONFIG_ERROR, message=f"Pod {pod} cannot start: {cause}. {_FIX_CONTAINER}"
         )
     return None
+
+
+def _pinned_image(message: str) -> str:
+    """Return the image that a kubelet's message names by its digest, as those of models are; empty if none."""
+    found = _PINNED.search(message)
+    return "" if found is None else found[0]
 
 
 def _starting_since(raw: Raw, scheduled: Raw, state: Raw) -> datetime | None:

@@ -41,6 +41,7 @@ from diffugen_operator.policy.announcements import announcements, images_between
 from diffugen_operator.policy.decide import decide, failing, refused
 from diffugen_operator.policy.runs import finished, run_key
 from diffugen_operator.reconcile.event_recorder import Recorder
+from diffugen_operator.reconcile.image_volumes import lack_of_image_volumes
 from diffugen_operator.reconcile.kueue import FIRST_LOOK_SECONDS, LOOK_SECONDS, Kueue
 from diffugen_operator.reconcile.ownership import RefusedError, check_ours, conflict
 from diffugen_operator.reconcile.requests import PodProgress, Requests
@@ -287,11 +288,14 @@ class Reconciler:
 
     async def _create_job(self, dataset: Dataset, manifest: Object) -> None:
         name = manifest["metadata"]["name"]
+        spec = dataset.wanted.spec if isinstance(dataset.wanted, Wanted) else None
+        if (lack := await lack_of_image_volumes(self._cluster, manifest, spec)) is not None:
+            raise RefusedError(lack, for_good=True)
         try:
             job = await self._cluster.create_job(manifest)
         except ApiError as error:
             if error.code != 409:
-                overlay = isinstance(dataset.wanted, Wanted) and dataset.wanted.spec.run.pod_template
+                overlay = spec is not None and spec.run.pod_template
                 raise _refusal(error, reasons.INVALID_POD_TEMPLATE if overlay else reasons.JOB_REJECTED) from error
             job = check_ours(await self._cluster.get(Resource.JOBS, dataset.namespace, name), manifest, dataset)
         self._memories[Key(dataset.namespace, dataset.name)].compared.add(job["metadata"]["uid"])

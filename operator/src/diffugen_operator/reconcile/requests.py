@@ -51,6 +51,9 @@ class Requests(KueueRequests, Protocol):
     async def create_job(self, manifest: Object) -> Object:
         """Create a Job."""
 
+    async def dry_run_job(self, manifest: Object) -> Object:
+        """Return the Job as the API server would create it; nothing is created."""
+
     async def suspend_job(self, namespace: str, name: str, *, suspend: bool) -> Object:
         """Set a Job's spec.suspend."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from diffugen_api.v1alpha1.base import Model, cel, validations
+from diffugen_api.v1alpha1.base import Model, ModelUri, cel, validations
 from diffugen_api.v1alpha1.models import MODEL, Embedding, Lora
 
 StageName = Annotated[
@@ -45,9 +45,7 @@ class Drawing(Model):
     spec_rules: ClassVar[tuple[dict[str, str], ...]] = ()
     """CEL rules of the kind over the whole spec."""
 
-    model: str | None = Field(
-        default=None, min_length=1, max_length=512, description=f"{MODEL}; that of the source where absent."
-    )
+    model: ModelUri | None = Field(default=None, description=f"{MODEL}; that of the source where absent.")
     model_sha256: str | None = Field(
         default=None,
         alias="modelSHA256",

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from diffugen_api.errors import listed
-from diffugen_api.v1alpha1.base import cel
+from diffugen_api.v1alpha1.base import ModelUri, cel
 from diffugen_api.v1alpha1.kinds.base import DrawingFromImages
 from diffugen_api.v1alpha1.models import MODEL
 from diffugen_api.v1alpha1.prompts import ClassName
@@ -62,11 +62,8 @@ class Inpaint(DrawingFromImages):
         description="How far the new object may differ from the old one: the part of the sampling steps that runs, at "
         "least one step.",
     )
-    model: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=512,
-        description=f"{MODEL}, made for inpainting or not; that of the source where absent.",
+    model: ModelUri | None = Field(
+        default=None, description=f"{MODEL}, made for inpainting or not; that of the source where absent."
     )
 
     def class_faults(self, classes: Sequence[str]) -> Iterator[str]:

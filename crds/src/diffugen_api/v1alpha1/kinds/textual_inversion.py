@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from diffugen_api.v1alpha1.base import Model
+from diffugen_api.v1alpha1.base import Model, ModelUri
 from diffugen_api.v1alpha1.models import MODEL, WORD
 
 _TEMPLATE = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"^[^{}]*(\{\}[^{}]*)+$")]
@@ -19,7 +19,7 @@ class TextualInversion(Model):
     """The kind's name: the field of `Stage` that holds it."""
     summary: ClassVar[str] = "Teach a model a new word from a few images; embeddings of other stages name this one."
 
-    model: str = Field(min_length=1, max_length=512, description=f"{MODEL}.")
+    model: ModelUri = Field(description=f"{MODEL}.")
     model_sha256: str | None = Field(
         default=None,
         alias="modelSHA256",

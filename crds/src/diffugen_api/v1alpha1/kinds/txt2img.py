@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from diffugen_api.v1alpha1.base import ModelUri
 from diffugen_api.v1alpha1.kinds.base import Drawing
 from diffugen_api.v1alpha1.models import MODEL
 
@@ -23,4 +24,4 @@ class Txt2Img(Drawing):
         "embeddings": [],
     }
 
-    model: str = Field(min_length=1, max_length=512, description=f"{MODEL}.")
+    model: ModelUri = Field(description=f"{MODEL}.")
