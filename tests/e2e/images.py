@@ -71,6 +71,20 @@ def bring(cluster: Cluster, name: str, reference: str, scratch: Path) -> None:
         archive.unlink(missing_ok=True)
 
 
+def bring_model(cluster: Cluster, folder: Path, repository: str, scratch: Path) -> str:
+    """Build an image with nothing but a folder, bring it onto the node, and return its name with its digest."""
+    scratch.mkdir(exist_ok=True)
+    (scratch / "Containerfile").write_text("FROM scratch\nCOPY . /\n")
+    buildah("build", "--quiet", "--tag", f"{repository}:{TAG}", "--file", str(scratch / "Containerfile"), str(folder))
+    archive, digest = scratch / "model.tar", scratch / "digest"
+    target = f"oci-archive:{archive}:{repository}:{TAG}"
+    buildah("push", "--quiet", "--digestfile", str(digest), f"{repository}:{TAG}", target)
+    cluster.import_image(archive)
+    reference = f"{repository}@{digest.read_text().strip()}"
+    cluster.name_image(f"{repository}:{TAG}", reference)  # as a pull by the digest does
+    return reference
+
+
 def bring_minio(cluster: Cluster, scratch: Path) -> None:
     """Import an image with nothing but devcluster's MinIO."""
     archive = scratch / "minio.tar"

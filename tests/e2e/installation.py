@@ -135,6 +135,18 @@ class Installation:
             f"{name} is not Ready after {within_s:.0f} s\n{status}\n{self.pods(namespace)}\n{self.operator_log()}"
         )
 
+    def wait_for_reason(self, namespace: str, name: str, reason: str, *, within_s: float = 180) -> Json:
+        """Wait until a dataset is Reconciling for this reason; return the condition. Raises `NotReadyError`."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            for each in self.dataset(namespace, name).get("status", {}).get("conditions", []):
+                if each["type"] == "Reconciling" and each["reason"] == reason:
+                    found: Json = each
+                    return found
+            time.sleep(0.5)
+        status = json.dumps(self.dataset(namespace, name).get("status", {}), indent=1)
+        raise NotReadyError(f"{name} has not the reason {reason} after {within_s:.0f} s\n{status}")
+
     def objects(self, prefix: str) -> dict[str, str]:
         """Every object of the store below a prefix: its key and its version, as the etag tells."""
         listed = self.store().list_objects(BUCKET, prefix=prefix, recursive=True)

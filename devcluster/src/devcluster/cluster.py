@@ -187,12 +187,19 @@ class Cluster:
 
     def import_image(self, archive: Path) -> None:
         """Import an image from a docker or OCI archive into a node of kind kubelet. Raises `ClusterError`."""
+        self._ctr("images", "import", "--discard-unpacked-layers", "--local", str(archive))
+
+    def name_image(self, image: str, name: str) -> None:
+        """Give an image of a node of kind kubelet another name. Raises `ClusterError`."""
+        self._ctr("images", "tag", image, name)
+
+    def _ctr(self, *arguments: str) -> None:
         ctr = self.directory.read_spec().binaries["ctr"]
         socket = self.directory.path / self.node.name / "containerd.sock"
-        command = [ctr, f"--address={socket}", "--namespace=k8s.io", "images", "import", "--discard-unpacked-layers"]
-        done = subprocess.run([*command, "--local", archive], capture_output=True, text=True, check=False)
+        command = [ctr, f"--address={socket}", "--namespace=k8s.io", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ClusterError(f"{archive}: {done.stderr.strip()}")
+            raise ClusterError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
 
     def add_image(self, reference: str, root: Path) -> None:
         """Let image volumes on a node of kind process have the image `NAME@sha256:DIGEST`, with the files of `root`."""

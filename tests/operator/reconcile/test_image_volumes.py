@@ -51,7 +51,7 @@ async def test_a_server_that_drops_the_volumes_stalls_the_run_before_a_job_is_cr
     reason, message = stalled(world)
     assert reason == "ImageVolumesNotSupported"
     words = "the API server has no image volumes, by which pods read"
-    assert message.startswith(f"spec.stages[0].txt2img.model: {words} {REFERENCE}: use Kubernetes 1.36 or later")
+    assert message.startswith(f"spec.stages[0].txt2img.model: {words} {REFERENCE}: use Kubernetes 1.35 or later")
 
 
 async def test_a_server_older_than_the_field_stalls_the_run_too() -> None:

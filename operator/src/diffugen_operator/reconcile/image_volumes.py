@@ -46,7 +46,7 @@ def _trouble(reference: str, uris: dict[str, str]) -> Trouble:
     field = next((field for field, image in images.items() if image.reference == reference), "spec.run.podTemplate")
     return Trouble(
         reason=reasons.IMAGE_VOLUMES_NOT_SUPPORTED,
-        message=f"{field}: the API server has no image volumes, by which pods read {reference}: use Kubernetes 1.36 or "
-        "later (1.33 to 1.35 with the feature gate ImageVolume), or give the model as hf://ORG/NAME, "
+        message=f"{field}: the API server has no image volumes, by which pods read {reference}: use Kubernetes 1.35 or "
+        "later (or 1.33 with the feature gate ImageVolume), or give the model as hf://ORG/NAME, "
         "s3://BUCKET/FOLDER or a folder of a volume.",
     )
