@@ -30,7 +30,7 @@ def installed(operator_only: Installation) -> Iterator[Installation]:
 
 
 def test_an_image_that_cannot_be_pulled_is_named_in_the_status(installed: Installation) -> None:
-    missing = f"registry.invalid/models/none@sha256:{'0' * 64}"
+    missing = f"127.0.0.1:1/models/none@sha256:{'0' * 64}"
     installed.cluster.apply(small(NAMESPACE, "missing", stages=a_stage(f"oci://{missing}")))
 
     found = installed.wait_for_reason(NAMESPACE, "missing", "ImagePullFailed")
