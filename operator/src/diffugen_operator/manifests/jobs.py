@@ -299,8 +299,10 @@ def _images(run: RunPlan, step: Step, stage: str) -> list[ModelImage]:
     """Return the images with models that the pods of a step read: the plan all, a stage its own, other steps none."""
     if step is Step.PLAN:
         return images_of(model_uris(run.spec).values())
-    own = next((each for each in run.spec.stages if each.name == stage), None)
-    return [] if own is None else images_of(model_uris(run.spec, own).values())
+    if step is not Step.STAGE:
+        return []
+    own = next(each for each in run.spec.stages if each.name == stage)
+    return images_of(model_uris(run.spec, own).values())
 
 
 def _for_kueue(run: RunPlan, queue: str, job: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
