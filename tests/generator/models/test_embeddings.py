@@ -395,7 +395,7 @@ def pickled(operations: bytes) -> bytes:
 
 # Small enough that a reader without bounds does not exhaust the machine: each level doubles the work.
 SHARED_DICTS = b"}" + b"".join(b"q%c}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cu" % (n, n, n) for n in range(14))
-SHARED_TUPLES = b")" + b"".join(b"q%ch%ch%c\x86" % (n, n, n) for n in range(20))
+SHARED_TUPLES = b")" + b"".join(b"q%c0h%ch%c\x86" % (n, n, n) for n in range(20))
 DEEP_DICTS = b"}" + b"".join(b"q%c}X\x01\x00\x00\x00ah%cs" % (n, n) for n in range(20))
 A_STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 
@@ -418,7 +418,7 @@ MUCH, UNREADABLE = "holds more than an embedding does", "cannot be read"
         pytest.param(b"}" + SHARED_TUPLES + b"K\x01s", UNREADABLE, id="a shared tuple as key"),
         pytest.param(b"}(" + SHARED_TUPLES + b"K\x01u", UNREADABLE, id="as keys"),
         pytest.param(
-            b"ccollections\nOrderedDict\n((" + SHARED_TUPLES + b"K\x01tttR", UNREADABLE, id="of an ordered dict"
+            b"ccollections\nOrderedDict\n(((" + SHARED_TUPLES + b"K\x01tttR", UNREADABLE, id="of an ordered dict"
         ),
         pytest.param(b"(" + SHARED_TUPLES + b"K\x01d", UNREADABLE, id="of a dict"),
         pytest.param(b"\x8f(" + SHARED_TUPLES + b"\x90", UNREADABLE, id="in a set"),
