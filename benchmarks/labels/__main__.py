@@ -103,6 +103,11 @@ LABELERS = (
         },
     ),
     Labeler("inline_miou", "inline, not refined, raw (DAAM)", INLINE),
+    Labeler(
+        "inline_snapped_miou",
+        "inline, not refined, snapped (DAAM)",
+        {"attention": {"capture": "inline", "refine": False}},
+    ),
     Labeler("labeldiffusion_miou", "as LabelDiffusion", INLINE, labeldiffusion.labels_of),
     Labeler("detector_miou", "detector", DETECTOR),
 )
