@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,20 +39,39 @@ def test_an_image_that_cannot_be_pulled_is_named_in_the_status(installed: Instal
     installed.cluster.kubectl("delete", "lds", "missing", "-n", NAMESPACE)
 
 
-def test_a_dataset_is_drawn_with_a_model_in_an_image(
-    installed: Installation, whole: Installation, tmp_path: Path
-) -> None:
-    reference = bring_model(whole.cluster, SHAPES, REPOSITORY, tmp_path)
-    installed.cluster.apply(small(NAMESPACE, "imaged", stages=a_stage(f"oci://{reference}")))
+@pytest.fixture(scope="module")
+def model(installed: Installation, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image with the built-in model, on the node."""
+    return bring_model(installed.cluster, SHAPES, REPOSITORY, tmp_path_factory.mktemp("model"))
+
+
+def mounted_images(installation: Installation, step: str) -> list[list[str]]:
+    """The images that each pod of a step has as volumes."""
+    pods = installation.cluster.items("pods", namespace=NAMESPACE, selector=f"diffugen.dev/step={step}")
+    return [[each["image"]["reference"] for each in pod["spec"]["volumes"] if "image" in each] for pod in pods]
+
+
+def test_a_plan_reads_a_model_in_an_image(installed: Installation, model: str) -> None:
+    installed.cluster.apply(small(NAMESPACE, "planned", stages=a_stage(f"oci://{model}")))
+
+    def finished() -> list[str]:
+        jobs = installed.cluster.items("jobs", namespace=NAMESPACE, selector="diffugen.dev/step=plan")
+        conditions = [each for job in jobs for each in job["status"].get("conditions", [])]
+        return [each["type"] for each in conditions if each["type"] in {"Complete", "Failed"}]
+
+    end = time.monotonic() + 300
+    while not finished() and time.monotonic() < end:
+        time.sleep(0.5)
+    assert finished() == ["Complete"], installed.pods(NAMESPACE)
+    assert mounted_images(installed, "plan") == [[model]]
+    installed.cluster.kubectl("delete", "lds", "planned", "-n", NAMESPACE)
+
+
+def test_a_dataset_is_drawn_with_a_model_in_an_image(installed: Installation, whole: Installation, model: str) -> None:
+    installed.cluster.apply(small(NAMESPACE, "imaged", stages=a_stage(f"oci://{model}")))
 
     dataset = installed.wait_ready(NAMESPACE, "imaged")
 
     assert dataset["status"]["dataset"]["samples"] == 4
-    pods = installed.cluster.items("pods", namespace=NAMESPACE)
-    mounted = {
-        pod["metadata"]["labels"]["diffugen.dev/step"]: [
-            volume["image"]["reference"] for volume in pod["spec"]["volumes"] if "image" in volume
-        ]
-        for pod in pods
-    }
-    assert mounted == {"plan": [reference], "stage": [reference], "publish": []}
+    assert mounted_images(installed, "stage") == [[model]]
+    assert mounted_images(installed, "publish") == [[]]
