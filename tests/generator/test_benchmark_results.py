@@ -30,6 +30,34 @@ def test_the_quality_of_labels_is_within_the_bounds_of_the_benchmark(figure: str
     assert labels.holds(committed(labels.RESULTS), figure)
 
 
+@pytest.mark.parametrize(
+    ("row", "raw", "snapped"),
+    [
+        ("attention, threshold 0.4", "attention_miou", "attention_snapped_miou"),
+        ("attention, `threshold: auto`", "attention_auto_miou", "attention_auto_snapped_miou"),
+        ("attention, `fragmentFraction: 0.1`", "attention_fragments_01_raw_miou", "attention_fragments_01_miou"),
+        ("attention, `fragmentFraction: 0.2`", "attention_fragments_02_raw_miou", "attention_fragments_02_miou"),
+        ("attention, `refine: false`", "attention_unrefined_miou", ""),
+        ("attention, `headWeights: agreement`", "attention_agreement_miou", ""),
+        ("attention, `rescale: true`", "attention_rescaled_miou", ""),
+        ("`capture: inline`, `refine: false` (DAAM)", "inline_miou", "inline_snapped_miou"),
+        (
+            "as LabelDiffusion makes them: DAAM, Otsu, erosion and dilation",
+            "labeldiffusion_miou",
+            "",
+        ),
+        ("the detector `builtin://shapes-segmenter`", "detector_miou", ""),
+    ],
+)
+def test_the_guides_table_of_labels_has_the_measured_figures(row: str, raw: str, snapped: str) -> None:
+    found = committed(labels.RESULTS)
+    cells = [f"{found[key]:.2f}" if key else "" for key in (raw, snapped)]
+
+    line = f"| {row} | {' | '.join(cells)}".rstrip()
+
+    assert any(each.startswith(line) for each in (ROOT / "docs" / "labels.md").read_text().splitlines()), line
+
+
 @pytest.mark.parametrize("figure", inversion.BOUNDS)
 def test_the_quality_of_a_trained_token_is_within_the_bounds_of_the_benchmark(figure: str) -> None:
     found = committed(inversion.RESULTS)
