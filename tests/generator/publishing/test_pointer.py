@@ -84,8 +84,8 @@ def readable(store: FolderStore) -> str | None:
 
 
 def test_after_a_kill_at_any_write_readers_keep_the_former_dataset(model: str, tmp_path: Path) -> None:
-    former = a_small_order(model)
-    order = a_small_order(model, quality={"maxAreaFraction": 0.9})
+    prompts = {"templates": ["a ball"], "samplesPerPrompt": 2}
+    former, order = (an_order(model, prompts=prompts, quality={"maxAreaFraction": most}) for most in (0.95, 0.9))
     store = a_finished_store(former, tmp_path / "store")
     publish(former, store, clock=the_clock)
     plan(order, store)
@@ -253,7 +253,7 @@ def test_labels_are_read_ahead_in_limited_numbers(model: str, tmp_path: Path) ->
             read.append(key)
             return super().read(key)
 
-    order = an_order(model, prompts={"templates": ["a ball"], "samplesPerPrompt": 600}, output={"splits": {"train": 1}})
+    order = an_order(model, prompts={"templates": ["a ball"], "samplesPerPrompt": 400}, output={"splits": {"train": 1}})
     a_finished_store(order, tmp_path / "store")
     most_ahead: list[int] = []
 
@@ -263,7 +263,7 @@ def test_labels_are_read_ahead_in_limited_numbers(model: str, tmp_path: Path) ->
     publish(order, Listening(tmp_path / "store"), on_progress=on_progress)
 
     assert max(most_ahead) <= 256 + 8 + 64 + 4  # labels, a batch of them, and images with theirs
-    assert sum(key.startswith("labels/") for key in read) == 600
+    assert sum(key.startswith("labels/") for key in read) == 400
 
 
 def test_dataset_json_is_the_same_with_any_run_settings(model: str, tmp_path: Path) -> None:
