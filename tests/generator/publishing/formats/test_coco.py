@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import supervision as sv
 from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
@@ -94,6 +93,8 @@ def test_transformers_reads_it_for_detr_with_masks(made: HandMade, split: str) -
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_supervision(made: HandMade, split: str) -> None:
+    import supervision as sv
+
     dataset = sv.DetectionDataset.from_coco(*paths(made, split), force_masks=True)
 
     assert list(dataset.classes) == list(CLASSES)

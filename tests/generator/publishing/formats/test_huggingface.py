@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from datasets import ClassLabel, load_dataset
 from PIL import Image
 
 from diffugen_generator.publishing.formats import huggingface as our_format
@@ -48,6 +47,8 @@ def check(made: HandMade, split: str, rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("split", NAMES)
 @pytest.mark.parametrize("streaming", [False, True])
 def test_datasets(made: HandMade, split: str, streaming: bool, tmp_path: Path) -> None:
+    from datasets import ClassLabel, load_dataset
+
     folder = str(made.folder / "huggingface")
     dataset = load_dataset(folder, split=NAMES[split], streaming=streaming, cache_dir=str(tmp_path))
 

@@ -6,7 +6,6 @@ from typing import cast
 
 import numpy as np
 import pytest
-from datasets import load_dataset
 from torchvision.datasets import ImageFolder
 
 from diffugen_generator.publishing.dataset_format import FormatFolder
@@ -38,6 +37,8 @@ def test_torchvision(made: HandMade) -> None:
 
 
 def test_datasets(made: HandMade, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
     folder = str(made.folder / "imagefolder")
     dataset = load_dataset("imagefolder", data_dir=folder, split="train", cache_dir=str(tmp_path))
 

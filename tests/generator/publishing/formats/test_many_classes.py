@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from datasets import load_dataset
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -69,6 +68,8 @@ def test_coco_and_yolo_have_the_class_ids(made: HandMade) -> None:
 
 
 def test_hugging_face_names_the_class_ids(made: HandMade, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
     rows = load_dataset(str(made.folder / "huggingface"), split="train", cache_dir=str(tmp_path))
     label = rows.features["objects"]["category"].feature
 

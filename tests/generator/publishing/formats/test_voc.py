@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import supervision as sv
 from PIL import Image
 from torchvision.datasets import VOCDetection, VOCSegmentation
 
@@ -29,6 +28,8 @@ def values(path: Path) -> np.ndarray:
 
 def test_supervision_reads_the_boxes(made: HandMade) -> None:
     voc = made.folder / "voc"
+    import supervision as sv
+
     dataset = sv.DetectionDataset.from_pascal_voc(str(voc / "JPEGImages"), str(voc / "Annotations"))
 
     samples = {each.file_name: each for split in SPLITS for each in made.of(split)}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import supervision as sv
 
 from diffugen_generator.labeling.detectors.yolo import import_ultralytics
 from diffugen_generator.publishing.publish import publish
@@ -26,6 +25,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
 @pytest.mark.parametrize("split", SPLITS)
 def test_supervision_reads_the_boxes(made: HandMade, split: str) -> None:
     yolo = made.folder / "yolo"
+    import supervision as sv
+
     dataset = sv.DetectionDataset.from_yolo(
         str(yolo / "images" / split), str(yolo / "labels" / split), str(yolo / "data.yaml")
     )
