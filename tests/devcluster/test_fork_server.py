@@ -49,7 +49,12 @@ async def serving(
     def launch(*words: str, **environment: str) -> Launch:
         return Launch(["probe", *words], {**base, **environment}, tmp_path)
 
-    yield ForkServer(program, base, tmp_path / "server.log", scripts=scripts), launch
+    server = ForkServer(program, base, tmp_path / "server.log", scripts=scripts)
+    yield server, launch
+    if server._requests is not None:
+        server._requests.close()
+    if server._server is not None:
+        await server._server.wait()
 
 
 @pytest.fixture(autouse=True)

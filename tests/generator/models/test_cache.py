@@ -53,7 +53,7 @@ def test_after_a_kill_while_fetching_the_next_process_uses_no_partial_file(tiny_
             time.sleep(0.02)
         time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         whole = [mark.parent for mark in (tmp_path / "cache" / "models").rglob(".complete.json")]
         parts = list((tmp_path / "cache" / "models").glob(".*.part"))
         fetched = weights_in(hub)
