@@ -142,6 +142,7 @@ def main() -> None:
         "measuredAt": _now(),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
         "formats": list(FORMATS),
         "sizes": [],
         "speedup_over_peer": round((coco["peer_reading_seconds"] + coco["peer_seconds"]) / coco["seconds"], 2),
