@@ -20,6 +20,8 @@ from aiohttp import web
 from tests.cluster.faults.proxies import CutError, Proxy
 
 RETRY_AFTER = 2
+FAULT = web.RequestKey("fault", str)
+"""The fault that was drawn for a request."""
 
 FAULTS = {
     "read": ("busy", "broken", "cut before", "cut after", "late", "silent"),
@@ -69,7 +71,7 @@ class ApiProxy(ApiFront):
         fault = self._drawn(kind)
         if write and which not in self._not_before:  # each write gets this at least once
             fault = "busy"
-        request["fault"] = fault
+        request[FAULT] = fault
         if fault not in {"dropped", "frozen"}:  # which apply to the events of a watch
             self._befalls(kind, fault)
         match fault:
@@ -115,7 +117,7 @@ class ApiProxy(ApiFront):
 
     async def stream(self, request: web.Request, there: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Yield the events of a watch until it ends."""
-        fault, spared = request["fault"], self._random.randrange(2)
+        fault, spared = request[FAULT], self._random.randrange(2)
         async for chunk in there.content.iter_any():
             if fault in {"dropped", "frozen"} and spared == 0:
                 self._befalls("watch", fault)
