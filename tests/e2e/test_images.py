@@ -2,12 +2,19 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from diffugen_api.contract import Step
+from diffugen_api.v1alpha1.output import Format
+from diffugen_generator.store.opening import open_folder
+from diffugen_generator.worker import work
 from tests.e2e.images import base, buildah, built, configuration, environment
+from tests.generator.made import a_finished_store, a_model, an_order, everything_in
 
 MEGABYTE = 1_000_000
 
@@ -33,11 +40,12 @@ def _size(name: str) -> int:
         buildah("rm", container)
 
 
-def run_in(name: str, *command: str) -> str:
-    """Run a command in the image as its own user."""
+def run_in(name: str, *command: str, volume: str = "") -> str:
+    """Run a command in the image as its own user, with a folder as a volume where one is named, as HERE:THERE."""
     container = buildah("from", "--pull-never", name)
+    flags = ["--runtime", "runc", "--isolation", "oci", "--network", "none", *(["--volume", volume] if volume else [])]
     try:
-        return buildah("run", "--runtime", "runc", "--isolation", "oci", "--network", "none", container, "--", *command)
+        return buildah("run", *flags, container, "--", *command)
     finally:
         buildah("rm", container)
 
@@ -51,9 +59,41 @@ def test_images_without_models_have_no_torch_and_no_root(image: str) -> None:
     assert run_in(name, "python", "-c", script) == "[]"
 
 
-@pytest.mark.parametrize(("image", "most"), [("operator", 150), ("light", 550)])
+@pytest.mark.parametrize(("image", "most"), [("operator", 150), ("light", 390)])
 def test_the_size_over_the_base(image: str, most: int) -> None:
     assert size_over_base(built(image)) < most
+
+
+def test_the_light_image_plans_publishes_and_deletes_as_an_installation_does(tmp_path: Path) -> None:
+    """Its Arrow is smaller than the index's; what it publishes has the same bytes."""
+    order = an_order(
+        a_model(tmp_path / "model"), output={"formats": list(get_args(Format)), "splits": {"train": 0.8, "val": 0.2}}
+    )
+    installed, in_image = tmp_path / "installed", tmp_path / "image"
+    a_finished_store(order, open_folder(installed, order.namespace, order.name).root)
+    shutil.copytree(installed, in_image)
+    (tmp_path / "order.json").write_text(order.dumps())
+    subprocess.run(["chmod", "-R", "a+rwX", tmp_path], check=True)
+    name = built("light")
+
+    for step in (Step.PLAN, Step.PUBLISH):
+        assert work(step, order_file=tmp_path / "order.json", folder=installed, environ={}) == 0
+        run_in(name, *worker(step, tmp_path), volume=f"{tmp_path}:{tmp_path}")
+
+    published = everything_in(in_image)
+    assert {path.split("/")[-1] for path in published} > {"dataset.json", "current.json"}
+    expected = everything_in(installed)
+    pointer = next(path for path in published if path.endswith("/current.json"))
+    times = [json.loads(files.pop(pointer)) for files in (published, expected)]  # the one file that says when
+    assert times[0]["revision"] == times[1]["revision"]
+    assert published == expected
+    run_in(name, *worker(Step.DELETE, tmp_path), volume=f"{tmp_path}:{tmp_path}")
+    assert everything_in(in_image) == {}
+
+
+def worker(step: Step, folder: Path) -> list[str]:
+    """The command of a step on the store `folder`/image."""
+    return ["diffugen", "worker", step.value, "--order", f"{folder}/order.json", "--store", f"{folder}/image"]
 
 
 @pytest.mark.parametrize(

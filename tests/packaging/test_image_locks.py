@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,11 +78,46 @@ def test_without_cuda_only_torch_and_the_cuda_packages_are_left_out() -> None:
 @pytest.mark.parametrize("file", sorted(IMAGES.glob("*/Dockerfile")), ids=lambda file: file.parent.name)
 def test_a_lock_that_changes_builds_its_layer_again(file: Path) -> None:
     """Each environment is made from a file of its own stage, because buildah's cache ignores the content of mounts."""
-    stages = [stage for stage in file.read_text().split("\nFROM ") if "bin/environment" in stage.partition("RUN")[2]]
-    stages = [stage for stage in stages if "/build/usr/local/bin/environment" in stage]
+    copied = r"^COPY (?:images/\S+ )*images/(?:\S+/)?(?P<lock>\S+\.lock) (?:images/\S+ )*(?P<to>/\S+)$"
+    stages = [stage for stage in file.read_text().split("\nFROM ") if "/build/usr/local/bin/environment" in stage]
 
     assert stages
     for stage in stages:
         before, _, run = stage.partition("\nRUN ")
-        assert re.search(r"^COPY images/\S+\.lock /usr/share/diffugen/requirements\.lock$", before, re.MULTILINE)
-        assert "environment /usr/share/diffugen/requirements.lock" in run
+        found = re.search(copied, before, re.MULTILINE)
+        assert found is not None, before
+        path = found["to"] + found["lock"] if found["to"].endswith("/") else found["to"]
+        assert f"/build/usr/local/bin/environment {path}" in run
+
+
+TRIM = [sys.executable, str(IMAGES / "trim")]
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A folder with two packages, of which one has a library."""
+    for name in ("one/tests/test_a.py", "one/sub/tests/data/b.txt", "one/code.py", "two/kept.so"):
+        (tmp_path / "packages" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "packages" / name).write_text("not a library")
+    return tmp_path / "packages"
+
+
+def trimmed(packages: Path, text: str) -> subprocess.CompletedProcess[str]:
+    (packages.parent / "trim.txt").write_text(text)
+    command = [*TRIM, str(packages.parent / "trim.txt"), str(packages)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_the_list_names_is_removed_and_nothing_else(packages: Path) -> None:
+    done = trimmed(packages, "# Tests\none/**/tests  # with their data\n\n?three/only-for-some-python\n")
+
+    assert done.returncode == 0, done.stderr
+    left = {path.relative_to(packages).as_posix() for path in packages.rglob("*") if path.is_file()}
+    assert left == {"one/code.py", "two/kept.so"}
+
+
+def test_a_line_of_the_list_that_matches_nothing_is_an_error(packages: Path) -> None:
+    done = trimmed(packages, "one/tests\none/gone.*\n")
+
+    assert done.returncode == 1
+    assert "one/gone.* matches nothing" in done.stderr

@@ -1,0 +1,50 @@
+"""Check an image without torch while it is built: nothing that it leaves out of its packages is missed.
+
+Every module of the generator is imported, except for those that need what only the other image has, and every library
+that is left in the packages is loaded with all that it links to. The tests of the image publish in every format.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import pkgutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import diffugen_generator
+
+ELSEWHERE = {"diffusers", "scipy", "tokenizers", "torch", "torchvision", "transformers", "ultralytics"}
+"""What only the image with models has."""
+
+
+def imported() -> int:
+    """Import the modules and return their number; raise `ImportError`."""
+    count = 0
+    for module in pkgutil.walk_packages(diffugen_generator.__path__, "diffugen_generator.", onerror=lambda _: None):
+        if module.name.endswith("__main__"):  # runs the program
+            continue
+        try:
+            importlib.import_module(module.name)
+            count += 1
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ELSEWHERE:
+                raise
+    return count
+
+
+def loaded(folder: Path) -> int:
+    """Load every shared library below `folder` and return their number; raise `OSError`."""
+    libraries = sorted(folder.rglob("*.so*"))
+    for library in libraries:
+        ctypes.CDLL(str(library))
+    return len(libraries)
+
+
+if __name__ == "__main__":
+    modules, libraries = imported(), loaded(Path(sysconfig.get_path("purelib")))
+    if min(modules, libraries) < 50:
+        sys.exit(
+            f"images/generator/check.py: only {modules} modules and {libraries} libraries: it does not see the image"
+        )
