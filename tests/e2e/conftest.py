@@ -11,7 +11,7 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.kubelet.requirements import missing_for_a_node
-from tests.e2e.images import TAG, bring, bring_minio, built
+from tests.e2e.images import bring_minio, bring_own
 from tests.e2e.installation import Installation
 
 _HERE = Path(__file__).parent
@@ -39,19 +39,18 @@ def node() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def operator_only(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The store, and the operator's image on the node."""
-    scratch = tmp_path_factory.mktemp("images")
-    bring_minio(node, scratch)
-    bring(node, built("operator"), f"diffugen/operator:{TAG}", scratch)
-    bring(node, built("light"), f"diffugen/generator-light:{TAG}", scratch)
+def operator_only(node: Cluster) -> Installation:
+    """The store, and the images without torch on the node."""
+    bring_minio(node)
+    bring_own(node, "operator")
+    bring_own(node, "light")
     installation = Installation(node)
     installation.prepare()
     return installation
 
 
 @pytest.fixture(scope="session")
-def whole(operator_only: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def whole(operator_only: Installation) -> Installation:
     """All images."""
-    bring(operator_only.cluster, built("models"), f"diffugen/generator:{TAG}", tmp_path_factory.mktemp("models"))
+    bring_own(operator_only.cluster, "models")
     return operator_only

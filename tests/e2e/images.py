@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+import diffugen_operator
 from devcluster import Cluster
-from devcluster.kubelet.archives import write_image
 
 ROOT = Path(__file__).parents[2]
 TAG = "e2e"
+"""The tag in buildah's store."""
+VERSION = diffugen_operator.__version__
+"""The tag on the node: what the chart takes when it is told none."""
 LOCAL_BASE = "localhost/diffugen-base:bookworm"
+MINIO = "localhost/diffugen-minio:e2e"
 NAMES = {"operator": "operator", "light": "generator-light", "models": "generator"}
 """The short name of each image in build.sh, and the full name of the built image."""
 
@@ -61,14 +69,31 @@ def configuration(name: str) -> dict[str, Any]:
     return found
 
 
-def bring(cluster: Cluster, name: str, reference: str, scratch: Path) -> None:
-    """Import an image of buildah's into the node under the name that pods call it by."""
-    archive = scratch / "image.tar"
-    buildah("push", "--quiet", "--disable-compression", name, f"docker-archive:{archive}:docker.io/{reference}")
+def bring(cluster: Cluster, name: str, reference: str) -> None:
+    """Import an image of buildah's into the node under the full reference of a registry that pods call it by."""
+    push = ["buildah", "push", "--quiet", "--disable-compression", name, f"docker-archive:/dev/stdout:{reference}"]
+    with subprocess.Popen(push, env=environment(), stdout=subprocess.PIPE) as pushing:
+        assert pushing.stdout is not None
+        cluster.import_image(pushing.stdout)
+    assert pushing.returncode == 0
+
+
+def bring_own(cluster: Cluster, image: str) -> None:
+    """Build one of the three and import it, as `kind load docker-image` does."""
+    bring(cluster, built(image), f"docker.io/diffugen/{NAMES[image]}:{VERSION}")
+
+
+def bring_minio(cluster: Cluster) -> None:
+    """Import devcluster's MinIO, on the base image, under the chart's reference."""
+    values = yaml.safe_load((ROOT / "charts" / "diffugen-operator" / "values.yaml").read_text())
+    image = values["minio"]["image"]
+    program = cluster.directory.read_spec().binaries["minio"]
+    with derived(base(), MINIO) as container:
+        buildah("copy", container, program, "/usr/bin/minio")
     try:
-        cluster.import_image(archive)
+        bring(cluster, MINIO, f"{image['repository']}:{image['tag']}")
     finally:
-        archive.unlink(missing_ok=True)
+        buildah("rmi", MINIO)
 
 
 def bring_model(cluster: Cluster, folder: Path, repository: str, scratch: Path) -> str:
@@ -79,16 +104,19 @@ def bring_model(cluster: Cluster, folder: Path, repository: str, scratch: Path) 
     archive, digest = scratch / "model.tar", scratch / "digest"
     target = f"oci-archive:{archive}:{repository}:{TAG}"
     buildah("push", "--quiet", "--digestfile", str(digest), f"{repository}:{TAG}", target)
-    cluster.import_image(archive)
+    with archive.open("rb") as file:
+        cluster.import_image(file)
     reference = f"{repository}@{digest.read_text().strip()}"
     cluster.name_image(f"{repository}:{TAG}", reference)  # as a pull by the digest does
     return reference
 
 
-def bring_minio(cluster: Cluster, scratch: Path) -> None:
-    """Import an image with nothing but devcluster's MinIO."""
-    archive = scratch / "minio.tar"
-    program = Path(cluster.directory.read_spec().binaries["minio"])
-    write_image(archive, reference="docker.io/devcluster/minio:1", files={"/minio": program}, entrypoint=["/minio"])
-    cluster.import_image(archive)
-    archive.unlink()
+@contextmanager
+def derived(name: str, new: str) -> Iterator[str]:
+    """Make the image `new` from `name` and what the caller does to the container that this yields."""
+    container = buildah("from", "--pull-never", name)
+    try:
+        yield container
+        buildah("commit", "--quiet", container, new)
+    finally:
+        buildah("rm", container)

@@ -16,7 +16,7 @@ from minio import Minio
 from devcluster import Cluster
 from devcluster.binaries import Tool, ensure_tool
 from devcluster.building import ConsoleReporter
-from tests.e2e.images import ROOT, TAG
+from tests.e2e.images import ROOT
 
 CHART = ROOT / "charts" / "diffugen-operator"
 RELEASE, SYSTEM = "diffugen-operator", "diffugen-system"
@@ -70,7 +70,7 @@ class Installation:
 
     def helm(self, *arguments: str, timeout_s: float = 300) -> str:
         """Run helm and return its output. Raises `NotReadyError` with its error message and the pods' state."""
-        program = ensure_tool(Tool.HELM, ConsoleReporter()) / "helm"
+        program = helm_folder() / "helm"
         command = [str(program), f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={SYSTEM}", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
@@ -82,8 +82,7 @@ class Installation:
     ) -> None:
         """`helm install`, with the images of this checkout, and wait until the operator is ready."""
         values = {
-            "image": {"registry": "", "repository": operator, "tag": TAG},
-            "generator": {"image": {"tag": TAG}, "lightImage": {"tag": TAG}},
+            "image": {"registry": "", "repository": operator},
             "namespaces": list(namespaces),
             "settings": {"scrapeInterval": 1, "progressInterval": 2},
         }
@@ -161,6 +160,11 @@ class Installation:
         finally:
             answer.close()
             answer.release_conn()
+
+
+def helm_folder() -> Path:
+    """The folder with helm's program."""
+    return ensure_tool(Tool.HELM, ConsoleReporter())
 
 
 def example(file: str, **metadata: str) -> Json:

@@ -39,7 +39,8 @@ def run_a_pod(cluster: Cluster, scratch: Path) -> None:
     archive = scratch / "kubectl.tar"
     program = Path(cluster.directory.read_spec().binaries["pause"])
     write_image(archive, reference="docker.io/tests/pause:1", files={"/pause": program}, entrypoint=["/pause"])
-    cluster.import_image(archive)
+    with archive.open("rb") as file:
+        cluster.import_image(file)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "pods", "labels": RESTRICTED}})
     container = {
         "name": "pause",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.images import TAG, bring, buildah, built
+from tests.e2e.images import VERSION, bring, buildah, built, derived
 from tests.e2e.installation import CHART, SYSTEM, Installation, NotReadyError, small
 
 
@@ -57,12 +57,13 @@ def test_an_image_that_needs_a_writable_root(empty: Installation, tmp_path: Path
     program = tmp_path / "diffugen-operator"
     program.write_text('#!/bin/sh\nmkdir /state && exec python -m diffugen_operator "$@"\n')
     program.chmod(0o755)
-    container = buildah("from", "--pull-never", built("operator"))
-    buildah("copy", container, str(program), "/opt/diffugen/app/bin/diffugen-operator")
-    name = f"localhost/diffugen/operator-with-state:{TAG}"
-    buildah("commit", "--quiet", "--rm", container, name)
-    bring(empty.cluster, name, f"diffugen/operator-with-state:{TAG}", tmp_path)
-    buildah("rmi", name)
+    name = "localhost/diffugen/operator-with-state:e2e"
+    with derived(built("operator"), name) as container:
+        buildah("copy", container, str(program), "/opt/diffugen/app/bin/diffugen-operator")
+    try:
+        bring(empty.cluster, name, f"docker.io/diffugen/operator-with-state:{VERSION}")
+    finally:
+        buildah("rmi", name)
     empty.add_namespace("writable")
 
     with pytest.raises(NotReadyError):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 from minio import Minio
@@ -185,19 +185,22 @@ class Cluster:
         """Return the objects of a type, of one namespace or of all. Raises `ClusterError`."""
         return self._reader.items(resource, namespace=namespace, selector=selector)
 
-    def import_image(self, archive: Path) -> None:
-        """Import an image from a docker or OCI archive into a node of kind kubelet. Raises `ClusterError`."""
-        self._ctr("images", "import", "--discard-unpacked-layers", "--local", str(archive))
+    def import_image(self, archive: IO[bytes]) -> None:
+        """Import an image from a docker or OCI archive, a file or a pipe, into a node of kind kubelet.
+
+        Raises `ClusterError`.
+        """
+        self._ctr("images", "import", "--discard-unpacked-layers", "--local", "-", stdin=archive)
 
     def name_image(self, image: str, name: str) -> None:
         """Give an image of a node of kind kubelet another name. Raises `ClusterError`."""
         self._ctr("images", "tag", image, name)
 
-    def _ctr(self, *arguments: str) -> None:
+    def _ctr(self, *arguments: str, stdin: IO[bytes] | None = None) -> None:
         ctr = self.directory.read_spec().binaries["ctr"]
         socket = self.directory.path / self.node.name / "containerd.sock"
         command = [ctr, f"--address={socket}", "--namespace=k8s.io", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
 

@@ -56,6 +56,7 @@ EXAMPLES = {
     "shapes": 96,
     "shapes-both": 48,
     "shapes-graph": 60,
+    "trial": 24,
 }
 """The number of samples of each example."""
 
