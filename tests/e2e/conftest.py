@@ -11,7 +11,7 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.kubelet.requirements import missing_for_a_node
-from tests.e2e.images import bring_minio, bring_own
+from tests.e2e.images import bring_minio, bring_own, remove_leftovers
 from tests.e2e.installation import Installation
 
 _HERE = Path(__file__).parent
@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if reason and _HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leave_no_containers() -> Iterator[None]:
+    """Remove what a killed run has left of its builds, and at the end what an interrupted one would leave."""
+    remove_leftovers(within_s=0)
+    yield
+    remove_leftovers(within_s=20)
 
 
 @pytest.fixture(scope="session")

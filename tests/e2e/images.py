@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ LOCAL_BASE = "localhost/diffugen-base:bookworm"
 MINIO = "localhost/diffugen-minio:e2e"
 NAMES = {"operator": "operator", "light": "generator-light", "models": "generator"}
 """The short name of each image in build.sh, and the full name of the built image."""
+_STORE = {"STORAGE_DRIVER": "overlay", **os.environ}
 
 
 def environment() -> dict[str, str]:
     """The environment for every call of buildah and of programs that call it."""
-    return {"STORAGE_DRIVER": "overlay", **os.environ, "BUILDER": "buildah", "IMAGE_TAG": TAG, "BASE": base()}
+    return {**_STORE, "BUILDER": "buildah", "IMAGE_TAG": TAG, "BASE": base()}
 
 
 @cache
@@ -37,12 +39,8 @@ def base() -> str:
     """$BASE, else a base of Debian's packages, made once."""
     if named := os.environ.get("BASE"):
         return named
-    store = {"STORAGE_DRIVER": "overlay", **os.environ}
-    found = subprocess.run(
-        ["buildah", "inspect", "--type", "image", LOCAL_BASE], env=store, capture_output=True, check=False
-    )
-    if found.returncode != 0:
-        subprocess.run([ROOT / "images" / "base.sh", LOCAL_BASE], env=store, check=True)
+    if not _exists(LOCAL_BASE):
+        subprocess.run([ROOT / "images" / "base.sh", LOCAL_BASE], env=_STORE, check=True)
     return LOCAL_BASE
 
 
@@ -120,3 +118,42 @@ def derived(name: str, new: str) -> Iterator[str]:
         buildah("commit", "--quiet", container, new)
     finally:
         buildah("rm", container)
+
+
+def remove_leftovers(within_s: float) -> None:
+    """Remove the working containers, and so the mounts, of builds that were killed; only those on our own base.
+
+    If buildah still runs after `within_s`, they may belong to that build, so they stay until the next call.
+    """
+    if not _exists(LOCAL_BASE):
+        return
+    containers = buildah("containers", "--quiet", "--notruncate").split()
+    end = time.monotonic() + within_s
+    while _buildah_runs():
+        if time.monotonic() > end:
+            return
+        time.sleep(0.2)
+    first = _first_layer("image", LOCAL_BASE)
+    for container in containers:
+        with suppress(subprocess.CalledProcessError):  # its build has ended meanwhile
+            if _first_layer("container", container) == first:
+                buildah("rm", container)
+
+
+def _exists(image: str) -> bool:
+    command = ["buildah", "inspect", "--type", "image", image]
+    return subprocess.run(command, env=_STORE, capture_output=True, check=False).returncode == 0
+
+
+def _first_layer(kind: str, name: str) -> str:
+    return str(json.loads(buildah("inspect", "--type", kind, name))["OCIv1"]["rootfs"]["diff_ids"][0])
+
+
+def _buildah_runs() -> bool:
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if file.read_text().startswith("buildah"):
+                return True
+        except OSError:  # it has ended meanwhile
+            continue
+    return False
