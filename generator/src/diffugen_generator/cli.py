@@ -501,7 +501,7 @@ def worker_stage(
     _work(Step.STAGE, order, store, stage)
 
 
-Shards = Annotated[int, typer.Option(help="In how many shards the dataset is published.", min=1, show_default=False)]
+Shards = Annotated[int, typer.Option(help="Number of shards in which the dataset is published.", min=1, show_default=False)]
 SamplesPerShard = Annotated[
     int, typer.Option(help="Samples of a shard; the last one has all that follow.", min=1, show_default=False)
 ]
@@ -522,7 +522,7 @@ def worker_publish(
     shards: Annotated[
         int | None,
         typer.Option(
-            help="Join as many shards, which `publish-shard` has written; give --samples-per-shard too.",
+            help="Number of the shards that `publish-shard` has written, to join them; give --samples-per-shard too.",
             min=1,
             show_default=False,
         ),

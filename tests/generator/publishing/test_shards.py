@@ -178,7 +178,7 @@ def test_a_publish_step_that_is_killed_while_it_joins_is_done_again(tmp_path: Pa
     assert published(order, sharded, THREE) == whole
 
 
-def test_a_shard_that_is_stopped_goes_on_with_the_decisions_that_it_made(tmp_path: Path) -> None:
+def test_a_shard_that_is_stopped_keeps_the_decisions_that_it_made(tmp_path: Path) -> None:
     order, store = a_dataset(tmp_path, "coco", "yolo")
     calls = Counter[str]()
 
@@ -247,6 +247,24 @@ def test_a_label_that_changes_between_the_shards_is_found(tmp_path: Path) -> Non
     assert published(order, store, THREE) == published(order, fresh)
 
 
+def test_a_last_sample_that_is_rejected_after_the_decisions_is_found(tmp_path: Path) -> None:
+    order, store = a_dataset(tmp_path, "coco", "yolo")
+    publish_shard(order, store, 0, THREE)
+    publish_shard(order, store, 1, THREE)
+    other = a_copy(store, "only-for-its-numbers")
+    publish(order, other)
+    accepted = [number for number, line in enumerate(manifest_lines(other, order.revision)) if line["accepted"]]
+    assert accepted[-1] > 2 * THREE.size
+    key = label_of(store, order, accepted[-1])
+    store.write(key, labels.dumps_label(replace(labels.loads(store.read(key)), instances=())))
+    fresh = a_copy(store, "fresh")
+
+    with pytest.raises(Incomplete, match="changed during publication; plan again"):
+        publish_shard(order, store, 2, THREE)
+
+    assert published(order, store, THREE) == published(order, fresh)
+
+
 def label_of(store: FolderStore, order: WorkOrder, number: int) -> str:
     """The key of the label of an accepted sample, the first from `number` on."""
     other = a_copy(store, f"only-for-its-manifest-{number}")
@@ -256,7 +274,7 @@ def label_of(store: FolderStore, order: WorkOrder, number: int) -> str:
     return key
 
 
-def test_a_damaged_label_stops_a_shard_and_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_label_stops_a_shard_and_is_deleted(tmp_path: Path) -> None:
     order, store = a_dataset(tmp_path, "coco", "yolo")
     key = label_of(store, order, 30)
     store.write(key, b"{", BINARY)

@@ -131,7 +131,7 @@ class Parts:
         self.store.write(self.document(index), indented(sealed(content)), JSON)
 
     def read(self, index: int) -> Part:
-        """Return a finished part; raise `Incomplete` where it is not."""
+        """Return a finished part; raise `Incomplete` if it is not finished, and `Damaged` if it cannot be read."""
         folder = self.of(index)
         try:
             return Part(self.store, folder, read_document(self.store, self.document(index), _PartContent))
@@ -139,7 +139,10 @@ class Parts:
             raise Incomplete(f"shard {index} of the publication is not in the store; plan again") from None
 
     def every(self) -> Iterator[Part]:
-        """Yield all parts in their order; raise `Incomplete` where one is not finished, or does not fit the others."""
+        """Yield all parts in their order.
+
+        Raises `Incomplete` where one is not finished, and `Damaged` where one is damaged or does not fit the others.
+        """
         digest = ""
         for index in range(self.division.count):
             part = self.read(index)

@@ -128,8 +128,9 @@ class _Shard:
         """
         parts, index = self.parts, self.index
         decided = decisions_of(parts, range(index, index + 1))
-        for number, sample in enumerate(samples):
-            if number < count and sample.verdict.accepted and next(decided, None) != decision_on(sample):
+        for number, sample in enumerate(samples, start=1):
+            changed = number <= count and sample.verdict.accepted and next(decided, None) != decision_on(sample)
+            if changed or (number == count and next(decided, None) is not None):
                 parts.store.delete([parts.decisions(index), parts.claim(index)])
                 parts.discard()
                 raise Incomplete(f"the label of sample {sample.sample.id} changed during publication; plan again")
