@@ -501,7 +501,9 @@ def worker_stage(
     _work(Step.STAGE, order, store, stage)
 
 
-Shards = Annotated[int, typer.Option(help="Number of shards in which the dataset is published.", min=1, show_default=False)]
+Shards = Annotated[
+    int, typer.Option(help="Number of shards in which the dataset is published.", min=1, show_default=False)
+]
 SamplesPerShard = Annotated[
     int, typer.Option(help="Samples of a shard; the last one has all that follow.", min=1, show_default=False)
 ]
