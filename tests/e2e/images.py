@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-import diffugen_operator
 from devcluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 TAG = "e2e"
 """The tag in buildah's store."""
-VERSION = diffugen_operator.__version__
+CHART = ROOT / "charts" / "diffugen-operator"
+VERSION = str(yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"])
 """The tag on the node: what the chart takes when it is told none."""
 LOCAL_BASE = "localhost/diffugen-base:bookworm"
 MINIO = "localhost/diffugen-minio:e2e"
@@ -77,13 +77,13 @@ def bring(cluster: Cluster, name: str, reference: str) -> None:
 
 
 def bring_own(cluster: Cluster, image: str) -> None:
-    """Build one of the three and import it, as `kind load docker-image` does."""
+    """Build one of the three images and import it, as `kind load docker-image` does."""
     bring(cluster, built(image), f"docker.io/diffugen/{NAMES[image]}:{VERSION}")
 
 
 def bring_minio(cluster: Cluster) -> None:
     """Import devcluster's MinIO, on the base image, under the chart's reference."""
-    values = yaml.safe_load((ROOT / "charts" / "diffugen-operator" / "values.yaml").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
     image = values["minio"]["image"]
     program = cluster.directory.read_spec().binaries["minio"]
     with derived(base(), MINIO) as container:

@@ -2,7 +2,8 @@
 
 import re
 
-import diffugen_operator
+import yaml
+
 from tests.packaging.wheels import ROOT
 
 
@@ -22,10 +23,11 @@ def test_four_commands_lead_to_a_dataset() -> None:
     assert steps[-1].startswith("kubectl apply ")
 
 
-def test_the_loaded_images_have_the_version_that_the_chart_installs() -> None:
-    (load,) = (command for command in blocks()[1] if command.startswith("kind load"))
+def test_the_built_and_loaded_images_have_the_tag_that_the_chart_installs() -> None:
+    tag = yaml.safe_load((ROOT / "charts" / "diffugen-operator" / "Chart.yaml").read_text())["appVersion"]
+    build, load = blocks()[1]
 
+    assert build.startswith(f"IMAGE_TAG={tag} ")
+    assert load.startswith("kind load ")
     images = re.findall(r"(\S+):(\S+)", load)
-    assert images == [
-        (f"diffugen/{name}", diffugen_operator.__version__) for name in ("operator", "generator-light", "generator")
-    ]
+    assert images == [(f"diffugen/{name}", tag) for name in ("operator", "generator-light", "generator")]
