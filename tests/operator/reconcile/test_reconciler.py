@@ -74,7 +74,7 @@ async def test_the_status_is_written_first_then_order_and_job() -> None:
     assert world.asked() == ["patch status"], "that it plans is written where the plan takes a while"
 
 
-async def test_at_rest_no_askedis_made() -> None:
+async def test_at_rest_no_request_is_made() -> None:
     world = World()
     await world.turn(3)
     world.asked()
