@@ -113,7 +113,7 @@ def binaries(
 @app.command()
 def demo(
     manifest: Annotated[Path, typer.Argument(help="A LabeledDataset.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("out/demo"),
+    out: Annotated[Path, typer.Option(help="Where the images go.")] = Path("out/demo"),
     gpus: Annotated[int, typer.Option(help="GPUs that the node pretends to have.", min=0)] = 2,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for Ready.")] = 1800,
     store: Store = "minio",

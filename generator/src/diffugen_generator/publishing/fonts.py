@@ -1,4 +1,4 @@
-"""Finds a font that has the letters of a text, for pictures with names of classes and prompts.
+"""Finds a font that has the letters of a text, for images with names of classes and prompts.
 
 The font that Pillow brings has the letters of ASCII. For other letters the fonts of the system are searched. Where no
 font has a letter, its base letter is written (`u` for `ü`), or its code point (`U+7403`), never an empty box.
