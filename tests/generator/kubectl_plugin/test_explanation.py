@@ -29,6 +29,15 @@ def test_a_published_dataset() -> None:
     assert finding.todo == "kubectl labeleddataset open shapes"
 
 
+def test_a_published_dataset_in_the_operators_default_store() -> None:
+    life = a_life().until_published()
+    life.raw["spec"]["output"].pop("s3")
+
+    (finding,) = found(life)
+
+    assert finding.todo.startswith(f"diffugen view {life.raw['status']['dataset']['uri']} --endpoint URL")
+
+
 def test_a_stalled_run_shows_its_reason_and_how_to_continue() -> None:
     first, *_ = found(a_life(output={}).settle())
 

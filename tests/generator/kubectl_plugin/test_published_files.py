@@ -36,12 +36,12 @@ def test_nothing_published_yet() -> None:
         Address.of(a_life().until_drawing().raw, "report.html")
 
 
-def test_a_dataset_in_the_operators_own_store_shows_its_location() -> None:
+def test_a_dataset_in_the_operators_default_store_is_opened_by_its_address() -> None:
     life = a_life().until_published()
     life.raw["spec"]["output"] = {}
 
     with (
-        pytest.raises(KubectlError, match="s3://pictures/vision/shapes/report.html"),
+        pytest.raises(KubectlError, match="diffugen view s3://pictures/vision/shapes --endpoint URL"),
         browser_address(Kubectl(), life.raw, "report.html"),
     ):
         pass

@@ -59,9 +59,18 @@ def explain(found: Surroundings) -> list[Finding]:
             )
         ]
     if state_of(dataset) == "Succeeded":
-        return [Finding(f"It is published: {_ready(status)}", f"kubectl labeleddataset open {name}")]
+        return [Finding(f"It is published: {_ready(status)}", _how_to_open(dataset))]
     findings = [*_conditions(name, status), *_workloads(found), *_pods(found), *_jobs(found), *_events(found)]
     return findings or [Finding(f"It is running: {_running(status)}", f"kubectl labeleddataset status {name} --watch")]
+
+
+def _how_to_open(dataset: Json) -> str:
+    """Return the command that shows the report; the plugin does not know the operator's default store."""
+    if dataset["spec"].get("output", {}).get("s3") is not None:
+        return f"kubectl labeleddataset open {dataset['metadata']['name']}"
+    return (
+        f"diffugen view {dataset['status']['dataset']['uri']} --endpoint URL, with the operator's default store as URL"
+    )
 
 
 def _ready(status: Json) -> str:

@@ -65,7 +65,8 @@ def _opened(kubectl: Kubectl, dataset: Json, address: Address) -> Iterator[tuple
     s3 = dataset["spec"].get("output", {}).get("s3")
     if s3 is None:
         raise KubectlError(
-            f"The operator's own store has it, and only the operator knows where that is: s3://{address.bucket}/{address.key}"
+            "It is in the operator's default store, whose address is not in the dataset: "
+            f"diffugen view {dataset['status']['dataset']['uri']} --endpoint URL"
         )
     keys = _keys(kubectl, s3)
     endpoint = urlsplit(s3["endpoint"])
