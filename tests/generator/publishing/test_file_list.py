@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_files_of_an_earlier_version_are_found_in_the_store(tmp_path: Path) -> N
     readme = expected.pop("README.md")
     assert found.pop("README.md") == PublishedFile("README.md", -1, readme.sha256)
     assert found == {path: file if "/" not in path else file._replace(sha256="") for path, file in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"files": None}, "it lists no files: neither files nor sha256 is there"),
+        ({"fileList": FILE_LIST}, f"files lacks {FILE_LIST}, the list of all files"),
+    ],
+)
+def test_a_dataset_json_without_its_files_is_damaged(tmp_path: Path, changes: dict[str, str], says: str) -> None:
+    store, folder = published(tmp_path)
+    dataset = {key: value for key, value in (dataset_of(store) | changes).items() if value is not None}
+    store.write(f"{folder}dataset.json", json.dumps(sealed(dataset)).encode())
+
+    with pytest.raises(Damaged, match=rf"dataset\.json.*{re.escape(says)}"):
+        dataset_of(store)
 
 
 @pytest.mark.parametrize("step", [7, 3000, 1 << 16])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from diffugen_api import layout
 from diffugen_generator.bounded_json import json_of
@@ -81,6 +81,14 @@ class _Dataset(Schema):
     rejectedByReason: dict[str, int]  # noqa: N815
     splits: dict[str, int]
     classes: dict[str, dict[str, int]]
+
+    @model_validator(mode="after")
+    def _lists_files(self) -> Self:
+        if self.model_fields_set.isdisjoint({"files", "sha256"}):
+            raise ValueError("it lists no files: neither files nor sha256 is there")
+        if self.fileList and FILE_LIST not in self.files:
+            raise ValueError(f"files lacks {FILE_LIST}, the list of all files")
+        return self
 
 
 def current_of(store: Store) -> dict[str, Any]:
