@@ -197,7 +197,7 @@ def test_arrow_keys_and_escape_work(page: Page, made: Published) -> None:
 
     page.wait_for_selector("#sample", state="hidden")
     assert "sample=" not in page.url
-    assert page.evaluate("[...document.querySelectorAll('.tile')].indexOf(document.activeElement)") == focused
+    until(page, f"[...document.querySelectorAll('.tile')].indexOf(document.activeElement) === {focused}")
 
 
 def test_a_prompt_stays_text(page: Page, made: Published) -> None:
