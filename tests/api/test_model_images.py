@@ -15,17 +15,17 @@ from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from tests.api.specs import spec_data
 
 DIGEST = "0123456789abcdef" * 4
-IMAGE = f"oci://ghcr.io/org/sd15@sha256:{DIGEST}"
+IMAGE = f"oci://registry.example.com/org/sd15@sha256:{DIGEST}"
 
 
 @pytest.mark.parametrize(
     ("uri", "repository", "path"),
     [
-        (IMAGE, "ghcr.io/org/sd15", ""),
+        (IMAGE, "registry.example.com/org/sd15", ""),
         (f"oci://registry:5000/x:v1@sha256:{DIGEST}", "registry:5000/x", ""),
         (f"oci://localhost/a/b_c/d@sha256:{DIGEST}#/", "localhost/a/b_c/d", ""),
         (f"oci://10.0.0.1:5000/m@sha256:{DIGEST}#/sd15/", "10.0.0.1:5000/m", "sd15"),
-        (f"{IMAGE}#/a b/dream.safetensors", "ghcr.io/org/sd15", "a b/dream.safetensors"),
+        (f"{IMAGE}#/a b/dream.safetensors", "registry.example.com/org/sd15", "a b/dream.safetensors"),
     ],
 )
 def test_an_address_has_image_digest_and_path(uri: str, repository: str, path: str) -> None:
@@ -38,8 +38,8 @@ def test_an_address_has_image_digest_and_path(uri: str, repository: str, path: s
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("oci://ghcr.io/org/sd15", "has no digest, and a tag can be moved"),
-        ("oci://ghcr.io/org/sd15:v1", "has no digest, and a tag can be moved"),
+        ("oci://registry.example.com/org/sd15", "has no digest, and a tag can be moved"),
+        ("oci://registry.example.com/org/sd15:v1", "has no digest, and a tag can be moved"),
         (f"{IMAGE[:-1]}", "is no address of an image"),
         (f"{IMAGE}0", "is no address of an image"),
         (
@@ -104,14 +104,14 @@ FIELDS = [
 def test_every_field_that_names_a_model_takes_an_image_and_wants_its_digest() -> None:
     uris = model_uris(LabeledDatasetSpec.model_validate(a_spec(IMAGE)))
     assert uris == dict.fromkeys(FIELDS, IMAGE)
-    assert images_of(uris.values()) == [ModelImage("ghcr.io/org/sd15", f"sha256:{DIGEST}", "")]
+    assert images_of(uris.values()) == [ModelImage("registry.example.com/org/sd15", f"sha256:{DIGEST}", "")]
 
-    data = a_spec("oci://ghcr.io/org/sd15:v1")
+    data = a_spec("oci://registry.example.com/org/sd15:v1")
     with pytest.raises(ValidationError) as refused:
         LabeledDatasetSpec.model_validate(data)
     faults = faults_of(refused.value, LabeledDatasetSpec, data, path="spec")
     assert {fault.path for fault in faults} == set(FIELDS)
-    assert all("'oci://ghcr.io/org/sd15:v1' has no digest" in fault.message for fault in faults)
+    assert all("'oci://registry.example.com/org/sd15:v1' has no digest" in fault.message for fault in faults)
 
 
 def test_another_digest_is_another_revision() -> None:

@@ -24,7 +24,7 @@ from tests.generator.test_cli import a_manifest
 
 DIGEST = f"sha256:{'a' * 64}"
 OTHER = f"sha256:{'b' * 64}"
-IMAGE = f"oci://ghcr.io/org/sd15:v1@{DIGEST}"
+IMAGE = f"oci://registry.example.com/org/sd15:v1@{DIGEST}"
 FIELD = "spec.stages[0].txt2img.model"
 SHAPES = resolve("builtin://shapes").path
 
@@ -130,13 +130,13 @@ def test_an_image_that_is_not_mounted_is_refused_with_what_to_give_instead(monke
 
 def test_a_path_that_the_image_lacks_is_named(mounted: Path) -> None:
     assert refusal(f"{IMAGE}#/sd15") == (
-        f"{FIELD}: the image ghcr.io/org/sd15@{DIGEST} has no '/sd15' (there is no {mounted}/sd15); write the path "
-        "from the root of the image after '#'."
+        f"{FIELD}: the image registry.example.com/org/sd15@{DIGEST} has no '/sd15' (there is no {mounted}/sd15); write "
+        "the path from the root of the image after '#'."
     )
 
 
 def test_an_address_without_a_digest_is_refused_on_the_command_line_too() -> None:
-    assert "has no digest, and a tag can be moved" in refusal("oci://ghcr.io/org/sd15:v1")
+    assert "has no digest, and a tag can be moved" in refusal("oci://registry.example.com/org/sd15:v1")
 
 
 def test_a_manifest_with_an_image_is_valid_without_the_image(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_the_kubelets_two_reasons_for_a_missing_image_are_treated_alike(reason: 
 
 
 def test_the_image_of_a_model_that_cannot_be_pulled_is_named() -> None:
-    model = f"ghcr.io/org/sd15@sha256:{'a' * 64}"
+    model = f"registry.example.com/org/sd15@sha256:{'a' * 64}"
     pulled = {"reason": "ErrImagePull", "message": f'failed to pull image "{model}": {model}: not found'}
     tried = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{model}": ErrImagePull: not found'}
 
@@ -131,7 +131,7 @@ def test_the_image_of_a_model_that_cannot_be_pulled_is_named() -> None:
 
 
 def test_the_generators_own_image_may_be_named_by_its_digest_too() -> None:
-    image = f"ghcr.io/org/generator@sha256:{'b' * 64}"
+    image = f"registry.example.com/org/generator@sha256:{'b' * 64}"
     waiting_state = {"reason": "ErrImagePull", "message": f'failed to pull image "{image}"'}
     container = {**a_container(waiting=waiting_state), "image": image}
 

@@ -8,7 +8,7 @@ from diffugen_operator.kube.api import ApiError
 from diffugen_operator.kube.cache import Resource
 from tests.operator.worlds import World
 
-REFERENCE = f"ghcr.io/org/sd15@sha256:{'a' * 64}"
+REFERENCE = f"registry.example.com/org/sd15@sha256:{'a' * 64}"
 STAGES = [{"name": "base", "txt2img": {"model": f"oci://{REFERENCE}#/sd15"}}]
 
 
@@ -76,7 +76,7 @@ async def test_a_dry_run_that_fails_for_another_reason_is_no_answer() -> None:
 
 
 async def test_an_image_volume_of_the_pod_template_is_named_as_such() -> None:
-    volume = {"name": "mine", "image": {"reference": "ghcr.io/org/mine:1"}}
+    volume = {"name": "mine", "image": {"reference": "registry.example.com/org/mine:1"}}
     world = World(run={"podTemplate": {"spec": {"volumes": [volume]}}})
     world.cluster.image_volumes = False
 
@@ -85,7 +85,7 @@ async def test_an_image_volume_of_the_pod_template_is_named_as_such() -> None:
     reason, message = stalled(world)
     assert reason == "ImageVolumesNotSupported"
     words = "the API server has no image volumes, by which pods read"
-    assert message.startswith(f"spec.run.podTemplate: {words} ghcr.io/org/mine:1: use")
+    assert message.startswith(f"spec.run.podTemplate: {words} registry.example.com/org/mine:1: use")
 
 
 async def test_a_retry_after_the_cluster_was_upgraded_goes_on() -> None:
