@@ -1,7 +1,8 @@
-"""Check an image without torch while it is built: nothing that it leaves out of its packages is missed.
+"""Check the image without torch while it is built: the files that were removed from its packages are not needed.
 
-Every module of the generator is imported, except for those that need what only the other image has, and every library
-that is left in the packages is loaded with all that it links to. The tests of the image publish in every format.
+The check imports every module of the generator, except those that need packages of the image with torch. It loads
+every shared library in the packages, with the libraries that it links to. The tests of the image publish in every
+format.
 """
 
 from __future__ import annotations

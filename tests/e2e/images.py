@@ -21,7 +21,7 @@ TAG = "e2e"
 """The tag in buildah's store."""
 CHART = ROOT / "charts" / "diffugen-operator"
 VERSION = str(yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"])
-"""The tag on the node: what the chart takes when it is told none."""
+"""The tag on the node: the one that the chart uses if its values name no tag."""
 LOCAL_BASE = "localhost/diffugen-base:bookworm"
 MINIO = "localhost/diffugen-minio:e2e"
 NAMES = {"operator": "operator", "light": "generator-light", "models": "generator"}

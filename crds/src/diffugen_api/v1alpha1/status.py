@@ -16,8 +16,8 @@ MOST_ATTEMPTS = 1_000_000
 class StatusModel(Model):
     """Base of all parts of the status. Fields of a later version are ignored, so that a rollback can read them.
 
-    Every value has bounds: what somebody else wrote must not make the next status one that the API server refuses. A
-    required text is never empty, because empty values are left out of what is written.
+    Every value has bounds. So a value that somebody else wrote cannot make a status that the API server refuses. A
+    required text has at least one character: the operator does not write empty values, so the field would be missing.
     """
 
     model_config = ConfigDict(extra="ignore")
