@@ -18,11 +18,12 @@ from itertools import islice
 from typing import NamedTuple
 
 from diffugen_api.samples import Sample
-from diffugen_generator.failures import Damaged, Incomplete, Interrupted
+from diffugen_generator.failures import Damaged, Incomplete
 from diffugen_generator.publishing.labeled_samples import LabeledSample, Read, read_ahead
 from diffugen_generator.publishing.parts import Parts
 from diffugen_generator.publishing.placing import Accepted
 from diffugen_generator.publishing.published import lines_of
+from diffugen_generator.publishing.stopping import check_stop
 from diffugen_generator.samples.documents import checked, discard
 
 Reads = Callable[[], Iterator[tuple[Sample, Read]]]
@@ -73,8 +74,7 @@ def _decisions(parts: Parts, part: Iterable[tuple[Sample, Read]], stop: Callable
             damaged.append((sample.stage, sample.damaged))
         elif sample.verdict.accepted:
             yield decision_on(sample)
-        if stop():
-            raise Interrupted("publishing was stopped; the next try does it again")
+        check_stop(stop)
     if damaged:
         stage, first = damaged[0]
         more = f" (and {len(damaged) - 1:,} more)" if len(damaged) > 1 else ""

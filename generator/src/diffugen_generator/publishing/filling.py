@@ -16,7 +16,7 @@ from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import SpecError, StageRecipe
 from diffugen_api.v1alpha1 import normalized
 from diffugen_generator.bounded_pool import BoundedPool
-from diffugen_generator.failures import Damaged, Incomplete, Interrupted, Missing
+from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.planning.summary import licenses_in, side_models_in
 from diffugen_generator.publishing.card import card
 from diffugen_generator.publishing.labeled_samples import LabeledSample
@@ -25,6 +25,7 @@ from diffugen_generator.publishing.models import Models
 from diffugen_generator.publishing.parts import Parts
 from diffugen_generator.publishing.release import NOT_CONTENT, Release
 from diffugen_generator.publishing.revision_writer import RevisionWriter
+from diffugen_generator.publishing.stopping import check_stop
 from diffugen_generator.publishing.stored_images import with_images
 from diffugen_generator.publishing.tally import Tally
 from diffugen_generator.quality.hints import hints
@@ -130,12 +131,6 @@ def _join(writer: RevisionWriter, parts: Parts, on_progress: Progress | None, st
     except (Missing, Damaged) as fault:
         parts.discard()
         raise Incomplete(f"the shards of the publication cannot be joined: {fault}; plan again") from fault
-
-
-def check_stop(stop: Callable[[], bool]) -> None:
-    """Raise `Interrupted` where publishing is to stop."""
-    if stop():
-        raise Interrupted("publishing was stopped; the next try does it again")
 
 
 _OF_STAGES = (

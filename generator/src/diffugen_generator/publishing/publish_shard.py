@@ -18,13 +18,14 @@ from diffugen_api.plan import Sample
 from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.publishing.decisions import Reads, decide, decision_on, decisions_of
-from diffugen_generator.publishing.filling import ADDRESSES, WRITERS, Progress, check_stop
+from diffugen_generator.publishing.filling import ADDRESSES, WRITERS, Progress
 from diffugen_generator.publishing.labeled_samples import LabeledSample, Read, placed, placing_of, read_ahead, reads_of
 from diffugen_generator.publishing.parts import Division, PartRelease, Parts
 from diffugen_generator.publishing.placing import Accepted, Placing
 from diffugen_generator.publishing.publication import Publication
 from diffugen_generator.publishing.report.report import ShownSpan, is_shown
 from diffugen_generator.publishing.revision_writer import RevisionWriter
+from diffugen_generator.publishing.stopping import check_stop
 from diffugen_generator.publishing.stored_images import with_images
 from diffugen_generator.samples.documents import discard, indented, sealed
 from diffugen_generator.scratch import scratch_folder
