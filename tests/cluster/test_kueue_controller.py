@@ -123,7 +123,8 @@ def test_jobs_without_a_queue_that_kueue_holds_are_left_to_it(running: World, ku
     world.cluster.apply(*a_queue("cpus", world.namespace, {"nvidia.com/gpu": "2", "cpu": "1", "memory": "2Gi"}))
     world.apply()
 
-    queued_for(world, "Job", "queue")
+    # Kueue's own word comes after the Job's suspension: the last thing that is written.
+    queued_for(world, "Inadmissible")
     (plan,) = world.jobs("plan")
     assert plan["spec"]["suspend"] is True
     assert quiet_writes(world.cluster, world.namespace, 15) == []

@@ -32,9 +32,10 @@ class Scripted(Watchable):
         self.begun_at: list[int] = []
         self.over = asyncio.Event()
         self.reached = 1000
+        self.reached_by_datasets = 1000
 
     async def version(self, resource: Resource, namespace: str | None) -> int:
-        return self.reached
+        return self.reached_by_datasets if resource is Resource.DATASETS else self.reached
 
     async def watch(self, resource: Resource, namespace: str | None, version: int) -> AsyncIterator[Event]:
         self.begun_at.append(version)
@@ -189,6 +190,19 @@ async def test_after_an_interruption_a_watch_notices_that_versions_went_back() -
 
     assert cluster.begun_at == [10, 90]
     assert watched.rewound == [90]
+
+
+async def test_versions_of_datasets_that_went_back_are_noticed_too() -> None:
+    """A watch without changes may be at a version that was before the snapshot, or that is reached again by now."""
+    cluster = Scripted([a_bookmark(80), aiohttp.ClientConnectionError("restarted")])
+    watched = Watched(cluster)
+    watched.cache.put(Resource.DATASETS, a_dataset(version=500))
+    cluster.reached_by_datasets = 300
+
+    await watched.runs_until(cluster.over)
+
+    assert cluster.begun_at == [10, 90]
+    assert watched.rewound == [1000]
 
 
 async def test_an_interruption_alone_causes_no_list() -> None:

@@ -226,6 +226,11 @@ class Cache:
         """Return how many objects of a kind are known."""
         return len(self._objects[resource])
 
+    def newest(self, resource: Resource, namespace: str | None) -> int:
+        """Return the highest version among the objects of a kind in a namespace (None: in all); 0 without objects."""
+        kept = self._objects[resource].items()
+        return max((each.version for name, each in kept if namespace in (None, name[0])), default=0)
+
     def _children_of(self, resource: Resource, namespace: str, parent: str) -> list[_Kept]:
         objects = self._objects[resource]
         return [objects[namespace, name] for name in self._children[resource].get((namespace, parent), ())]

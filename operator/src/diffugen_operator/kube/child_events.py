@@ -115,14 +115,21 @@ class Watch:
     async def _checked(self, version: int) -> int:
         """Return the version to continue from after the API server was away: it may have been restored meanwhile.
 
-        A watch from a version that it reaches much later is silent until then.
+        A watch from a version that it reaches much later is silent until then. If this watch has seen few changes, its
+        own version may be reached already, and that of the datasets not.
         """
+        newest = self._inbox.newest_dataset(self._namespace)  # Before the requests, as it may grow meanwhile.
         try:
             reached = await self._cluster.version(self._resource, self._namespace)
+            datasets = await self._cluster.version(Resource.DATASETS, self._namespace)
         except REQUEST_ERRORS:
             return version  # The watch is refused too, and this is asked again.
         self._interrupted = False
-        return await self._relisted(version) if reached < version else version
+        if reached >= version and datasets >= newest:
+            return version
+        if reached >= version:  # `_relisted` would not notice.
+            self._rewound(reached)
+        return await self._relisted(version)
 
     async def _relisted(self, reached: int) -> int:
         """List the objects; `reached` is the version that the watch had reached."""

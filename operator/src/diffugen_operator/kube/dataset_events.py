@@ -53,6 +53,10 @@ class Inbox:
             # A pod has three events while it starts.
             self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
 
+    def newest_dataset(self, namespace: str | None) -> int:
+        """Return the highest resourceVersion of the datasets of a namespace (None: of all); 0 without datasets."""
+        return self._cache.newest(Resource.DATASETS, namespace)
+
 
 def _has_succeeded(resource: Resource, obj: dict[str, Any]) -> bool:
     """Whether an object is a pod that has succeeded: its Job changes next, and nothing is decided before that."""
