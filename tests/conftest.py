@@ -18,7 +18,11 @@ WAITING = (TESTS / "cluster" / "faults", TESTS / "cluster")
 
 
 def pytest_configure() -> None:
-    """On a machine without kubectl, put the one that `devcluster binaries` builds on the PATH."""
+    """Let processes compute on one thread each; without a kubectl, put that of `devcluster binaries` on the PATH.
+
+    The tests run side by side, so that a second thread would only wait for a core.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if shutil.which("kubectl") is None:
         os.environ["PATH"] += f"{os.pathsep}{cache_directory()}"
 

@@ -49,6 +49,8 @@ MEMORY = Path("/dev/shm")
 SCRATCH = str(MEMORY) if MEMORY.is_dir() else None
 """Where the folders are: in memory if possible, because publishing waits until the disk has each file and the peer does
 not."""
+MOST_IN_MEMORY = 100_000
+"""More samples have more files than fit into memory. Their time on the clock is that of the disk."""
 ENVIRONMENT = Path.home() / ".cache" / "diffugen-bench" / PEER.replace("==", "-")
 
 
@@ -58,7 +60,7 @@ def measured(kind: str, samples: int, folder: Path) -> dict[str, Any]:
 
 
 def at_size(samples: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+    with tempfile.TemporaryDirectory(dir=SCRATCH if samples <= MOST_IN_MEMORY else None) as folder:
         store = FolderStore(Path(folder))
         plan(order_for("simulated", samples), store)
         shutil.rmtree(store.root / "plans" / order_for("simulated", samples).revision / records.STAGE)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.scale import kubelets, reporting
-from benchmarks.scale.measuring import GOGC, NICE, Bench
+from benchmarks.scale.measuring import NICE, Bench
 from benchmarks.scale.operating import lower_priority, wait_until
 from rich.console import Console
 
@@ -31,7 +31,6 @@ def main() -> int:
     arguments = parser.parse_args()
     sizes = sorted({max(2, arguments.datasets // part) for part in (100, 10, 1)})
     began, load = time.monotonic(), os.getloadavg()[0]
-    os.environ.setdefault("GOGC", GOGC)  # for the control plane; operator and simulated kubelets are not in Go
     with Cluster.start(nodes=0) as cluster, played(cluster):
         for process in (cluster.controller_manager, cluster.scheduler):
             if process.pid is not None:

@@ -15,8 +15,6 @@ from benchmarks.scale.operating import NotInTimeError, OperatorProcess, cpu_seco
 from devcluster import Cluster
 from devcluster.kubeapi import ApiError, KubeApi
 
-GOGC = "400"
-"""Garbage collection of the control plane's processes: less often, because their heaps are small but very busy."""
 DRAIN_SECONDS = 240.0
 """The longest wait until all datasets are Ready, from the last arrival."""
 REST_SECONDS = 60.0

@@ -12,11 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale.measuring import GOGC, NICE, REST_SECONDS, WORK_SECONDS, Measured
+from benchmarks.scale.measuring import NICE, REST_SECONDS, WORK_SECONDS, Measured
 from rich.console import Console
 from rich.table import Table
 
 from devcluster.binaries import KUBERNETES_VERSION
+from devcluster.controlplane import GOGC
 
 RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 LINEAR_WITHIN = 1.25

@@ -40,7 +40,6 @@ SMALL, LARGE = "builtin://shapes", "SD 1.5 shape"
 BATCHED = "speedup_over_batched_pipeline"
 BOUNDS: Mapping[str, Mapping[str, tuple[str, float]]] = {
     SMALL: {
-        "speedup_over_daam": (">=", 4.0),
         BATCHED: (">=", 1.0),
         "wall_over_model_time": ("<=", 1.10),
     },
@@ -51,7 +50,7 @@ BOUNDS: Mapping[str, Mapping[str, tuple[str, float]]] = {
     },
 }
 ON_GPU: Mapping[str, tuple[str, float]] = {"speedup_over_daam": (">=", 4.0)}
-"""Further bounds if there is a GPU."""
+"""Further bounds if there is a GPU. On a CPU a batch is hardly faster than single images, which DAAM-style labels need."""
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 

@@ -20,6 +20,7 @@ from diffugen_api import layout
 from diffugen_api.orders import WorkOrder
 from diffugen_api.plan import Sample, revision_of
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
+from diffugen_generator.diffusion.devices import threads_in_operations
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.labeling.findings import Findings
@@ -128,14 +129,14 @@ class Ways:
         }
 
     def loop(self) -> Timing:
-        with _threads(THREADS), _timed(self.case) as timing:
+        with threads_in_operations(THREADS), _timed(self.case) as timing:
             for sample in self.samples[: self.case.single]:
                 self._draw([sample])
         return timing(self.case.single)
 
     def batches(self) -> Timing:
         samples = self.samples[: self.case.batched]
-        with _threads(THREADS), _timed(self.case) as timing:
+        with threads_in_operations(THREADS), _timed(self.case) as timing:
             for start in range(0, len(samples), self.case.batch):
                 self._draw(samples[start : start + self.case.batch])
         return timing(len(samples))
@@ -143,7 +144,7 @@ class Ways:
     def daam(self) -> Timing:
         trained = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         side = 64 if trained == 512 else 96
-        with _threads(THREADS), _timed(self.case) as timing:
+        with threads_in_operations(THREADS), _timed(self.case) as timing:
             for sample in self.samples[: self.case.single]:
                 with HeatMaps(self.pipeline.unet) as maps:
                     self._draw([sample])
@@ -186,17 +187,6 @@ class Ways:
             generator=[torch.Generator().manual_seed(sample.seed) for sample in samples],
             output_type="np",
         )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Run operations on `number` threads each; the stage sets its own number for the whole process."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)
 
 
 @contextmanager

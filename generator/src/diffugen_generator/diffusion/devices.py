@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -71,6 +72,17 @@ def compute_reproducibly() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS requires it; it is read at the first use
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@contextmanager
+def threads_in_operations(number: int | None) -> Iterator[None]:
+    """Let this thread's operations use so many threads in the block; None changes nothing."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(number or former)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def _best(environ: Mapping[str, str]) -> torch.device:

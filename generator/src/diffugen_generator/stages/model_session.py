@@ -13,7 +13,7 @@ from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
 from diffugen_api.words import Vocabulary
 from diffugen_generator.calibration.result import Calibration
-from diffugen_generator.diffusion.devices import open_device
+from diffugen_generator.diffusion.devices import open_device, threads_in_operations
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
@@ -78,9 +78,11 @@ class ModelSession:
             model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings, loras=loras
         )
         threads = 1
+        self._threads: int | None = None
         if not on_gpu and loaded.parameters < FEW_PARAMETERS:
             threads = threads_of(os.environ)
             torch.set_num_threads(1)
+            self._threads = 1 if torch.are_deterministic_algorithms_enabled() else threads
         self.batch = batch or (GPU_BATCH if on_gpu else CPU_BATCH if threads == 1 else SMALL_BATCH * threads)
         """How many samples one call should get."""
         gpu = torch.cuda.get_device_name(where) if on_gpu else None
@@ -175,7 +177,10 @@ class ModelSession:
             redrawn = iter(self._drawing.each(self._sample, again))
             evidence = [maps or _observed(next(redrawn)) for maps in observed]
         else:
-            evidence = self._looking.each(lambda some: self._posthoc.look(some, batch=self._looking.padded_to), inputs)
+            with threads_in_operations(self._threads):  # no other batch is drawn meanwhile
+                evidence = self._looking.each(
+                    lambda some: self._posthoc.look(some, batch=self._looking.padded_to), inputs
+                )
         if self._attention is None or self._attention.min_presence is None:
             return evidence
         presence = self._checking.each(self._check, inputs)

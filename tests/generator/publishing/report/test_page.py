@@ -273,6 +273,20 @@ def test_agreement_of_the_labelers_is_counted(page: Page, made_twice_labeled: Pu
         assert sum(cells[1:]) == marked[name, "attention"] + marked[name, "detector"]
 
 
+def test_layers_can_be_switched_only_where_there_are_images(
+    page: Page, made: Published, made_twice_labeled: Published
+) -> None:
+    opened(page, made, "view=labelers")
+    expect(page.locator("#view-body")).to_contain_text("One labeler")
+    expect(page.locator("#layers")).to_be_hidden()
+
+    opened(page, made, "view=gallery")
+    expect(page.locator("#layers")).to_be_visible()
+
+    opened(page, made_twice_labeled, "view=labelers")
+    expect(page.locator("#layers")).to_be_visible()
+
+
 @pytest.mark.parametrize("threshold", [0.2, 0.4, 0.75])
 @pytest.mark.parametrize("fixture", ["made", "made_twice_labeled"])
 def test_the_threshold_decides_as_labeling_does(

@@ -60,8 +60,10 @@
       for (const item of list.children) seen.observe(item);
     },
 
+    // The switches of layers are shown where there are images: a view without any is one paragraph.
     showLayers() {
-      $("layers").hidden = !VIEWS[this.state.view].layers && !$("sample").open;
+      const images = VIEWS[this.state.view].layers && !$("view-body").querySelector(":scope > .empty:only-child");
+      $("layers").hidden = !images && !$("sample").open;
     },
 
     notice(text) {
@@ -129,11 +131,11 @@
       const view = VIEWS[app.state.view];
       $("view-title").textContent = view.title;
       document.title = `${app.summary.name}: ${view.title}`;
-      app.showLayers();
       if (view !== before) $("tabs").querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
       before = view;
       $("filters").hidden = Boolean(view.unfiltered);
       view.show($("view-body"));
+      app.showLayers();
     }
     sample.show(app).catch((error) => app.notice(error.message));
   }
