@@ -33,7 +33,7 @@ CALLS = ("read", "read_tagged", "write", "replace", "upload", "exists", "copy", 
 def the_order(model: str, threshold: float = 0.4) -> WorkOrder:
     """Batches of one image, so that an image that is drawn again is identical."""
     labeling = {"attention": {"threshold": threshold}}
-    prompts = {"templates": ["a {object}"], "variables": {"object": ["ball", "star"]}}
+    prompts = {"templates": ["a {object}"], "variables": {"object": ["ball", "star"]}, "samplesPerPrompt": 3}
     changes: dict[str, Any] = {
         "run": {"batchSize": 1},
         "output": {"formats": ["coco"]},
@@ -60,8 +60,14 @@ class Work:
     begin: Path
     order: WorkOrder
     work: Callable[[WorkOrder, FolderStore], Any]
-    calls: int
+    calls: list[str]
     expected: dict[str, bytes]
+
+    def places(self, number: int, chance: random.Random) -> list[int]:
+        """So many places to be killed at, as numbers of calls: half of them before the first file is published."""
+        before = self.calls.index("upload")
+        early = chance.sample(range(1, before + 1), number // 2)
+        return sorted(early + chance.sample(range(before + 1, len(self.calls) + 1), number - number // 2))
 
 
 def counted(patch: pytest.MonkeyPatch, at: int) -> list[str]:
@@ -99,7 +105,7 @@ def works(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         with pytest.MonkeyPatch.context() as patch:
             calls = counted(patch, 0)
             do(order, FolderStore(folder))
-        return Work(begin, order, do, len(calls), published(FolderStore(folder)))
+        return Work(begin, order, do, calls, published(FolderStore(folder)))
 
     return {
         "run": work(empty, the_order(model), finish),
@@ -113,8 +119,7 @@ def test_after_a_kill_anywhere_the_next_try_publishes_the_same(
     what: str, works: dict[str, Work], tmp_path: Path
 ) -> None:
     work = works[what]
-    chance = random.Random(what)
-    for place in sorted(chance.sample(range(1, work.calls + 1), KILLS[what])):
+    for place in work.places(KILLS[what], random.Random(what)):
         folder = tmp_path / str(place)
         shutil.copytree(work.begin, folder)
         child = os.fork()
@@ -124,10 +129,10 @@ def test_after_a_kill_anywhere_the_next_try_publishes_the_same(
                 work.work(work.order, FolderStore(folder))
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status), f"it ended before call {place} of {work.calls}"
+        assert os.WIFSIGNALED(status), f"it ended before call {place} of {len(work.calls)}"
         assert os.WTERMSIG(status) == signal.SIGKILL
 
         work.work(work.order, FolderStore(folder))
 
-        assert published(FolderStore(folder)) == work.expected, f"killed at call {place} of {work.calls}"
+        assert published(FolderStore(folder)) == work.expected, f"killed at call {place} of {len(work.calls)}"
         shutil.rmtree(folder)
