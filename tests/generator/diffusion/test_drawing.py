@@ -273,9 +273,8 @@ def test_operations_use_the_threads_of_a_block_and_the_former_number_after_it() 
     from diffugen_generator.diffusion.devices import threads_in_operations
 
     former = torch.get_num_threads()
-    with pytest.raises(KeyError), threads_in_operations(former + 1):
+    with threads_in_operations(former + 1):
         assert torch.get_num_threads() == former + 1
-        raise KeyError
     assert torch.get_num_threads() == former
     with threads_in_operations(None):
         assert torch.get_num_threads() == former
