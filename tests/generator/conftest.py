@@ -142,3 +142,9 @@ def _few_threads() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def quick_sample_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the sample grids of trainings in two steps: their images are not looked at."""
+    monkeypatch.setattr("diffugen_generator.inversion.artifacts._STEPS", 2)

@@ -22,6 +22,7 @@ from tests.generator.inversion.trainings import CPU, SETTINGS, TOKEN, settings, 
 from tests.generator.pipelines import write_shape
 from tests.generator.test_cli import diffugen
 
+pytestmark = pytest.mark.usefixtures("quick_sample_grids")
 FILES = {"learned_embeds.safetensors", "card.json", "samples.png", "loss.png"}
 
 

@@ -26,6 +26,7 @@ from tests.generator.inversion.trainings import write_images
 from tests.generator.made import an_order
 from tests.generator.pipelines import write_shape
 
+pytestmark = pytest.mark.usefixtures("quick_sample_grids")
 TOKEN = "<gem>"
 
 
