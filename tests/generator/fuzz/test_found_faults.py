@@ -24,14 +24,17 @@ from diffugen_generator.inversion.checkpoints import loads
 from diffugen_generator.inversion.local import read_card
 from diffugen_generator.inversion.result_names import CARD
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
+from diffugen_generator.models import cache
 from diffugen_generator.models.checkpoint_pickles import header_of_pickle
 from diffugen_generator.models.headers import read_header
 from diffugen_generator.models.model_cards import license_in
 from diffugen_generator.models.pickled_tensors import read_tensors
 from diffugen_generator.publishing.history import kept_folders
+from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.published import rows_of
 from diffugen_generator.samples import image_files
 from diffugen_generator.samples.shards import decode_shard
+from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.worker import read_order
 from tests.generator.made import SETTINGS
 
@@ -112,6 +115,15 @@ def test_the_header_of_an_array_that_ends_too_early_is_damage() -> None:
 
     with pytest.raises(ValueError, match="not an evidence file"):
         AttentionMaps.loads(stream.getvalue())
+
+
+def test_an_infinite_size_is_damage(tmp_path: Path) -> None:
+    part = Part(FolderStore(tmp_path), "parts/0/", {"uploads": {"a.json": {"size": math.inf, "sha256": ""}}})
+    with pytest.raises(Damaged, match=r"part.json is damaged .it does not have a\.json"):
+        part.uploaded("a.json")
+
+    (tmp_path / cache._MARK).write_text('{"files": {"a.json": [Infinity, ""]}}')
+    assert cache._complete(tmp_path) is None
 
 
 def test_a_history_that_cannot_be_read_is_not_pruned_by() -> None:

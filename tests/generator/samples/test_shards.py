@@ -1,5 +1,7 @@
 """Shards: complete without other files, and the same bytes for the same content."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,17 @@ def test_a_broken_shard_is_named(tmp_path: Path, data: bytes) -> None:
 
     with pytest.raises(BadShard, match="plans/r/base/00000.jsonl.gz: the shard cannot be read"):
         read_shard(store, "plans/r/base/00000.jsonl.gz")
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "123456789012345678901"])
+def test_a_number_of_more_than_64_bits_is_named(model: str, tmp_path: Path, number: str) -> None:
+    order, store = an_order(model), FolderStore(tmp_path / "store")
+    plan(order, store)
+    [(header, _)] = planned_shards(order, store)
+    line = json.dumps({**header.to_json(), "agreement": 0}).replace('"agreement": 0', f'"agreement": {number}')
+
+    with pytest.raises(BadShard, match=f"a number of {len(number)} digits"):
+        decode_shard(gzip.compress(line.encode()))
 
 
 def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:

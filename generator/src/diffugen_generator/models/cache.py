@@ -114,7 +114,7 @@ def _complete(folder: Path) -> dict[str, FileDigest] | None:
         marked = json.loads((folder / _MARK).read_bytes())
         files = {name: FileDigest(int(size), str(sha256)) for name, (size, sha256) in marked["files"].items()}
         whole = all((folder / name).stat().st_size == size for name, (size, _) in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError):
         return None
     return files if whole else None
 

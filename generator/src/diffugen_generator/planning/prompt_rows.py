@@ -104,7 +104,16 @@ def planned_expansion(spec: LabeledDatasetSpec, summary: Mapping[str, Any], stor
         rows = _described(copy, templates_of(spec), entry["sha256"], ())
     except Missing:
         raise Damaged(key, "it is missing", keys=[layout.plan_summary(revision)]) from None
-    except (OSError, EOFError, AttributeError, RecursionError, TypeError, ValueError, zlib.error) as error:
+    except (
+        AttributeError,
+        EOFError,
+        OSError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        zlib.error,
+    ) as error:
         raise Damaged(key, f"it is not a list of rows: {error}", keys=[key, layout.plan_summary(revision)]) from None
     if rows.digest != entry["digest"]:
         raise Damaged(key, "it has other rows than the plan", keys=[key, layout.plan_summary(revision)])

@@ -110,7 +110,7 @@ def _is_readable(row: Any) -> bool:
     """Whether a row of a pointer has the form that publish writes; anyone with write access could have edited it."""
     try:
         former = FormerRevision(folder=_folder_of(row), published_at=row["publishedAt"], samples=row.get("samples", 0))
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return False
     return len(former.published_at) <= _TIME_LENGTH
 

@@ -78,7 +78,7 @@ class Part:
         try:
             row = self.content["uploads"][path]
             return PublishedFile(path, int(row["size"]), str(row["sha256"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise Damaged(self.folder + _DOCUMENT, f"it does not have {path}") from error
 
 

@@ -129,7 +129,7 @@ class RevisionWriter:
                 else:
                     self._release.files.add(file, index=file.path in index)
             self._report.join(content["report"], later)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise Damaged(f"{part.folder}part.json", f"it cannot be joined: {error!r}") from error
 
     def finish_samples(self) -> None:

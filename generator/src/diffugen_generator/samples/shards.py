@@ -38,6 +38,8 @@ _MOST_BYTES = 1 << 30
 """The largest content of a shard that is read: 1,000 samples with prompts of 1 MB each."""
 _MOST_TEXT = 300
 """The most characters of a message about a damaged file: it can have the file's own text."""
+_MOST_DIGITS = 20
+"""The most characters of a whole number: those of 64 bits with a sign."""
 _LEVEL = 3
 """Compression level: 3 is ten times faster than 9, and the files are a third larger; a shard is read once."""
 
@@ -281,13 +283,20 @@ def encode_shard(header: ShardHeader, lines: Iterable[bytes]) -> bytes:
 def decode_shard(data: bytes) -> tuple[ShardHeader, list[ShardRow]]:
     """Return a shard's header and rows; raise `BadShard` if the file is not a shard."""
     try:
-        header, *rows = (json.loads(line) for line in _unpacked(data).splitlines())
+        header, *rows = (json.loads(line, parse_int=_whole) for line in _unpacked(data).splitlines())
         return ShardHeader.from_json(header), [ShardRow.from_json(row) for row in rows]
     except RecursionError as error:
         raise BadShard("the shard cannot be read (it is nested too deeply); plan again") from error
-    except (AttributeError, ValueError, KeyError, TypeError, zlib.error) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         why = f"{type(error).__name__}: {str(error)[:_MOST_TEXT]}"
         raise BadShard(f"the shard cannot be read ({why}); plan again") from error
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number; raise `ValueError` if it has more than 64 bits, as no number of a shard has."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _unpacked(data: bytes) -> bytes:
