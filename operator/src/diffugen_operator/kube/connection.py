@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 import aiohttp
 import kopf
@@ -242,7 +243,7 @@ class Connection:
     def _compare_clocks(self, date: str) -> None:
         """Note how far the API server's clock is ahead, from the time of its answer (in whole seconds)."""
         try:
-            ahead = parsedate_to_datetime(date) + timedelta(seconds=0.5) - self._now()
+            ahead = _time_of(date) + timedelta(seconds=0.5) - self._now()
         except (ValueError, TypeError, OverflowError):
             return
         if abs(ahead - self._ahead) > timedelta(seconds=_CLOCK_SECONDS):
@@ -276,6 +277,12 @@ class Connection:
 def reason_of(code: int) -> str:
     """Return the reason of a watch's restart for the status code that it was refused with."""
     return {401: "unauthorized", 404: "missing", 410: "gone"}.get(code, "refused")
+
+
+@lru_cache(maxsize=2)
+def _time_of(date: str) -> datetime:
+    """Return the time of a header `Date`, which many answers of the same second share. Raises `ValueError`."""
+    return parsedate_to_datetime(date)
 
 
 def _is_watch(request: aiohttp.ClientRequest) -> bool:
