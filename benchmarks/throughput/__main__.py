@@ -50,7 +50,7 @@ BOUNDS: Mapping[str, Mapping[str, tuple[str, float]]] = {
     },
 }
 ON_GPU: Mapping[str, tuple[str, float]] = {"speedup_over_daam": (">=", 4.0)}
-"""Further bounds if there is a GPU. On a CPU a batch is hardly faster than single images, which DAAM-style labels need."""
+"""Further bounds if there is a GPU. On a CPU, a batch is hardly faster than the single images of DAAM-style labels."""
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
