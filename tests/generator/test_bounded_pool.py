@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 
 import pytest
 
@@ -12,9 +12,17 @@ from diffugen_generator.bounded_pool import BoundedPool, in_order
 from diffugen_generator.failures import Interrupted
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.002], ids=["short", "long"])
 @pytest.mark.parametrize("batch", [1, 3, 100])
-def test_results_keep_the_order_and_few_items_are_taken_ahead(batch: int) -> None:
+def test_results_keep_the_order_and_few_items_are_taken_ahead(batch: int, seconds: float) -> None:
     taken: list[int] = []
+    workers: set[int] = set()
+
+    def double(number: int) -> int:
+        if seconds:
+            time.sleep(seconds)
+        workers.add(get_ident())
+        return number * 2
 
     def items() -> Iterator[int]:
         for number in range(40):
@@ -22,12 +30,13 @@ def test_results_keep_the_order_and_few_items_are_taken_ahead(batch: int) -> Non
             yield number
 
     ahead = []
-    for done, result in enumerate(in_order(lambda each: each * 2, items(), workers=4, window=6, batch=batch)):
+    for done, result in enumerate(in_order(double, items(), workers=4, window=6, batch=batch)):
         assert result == 2 * done
         ahead.append(len(taken) - done)
 
     assert taken == list(range(40))
     assert max(ahead) <= max(6, batch) + batch
+    assert (workers == {get_ident()}) == (not seconds), "short work is done by the caller"
 
 
 def test_leaving_waits_for_all_work() -> None:

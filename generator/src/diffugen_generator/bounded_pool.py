@@ -11,9 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from statistics import median
 from threading import Condition
+from time import perf_counter
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
+
+_TRIED = 9
+"""Items that are worked on before threads are started."""
+_SHORT = 0.0005
+"""In seconds: shorter work is not handed over to threads."""
+_LONG = 0.02
+"""In seconds: after two items in a row that take longer, the others are handed over at once."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,9 +32,22 @@ P = ParamSpec("P")
 def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int, batch: int = 1) -> Iterator[R]:
     """Yield `work(item)` for each item, in order; up to `window` of them are started ahead of the caller.
 
-    A thread takes `batch` items at a time: with short work, handing over an item takes as long as the work itself.
+    A thread takes `batch` items at a time: with short work, handing over an item takes as long as the work itself. If
+    the first items take less than half a millisecond, as the small files of a local folder, all are worked on by the
+    caller: in threads, such work takes longer.
     """
     pending = iter(items)
+    seconds = []
+    for item in islice(pending, _TRIED):
+        began = perf_counter()
+        result = work(item)
+        seconds.append(perf_counter() - began)
+        yield result
+        if len(seconds) > 1 and min(seconds[-2:]) > _LONG:
+            break
+    if seconds and median(seconds) < _SHORT:
+        yield from map(work, pending)
+        return
 
     def batches(most: int) -> Iterator[list[T]]:
         for _ in range(most):

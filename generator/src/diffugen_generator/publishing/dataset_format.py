@@ -27,7 +27,7 @@ from typing import IO, Any, ClassVar
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.parts import Part
-from diffugen_generator.publishing.release import Release
+from diffugen_generator.publishing.release import BUFFER, Release
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.store.protocol import BINARY
 
@@ -73,7 +73,7 @@ class FormatFolder:
         Files that are opened before the first sample have all samples in the end, also where these were written in
         parts: the texts of the parts are joined in their order.
         """
-        opened = self._release.open_files.enter_context(self.local(name).open("w+", encoding="utf-8"))
+        opened = self._release.open_files.enter_context(self.local(name).open("w+", buffering=BUFFER, encoding="utf-8"))
         self._texts[name] = opened
         return opened
 

@@ -24,6 +24,8 @@ from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
 
+BUFFER = 1 << 20
+"""Bytes of a local text that are written at once: at each write, the threads that read take turns with this one."""
 _COPIES = 8
 """Images that a thread copies one after another."""
 
@@ -53,7 +55,7 @@ class Release:
     @cached_property
     def files(self) -> FileList:
         """All files that were written so far."""
-        scratch = (self.scratch / "files.jsonl").open("w", encoding="utf-8")
+        scratch = (self.scratch / "files.jsonl").open("w", buffering=BUFFER, encoding="utf-8")
         return FileList(self.open_files.enter_context(scratch))
 
     @property
