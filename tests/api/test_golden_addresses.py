@@ -25,7 +25,7 @@ TRAINING = (
     "accumulate", "batchSize", "flip", "images", "initializer", "learn", "learningRate", "masks", "model",
     "modelSHA256", "patience", "seed", "steps", "templates", "token", "vectors",
 )  # fmt: skip
-RUNNING = ("cpuQueueName", "minParallelism", "workloadPriorityClass", "samplesPerPublishShard")
+RUNNING = ("cpuQueueName", "minParallelism", "workloadPriorityClass", "samplesPerPublishShard", "compile")
 LATER: frozenset[str] = frozenset(
     {
         "spec.output.yolo",
@@ -90,6 +90,7 @@ def test_how_a_run_proceeds_is_in_no_address() -> None:
         "minParallelism": 2,
         "workloadPriorityClass": "low",
         "samplesPerPublishShard": 3,
+        "compile": True,
     }
     spec = SPECS["shapes"]
 

@@ -255,15 +255,17 @@ def test_every_pod_trusts_the_authorities_that_the_operator_names() -> None:
     assert "SSL_CERT_FILE" not in json.dumps(jobs.plan_job(a_run()))
 
 
-def test_dtype_and_batch_size_are_passed_where_they_are_set() -> None:
+def test_how_stages_compute_is_passed_where_it_is_set() -> None:
+    names = {"DIFFUGEN_DTYPE", "DIFFUGEN_BATCH_SIZE", "DIFFUGEN_COMPILE"}
+
     def said(run: dict[str, Any]) -> dict[str, str]:
         env = generator_of(jobs.stage_job(a_run(run=run), a_stage(), 1))["env"]
-        return {
-            each["name"]: each["value"] for each in env if each["name"] in {"DIFFUGEN_DTYPE", "DIFFUGEN_BATCH_SIZE"}
-        }
+        return {each["name"]: each["value"] for each in env if each["name"] in names}
 
     assert said({}) == {}
-    assert said({"dtype": "float16", "batchSize": 8}) == {"DIFFUGEN_DTYPE": "float16", "DIFFUGEN_BATCH_SIZE": "8"}
+    assert said({"dtype": "float16", "batchSize": 8, "compile": True}) == dict(
+        zip(sorted(names), ["8", "true", "float16"], strict=True)
+    )
 
 
 def test_pods_hold_store_credentials_by_reference_and_no_kubernetes_token() -> None:
@@ -358,7 +360,7 @@ EDITS: dict[str, dict[str, Any]] = {
     "revisionHistoryLimit": {"revisionHistoryLimit": 9},
     "deletionPolicy": {"deletionPolicy": "Delete"},
     "suspend": {"suspend": True},
-    "run": {"run": {"samplesPerShard": 7, "dtype": "float32", "batchSize": 2, "image": "mine:1"}},
+    "run": {"run": {"samplesPerShard": 7, "dtype": "float32", "batchSize": 2, "compile": True, "image": "mine:1"}},
     "output": {"output": {"s3": {**spec_data()["output"]["s3"], "secretRef": {"name": "other"}}}},
 }
 """For each field of the spec that is not, or not wholly, part of the revision: an edit that begins no other run."""

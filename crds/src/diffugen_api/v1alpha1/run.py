@@ -131,6 +131,11 @@ class Run(Model):
         le=256,
         description="Images in one batch; depends on the device where absent. Halved if memory runs out.",
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile the model's repeated blocks with torch.compile: a pod's first batch then takes longer, "
+        "and the others take less time on a GPU. The image needs a C compiler.",
+    )
     model_cache: ModelCache | None = Field(
         default=None,
         description="A volume for fetched models that all pods share; without it, each pod fetches its models.",

@@ -230,6 +230,10 @@ class DiffusionModel(Protocol):
         """Reads the attention maps of words from the network."""
         ...
 
+    def compile_blocks(self) -> None:
+        """Compile the network's repeated blocks with `torch.compile`, for fixed shapes, when they first run."""
+        ...
+
     def with_own_sampler(self) -> Self:
         """Return a model with the same networks and its own sampler."""
         ...

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from diffugen_api.errors import SpecError
 from diffugen_api.plan import Sample
 from diffugen_api.prompt_weights import Piece
 from diffugen_api.v1alpha1 import S3
@@ -18,6 +19,7 @@ from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.parallel_drawers import ParallelDrawers
 from diffugen_generator.diffusion.texts import TextStates
+from diffugen_generator.failures import first_line
 from diffugen_generator.families.embedding import Embedding
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.lora import Lora
@@ -61,6 +63,7 @@ class ModelSession:
         device: str | None,
         batch: int | None,
         dtype: str = "auto",
+        compiled: bool = False,
         embeddings: Sequence[Embedding] = (),
         loras: Sequence[Lora] = (),
         s3: S3 | None = None,
@@ -68,18 +71,20 @@ class ModelSession:
     ) -> None:
         """Load `model` to `device` (default: the GPU, if any), for batches of `batch` (default: by the device).
 
-        `dtype` is a value of `run.dtype`; `embeddings` are new words for the model, and `loras` are added to its
-        weights; `s3` is the store that `s3://` means in the names of detectors. `calibrated` returns the
-        attention's calibration for the loaded model.
+        `dtype` and `compiled` are values of `run.dtype` and `run.compile`; `embeddings` are new words for the model,
+        and `loras` are added to its weights; `s3` is the store that `s3://` means in the names of detectors.
+        `calibrated` returns the attention's calibration for the loaded model.
         """
         where = open_device(device)
         on_gpu = where.type == "cuda"
         loaded = family_of(model.pipeline).load(
             model, where, header.drawing["settings"].get("scheduler"), dtype=dtype, embeddings=embeddings, loras=loras
         )
+        if compiled:
+            loaded.compile_blocks()
         threads = 1
         self._threads: int | None = None
-        if not on_gpu and loaded.parameters < FEW_PARAMETERS:
+        if not (on_gpu or compiled) and loaded.parameters < FEW_PARAMETERS:
             threads = threads_of(os.environ)
             torch.set_num_threads(1)
             self._threads = 1 if torch.are_deterministic_algorithms_enabled() else threads
@@ -88,8 +93,8 @@ class ModelSession:
         gpu = torch.cuda.get_device_name(where) if on_gpu else None
         self.drawn_with = DrawnWith(str(loaded.dtype).removeprefix("torch."), gpu or "cpu")
         """What its images are drawn with."""
-        # A GPU is faster if all batches have one shape; on a CPU, padding only costs time.
-        one_shape = self.batch if on_gpu else None
+        # A GPU is faster if all batches have one shape, and blocks are compiled for each; else padding costs time.
+        one_shape = self.batch if on_gpu or compiled else None
         self._drawing = AdaptiveBatch("draw", padded_to=one_shape)
         self._looking = AdaptiveBatch("look at", padded_to=one_shape)
         self._checking = AdaptiveBatch("check the words of")
@@ -133,7 +138,15 @@ class ModelSession:
         `sources` are the images from which they are drawn.
         """
         self._side_labelers.open()  # a labeler that cannot be loaded fails the stage before anything is drawn
-        return self._drawing.each(self._draw, _tasks(samples, sources))
+        try:
+            return self._drawing.each(self._draw, _tasks(samples, sources))
+        except torch._dynamo.exc.TorchDynamoException as error:
+            why = first_line(getattr(error, "inner_exception", error))
+            raise SpecError(
+                "InvalidSettings",
+                f"run.compile: the model's blocks cannot be compiled: {why}; leave run.compile out, or use an image "
+                "with a C compiler.",
+            ) from error
 
     def look(
         self,

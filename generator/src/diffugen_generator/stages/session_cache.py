@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from diffugen_api.contract import ENV_BATCH_SIZE, ENV_DEVICE, ENV_DTYPE
+from diffugen_api.contract import ENV_BATCH_SIZE, ENV_COMPILE, ENV_DEVICE, ENV_DTYPE
 from diffugen_api.plan import SpecError
 from diffugen_api.v1alpha1 import S3, LabeledDatasetSpec, Run
 from diffugen_generator.models.embeddings import open_embeddings
@@ -34,18 +34,21 @@ class SessionCache:
         device: str | None = None,
         batch_size: int | None = None,
         dtype: str = "auto",
+        compiled: bool = False,
         s3: S3 | None = None,
         reproduce: bool = False,
     ) -> None:
         """Open sessions on `device` (default: the GPU, if any), for batches of `batch_size` (default: by the device).
 
-        `dtype` is a value of `run.dtype`; `s3` is the store whose endpoint and credentials `s3://` means. With
-        `reproduce`, images are drawn and labeled one by one, on one thread, with deterministic algorithms.
+        `dtype` and `compiled` are values of `run.dtype` and `run.compile`; `s3` is the store whose endpoint and
+        credentials `s3://` means. With `reproduce`, images are drawn and labeled one by one, on one thread, with
+        deterministic algorithms, and nothing is compiled.
         """
         self._device = device
         self._batch_size = 1 if reproduce else batch_size
         self._reproduce = reproduce
         self._dtype = dtype
+        self._compiled = compiled and not reproduce
         self._s3 = s3
         self._open: tuple[ShardHeader, ModelSession] | None = None
         self._onlooker: tuple[ShardHeader, LabelOnlySession] | None = None
@@ -74,6 +77,7 @@ class SessionCache:
             device=device or environ.get(ENV_DEVICE) or None,
             batch_size=settings.batch_size,
             dtype=settings.dtype,
+            compiled=run.compile or environ.get(ENV_COMPILE) == "true",
             s3=spec.output.s3,
             reproduce=reproduce,
         )
@@ -120,6 +124,7 @@ class SessionCache:
             device=self._device,
             batch=self._batch_size,
             dtype=self._dtype,
+            compiled=self._compiled,
             embeddings=words,
             loras=open_loras(header.loras, self._s3, stage=header.stage),
             s3=self._s3,

@@ -92,10 +92,10 @@ SETUP = "2-"
 """The prefix of present setup hashes; those of earlier operators have none."""
 
 _SHARING = ("parallelism", "queueName", "cpuQueueName")
-_OF_STAGES = ("minParallelism", "resources", "backoffLimitPerShard", "dtype", "batchSize")
+_OF_STAGES = ("minParallelism", "resources", "backoffLimitPerShard", "dtype", "batchSize", "compile")
 _OF_OTHERS: Mapping[Step, tuple[str, ...]] = {
     Step.PLAN: (*_OF_STAGES, "samplesPerPublishShard"),
-    Step.PUBLISH_SHARD: ("dtype", "batchSize", "samplesPerShard", "modelCache"),
+    Step.PUBLISH_SHARD: ("dtype", "batchSize", "compile", "samplesPerShard", "modelCache"),
     Step.PUBLISH: (*_OF_STAGES, "samplesPerShard", "modelCache"),
     Step.DELETE: (*_OF_STAGES, "samplesPerShard", "modelCache", "activeDeadlineSeconds", "samplesPerPublishShard"),
     Step.STAGE: ("samplesPerPublishShard",),

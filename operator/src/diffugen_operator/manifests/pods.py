@@ -181,6 +181,8 @@ def _environment(spec: LabeledDatasetSpec, order: Order) -> list[dict[str, Any]]
         env.append({"name": contract.ENV_DTYPE, "value": spec.run.dtype})
     if spec.run.batch_size is not None:
         env.append({"name": contract.ENV_BATCH_SIZE, "value": str(spec.run.batch_size)})
+    if spec.run.compile:
+        env.append({"name": contract.ENV_COMPILE, "value": "true"})
     return env
 
 

@@ -221,6 +221,11 @@ class JointModel:
         """Reads the joint layers."""
         return JointAttention(self.network)
 
+    def compile_blocks(self) -> None:
+        """Compile the joint layers."""
+        for layer in self.network.layers:
+            layer.compile(dynamic=False)
+
     def with_own_sampler(self) -> JointModel:
         """Return a copy with a new sampler."""
         return replace(self, sampler=FlowSampler(self.device))

@@ -44,7 +44,7 @@ from diffugen_generator.families.unet.schedulers import (
 )
 from diffugen_generator.families.unet.single_file import SingleFile
 from diffugen_generator.families.unet.text_encoding import TextEncoder, TextEncoding
-from diffugen_generator.families.unet.text_projections import keep_text_projections
+from diffugen_generator.families.unet.text_projections import compute_text_projections, keep_text_projections
 from diffugen_generator.families.unet.tokens import PromptTokenizer
 
 _OF_TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
@@ -113,6 +113,14 @@ class Components:
     def attention(self) -> UNetAttention:
         """Reads cross-attention and self-attention of the UNet."""
         return UNetAttention(self.unet, self.model.uri)
+
+    def compile_blocks(self) -> None:
+        """Compile the UNet's transformer blocks, which take most of its time; its images are the same to rounding.
+
+        Regional compilation, as diffusers' `compile_repeated_blocks` has it: one block is compiled for each shape.
+        """
+        compute_text_projections(self.unet)
+        self.unet.compile_repeated_blocks(dynamic=False)
 
     def with_own_sampler(self) -> Components:
         """Return components with the same networks and their own scheduler."""

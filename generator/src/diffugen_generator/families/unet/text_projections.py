@@ -68,3 +68,10 @@ def keep_text_projections(unet: Any) -> None:
                 linear = getattr(layer, name)
                 if type(linear) is torch.nn.Linear:
                     linear.__class__ = KeptProjection
+
+
+def compute_text_projections(unet: Any) -> None:
+    """Undo `keep_text_projections`: a compiled block cannot read what another call has kept."""
+    for layer in unet.modules():
+        if type(layer) is KeptProjection:
+            layer.__class__ = torch.nn.Linear  # type: ignore[assignment]  # its base class
