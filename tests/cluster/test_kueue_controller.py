@@ -123,7 +123,7 @@ def test_jobs_without_a_queue_that_kueue_holds_are_left_to_it(running: World, ku
     world.cluster.apply(*a_queue("cpus", world.namespace, {"nvidia.com/gpu": "2", "cpu": "1", "memory": "2Gi"}))
     world.apply()
 
-    # Kueue's own word comes after the Job's suspension: the last thing that is written.
+    # Kueue's reason is the last thing that is written; that the Job is suspended is written before.
     queued_for(world, "Inadmissible")
     (plan,) = world.jobs("plan")
     assert plan["spec"]["suspend"] is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -74,7 +75,9 @@ given_back = faults()
 keep_freed_memory()
 print(given_back, faults())
 """
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    # By default glibc chooses the size from which blocks are returned at once by what was freed before.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, env=environment)
     given_back, kept = map(int, done.stdout.split())
 
     assert kept < given_back / 4  # a fault may bring one page or, as huge pages, hundreds
