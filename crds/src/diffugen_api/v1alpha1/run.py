@@ -133,8 +133,8 @@ class Run(Model):
     )
     compile: bool = Field(
         default=False,
-        description="Compile the model's repeated blocks with torch.compile: a pod's first batch then takes longer, "
-        "and the others take less time on a GPU. The image needs a C compiler.",
+        description="Compile the model's repeated blocks with torch.compile. A pod's first batch then takes longer; "
+        "the others may take less time on a GPU. The image needs a C compiler.",
     )
     model_cache: ModelCache | None = Field(
         default=None,

@@ -25,7 +25,7 @@ from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
 
 BUFFER = 1 << 20
-"""Bytes of a local text that are written at once: at each write, the threads that read take turns with this one."""
+"""Bytes of a local text that are collected before they are written: each write lets other threads run first."""
 _COPIES = 8
 """Images that a thread copies one after another."""
 

@@ -115,8 +115,9 @@ class Watch:
     async def _checked(self, version: int) -> int:
         """Return the version to continue from after the API server was away: it may have been restored meanwhile.
 
-        A watch from a version that it reaches much later is silent until then. If this watch has seen few changes, its
-        own version may be reached already, and that of the datasets not.
+        A watch from a version that it reaches much later is silent until then. A watch that has seen few
+        changes has a low version, which the API server may have reached already. So the version of the datasets is
+        compared, too.
         """
         newest = self._inbox.newest_dataset(self._namespace)  # Before the requests, as it may grow meanwhile.
         try:
