@@ -15,7 +15,7 @@ from diffugen_operator import __version__
 from diffugen_operator.kube.kubeconfig import LoginError
 from diffugen_operator.process import Operator
 from diffugen_operator.settings import Settings, defaults, described, flag_of, variable_of
-from diffugen_operator.telemetry.logs import configure
+from diffugen_operator.telemetry.logs import configure, log_loop_error
 from diffugen_operator.telemetry.probes import ListenError
 
 
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure(log_format=settings.log_format, level=settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop().set_exception_handler(log_loop_error)
             runner.run(_operate(settings))
     except KeyboardInterrupt:
         sys.exit(130)

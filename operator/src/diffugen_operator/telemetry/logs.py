@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 # An error that ends kopf is logged in one sentence where kopf is started again.
 _QUIET = {"kopf": logging.CRITICAL, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
@@ -75,3 +79,17 @@ def configure(*, log_format: str, level: str) -> None:
     root.setLevel(level)
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(max(least, root.level))
+
+
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that the event loop caught: the exception handler of the operator's loop.
+
+    If the API server closes a connection while uvloop still writes to it, uvloop reports a RuntimeError beside the
+    error that the request gets (https://github.com/MagicStack/uvloop/issues/506). That is one line without a
+    traceback, as lost connections are expected. All else goes to the loop's own handler.
+    """
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and str(error).endswith("the handler is closed"):
+        logger.info("A connection was closed while data was written to it: %s", error)
+    else:
+        loop.default_exception_handler(context)
