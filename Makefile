@@ -114,9 +114,10 @@ bench-scale: venv ## Measure the operator with 1,000 datasets (about six minutes
 venv: $(VENV)/.ready ## Make .venv with everything in it (the console scripts too)
 
 # The interpreter is whatever of CPython 3.11 to 3.13 is found; uv itself comes from pip where it is not installed.
-$(VENV)/.ready: requirements.lock pyproject.toml version.py $(MEMBERS:%=%/pyproject.toml) | $(UV)
+$(VENV)/.ready: requirements.lock tests/peft.lock pyproject.toml version.py $(MEMBERS:%=%/pyproject.toml) | $(UV)
 	$(UV) venv --quiet --allow-existing --no-python-downloads --python '>=3.11,<3.14' $(VENV)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $(VENV)/peft -r tests/peft.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
 	@touch $@
 
@@ -127,9 +128,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml version.py $(MEMBERS:%=%/pyproj
 lock: | $(UV) ## Pin every dependency anew into requirements.lock and the images' locks
 	$(COMPILE) --all-extras --group dev --upgrade --no-emit-package devcluster --no-emit-package diffugen-operator \
 	  --no-emit-package diffugen -o requirements.lock pyproject.toml
+	$(COMPILE) $(AS_LOCKED) --no-deps tests/peft.in -o tests/peft.lock
 	$(COMPILE) $(AS_LOCKED) images/build.in -o images/build.lock
 	$(COMPILE) $(AS_LOCKED) operator/pyproject.toml -o images/operator/requirements.lock
 	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra formats -o images/generator/light.lock
+	$(COMPILE) --no-annotate --python-version 3.11 --allow-unsafe --constraints images/generator/light.lock images/opencv.in -o images/opencv.lock
 	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra models --extra formats -o images/generator/models.lock
 	$(COMPILE) $(AS_LOCKED) generator/pyproject.toml --extra models --extra formats --extra yolo -o images/generator/models-yolo.lock
 

@@ -7,7 +7,7 @@
 #   BASE             another base image: Python 3.11 to 3.13 with venv and pip, and certificates
 #   MODELS           models, or models-yolo (AGPL-3.0)
 #   TORCH_INDEX      https://download.pytorch.org/whl/cpu for a small image without CUDA
-#   NO_CACHE=1        build every layer again (buildah)
+#   REBUILD          another text builds the layer of our own code again, and nothing before it
 #   SOURCE_DATE_EPOCH  the time of the files; the same for every commit, so that a layer that did not change is not sent again
 #
 # What this machine says of package indexes and certificates (pip's and uv's settings, SSL_CERT_FILE) reaches the builds as
@@ -26,7 +26,7 @@ command -v "$BUILDER" >/dev/null || { echo "images/build.sh: neither docker nor 
 
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 arguments=(--label "org.opencontainers.image.revision=$revision" --build-arg "VERSION=$version" --build-arg "SOURCE_DATE_EPOCH=$epoch")
-for name in BASE MODELS TORCH_INDEX SOURCE; do
+for name in BASE MODELS TORCH_INDEX SOURCE REBUILD; do
   [ -z "${!name:-}" ] || arguments+=(--build-arg "$name=${!name}")
 done
 secret() { # secret ID FILE...: the first of the files that exists
@@ -49,7 +49,6 @@ build() { # build NAME DOCKERFILE TARGET
   # --timestamp: all files of a layer have this time, so that equal contents have equal digests.
   local own=(--layers --format oci --timestamp "$epoch" --network host --ulimit nofile=1024:20000)
   [ "$(id -u)" != 0 ] || own+=(--runtime runc --isolation oci)
-  [ -z "${NO_CACHE:-}" ] || own+=(--no-cache)
   local cache=${UV_CACHE_DIR:-$HOME/.cache/uv}
   [ ! -d "$cache" ] || own+=(--volume "$cache:/run/uv-cache")
   buildah build "${own[@]}" "${arguments[@]}" --file "$2" --target "$3" --tag "$registry/$1:$tag" .

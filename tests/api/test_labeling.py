@@ -181,7 +181,9 @@ def test_a_background_token_is_in_the_revision_only_if_it_is_asked_for_and_goes_
     places = {"images": "s3://photos/images", "masks": "s3://photos/masks"}
 
     def revision(**calibration: object) -> str:
-        return revision_of(a_spec(labeling={"attention": {"calibration": {**places, **calibration}}}))
+        drawing = {"model": "builtin://shapes", "guidanceScale": 7.5}
+        labeling = {"attention": {"calibration": {**places, **calibration}}}
+        return revision_of(a_spec(stages=[{"name": "base", "txt2img": drawing}], labeling=labeling))
 
     assert revision() == revision(backgroundToken=False) == "c10c3a8fd9"
     assert revision(backgroundToken=True) != revision()

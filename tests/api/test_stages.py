@@ -37,7 +37,7 @@ def test_a_stage_knows_its_kind_its_source_and_its_task() -> None:
         ("img2img", "base"),
         ("inpaint", "mud"),
     ]
-    assert (base.task.steps, mud.task.steps, big.task.guidance_scale) == (25, 25, 7.5)
+    assert (base.task.steps, mud.task.steps, big.task.guidance_scale) == (25, 25, 3)
     assert mud.img2img is not None
     assert big.inpaint is not None
     assert (mud.img2img.strength, big.inpaint.strength, big.inpaint.instances) == (0.6, 1, "all")

@@ -26,7 +26,7 @@ def test_a_manifest_is_read_and_written_in_camel_case() -> None:
     data = normalized(a_spec(run={"samplesPerShard": 7}))
 
     assert data["run"]["samplesPerShard"] == 7
-    assert data["stages"][0]["txt2img"]["guidanceScale"] == 7.5
+    assert data["stages"][0]["txt2img"]["guidanceScale"] == 3
     assert LabeledDatasetSpec.model_validate(data) == a_spec(run=Run(samples_per_shard=7))
 
 

@@ -90,6 +90,12 @@ def test_a_lock_that_changes_builds_its_layer_again(file: Path) -> None:
         assert f"/build/usr/local/bin/environment {path}" in run
 
 
+def test_the_opencv_that_is_built_has_the_version_of_the_light_image() -> None:
+    built, used = pins(IMAGES / "opencv.lock"), pins(IMAGES / "generator" / "light.lock")
+
+    assert built["opencv-python-headless"] == used["opencv-python-headless"]
+
+
 TRIM = [sys.executable, str(IMAGES / "trim")]
 
 

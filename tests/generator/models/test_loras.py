@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 from diffugen_api.plan import Expansion, SpecError, stage_recipe
@@ -25,16 +24,12 @@ from diffugen_generator.samples.shards import read_shard
 from diffugen_generator.stages.session_cache import SessionCache
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.graphs import an_order, base, redrawn
+from tests.generator.models import diffusers_loras
+from tests.generator.models.diffusers_loras import NAMES, WEIGHTS
 from tests.generator.pipelines import write_shape
 
 Tensors = dict[str, torch.Tensor]
 RANK = 3
-NAMES = ("unet", "text_encoder", "text_encoder_2")
-
-
-@pytest.fixture(scope="module", params=["sd1", "sd2", "xl"])
-def pipeline(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shape(tmp_path_factory.mktemp("pipelines") / request.param, request.param)
 
 
 def matrices(networks: Mapping[str, Any], seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -87,45 +82,36 @@ LAYOUTS: dict[str, Callable[[Mapping[str, tuple[torch.Tensor, torch.Tensor]]], T
 }
 
 
-def networks_of(pipeline: Any) -> dict[str, Any]:
-    return {name: getattr(pipeline, name) for name in NAMES if getattr(pipeline, name, None) is not None}
+def ours(model: Path, loras: Sequence[Lora] = ()) -> dict[str, Any]:
+    """The networks that the generator loads, by their names in diffusers."""
+    found = load(resolve(str(model)), torch.device("cpu"), loras=loras)
+    return {"unet": found.unet, **{n: e.network for n, e in zip(NAMES[1:], found.encoders, strict=False)}}
 
 
-def outputs_of(networks: Mapping[str, Any], *, xl: bool) -> torch.Tensor:
-    """Everything that the networks compute for some inputs, in one row."""
-    torch.manual_seed(9)
-    ids = torch.tensor([[5, 6, 7, 8]])
-    unet = networks["unet"]
-    found = [networks[name](ids, output_hidden_states=True).last_hidden_state for name in NAMES[1:] if name in networks]
-    width = unet.config.cross_attention_dim
-    added = {"text_embeds": torch.randn(1, 24), "time_ids": torch.ones(1, 6)} if xl else None
-    states = torch.randn(1, 4, width)
-    found.append(unet(torch.randn(1, 4, 16, 16), 7, encoder_hidden_states=states, added_cond_kwargs=added)[0])
-    return torch.cat([each.flatten() for each in found])
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
 @torch.no_grad()
-def test_networks_compute_what_those_of_diffusers_do(pipeline: Path, layout: str, tmp_path: Path) -> None:
-    theirs = DiffusionPipeline.from_pretrained(pipeline)
-    xl = pipeline.name == "xl"
-    plain = outputs_of(networks_of(theirs), xl=xl)
-    loras = []
-    for number, weight in enumerate((0.8, -0.5)):
-        path = tmp_path / f"{number}.safetensors"
-        save_file(LAYOUTS[layout](matrices(networks_of(theirs), number)), path)
-        loras.append(Lora(str(path), path, weight))
-    for number, each in enumerate(loras):
-        theirs.load_lora_weights(each.path, adapter_name=f"n{number}")
-    theirs.set_adapters(["n0", "n1"], [each.weight for each in loras])
-    expected = outputs_of(networks_of(theirs), xl=xl)
+def test_networks_compute_what_those_of_diffusers_do(tmp_path: Path) -> None:
+    """All models and layouts in one test, as diffusers runs in one process for all of them."""
+    shapes = ("sd1", "sd2", "xl")
+    for shape in shapes:
+        model = write_shape(tmp_path / shape / "model", shape)
+        for layout, written in LAYOUTS.items():
+            (tmp_path / shape / layout).mkdir()
+            for number in range(len(WEIGHTS)):
+                path = tmp_path / shape / layout / f"{number}.safetensors"
+                save_file(written(matrices(ours(model), number)), path)
 
-    ours = load(resolve(str(pipeline)), torch.device("cpu"), loras=loras)
-    networks = {"unet": ours.unet, **{n: e.network for n, e in zip(NAMES[1:], ours.encoders, strict=False)}}
-    found = outputs_of(networks, xl=xl)
+    diffusers_loras.compute(tmp_path)
 
-    assert (expected - plain).abs().max() > 0.1, "the LoRAs do something"
-    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    for shape in shapes:
+        folder = tmp_path / shape
+        plain = torch.load(folder / "plain.pt")
+        for layout in LAYOUTS:
+            paths = [folder / layout / f"{number}.safetensors" for number in range(len(WEIGHTS))]
+            loras = [Lora(str(path), path, weight) for path, weight in zip(paths, WEIGHTS, strict=True)]
+            expected = torch.load(folder / f"{layout}.pt")
+            assert (expected - plain).abs().max() > 0.1, "the LoRAs do something"
+            found = diffusers_loras.outputs_of(ours(folder / "model", loras), xl=shape == "xl")
+            assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3), f"{shape}, {layout}"
 
 
 def test_the_scale_in_the_header_of_a_peft_file_counts(tiny_model: ModelFolder, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import yaml
 
 from diffugen_api.faults import Fault
+from diffugen_api.v1alpha1.kinds.base import GUIDANCE_SCALE
 from diffugen_generator.class_options import class_of
 from diffugen_generator.commands.manifests import InvalidManifest, check
 
@@ -22,8 +22,6 @@ BUILTIN_CLASSES = frozenset({"ball", "square", "triangle", "star"})
 """The classes that the built-in model can draw, from its card."""
 USUAL = "hf://stable-diffusion-v1-5/stable-diffusion-v1-5@main"
 """The model for other classes, where none is named."""
-GUIDANCE: Final = 3
-"""The guidance scale of new manifests: the best one for training data as `benchmarks/guidance.py` measures it."""
 
 _TEMPLATE = """\
 # A dataset of labeled images.
@@ -63,7 +61,7 @@ spec:
         # {model_comment}
         model: {model}
         steps: {steps}
-        # 2 to 3 makes better training data than the usual 7.5; distilled models (Turbo, LCM) need 1.
+        # 2 to 3 makes better training data than diffusers' default of 7.5; distilled models (Turbo, LCM) need 1.
         guidanceScale: {guidance}
   labeling:
     # Labels come from the model's own attention. `detector:` beside or instead of it names an instance segmenter.
@@ -152,7 +150,7 @@ def manifest_text(name: str, classes: Sequence[str], *, model: str = "", file: P
         model_comment=scene.comment,
         model=_flow(model),
         steps=scene.steps,
-        guidance=GUIDANCE,
+        guidance=f"{GUIDANCE_SCALE:g}",
     )
 
 

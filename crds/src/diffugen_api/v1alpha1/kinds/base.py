@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
@@ -20,6 +20,9 @@ Scheduler = Literal[
     "ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++_karras", "dpmsolver++_sde", "euler", "euler_a", "heun", "lcm",
     "lms", "pndm", "unipc",
 ]  # fmt: skip
+
+GUIDANCE_SCALE: Final = 3.0
+"""The default guidance scale: the best one for training data as `benchmarks/guidance.py` measures it."""
 
 
 class Drawing(Model):
@@ -80,10 +83,10 @@ class Drawing(Model):
         description="The sampler, with the model's own noise schedule and step spacing; the model's own where absent.",
     )
     guidance_scale: float = Field(
-        default=7.5,
+        default=GUIDANCE_SCALE,
         ge=1,
         le=50,
-        description="Scale of classifier-free guidance; 1 switches it off. For training data, 2 to 3 is best.",
+        description="Scale of classifier-free guidance; 1 switches it off. 2 to 3 makes the best training data.",
     )
 
     @property
