@@ -1,51 +1,30 @@
 """A block of the report: `SAMPLES` consecutive samples with their labels, attention maps and thumbnails.
 
-A block is three files: the thumbnails in one JPEG (a sprite), the labels, and the maps. The page loads the blocks of
-the samples that it shows.
+A block is three files: the thumbnails in one JPEG (module `thumbnails`), the labels, and the maps. The page loads the
+blocks of the samples that it shows.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.report.previews import Preview
 
 SAMPLES = 64
-ACROSS = 8
-"""Thumbnails in a row of a sprite."""
-
-_EMPTY = 128
-"""The gray of a cell without a thumbnail."""
-_QUALITY = 88
 
 
-def sprite_of(previews: list[Preview], cell: int) -> bytes:
-    """Return a JPEG with the thumbnails, each in the upper left of a cell of `cell` x `cell` pixels, row by row."""
-    rows = -(-len(previews) // ACROSS)
-    sprite = np.full((rows * cell, ACROSS * cell, 3), _EMPTY, np.uint8)
-    for number, preview in enumerate(previews):
-        if preview.thumbnail is not None:
-            top, left = number // ACROSS * cell, number % ACROSS * cell
-            height, width = preview.thumbnail.shape[:2]
-            sprite[top : top + height, left : left + width] = preview.thumbnail
-    stream = io.BytesIO()
-    Image.fromarray(sprite).save(stream, "jpeg", quality=_QUALITY, subsampling=0)
-    return stream.getvalue()
-
-
-def rows_of(samples: list[LabeledSample], previews: list[Preview]) -> list[dict[str, Any]]:
+def rows_of(samples: Sequence[LabeledSample], with_thumbnail: Sequence[bool]) -> list[dict[str, Any]]:
     """Return everything about the samples that the page shows, except what its index has already."""
-    return [_row(sample, preview) for sample, preview in zip(samples, previews, strict=True)]
+    return [_row(sample, has_thumbnail) for sample, has_thumbnail in zip(samples, with_thumbnail, strict=True)]
 
 
-def _row(sample: LabeledSample, preview: Preview) -> dict[str, Any]:
+def _row(sample: LabeledSample, has_thumbnail: bool) -> dict[str, Any]:
     row = sample.row()
     accepted = set(map(id, sample.verdict.instances))
     left_out = [each for each in sample.label.instances if id(each) not in accepted]
@@ -57,7 +36,7 @@ def _row(sample: LabeledSample, preview: Preview) -> dict[str, Any]:
         **{name: [_short(each) for each in row[name]] for name in ("instances", "marked", "ignore") if name in row},
         "seed": str(sample.sample.seed),  # JavaScript's numbers are exact up to 2**53 only
         "file": sample.file_name,
-        "thumbnail": preview.thumbnail is not None,
+        "thumbnail": has_thumbnail,
     }
 
 
@@ -66,7 +45,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "segmentation": row["segmentation"]["counts"]}
 
 
-def maps_of(previews: list[Preview]) -> dict[str, Any] | None:
+def maps_of(previews: Sequence[Preview]) -> dict[str, Any] | None:
     """Return the attention maps as JSON data; None where no sample has any.
 
     `data` is base64 of the maps of all samples, one after the other, compressed by zlib.

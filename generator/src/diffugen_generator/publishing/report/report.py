@@ -7,7 +7,7 @@
     report/maps/00000.js                        the attention maps of the same samples
     report/thumbnails/00000.jpg                 their thumbnails
 
-Memory: one block and one chunk, and the previews of the images that are read ahead. Above `MOST` samples, the report
+Memory: a few blocks and one chunk, and the previews of the images that are read ahead. Above `MOST` samples, the report
 has a part of them: whole families, chosen by a hash, so that it is the same part at each try.
 """
 
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -25,11 +27,12 @@ from diffugen_api.plan import Sample, StageRecipe
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.published import PublishedFile
 from diffugen_generator.publishing.release import Release
-from diffugen_generator.publishing.report.blocks import SAMPLES, maps_of, rows_of, sprite_of
+from diffugen_generator.publishing.report.blocks import SAMPLES, maps_of, rows_of
 from diffugen_generator.publishing.report.data_files import JAVASCRIPT, data_file
 from diffugen_generator.publishing.report.index_columns import ROWS, IndexColumns
-from diffugen_generator.publishing.report.previews import LARGEST, Preview, preview_of
+from diffugen_generator.publishing.report.previews import Preview, preview_of
 from diffugen_generator.publishing.report.summary import summary_of
+from diffugen_generator.publishing.report.thumbnails import LARGEST, Sprite, SpriteMaker
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.publishing.tally import Tally
 
@@ -37,6 +40,11 @@ PATH = "report.html"
 FOLDER = "report/"
 MOST = 100_000
 """The most samples in a report, about: its parts are chosen by a hash."""
+
+_AHEAD = 4
+"""Blocks that wait for their sprites while the next ones are filled."""
+_MANY = 2_000
+"""From so many samples on, a second process makes the sprites; before, starting it takes as long as it saves."""
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -118,6 +126,9 @@ class Report:
         self._stages = {name: number for number, name in enumerate(self._recipes)}
         self._splits = {name: number for number, name in enumerate(release.splits)}
         self._index = self._new_index()
+        self._sprites = SpriteMaker(second_process=expected >= _MANY)
+        self._waiting: deque[tuple[list[LabeledSample], list[Preview], Future[Sprite]]] = deque()
+        release.open_files.callback(self._sprites.close)
 
     def look(self, sample: LabeledSample, image: StoredImage) -> None:
         """Make the preview of a sample, in any thread, before `add` takes it."""
@@ -137,15 +148,14 @@ class Report:
         if self._block or self._begins(place, SAMPLES):
             self._block.append((sample, preview))
         if len(self._block) == SAMPLES:
-            self._write_block()
+            self._end_block()
         if len(self._index) == ROWS:
             self._write_index()
 
     def part(self) -> dict[str, Any]:
         """Write what is left of a part of the samples; return JSON data for `join`."""
         shown = min(self._shown, self._end) - self._begun
-        if self._block:
-            self._write_block()
+        self._write_blocks()
         # without parts, a chunk that is not full is written at the end, and listed there
         late = self._write_index() if len(self._index) else None
         return {"shown": shown, "maps": self._has_maps, "late": [late] if late else []}
@@ -165,8 +175,7 @@ class Report:
             side_models: the digests of the models that label beside the diffusion model, by kind.
             drawn: whether a model drew the images.
         """
-        if self._block:
-            self._write_block()
+        self._write_blocks()
         if len(self._index):
             self._write_index()
         for file in self._late:
@@ -207,15 +216,31 @@ class Report:
         self._chunks += 1
         return path
 
-    def _write_block(self) -> None:
+    def _end_block(self) -> None:
+        """Have the sprite of a block made, and write an earlier block: always the same one, so that the order is."""
         samples, previews = [sample for sample, _ in self._block], [preview for _, preview in self._block]
+        sprite = self._sprites.make([preview.thumbnail for preview in previews], self._cell)
+        self._waiting.append((samples, previews, sprite))
+        self._block = []
+        if len(self._waiting) > _AHEAD:
+            self._write_block()
+
+    def _write_blocks(self) -> None:
+        """Write all blocks that are begun."""
+        if self._block:
+            self._end_block()
+        while self._waiting:
+            self._write_block()
+
+    def _write_block(self) -> None:
+        samples, previews, made = self._waiting.popleft()
+        sprite = made.result()
         number, put = f"{self._blocks:05d}", self._release.put
-        put(f"{FOLDER}samples/{number}.js", data_file(f"samples/{number}", rows_of(samples, previews)), JAVASCRIPT)
-        put(f"{FOLDER}thumbnails/{number}.jpg", sprite_of(previews, self._cell), "image/jpeg")
+        put(f"{FOLDER}samples/{number}.js", data_file(f"samples/{number}", rows_of(samples, sprite.shown)), JAVASCRIPT)
+        put(f"{FOLDER}thumbnails/{number}.jpg", sprite.jpeg, "image/jpeg")
         maps = maps_of(previews)
         self._has_maps = self._has_maps or maps is not None
         put(f"{FOLDER}maps/{number}.js", data_file(f"maps/{number}", maps), JAVASCRIPT)
-        self._block = []
         self._blocks += 1
 
 
