@@ -79,9 +79,12 @@ DiffuGenReport.gallery = (() => {
   function pages(app, total) {
     const last = Math.max(1, Math.ceil(total / PAGE));
     const page = Math.min(Math.max(1, app.state.page), last);
-    const go = (number) => () => {
+    const go = (number) => (event) => {
+      const at = [...nav.children].indexOf(event.currentTarget);
       app.go({ page: number });
       document.getElementById("view-title").scrollIntoView();
+      const buttons = [...document.querySelectorAll(".pages > *")]; // new ones
+      [buttons[at], ...buttons].find((each) => each.disabled === false)?.focus({ preventScroll: true });
     };
     const nav = h(
       "nav",

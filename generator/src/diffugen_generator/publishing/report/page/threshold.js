@@ -51,7 +51,9 @@ DiffuGenReport.threshold = (() => {
     }
     if (panel === null) panel = makePanel(app);
     const grid = h("div", {});
-    replace(body, panel.element, grid);
+    // A slider that leaves the page, even for a moment, loses the focus and the pointer that drags it.
+    if (panel.element.parentNode === body) body.lastChild.replaceWith(grid);
+    else replace(body, panel.element, grid);
     panel.update();
     gallery.show(app, grid, { decide: (row) => decided(app, row, value(app)) });
     examine(app, false);
