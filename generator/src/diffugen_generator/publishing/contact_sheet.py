@@ -175,7 +175,8 @@ def with_labels(
 ) -> Image.Image:
     """Return an image scaled to `size` (width, height) with masks, outlines, boxes and names drawn on it."""
     width, height = size
-    large = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    # Not by OpenCV, whose builds round differently: all images of the project publish the same bytes.
+    large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     for instance in instances:
         mask = _scaled(instance.segmentation.mask(), size)
         tint = np.array(color(instance.class_name), np.float32)
