@@ -105,8 +105,7 @@ class SpriteMaker:
             if self._connection is None:
                 self._connection, self._process = _second_process()
             self._connection.send((thumbnails, cell))
-            sprite: Sprite = self._connection.recv()
-            return sprite
+            return Sprite(*self._connection.recv())
         return sprite_of(thumbnails, cell)
 
 
@@ -158,7 +157,8 @@ def _main(fd: int) -> None:
     cv2.setNumThreads(1)
     with Connection(fd) as blocks, suppress(EOFError, OSError):
         while True:
-            blocks.send(sprite_of(*blocks.recv()))
+            sprite = sprite_of(*blocks.recv())
+            blocks.send((sprite.jpeg, sprite.shown))  # as a class, it would be one of `__main__`
 
 
 if __name__ == "__main__":
