@@ -181,7 +181,7 @@ def write(samples: int, folder: Path) -> tuple[float, float]:
 
         for sample in in_order(looked_at, samples_of(spec, recipes[0], samples), workers=_READERS, window=32):
             tally.add(sample)
-            report.add(sample)
+            report.add(sample, sample.row())
         report.finish({"base": "builtin://shapes"}, {}, drawn=True)
     return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

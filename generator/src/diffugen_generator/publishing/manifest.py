@@ -42,15 +42,15 @@ class Manifest:
         self._lines = bytearray()
         self._writer = release.open_files.enter_context(BoundedPool(1))
 
-    def add(self, sample: LabeledSample, image: StoredImage) -> None:
-        """Write a line for a sample, with what its recipe has: the SHA-256 of the image, and what it was drawn with."""
-        row = sample.row()
+    def add(self, sample: LabeledSample, row: Mapping[str, Any], image: StoredImage) -> None:
+        """Write a line for a sample: its row, the SHA-256 of the image, and what it was drawn with by its recipe."""
+        line = dict(row)
         if sample.drawing:
-            row["model"] = self._models[sample.stage]
+            line["model"] = self._models[sample.stage]
         if image.sha256:
-            row["imageSha256"] = image.sha256
-        row |= {name: image.recipe[name] for name in _FROM_RECIPE if name in image.recipe}
-        self.add_row(row)
+            line["imageSha256"] = image.sha256
+        line |= {name: image.recipe[name] for name in _FROM_RECIPE if name in image.recipe}
+        self.add_row(line)
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Write a line as it is."""

@@ -75,12 +75,13 @@ class RevisionWriter:
     def add(self, sample: LabeledSample, image: StoredImage, line: Mapping[str, Any] | None = None) -> None:
         """Take a sample, accepted or not; `line` is its line of the manifest, where that is known already."""
         self.tally.add(sample)
+        row = sample.row()
         if line is None:
-            self._manifest.add(sample, image)
+            self._manifest.add(sample, row, image)
         else:
             self._manifest.add_row(line)
         self._sheet.add(sample)
-        self._report.add(sample)
+        self._report.add(sample, row)
         if not sample.verdict.accepted:
             return
         try:
@@ -91,7 +92,7 @@ class RevisionWriter:
 
     def show(self, sample: LabeledSample) -> None:
         """Take a sample of the next part for the report alone, which needs it to fill a block or a chunk."""
-        self._report.add(sample)
+        self._report.add(sample, sample.row())
 
     def pass_over(self, split: str, objects: int) -> None:
         """Count an accepted sample of an earlier part; `objects`: its objects and regions to ignore."""

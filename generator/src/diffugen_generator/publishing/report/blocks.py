@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,29 +18,31 @@ from diffugen_generator.publishing.report.previews import Preview
 
 SAMPLES = 64
 
-
-def rows_of(samples: Sequence[LabeledSample], with_thumbnail: Sequence[bool]) -> list[dict[str, Any]]:
-    """Return everything about the samples that the page shows, except what its index has already."""
-    return [_row(sample, has_thumbnail) for sample, has_thumbnail in zip(samples, with_thumbnail, strict=True)]
+_INDEXED = frozenset({"drawing", "prompt", "stage", "split", "accepted"})
+"""Fields of a sample's row that the index has."""
 
 
-def _row(sample: LabeledSample, has_thumbnail: bool) -> dict[str, Any]:
-    row = sample.row()
+def row_of(sample: LabeledSample, row: Mapping[str, Any], with_thumbnail: bool) -> dict[str, Any]:
+    """Return everything about a sample that the page shows, except what its index has already.
+
+    Args:
+        sample: the sample.
+        row: its `row`.
+        with_thumbnail: whether the block has its thumbnail.
+    """
     accepted = set(map(id, sample.verdict.instances))
     left_out = [each for each in sample.label.instances if id(each) not in accepted]
-    for known in ("drawing", "prompt", "stage", "split", "accepted"):
-        row.pop(known, None)
     return {
-        **row,
+        **{name: value for name, value in row.items() if name not in _INDEXED},
         **({"leftOut": [_short(each.row()) for each in left_out]} if left_out else {}),
         **{name: [_short(each) for each in row[name]] for name in ("instances", "marked", "ignore") if name in row},
         "seed": str(sample.sample.seed),  # JavaScript's numbers are exact up to 2**53 only
         "file": sample.file_name,
-        "thumbnail": has_thumbnail,
+        "thumbnail": with_thumbnail,
     }
 
 
-def _short(row: dict[str, Any]) -> dict[str, Any]:
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with only the counts of its mask, in COCO's RLE: the mask's size is that of the image."""
     return {**row, "segmentation": row["segmentation"]["counts"]}
 

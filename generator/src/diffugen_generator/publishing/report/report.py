@@ -27,7 +27,7 @@ from diffugen_api.plan import Sample, StageRecipe
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.published import PublishedFile
 from diffugen_generator.publishing.release import Release
-from diffugen_generator.publishing.report.blocks import SAMPLES, maps_of, rows_of
+from diffugen_generator.publishing.report.blocks import SAMPLES, maps_of, row_of
 from diffugen_generator.publishing.report.data_files import JAVASCRIPT, data_file
 from diffugen_generator.publishing.report.index_columns import ROWS, IndexColumns
 from diffugen_generator.publishing.report.previews import Preview, preview_of
@@ -117,7 +117,7 @@ class Report:
         size = order.spec.image
         self._cell = min(LARGEST, max(size.width, size.height))
         self._previews: dict[str, Preview] = {}
-        self._block: list[tuple[LabeledSample, Preview]] = []
+        self._block: list[tuple[LabeledSample, Mapping[str, Any], Preview]] = []
         self._begun = self._shown = span.first
         self._end = span.end
         self._blocks, self._chunks = -(-span.first // SAMPLES), -(-span.first // ROWS)
@@ -127,7 +127,7 @@ class Report:
         self._splits = {name: number for number, name in enumerate(release.splits)}
         self._index = self._new_index()
         self._sprites = SpriteMaker(second_process=expected >= _MANY)
-        self._waiting: deque[tuple[list[LabeledSample], list[Preview], Future[Sprite]]] = deque()
+        self._waiting: deque[tuple[list[tuple[LabeledSample, Mapping[str, Any], Preview]], Future[Sprite]]] = deque()
         release.open_files.callback(self._sprites.close)
 
     def look(self, sample: LabeledSample, image: StoredImage) -> None:
@@ -136,8 +136,8 @@ class Report:
             preview = preview_of(sample, image, self._recipes, self._release.store, self._cell)
             self._previews[sample.sample.id] = preview
 
-    def add(self, sample: LabeledSample) -> None:
-        """Take a sample, accepted or not, in the order of the manifest."""
+    def add(self, sample: LabeledSample, row: Mapping[str, Any]) -> None:
+        """Take a sample and its `row`, accepted or not, in the order of the manifest."""
         if not self._shows(sample):
             return
         place = self._shown
@@ -146,7 +146,7 @@ class Report:
         if len(self._index) or self._begins(place, ROWS):
             self._index.add(sample)
         if self._block or self._begins(place, SAMPLES):
-            self._block.append((sample, preview))
+            self._block.append((sample, row, preview))
         if len(self._block) == SAMPLES:
             self._end_block()
         if len(self._index) == ROWS:
@@ -218,9 +218,8 @@ class Report:
 
     def _end_block(self) -> None:
         """Have the sprite of a block made, and write an earlier block: always the same one, so that the order is."""
-        samples, previews = [sample for sample, _ in self._block], [preview for _, preview in self._block]
-        sprite = self._sprites.make([preview.thumbnail for preview in previews], self._cell)
-        self._waiting.append((samples, previews, sprite))
+        sprite = self._sprites.make([preview.thumbnail for _, _, preview in self._block], self._cell)
+        self._waiting.append((self._block, sprite))
         self._block = []
         if len(self._waiting) > _AHEAD:
             self._write_block()
@@ -233,12 +232,16 @@ class Report:
             self._write_block()
 
     def _write_block(self) -> None:
-        samples, previews, made = self._waiting.popleft()
+        block, made = self._waiting.popleft()
         sprite = made.result()
+        rows = [
+            row_of(sample, row, with_thumbnail)
+            for (sample, row, _), with_thumbnail in zip(block, sprite.shown, strict=True)
+        ]
         number, put = f"{self._blocks:05d}", self._release.put
-        put(f"{FOLDER}samples/{number}.js", data_file(f"samples/{number}", rows_of(samples, sprite.shown)), JAVASCRIPT)
+        put(f"{FOLDER}samples/{number}.js", data_file(f"samples/{number}", rows), JAVASCRIPT)
         put(f"{FOLDER}thumbnails/{number}.jpg", sprite.jpeg, "image/jpeg")
-        maps = maps_of(previews)
+        maps = maps_of([preview for _, _, preview in block])
         self._has_maps = self._has_maps or maps is not None
         put(f"{FOLDER}maps/{number}.js", data_file(f"maps/{number}", maps), JAVASCRIPT)
         self._blocks += 1
