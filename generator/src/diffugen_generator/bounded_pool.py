@@ -29,12 +29,20 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window: int, batch: int = 1) -> Iterator[R]:
+def in_order(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int,
+    window: int,
+    batch: int = 1,
+    short: Callable[[Iterator[T]], Iterator[R]] | None = None,
+) -> Iterator[R]:
     """Yield `work(item)` for each item, in order; up to `window` of them are started ahead of the caller.
 
     A thread takes `batch` items at a time: with short work, handing over an item takes as long as the work itself. If
-    the first items take less than half a millisecond, as the small files of a local folder, all are worked on by the
-    caller: in threads, such work takes longer.
+    the first items take less than half a millisecond, as the small files of a local folder, `short` yields the other
+    results. Without it, all are worked on by the caller: in threads, such work takes longer.
     """
     pending = iter(items)
     seconds = []
@@ -46,7 +54,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int, window
         if len(seconds) > 1 and min(seconds[-2:]) > _LONG:
             break
     if seconds and median(seconds) < _SHORT:
-        yield from map(work, pending)
+        yield from map(work, pending) if short is None else short(pending)
         return
 
     def batches(most: int) -> Iterator[list[T]]:

@@ -26,6 +26,7 @@ from diffugen_generator.publishing.models import Models
 from diffugen_generator.publishing.parts import Parts
 from diffugen_generator.publishing.release import NOT_CONTENT, Release
 from diffugen_generator.publishing.revision_writer import RevisionWriter
+from diffugen_generator.publishing.second_process import second_process_for
 from diffugen_generator.publishing.stopping import check_stop
 from diffugen_generator.publishing.stored_images import with_images
 from diffugen_generator.publishing.tally import Tally
@@ -83,6 +84,7 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
         release = Release(work.store, work.folder, scratch, pool, order.spec, open_files, work.folder.split("/")[1])
         release.write(ADDRESSES, indented(sealed({"fingerprint": work.fingerprint})), JSON)
         stages = work.plan["stages"]
+        release.second = second_process_for(work.expected, open_files)
         writer = RevisionWriter(order, release, work.recipes, work.stage_models, expected=work.expected)
         if work.parts is not None:
             _join(writer, work.parts, on_progress, stop)
@@ -112,7 +114,14 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
 def _add_samples(
     writer: RevisionWriter, release: Release, work: Work, on_progress: Progress | None, stop: Callable[[], bool]
 ) -> None:
-    images = with_images(work.samples, work.store, keep=writer.reads_images, look=writer.look)
+    images = with_images(
+        work.samples,
+        work.store,
+        keep=writer.reads_images,
+        look=writer.look,
+        beside=writer.beside,
+        second=release.second,
+    )
     for done, (sample, image) in enumerate(images, start=1):
         if fault := sample.damaged or image.fault:
             release.report(sample, fault)  # `Release.finish` raises, when all faults are known

@@ -26,6 +26,7 @@ from diffugen_generator.publishing.placing import Accepted, Placing
 from diffugen_generator.publishing.publication import Publication
 from diffugen_generator.publishing.report.report import ShownSpan, is_shown
 from diffugen_generator.publishing.revision_writer import RevisionWriter
+from diffugen_generator.publishing.second_process import second_process_for
 from diffugen_generator.publishing.stopping import check_stop
 from diffugen_generator.publishing.stored_images import with_images
 from diffugen_generator.samples.documents import discard, indented, sealed
@@ -84,6 +85,7 @@ class _Shard:
             release = PartRelease(
                 work.store, work.folder, scratch, pool, work.order.spec, files, name, part_folder=parts.of(index)
             )
+            release.second = second_process_for(count, files)
             writer = RevisionWriter(work.order, release, work.recipes, stage_models, expected=self.expected, span=span)
             for decision in decisions_of(parts, range(index)):
                 if not placing.original_of(decision.accepted.id):
@@ -91,7 +93,14 @@ class _Shard:
             own, in_blocks, in_chunks = self._streams(span)
             judged = self._as_decided(read_ahead(chain(own, in_blocks)), count)
             samples = (placed(each, placing) for each in judged)
-            images = with_images(samples, work.store, keep=writer.reads_images, look=writer.look)
+            images = with_images(
+                samples,
+                work.store,
+                keep=writer.reads_images,
+                look=writer.look,
+                beside=writer.beside,
+                second=release.second,
+            )
             for done, (sample, image) in enumerate(images, start=1):
                 if done > count:
                     writer.show(sample)

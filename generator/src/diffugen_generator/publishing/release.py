@@ -20,6 +20,7 @@ from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.publishing.file_list import FileList
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.published import FILE_LIST, PublishedFile
+from diffugen_generator.publishing.second_process import SecondProcess
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.samples.documents import discard
 from diffugen_generator.store.protocol import BINARY, Store
@@ -49,6 +50,8 @@ class Release:
     """The name of the revision, or of its folder in the store if that differs."""
     lost: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Samples whose image or label is missing or damaged, by their id: stage, object, and what happened to it."""
+    second: SecondProcess | None = None
+    """Makes sprites and reads small images, where there are many samples."""
     _copies: list[tuple[LabeledSample, str]] = field(default_factory=list)
     """Images that are to be copied, and the paths of the copies."""
 

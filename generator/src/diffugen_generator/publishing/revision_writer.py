@@ -68,6 +68,10 @@ class RevisionWriter:
         """Whether a format reads the bytes of every image."""
         return any(each.reads_images for each in self._formats.values())
 
+    def beside(self, sample: LabeledSample) -> str:
+        """Return the key of an object that `look` reads beside the image; empty if there is none."""
+        return self._report.beside(sample)
+
     def look(self, sample: LabeledSample, image: StoredImage) -> None:
         """Prepare what the report shows of a sample, in any thread, before `add` takes it."""
         self._report.look(sample, image)

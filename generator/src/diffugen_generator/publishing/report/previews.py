@@ -15,7 +15,6 @@ from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.report.thumbnails import Thumbnail, thumbnail_of
 from diffugen_generator.publishing.stored_images import StoredImage
-from diffugen_generator.store.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,7 @@ class Preview:
     """None if attention does not label, or if the evidence is gone or damaged."""
 
 
-def preview_of(
-    sample: LabeledSample, image: StoredImage, recipes: Mapping[str, StageRecipe], store: Store, cell: int
-) -> Preview:
+def preview_of(sample: LabeledSample, image: StoredImage, recipes: Mapping[str, StageRecipe], cell: int) -> Preview:
     """Read what the report shows of a sample; `cell` is the longest side of a thumbnail in pixels.
 
     `recipes` are the stages' by name. An image or an evidence file that cannot be read is left out: publishing itself
@@ -42,13 +39,20 @@ def preview_of(
         thumbnail = thumbnail_of(image.read(), cell)
     except (Missing, ValueError):
         thumbnail = None
+    key = evidence_of(sample, recipes)
+    return Preview(thumbnail, _maps(sample, image, key) if key else None)
+
+
+def evidence_of(sample: LabeledSample, recipes: Mapping[str, StageRecipe]) -> str:
+    """Return the key of a sample's stored evidence; empty if attention does not label it."""
     recipe = recipes.get(sample.stage)
-    return Preview(thumbnail, _maps(sample, recipe, store) if recipe is not None and recipe.evidence_id else None)
+    if recipe is None or not recipe.evidence_id:
+        return ""
+    return layout.evidence(sample.stage, recipe.evidence_id, sample.sample.id)
 
 
-def _maps(sample: LabeledSample, recipe: StageRecipe, store: Store) -> AttentionMaps | None:
+def _maps(sample: LabeledSample, image: StoredImage, key: str) -> AttentionMaps | None:
     try:
-        data = store.read(layout.evidence(sample.stage, recipe.evidence_id, sample.sample.id))
-        return AttentionMaps.loads(data, sample.sample.id)
+        return AttentionMaps.loads(image.read_beside(key), sample.sample.id)
     except (Missing, ValueError):
         return None

@@ -30,9 +30,9 @@ from diffugen_generator.publishing.release import Release
 from diffugen_generator.publishing.report.blocks import SAMPLES, maps_of, row_of
 from diffugen_generator.publishing.report.data_files import JAVASCRIPT, data_file
 from diffugen_generator.publishing.report.index_columns import ROWS, IndexColumns
-from diffugen_generator.publishing.report.previews import Preview, preview_of
+from diffugen_generator.publishing.report.previews import Preview, evidence_of, preview_of
 from diffugen_generator.publishing.report.summary import summary_of
-from diffugen_generator.publishing.report.thumbnails import LARGEST, Sprite, SpriteMaker
+from diffugen_generator.publishing.report.thumbnails import LARGEST, Sprite, sprite_of
 from diffugen_generator.publishing.stored_images import StoredImage
 from diffugen_generator.publishing.tally import Tally
 
@@ -43,8 +43,6 @@ MOST = 100_000
 
 _AHEAD = 4
 """Blocks that wait for their sprites while the next ones are filled."""
-_MANY = 2_000
-"""From so many samples on, a second process makes the sprites; before, starting it takes as long as it saves."""
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -126,14 +124,18 @@ class Report:
         self._stages = {name: number for number, name in enumerate(self._recipes)}
         self._splits = {name: number for number, name in enumerate(release.splits)}
         self._index = self._new_index()
-        self._sprites = SpriteMaker(second_process=expected >= _MANY)
+        if release.second is not None:
+            release.second.call(sprite_of, [None], self._cell)  # it imports its libraries before the first block is full
         self._waiting: deque[tuple[list[tuple[LabeledSample, Mapping[str, Any], Preview]], Future[Sprite]]] = deque()
-        release.open_files.callback(self._sprites.close)
+
+    def beside(self, sample: LabeledSample) -> str:
+        """Return the key of an object that `look` reads beside the image; empty if there is none."""
+        return evidence_of(sample, self._recipes) if self._shows(sample) else ""
 
     def look(self, sample: LabeledSample, image: StoredImage) -> None:
         """Make the preview of a sample, in any thread, before `add` takes it."""
         if sample.damaged is None and image.fault is None and self._shows(sample):
-            preview = preview_of(sample, image, self._recipes, self._release.store, self._cell)
+            preview = preview_of(sample, image, self._recipes, self._cell)
             self._previews[sample.sample.id] = preview
 
     def add(self, sample: LabeledSample, row: Mapping[str, Any]) -> None:
@@ -218,7 +220,13 @@ class Report:
 
     def _end_block(self) -> None:
         """Have the sprite of a block made, and write an earlier block: always the same one, so that the order is."""
-        sprite = self._sprites.make([preview.thumbnail for _, _, preview in self._block], self._cell)
+        thumbnails = [preview.thumbnail for _, _, preview in self._block]
+        sprite: Future[Sprite]
+        if self._release.second is not None:
+            sprite = self._release.second.call(sprite_of, thumbnails, self._cell)
+        else:
+            sprite = Future()
+            sprite.set_result(sprite_of(thumbnails, self._cell))
         self._waiting.append((self._block, sprite))
         self._block = []
         if len(self._waiting) > _AHEAD:

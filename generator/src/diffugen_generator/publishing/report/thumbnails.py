@@ -1,23 +1,10 @@
-"""The thumbnails of a block of the report, in one JPEG (a sprite).
-
-Decoding small images and encoding sprites is a quarter of the work of publishing them, and the rest is Python, which
-runs on one core. So where a report has many blocks, a second process makes the sprites:
-`python -m diffugen_generator.publishing.report.thumbnails FD` reads pickled blocks from the socket FD, and answers each
-with its sprite. A sprite is the same whichever process makes it.
-"""
+"""The thumbnails of a block of the report, in one JPEG (a sprite)."""
 
 from __future__ import annotations
 
 import io
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import TypeAlias
 
 import cv2
@@ -72,51 +59,6 @@ def sprite_of(thumbnails: Sequence[Thumbnail], cell: int) -> Sprite:
     return Sprite(stream.getvalue(), shown)
 
 
-class SpriteMaker:
-    """Makes sprites one after another: in a second process, or at once by the caller."""
-
-    def __init__(self, *, second_process: bool) -> None:
-        """Start no process yet."""
-        self._thread = ThreadPoolExecutor(1) if second_process else None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
-
-    def make(self, thumbnails: Sequence[Thumbnail], cell: int) -> Future[Sprite]:
-        """Return the sprite of a block as a future."""
-        if self._thread is not None:
-            return self._thread.submit(self._ask, thumbnails, cell)
-        made: Future[Sprite] = Future()
-        made.set_result(sprite_of(thumbnails, cell))
-        return made
-
-    def close(self) -> None:
-        """End the second process; sprites that are not made yet are dropped."""
-        if self._thread is None:
-            return
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        if self._connection is not None:
-            self._connection.close()
-        if self._process is not None:
-            self._process.wait()
-
-    def _ask(self, thumbnails: Sequence[Thumbnail], cell: int) -> Sprite:
-        """Have the second process make a sprite; make it here if that process cannot start or has ended."""
-        with suppress(EOFError, OSError):
-            if self._connection is None:
-                self._connection, self._process = _second_process()
-            self._connection.send((thumbnails, cell))
-            return Sprite(*self._connection.recv())
-        return sprite_of(thumbnails, cell)
-
-
-def _second_process() -> tuple[Connection, subprocess.Popen[bytes]]:
-    ours, theirs = Pipe()
-    with theirs:
-        fd = theirs.fileno()
-        process = subprocess.Popen([sys.executable, "-m", __name__, str(fd)], pass_fds=[fd], stdin=subprocess.DEVNULL)
-    return ours, process
-
-
 def _pixels(thumbnail: Thumbnail, cell: int) -> NDArray[np.uint8] | None:
     if not isinstance(thumbnail, bytes):
         return thumbnail
@@ -149,17 +91,3 @@ _RGB_8 = b"\x08\x02"
 def _is_small_png(data: bytes, cell: int) -> bool:
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     return data.startswith(_PNG) and max(width, height) <= cell and data[24:26] == _RGB_8
-
-
-def _main(fd: int) -> None:
-    """Answer each block with its sprite, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which sends it to both; the other end is closed then
-    cv2.setNumThreads(1)
-    with Connection(fd) as blocks, suppress(EOFError, OSError):
-        while True:
-            sprite = sprite_of(*blocks.recv())
-            blocks.send((sprite.jpeg, sprite.shown))  # as a class, it would be one of `__main__`
-
-
-if __name__ == "__main__":
-    _main(int(sys.argv[1]))
