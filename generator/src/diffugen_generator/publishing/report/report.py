@@ -125,7 +125,7 @@ class Report:
         self._splits = {name: number for number, name in enumerate(release.splits)}
         self._index = self._new_index()
         if release.second is not None:
-            release.second.call(sprite_of, [None], self._cell)  # it imports its libraries before the first block is full
+            release.second.call(sprite_of, [None], self._cell)  # it imports its libraries meanwhile
         self._waiting: deque[tuple[list[tuple[LabeledSample, Mapping[str, Any], Preview]], Future[Sprite]]] = deque()
 
     def beside(self, sample: LabeledSample) -> str:
