@@ -22,6 +22,7 @@ from diffugen_generator.models.digests import FileDigest, hashed
 from diffugen_generator.models.files import SAFE, Choice
 from diffugen_generator.models.headers import check_whole, header_of
 from diffugen_generator.models.model_cards import CARD
+from diffugen_generator.models.pins import Pin
 from diffugen_generator.models.remotes import MODEL, held, remote_file_of
 from diffugen_generator.models.uris import BUCKET, HUB, local_path
 
@@ -144,19 +145,10 @@ class _RemoteFile:
 
 
 def _check_pin(uri: str, name: str, digest: FileDigest, *, field: str, pin: str | None, pickled: bool) -> None:
-    pin_field = f"{field.removesuffix('model')}modelSHA256"
-    if pin is not None and pin != digest.sha256:
-        raise SpecError(
-            "ModelMismatch",
-            f"{pin_field}: the file {uri} has the SHA-256 {digest.sha256}, and not {pin}; look what changed, then "
-            "write its digest, or leave the field out.",
-        )
-    if name.endswith(PICKLE) and not (pin or pickled):
-        raise SpecError(
-            "UnsupportedModel",
-            f"{field}: {uri!r} is a pickle, which may run code when loaded; save it as safetensors, or set {pin_field} "
-            f"to {digest.sha256} if you trust it.",
-        )
+    pinned = Pin(field, pin)
+    pinned.check(f"the file {uri} has the SHA-256", digest.sha256)
+    if name.endswith(PICKLE) and not pickled:
+        pinned.check_pickle(uri, digest.sha256, "is a pickle, which may run code when loaded; save it as safetensors")
 
 
 def _header(folder: Path, name: str) -> CheckpointHeader:

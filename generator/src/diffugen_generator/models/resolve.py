@@ -22,6 +22,7 @@ from diffugen_generator.models.checkpoints import SUFFIXES, divided, names_file,
 from diffugen_generator.models.digests import FileDigest, digest_of, hashed
 from diffugen_generator.models.files import Choice, choose
 from diffugen_generator.models.headers import check_whole, shapes_of
+from diffugen_generator.models.pins import Pin
 from diffugen_generator.models.remotes import MODEL, Remote, held, remote_of
 from diffugen_generator.models.uris import BUCKET, BUILTIN_FOLDER, HUB, path_of
 
@@ -85,19 +86,15 @@ def _resolve_folder_or_remote(
         found, safe = _resolve_remote(remote_of(uri, field, s3), field, weights=weights)
     else:
         found, safe = _resolve_folder(uri, field)
-    pin_field = f"{field.removesuffix('model')}modelSHA256"
-    if pin is not None and pin != found.digest:
-        raise SpecError(
-            "ModelMismatch",
-            f"{pin_field}: the model {uri} has the digest {found.digest}, and not {pin}; "
-            "look what changed, then write its digest, or leave the field out.",
-        )
-    if not safe and not (pin or pickled):
+    pinned = Pin(field, pin)
+    pinned.check(f"the model {uri} has the digest", found.digest)
+    if not safe and not pickled:
         folders = ", ".join(sorted({f"{name.partition('/')[0]}/" for name in found.weights if name.endswith(PICKLED)}))
-        raise SpecError(
-            "UnsupportedModel",
-            f"{field}: {uri!r} has only pickled weights in {folders}, which may run code when loaded; "
-            f"save it again with safe_serialization=True, or set {pin_field} to {found.digest} if you trust it.",
+        pinned.check_pickle(
+            uri,
+            found.digest,
+            f"has only pickled weights in {folders}, which may run code when loaded; save it again with "
+            "safe_serialization=True",
         )
     return found
 
