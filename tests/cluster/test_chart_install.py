@@ -156,6 +156,7 @@ def test_no_dataset_is_lost_or_drawn_again_from_install_to_reinstall(world: Worl
     installation.helm("uninstall", "--wait")
     assert installation.left() == []
     eventually(lambda: not installation.operators())
+    eventually(lambda: not world.cluster.items("leases", namespace=world.namespace))
     assert world.get()["status"] == published, "the CRD stays, and the dataset with it"
     # Its rights may be deleted before its pods, which then cannot release the Lease.
     before = len(requests(world))

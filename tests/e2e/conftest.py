@@ -18,17 +18,16 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need root or a missing program; the reason names it."""
-    reason = ""
+    """Skip these tests unless they are asked for; end the run if they cannot run, and say what is missing."""
     if os.environ.get("E2E") != "1":
-        reason = "end to end: `make e2e` runs this, as root"
-    elif missing := missing_for_a_node():
-        reason = missing
-    elif absent := [program for program in ("buildah", "debootstrap") if shutil.which(program) is None]:
-        reason = f"apt-get install {' '.join(absent)}"
-    for item in items:
-        if reason and _HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason=reason))
+        for item in items:
+            if _HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="end to end: `make e2e` runs this, as root"))
+        return
+    if missing := missing_for_a_node():
+        pytest.exit(missing, returncode=1)
+    if absent := [program for program in ("buildah", "debootstrap") if shutil.which(program) is None]:
+        pytest.exit(f"apt-get install {' '.join(absent)}", returncode=1)
 
 
 @pytest.fixture(scope="session", autouse=True)

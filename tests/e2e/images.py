@@ -45,13 +45,18 @@ def base() -> str:
 
 
 @cache
-def built(image: str) -> str:
+def built(image: str, version: str = VERSION) -> str:
     """Build one of the three, from buildah's layers where nothing has changed, and return its name."""
+    of_version = {} if version == VERSION else {"DIFFUGEN_VERSION": version, "IMAGE_TAG": f"{TAG}-{version}"}
     done = subprocess.run(
-        [ROOT / "images" / "build.sh", image], env=environment(), capture_output=True, text=True, check=False
+        [ROOT / "images" / "build.sh", image],
+        env={**environment(), **of_version},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return f"localhost/diffugen/{NAMES[image]}:{TAG}"
+    return f"localhost/diffugen/{NAMES[image]}:{of_version.get('IMAGE_TAG', TAG)}"
 
 
 def buildah(*arguments: str) -> str:
@@ -76,9 +81,9 @@ def bring(cluster: Cluster, name: str, reference: str) -> None:
     assert pushing.returncode == 0
 
 
-def bring_own(cluster: Cluster, image: str) -> None:
+def bring_own(cluster: Cluster, image: str, version: str = VERSION) -> None:
     """Build one of the three images and import it, as `kind load docker-image` does."""
-    bring(cluster, built(image), f"docker.io/diffugen/{NAMES[image]}:{VERSION}")
+    bring(cluster, built(image, version), f"docker.io/diffugen/{NAMES[image]}:{version}")
 
 
 def bring_minio(cluster: Cluster) -> None:
@@ -121,11 +126,12 @@ def derived(name: str, new: str) -> Iterator[str]:
 
 
 def remove_leftovers(within_s: float) -> None:
-    """Remove the working containers, and so the mounts, of builds that were killed; only those on our own base.
+    """Remove the working containers, and so the mounts, of builds that were killed; only those on our base.
 
     If buildah still runs after `within_s`, they may belong to that build, so they stay until the next call.
     """
-    if not _exists(LOCAL_BASE):
+    name = os.environ.get("BASE") or LOCAL_BASE
+    if not _exists(name):
         return
     containers = buildah("containers", "--quiet", "--notruncate").split()
     end = time.monotonic() + within_s
@@ -133,7 +139,7 @@ def remove_leftovers(within_s: float) -> None:
         if time.monotonic() > end:
             return
         time.sleep(0.2)
-    first = _first_layer("image", LOCAL_BASE)
+    first = _first_layer("image", name)
     for container in containers:
         with suppress(subprocess.CalledProcessError):  # its build has ended meanwhile
             if _first_layer("container", container) == first:

@@ -78,13 +78,18 @@ class Installation:
         return done.stdout
 
     def install(
-        self, *namespaces: str, chart: Path = CHART, operator: str = "diffugen/operator", wait: str = "3m"
+        self,
+        *namespaces: str,
+        chart: Path = CHART,
+        operator: str = "diffugen/operator",
+        wait: str = "3m",
+        **settings: str,
     ) -> None:
-        """`helm install`, with the images of this checkout, and wait until the operator is ready."""
+        """`helm install`, with the images of this checkout and these settings; wait until the operator is ready."""
         values = {
             "image": {"registry": "", "repository": operator},
             "namespaces": list(namespaces),
-            "settings": {"scrapeInterval": 1, "progressInterval": 2},
+            "settings": {"scrapeInterval": 1, "progressInterval": 2, **settings},
         }
         self.helm("install", RELEASE, str(chart), "--wait", f"--timeout={wait}", *_set(values))
 

@@ -51,11 +51,15 @@ def run_in(name: str, *command: str, volume: str = "") -> str:
         buildah("rm", container)
 
 
+@pytest.mark.parametrize("image", ["operator", "light", "models"])
+def test_images_do_not_run_as_root(image: str) -> None:
+    assert configuration(built(image))["config"]["User"] == "65532:65532"
+
+
 @pytest.mark.parametrize("image", ["operator", "light"])
-def test_images_without_models_have_no_torch_and_no_root(image: str) -> None:
+def test_images_without_models_have_no_torch_and_no_tools(image: str) -> None:
     name = built(image)
 
-    assert configuration(name)["config"]["User"] == "65532:65532"
     script = "import importlib.util as u; print([m for m in ('torch', 'pip', 'uv', 'hatchling') if u.find_spec(m)])"
     assert run_in(name, "python", "-c", script) == "[]"
 
@@ -99,7 +103,11 @@ def worker(step: Step, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("image", "program", "own"),
-    [("operator", "diffugen-operator", "diffugen-operator"), ("light", "diffugen", "diffugen")],
+    [
+        ("operator", "diffugen-operator", "diffugen-operator"),
+        ("light", "diffugen", "diffugen"),
+        ("models", "diffugen", "diffugen"),
+    ],
 )
 def test_its_program_is_on_the_path_and_its_components_are_listed(image: str, program: str, own: str) -> None:
     name = built(image)
@@ -128,7 +136,7 @@ def test_labels_of_the_open_container_initiative() -> None:
     assert {f"{prefix}{name}" for name in ("version", "revision", "source", "description")} <= set(labels)
 
 
-@pytest.mark.parametrize("image", ["operator", "light"])
+@pytest.mark.parametrize("image", ["operator", "light", "models"])
 def test_two_builds_give_equal_layers(image: str, tmp_path: Path) -> None:
     first = layers(built(image))
     again = subprocess.run(

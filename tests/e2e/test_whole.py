@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from version import version as checkout_version
 
-from tests.e2e.images import ROOT
-from tests.e2e.installation import BUCKET, CHART, RELEASE, SYSTEM, Installation, Json, small
+from tests.e2e.images import ROOT, VERSION, bring_own
+from tests.e2e.installation import (
+    ACCESS_KEY,
+    BUCKET,
+    CHART,
+    RELEASE,
+    SECRET_KEY,
+    SYSTEM,
+    Installation,
+    Json,
+    small,
+)
 
 NAMESPACE = "vision"
 JOBS = "batch.kubernetes.io/job-name"
@@ -33,8 +47,36 @@ def shapes(installed: Installation) -> Json:
     return installed.wait_ready(NAMESPACE, "shapes")
 
 
+def diffugen(installation: Installation, *arguments: str) -> Json:
+    """Run a command on the store, as users do from their own machine; return its JSON."""
+    address = installation.cluster.get("pod", "minio", namespace="minio")["status"]["podIP"]
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    program = Path(sys.executable).with_name("diffugen")
+    done = subprocess.run(
+        [program, *arguments, "--endpoint", f"http://{address}:9000", "--json"],
+        env={**os.environ, **keys},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: Json = json.loads(done.stdout)
+    return found
+
+
+def test_the_first_example_is_pulled_and_verified(installed: Installation, shapes: Json, tmp_path: Path) -> None:
+    uri = f"s3://{BUCKET}/{NAMESPACE}/shapes"
+
+    diffugen(installed, "pull", uri, str(tmp_path / "pulled"))
+    diffugen(installed, "verify", uri)
+
+    annotations = tmp_path / "pulled" / "current" / "coco" / "annotations"
+    images = [each for file in annotations.glob("*.json") for each in json.loads(file.read_text())["images"]]
+    assert len(images) == shapes["status"]["dataset"]["samples"]
+
+
 def test_the_first_example_is_published(installed: Installation, shapes: Json, tmp_path: Path) -> None:
-    """Downloads and checks the COCO file, its images by size and digest, and the counts in the status."""
+    """Downloads and checks the COCO file, images by size and content, and the counts in the status."""
     published = shapes["status"]["dataset"]
     prefix = published["uri"].removeprefix(f"s3://{BUCKET}/").rstrip("/")
     described = installed.read_json(f"{prefix}/dataset.json")
@@ -76,18 +118,23 @@ def test_helm_test_succeeds(installed: Installation) -> None:
     installed.helm("test", RELEASE, "--timeout=2m")
 
 
+NEXT = "99.0.0"
+"""The version of a second operator image, of the same code."""
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "version"),
     [
-        ["upgrade", RELEASE, str(CHART), "--reuse-values", "--set", "settings.logLevel=DEBUG"],
-        ["rollback", RELEASE, "1"],
+        (["upgrade", RELEASE, str(CHART), "--reuse-values", "--set", f"image.tag={NEXT}"], NEXT),
+        (["rollback", RELEASE, "1"], VERSION),
     ],
-    ids=lambda change: str(change[0]),
+    ids=["upgrade", "rollback"],
 )
-def test_a_change_of_the_release_leaves_a_running_dataset_alone(
-    installed: Installation, shapes: Json, change: list[str]
+def test_another_version_of_the_operator_leaves_a_running_dataset_alone(
+    installed: Installation, shapes: Json, change: list[str], version: str
 ) -> None:
     cluster = installed.cluster
+    bring_own(cluster, "operator", version)
     name = f"during-{change[0]}"
     cluster.apply(small(NAMESPACE, name, seed=len(name)))
     before = {pod["metadata"]["name"] for pod in cluster.items("pods", namespace=SYSTEM)}
@@ -97,10 +144,16 @@ def test_a_change_of_the_release_leaves_a_running_dataset_alone(
 
     after = {pod["metadata"]["name"] for pod in cluster.items("pods", namespace=SYSTEM)}
     assert not before & after  # the operator's pods were replaced
+    assert f"DiffuGen operator {_own_version(version)} serves" in installed.operator_log()
     assert dataset["status"]["dataset"]["samples"] == 4
     jobs = [job["metadata"]["name"] for job in cluster.items("jobs", namespace=NAMESPACE)]
     assert len([job for job in jobs if job.startswith(name)]) == 3, jobs  # plan, stage, publish: none twice
     assert installed.dataset(NAMESPACE, "shapes")["status"]["dataset"] == shapes["status"]["dataset"]
+
+
+def _own_version(version: str) -> str:
+    """The version that an image's operator logs: that of the checkout, unless another one was built."""
+    return version if version == NEXT else checkout_version()
 
 
 def test_uninstalling_keeps_the_datasets_and_reinstalling_draws_nothing(installed: Installation, shapes: Json) -> None:
@@ -112,7 +165,7 @@ def test_uninstalling_keeps_the_datasets_and_reinstalling_draws_nothing(installe
 
     left = cluster.kubectl(
         "get",
-        "deployments,pods,services,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets,leases",
+        "deployments,pods,services,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets",
         "--all-namespaces", "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "name",
     )  # fmt: skip
     assert left == ""
@@ -120,6 +173,7 @@ def test_uninstalling_keeps_the_datasets_and_reinstalling_draws_nothing(installe
         "get", "clusterroles,clusterrolebindings", "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "name"
     )
     assert everywhere == ""
+    cluster.kubectl("wait", "-n", SYSTEM, "--for=delete", f"lease/{RELEASE}", "--timeout=60s", timeout_s=90)
     cluster.kubectl("get", "crd", "labeleddatasets.diffugen.dev")
     assert {each["metadata"]["name"] for each in cluster.items("lds", namespace=NAMESPACE)} == set(held)
     assert installed.objects("") == stored

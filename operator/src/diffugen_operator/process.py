@@ -80,6 +80,7 @@ class Operator:
                 identity=instance,
                 clock=time.monotonic,
                 now=lambda: datetime.now(UTC),
+                owner=self._connection.service_account,
             )
         self._cache = Cache()
         self._queue = WorkQueue(

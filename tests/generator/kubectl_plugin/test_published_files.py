@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+from typing import Any
+
 import pytest
 
 from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
 from diffugen_generator.kubectl_plugin.published_files import Address, browser_address, service_of
 from tests.operator.lives import a_life
+
+Json = dict[str, Any]
+OBJECTS: list[Json] = []
 
 
 @pytest.mark.parametrize(
@@ -36,13 +44,65 @@ def test_nothing_published_yet() -> None:
         Address.of(a_life().until_drawing().raw, "report.html")
 
 
-def test_a_dataset_in_the_operators_default_store_is_opened_by_its_address() -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What kubectl is asked for; it has one Secret, and the objects of `OBJECTS`."""
+    asked: list[tuple[str, ...]] = []
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    secret = {"data": {name: base64.b64encode(value.encode()).decode() for name, value in keys.items()}}
+
+    def items(_: Kubectl, *arguments: str) -> list[Json]:
+        asked.append(arguments)
+        return OBJECTS
+
+    def get(_: Kubectl, *arguments: str) -> Json:
+        asked.append(arguments)
+        return secret
+
+    monkeypatch.setattr(Kubectl, "items", items)
+    monkeypatch.setattr(Kubectl, "get", get)
+    OBJECTS.clear()
+    return asked
+
+
+def a_work_order(created: str, endpoint: str, *, compressed: bool) -> Json:
+    """The ConfigMap of a run, as the operator makes it."""
+    s3 = {"endpoint": endpoint, "bucket": "pictures", "prefix": "", "secretRef": {"name": "store"}}
+    text = json.dumps({"name": "shapes", "spec": {"output": {"s3": s3}}})
+    packed = base64.b64encode(gzip.compress(text.encode())).decode()
+    content = {"binaryData": {"order.json.gz": packed}} if compressed else {"data": {"order.json": text}}
+    return {"metadata": {"name": f"order-{created}", "creationTimestamp": created}, **content}
+
+
+def in_the_default_store() -> Json:
     life = a_life().until_published()
     life.raw["spec"]["output"] = {}
+    return dict(life.raw)
 
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_dataset_in_the_operators_default_store_is_found_by_its_work_order(
+    asked: list[tuple[str, ...]], compressed: bool
+) -> None:
+    OBJECTS[:] = [
+        a_work_order("2026-11-01T00:00:00Z", "https://former.example.com", compressed=compressed),
+        a_work_order("2026-11-02T00:00:00Z", "https://store.example.com", compressed=compressed),
+        {"metadata": {"name": "another", "creationTimestamp": "2026-11-03T00:00:00Z"}, "data": {"key": "value"}},
+    ]
+
+    with browser_address(Kubectl(), in_the_default_store(), "contact-sheet.png") as (address, ends):
+        assert address.startswith("https://store.example.com/pictures/vision/shapes/contact-sheet.png?")
+
+    assert ends == ""
+    assert ("configmaps", "--selector=diffugen.dev/dataset=shapes") in asked
+    assert ("secret", "store") in asked
+
+
+@pytest.mark.usefixtures("asked")
+def test_without_a_work_order_the_user_names_the_store() -> None:
     with (
         pytest.raises(KubectlError, match="diffugen view s3://pictures/vision/shapes --endpoint URL"),
-        browser_address(Kubectl(), life.raw, "report.html"),
+        browser_address(Kubectl(), in_the_default_store(), "report.html"),
     ):
         pass
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from diffugen_operator.kube.api import ApiError
+from diffugen_operator.kube.credentials import ServiceAccount
 from diffugen_operator.kube.leader_election import Election, Lease, LeaseLostError
 from diffugen_operator.settings import Settings
 
@@ -33,7 +34,7 @@ class World:
     def later(self, seconds: float) -> None:
         self.seconds += seconds
 
-    def process(self, name: str, *, wrong_by: float = 0.0) -> Election:
+    def process(self, name: str, *, wrong_by: float = 0.0, account: ServiceAccount | None = None) -> Election:
         """Return a process whose wall clock is wrong by so many seconds."""
         return Election(
             leases=self,
@@ -41,6 +42,7 @@ class World:
             identity=name,
             clock=lambda: self.seconds,
             now=lambda: START + timedelta(seconds=self.seconds + wrong_by),
+            owner=lambda: account,
         )
 
     async def get_lease(self, namespace: str, name: str, *, within: float) -> Lease | None:
@@ -285,3 +287,34 @@ def _until(seen: Any) -> Iterator[int]:
             return
         yield number
     raise AssertionError("time stands still")
+
+
+def owners(world: World) -> list[str]:
+    assert world.lease is not None
+    return [each["uid"] for each in world.lease["metadata"].get("ownerReferences", [])]
+
+
+async def test_the_lease_belongs_to_the_service_account_of_its_holder() -> None:
+    world = World()
+    former, present = (ServiceAccount(namespace="system", name="operator", uid=uid) for uid in ("one", "two"))
+    holder = world.process("a", account=former)
+    await holder.win()
+    assert owners(world) == ["one"]
+    await holder.release()
+    assert world.lease is not None
+    world.lease["metadata"]["ownerReferences"].append({"kind": "ConfigMap", "name": "other", "uid": "three"})
+
+    await world.process("b", account=present).win()
+
+    assert owners(world) == ["three", "two"], "a reinstalled operator has another service account"
+
+
+@pytest.mark.parametrize("account", [None, ServiceAccount(namespace="elsewhere", name="operator", uid="one")])
+async def test_without_a_service_account_of_its_namespace_the_lease_has_no_owner(
+    account: ServiceAccount | None,
+) -> None:
+    world = World()
+
+    await world.process("a", account=account).win()
+
+    assert owners(world) == []

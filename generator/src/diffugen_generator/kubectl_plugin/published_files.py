@@ -4,6 +4,8 @@ Secret, and a forwarded port where the store is a Service of the cluster."""
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 
 from minio import Minio
 
+from diffugen_api.contract import LABEL_DATASET, ORDER_KEY, ORDER_KEY_COMPRESSED
 from diffugen_generator.kubectl_plugin.kubectl import Kubectl, KubectlError
 from diffugen_generator.kubectl_plugin.report_server import Served, serving
 
@@ -62,12 +65,7 @@ def browser_address(kubectl: Kubectl, dataset: Json, file: str) -> Iterator[tupl
 @contextmanager
 def _opened(kubectl: Kubectl, dataset: Json, address: Address) -> Iterator[tuple[Minio, bool]]:
     """Yield a client of the dataset's store, and whether it uses a forwarded port."""
-    s3 = dataset["spec"].get("output", {}).get("s3")
-    if s3 is None:
-        raise KubectlError(
-            "It is in the operator's default store, whose address is not in the dataset: "
-            f"diffugen view {dataset['status']['dataset']['uri']} --endpoint URL"
-        )
+    s3 = dataset["spec"].get("output", {}).get("s3") or _default_store(kubectl, dataset)
     keys = _keys(kubectl, s3)
     endpoint = urlsplit(s3["endpoint"])
     service = service_of(s3["endpoint"], dataset["metadata"]["namespace"])
@@ -78,6 +76,22 @@ def _opened(kubectl: Kubectl, dataset: Json, address: Address) -> Iterator[tuple
     s3 = {**s3, "addressingStyle": "path"}  # a host name of the bucket would not lead to the forwarded port
     with kubectl.port_forward(name, namespace, port) as local:
         yield _client(f"127.0.0.1:{local}", keys, s3, secure=endpoint.scheme == "https"), True
+
+
+def _default_store(kubectl: Kubectl, dataset: Json) -> Json:
+    """Return the operator's default store as `spec.output.s3` would name it, from the work order of the latest run."""
+    orders = kubectl.items("configmaps", f"--selector={LABEL_DATASET}={dataset['metadata']['name']}")
+    for order in sorted(orders, key=lambda each: str(each["metadata"]["creationTimestamp"]), reverse=True):
+        text = order.get("data", {}).get(ORDER_KEY)
+        if packed := order.get("binaryData", {}).get(ORDER_KEY_COMPRESSED):
+            text = gzip.decompress(base64.b64decode(packed)).decode()
+        if text and (s3 := json.loads(text)["spec"].get("output", {}).get("s3")):
+            found: Json = s3
+            return found
+    raise KubectlError(
+        "It is in the operator's default store, whose address is in no ConfigMap of the dataset any more: "
+        f"diffugen view {dataset['status']['dataset']['uri']} --endpoint URL"
+    )
 
 
 def service_of(endpoint: str, namespace: str) -> tuple[str, str, int] | None:

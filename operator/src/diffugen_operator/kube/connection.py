@@ -23,7 +23,7 @@ import kopf
 
 from diffugen_operator import __version__
 from diffugen_operator.kube.backoff import backoff
-from diffugen_operator.kube.credentials import Credential, obtain
+from diffugen_operator.kube.credentials import Credential, ServiceAccount, obtain, service_account_of
 from diffugen_operator.kube.kubeconfig import Access, LoginError, find_access
 from diffugen_operator.settings import Settings
 
@@ -89,6 +89,10 @@ class Connection:
     def server(self) -> str:
         """The API server's URL, once there is a session."""
         return self._access.server if self._access is not None else ""
+
+    def service_account(self) -> ServiceAccount | None:
+        """Return the service account of the present session, if it has one."""
+        return service_account_of(self._credential)
 
     async def lend(self) -> kopf.AiohttpSession:
         """Give kopf a session; it asks again when its session was closed or refused."""

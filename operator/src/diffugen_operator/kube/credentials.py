@@ -47,6 +47,30 @@ class Credential:
         return self.certificate, self.key
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccount:
+    """The service account of a token."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+def service_account_of(credential: Credential) -> ServiceAccount | None:
+    """Return the service account that a credential's token names; None for any other credential.
+
+    The token is a JSON Web Token (RFC 7519). Its signature is not checked: the API server does that.
+    """
+    parts = credential.authorization.removeprefix("Bearer ").split(".")
+    try:
+        _, claims, _ = parts
+        content = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["kubernetes.io"]
+        account = content["serviceaccount"]
+        return ServiceAccount(namespace=str(content["namespace"]), name=str(account["name"]), uid=str(account["uid"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 async def obtain(access: Access, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Credential:
     """Return a fresh credential. Raises LoginError."""
     if access.exec_plugin is not None and not (access.token or access.token_file):

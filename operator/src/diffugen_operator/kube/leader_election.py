@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from diffugen_operator.kube.api import REQUEST_ERRORS, ApiError
+from diffugen_operator.kube.credentials import ServiceAccount
 from diffugen_operator.kube.work_queue import Clock
 from diffugen_operator.settings import Settings
 
@@ -52,10 +53,18 @@ class Election:
     """The part of one process in the election."""
 
     def __init__(
-        self, *, leases: Leases, settings: Settings, identity: str, clock: Clock, now: Callable[[], datetime]
+        self,
+        *,
+        leases: Leases,
+        settings: Settings,
+        identity: str,
+        clock: Clock,
+        now: Callable[[], datetime],
+        owner: Callable[[], ServiceAccount | None] = lambda: None,
     ) -> None:
+        """`owner` returns the service account that owns the Lease: if it is deleted, Kubernetes deletes the Lease."""
         self._leases, self._settings, self._identity = leases, settings, identity
-        self._clock, self._now = clock, now
+        self._clock, self._now, self._owner = clock, now, owner
         self._held: Lease | None = None
         self._until = float("-inf")
         self._seen: Mapping[str, Any] | None = None
@@ -178,7 +187,7 @@ class Election:
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": there["metadata"],
+            "metadata": self._owned(there["metadata"]),
             "spec": {
                 "holderIdentity": holder,
                 "leaseDurationSeconds": duration or self._settings.lease_duration,
@@ -188,3 +197,12 @@ class Election:
                 "leaseTransitions": ((former.get("leaseTransitions") or 0) + taken) % _MOST_TRANSITIONS,
             },
         }
+
+    def _owned(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the Lease's metadata with its owner, in place of a former service account of the operator."""
+        account = self._owner()
+        if account is None or account.namespace != self._settings.lease_namespace:
+            return dict(metadata)
+        owner = {"apiVersion": "v1", "kind": "ServiceAccount", "name": account.name, "uid": account.uid}
+        others = [each for each in metadata.get("ownerReferences") or [] if each.get("kind") != owner["kind"]]
+        return {**metadata, "ownerReferences": [*others, owner]}
