@@ -17,6 +17,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from diffugen_api.plan import Sample
+from diffugen_generator.commands.published_at import published_at
+from diffugen_generator.commands.view import serving
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.report import report as report_module
 from diffugen_generator.publishing.report.index_columns import IndexColumns
@@ -464,6 +466,22 @@ def test_a_variable_of_many_values_is_shown_in_part(page: Page, made: Published)
     rows = card.locator("tbody tr")
     assert rows.count() == 100
     assert (rows.first.locator("td").nth(1).text_content(), rows.last.locator("td").nth(1).text_content()) == ("0", "1")
+
+
+def test_it_works_from_a_server_as_diffugen_view_serves_it(page: Page, faults: list[str], made: Published) -> None:
+    with serving(published_at(str(made.store.root))) as address:
+        page.goto(f"{address}#view=gallery")
+        page.wait_for_selector("html[data-state=ready]")
+        painted(page)
+        assert found(page) == sum(line["accepted"] for line in lines_of(made))
+        page.locator(".tile").first.click()
+        page.wait_for_selector("#sample[open] canvas")
+        assert colors(page, ".tiles canvas") > 50
+
+    here = address.removesuffix("report.html")
+    assert faults, "requests that are not of files are noted"
+    assert [each for each in faults if not each.startswith(here)] == [], "nothing is asked of another server"
+    faults.clear()
 
 
 def test_a_missing_data_file_is_named(page: Page, faults: list[str], made: Published, tmp_path: Path) -> None:
