@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HEALTH = HERE / "argocd" / "resource_customizations" / "diffugen.dev" / "LabeledDataset" / "health.lua"
+CUSTOMIZATIONS = HERE / "argocd" / "resource_customizations"
+HEALTH = CUSTOMIZATIONS / "diffugen.dev" / "LabeledDataset" / "health.lua"
+APPLICATION_HEALTH = CUSTOMIZATIONS / "argoproj.io" / "Application" / "health.lua"
 SCRIPT = HERE / "pipelines" / "apply-and-wait.sh"
 
 KUBECTL_IMAGE = "docker.io/alpine/k8s:1.32.0"
@@ -25,7 +27,11 @@ ARGOCD_CM = """\
 #   kubectl patch configmap argocd-cm --namespace argocd --patch-file argocd-cm.yaml
 data:
   resource.customizations.health.diffugen.dev_LabeledDataset: |
-{health}"""
+{health}
+  # Argo CD has had no health of an Application inside another since 1.8. This passes on the one that Argo CD found, so
+  # that a wave waits for the Applications of the wave before. It applies to all Applications of this Argo CD.
+  resource.customizations.health.argoproj.io_Application: |
+{application_health}"""
 
 TEKTON = """\
 apiVersion: tekton.dev/v1
@@ -106,8 +112,10 @@ def rendered() -> dict[Path, str]:
     script = _indented(SCRIPT.read_text(), 8)
     by_script = _HEAD.format(source="apply-and-wait.sh")
     return {
-        HERE / "argocd" / "argocd-cm.yaml": _HEAD.format(source="health.lua")
-        + ARGOCD_CM.format(health=_indented(HEALTH.read_text(), 4)),
+        HERE / "argocd" / "argocd-cm.yaml": _HEAD.format(source="both health.lua files")
+        + ARGOCD_CM.format(
+            health=_indented(HEALTH.read_text(), 4), application_health=_indented(APPLICATION_HEALTH.read_text(), 4)
+        ),
         HERE / "pipelines" / "tekton-task.yaml": by_script + TEKTON.format(script=script, image=KUBECTL_IMAGE),
         HERE / "pipelines" / "kubeflow-component.yaml": by_script + KUBEFLOW.format(script=script, image=KUBECTL_IMAGE),
     }

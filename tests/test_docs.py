@@ -54,3 +54,14 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert {name for name in pages if f"({name})" not in contents} == set()
     navigation = (ROOT / "mkdocs.yml").read_text()
     assert {name for name in pages if f" {name}\n" not in navigation} == set()
+
+
+def test_every_alert_of_the_chart_has_a_row_with_its_cause_and_its_fix() -> None:
+    rule = ROOT / "charts" / "diffugen-operator" / "templates" / "monitoring" / "prometheusrule.yaml"
+    alerts = re.findall(r"- alert: (\w+)\n\s+expr: (?:>-\n)?.*?severity: (\w+)", rule.read_text(), re.DOTALL)
+    table = (ROOT / "docs" / "operations.md").read_text().partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \((\w+)\) \| [^|]", table, re.MULTILINE)
+
+    assert alerts
+    assert rows == alerts
+    assert {row.count(" | ") for row in table.splitlines() if row.startswith("| `")} == {3}

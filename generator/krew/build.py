@@ -55,7 +55,7 @@ def manifest(content: bytes, *, url: str, homepage: str) -> str:
                 "homepage": homepage,
                 "shortDescription": "Look at LabeledDatasets, and steer them",
                 "description": "Stages with bars, rate and time left; logs; why a dataset is not ready and what to do "
-                "next; retry, suspend and resume; the contact sheet in a browser.",
+                "next; retry, suspend and resume; the report in a browser.",
                 "caveats": "Needs uv or pipx: the plugin is a Python package.",
                 "platforms": [platform],
             },

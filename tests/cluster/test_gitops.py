@@ -60,9 +60,21 @@ class Git:
             assert after["metadata"]["generation"] == before["metadata"]["generation"], phase
             assert after["spec"] == self.manifest["spec"], f"{phase}: nothing is added to the spec"
             assert after["metadata"].get("annotations", {}) == {}, phase
-            managers = {entry["manager"]: entry.get("subresource", "") for entry in after["metadata"]["managedFields"]}
-            assert managers.pop("argocd-controller") == "", phase
-            assert set(managers.values()) <= {"status"}, f"{phase}: the operator writes the status alone"
+            entries = after["metadata"]["managedFields"]
+            assert "argocd-controller" in {entry["manager"] for entry in entries if "subresource" not in entry}, phase
+            others = [entry for entry in entries if entry["manager"] != "argocd-controller"]
+            assert {entry["subresource"] for entry in others if "subresource" in entry} <= {"status"}, phase
+            own = [entry["fieldsV1"] for entry in others if "subresource" not in entry]
+            given = after["metadata"].get("finalizers", [])
+            wanted = ["diffugen.dev/clean-up"] if after["spec"].get("deletionPolicy") == "Delete" else []
+            assert given == wanted, phase
+            message = f"{phase}: the operator writes the status, and its finalizer, alone"
+            assert [fields for fields in own if not only_finalizers(fields)] == [], message
+
+
+def only_finalizers(fields: Json) -> bool:
+    """Return whether a manager's fields are finalizers, or none."""
+    return set(fields) <= {"f:metadata"} and set(fields.get("f:metadata", {})) <= {"f:finalizers"}
 
 
 @contextmanager
@@ -82,10 +94,14 @@ def watched(world: World, file: Path) -> Iterator[Callable[[], list[Json]]]:
 def test_every_version_of_a_run_is_judged_correctly_and_never_drifts_from_git(running: World, tmp_path: Path) -> None:
     running.operator.end()
     with watched(running, tmp_path / "watch") as seen:
-        from_git(running)
+        git = from_git(running)
         last = running.get()["metadata"]["resourceVersion"]
         eventually(lambda: seen()[-1]["metadata"]["resourceVersion"] == last)
         versions = seen()
+    git.edit(deletionPolicy="Retain")
+    git.sync()
+    running.wait("without its finalizer", lambda d: not d["metadata"].get("finalizers"))
+    git.synced_twice_without_a_change("kept in the store again")
 
     def course(read: Callable[[Json], str]) -> list[str]:
         return [said for said, _ in groupby(map(read, versions))]
@@ -103,7 +119,7 @@ def test_every_version_of_a_run_is_judged_correctly_and_never_drifts_from_git(ru
     assert states == {"", "Pending", "Running", "Suspended", "Succeeded", "Failed"}
 
 
-def from_git(running: World) -> None:
+def from_git(running: World) -> Git:
     """Take a dataset through every phase, and sync each phase twice."""
     git = Git(running, stages=[slow_stage()], run={"samplesPerShard": 4, "parallelism": 1})
 
@@ -120,15 +136,24 @@ def from_git(running: World) -> None:
     git.synced_twice_without_a_change("suspended")
     git.edit(suspend=False)
     git.sync()
+    running.wait("publishing", lambda d: d["status"]["summary"].get("reason") == "Publishing")
+    git.synced_twice_without_a_change("publishing")
     running.wait_ready()
     git.synced_twice_without_a_change("published")
     git.edit(output={"s3": {"bucket": "there-is-none"}})
     git.sync()
     running.wait_stalled("BucketNotFound")
     git.synced_twice_without_a_change("stalled")
-    git.edit(output={"s3": {"bucket": running.bucket}})
+    # No Kueue admits the Job, so it waits until the dataset leaves the queue.
+    git.edit(output={"s3": {"bucket": running.bucket}}, run={"queueName": "gpus"}, deletionPolicy="Delete")
+    git.sync()
+    running.wait("queued", lambda d: running.condition("Queued", d)["reason"] == "NotAdmitted")
+    git.synced_twice_without_a_change("queued, with the finalizer")
+    git.edit(run={"queueName": None})
     git.sync()
     running.wait_ready()
+    git.synced_twice_without_a_change("published, with the finalizer")
+    return git
 
 
 def pipeline_step(world: World, which: str, manifest: Json, folder: Path, request: str) -> tuple[int, str, Path]:

@@ -1,4 +1,4 @@
-"""Argo CD's health of a LabeledDataset: the script, in a real Lua, on objects in every phase."""
+"""Argo CD's health of LabeledDatasets and Applications: the scripts, in a real Lua, on objects in every phase."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.gitops.phases import EXPECTED, object_in
 from tests.operator.status.test_kstatus import PHASES
 
 HEALTH_TEST: Json = yaml.safe_load((ARGOCD / "health_test.yaml").read_text())
+APPLICATION = ROOT / "gitops" / "argocd" / "resource_customizations" / "argoproj.io" / "Application" / "health.lua"
 FILES = [path.name for path in (ARGOCD / "testdata").iterdir()]
 
 
@@ -84,13 +85,43 @@ def test_the_message_shows_the_progress_and_what_to_do() -> None:
     assert argocd_health(object_in("stalled"))[1].startswith("StoreNotSet: spec.output.s3 is not set")
 
 
-def test_the_config_map_holds_the_script() -> None:
+@pytest.mark.parametrize("status", ["Healthy", "Progressing", "Degraded", "Suspended", "Missing", "Unknown"])
+def test_an_application_has_the_health_that_argo_cd_gave_it(status: str) -> None:
+    judged = an_application({"sync": {"status": "Synced"}, "health": {"status": status, "message": "3 of 4"}})
+
+    assert argocd_health(judged, APPLICATION.read_text()) == (status, "3 of 4")
+
+
+def test_the_health_of_an_application_may_have_no_message() -> None:
+    judged = an_application({"health": {"status": "Healthy", "lastTransitionTime": "2026-11-22T20:11:04Z"}})
+
+    assert argocd_health(judged, APPLICATION.read_text()) == ("Healthy", "")
+
+
+@pytest.mark.parametrize("status", [None, {}, {"sync": {"status": "OutOfSync"}}, {"health": {}}], ids=str)
+def test_an_application_that_argo_cd_has_not_judged_is_progressing(status: Json | None) -> None:
+    assert argocd_health(an_application(status), APPLICATION.read_text())[0] == "Progressing"
+
+
+def an_application(status: Json | None) -> Json:
+    """Return the Application of the datasets with this status."""
+    _, datasets = yaml.safe_load_all((ROOT / "gitops" / "argocd" / "application.yaml").read_text())
+    application: Json = datasets
+    return application if status is None else {**application, "status": status}
+
+
+def test_the_config_map_holds_the_scripts() -> None:
     snippet = yaml.safe_load((ROOT / "gitops" / "argocd" / "argocd-cm.yaml").read_text())
 
-    (key,) = snippet["data"]
-    assert key == "resource.customizations.health.diffugen.dev_LabeledDataset"
-    assert snippet["data"][key] == (ARGOCD / "health.lua").read_text()
-    assert argocd_health(object_in("published"), snippet["data"][key])[0] == "Healthy"
+    of_dataset = "resource.customizations.health.diffugen.dev_LabeledDataset"
+    of_application = "resource.customizations.health.argoproj.io_Application"
+    assert snippet["data"] == {
+        of_dataset: (ARGOCD / "health.lua").read_text(),
+        of_application: APPLICATION.read_text(),
+    }
+    assert argocd_health(object_in("published"), snippet["data"][of_dataset])[0] == "Healthy"
+    degraded = an_application({"health": {"status": "Degraded"}})
+    assert argocd_health(degraded, snippet["data"][of_application])[0] == "Degraded"
 
 
 def test_the_rendered_files_are_up_to_date() -> None:
@@ -111,3 +142,13 @@ def test_the_operator_has_an_earlier_wave_than_the_datasets() -> None:
     assert (ROOT / operator["spec"]["source"]["path"] / "Chart.yaml").exists()
     for application in (operator, datasets):
         assert "ServerSideApply=true" in application["spec"]["syncPolicy"]["syncOptions"]
+
+
+def test_the_parent_of_the_applications_is_in_no_wave_and_keeps_them_as_they_are_in_git() -> None:
+    parent = yaml.safe_load((ROOT / "gitops" / "argocd" / "parent.yaml").read_text())
+    children = list(yaml.safe_load_all((ROOT / "gitops" / "argocd" / "application.yaml").read_text()))
+
+    assert parent["kind"] == "Application"
+    assert "annotations" not in parent["metadata"]
+    assert parent["metadata"]["name"] not in {child["metadata"]["name"] for child in children}
+    assert {child["metadata"]["namespace"] for child in children} == {parent["spec"]["destination"]["namespace"]}

@@ -57,3 +57,14 @@ def test_a_release_builds_every_image_and_every_wheel() -> None:
         assert f" AS {target}\n" in (ROOT / file).read_text()
     script = next(step["run"] for step in release["wheels"]["steps"] if step.get("name") == "Build")
     assert f"for member in {' '.join(MEMBERS.values())}; do" in script
+
+
+def test_a_release_publishes_the_krew_archive_at_the_address_in_its_manifest() -> None:
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yaml").read_text())["jobs"]
+
+    assert "wheels" in release["plugin"]["needs"], "the launcher runs the published package"
+    assert release["plugin"]["permissions"] == {"contents": "write"}
+    build, publish = (step for step in release["plugin"]["steps"] if "run" in step)
+    assert build["env"]["PAGE"] == "${{ github.server_url }}/${{ github.repository }}"
+    assert 'build.py krew --url "$PAGE/releases/download/v{version}"' in build["run"], "where a release has its files"
+    assert 'gh release upload "$GITHUB_REF_NAME" --clobber krew/*' in publish["run"]

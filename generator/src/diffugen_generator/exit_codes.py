@@ -49,7 +49,11 @@ def outcome_of(error: BaseException) -> tuple[Outcome, int]:
         reason, message, code = _OF_THE_SYSTEM[error.errno]
         return Outcome(reason=reason, message=f"{message} ({error})"), code
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
-        message = f"{error.name} is not installed; install the extra: pip install 'diffugen[{extra}]'"
+        spec = f"'diffugen[{extra}]'"
+        message = (
+            f"{error.name} is not installed; install the extra: pip install {spec}; "
+            f"or run without installing: pipx run --spec {spec} diffugen …"
+        )
         return Outcome(reason="ExtraNotInstalled", message=message), ExitCode.BAD_SPEC
     return Outcome(reason="Crashed", message=f"{type(error).__name__}: {error}"), CRASHED
 

@@ -38,6 +38,7 @@ def test_the_manifest_names_the_archive_with_its_digest(built: Path) -> None:
     assert platform["sha256"] == hashlib.sha256(content).hexdigest()
     assert spec["version"] == f"v{VERSION}"
     assert len(spec["shortDescription"]) <= 50, "krew's limit"
+    assert "the report in a browser" in spec["description"]
     with tarfile.open(built / name) as tar:
         assert {entry["from"] for entry in platform["files"]} == set(tar.getnames())
         assert tar.getmember(platform["bin"]).mode & 0o111
