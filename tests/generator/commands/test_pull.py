@@ -1,15 +1,19 @@
 """`diffugen pull`: complete, checked, resumed, and never half of it under its final name."""
 
+import errno
 import gzip
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
+from typing import IO, Any
 
 import pytest
 
+from diffugen_api.contract import ExitCode
 from diffugen_generator.commands import pull as module
 from diffugen_generator.commands.display import PlainDisplay
 from diffugen_generator.commands.published_at import published_at
@@ -212,6 +216,57 @@ def test_a_full_disk_is_found_before_anything_is_fetched(
     assert result.exit_code == 75
     assert "has 10 bytes free, and" in sentence(result)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+class SmallDisk:
+    """A disk with room for so many bytes: of the write that does not fit, it takes the beginning."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.written = 0
+        self.lock = Lock()
+
+    def opening(self) -> Callable[..., IO[Any]]:
+        """Return what takes the place of `Path.open`."""
+        disk = self
+
+        class Raw(io.FileIO):
+            def write(self, data: Any) -> int:
+                with disk.lock:
+                    fits = min(len(data), disk.room - disk.written)
+                    disk.written += fits
+                if fits == 0 < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return super().write(data[:fits])
+
+        def opened(path: Path, mode: str = "r", **options: Any) -> IO[Any]:
+            return io.BufferedWriter(Raw(path, mode)) if mode in {"ab", "wb"} else open(path, mode, **options)
+
+        return opened
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 1])
+def test_a_disk_that_fills_in_the_middle_leaves_nothing_half_written(
+    share: float, store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, out = tree(folder_of(store)), tmp_path / "out"
+    disk = SmallDisk(int(share * sum(map(len, expected.values()))) - 10)  # with all but 10, dataset.json does not fit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", disk.opening())
+        result = diffugen("pull", store.root, out)
+
+    assert disk.written == disk.room
+    assert result.exit_code == ExitCode.TRY_AGAIN
+    assert sentence(result).startswith("no disk space is left (")
+    part = f".{folder_of(store).name}.part"
+    assert [path.name for path in out.iterdir()] == [part], "nothing has its final name"
+    there = {path: data for path, data in tree(out / part).items() if not path.endswith(".part")}
+    half = {path for path, data in there.items() if data != expected[path]}
+    assert half <= {"dataset.json"}, "which is fetched again in any case"
+
+    assert told("pull", store.root, out)["fetched"] == len(expected) - 1 - len(there.keys() - {"dataset.json"})
+    assert tree(out / "current") == expected
 
 
 def test_a_list_that_leaves_its_folder_is_refused(store: FolderStore, tmp_path: Path) -> None:

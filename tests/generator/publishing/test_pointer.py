@@ -19,7 +19,7 @@ from diffugen_generator.publishing import pointer as module
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.publishing.published import current_of, dataset_of
 from diffugen_generator.store.folder import FolderStore
-from diffugen_generator.store.protocol import BINARY
+from diffugen_generator.store.protocol import BINARY, Store
 from tests.generator.made import a_finished_store, a_model, an_order, everything_in, run_shards
 
 
@@ -347,15 +347,21 @@ def test_pruning_uses_the_current_pointer(model: str, tmp_path: Path) -> None:
     assert [row["revision"] for row in current_of(store)["history"]] == [order.revision]
 
 
+CALLS = frozenset(name for name in vars(Store) if not name.startswith("_")) - {"uri", "check"}
+"""The methods by which a publisher uses a store."""
+
+
 class DyingAtAnyCall(FolderStore):
     """A store whose user is killed at the n-th call of any method, of any thread; after that, nothing is done."""
 
     def __init__(self, root: Path, calls: int) -> None:
         super().__init__(root)
         self.calls = calls
+        self.seen: set[str] = set()
 
     def __getattribute__(self, name: str) -> Any:
-        if name in {"read", "write", "read_tagged", "replace", "upload", "exists", "list", "sizes", "stream", "copy"}:
+        if name in CALLS:
+            object.__getattribute__(self, "seen").add(name)
             self._spend()
         return super().__getattribute__(name)
 
@@ -373,11 +379,13 @@ def test_after_a_kill_at_any_call_readers_have_the_old_revision_or_the_new_one(m
     )
     store = a_finished_store(former, tmp_path / "start")
     publish(former, store, clock=the_clock)
+    store.write(f"{layout.REVISIONS}0123456789/README.md", b"of a publisher that ended early")
     plan(order, store)
     shutil.copytree(store.root, tmp_path / "count")
     counting = DyingAtAnyCall(tmp_path / "count", 1_000_000)
     publish(order, counting, clock=the_clock)
     calls, seen = 1_000_000 - counting.calls, set()
+    assert {"delete", "folders", "replace"} <= counting.seen, "it also prunes"
 
     for number in range(calls):
         folder = tmp_path / "killed"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import shutil
 import tarfile
 from collections import Counter
@@ -25,7 +26,16 @@ from diffugen_generator.publishing.report import report
 from diffugen_generator.samples import labels
 from diffugen_generator.store.folder import FolderStore
 from diffugen_generator.store.protocol import BINARY
-from tests.generator.made import DyingStore, a_model, an_order, everything_in, manifest_lines, run_shards
+from tests.generator.made import (
+    DyingStore,
+    a_finished_store,
+    a_model,
+    an_order,
+    everything_in,
+    manifest_lines,
+    run_shards,
+)
+from tests.generator.publishing.test_pointer import DyingAtAnyCall, Killed, readable
 
 ONE_FILE_A_SAMPLE = ("coco", "yolo", "voc", "masks", "imagefolder")
 SPLITS = {"train": 0.5, "val": 0.3, "test": 0.2}
@@ -176,6 +186,33 @@ def test_a_publish_step_that_is_killed_while_it_joins_is_done_again(tmp_path: Pa
         assert not sharded.exists("current.json")
 
     assert published(order, sharded, THREE) == whole
+
+
+def test_after_a_kill_at_a_random_call_readers_have_the_old_revision_or_the_new_one(tmp_path: Path) -> None:
+    model, division = a_model(tmp_path / "model"), Division(3, 2)
+    prompts, output = {"templates": ["a ball"], "samplesPerPrompt": 6}, {"splits": {"train": 0.5, "val": 0.5}}
+    former, order = (
+        an_order(model, prompts=prompts, output=output, quality={"maxAreaFraction": most}) for most in (0.95, 0.9)
+    )
+    store = a_finished_store(former, tmp_path / "start")
+    publish(former, store)
+    plan(order, store)
+    counting = DyingAtAnyCall(a_copy(store, "whole").root, 1_000_000)
+    whole = published(order, counting, division)
+    calls, seen = 1_000_000 - counting.calls, []
+
+    # some anywhere, and some near the end, where the pointer moves
+    draw = random.Random(20)
+    for number in sorted(draw.sample(range(calls - 12), 3) + draw.sample(range(calls - 12, calls), 3)):
+        killed = a_copy(store, f"killed-{number}")
+        with pytest.raises(Killed):
+            published(order, DyingAtAnyCall(killed.root, number), division)
+        seen.append(readable(killed))
+        assert published(order, killed, division) == whole, f"killed at call {number} of {calls}"
+        assert readable(killed) == order.revision
+
+    assert set(seen) == {former.revision, order.revision}
+    assert sorted(seen, key=lambda each: each == order.revision) == seen, "once new, always new"
 
 
 def test_a_shard_that_is_stopped_keeps_the_decisions_that_it_made(tmp_path: Path) -> None:

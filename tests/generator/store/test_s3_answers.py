@@ -1,5 +1,6 @@
 """Responses of an S3 store, and which of them cause a retry. `tests/cluster` uses a real store."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ def answering() -> Iterator[Answering]:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body.encode())
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -175,3 +180,60 @@ def test_a_redirect_is_not_followed() -> None:
 
     assert _Elsewhere.paths
     assert all(path.startswith("/data/") for path in _Elsewhere.paths)
+
+
+class _Unconditional(BaseHTTPRequestHandler):
+    """A store that knows no conditional writes: it refuses each, and takes plain ones."""
+
+    refusal: ClassVar[tuple[str, str]]
+    written: ClassVar[list[bytes]]
+
+    def do_PUT(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        refused = "If-Match" in self.headers or "If-None-Match" in self.headers
+        media_type, body = self.refusal if refused else ("application/xml", "")
+        if not refused:
+            self.written.append(data)
+        self.send_response(501 if refused else 200)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ("application/xml", an_error("NotImplemented", "A header you provided implies no functionality")),
+        ("application/xml", an_error("UnsupportedHeader", "If-Match")),
+        ("text/plain", "not implemented"),
+        ("application/xml", ""),
+    ],
+    ids=["code", "another code", "text", "nothing"],
+)
+def test_a_store_without_conditional_writes_gets_plain_ones_and_one_warning(
+    refusal: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _Unconditional.refusal, _Unconditional.written = refusal, []
+
+    with serving(_Unconditional) as store, caplog.at_level(logging.WARNING, "diffugen"):
+        assert store.replace("current.json", b"one", "")
+        assert store.replace("current.json", b"two", "tag")
+
+    assert _Unconditional.written == [b"one", b"two"]
+    [warning] = caplog.messages
+    assert "has no conditional writes" in warning
+    assert "two writers are not kept apart" in warning
+
+
+@pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")])
+def test_a_write_that_another_was_before_is_not_repeated_without_its_condition(
+    status: int, code: str, answering: Answering, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = answering(status, an_error(code, "changed"))
+
+    assert not store.replace("current.json", b"one", "tag")
+    assert not caplog.messages

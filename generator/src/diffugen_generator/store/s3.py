@@ -10,13 +10,16 @@ Timeouts: three attempts to connect of 3 s each, so that a wrong endpoint fails 
 
 from __future__ import annotations
 
+import configparser
 import io
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
@@ -27,7 +30,6 @@ import certifi
 import urllib3
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import (
-    AWSConfigProvider,
     ChainedProvider,
     EnvAWSProvider,
     IamAwsProvider,
@@ -49,6 +51,8 @@ from diffugen_generator.failures import (
 from diffugen_generator.store.protocol import BINARY
 from diffugen_generator.store.s3_client import LeanMinio, status_of, use_addressing_style
 
+LOG = logging.getLogger("diffugen")
+
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 60.0
 CHECK_SECONDS = 10.0
@@ -59,6 +63,7 @@ POOL_SIZE = 64
 
 _CA_FILES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
 """Variables that name a file with the certificates of authorities; the first that is set counts."""
+_WEB_IDENTITY = "AWS_WEB_IDENTITY_TOKEN_FILE"
 _MISSING = {"NoSuchKey", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 """Error codes that mean: another writer was first."""
@@ -162,7 +167,10 @@ class S3Store:
             return None, ""
 
     def replace(self, key: str, data: bytes, tag: str, content_type: str = BINARY) -> bool:
-        """Write an object if its ETag is still `tag`; a store without conditional writes writes in any case."""
+        """Write an object if its ETag is still `tag`; a store without conditional writes writes in any case.
+
+        There, two writers are not kept apart, and a warning says so.
+        """
         with self._failures("write", key):
             try:
                 self._client.put_if(self._bucket, self._root + key, data, tag, content_type)
@@ -171,9 +179,15 @@ class S3Store:
                     return False
                 if tag and error.code in _MISSING:  # deleted meanwhile
                     return False
-                if error.code != "NotImplemented":
+                if error.code != "NotImplemented" and error.response.status != HTTPStatus.NOT_IMPLEMENTED:
                     raise
-                self.write(key, data, content_type)
+            except InvalidResponseError as error:  # an answer that is not XML
+                if status_of(error) != HTTPStatus.NOT_IMPLEMENTED:
+                    raise
+            else:
+                return True
+            self.write(key, data, content_type)
+        _warn_of_plain_writes(self._s3.endpoint)
         return True
 
     def upload(self, key: str, path: Path, content_type: str = BINARY) -> None:
@@ -268,7 +282,7 @@ class S3Store:
             retries=retries,
             maxsize=POOL_SIZE,
             cert_reqs="CERT_REQUIRED",
-            ca_certs=next(filter(None, map(os.environ.get, _CA_FILES)), certifi.where()),
+            ca_certs=_authorities(),
         )
         try:
             endpoint = urlsplit(self._s3.endpoint)
@@ -402,12 +416,33 @@ def _retries(*, total: int, read: int) -> urllib3.Retry:
     )
 
 
+@cache
+def _warn_of_plain_writes(endpoint: str) -> None:
+    """Say once per process what a store without conditional writes means for users."""
+    LOG.warning(
+        "%s has no conditional writes (it answers NotImplemented), so two writers are not kept apart: do not publish "
+        "or prune one dataset twice at the same time, or the work of one of them can be lost",
+        endpoint,
+    )
+
+
+def _authorities() -> str:
+    """Return the file with the certificates of the authorities that are trusted."""
+    return next(filter(None, map(os.environ.get, _CA_FILES)), certifi.where())
+
+
 def _credentials(region: str) -> Provider:
     if os.environ.get(ENV_ACCESS_KEY):
         return EnvAWSProvider()
-    # The metadata address of a cloud answers at once; outside a cloud it never answers.
-    short_timeouts = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=urllib3.Retry(total=1))
-    return ChainedProvider([AWSConfigProvider(), _Role(http_client=short_timeouts, region=region)])
+    short_timeouts = urllib3.PoolManager(
+        # The metadata address of a cloud answers at once; outside a cloud it never answers.
+        timeout=urllib3.Timeout(connect=1, read=5),
+        # a web identity is a POST, which is not repeated by default
+        retries=urllib3.Retry(total=1, allowed_methods=None, status_forcelist=(429, 500, 502, 503, 504)),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=_authorities(),
+    )
+    return ChainedProvider([_SharedFile(), _Role(http_client=short_timeouts, region=region)])
 
 
 class _CheckedProvider(Provider):
@@ -425,12 +460,45 @@ class _CheckedProvider(Provider):
             raise StoreRefused(f"{self._subject}: no usable credentials ({error}); {_FIX}") from error
 
 
+class _SharedFile(Provider):
+    """The shared credentials file of AWS clients.
+
+    Like these, and unlike MinIO's provider, it takes a `%` in a secret as it is, and a file that cannot be parsed is a
+    ValueError.
+    """
+
+    def retrieve(self) -> Credentials:
+        """Return the credentials of the profile; raise ValueError, as providers do, if there are none."""
+        file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+        name = os.environ.get("AWS_PROFILE") or "default"
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(file, encoding="utf-8")
+        except configparser.Error as error:
+            raise ValueError(f"{file} is not a credentials file") from error
+        profile = parser[name] if parser.has_section(name) else {}
+        return Credentials(
+            profile.get("aws_access_key_id", ""),
+            profile.get("aws_secret_access_key", ""),
+            profile.get("aws_session_token") or None,
+        )
+
+
 class _Role(IamAwsProvider):
     """The role of a pod or machine. Outside a cloud it raises ValueError; its base class raises network errors."""
 
     def retrieve(self) -> Credentials:
-        """Return the role's credentials; raise ValueError, as providers do, if there is no role."""
+        """Return the role's credentials; raise ValueError, as providers do, if there is no role.
+
+        Where the environment names a web identity, there is one: then a service that does not answer is temporary.
+        """
         try:
             return super().retrieve()
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if os.environ.get(_WEB_IDENTITY):
+                raise StoreUnreachable(
+                    f"the service that gives credentials for {_WEB_IDENTITY} does not answer ({type(error).__name__})"
+                ) from error
             raise ValueError("no role") from error
+        except (KeyError, TypeError, AttributeError, SyntaxError) as error:  # SyntaxError: invalid XML
+            raise ValueError("an unreadable answer about the role") from error
