@@ -10,8 +10,12 @@ from tests.generator.conftest import MAX_TOKENS, _tokenizer
 SHAPES = ("sd1", "sd2", "xl", "turbo", "lcm")
 
 
-def write_shape(folder: Path, shape: str) -> Path:
-    """Write a pipeline with the layout of Stable Diffusion 1, 2 (768-v), XL, SD-Turbo or LCM Dreamshaper."""
+def write_shape(folder: Path, shape: str, *, channels: int = 4) -> Path:
+    """Write a pipeline with the layout of Stable Diffusion 1, 2 (768-v), XL, SD-Turbo or LCM Dreamshaper.
+
+    With 9 input channels the UNet is an inpainting UNet, and the pipeline is that of the model's inpainting version;
+    those of SD-Turbo and LCM have none.
+    """
     import torch
     from diffusers import (
         AutoencoderKL,
@@ -19,7 +23,9 @@ def write_shape(folder: Path, shape: str) -> Path:
         EulerDiscreteScheduler,
         LatentConsistencyModelPipeline,
         LCMScheduler,
+        StableDiffusionInpaintPipeline,
         StableDiffusionPipeline,
+        StableDiffusionXLInpaintPipeline,
         StableDiffusionXLPipeline,
         UNet2DConditionModel,
     )
@@ -45,6 +51,7 @@ def write_shape(folder: Path, shape: str) -> Path:
     parts: dict[str, Any] = {
         "unet": UNet2DConditionModel(
             sample_size=32 if shape == "xl" else 16,
+            in_channels=channels,
             block_out_channels=(16, 32),
             layers_per_block=1,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -70,7 +77,8 @@ def write_shape(folder: Path, shape: str) -> Path:
         parts |= {"text_encoder_2": _encoder(40, act="gelu", layers=2, pooled=24), "tokenizer_2": _tokenizer()}
         parts["tokenizer_2"].pad_token = "!"
         scheduler = EulerDiscreteScheduler(**betas, timestep_spacing="leading", steps_offset=1)
-        _write(StableDiffusionXLPipeline(**parts, scheduler=scheduler, add_watermarker=False), folder)
+        drawer: Any = StableDiffusionXLPipeline if channels == 4 else StableDiffusionXLInpaintPipeline
+        _write(drawer(**parts, scheduler=scheduler, add_watermarker=False), folder)
         return folder
     unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if shape == "lcm":
@@ -82,7 +90,8 @@ def write_shape(folder: Path, shape: str) -> Path:
     else:
         prediction = "v_prediction" if shape == "sd2" else "epsilon"
         parts["scheduler"] = DDIMScheduler(**betas, clip_sample=False, prediction_type=prediction, steps_offset=1)
-    _write(StableDiffusionPipeline(**parts, **unchecked), folder)
+    drawer = StableDiffusionPipeline if channels == 4 else StableDiffusionInpaintPipeline
+    _write(drawer(**parts, **unchecked), folder)
     return folder
 
 

@@ -34,12 +34,17 @@ SHAPES = ("sd1", "sd2", "xl")
 TASKS = ("txt2img", "img2img", "inpaint")
 CASES = [(shape, task, name) for shape in SHAPES for task in TASKS for name in get_args(Scheduler)]
 CASES += [("inpainting", "inpaint", name) for name in get_args(Scheduler)]
+INPAINTING = ("sd2", "xl")
+"""Further shapes with an inpainting UNet: with v-prediction, and with two text encoders and the size input."""
+CASES += [(f"{shape}-inpainting", "inpaint", name) for shape in INPAINTING for name in ("ddim", "euler_a", "unipc")]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     top = tmp_path_factory.mktemp("tasks")
     made = {shape: write_shape(top / shape, shape) for shape in SHAPES}
+    for shape in INPAINTING:
+        made[f"{shape}-inpainting"] = write_shape(top / f"{shape}-inpainting", shape, channels=9)
     return made | {"inpainting": write_pipeline(top / "inpainting", channels=9)}
 
 

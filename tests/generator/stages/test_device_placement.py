@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +23,7 @@ from diffugen_generator.families.unet.components import load
 from diffugen_generator.inversion.training import Training
 from diffugen_generator.labeling.attention.posthoc import PosthocAttention
 from diffugen_generator.labeling.detectors.opening import open_detector
+from diffugen_generator.labeling.detectors.yolo import import_ultralytics
 from diffugen_generator.labeling.labeler import LabelInput
 from diffugen_generator.models.resolve import resolve
 from diffugen_generator.models.side_models import detectors_of
@@ -33,8 +36,10 @@ from tests.generator.calibration.test_calibration import CLASSES, FIELD, SIZE, a
 from tests.generator.conftest import write_pipeline
 from tests.generator.graphs import a_box, an_order, base, label, redrawn, repainted, shards_of
 from tests.generator.inversion.trainings import a_model, settings, some_images
+from tests.generator.models.test_loras import a_lora
 from tests.generator.pipelines import write_shape
 from tests.generator.pretended_device import CUDA, a_pretended_gpu
+from tests.generator.yolo_weights import NETWORK
 
 MAPS = [
     {"refine": True, "rescale": True, "minPresence": 0.001},
@@ -80,6 +85,14 @@ def test_drawing_redrawing_inpainting_and_attention(tmp_path: Path, shape: str, 
     assert draw(an_order(stages, prompts=FEW, labeling={"attention": attention}), FolderStore(tmp_path / "store")) > 4
 
 
+def test_stable_diffusion_2_with_a_lora_and_attention(tmp_path: Path) -> None:
+    model = write_shape(tmp_path / "sd2", "sd2")
+    lora = a_lora(resolve(str(model)), tmp_path / "lora.safetensors")  # of the UNet and of the text encoder
+    stages = [base(str(model), loras=[{"uri": lora, "weight": 0.1}])]
+
+    assert draw(an_order(stages, prompts=FEW, labeling={"attention": MAPS[0]}), FolderStore(tmp_path / "store")) == 2
+
+
 def test_a_model_made_for_inpainting(tmp_path: Path, tiny_folder: Path) -> None:
     inpainting = str(write_pipeline(tmp_path / "inpainting", channels=9))
     stages = [base(str(tiny_folder)), repainted("new", "base", model=inpainting)]
@@ -106,6 +119,41 @@ def test_detectors(tmp_path: Path, gpu: torch.device, kind: str) -> None:
     detector: Any = open_detector(chosen, detectors_of(chosen), [ObjectClass(name="ball")], gpu)
 
     assert len(detector.look([LabelInput(image, "a ball", 0)] * 2)) == 2
+
+
+def test_an_ultralytics_detector(tmp_path: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library asks CUDA itself for the device, so that is pretended, too."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    about = SimpleNamespace(name="pretended", total_memory=1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
+    monkeypatch.setattr(torch.Tensor, "type_as", lambda self, other: self.to(other))  # the type includes the device
+    file = a_yolo(tmp_path)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    chosen = DetectorLabeling(type="yolo", model=str(file), sha256=sha256)
+    image = np.random.default_rng(0).integers(0, 255, (40, 72, 3), dtype=np.uint8)
+
+    detector: Any = open_detector(chosen, detectors_of(chosen), [ObjectClass(name="ball")], gpu)
+    found = detector.look([LabelInput(image, "a ball", 0)] * 2)
+
+    assert {each.device for each in detector._model.predictor.model.model.parameters()} == {CUDA}
+    assert all(each.found for each in found)
+
+
+def a_yolo(folder: Path) -> Path:
+    """Write an untrained Ultralytics network whose biases make it find objects with masks everywhere."""
+    description, file = folder / "tiny-seg.yaml", folder / "yolo.pt"
+    description.write_text(NETWORK)
+    torch.manual_seed(0)
+    made = import_ultralytics().YOLO(str(description), task="segment")
+    head = made.model.model[-1]
+    for scores, coefficients in zip(head.cv3, head.cv4, strict=True):
+        scores[-1].bias.data.fill_(0)  # a probability of about 1/2
+        coefficients[-1].bias.data.fill_(1)
+    head.proto.cv3.bn.bias.data.fill_(1)  # a mask is where the sum of prototypes times coefficients is above 0
+    made.save(file)
+    return file
 
 
 @pytest.mark.parametrize("capture", ["posthoc", "inline"])
