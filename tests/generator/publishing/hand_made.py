@@ -1,8 +1,8 @@
 """A small dataset of cases that are hard to encode. The tests publish it in every format and read it back.
 
 Objects with holes, of several parts, several of one class, one behind another, at the border, of one pixel; images
-without objects, taller or wider than square, with regions to ignore; names of several words; prompts in other
-scripts.
+without objects, taller or wider than square, with regions to ignore; names of several words, in other scripts and
+above U+FFFF; prompts in other scripts.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from diffugen_generator.samples.recipes import IMAGE_SHA256
 from diffugen_generator.store.folder import FolderStore
 from tests.generator.made import a_model, an_instance, png, spec_data
 
-CLASSES = ("ball", "Traffic Sign 2", "signal_light", "far-off satellite")
+CLASSES = ("ball", "交通標識 2", "signal_light", "far-off satellite", "𠮷 🛰")
 SPLITS = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 Mask = NDArray[np.bool_]
@@ -63,7 +63,7 @@ def box(size: tuple[int, int], x: int, y: int, width: int, height: int) -> Mask:
 
 def _drawn() -> Iterator[Drawn]:
     square, wide, tall, large = (96, 96), (60, 130), (120, 70), (400, 480)
-    ball, sign, light, satellite = CLASSES
+    ball, sign, light, satellite, astral = CLASSES
     ring = disk(square, 50, 45, 30) & ~disk(square, 55, 50, 12)
     yield Drawn("train", square, [(ball, ring)])
     yield Drawn("train", square, [(sign, disk(square, 20, 20, 14) | box(square, 60, 50, 25, 31))])
@@ -72,12 +72,14 @@ def _drawn() -> Iterator[Drawn]:
     yield Drawn("train", large, [(satellite, disk(large, 240, 200, 180)), (ball, box(large, 3, 5, 1, 1))])
     yield Drawn("train", wide)
     band = disk(square, 48, 48, 30) & ~disk(square, 48, 48, 24)
-    yield Drawn("train", square, [(sign, disk(square, 48, 48, 24))], [(sign, band)])
+    yield Drawn("train", square, [(astral, disk(square, 48, 48, 24))], [(astral, band)])
     holes = box(large, 40, 40, 300, 300) & ~disk(large, 120, 120, 40) & ~disk(large, 250, 250, 50)
     yield Drawn("val", large, [(light, holes | disk(large, 420, 60, 30))])
-    yield Drawn("val", tall, [(name, box(tall, 5, 5 + 30 * number, 40, 20)) for number, name in enumerate(CLASSES[:3])])
+    boxes = [box(tall, 5, 5 + 30 * number, 40, 20) for number in range(4)]
+    yield Drawn("val", tall, list(zip((ball, sign, light, astral), boxes, strict=True)))
     yield Drawn("test", square)
     yield Drawn("test", tall, [(sign, disk(tall, 0, 119, 50)), (sign, disk(tall, 69, 0, 30))])
+    yield Drawn("test", wide, [(astral, disk(wide, 65, 30, 25))])
 
 
 DRAWN = tuple(_drawn())

@@ -51,7 +51,7 @@ def test_datasets(made: HandMade, tmp_path: Path) -> None:
 def test_the_card_counts_images_that_are_left_out(made: HandMade) -> None:
     card = (made.folder / "README.md").read_text()
 
-    assert "whose objects are all of that class: 6 images." in card
+    assert "whose objects are all of that class: 7 images." in card
     assert "5 images with no object or with several classes are not in it." in card
 
 

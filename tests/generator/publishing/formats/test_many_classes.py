@@ -92,5 +92,5 @@ def test_the_other_files_have_them_too(made: HandMade) -> None:
     with gzip.open(made.folder / "manifest.jsonl.gz", "rt") as lines:
         assert sum(1 for _ in lines) == len(made.samples)
     folders = {path.name for path in (made.folder / "imagefolder" / "train").iterdir() if path.is_dir()}
-    assert folders <= set(CLASSES) | {"signal_light"}
+    assert folders <= set(CLASSES)
     assert folders

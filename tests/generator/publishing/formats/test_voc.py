@@ -1,15 +1,18 @@
 """Pascal VOC, read with supervision and Pillow, and with torchvision if the images are JPEG."""
 
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
 from PIL import Image
 from torchvision.datasets import VOCDetection, VOCSegmentation
 
-from diffugen_generator.publishing.formats.voc import palette
+from diffugen_generator.publishing.formats.voc import annotation, label_map, palette
 from diffugen_generator.publishing.publish import publish
-from tests.generator.made import a_finished_store, a_model, an_order
+from diffugen_generator.quality.verdicts import Verdict
+from tests.generator.made import a_finished_store, a_model, an_instance, an_order
 from tests.generator.publishing.hand_made import CLASSES, HandMade, assert_box, hand_made, iou
 
 SPLITS = ("train", "val", "test")
@@ -68,6 +71,25 @@ def test_masks_have_classes_objects_and_ignored_regions(made: HandMade, split: s
         assert np.array_equal(classes == 255, ignored)
         assert np.array_equal(objects == 255, ignored)
         assert not (classes[~hidden & ~ignored]).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("信号機", "信号機"),
+        ("𠮷 🛰", "𠮷 🛰"),
+        ("a <b> & c", "a <b> & c"),
+        ("a\u2028b", "a\u2028b"),
+        ("a\ufffe\uffff", "a__"),
+    ],
+)
+def test_a_parser_reads_every_name(made: HandMade, name: str, written: str) -> None:
+    instance = an_instance(name, np.ones((4, 4), np.bool_))
+
+    text = annotation(replace(made.of("train")[0], verdict=Verdict((instance,))))
+
+    assert Xml.fromstring(text).findtext("object/name") == written
+    assert label_map({name: 0}).split("\n")[2] == f"{written}:128,0,0::"
 
 
 def test_the_palette_is_the_one_of_voc() -> None:

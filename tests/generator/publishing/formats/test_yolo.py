@@ -1,25 +1,35 @@
-"""YOLO boxes, read with supervision and Ultralytics."""
+"""YOLO boxes and polygons, read with supervision and Ultralytics."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from diffugen_api.v1alpha1.prompts import NAME_PATTERN
 from diffugen_generator.labeling.detectors.yolo import import_ultralytics
+from diffugen_generator.publishing.formats.yolo import data_yaml
 from diffugen_generator.publishing.publish import publish
 from tests.generator.made import a_finished_store, a_model, an_order
-from tests.generator.publishing.hand_made import CLASSES, HandMade, assert_box, hand_made
+from tests.generator.publishing.hand_made import CLASSES, HandMade, assert_box, hand_made, iou
 from tests.generator.yolo_weights import quiet
 
 SPLITS = ("train", "val", "test")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
-    return hand_made(tmp_path_factory.mktemp("yolo"), "yolo", yolo={"task": "detect"})
+@pytest.fixture(scope="module", params=["detect", "segment"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HandMade:
+    return hand_made(tmp_path_factory.mktemp("yolo"), "yolo", yolo={"task": request.param})
+
+
+def task_of(made: HandMade) -> str:
+    assert made.order.spec.output.yolo
+    return made.order.spec.output.yolo.task
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -43,28 +53,74 @@ def test_supervision_reads_the_boxes(made: HandMade, split: str) -> None:
             assert_box(detections.xyxy[number].tolist(), instance, corners=True)
 
 
-def test_ultralytics_reads_the_boxes(made: HandMade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("split", SPLITS)
+def test_ultralytics_reads_boxes_and_masks(
+    made: HandMade, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("YOLO_CONFIG_DIR", os.fspath(tmp_path))
     import_ultralytics()  # a plain import would replace PIL's Image.open for the whole process
     from ultralytics.data import YOLODataset
-    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.data.utils import check_det_dataset, polygon2mask
 
-    data = check_det_dataset(str(made.folder / "yolo" / "data.yaml"), autodownload=False)
-    dataset = YOLODataset(img_path=data["train"], data=data, task="detect", augment=False, imgsz=64)
+    task = task_of(made)
+    data: dict[str, Any] = check_det_dataset(str(made.folder / "yolo" / "data.yaml"), autodownload=False)
+    dataset = YOLODataset(img_path=data[split], data=data, task=task, augment=False, imgsz=64)
 
+    assert data["names"] == dict(enumerate(CLASSES))
     found = {Path(label["im_file"]).name: label for label in dataset.labels}
-    for sample in made.of("train"):
-        label = found[sample.file_name]
-        assert [CLASSES[int(kind)] for kind in label["cls"].ravel()] == [
-            each.class_name for each in sample.verdict.instances
-        ]
-        for box, instance in zip(label["bboxes"], sample.verdict.instances, strict=True):
-            x, y, width, height = box * np.tile([sample.width, sample.height], 2)
+    assert set(found) == {each.file_name for each in made.of(split)}
+    for sample in made.of(split):
+        label, instances, size = found[sample.file_name], sample.verdict.instances, (sample.width, sample.height)
+        assert [CLASSES[int(kind)] for kind in label["cls"].ravel()] == [each.class_name for each in instances]
+        for box, instance in zip(label["bboxes"], instances, strict=True):
+            x, y, width, height = box * np.tile(size, 2)
             assert_box([x - width / 2, y - height / 2, width, height], instance)
+        assert len(label["segments"]) == (len(instances) if task == "segment" else 0)
+        for polygon, instance in zip(label["segments"], instances, strict=False):
+            mask = polygon2mask((sample.height, sample.width), [(polygon * size).ravel()]).astype(np.bool_)
+            assert iou(mask, instance.segmentation.mask()) >= 0.95
+
+
+NAMES = (
+    *("ball", "信号機", "светофор", "إشارة", "𠮷", "𠮷野家", "🛰", "👩‍🚀 emoji 🚦"),
+    *("\U0010ffff", "\ufffe\uffff", "\ufeffa", "a\u2028b\u2029c", "a\xa0b", "e\u0301"),
+    *(
+        '"',
+        "'",
+        "\\",
+        "\\ud842\\udfb7",
+        "#",
+        "a: b",
+        "- a",
+        "a #b",
+        "{a}",
+        "no",
+        "null",
+        "1",
+        "~",
+        "word " * 12 + "end",
+    ),
+)
+"""Names that the API allows and that a writer or reader of YAML can change."""
+
+
+def test_pyyaml_reads_the_names_as_they_are() -> None:
+    assert all(re.match(NAME_PATTERN, name) and len(name) <= 63 for name in NAMES)
+
+    text = data_yaml("segment", ["train"], list(NAMES))
+
+    assert yaml.safe_load(text)["names"] == dict(enumerate(NAMES))
+    assert text.isascii(), "supervision opens the file in the system's encoding"
+    assert len(text.splitlines()) == 4 + len(NAMES), "a line for each"
 
 
 def test_the_card_names_the_task(made: HandMade) -> None:
-    assert "yolo detect train data=yolo/data.yaml model=yolo11n.pt" in (made.folder / "README.md").read_text()
+    models = {"detect": "yolo11n.pt", "segment": "yolo11n-seg.pt"}
+    task = task_of(made)
+
+    card = (made.folder / "README.md").read_text()
+
+    assert f"yolo {task} train data=yolo/data.yaml model={models[task]}" in card
 
 
 TRAINING = """

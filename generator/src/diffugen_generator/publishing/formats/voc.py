@@ -86,8 +86,11 @@ def annotation(sample: LabeledSample) -> bytes:
     return data + b"\n"
 
 
-_LABEL_MARKS = re.compile(r"^#|:")
-"""Signs that would end a name in `labelmap.txt`, or make its line a comment."""
+_NOT_XML = re.compile("[\ufffe\uffff]")
+"""The code points of a class name that XML 1.0 forbids: a parser refuses the whole file. `_` takes their place."""
+
+_LABEL_MARKS = re.compile("^#|[:\ufffe\uffff]")
+"""Signs that would end a name in `labelmap.txt` or make its line a comment, and those that the XML has as `_`."""
 
 
 def label_map(class_ids: dict[str, int]) -> str:
@@ -121,7 +124,8 @@ def _add_object(root: Xml.Element, instance: Instance, size: tuple[int, int]) ->
     x, y, width, height = (round(side) for side in instance.bbox)
     cut = x <= 0 or y <= 0 or x + width >= size[0] or y + height >= size[1]
     found = Xml.SubElement(root, "object")
-    _texts(found, name=instance.class_name, pose="Unspecified", truncated=int(cut), difficult=0)
+    name = _NOT_XML.sub("_", instance.class_name)
+    _texts(found, name=name, pose="Unspecified", truncated=int(cut), difficult=0)
     _texts(Xml.SubElement(found, "bndbox"), xmin=x + 1, ymin=y + 1, xmax=x + width, ymax=y + height)
 
 

@@ -7,11 +7,12 @@ the box. An image without objects has an empty file, so that it counts as a nega
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from diffugen_api.v1alpha1.output import YoloOutput
 from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFolder
@@ -101,8 +102,18 @@ def data_yaml(task: Task, splits: list[str], classes: list[str]) -> str:
             # Ultralytics refuses a file without both; this one has no image
             lines.append(f"{split}: images/{splits[0]}  # there is no split {split!r}: this is {splits[0]!r} again")
     lines.append("names:")
-    lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(classes)]
+    lines += [f"  {number}: {_quoted(name)}" for number, name in enumerate(classes)]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(name: str) -> str:
+    """Return `name` as a string of YAML on one line.
+
+    It is ASCII, because some readers open the file in the system's encoding. JSON is not the same: it escapes a
+    character above U+FFFF as two surrogates, and PyYAML does not join them.
+    """
+    quoted: str = yaml.safe_dump(name, default_style='"', width=math.inf)
+    return quoted.rstrip("\n")
 
 
 FORMAT = Yolo
