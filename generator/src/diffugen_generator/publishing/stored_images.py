@@ -153,7 +153,7 @@ def with_images(
             ask()
 
     short = None
-    if second is not None and isinstance(store, FolderStore):
+    if second is not None and type(store) is FolderStore:  # a subclass may have what cannot be sent to a process
         second.call(_found, store, [])  # it starts and imports its libraries before the first image is wanted
         short = partial(opened_beside, second)
     yield from in_order(opened, samples, workers=_READERS, window=_WINDOW, batch=_BATCH, short=short)
