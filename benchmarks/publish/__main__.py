@@ -44,7 +44,7 @@ GROWTH = 1.5
 """The most processor time of a sample at the largest size, as a multiple of that at the smallest."""
 PEER = "datumaro==1.13.12"
 PEER_SAMPLES = 10_000
-ROUNDS = 3
+ROUNDS = 5
 MEMORY = Path("/dev/shm")
 SCRATCH = str(MEMORY) if MEMORY.is_dir() else None
 """Where the folders are: in memory if possible, because publishing waits until the disk has each file and the peer does
