@@ -1,4 +1,4 @@
-"""A second process for work that would take turns with the publishing itself: Python runs on one core.
+"""A second process for a part of the publishing, as the threads of one Python process run one at a time.
 
 `python -m diffugen_generator.publishing.second_process FD` reads pickled calls from the socket FD: a function of a
 module and its arguments. It answers each call with the result. It ends when the other end of the socket is closed.

@@ -219,7 +219,10 @@ class Report:
         return path
 
     def _end_block(self) -> None:
-        """Have the sprite of a block made, and write an earlier block: always the same one, so that the order is."""
+        """Ask for the sprite of a block, and write the block that is `_AHEAD` before it.
+
+        Which block that is does not depend on time, so the order of the files is always the same.
+        """
         thumbnails = [preview.thumbnail for _, _, preview in self._block]
         sprite: Future[Sprite]
         if self._release.second is not None:
