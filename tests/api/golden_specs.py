@@ -150,7 +150,7 @@ def _drawing(draw: Draw) -> dict[str, Any]:
         {"uri": "builtin://shapes/a.safetensors", "token": "<round-Thing>"},
         {"uri": "s3://words/b.pt", "token": "Pent-A"},
     ]
-    # The addresses were stored when the default scale was 7.5; whoever writes that scale keeps them.
+    # The stored addresses are from when the default scale was 7.5. A spec that names 7.5 has the same addresses.
     return {"guidanceScale": 7.5} | draw.maybe(
         0.4,
         steps=draw.number(1, 60),
