@@ -84,7 +84,8 @@ def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> 
         release = Release(work.store, work.folder, scratch, pool, order.spec, open_files, work.folder.split("/")[1])
         release.write(ADDRESSES, indented(sealed({"fingerprint": work.fingerprint})), JSON)
         stages = work.plan["stages"]
-        release.second = second_process_for(work.expected, open_files)
+        if work.parts is None:  # parts that are joined have their images and sprites already
+            release.second = second_process_for(work.expected, open_files)
         writer = RevisionWriter(order, release, work.recipes, work.stage_models, expected=work.expected)
         if work.parts is not None:
             _join(writer, work.parts, on_progress, stop)
