@@ -8,6 +8,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def new_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
     """A namespace on this cluster."""
     return worlds_of(cluster, tmp_path_factory)
+
+
+@contextmanager
+def operating(world: World, *, silence_s: int) -> Iterator[None]:
+    """Run the operator, which lists seldom and begins a watch again that is silent for `silence_s` seconds."""
+    world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": str(silence_s)}
+    world.operator.start()
+    try:
+        yield
+    finally:
+        world.operator.end()
 
 
 def stopped(cluster: Cluster, *, replace: Path | None = None, keep: Path | None = None) -> None:
@@ -61,9 +73,7 @@ def test_edits_are_heard_after_etcd_was_restored_from_a_snapshot(
 ) -> None:
     world = new_world("restored")
     # No regular list comes in time, and no watch is silent for long enough: it must notice by itself.
-    world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "300"}
-    world.operator.start()
-    try:
+    with operating(world, silence_s=300):
         world.apply(suspend=True)
         suspended(world, 1)
         stopped(cluster, keep=tmp_path / "snapshot")
@@ -80,8 +90,6 @@ def test_edits_are_heard_after_etcd_was_restored_from_a_snapshot(
         assert int(heard["metadata"]["resourceVersion"]) < int(lost), "the versions went back"
         assert "Traceback" not in world.operator.log.read_text()
         world.kubectl("delete", "lds", "shapes", "-n", world.namespace)  # else the CRD could not be deleted below
-    finally:
-        world.operator.end()
 
 
 def readiness(world: World) -> int:
@@ -98,9 +106,7 @@ def test_datasets_are_heard_again_after_their_crd_was_deleted_and_installed_agai
     cluster: Cluster, new_world: Callable[[str], World]
 ) -> None:
     world = new_world("without-crd")
-    world.operator.environment = {**SELDOM_LISTED, "DIFFUGEN_WATCH_SILENCE": "60"}
-    world.operator.start()
-    try:
+    with operating(world, silence_s=60):
         world.apply(suspend=True)
         suspended(world, 1)
         pid = world.operator.pid
@@ -118,8 +124,6 @@ def test_datasets_are_heard_again_after_their_crd_was_deleted_and_installed_agai
         log = world.operator.log.read_text()
         assert (log.count("The CRD is not installed"), log.count("Traceback")) == (1, 0)
         assert world.operator.pid == pid
-    finally:
-        world.operator.end()
 
 
 def test_a_status_of_a_later_version_is_read_as_far_as_possible_and_replaced(
