@@ -43,6 +43,12 @@ _WINDOW = 256
 """Labels read ahead of the writers."""
 _BATCH = 8
 """Labels that a thread reads one after another."""
+_IN_MEMORY = 32 << 20
+"""Bytes of samples that stay in memory between the two passes: a dataset of some 10,000 samples needs no file."""
+_SAMPLE_BYTES = 2000
+"""Bytes of a sample without its regions, as measured."""
+_REGION_BYTES = 700
+"""Bytes of an instance or region without its run lengths, as measured."""
 
 
 def _names_in(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -227,9 +233,18 @@ def judged_together(judged: Callable[[], Iterator[LabeledSample]], spec: Labeled
         [split] = asked
         yield from (each.placed(each.verdict, split) for each in judged())
         return
-    spool: Spool[LabeledSample]
-    with Spool(LabeledSample, Sample, Source, Verdict, Label, Instance, MarkedInstance, Region, Rle) as spool:
+    parts = (LabeledSample, Sample, Source, Verdict, Label, Instance, MarkedInstance, Region, Rle)
+    with Spool(*parts, size_of=_size_of, in_memory=_IN_MEMORY) as spool:
         yield from _with_splits(judged(), spec, spool)
+
+
+def _size_of(sample: LabeledSample) -> int:
+    """Return how many bytes a sample takes in memory, roughly."""
+    label = sample.label
+    masks = [each.segmentation for each in label.instances]
+    masks += [each.instance.segmentation for each in label.marked]
+    masks += [each.segmentation for each in label.ignored]
+    return _SAMPLE_BYTES + sum(_REGION_BYTES + len(mask.counts) for mask in masks)
 
 
 def _with_splits(

@@ -1,6 +1,7 @@
-"""Keeps a stream of values in a local file, to be read again: a second pass then costs no requests to the store.
+"""Keeps a stream of values to be read again: a second pass then costs no requests to the store.
 
-The file is temporary and has no name that another process could open, so reading it back with pickle is safe.
+The first values stay in memory, up to a bound; all others go to a local file. The file is temporary and has no name
+that another process could open, so reading it back with pickle is safe.
 """
 
 from __future__ import annotations
@@ -22,23 +23,37 @@ _TOGETHER = 64
 
 
 class Spool(Generic[T]):
-    """Values in a temporary file, in the order of `add`; about 1 kB a sample with a label."""
+    """Values in the order of `add`; in the file, a sample with a label takes about 1 kB."""
 
-    def __init__(self, *parts: type) -> None:
-        """Begin an empty file. `parts` are dataclasses in the values; they are pickled faster if they are named."""
+    def __init__(self, *parts: type, size_of: Callable[[T], int], in_memory: int) -> None:
+        """Begin without values.
+
+        Args:
+            parts: dataclasses in the values; they are pickled faster if they are named.
+            size_of: the bytes that a value takes in memory, roughly.
+            in_memory: the most bytes of values that stay in memory.
+        """
         self._file = TemporaryFile(prefix="diffugen-", buffering=_BUFFER)  # noqa: SIM115 - closed by __exit__
         self._reducers: dict[type, Callable[[Any], Any]] = {part: _reducer(part) for part in parts}
+        self._size_of = size_of
+        self._memory_left = in_memory
+        self._first: list[T] = []
         self._last: list[T] = []
         self._count = 0
 
     def add(self, value: T) -> None:
         """Append a value; it must be picklable."""
+        if self._memory_left > 0:
+            self._memory_left -= self._size_of(value)
+            self._first.append(value)
+            return
         self._last.append(value)
         if len(self._last) == _TOGETHER:
             self._write()
 
     def __iter__(self) -> Iterator[T]:
         """Yield the values; nothing may be added meanwhile."""
+        yield from self._first
         if self._last:
             self._write()
         self._file.seek(0)
