@@ -55,6 +55,49 @@ def test_new_generations_come_before_running_work() -> None:
     assert [key.name for key in taken if key is not None] == ["new", "under-way"]
 
 
+def _a_job(*conditions: str) -> dict[str, Any]:
+    of_dataset = {"kind": "LabeledDataset", "name": "shapes", "uid": "u", "controller": True, "apiVersion": "x/v1"}
+    metadata = {"namespace": "vision", "name": "j", "uid": "j", "resourceVersion": "7", "ownerReferences": [of_dataset]}
+    status = {"failed": 1, "conditions": [{"type": each, "status": "True"} for each in conditions]}
+    return {"metadata": metadata, "spec": {}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("kind", "obj", "seconds"),
+    [
+        ("MODIFIED", _a_job(), 1),
+        ("MODIFIED", _a_job("Suspended"), 1),
+        ("MODIFIED", _a_job("FailureTarget"), 0),
+        ("MODIFIED", _a_job("Failed"), 0),
+        ("MODIFIED", _a_job("Complete"), 0),
+        ("DELETED", _a_job(), 0),
+    ],
+)
+def test_the_end_of_a_job_is_seen_at_once_and_its_counts_within_a_second(
+    kind: str, obj: dict[str, Any], seconds: int
+) -> None:
+    now = 0.0
+    queue = WorkQueue(clock=lambda: now, backoff_base=1, backoff_limit=1)
+
+    Inbox(Cache(), queue).take(Resource.JOBS, kind, obj)
+
+    assert (queue.schedule.depth(), queue.schedule.next_due()) == ((1, None) if seconds == 0 else (0, 1.0))
+
+
+def test_a_status_that_was_written_is_looked_at_within_a_second_and_a_new_spec_at_once() -> None:
+    queue = WorkQueue(clock=lambda: 0.0, backoff_base=1, backoff_limit=1)
+    inbox = Inbox(Cache(), queue)
+    dataset = a_raw_dataset()
+    dataset["metadata"] |= {"generation": 2, "resourceVersion": "10"}
+    dataset["status"] = dataset.get("status", {}) | {"observedGeneration": 2}
+    inbox.take(Resource.DATASETS, "MODIFIED", dataset)
+    assert (queue.schedule.depth(), queue.schedule.next_due()) == (0, 1.0)
+
+    dataset["metadata"] |= {"generation": 3, "resourceVersion": "11"}
+    inbox.take(Resource.DATASETS, "MODIFIED", dataset)
+    assert queue.schedule.depth() == 1
+
+
 async def test_kopf_keeps_no_state_on_any_object() -> None:
     raw: Any = a_raw_dataset()
     persistence, body, patch = kopf_settings(watch_silence=70).persistence, kopf.Body(raw), kopf.Patch()

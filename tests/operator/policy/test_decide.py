@@ -115,9 +115,14 @@ def test_a_stage_that_only_labels_needs_no_gpu() -> None:
     assert life.shown() == ("base", "0/24", "Labelling")
 
 
-def test_a_running_stage_is_checked_again_for_its_progress() -> None:
+def test_a_running_pod_is_asked_for_its_progress_again_and_a_stage_without_one_is_not() -> None:
     life = a_life().until_drawing()
+    assert life.turn().reconcile_after == 61, "an event tells when a pod is there; a missing one is reported"
 
+    life.pod_starts("base")
+    assert life.turn().reconcile_after not in {None, life.settings.scrape_interval}
+
+    life.pod_runs("base", "0")
     assert life.turn().reconcile_after == life.settings.scrape_interval
 
 

@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 NOT_FOUND = 404
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _SETTLING_SECONDS = 1.0
-"""How long to wait for the next event of a pod before its dataset is reconciled."""
+"""How long to wait for further events before a dataset is reconciled, where nothing urgent has happened."""
+_ENDS = frozenset({"Complete", "Failed", "FailureTarget"})
+"""Conditions of a Job that has ended, or that is ending because it failed."""
 
 
 class Inbox:
@@ -47,11 +49,10 @@ class Inbox:
         key = key or self._cache.key_of(resource, obj)
         if key is None or (kind != "DELETED" and _has_succeeded(resource, obj)):
             return
-        if resource is Resource.DATASETS:
-            self._queue.add(key, urgent=_spec_changed(obj))
+        if resource is Resource.DATASETS and _spec_changed(obj):
+            self._queue.add(key, urgent=True)
         else:
-            # A pod has three events while it starts.
-            self._queue.add_after(key, _SETTLING_SECONDS if resource is Resource.PODS else 0.0)
+            self._queue.add_after(key, _SETTLING_SECONDS if _more_may_follow(resource, kind, obj) else 0.0)
 
     def newest_dataset(self, namespace: str | None) -> int:
         """Return the highest resourceVersion of the datasets of a namespace (None: of all); 0 without datasets."""
@@ -61,6 +62,20 @@ class Inbox:
 def _has_succeeded(resource: Resource, obj: dict[str, Any]) -> bool:
     """Whether an object is a pod that has succeeded: its Job changes next, and nothing is decided before that."""
     return resource is Resource.PODS and (obj.get("status") or {}).get("phase") == "Succeeded"
+
+
+def _more_may_follow(resource: Resource, kind: str | None, obj: dict[str, Any]) -> bool:
+    """Whether an event is often followed by others within a second, so that one reconcile serves all of them.
+
+    A pod has three events while it starts. A Job counts its last pods just before it ends. A status that this operator
+    wrote often arrives before the answer to that request, and then looks like a change.
+    """
+    if resource is Resource.PODS:
+        return True
+    if resource is Resource.DATASETS:
+        return kind == "MODIFIED"
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return kind != "DELETED" and not any(each["type"] in _ENDS and each["status"] == "True" for each in conditions)
 
 
 def _spec_changed(dataset: dict[str, Any]) -> bool:

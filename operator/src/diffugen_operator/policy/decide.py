@@ -111,7 +111,8 @@ def _reconcile_after(result: StepResult, situation: Situation) -> float | None:
     observed, now = situation.observed, situation.now
     if result.phase is None:
         return None
-    if any(stage.state == "Running" for stage in result.ledger.stages):
+    drawing = {job.name for job in observed.jobs if job.stage and not job.finished}
+    if any(pod.running and pod.job in drawing for pod in observed.pods):
         return situation.settings.scrape_interval
     started = {pod.job for pod in observed.pods}
     without_pods = [job for job in observed.jobs if not (job.finished or job.suspended) and job.name not in started]
