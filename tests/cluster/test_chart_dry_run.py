@@ -10,19 +10,28 @@ import pytest
 import yaml
 
 from devcluster import Cluster
+from devcluster.binaries import Tool, module_source
+from devcluster.building import ConsoleReporter
 from diffugen_api.v1alpha1 import LabeledDatasetSpec
 from tests.chart.helm import CHART, NAMESPACE, ROOT, VARIANTS, Json, helm, merged, render
 
-OTHERS_KINDS = "monitoring.coreos.com/v1"
-"""Kinds of the Prometheus operator, whose CRDs are not installed here; tests/chart/test_monitoring.py checks these."""
+MONITORING = ("servicemonitors", "podmonitors", "prometheusrules")
+"""Kinds of the Prometheus operator that the chart uses; tests/chart/test_monitoring.py checks what they say."""
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
 
 @pytest.fixture(scope="module")
 def server(cluster: Cluster) -> Cluster:
-    """The cluster, with the namespaces that the variants name, all of them restricted."""
+    """The cluster, with the namespaces that the variants name, all of them restricted, and with others' CRDs."""
     for name in (NAMESPACE, "vision", "audio"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    sources = module_source(
+        Tool.PROMETHEUS_OPERATOR, "github.com/prometheus-operator/prometheus-operator", ConsoleReporter()
+    )
+    for kind in MONITORING:
+        file = sources / "example" / "prometheus-operator-crd" / f"monitoring.coreos.com_{kind}.yaml"
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{kind}.monitoring.coreos.com", "--timeout=60s")
     return cluster
 
 
@@ -42,7 +51,7 @@ def dry_run(cluster: Cluster, manifests: list[Json]) -> tuple[int, str]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_api_server_would_accept_every_object(server: Cluster, variant: str) -> None:
-    manifests = [m for m in render(VARIANTS[variant]) if m["apiVersion"] != OTHERS_KINDS]
+    manifests = render(VARIANTS[variant])
 
     assert dry_run(server, manifests) == (len(manifests), "")
 
@@ -56,6 +65,16 @@ def test_an_unknown_field_and_an_unrestricted_pod_would_be_reported(server: Clus
     assert "unknownField" in said
     del deployment["spec"]["unknownField"]
     assert "would violate PodSecurity" in dry_run(server, [deployment])[1]
+
+
+def test_an_unknown_field_of_a_monitor_would_be_reported(server: Cluster) -> None:
+    variant = VARIANTS["everything for Prometheus and Grafana"]
+    monitors = [m for m in render(variant) if m["apiVersion"] == "monitoring.coreos.com/v1"]
+    assert {m["kind"] for m in monitors} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+    for monitor in monitors:
+        monitor["spec"]["unknownField"] = True
+
+        assert "unknownField" in dry_run(server, [monitor])[1]
 
 
 def test_kubectl_apply_k_would_be_accepted(server: Cluster) -> None:

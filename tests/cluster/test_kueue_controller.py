@@ -14,6 +14,7 @@ from tests.cluster.kueue_controller import MANAGED, WITHOUT_QUEUE, a_queue, kueu
 from tests.cluster.pods import eventually, pod_spec, shell
 from tests.cluster.test_kueue import drawing, touched
 from tests.cluster.world import ROOT, Json, World
+from tests.gitops.engines import judged
 
 RUN = {
     "samplesPerShard": 2,
@@ -58,7 +59,9 @@ def queued_for(world: World, *words: str) -> Json:
         said = f"{condition['reason']} {condition['message']}"
         return condition["status"] == "True" and any(word in said for word in words)
 
-    return world.wait(f"queued: {words}", told, seconds=60)
+    queued = world.wait(f"queued: {words}", told, seconds=60)
+    assert judged(queued) == ("Progressing", "InProgress")
+    return queued
 
 
 def an_urgent_job(world: World) -> Json:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.world import Json, World
+from tests.gitops.engines import judged
 
 MODEL = "builtin://shapes"
 
@@ -93,7 +94,9 @@ def test_an_unreachable_endpoint_is_reported_and_tried_again(running: World) -> 
     def said(dataset: Json) -> bool:
         return running.condition("Ready", dataset)["reason"] == "StoreUnreachable"
 
-    status = running.wait("StoreUnreachable in status", said)["status"]
+    unreachable = running.wait("StoreUnreachable in status", said)
+    assert judged(unreachable) == ("Progressing", "InProgress")
+    status = unreachable["status"]
     assert "http://127.0.0.1:9" in running.condition("Ready", {"status": status})["message"]
     assert running.condition("Reconciling", {"status": status})["status"] == "True"
     assert running.jobs("stage") == []
@@ -108,7 +111,9 @@ def test_a_pod_that_fits_no_node_is_queued_with_the_schedulers_message(running: 
 
     running.apply(run={"podTemplate": {"spec": {"nodeSelector": {"room": "none"}}}})
 
-    status = running.wait("queued for a node", said)["status"]
+    waiting = running.wait("queued for a node", said)
+    assert judged(waiting) == ("Progressing", "InProgress")
+    status = waiting["status"]
     queued = running.condition("Queued", {"status": status})
     assert queued["status"] == "True"
     assert queued["message"].startswith("0/1 nodes are available: ")
@@ -150,7 +155,7 @@ def test_a_run_without_progress_stalls_and_continues_by_itself(world: World) -> 
     world.operator.start()
     try:
         world.apply(output={"s3": {"secretRef": {"name": "late"}}})
-        world.wait("stalled, and why", told)
+        assert judged(world.wait("stalled, and why", told)) == ("Degraded", "Failed")
         (job,) = world.jobs()
 
         # Drawing is slow on a busy machine; only the plan had to be found without progress.

@@ -59,6 +59,11 @@ def flux_status(obj: Mapping[str, Any], checks: Mapping[str, str]) -> str:
     return "InProgress"
 
 
+def judged(obj: Mapping[str, Any]) -> tuple[str, str]:
+    """Return Argo CD's health, and Flux's status with the expressions that wait for the published dataset."""
+    return argocd_health(obj)[0], flux_status(obj, dict(flux_checks())["datasets"])
+
+
 def flux_checks() -> Iterator[tuple[str, Json]]:
     """Yield the name of each Kustomization that has health check expressions, and these."""
     for manifest in yaml.safe_load_all(FLUX.read_text()):

@@ -105,6 +105,8 @@ class Tool(Enum):
         name="actionlint", ldflags="-s -w", packages={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"}
     )
     KUEUE = Module(name="kueue", ldflags="-s -w", packages={"kueue": "sigs.k8s.io/kueue/cmd/kueue"})
+    PROMETHEUS_OPERATOR = Module(name="prometheus-operator", ldflags="", packages={})
+    """Nothing is built of it: tests install its CRDs, which are among its sources."""
     VERSITYGW = Module(
         name="versitygw", ldflags="-s -w", packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"}
     )
