@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devcluster import Cluster
-from devcluster.kubelet.requirements import missing_for_a_node
 from tests.e2e.images import bring_minio, bring_own, remove_leftovers
 from tests.e2e.installation import Installation
+from tests.e2e.requirements import missing
 
 _HERE = Path(__file__).parent
 
@@ -24,10 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if _HERE in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="end to end: `make e2e` runs this, as root"))
         return
-    if missing := missing_for_a_node():
-        pytest.exit(missing, returncode=1)
-    if absent := [program for program in ("buildah", "debootstrap") if shutil.which(program) is None]:
-        pytest.exit(f"apt-get install {' '.join(absent)}", returncode=1)
+    if sentence := missing():
+        pytest.exit(sentence, returncode=1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,9 +38,10 @@ from diffugen_generator.store.protocol import JSON, Store
 
 NOTHING_ACCEPTED = "NothingAccepted"
 """Reason of the error where all images are rejected."""
-PUBLISH_VERSION = 5
+PUBLISH_VERSION = 6
 """Raised when the same labels are written down differently. 4: the report is written. 5: `dataset.json` lists every
-file with its size, the manifest has what recipes say of number types and versions, and `croissant.json` is written."""
+file with its size, the manifest has what recipes say of number types and versions, and `croissant.json` is written.
+6: the rows of `huggingface` have the regions to ignore."""
 ADDRESSES = layout.addresses("")
 
 WRITERS = 32

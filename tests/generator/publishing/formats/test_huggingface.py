@@ -42,6 +42,10 @@ def check(made: HandMade, split: str, rows: list[dict[str, Any]]) -> None:
             assert_box(objects["bbox"][number], instance)
             mask = Rle.from_row(json.loads(objects["segmentation"][number])).mask()
             assert iou(mask, instance.segmentation.mask()) == 1
+        ignored = row["ignored"]
+        assert [CLASSES[each] for each in ignored["category"]] == [each.class_name for each in sample.label.ignored]
+        for text, region in zip(ignored["segmentation"], sample.label.ignored, strict=True):
+            assert np.array_equal(Rle.from_row(json.loads(text)).mask(), region.segmentation.mask())
 
 
 @pytest.mark.parametrize("split", NAMES)
@@ -56,6 +60,10 @@ def test_datasets(made: HandMade, split: str, streaming: bool, tmp_path: Path) -
     assert isinstance(category, ClassLabel)
     assert category.names == list(CLASSES)
     check(made, split, list(dataset))
+
+
+def test_the_hand_made_dataset_has_regions_to_ignore(made: HandMade) -> None:
+    assert any(each.label.ignored for split in NAMES for each in made.of(split))
 
 
 def test_the_head_of_the_readme_names_the_files(made: HandMade) -> None:

@@ -20,6 +20,7 @@ from diffugen_generator.publishing.dataset_format import DatasetFormat, FormatFo
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.parts import Part
 from diffugen_generator.publishing.stored_images import StoredImage
+from diffugen_generator.samples.labels import Rle
 
 FILE_BYTES = 400 << 20
 """A file is closed after the row group with which it reaches this size."""
@@ -60,6 +61,7 @@ _SCHEMA = pa.schema(
                 ]
             ),
         ),
+        ("ignored", pa.struct([("category", pa.list_(pa.int64())), ("segmentation", pa.list_(pa.string()))])),
     ]
 )
 
@@ -155,7 +157,10 @@ def _name(split: str, number: int) -> str:
 
 
 def row_of(sample: LabeledSample, image: bytes, class_ids: Mapping[str, int]) -> dict[str, Any]:
-    """Return a row: boxes are [x, y, width, height] in pixels, a mask is the JSON of COCO's compressed RLE."""
+    """Return a row: boxes are [x, y, width, height] in pixels, a mask is the JSON of COCO's compressed RLE.
+
+    `ignored` has regions that may belong to a class but are in no object; training should ignore them.
+    """
     objects = sample.verdict.instances
     return {
         "image": {"bytes": image, "path": sample.file_name},
@@ -169,9 +174,17 @@ def row_of(sample: LabeledSample, image: bytes, class_ids: Mapping[str, int]) ->
             "bbox": [list(each.bbox) for each in objects],
             "area": [each.area for each in objects],
             "score": [each.score for each in objects],
-            "segmentation": [json.dumps(each.segmentation.row(), separators=(",", ":")) for each in objects],
+            "segmentation": [_text_of(each.segmentation) for each in objects],
+        },
+        "ignored": {
+            "category": [class_ids[each.class_name] for each in sample.label.ignored],
+            "segmentation": [_text_of(each.segmentation) for each in sample.label.ignored],
         },
     }
+
+
+def _text_of(mask: Rle) -> str:
+    return json.dumps(mask.row(), separators=(",", ":"))
 
 
 def features(class_ids: Mapping[str, int]) -> dict[str, Any]:
@@ -183,6 +196,7 @@ def features(class_ids: Mapping[str, int]) -> dict[str, Any]:
     def each(feature: dict[str, Any]) -> dict[str, Any]:
         return {"feature": feature, "_type": "List"}
 
+    category = each({"names": list(class_ids), "_type": "ClassLabel"})
     return {
         "image": {"_type": "Image"},
         "id": value("string"),
@@ -191,12 +205,13 @@ def features(class_ids: Mapping[str, int]) -> dict[str, Any]:
         "prompt": value("string"),
         "seed": value("int64"),
         "objects": {
-            "category": each({"names": list(class_ids), "_type": "ClassLabel"}),
+            "category": category,
             "bbox": each(each(value("float32"))),
             "area": each(value("int64")),
             "score": each(value("float32")),
             "segmentation": each(value("string")),
         },
+        "ignored": {"category": category, "segmentation": each(value("string"))},
     }
 
 
@@ -216,8 +231,9 @@ def readme(folder: FormatFolder, splits: list[str]) -> str:
     ]
     text = (
         "Images with boxes and masks. `objects.bbox` is [x, y, width, height] in pixels; `objects.segmentation` is "
-        "COCO's RLE as JSON, read by `pycocotools.mask.decode(json.loads(text))`. The README one folder up says where "
-        "the images come from."
+        "COCO's RLE as JSON, read by `pycocotools.mask.decode(json.loads(text))`. `ignored` has regions in the same "
+        "form that may belong to a class but are in no object: training should ignore them. The README one folder up "
+        "says where the images come from."
     )
     return "\n".join([*head, "", "# Dataset", "", text]) + "\n"
 
