@@ -27,6 +27,7 @@ NAMES = (
     *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_REGION", "AWS_CA_BUNDLE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "SSL_CERT_FILE"),
     *("AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+    "AWS_EC2_METADATA_DISABLED",
 )
 METADATA = "http://169.254.169.254/latest"
 ROLES = f"{METADATA}/meta-data/iam/security-credentials/"
@@ -248,6 +249,14 @@ def test_the_role_of_a_machine(cloud: Cloud) -> None:
     (first, _), *others = [(address, headers) for address, headers in cloud.asked if METADATA in address]
     assert [first, *(address for address, _ in others)] == list(cloud.answers)
     assert [headers["X-aws-ec2-metadata-token"] for _, headers in others] == ["session", "session"]
+
+
+def test_the_role_of_a_machine_can_be_left_out(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    with pytest.raises(StoreRefused, match="no usable credentials"):
+        cloud.store.read("a")
+    assert cloud.asked == []
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ POOL_SIZE = 64
 _CA_FILES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
 """Variables that name a file with the certificates of authorities; the first that is set counts."""
 _WEB_IDENTITY = "AWS_WEB_IDENTITY_TOKEN_FILE"
+_OF_CONTAINERS = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+_NO_METADATA = "AWS_EC2_METADATA_DISABLED"
 _MISSING = {"NoSuchKey", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 """Error codes that mean: another writer was first."""
@@ -491,7 +493,11 @@ class _Role(IamAwsProvider):
         """Return the role's credentials; raise ValueError, as providers do, if there is no role.
 
         Where the environment names a web identity, there is one: then a service that does not answer is temporary.
+        `AWS_EC2_METADATA_DISABLED` leaves out the role of the machine, as AWS clients do.
         """
+        disabled = os.environ.get(_NO_METADATA, "").lower() == "true"
+        if disabled and not any(map(os.environ.get, (_WEB_IDENTITY, *_OF_CONTAINERS))):
+            raise ValueError(f"{_NO_METADATA} is set")
         try:
             return super().retrieve()
         except (urllib3.exceptions.HTTPError, OSError) as error:
