@@ -136,6 +136,7 @@ def test_the_scale_in_the_header_of_a_peft_file_counts(tiny_model: ModelFolder, 
     ("settings", "rank"),
     [
         ('{"unet.alpha_pattern": {"*": 9}}', RANK),
+        ('{"unet.alpha_pattern": {"(.|.|[a-z])*[A-Z]": 9}}', RANK),
         ('{"unet.lora_alpha": [9]}', RANK),
         ('{"unet.alpha_pattern": 9}', RANK),
         ("[" * 100_000, RANK),

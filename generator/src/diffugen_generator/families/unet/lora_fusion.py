@@ -13,6 +13,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any, Final
 
+import regex
 import torch
 from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin
 from safetensors import safe_open
@@ -31,6 +32,8 @@ _OF_TEXT: Final = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out
 """Names of layers of text encoders in older files."""
 _SETTINGS: Final = "lora_adapter_metadata"
 """The entry of a file's header with the settings of PEFT."""
+_PATTERN_SECONDS: Final = 0.1
+"""The longest time in which a pattern of these settings is compared with a layer: the file may come from anybody."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def fuse(networks: Mapping[str, Any], loras: Sequence[Lora]) -> None:
         try:
             for place, part in _parts_of(lora, networks):
                 parts.setdefault(place, []).append(part)
-        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, re.error) as error:
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, regex.error) as error:
             raise SpecError(
                 "UnsupportedLora",
                 f"the LoRA {lora.uri} does not fit the model: {first_line(error)}; name one that was trained for it.",
@@ -119,9 +122,17 @@ def _scale(place: tuple[str, str], rank: int, alphas: Mapping[tuple[str, str], f
     own = {name.removeprefix(f"{place[0]}."): value for name, value in settings.items() if name.startswith(place[0])}
     alpha = own.get("lora_alpha", rank)
     for pattern, value in (own.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", place[1]):
+        if _means(pattern, place[1]):
             alpha = value
     return float(alpha) / (sqrt(rank) if own.get("use_rslora") else rank)
+
+
+def _means(pattern: str, layer: str) -> bool:
+    """Return whether a pattern of PEFT means a layer; raise `ValueError` if it is none, or takes too long."""
+    try:
+        return regex.fullmatch(rf"(.*\.)?({pattern})", layer, timeout=_PATTERN_SECONDS) is not None
+    except TimeoutError:
+        raise ValueError(f"its alpha_pattern {pattern[:60]!r} takes too long to be compared with a layer") from None
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
