@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from diffugen_operator.kube.work_queue import URGENT_TURNS, Key, Schedule, WorkQueue
 
 A, B, C = Key("ns", "a"), Key("ns", "b"), Key("ns", "c")
@@ -208,6 +210,54 @@ async def test_many_workers_never_hold_one_key_at_once() -> None:
     await asyncio.gather(*workers)
 
     assert {A, B, C} == set(taken)
+
+
+async def test_a_key_wakes_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, tries = a_queue(), 0
+    waiting = [asyncio.create_task(queue.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    take = queue.schedule.take
+
+    def counted(now: float) -> Key | None:
+        nonlocal tries
+        tries += 1
+        return take(now)
+
+    monkeypatch.setattr(queue.schedule, "take", counted)
+    queue.add(A)
+    await asyncio.sleep(0.01)
+    assert ([task.done() for task in waiting].count(True), tries) == (1, 1)
+
+    queue.add(B)
+    queue.add(C)
+    await asyncio.sleep(0.01)
+    assert ({await task for task in waiting}, tries) == ({A, B, C}, 3)
+
+
+async def test_keys_that_become_due_together_are_taken_by_as_many_workers() -> None:
+    queue = a_queue()
+    waiting = [asyncio.create_task(queue.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.add_after(A, 0.05)
+    for key in (B, C):
+        queue.add_after(key, 0.01)
+
+    assert {await asyncio.wait_for(task, 1) for task in waiting} == {A, B, C}
+
+
+async def test_a_worker_that_is_cancelled_leaves_its_key_to_another() -> None:
+    queue = a_queue()
+    first, second = asyncio.create_task(queue.take()), asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    queue.add(A)  # wakes the first
+    first.cancel()
+    assert await asyncio.wait_for(second, 1) == A
+
+    third, fourth = asyncio.create_task(queue.take()), asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    third.cancel()
+    queue.add(B)
+    assert await asyncio.wait_for(fourth, 1) == B
 
 
 async def test_a_closed_queue_gives_out_nothing_and_its_workers_end() -> None:

@@ -337,6 +337,23 @@ async def test_a_known_failed_pod_does_not_hide_the_unknown_successful_one() -> 
     assert (world.dataset["status"]["attempt"], world.dataset["status"]["planned"]) == (1, True)
 
 
+async def test_the_end_of_a_pod_that_is_heard_just_after_that_of_its_job_costs_no_request() -> None:
+    world = World()
+    await world.turn(2)
+    world.plan_ends(seen=False)
+    world.asked()
+
+    turn = asyncio.create_task(world.turn())
+    await asyncio.sleep(0)
+    for (kind, _), obj in world.cluster.objects.items():
+        if kind == "pods":
+            world.see(Resource.PODS, obj)
+    await turn
+
+    assert world.asked() == ["create jobs", "patch status"]
+    assert world.dataset["status"]["planned"]
+
+
 async def test_pods_are_not_listed_again_after_their_result_is_recorded() -> None:
     world = World()
     await world.turn(2)

@@ -13,10 +13,10 @@ does not wait for the progress of a thousand others. After several urgent names 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
+import math
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -141,7 +141,7 @@ class Schedule:
 
 
 class WorkQueue:
-    """A schedule on which workers can wait."""
+    """A schedule on which workers can wait. A key that is due wakes one of them."""
 
     def __init__(
         self,
@@ -152,14 +152,16 @@ class WorkQueue:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
-        self._news = asyncio.Event()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
         self._closed = False
         self.schedule = Schedule(backoff_base=backoff_base, backoff_limit=backoff_limit, jitter=jitter)
 
     def add(self, key: Key, *, urgent: bool = False) -> None:
         """Queue the key."""
         self.schedule.add(key, self._clock(), urgent=urgent)
-        self._news.set()
+        self._changed()
 
     def add_after(self, key: Key, delay: float) -> None:
         """Queue the key after `delay` seconds; 0 queues it at once."""
@@ -167,33 +169,62 @@ class WorkQueue:
             self.schedule.add_later(key, self._clock() + delay)
         else:
             self.schedule.add(key, self._clock())
-        self._news.set()
+        self._changed()
 
     def close(self) -> None:
         """Stop giving out keys."""
         self._closed = True
-        self._news.set()
+        while self._waiting:
+            self._wake()
 
     async def take(self) -> Key | None:
         """Wait for a key and take it; None once the queue is closed."""
         while not self._closed:
             if (key := self.schedule.take(self._clock())) is not None:
+                self._changed()  # further keys are for other workers
                 return key
-            self._news.clear()
-            due = self.schedule.next_due()
-            delay = None if due is None else max(0.0, due - self._clock())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._news.wait()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            self._changed()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+                else:  # It was woken for a key that it does not take.
+                    self._changed()
+                raise
         return None
 
     def done(self, key: Key) -> None:
         """Return the key after a success."""
         self.schedule.done(key, self._clock())
-        self._news.set()
+        self._changed()
 
     def failed(self, key: Key, *, at_least: float = 0, firm: bool = False) -> float:
         """Return the key after a failure; returns the pause, of which `at_least` is kept if it is `firm`."""
         pause = self.schedule.failed(key, self._clock(), at_least=at_least, firm=firm)
-        self._news.set()
+        self._changed()
         return pause
+
+    def _changed(self) -> None:
+        """Wake a waiting worker if a key is due, else at the time when the next one is."""
+        if not self._waiting:
+            return
+        if self.schedule.depth():
+            self._wake()
+        elif (due := self.schedule.next_due()) is not None and due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self._waiting[0].get_loop().call_later(max(0.0, due - self._clock()), self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        self._timer, self._timer_due = None, math.inf
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            if not (waiter := self._waiting.popleft()).done():  # else its worker was cancelled
+                waiter.set_result(None)
+                return

@@ -6,6 +6,7 @@ repeated safely: a Job of this run that exists already is kept.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,8 @@ from diffugen_operator.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+_WATCHES_APART_SECONDS = 0.05
+"""How much later than a Job's end the end of its pods usually arrives: they come over another watch."""
 _ORDER_LOOK_SECONDS = 30.0
 """How long a work order that was created or read is not read again."""
 REPORTED_FAILURES = 3
@@ -186,11 +189,7 @@ class Reconciler:
         jobs = [Job.read(job) for job in self._cache.jobs_of(key, dataset.uid)]
         pods: list[Pod] = []
         for job in jobs:
-            known = _pods_of(job, self._cache.pods_of(key.namespace, job.name))
-            if _result_is_missing(job, known, dataset.status):
-                # The Job's end may arrive before its pods' end, but their termination messages are needed.
-                known = _pods_of(job, await self._cluster.pods_of(key.namespace, job.name))
-            pods += known
+            pods += await self._pods(key, job, dataset.status)
         shards = self._shards(key, dataset, jobs, pods, memory)
         return Observed(
             jobs=tuple(jobs),
@@ -199,6 +198,20 @@ class Reconciler:
             pace=memory.meters.pace(),
             queue_reasons=await self._queue_reasons(key.namespace, jobs),
         )
+
+    async def _pods(self, key: Key, job: Job, status: LabeledDatasetStatus) -> list[Pod]:
+        """Return a Job's pods. Its end may arrive before theirs, but their termination messages are needed."""
+
+        def cached() -> list[Pod]:
+            return _pods_of(job, self._cache.pods_of(key.namespace, job.name))
+
+        known = cached()
+        if _result_is_missing(job, known, status):
+            await asyncio.sleep(_WATCHES_APART_SECONDS)
+            known = cached()
+        if _result_is_missing(job, known, status):
+            known = _pods_of(job, await self._cluster.pods_of(key.namespace, job.name))
+        return known
 
     def _foreign(self, dataset: Dataset, observed: Observed, memory: _Memory) -> Trouble | None:
         """Return the trouble if a Job of the present run is not as this run makes it.
