@@ -16,7 +16,7 @@ from pathlib import Path
 
 import diffugen_generator
 
-ELSEWHERE = {"diffusers", "scipy", "tokenizers", "torch", "torchvision", "transformers", "ultralytics"}
+ELSEWHERE = {"diffusers", "regex", "scipy", "tokenizers", "torch", "torchvision", "transformers", "ultralytics"}
 """What only the image with models has."""
 
 

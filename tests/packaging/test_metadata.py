@@ -1,9 +1,11 @@
 """The metadata of the distributions on an index, and the content of their files."""
 
+import ast
 import hashlib
 import importlib.metadata
 import re
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -41,6 +43,19 @@ def test_all_have_the_version_of_the_checkout_and_require_each_other_at_it(tmp_p
 
 def test_the_installed_operator_reads_its_own_version() -> None:
     assert diffugen_operator.__version__ == importlib.metadata.version("diffugen-operator")
+
+
+def test_the_check_of_the_light_image_knows_the_packages_that_only_the_other_image_has() -> None:
+    check = ast.parse((ROOT / "images" / "generator" / "check.py").read_text())
+    (elsewhere,) = (
+        ast.literal_eval(each.value)
+        for each in check.body
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "ELSEWHERE"
+    )
+    extras = tomllib.loads((ROOT / "generator" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {re.split(r"[<>=]", each)[0] for extra in ("models", "yolo") for each in extras[extra]}
+
+    assert names <= elsewhere
 
 
 def test_a_wheel_has_complete_metadata(distribution: str, wheel: Path) -> None:
