@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import re
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from version import version
 
 import diffugen_operator
-from tests.packaging.wheels import MEMBERS, ROOT, build, metadata_of
+from tests.packaging.wheels import MEMBERS, ROOT, build, metadata_of, project_of
 
 PACKAGES = {"diffugen-api": "diffugen_api", "diffugen-operator": "diffugen_operator", "diffugen": "diffugen_generator"}
 
@@ -52,7 +51,7 @@ def test_the_check_of_the_light_image_knows_the_packages_that_only_the_other_ima
         for each in check.body
         if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "ELSEWHERE"
     )
-    extras = tomllib.loads((ROOT / "generator" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = project_of("generator")["optional-dependencies"]
     names = {re.split(r"[<>=]", each)[0] for extra in ("models", "yolo") for each in extras[extra]}
 
     assert names <= elsewhere
