@@ -198,6 +198,19 @@ def test_plan_shows_stages_counts_and_prompts() -> None:
     assert "  a yellow square and a red ball on snow" in ended.stdout.splitlines()
 
 
+def test_plan_runs_the_schedulers_when_it_is_asked(own_model: Path, tmp_path: Path) -> None:
+    scheduler = own_model / "scheduler" / "scheduler_config.json"
+    changed = {"_class_name": "EulerAncestralDiscreteScheduler", "beta_end": 0.999}
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | changed))
+    file = a_manifest(tmp_path, str(own_model))
+
+    ended = diffugen("plan", file, "--run-schedulers")
+
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert "spec.stages[0].txt2img.steps: the scheduler of" in ended.stderr
+    assert "numbers that are not finite; give the stage another number of steps" in ended.stderr
+
+
 def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
     model = a_model(tmp_path / "model")
     a_finished_store(an_order(model), tmp_path / "datasets" / "vision" / "shapes")

@@ -1,7 +1,8 @@
 """`diffugen`: the command line, for people and for pods.
 
-Each command imports its modules when it runs, so the start is fast; `--help`, `validate`, `plan` and `publish` never
-import torch. An error is one clear sentence on stderr and an exit code of the contract; `--debug` adds the traceback.
+Each command imports its modules when it runs, so the start is fast. `--help`, `validate`, `publish` and `plan` never
+import torch, except for `plan --run-schedulers`. An error is one clear sentence on stderr and an exit code of the
+contract; `--debug` adds the traceback.
 """
 
 from __future__ import annotations
@@ -154,6 +155,12 @@ def plan(  # noqa: PLR0917 - typer's options
     file: File,
     store: StorePlace = None,
     endpoint: Endpoint = "",
+    run_schedulers: Annotated[
+        bool,
+        typer.Option(
+            "--run-schedulers", help="Also run the scheduler of each stage over its steps, without the network; slower."
+        ),
+    ] = False,
     strict: Strict = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -171,7 +178,7 @@ def plan(  # noqa: PLR0917 - typer's options
             warnings = _warnings(file, expansion, strict=strict)
             held = _store(dataset, store, endpoint) if store is not None else None
             with open_display(quiet=as_json).task("planning", "samples") as advance:
-                plans = survey(expansion, held, on_progress=advance)
+                plans = survey(expansion, held, run_samplers=run_schedulers, on_progress=advance)
             if as_json:
                 stages = [found.model_dump(mode="json", by_alias=True) for found in plans]
                 prompts = first_prompts(expansion)

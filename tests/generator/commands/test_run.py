@@ -1,6 +1,7 @@
 """`diffugen run` in this process: what it prints when it is stopped, and that it can be reproduced."""
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from rich.console import Console
 
 from diffugen_api.contract import ShardCounts
+from diffugen_api.plan import SpecError
 from diffugen_generator.commands.display import BarDisplay
 from diffugen_generator.commands.run import run
 from diffugen_generator.failures import Interrupted
@@ -48,6 +50,17 @@ def test_a_stopped_run_prints_the_progress_of_the_whole_run(tmp_path: Path, monk
     monkeypatch.setattr(local_shards, "run_shard", by_hand)
     result = run(order, store, BarDisplay(a_terminal()), device=None, stop=stop)
     assert (result.stages[0].plan.reused, result.stages[0].counts.drawn) == (13, 3)
+
+
+def test_a_run_tries_the_schedulers_before_it_draws(own_model: Path, tmp_path: Path) -> None:
+    scheduler = own_model / "scheduler" / "scheduler_config.json"
+    changed = {"_class_name": "EulerAncestralDiscreteScheduler", "beta_end": 0.999}
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | changed))
+    order = an_order(str(own_model))
+    store = open_folder(tmp_path / "store", order.namespace, order.name)
+
+    with pytest.raises(SpecError, match=r"^spec\.stages\[0\]\.txt2img\.steps: "):
+        run(order, store, BarDisplay(a_terminal()), device="cpu", stop=Event())
 
 
 def test_a_progress_bar_shows_the_current_activity() -> None:

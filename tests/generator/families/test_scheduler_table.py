@@ -15,7 +15,7 @@ from diffusers import DPMSolverMultistepScheduler
 from diffugen_api.plan import SpecError
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.families.unet.samplers import NAMED, OWN, check_sampler
-from diffugen_generator.families.unet.schedulers import DiffusersSampler, open_scheduler, try_out
+from diffugen_generator.families.unet.schedulers import DiffusersSampler, open_scheduler, run_steps, try_out
 
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SPACINGS = ("leading", "linspace", "trailing")
@@ -165,3 +165,55 @@ def test_a_cosine_schedule(tmp_path: Path, case: tuple[str, str]) -> None:
     cases = (({"beta_schedule": COSINE, "timestep_spacing": spacing}, (1, 5, 20)) for spacing in SPACINGS)
 
     assert disagreements(tmp_path, *case, cases) == []
+
+
+VALUES: dict[str, Sequence[Any]] = {
+    "prediction_type": ("v_prediction", "flow_prediction", "epsilons", None, 1),
+    "beta_schedule": ("linear", "sigmoid", "laplace", "exp", "linar", None),
+    "timestep_spacing": (*SPACINGS, "leading "),
+    "beta_start": (-0.1, 0, 0.5, 1, 2, "0.1", None, True),
+    "beta_end": (-0.1, 0, 0.5, 1, 2, "0.1", None, True),
+    "trained_betas": (None, [0.01] * 10, [0.01] * 100, [0.01] * 101, [2.0] * 100, ["0.1"] * 100, "0.1", []),
+    "algorithm_type": ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis", "noise_prediction", "d"),
+    "solver_type": ("midpoint", "heun", "logrho", "bh1", "bh2", "bh3", None),
+    "final_sigmas_type": ("zero", "sigma_min", "one", None),
+    "solver_order": (1, 2, 3, 4, 0, "2", None),
+    "interpolation_type": ("linear", "log_linear", "cubic"),
+    "variance_type": ("fixed_small", "fixed_large", "learned", "learned_range"),
+    "steps_offset": (0, 1, 50, -1, "1", 1.5, None),
+}
+"""Values of settings: such as models have, and such as a file that was edited by hand could have."""
+LATENT: dict[str, Sequence[Any]] = {
+    "algorithm_type": ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"),
+    "solver_type": ("midpoint", "heun", "logrho", "bh1", "bh2"),
+}
+"""Values to try where the last step does not end at a noise level of 0."""
+
+
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("kind", sorted(OWN))
+def test_settings_that_a_scheduler_cannot_use_are_refused_by_the_plan(tmp_path: Path, kind: str) -> None:
+    changes = [{key: value} for key, values in VALUES.items() for value in values]
+    changes += [{"final_sigmas_type": "sigma_min", key: value} for key, values in LATENT.items() for value in values]
+    (tmp_path / "scheduler").mkdir()
+    let_through, refused = [], []
+    for change in changes:
+        content = settings(kind, **FEW, skip_prk_steps=True, **change)
+        (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+        try:
+            run_steps(tmp_path / "scheduler", None, steps=5)
+            fault = ""
+        except ValueError as error:
+            fault = str(error)
+        plan_accepts = accepted(tmp_path, "", steps=5)
+        if fault and plan_accepts:
+            let_through.append(f"{change}: {fault}")
+        elif not fault and not plan_accepts and not change.keys() & NUMBERS:
+            refused.append(change)
+
+    assert let_through == []
+    assert refused == []
+
+
+NUMBERS = {"beta_start", "beta_end", "trained_betas", "steps_offset"}
+"""Settings whose wrong values the plan refuses although some schedulers run with them."""

@@ -54,6 +54,40 @@ def test_an_empty_store_lacks_everything(model: str, store: FolderStore) -> None
     assert needs(order, store) == [[Need.DRAW] * 6, [Need.DRAW] * 6, [Need.DRAW] * 4]
 
 
+@pytest.mark.parametrize("run_samplers", [False, True])
+def test_the_samplers_of_the_stages_that_draw_are_run_when_it_is_asked(
+    own_model: Path, store: FolderStore, run_samplers: bool
+) -> None:
+    """The rules accept these settings. The steps give numbers that are not finite."""
+    with_scheduler(own_model, _class_name="EulerAncestralDiscreteScheduler", beta_end=0.999)
+    order = an_order(str(own_model))
+
+    for planned in (
+        lambda: survey(Expansion(order.spec), run_samplers=run_samplers),
+        lambda: plan(order, store, run_samplers=run_samplers),
+    ):
+        if run_samplers:
+            with pytest.raises(SpecError, match=r"^spec\.stages\[0\]\.txt2img\.steps: .* not finite; ") as caught:
+                planned()
+            assert caught.value.reason == "UnsupportedSteps"
+        else:
+            planned()
+
+
+def test_the_samplers_of_the_stages_that_draw_nothing_are_not_run(own_model: Path, store: FolderStore) -> None:
+    with_scheduler(own_model, _class_name="EulerAncestralDiscreteScheduler", beta_end=0.999)
+    order = an_order(str(own_model))
+    plan(order, store)
+    run_shards(order, store)
+
+    assert plan(order, store, run_samplers=True).message == "all 16 samples exist already"
+
+
+def with_scheduler(model: Path, **settings: Any) -> None:
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
 def test_a_finished_store_lacks_nothing(model: str, store: FolderStore) -> None:
     order = an_order(model)
     plan(order, store)

@@ -13,12 +13,13 @@ import torch
 from diffugen_api import layout
 from diffugen_api.contract import ShardCounts
 from diffugen_api.plan import SpecError
-from diffugen_generator.diffusion.denoise_paths import Img2ImgPath, first_index
+from diffugen_generator.diffusion.denoise_paths import Img2ImgPath
 from diffugen_generator.diffusion.drawing import DrawingSettings, DrawRequest
 from diffugen_generator.diffusion.masks import SourceImage, fading_mask
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import Damaged, Incomplete
 from diffugen_generator.families.folder import ModelFolder
+from diffugen_generator.families.model import first_index
 from diffugen_generator.families.unet.components import load
 from diffugen_generator.labeling.evidence.attention_maps import AttentionMaps
 from diffugen_generator.planning.plan import plan

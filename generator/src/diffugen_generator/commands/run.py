@@ -79,7 +79,7 @@ def _run(
     reproduce: bool,
 ) -> RunResult:
     with display.task("planning", "samples") as advance:
-        outcome = plan(order, store, expansion=expansion, on_progress=advance, stop=stop.is_set)
+        outcome = plan(order, store, expansion=expansion, run_samplers=True, on_progress=advance, stop=stop.is_set)
     plans = outcome.plan or []
     progress = _RunProgress(total=sum(found.total for found in plans), done=sum(found.reused for found in plans))
     sessions = SessionCache.of(order.spec, device=device, reproduce=reproduce)

@@ -15,12 +15,7 @@ import torch
 from torch.nn import functional
 
 from diffugen_generator.diffusion.masks import SourceImage
-from diffugen_generator.families.model import DiffusionModel, Sampler
-
-
-def first_index(steps: int, strength: float, order: int) -> int:
-    """Return the number of the first timestep that runs at a strength in 0..1; at least one step runs."""
-    return (steps - max(1, round(steps * strength))) * order
+from diffugen_generator.families.model import DiffusionModel, Sampler, first_index
 
 
 class DenoisePath:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from diffugen_api.plan import SpecError
 from diffugen_api.prompt_weights import Prompt
-from diffugen_generator.diffusion.denoise_paths import DenoisePath, Img2ImgPath, first_index
+from diffugen_generator.diffusion.denoise_paths import DenoisePath, Img2ImgPath
 from diffugen_generator.diffusion.masks import SourceImage
 from diffugen_generator.diffusion.texts import TextStates
 from diffugen_generator.failures import first_line
 from diffugen_generator.families.finite import check_finite
-from diffugen_generator.families.model import Conditioning, DiffusionModel, Predictor
+from diffugen_generator.families.model import Conditioning, DiffusionModel, Predictor, first_index
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,14 @@ class FamilyConfig(Protocol):
         """
         ...
 
+    def run_sampler(self, model: ModelFolder, name: str | None, steps: int, *, strength: float = 1) -> None:
+        """Run the sampler itself over its steps, without a network; imports torch.
+
+        Raises `ValueError` if it fails; the error's text is a clause about the sampler. The arguments are those of
+        `check_sampler`.
+        """
+        ...
+
     def token_limit(self, folder: Path, tokenizer: str = "tokenizer") -> int:
         """Return the tokens of one window of a text encoder, marks included; raise `ValueError` if unknown."""
         ...

@@ -46,6 +46,14 @@ class Conditioning:
     """[n, width]."""
 
 
+def first_index(steps: int, strength: float, order: int) -> int:
+    """Return the number of the first timestep that runs at a strength in 0..1; at least one step runs.
+
+    `order` is the number of timesteps of one step.
+    """
+    return (steps - max(1, round(steps * strength))) * order
+
+
 class Sampler(Protocol):
     """A scheduler; its state belongs to one batch at a time."""
 

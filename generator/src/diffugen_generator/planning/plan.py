@@ -14,7 +14,7 @@ needs write permission. The step needs no permission that the run does not need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from diffugen_generator.calibration.annotations import CALIBRATION, Annotations,
 from diffugen_generator.failures import Damaged, Interrupted
 from diffugen_generator.families.folder import ModelFolder
 from diffugen_generator.labeling.side_model_registry import side_models_of
-from diffugen_generator.models.checks import check_kind, check_sampler
+from diffugen_generator.models.checks import check_kind, check_sampler, run_sampler
 from diffugen_generator.models.embeddings import find_embeddings
 from diffugen_generator.models.loras import find_loras
 from diffugen_generator.models.model_cards import license_in
@@ -108,12 +108,14 @@ def plan(
     store: Store,
     *,
     expansion: Expansion | None = None,
+    run_samplers: bool = False,
     on_progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Write the shards of the incomplete samples, then `plan.json`; raise `SpecError` or a `Failure`.
 
-    `expansion` is that of the order's spec, if the caller has it already.
+    `expansion` is that of the order's spec, if the caller has it already. With `run_samplers`, the sampler of each
+    stage that will draw is run over its steps, without the network; this imports torch.
 
     If labels of sources are found to be damaged, they are deleted and the plan is made once more.
     """
@@ -136,6 +138,8 @@ def plan(
             break
         for fault in damaged.values():
             discard(store, fault)
+    if run_samplers:
+        _run_samplers(stages, found, order.spec)
     plans = [found[stage.name] for stage in order.spec.stages]
     counter.finish()
     summary = _summary(order, stages, plans)
@@ -147,8 +151,17 @@ def plan(
     return Outcome(ok=True, reason="Planned", message=sentence(plans), plan=plans, warnings=warnings_of(expansion))
 
 
-def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Progress | None = None) -> list[StagePlan]:
-    """Return the plans of all stages without writing; without a store every sample is incomplete."""
+def survey(
+    expansion: Expansion,
+    store: Store | None = None,
+    *,
+    run_samplers: bool = False,
+    on_progress: Progress | None = None,
+) -> list[StagePlan]:
+    """Return the plans of all stages without writing; without a store every sample is incomplete.
+
+    `run_samplers` is as in `plan`.
+    """
     if store is not None:
         store.check()
     trainings = trainings_of(expansion.spec)
@@ -159,8 +172,17 @@ def survey(expansion: Expansion, store: Store | None = None, *, on_progress: Pro
     for each in stages:
         samples = _decided(expansion, each, store, found, {})
         found[each.stage.name] = _plan_of(samples, each, ShardCounter(size), counter)
+    if run_samplers:
+        _run_samplers(stages, found, expansion.spec)
     counter.finish()
     return [found[stage.name] for stage in expansion.spec.stages]
+
+
+def _run_samplers(stages: Sequence[StageInPlan], found: Mapping[str, StagePlan], spec: LabeledDatasetSpec) -> None:
+    """Run the samplers of the stages that will draw; raise `SpecError` if one fails."""
+    numbers = {stage.name: number for number, stage in enumerate(spec.stages)}
+    for stage, model in ((each.stage, each.model) for each in stages if found[each.stage.name].draw):
+        run_sampler(model, stage.task, stage=f"spec.stages[{numbers[stage.name]}].{stage.kind}")
 
 
 def stages_of(

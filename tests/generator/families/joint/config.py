@@ -55,6 +55,9 @@ class JointConfig:
         if name is not None:
             raise SpecError("UnsupportedModel", f"{stage}.scheduler: {field} has one of its own; leave it out.")
 
+    def run_sampler(self, model: ModelFolder, name: str | None, steps: int, *, strength: float = 1) -> None:
+        """Do nothing: Euler steps along a velocity do not fail."""
+
     def token_limit(self, folder: Path, tokenizer: str = "words") -> int:
         """Return `LIMIT`."""
         return LIMIT

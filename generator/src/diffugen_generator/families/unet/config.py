@@ -67,6 +67,12 @@ class UNetConfig:
         """Return whether the UNet takes a mask and the masked image: two sets of latents and one channel."""
         return takes_a_mask(folder)
 
+    def run_sampler(self, model: ModelFolder, name: str | None, steps: int, *, strength: float = 1) -> None:
+        """Run the steps of a scheduler of diffusers on one number; raise `ValueError` if they fail; imports torch."""
+        from diffugen_generator.families.unet.schedulers import run_steps  # noqa: PLC0415 - torch
+
+        run_steps(model.path / "scheduler", name, steps, strength)
+
     def token_limit(self, folder: Path, tokenizer: str = "tokenizer") -> int:
         """Return the tokens of a window; raise `ValueError` if the settings lack the number, or if no word fits."""
         return tokens_at_once(folder, tokenizer)

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.families.folder import ModelFolder, settings_of, whole_number
-
-CONFIG: Final = "scheduler_config.json"
+from diffugen_generator.families.unet.scheduler_settings import CONFIG, check_settings
 
 UNSEEDED: Final = frozenset({"DPMSolverSDEScheduler"})
 """Schedulers that draw noise for a whole batch, so that an image would depend on the other images."""
@@ -121,6 +120,12 @@ def check_sampler(
             f"{field}: {model.uri!r} has a scheduler {kind!r} in scheduler/{CONFIG}, which {why}; "
             f"name one in {stage}.scheduler, such as ddim, or another model.",
         )
+    try:
+        check_settings(kind, settings)
+    except ValueError as error:
+        raise SpecError(
+            "UnsupportedModel", f"{field}: {model.uri!r} {error} Or name another in {stage}.scheduler."
+        ) from None
     if (predicts := settings.get("prediction_type", "epsilon")) == "sample" and kind in _NO_SAMPLE:
         raise SpecError(
             "UnsupportedModel",

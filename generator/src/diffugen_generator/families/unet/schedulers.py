@@ -19,7 +19,9 @@ from diffusers import DDPMScheduler, SchedulerMixin
 from diffugen_api.plan import SpecError
 from diffugen_generator.failures import first_line
 from diffugen_generator.families.folder import settings_of
-from diffugen_generator.families.unet.samplers import CONFIG, NAMED, UNSEEDED
+from diffugen_generator.families.model import first_index
+from diffugen_generator.families.unet.samplers import NAMED, UNSEEDED
+from diffugen_generator.families.unet.scheduler_settings import CONFIG
 
 
 def open_scheduler(folder: Path, name: str | None = None) -> Any:
@@ -28,10 +30,13 @@ def open_scheduler(folder: Path, name: str | None = None) -> Any:
     The result is a diffusers scheduler. Its type is `Any`, because diffusers has no types for mypy.
     """
     own = settings_of(folder / CONFIG)
-    if name is None:
-        return _class(str(own.get("_class_name"))).from_pretrained(folder, local_files_only=True)
-    kind, settings = NAMED[name]
-    return _class(kind).from_config(own, **settings)
+    try:
+        if name is None:
+            return _class(str(own.get("_class_name"))).from_pretrained(folder, local_files_only=True)
+        kind, settings = NAMED[name]
+        return _class(kind).from_config(own, **settings)
+    except _FAILURES as error:
+        raise ValueError(f"its settings in scheduler/{CONFIG} do not work: {first_line(error)}") from error
 
 
 class DiffusersSampler:
@@ -64,7 +69,7 @@ class DiffusersSampler:
 
     def set_steps(self, steps: int, size: tuple[int, int]) -> None:
         """Set the steps; raise `ValueError` if they are not possible."""
-        self._scheduler.set_timesteps(steps, device=self._device)
+        _set_steps(self._scheduler, steps, self._device)
         self._steps = steps
 
     def begin_at(self, index: int) -> None:
@@ -99,13 +104,23 @@ class DiffusersSampler:
         return stepped
 
 
+def run_steps(folder: Path, name: str | None, steps: int, strength: float = 1) -> None:
+    """Run all steps of the scheduler `name`, or of the folder's own, on one number; raise `ValueError` if they fail.
+
+    `strength`, in 0..1, is the part of the steps that runs, from a noised image if it is below 1.
+    """
+    scheduler = open_scheduler(folder, name)
+    _set_steps(scheduler, steps, "cpu")
+    try_out(scheduler, steps, first_index(steps, strength, DiffusersSampler(scheduler, torch.device("cpu")).order))
+
+
 def try_out(scheduler: Any, steps: int, begin: int) -> None:
     """Run the steps of a copy of `scheduler` on one number, without a network; raise `ValueError` if they fail.
 
     `begin` is the number of the first timestep that is run; above 0, sampling starts from a noised image.
     """
     own = copy.deepcopy(scheduler)
-    own.set_timesteps(steps, device="cpu")
+    _set_steps(own, steps, "cpu")
     sampler = DiffusersSampler(own, torch.device("cpu"))
     if hasattr(own, "set_begin_index"):
         own.set_begin_index(begin)
@@ -115,12 +130,22 @@ def try_out(scheduler: Any, steps: int, begin: int) -> None:
         latents = sampler.start(noise) if begin == 0 else sampler.noised(noise, noise, timesteps[0])
         for t in timesteps:
             latents = sampler.step(sampler.scaled(latents, t) * _PREDICTED, t, latents, generators)
-    except (IndexError, RuntimeError, ZeroDivisionError, TypeError) as error:
+    except _FAILURES as error:
         raise ValueError(f"its steps fail: {first_line(error)}") from error
     if not bool(torch.isfinite(latents).all()):
         raise ValueError("its steps give numbers that are not finite")
 
 
+def _set_steps(scheduler: Any, steps: int, device: torch.device | str) -> None:
+    """Set the steps of a scheduler; raise `ValueError` if they are not possible."""
+    try:
+        scheduler.set_timesteps(steps, device=device)
+    except _FAILURES as error:
+        raise ValueError(f"its steps cannot be set: {first_line(error)}") from error
+
+
+_FAILURES = (ArithmeticError, IndexError, RuntimeError, TypeError, UnboundLocalError)
+"""What schedulers raise, besides `ValueError`, for settings and steps that do not go together."""
 _PREDICTED = 0.5
 """What the network predicts when steps are tried out, as a fraction of its input."""
 
