@@ -10,6 +10,8 @@ NAME ?= dev
 SEEDS ?= 1 2 3
 TEST_TOOLS := helm actionlint kueue versitygw
 export DEVCLUSTER_CACHE ?= $(HOME)/.cache/devcluster
+# Compiled modules are kept, because tests and demos start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
   --no-emit-package diffugen-api
