@@ -55,7 +55,7 @@ def test_a_run_without_the_models_extra_names_it(light: Path, tmp_path: Path) ->
     ended = run_installed(light, "diffugen", "run", EXAMPLE, "--store", "out", folder=tmp_path)
 
     assert ended.returncode == 64
-    assert "torch is not installed; install the extra: pip install 'diffugen[models]'" in ended.stderr
+    assert "diffusers is not installed; install the extra: pip install 'diffugen[models]'" in ended.stderr
 
 
 def test_the_wheel_has_the_page_of_the_report(wheels: Path) -> None:

@@ -288,3 +288,20 @@ async def test_times_come_from_the_api_server_and_not_from_the_local_clock(
 
     assert login.connection.server_time() == NOW - timedelta(minutes=10) + timedelta(seconds=0.5)
     assert caplog.text.count("The API server's clock is") == 1
+
+
+async def test_a_file_descriptor_that_was_closed_under_a_connection_is_an_error_of_the_transport(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uvloop reports it: https://github.com/MagicStack/uvloop/issues/653."""
+    await login.connection.lend()
+
+    async def refused(*_: Any) -> None:
+        raise RuntimeError("File descriptor 14 is used by transport <TCPTransport closed=False reading=True 0x55c4>")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", refused)
+    with pytest.raises(aiohttp.ClientConnectionError, match="File descriptor 14 is used by transport"):
+        await login.cluster.create_job(JOB)
+    monkeypatch.undo()
+
+    await login.cluster.create_job(JOB)

@@ -33,6 +33,21 @@ TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 """The exceptions of a request that gets no answer."""
 
 
+async def lost_connections(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Raise `ClientConnectionError` in place of RuntimeError, as a middleware of a session.
+
+    When an attempt to connect is canceled, the file descriptor of another connection may be closed
+    (https://github.com/MagicStack/uvloop/issues/653). uvloop raises RuntimeError for the next connection that gets
+    this descriptor. Like any lost connection, it is tried again.
+    """
+    try:
+        return await handler(request)
+    except RuntimeError as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
+
+
 class WatchEndedError(Exception):
     """A watch was ended on purpose (`Connection.end_watches`); it begins again at once."""
 
@@ -153,7 +168,7 @@ class Connection:
             connector_owner=owner,
             headers={"User-Agent": self._agent},
             proxy=(self._access.proxy or None) if self._access is not None else None,
-            middlewares=(*((self._observed,) if lent else ()), self._authorized, self._counted),
+            middlewares=(*((self._observed,) if lent else ()), self._authorized, self._counted, lost_connections),
         )
 
     async def _authorized(

@@ -20,7 +20,7 @@ import aiohttp
 
 from diffugen_api.contract import METRIC_SHARD_DONE, METRIC_SHARD_SAMPLES, METRICS_PORT, MOST_SAMPLES
 from diffugen_operator.kube.backoff import backoff
-from diffugen_operator.kube.connection import TRANSPORT_ERRORS
+from diffugen_operator.kube.connection import TRANSPORT_ERRORS, lost_connections
 from diffugen_operator.kube.work_queue import Key
 from diffugen_operator.observed.pods import Pod
 from diffugen_operator.observed.progress import Shard
@@ -102,7 +102,7 @@ class Scraper:
     async def ask(self, address: str) -> Shard | None:
         """Return the progress that the pod at this address reports; None if it reports none."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=False)
+            self._session = aiohttp.ClientSession(trust_env=False, middlewares=(lost_connections,))
         host = f"[{address}]" if ":" in address else address
         url = f"http://{host}:{METRICS_PORT}/metrics"
         async with self._session.get(url, timeout=self._timeout, allow_redirects=False) as response:
