@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.publish import records
 
 from diffugen_api.orders import WorkOrder
+from diffugen_generator.garbage_collection import search_garbage_rarely
 from diffugen_generator.planning.plan import plan
 from diffugen_generator.publishing.publish import publish
 from diffugen_generator.store.folder import FolderStore
@@ -49,6 +50,7 @@ def main() -> None:
     kind, samples, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     order = order_for(kind, samples)
     store = records.SimulatedStore(folder) if kind == "simulated" else FolderStore(folder)
+    search_garbage_rarely()  # as the command does
     records.prepare()
     warm_up(kind)
     began = time.monotonic()

@@ -33,8 +33,8 @@ def imported_by(*arguments: str | Path) -> set[str]:
     script = (
         "import os, sys\n"
         "os._exit = sys.exit\n"  # workers exit without the interpreter's cleanup
-        "from diffugen_generator.cli import app\n"
-        "try: app()\n"
+        "from diffugen_generator.cli import main\n"
+        "try: main()\n"
         "finally: print('IMPORTED', *sorted(set(sys.modules) & set(sys.argv[0].split(','))), file=sys.stderr)\n"
     )
     command = [sys.executable, "-c", f"import sys; sys.argv[0] = {','.join(HEAVY)!r}\n{script}"]
@@ -198,19 +198,6 @@ def test_plan_shows_stages_counts_and_prompts() -> None:
     assert "  a yellow square and a red ball on snow" in ended.stdout.splitlines()
 
 
-def test_plan_runs_the_schedulers_when_it_is_asked(own_model: Path, tmp_path: Path) -> None:
-    scheduler = own_model / "scheduler" / "scheduler_config.json"
-    changed = {"_class_name": "EulerAncestralDiscreteScheduler", "beta_end": 0.999}
-    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | changed))
-    file = a_manifest(tmp_path, str(own_model))
-
-    ended = diffugen("plan", file, "--run-schedulers")
-
-    assert (ended.returncode, ended.stdout) == (64, "")
-    assert "spec.stages[0].txt2img.steps: the scheduler of" in ended.stderr
-    assert "numbers that are not finite; give the stage another number of steps" in ended.stderr
-
-
 def test_plan_counts_what_a_store_holds(tmp_path: Path) -> None:
     model = a_model(tmp_path / "model")
     a_finished_store(an_order(model), tmp_path / "datasets" / "vision" / "shapes")
@@ -320,7 +307,7 @@ def test_a_new_threshold_draws_nothing(ran: Any, tmp_path: Path) -> None:
 
 def test_a_worker_exits_right_after_its_termination_message(tmp_path: Path) -> None:
     (tmp_path / "order.json").write_text(an_order(a_model(tmp_path / "model")).dumps())
-    script = "import atexit, sys, time; atexit.register(time.sleep, 60); from diffugen_generator.cli import app; app()"
+    script = "import atexit, time; atexit.register(time.sleep, 60); from diffugen_generator.cli import main; main()"
     arguments = ("worker", "plan", "--order", tmp_path / "order.json", "--store", tmp_path / "datasets")
 
     ended = subprocess.run(

@@ -409,8 +409,8 @@ def test_a_publish_step_is_stopped_by_sigterm(order: WorkOrder, tmp_path: Path) 
         "        if n == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
         "        yield e\n"
         "p.labeled_samples = slow\n"
-        "from diffugen_generator.cli import app\n"
-        "app()\n"
+        "from diffugen_generator.cli import main\n"
+        "main()\n"
     )
 
     ended = subprocess.run(

@@ -1,5 +1,5 @@
 """Makes `python -m diffugen_generator` the same as `diffugen`."""
 
-from diffugen_generator.cli import app
+from diffugen_generator.cli import main
 
-app(prog_name="diffugen")
+main()

@@ -562,10 +562,9 @@ def worker_delete(order: OrderFile = None, store: StoreFolder = None) -> None:
 def _work(
     step: Any, order: Path | None, store: Path | None, stage: str = "", division: tuple[int, int] | None = None
 ) -> None:
-    from diffugen_generator.exit_codes import leave_at_once  # noqa: PLC0415
     from diffugen_generator.worker import work  # noqa: PLC0415
 
-    leave_at_once(work(step, order_file=order, stage=stage, folder=store, division=division))
+    raise typer.Exit(work(step, order_file=order, stage=stage, folder=store, division=division))
 
 
 def _datasets(file: Path) -> list[LabeledDataset]:
@@ -603,3 +602,15 @@ def _store(dataset: LabeledDataset, place: str | None, endpoint: str) -> Store:
     if place is not None:
         return store_at(place, endpoint, dataset.name, dataset.namespace)
     return open_bucket(dataset.spec.output.s3, dataset.namespace, dataset.name)
+
+
+def main() -> None:
+    """Run `diffugen`: the console script. The process ends without Python's cleanup."""
+    from diffugen_generator.exit_codes import leave_at_once  # noqa: PLC0415
+    from diffugen_generator.garbage_collection import search_garbage_rarely  # noqa: PLC0415
+
+    search_garbage_rarely()
+    try:
+        app(prog_name="diffugen")
+    except SystemExit as ended:
+        leave_at_once(ended.code if isinstance(ended.code, int) else int(ended.code is not None))

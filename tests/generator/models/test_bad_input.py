@@ -188,3 +188,15 @@ def test_a_named_scheduler_replaces_a_models_own_that_cannot_draw(own_model: Pat
 
     assert ended.exit_code == 0, ended.stderr
     assert list((tmp_path / "out").rglob("image.*"))
+
+
+def test_plan_runs_the_schedulers_when_it_is_asked(own_model: Path, tmp_path: Path) -> None:
+    changed(SCHEDULER, _class_name="EulerAncestralDiscreteScheduler", beta_end=0.999)(own_model)
+    manifest = str(a_manifest(tmp_path, str(own_model)))
+
+    assert CliRunner().invoke(app, ["plan", manifest]).exit_code == 0
+    ended = CliRunner().invoke(app, ["plan", manifest, "--run-schedulers"])
+
+    assert (ended.exit_code, ended.stdout) == (64, "")
+    assert f"{BASE}.steps: the scheduler of" in ended.stderr
+    assert "numbers that are not finite; give the stage another number of steps" in ended.stderr

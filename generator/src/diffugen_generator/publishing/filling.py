@@ -19,7 +19,6 @@ from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.planning.summary import licenses_in, side_models_in
 from diffugen_generator.publishing.card import card
-from diffugen_generator.publishing.garbage_collection import rare_garbage_collection
 from diffugen_generator.publishing.labeled_samples import LabeledSample
 from diffugen_generator.publishing.manifest import PATH as MANIFEST
 from diffugen_generator.publishing.models import Models
@@ -77,7 +76,6 @@ class Work:
         return {stage["name"]: stage["model"] for stage in self.plan["stages"]}
 
 
-@rare_garbage_collection()
 def fill(work: Work, on_progress: Progress | None, stop: Callable[[], bool]) -> dict[str, Any]:
     """Write a revision's folder and return its `dataset.json`, which is written last."""
     order = work.order

@@ -19,7 +19,6 @@ from diffugen_generator.bounded_pool import BoundedPool
 from diffugen_generator.failures import Damaged, Incomplete, Missing
 from diffugen_generator.publishing.decisions import Reads, decide, decision_on, decisions_of
 from diffugen_generator.publishing.filling import ADDRESSES, WRITERS, Progress
-from diffugen_generator.publishing.garbage_collection import rare_garbage_collection
 from diffugen_generator.publishing.labeled_samples import LabeledSample, Read, placed, placing_of, read_ahead, reads_of
 from diffugen_generator.publishing.parts import Division, PartRelease, Parts
 from diffugen_generator.publishing.placing import Accepted, Placing
@@ -72,7 +71,6 @@ class _Shard:
     expected: int
     """How many samples the dataset has, at most."""
 
-    @rare_garbage_collection()
     def write(self, on_progress: Progress | None, stop: Callable[[], bool]) -> int:
         """Write the part, and mark it as finished; return its number of samples."""
         work, parts, index = self.publication, self.parts, self.index
