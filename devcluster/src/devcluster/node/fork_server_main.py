@@ -4,6 +4,7 @@ It reads requests, one JSON object a line, from the socket FD, and answers each 
 The new process is a grandchild that the node agent, a subreaper, adopts: the agent waits for it as for its own child.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -22,8 +23,11 @@ def main() -> None:
     """Serve requests until the agent closes the socket; in a fork, run the requested program."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     agent = os.getppid()
+    gc.disable()
     for module in sys.argv[2].split(","):
         importlib.import_module(module)
+    gc.freeze()  # a search for garbage in a fork would copy the memory of what is imported
+    gc.enable()
     with channel.makefile("rw") as lines:
         while request := lines.readline():
             if (pid := _fork_to(agent)) == 0:
