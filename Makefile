@@ -29,7 +29,7 @@ demo: venv ## A throwaway Kubernetes, the operator, and examples/shapes.yaml fro
 
 test: venv ## Run every test (builds the throwaway Kubernetes first, once)
 	$(BIN)/devcluster binaries $(TEST_TOOLS:%=--tool %)
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: venv ## Run the fault tests once for each seed (SEEDS="1 2 3"), until the first failure
 	$(BIN)/devcluster binaries
