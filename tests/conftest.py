@@ -50,5 +50,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups: defaultdict[Path, list[list[pytest.Item]]] = defaultdict(list)
     for path, tests in groupby(items, key=lambda item: item.path):
         groups[next((folder for folder in WAITING if path.is_relative_to(folder)), TESTS)].append(list(tests))
+    groups[TESTS].sort(key=lambda tests: tests[0].path.parent != TESTS / "packaging")  # the longest of them come first
     places = [(place / len(files), tests) for files in groups.values() for place, tests in enumerate(files)]
     items[:] = [item for _, tests in sorted(places, key=lambda each: each[0]) for item in tests]

@@ -290,11 +290,17 @@ async def test_times_come_from_the_api_server_and_not_from_the_local_clock(
     assert caplog.text.count("The API server's clock is") == 1
 
 
-async def test_a_file_descriptor_that_was_closed_under_a_connection_is_an_error_of_the_transport(
-    login: Login, monkeypatch: pytest.MonkeyPatch
+async def test_after_a_file_descriptor_was_closed_under_a_connection_all_watches_begin_again(
+    api: ApiServer, login: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As uvloop reports it: https://github.com/MagicStack/uvloop/issues/653."""
-    await login.connection.lend()
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+    api.falls_silent = True
+    api.will(bookmark)
+    watch = login.cluster.watch(Resource.JOBS, "vision", 7)
+    await anext(watch)
+    waits = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
 
     async def refused(*_: Any) -> None:
         raise RuntimeError("File descriptor 14 is used by transport <TCPTransport closed=False reading=True 0x55c4>")
@@ -304,4 +310,6 @@ async def test_a_file_descriptor_that_was_closed_under_a_connection_is_an_error_
         await login.cluster.create_job(JOB)
     monkeypatch.undo()
 
+    with pytest.raises(WatchEndedError):
+        await asyncio.wait_for(waits, 5)
     await login.cluster.create_job(JOB)

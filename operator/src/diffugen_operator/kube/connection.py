@@ -33,19 +33,23 @@ TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 """The exceptions of a request that gets no answer."""
 
 
+class LostConnectionError(aiohttp.ClientConnectionError):
+    """The file descriptor of a connection was closed without the event loop."""
+
+
 async def lost_connections(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Raise `ClientConnectionError` in place of RuntimeError, as a middleware of a session.
+    """Raise `LostConnectionError` in place of RuntimeError, as a middleware of a session.
 
     When an attempt to connect is canceled, the file descriptor of another connection may be closed
-    (https://github.com/MagicStack/uvloop/issues/653). uvloop raises RuntimeError for the next connection that gets
-    this descriptor. Like any lost connection, it is tried again.
+    (https://github.com/MagicStack/uvloop/issues/653). uvloop raises RuntimeError for new connections that get this
+    descriptor, until the former connection is closed, too.
     """
     try:
         return await handler(request)
     except RuntimeError as error:
-        raise aiohttp.ClientConnectionError(str(error)) from error
+        raise LostConnectionError(str(error)) from error
 
 
 class WatchEndedError(Exception):
@@ -168,7 +172,7 @@ class Connection:
             connector_owner=owner,
             headers={"User-Agent": self._agent},
             proxy=(self._access.proxy or None) if self._access is not None else None,
-            middlewares=(*((self._observed,) if lent else ()), self._authorized, self._counted, lost_connections),
+            middlewares=(*((self._observed,) if lent else ()), self._authorized, self._counted, self._without_lost),
         )
 
     async def _authorized(
@@ -258,6 +262,17 @@ class Connection:
             self._watches = {watch for watch in self._watches if not watch.closed}
             self._watches.add(response)
         return response
+
+    async def _without_lost(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """End all watches if a connection was lost: one of them may have it, and would keep it for minutes."""
+        try:
+            return await lost_connections(request, handler)
+        except LostConnectionError as error:
+            logger.warning("A connection was lost: %s. All watches begin again.", error)
+            self.end_watches()
+            raise
 
     def _compare_clocks(self, date: str) -> None:
         """Note how far the API server's clock is ahead, from the time of its answer (in whole seconds)."""
