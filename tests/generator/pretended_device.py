@@ -18,7 +18,6 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 CUDA = torch.device("cuda", 0)
 CPU = torch.device("cpu")
@@ -50,7 +49,12 @@ def _address(tensor: torch.Tensor) -> int:
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
-    return [each for each in tree_flatten(tree)[0] if isinstance(each, torch.Tensor)]
+    """Return the tensors in arguments or a result: in tuples, lists and dictionaries, at any depth."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if isinstance(tree, tuple | list):
+        return [tensor for each in tree for tensor in _tensors(each)]
+    return _tensors(list(tree.values())) if isinstance(tree, dict) else []
 
 
 def _is_gpu(device: Any) -> bool:
