@@ -96,3 +96,16 @@ def test_a_setting_that_is_not_a_number_is_named_with_its_file(own_model: Path) 
 
     with pytest.raises(SpecError, match=r"^m: .* original_inference_steps 'fifty' in scheduler/scheduler_config.json"):
         check_sampler(model, None, 4, field="m", stage="s")
+
+
+def test_a_setting_that_the_sampler_cannot_use_is_named_with_what_it_needs(own_model: Path) -> None:
+    model = with_sampler(own_model, _class_name="DDIMScheduler", trained_betas=[0.1, 0.2])
+
+    with pytest.raises(SpecError) as caught:
+        check_sampler(model, None, 4, field="spec.stages[0].txt2img.model", stage="spec.stages[0].txt2img")
+
+    assert caught.value.reason == "UnsupportedModel"
+    assert str(caught.value) == (
+        f"spec.stages[0].txt2img.model: '{model.uri}' has trained_betas [0.1, 0.2] in scheduler/scheduler_config.json, "
+        "where DDIMScheduler needs 1000 numbers between 0 and 1, or null: fix it, or save the model again."
+    )

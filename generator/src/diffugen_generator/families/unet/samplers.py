@@ -123,9 +123,7 @@ def check_sampler(
     try:
         check_settings(kind, settings)
     except ValueError as error:
-        raise SpecError(
-            "UnsupportedModel", f"{field}: {model.uri!r} {error} Or name another in {stage}.scheduler."
-        ) from None
+        raise SpecError("UnsupportedModel", f"{field}: {model.uri!r} {error}") from None
     if (predicts := settings.get("prediction_type", "epsilon")) == "sample" and kind in _NO_SAMPLE:
         raise SpecError(
             "UnsupportedModel",

@@ -51,7 +51,7 @@ class _Rule:
 
 
 def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if the scheduler `kind` cannot use its settings; the error's text ends a sentence.
+    """Raise `ValueError` if the scheduler `kind` cannot use its settings; the error's text is a clause about the model.
 
     `settings` are those of the file, with the changes of a named sampler. A setting that is absent has the default of
     diffusers, which fits.
