@@ -83,6 +83,29 @@ def test_plan_and_publish_steps_never_import_torch(tmp_path: Path) -> None:
     assert imported_by("worker", "publish", *common) <= {"cv2", "pycocotools"}
 
 
+# --- output that cannot be written ---
+
+
+def test_a_full_disk_is_an_error_although_all_else_succeeded() -> None:
+    command = [sys.executable, "-m", "diffugen_generator", "validate", str(EXAMPLE), "--json"]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environ, check=False)
+
+    assert (ended.returncode, ended.stderr) == (75, "✘ the output could not be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("--version >&-", 0), ("validate {example} --json >&-", 0), ("validate /nope 2>&-", 64)]
+)
+def test_a_closed_stream_changes_no_exit_code(arguments: str, code: int) -> None:
+    command = f"exec {sys.executable} -m diffugen_generator {arguments.format(example=EXAMPLE)}"
+
+    ended = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False)
+
+
 # --- validate ---
 
 

@@ -7,6 +7,8 @@ contract; `--debug` adds the traceback.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -610,6 +612,9 @@ def main() -> None:
     from diffugen_generator.garbage_collection import search_garbage_rarely  # noqa: PLC0415
 
     search_garbage_rarely()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it, as `diffugen … >&-` does
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
     try:
         app(prog_name="diffugen")
     except SystemExit as ended:

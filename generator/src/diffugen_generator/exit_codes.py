@@ -59,9 +59,18 @@ def outcome_of(error: BaseException) -> tuple[Outcome, int]:
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """End the process at once: the cleanup of Python and torch takes seconds and keeps the GPU in use meanwhile."""
+    """End the process at once: the cleanup of Python and torch takes seconds and keeps the GPU in use meanwhile.
+
+    If the output cannot be written, as on a full disk, a sentence says so and the code is not 0.
+    """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the reader of a pipe has ended, or the stream is closed
+        try:
             stream.flush()
+        except (BrokenPipeError, ValueError):  # the reader of the pipe has ended, or the stream is closed
+            continue
+        except OSError as error:
+            with suppress(OSError, ValueError):
+                os.write(2, f"✘ the output could not be written: {error.strerror}\n".encode())
+            code = code or ExitCode.TRY_AGAIN
     os._exit(code)

@@ -181,7 +181,10 @@ VALUES: dict[str, Sequence[Any]] = {
     "final_sigmas_type": ("zero", "sigma_min", "one", None),
     "solver_order": (1, 2, 3, 4, 0, "2", None),
     "interpolation_type": ("linear", "log_linear", "cubic"),
-    "variance_type": ("fixed_small", "fixed_large", "learned", "learned_range"),
+    "variance_type": ("fixed_small", "fixed_large", "fixed_small_log", "fixed_large_log", "learned", "learned_range"),
+    "predict_x0": (True, False),
+    "original_inference_steps": (50, 100, 200),
+    "corrector_order": (1, 2),
     "steps_offset": (0, 1, 50, -1, "1", 1.5, None),
 }
 """Values of settings: such as models have, and such as a file that was edited by hand could have."""
@@ -197,6 +200,7 @@ LATENT: dict[str, Sequence[Any]] = {
 def test_settings_that_a_scheduler_cannot_use_are_refused_by_the_plan(tmp_path: Path, kind: str) -> None:
     read = inspect.signature(getattr(diffusers, kind).__init__).parameters
     changes = [{key: value} for key, values in VALUES.items() for value in (values if key in read else values[:1])]
+    changes += [{"use_karras_sigmas": True, "use_beta_sigmas": True}]
     changes += [{"final_sigmas_type": "sigma_min", key: value} for key, values in LATENT.items() for value in values]
     (tmp_path / "scheduler").mkdir()
     let_through, refused = [], []

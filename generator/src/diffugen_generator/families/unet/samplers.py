@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from diffugen_api.plan import SpecError
 from diffugen_generator.families.folder import ModelFolder, settings_of, whole_number
-from diffugen_generator.families.unet.scheduler_settings import CONFIG, check_settings
+from diffugen_generator.families.unet.scheduler_settings import CONFIG, DISTILLED, check_settings
 
 UNSEEDED: Final = frozenset({"DPMSolverSDEScheduler"})
 """Schedulers that draw noise for a whole batch, so that an image would depend on the other images."""
@@ -55,9 +55,7 @@ OWN: Final = frozenset(kind for kind, _ in NAMED.values()) | {
 }
 """Classes that a model's own settings may name: those of diffusers that can draw latents of Stable Diffusion."""
 
-_DISTILLED: Final = frozenset({"LCMScheduler", "TCDScheduler"})
-"""Schedulers that use some of the steps to which a model was distilled: 50 steps if its settings have no number."""
-_COUNTED: Final = _DISTILLED | {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
+_COUNTED: Final = DISTILLED | {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler"}
 """Schedulers that refuse more steps than the model has training steps."""
 _BY_TIMESTEP: Final = frozenset(
     {
@@ -170,7 +168,7 @@ def _divides_by_no_signal(kind: str, settings: Mapping[str, Any], steps: int) ->
     noise = settings.get("prediction_type", "epsilon") == "epsilon"
     if kind not in _COUNTED or not noise or not settings.get("rescale_betas_zero_snr", False):
         return False
-    if kind in _DISTILLED:
+    if kind in DISTILLED:
         return not settings.get("clip_sample", False)
     if settings.get("clip_sample", True):  # what is infinite is clipped
         return False
@@ -233,7 +231,7 @@ def _steps_of(kind: str, settings: Mapping[str, Any]) -> range:
     most = _UNBOUNDED
     if kind in _COUNTED:
         most = whole_number(settings, "num_train_timesteps", file, 1000)
-    if kind in _DISTILLED:
+    if kind in DISTILLED:
         most = min(most, whole_number(settings, "original_inference_steps", file, 50))
     # The Runge-Kutta steps of PNDM need four points at the start.
     least = 4 if kind == "PNDMScheduler" and not settings.get("skip_prk_steps", False) else 1

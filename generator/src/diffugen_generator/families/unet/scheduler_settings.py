@@ -16,6 +16,10 @@ CONFIG: Final = "scheduler_config.json"
 _DDPM: Final = frozenset({"DDPMParallelScheduler", "DDPMScheduler"})
 _EDM: Final = frozenset({"EDMDPMSolverMultistepScheduler", "EDMEulerScheduler"})
 """Schedulers without betas: they have noise levels of their own."""
+_TIMESTEPS: Final = frozenset(
+    {"DDIMParallelScheduler", "DDIMScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler"}
+)
+"""Further schedulers that do not choose noise levels."""
 _DPM: Final = frozenset({"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"})
 _ORDERED: Final = _DPM | {"DEISMultistepScheduler", "EDMDPMSolverMultistepScheduler", "UniPCMultistepScheduler"}
 """Schedulers that read `solver_order` and `solver_type`."""
@@ -37,6 +41,12 @@ _ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FINAL_ZERO: Final = ("dpmsolver++", "sde-dpmsolver++")
 """Values of `algorithm_type` that can end at a noise level of 0."""
+_VARIANCES: Final = ("learned", "learned_range", "fixed_large_log")
+"""Values of `variance_type` that need a network of two outputs, or give numbers that are not finite."""
+DISTILLED: Final = frozenset({"LCMScheduler", "TCDScheduler"})
+"""Schedulers that use some of the steps to which a model was distilled: 50 steps if its settings have no number."""
+_SIGMAS: Final = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+"""Settings that choose the noise levels; a scheduler that reads them uses one of them at most."""
 _SOLVERS: Final = ("bh1", "bh2", "heun", "logrho", "midpoint")
 
 
@@ -79,12 +89,18 @@ def _rules(kind: str, settings: Mapping[str, Any]) -> list[_Rule]:
     if kind not in _UNSPACED:
         rules.append(_choice("timestep_spacing", _SPACINGS))
     if kind in _DDPM:
-        learned = ("learned", "learned_range")
-        rules.append(_Rule("variance_type", lambda value: value not in learned, "a variance that is not learned"))
+        rules.append(_Rule("variance_type", lambda value: value not in _VARIANCES, "fixed_small or fixed_large"))
+    if kind in DISTILLED:
+        trained = whole_number(settings, "num_train_timesteps", f"scheduler/{CONFIG}", 1000)
+        distilled = whole_number(settings, "original_inference_steps", f"scheduler/{CONFIG}", 50)
+        rules.append(_Rule("num_train_timesteps", lambda _: distilled <= trained, f"{distilled} or more"))
     if kind == "EulerDiscreteScheduler":
         rules.append(_choice("interpolation_type", ("linear", "log_linear")))
     if kind in _FINAL_SIGMAS:
         rules.append(_choice("final_sigmas_type", ("sigma_min", "zero")))
+    chosen = [name for name in _SIGMAS if settings.get(name)]
+    if len(chosen) > 1 and kind not in _DDPM | _EDM | DISTILLED | _TIMESTEPS:
+        rules.append(_Rule(chosen[-1], lambda value: not value, f"false beside {chosen[0]}"))
     ends_at_zero = settings.get("final_sigmas_type", "zero") == "zero"
     if kind in _ALGORITHMS:
         to_zero = kind in _FINAL_SIGMAS and ends_at_zero
@@ -92,6 +108,8 @@ def _rules(kind: str, settings: Mapping[str, Any]) -> list[_Rule]:
     if kind in _ORDERED:
         infinite = kind == "UniPCMultistepScheduler" and ends_at_zero
         rules.append(_choice("solver_type", _SOLVERS[1:] if infinite else _SOLVERS))
+        if infinite:
+            rules.append(_Rule("predict_x0", bool, "true"))
         most = 3 if kind == "DPMSolverSinglestepScheduler" else None
         allowed = "a whole number from 1 to 3" if most else "a whole number of 1 or more"
         rules.append(_Rule("solver_order", lambda value: _is_whole(value, most=most), allowed))

@@ -144,7 +144,7 @@ def _set_steps(scheduler: Any, steps: int, device: torch.device | str) -> None:
         raise ValueError(f"its steps cannot be set: {first_line(error)}") from error
 
 
-_FAILURES = (ArithmeticError, IndexError, RuntimeError, TypeError, UnboundLocalError)
+_FAILURES = (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, UnboundLocalError)
 """What schedulers raise, besides `ValueError`, for settings and steps that do not go together."""
 _PREDICTED = 0.5
 """What the network predicts when steps are tried out, as a fraction of its input."""
