@@ -195,14 +195,19 @@ async def test_a_renewed_client_certificate_opens_other_connections(
     assert first == second != last
 
 
-async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiServer, login: Login) -> None:
-    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+async def waiting_watch(api: ApiServer, login: Login) -> asyncio.Future[Any]:
+    """Begin a watch of Jobs; return its wait for the next event, which never comes."""
     api.falls_silent = True
-    api.will(bookmark)
+    api.will({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
     watch = login.cluster.watch(Resource.JOBS, "vision", 7)
     await anext(watch)
     waits = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)
+    return waits
+
+
+async def test_a_new_login_ends_every_watch_and_lets_requests_finish(api: ApiServer, login: Login) -> None:
+    waits = await waiting_watch(api, login)
     lent = (await login.connection.lend()).aiohttp_session
     api.will({"reason": "Unauthorized"}, 401)
 
@@ -294,13 +299,7 @@ async def test_after_a_file_descriptor_was_closed_under_a_connection_all_watches
     api: ApiServer, login: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As uvloop reports it: https://github.com/MagicStack/uvloop/issues/653."""
-    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
-    api.falls_silent = True
-    api.will(bookmark)
-    watch = login.cluster.watch(Resource.JOBS, "vision", 7)
-    await anext(watch)
-    waits = asyncio.ensure_future(anext(watch))
-    await asyncio.sleep(0)
+    waits = await waiting_watch(api, login)
 
     async def refused(*_: Any) -> None:
         raise RuntimeError("File descriptor 14 is used by transport <TCPTransport closed=False reading=True 0x55c4>")

@@ -26,7 +26,7 @@ def main() -> None:
     gc.disable()
     for module in sys.argv[2].split(","):
         importlib.import_module(module)
-    gc.freeze()  # a search for garbage in a fork would copy the memory of what is imported
+    gc.freeze()  # garbage collection in a fork would write to the imported objects, and so copy their memory
     gc.enable()
     with channel.makefile("rw") as lines:
         while request := lines.readline():

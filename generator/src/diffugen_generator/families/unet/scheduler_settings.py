@@ -118,18 +118,13 @@ def _rules(kind: str, settings: Mapping[str, Any]) -> list[_Rule]:
 
 def _beta_rules(kind: str, settings: Mapping[str, Any]) -> list[_Rule]:
     """Return the rules for the noise that each training step adds: betas in 0..1."""
-    more = ("laplace", "sigmoid") if kind in _DDPM else ("exp",) if kind == "HeunDiscreteScheduler" else ()
     trained = whole_number(settings, "num_train_timesteps", f"scheduler/{CONFIG}", 1000)
-    schedule = _choice("beta_schedule", (*_BETAS, *more))
-    own = _Rule(
-        "trained_betas",
-        lambda value: value is None or _are_betas(value, trained),
-        f"{trained} numbers between 0 and 1, or null",
-    )
     if settings.get("trained_betas") is not None:  # they replace the schedule
-        return [own]
+        allowed = f"{trained} numbers between 0 and 1, or null"
+        return [_Rule("trained_betas", lambda value: _are_betas(value, trained), allowed)]
+    more = ("laplace", "sigmoid") if kind in _DDPM else ("exp",) if kind == "HeunDiscreteScheduler" else ()
     return [
-        schedule,
+        _choice("beta_schedule", (*_BETAS, *more)),
         _Rule("beta_start", lambda value: _is_beta(value) and value > 0, "a number between 0 and 1"),
         _Rule("beta_end", _is_beta, "a number of 0 or more, and below 1"),
     ]
